@@ -1,0 +1,187 @@
+//! The configuration as the host uses it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of the vhost that answers when no other matches.
+pub const DEFAULT_VHOST: &str = "__defaultVhost__";
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[rtmp]`.
+    pub rtmp: Rtmp,
+    /// `[http_server]`.
+    pub http_server: HttpServer,
+    /// `[modules]`.
+    pub modules: Modules,
+    /// `[log]`.
+    pub log: Log,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[vhost."NAME"]`, in the order of the file.
+    pub vhosts: Vec<Arc<Vhost>>,
+}
+
+/// `[rtmp]`: ingest and play over RTMP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rtmp {
+    /// `listen`: `[ip:]port`, default `["1935"]`; the ip defaults to 0.0.0.0.
+    pub listen: Vec<SocketAddr>,
+    /// `chunk_size`: of the chunks that the host sends, 128 to 65536 bytes. Default 60000 (SRS).
+    pub chunk_size: u32,
+    /// `window_ack_size`: what the host asks its peers for, in bytes. Default 2500000 (SRS).
+    pub window_ack_size: u32,
+}
+
+/// `[http_server]`: live mounts over HTTP and WebSocket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpServer {
+    /// `enabled`, default false.
+    pub enabled: bool,
+    /// `listen`: `[ip:]port`, default `8080`.
+    pub listen: SocketAddr,
+    /// `crossdomain`: answer CORS requests. Default true.
+    pub crossdomain: bool,
+}
+
+/// `[modules]`: where format modules come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modules {
+    /// `dir`: where `lib*.so` are looked for. Default: beside the executable.
+    pub dir: Option<PathBuf>,
+    /// `load`: names of the modules to load. Default `["flv", "websocket-flv"]`.
+    pub load: Vec<String>,
+    /// `max_output`: bytes that a module may make in one call, above 16 times the tag. Default 1 MiB.
+    pub max_output: usize,
+    /// `max_faults`: errors and panics in a minute before a generation is quarantined. Default 5.
+    pub max_faults: u32,
+    /// `call_timeout`: a module call that takes longer is named in the log. Default 1 s.
+    pub call_timeout: Duration,
+    /// `workers`: threads that run remuxers. 0, the default: one a core.
+    pub workers: usize,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// `level`: a level (`info`) or tracing directives (`info,remuxd::rtmp=debug`). Default `info`.
+    pub level: String,
+    /// `format`: `text` or `json`. Default `text`.
+    pub json: bool,
+}
+
+/// `[limits]`: what peers may cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// `max_connections`: open connections, all listeners together. Default 100000.
+    pub max_connections: usize,
+    /// `handshake_timeout`: from accept to a complete HTTP request head, or to RTMP publish or play. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// `max_message`: the largest RTMP message, in bytes. Default 16 MiB.
+    pub max_message: u32,
+    /// `max_buffered`: bytes of unfinished messages on one RTMP connection. Default 32 MiB.
+    pub max_buffered: usize,
+}
+
+/// `[vhost."NAME"]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vhost {
+    /// The name: a host name, or [`DEFAULT_VHOST`].
+    pub name: String,
+    /// `enabled`, default true. A disabled vhost refuses publishers and viewers.
+    pub enabled: bool,
+    /// `[vhost."NAME".publish]`.
+    pub publish: Publish,
+    /// `[vhost."NAME".play]`.
+    pub play: Play,
+    /// `[[vhost."NAME".http_remux]]`, enabled ones only, in the order of the file.
+    pub mounts: Vec<Arc<Mount>>,
+}
+
+/// `[vhost."NAME".publish]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publish {
+    /// `conflict`: what a second publisher of a live stream gets. Default `reject`.
+    pub conflict: PublishConflict,
+    /// `firstpkt_timeout`: from publish to the first media. Default 20 s (SRS).
+    pub firstpkt_timeout: Duration,
+    /// `normal_timeout`: between media. Default 5 s (SRS).
+    pub normal_timeout: Duration,
+    /// `republish_wait`: how long viewers stay after their publisher left, for it to come back. Default 3 s.
+    pub republish_wait: Duration,
+}
+
+/// What happens to a second publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishConflict {
+    /// The newcomer is refused.
+    Reject,
+    /// The newcomer takes over; the first is closed.
+    Replace,
+}
+
+/// `[vhost."NAME".play]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Play {
+    /// `gop_cache`: a new viewer starts at the last keyframe, else waits for the next. Default true (SRS).
+    pub gop_cache: bool,
+    /// `gop_cache_max_frames`: a GOP with more tags is not kept. Default 2500 (SRS).
+    pub gop_cache_max_frames: usize,
+    /// `gop_cache_max_bytes`: a GOP with more bytes is not kept. Default 64 MiB.
+    pub gop_cache_max_bytes: usize,
+    /// `queue_length`: how far a slow viewer may fall behind before it is moved to the newest keyframe.
+    /// Default 30 s (SRS).
+    pub queue_length: Duration,
+    /// `send_timeout`: a viewer that takes no byte for this long is closed. Default 30 s.
+    pub send_timeout: Duration,
+    /// `merge_write`: viewers are woken together this often. Default 40 ms.
+    pub merge_write: Duration,
+    /// `min_latency`: wake viewers on every tag. Default false (SRS).
+    pub min_latency: bool,
+    /// `wait`: how long a viewer waits for a stream before 404. Default 10 s.
+    pub wait: Duration,
+    /// `idle_timeout`: how long a mount goes on remuxing after its last viewer left. Default 10 s.
+    pub idle_timeout: Duration,
+    /// `reduce_sequence_header`: drop sequence headers equal to the last one. Default true.
+    pub reduce_sequence_header: bool,
+}
+
+/// `[[vhost."NAME".http_remux]]`: a URL pattern bound to a format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mount {
+    /// `mount`: default `[vhost]/[app]/[stream].flv`.
+    pub pattern: MountPattern,
+    /// `options`: for the format, as written; checked against the schema of each module that answers the extension.
+    pub options: Vec<(String, String)>,
+    /// Where the mount stands in the file, for messages: line, from 1.
+    pub line: usize,
+}
+
+/// A mount pattern, taken apart: `[vhost]/tv/[app]/[stream].flv`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountPattern {
+    /// As written.
+    pub text: String,
+    /// Whether only requests for the vhost's own name match (the pattern starts with `[vhost]` or a host name).
+    pub vhost_only: bool,
+    /// The path's segments up to the last, without the leading slash.
+    pub dirs: Vec<Segment>,
+    /// The last segment, without the extension.
+    pub file: Segment,
+    /// The extension, without the dot; empty when there is none.
+    pub extension: String,
+}
+
+/// One segment of a mount pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// These characters.
+    Literal(String),
+    /// `[app]`.
+    App,
+    /// `[stream]`.
+    Stream,
+}

@@ -1,0 +1,12 @@
+//! remuxd: a plugin host for live streaming.
+//!
+//! Layers, upper ones use lower ones: `main` → [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
+//! [`rtmp`] → [`media`]. [`conf`] is read by all and reads none.
+
+pub mod conf;
+pub mod http;
+pub mod media;
+pub mod net;
+pub mod plugin;
+pub mod rtmp;
+pub mod stream;

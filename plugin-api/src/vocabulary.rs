@@ -1,0 +1,169 @@
+//! Words that host and modules share: open sets, each a transparent integer so that a newer peer may send a
+//! value that an older one does not know.
+
+use std::fmt;
+
+/// A point on, or a span of, a stream's timeline, in milliseconds.
+///
+/// The host's timeline starts near 0 when a stream is published, never wraps and never goes backwards
+/// by more than the publisher's own interleaving of audio and video.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Millis(pub i64);
+
+/// What a tag carries, with the numbers of FLV tag types (FLV 10.1, E.4.1).
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TagKind(pub u8);
+
+impl TagKind {
+    /// Audio data.
+    pub const AUDIO: TagKind = TagKind(8);
+    /// Video data.
+    pub const VIDEO: TagKind = TagKind(9);
+    /// Script data: AMF0 values such as `onMetaData`.
+    pub const SCRIPT: TagKind = TagKind(18);
+}
+
+impl fmt::Debug for TagKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            TagKind::AUDIO => f.write_str("audio"),
+            TagKind::VIDEO => f.write_str("video"),
+            TagKind::SCRIPT => f.write_str("script"),
+            TagKind(other) => write!(f, "tag kind {other}"),
+        }
+    }
+}
+
+/// A codec, named by the FourCC that enhanced RTMP v2 gives it, big-endian.
+///
+/// Legacy FLV codec numbers are translated: AVC is `avc1`, legacy HEVC (id 12) is `hvc1`, AAC is `mp4a`.
+#[repr(transparent)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Codec(pub u32);
+
+impl Codec {
+    /// No codec: the track is absent, or not known yet.
+    pub const NONE: Codec = Codec(0);
+    /// H.264 / AVC.
+    pub const H264: Codec = Codec::fourcc(b"avc1");
+    /// H.265 / HEVC.
+    pub const HEVC: Codec = Codec::fourcc(b"hvc1");
+    /// H.266 / VVC.
+    pub const VVC: Codec = Codec::fourcc(b"vvc1");
+    /// VP8.
+    pub const VP8: Codec = Codec::fourcc(b"vp08");
+    /// VP9.
+    pub const VP9: Codec = Codec::fourcc(b"vp09");
+    /// AV1.
+    pub const AV1: Codec = Codec::fourcc(b"av01");
+    /// Sorenson H.263 (FLV codec id 2).
+    pub const H263: Codec = Codec::fourcc(b"s263");
+    /// On2 VP6 (FLV codec ids 4 and 5).
+    pub const VP6: Codec = Codec::fourcc(b"vp6f");
+    /// AAC, all profiles.
+    pub const AAC: Codec = Codec::fourcc(b"mp4a");
+    /// MPEG audio layer III.
+    pub const MP3: Codec = Codec::fourcc(b".mp3");
+    /// Opus.
+    pub const OPUS: Codec = Codec::fourcc(b"Opus");
+    /// FLAC.
+    pub const FLAC: Codec = Codec::fourcc(b"fLaC");
+    /// AC-3.
+    pub const AC3: Codec = Codec::fourcc(b"ac-3");
+    /// Enhanced AC-3.
+    pub const EAC3: Codec = Codec::fourcc(b"ec-3");
+    /// Speex (FLV sound format 11).
+    pub const SPEEX: Codec = Codec::fourcc(b"spex");
+    /// G.711 A-law (FLV sound format 7).
+    pub const ALAW: Codec = Codec::fourcc(b"alaw");
+    /// G.711 mu-law (FLV sound format 8).
+    pub const ULAW: Codec = Codec::fourcc(b"ulaw");
+    /// Nellymoser (FLV sound formats 4, 5 and 6).
+    pub const NELLYMOSER: Codec = Codec::fourcc(b"nmos");
+    /// Uncompressed PCM or ADPCM (FLV sound formats 0, 1 and 3).
+    pub const PCM: Codec = Codec::fourcc(b"pcm ");
+
+    /// The codec with this FourCC.
+    pub const fn fourcc(code: &[u8; 4]) -> Codec {
+        Codec(u32::from_be_bytes(*code))
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Codec::NONE {
+            return f.write_str("none");
+        }
+        for byte in self.0.to_be_bytes() {
+            write!(f, "{}", char::from(byte).escape_default())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What the payload of a tag means to a decoder.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Packet(pub u8);
+
+impl Packet {
+    /// Anything else: script data other than metadata, commands, types that the host does not know.
+    pub const OTHER: Packet = Packet(0);
+    /// A sequence header: the decoder configuration record of the codec.
+    pub const SEQUENCE_HEADER: Packet = Packet(1);
+    /// One access unit. It may be empty (a zero-length audio message stands for silence).
+    pub const CODED_FRAME: Packet = Packet(2);
+    /// The end of a sequence.
+    pub const SEQUENCE_END: Packet = Packet(3);
+    /// Metadata: `onMetaData` in a script tag, colour information in a video tag.
+    pub const METADATA: Packet = Packet(4);
+}
+
+/// How a module's blocks reach a viewer.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Transport(pub u8);
+
+impl Transport {
+    /// The body of one unending HTTP response.
+    pub const HTTP: Transport = Transport(0);
+    /// Binary messages of a WebSocket on the same URL.
+    pub const WEBSOCKET: Transport = Transport(1);
+}
+
+/// Flags of a [`Block`](crate::Block).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BlockFlags(pub u8);
+
+impl BlockFlags {
+    /// Media without a role of its own.
+    pub const NONE: BlockFlags = BlockFlags(0);
+    /// Belongs only to the start of a response, like the FLV file header. Later joiners get the newest one;
+    /// viewers who are already watching never see it.
+    pub const PREAMBLE: BlockFlags = BlockFlags(1);
+    /// An in-band decoder configuration: goes to current viewers, and is replayed to joiners before their
+    /// join block. The newest one of each [`track`](crate::Block::track) counts.
+    pub const CONFIG: BlockFlags = BlockFlags(2);
+    /// A viewer may start here: preamble, configs and the stream from this block on decode alone.
+    pub const JOIN: BlockFlags = BlockFlags(4);
+
+    /// Whether all flags of `other` are set.
+    pub const fn contains(self, other: BlockFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The flags of both.
+    #[must_use]
+    pub const fn with(self, other: BlockFlags) -> BlockFlags {
+        BlockFlags(self.0 | other.0)
+    }
+}

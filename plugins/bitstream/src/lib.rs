@@ -1,0 +1,7 @@
+//! Wire syntax shared by the host and its modules.
+//!
+//! Everything here is a pure function over bytes: no IO, no clock, no state beyond the value at hand. It
+//! depends on the vocabulary of `remuxd-plugin-api` alone, so that any module may use it.
+
+pub mod amf0;
+pub mod flv;

@@ -1,0 +1,1 @@
+//! The `flv` format module.

@@ -1,0 +1,1 @@
+//! The `websocket-flv` format module.

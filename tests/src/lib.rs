@@ -1,0 +1,1 @@
+//! Test kit: starts the built host and drives it with real clients.
