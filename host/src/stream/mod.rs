@@ -9,9 +9,20 @@
 //! No IO, no tokio: readers are woken through [`std::task::Waker`], and time comes in as an argument. Used by
 //! `http`, `net` and `main`; uses `plugin`, `media` and `conf`.
 
+mod error;
+mod hub;
+mod key;
+mod mount;
 mod ring;
 mod span;
+#[expect(clippy::module_inception, reason = "the layer is named for what it is about")]
+mod stream;
 mod wakers;
 
+pub use error::{MountError, PublishError};
+pub use hub::{Hub, StreamWait};
+pub use key::StreamKey;
+pub use mount::{LiveMount, Viewer};
 pub use ring::{Entry, JoinAt, Pace, Reader, Ring, RingLimits, Role};
 pub use span::{Span, SpanBuf};
+pub use stream::{Publisher, Stream};
