@@ -100,7 +100,8 @@ impl StreamName {
         let location = location.replace("...vhost...", "?vhost=").replace("/_definst_", "");
         let (path, query) = split_query(&location);
         let (app, stream) = split_stream(&path);
-        let (app, stream, query) = if stream.is_empty() { guess_stream(app, &query)? } else { (app, stream, &*query) };
+        let (app, stream, query) =
+            if stream.is_empty() { guess_stream(app, &query)? } else { (app, stream, &*query) };
         if app.split('/').chain(stream.split('/')).any(|part| part == "." || part == "..") {
             return Err(NameError::RelativePath);
         }

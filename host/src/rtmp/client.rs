@@ -1,0 +1,372 @@
+//! The client's end of one RTMP connection, for one stream: publish it to a server, or play it from one.
+//!
+//! Same shape as [`ServerSession`](super::ServerSession): bytes into [`input`](ClientSession::input), events from
+//! [`poll_event`](ClientSession::poll_event), bytes out of [`output`](ClientSession::output), which holds the start of
+//! the handshake from the beginning. A publisher introduces itself as FMLE and ffmpeg do (`releaseStream`, `FCPublish`,
+//! `createStream`, `publish`), which every server understands.
+//!
+//! Tolerated:
+//! - a server that answers `releaseStream` or `FCPublish` with `_error`, or not at all;
+//! - a server that sends tags before `NetStream.Play.Start`, or without: they are handed out.
+
+use bytes::BytesMut;
+use remuxd_bitstream::amf0::Value;
+
+use super::SessionError;
+use super::chunk::ChunkLimits;
+use super::command::{ANY_FOURCC, CAN_FORWARD, Command, ConnectRequest, caps_ex, code};
+use super::handshake::ClientHandshake;
+use super::link::{Incoming, Link, set_data_frame};
+use super::message::Control;
+use super::output::Output;
+use super::tc_url::StreamName;
+use crate::media::{Packet, Tag, TagKind};
+
+/// The version that encoders send which servers are made for.
+const FLASH_VERSION: &str = "FMLE/3.0 (compatible; remuxd)";
+/// What a player tells of its buffer, in milliseconds (§7.1.7).
+const BUFFER_LENGTH: u32 = 1000;
+
+// Transaction ids: `connect` has 1 (§7.2.1.1), the rest count on.
+const CONNECT: u32 = 1;
+const RELEASE_STREAM: u32 = 2;
+const FC_PUBLISH: u32 = 3;
+const CREATE_STREAM: u32 = 4;
+const PUBLISH: u32 = 5;
+const FC_UNPUBLISH: u32 = 6;
+const DELETE_STREAM: u32 = 7;
+
+/// What a session is told when it starts.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// The size of the chunks it sends, in bytes.
+    pub chunk_size: u32,
+    /// How often it wants an acknowledgement, in bytes.
+    pub window_ack_size: u32,
+    /// What the server may make it hold.
+    pub limits: ChunkLimits,
+    /// Whether `connect` states what enhanced RTMP can do. Some servers refuse properties that they do not know.
+    pub enhanced: bool,
+}
+
+/// What a server says or sends.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// The server accepted the stream: tags may be sent.
+    Published,
+    /// The server plays the stream.
+    Playing,
+    /// A tag of the stream played.
+    Media {
+        /// The tag. Its time is the message's 32-bit timestamp.
+        tag: Tag,
+    },
+    /// The server refuses. The session is over.
+    Rejected {
+        /// The status code, such as `NetStream.Publish.BadName`; empty when the server gave none.
+        code: String,
+        /// The server's words.
+        description: String,
+    },
+    /// The server sends us elsewhere at once (status 302). The session is over.
+    Redirect {
+        /// The whole URL, or a tcUrl that keeps the stream name if it says no more.
+        url: String,
+    },
+    /// The server asks to connect anew at the next keyframe, and goes on until then.
+    Reconnect {
+        /// Where; `None`: the same place.
+        tc_url: Option<String>,
+    },
+    /// The stream ended.
+    Ended,
+}
+
+/// URLs may hold tokens, and a server's words may repeat a stream key.
+impl std::fmt::Debug for ClientEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ClientEvent::Published => f.write_str("Published"),
+            ClientEvent::Playing => f.write_str("Playing"),
+            ClientEvent::Media { tag } => f.debug_struct("Media").field("tag", tag).finish(),
+            ClientEvent::Rejected { code, .. } => {
+                f.debug_struct("Rejected").field("code", code).finish_non_exhaustive()
+            }
+            ClientEvent::Redirect { .. } => f.write_str("Redirect"),
+            ClientEvent::Reconnect { .. } => f.write_str("Reconnect"),
+            ClientEvent::Ended => f.write_str("Ended"),
+        }
+    }
+}
+
+/// The client's end of one RTMP connection.
+#[derive(Debug)]
+pub struct ClientSession {
+    settings: ClientSettings,
+    link: Link,
+    handshake: ClientHandshake,
+    name: StreamName,
+    role: Role,
+    state: State,
+    stream_id: u32,
+    /// `capsEx` of the server.
+    server_caps_ex: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Publish,
+    Play,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Handshake,
+    Connecting,
+    Creating,
+    /// `publish` or `play` is sent.
+    Asking,
+    Running,
+    Over,
+}
+
+impl ClientSession {
+    /// A session that publishes a stream.
+    pub fn publish(name: StreamName, settings: ClientSettings, handshake: ClientHandshake) -> ClientSession {
+        ClientSession::new(name, Role::Publish, settings, handshake)
+    }
+
+    /// A session that plays a stream.
+    pub fn play(name: StreamName, settings: ClientSettings, handshake: ClientHandshake) -> ClientSession {
+        ClientSession::new(name, Role::Play, settings, handshake)
+    }
+
+    fn new(
+        name: StreamName,
+        role: Role,
+        settings: ClientSettings,
+        mut handshake: ClientHandshake,
+    ) -> ClientSession {
+        let mut link = Link::new(settings.limits);
+        handshake.start(&mut link.output);
+        ClientSession {
+            settings,
+            link,
+            handshake,
+            name,
+            role,
+            state: State::Handshake,
+            stream_id: 0,
+            server_caps_ex: 0,
+        }
+    }
+
+    /// Where to put bytes from the server, behind those that are there.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.link.input
+    }
+
+    /// What waits to be written to the server.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.link.output
+    }
+
+    /// Whether nothing more will be read: close when the output is written.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// The next event. `None`: needs more input.
+    ///
+    /// # Errors
+    ///
+    /// The server violated the protocol or a limit.
+    pub fn poll_event(&mut self) -> Result<Option<ClientEvent>, SessionError> {
+        loop {
+            if self.state == State::Over {
+                self.link.input.clear();
+                return Ok(None);
+            }
+            if self.state == State::Handshake {
+                if !self.handshake.read(&mut self.link.input, &mut self.link.output)? {
+                    return Ok(None);
+                }
+                self.link.start(self.handshake.bytes_received());
+                self.connect();
+            }
+            let event = match self.link.read()? {
+                None => return Ok(None),
+                Some(Incoming::Command { command, .. }) => self.on_command(&command)?,
+                Some(Incoming::Tag { tag, .. }) => self.is_playing().then_some(ClientEvent::Media { tag }),
+                Some(Incoming::Control(control)) => self.on_control(&control),
+                Some(Incoming::Ignored) => None,
+            };
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Queues a tag of a stream that is [published](ClientEvent::Published), its payload shared. Before and after
+    /// that it does nothing.
+    ///
+    /// The session does not pace: call it when the output has gone out, else the output grows.
+    pub fn send_tag(&mut self, tag: &Tag) {
+        if (self.role, self.state) != (Role::Publish, State::Running) {
+            return;
+        }
+        if tag.kind == TagKind::SCRIPT && tag.header.packet == Packet::METADATA {
+            // Metadata are for players to come, too.
+            let tag = Tag { payload: set_data_frame(&tag.payload), ..tag.clone() };
+            return self.link.send_tag(self.stream_id, &tag, self.server_caps_ex);
+        }
+        self.link.send_tag(self.stream_id, tag, self.server_caps_ex);
+    }
+
+    /// Takes leave. The session is over: write the output, then close.
+    pub fn finish(&mut self) {
+        if matches!(self.state, State::Asking | State::Running) {
+            if self.role == Role::Publish {
+                let name = self.name.stream_with_params();
+                self.call(0, "FCUnpublish", FC_UNPUBLISH, vec![name.into()]);
+            }
+            let id = f64::from(self.stream_id).into();
+            self.call(0, "deleteStream", DELETE_STREAM, vec![id]);
+        }
+        self.state = State::Over;
+    }
+
+    fn call(&mut self, stream_id: u32, name: &str, transaction: u32, arguments: Vec<Value>) {
+        self.link.send_command(stream_id, &Command::call(name, transaction.into(), arguments));
+    }
+
+    fn connect(&mut self) {
+        self.state = State::Connecting;
+        self.link.send_control(&Control::SetChunkSize(self.settings.chunk_size));
+        let mut request = ConnectRequest {
+            app: self.name.app.clone(),
+            tc_url: self.name.tc_url(),
+            flash_ver: FLASH_VERSION.to_owned(),
+            ..ConnectRequest::default()
+        };
+        if self.settings.enhanced {
+            let forward_any = || vec![(ANY_FOURCC.to_owned(), CAN_FORWARD)];
+            request.four_cc_list = vec![ANY_FOURCC.to_owned()];
+            request.video_four_cc_info_map = forward_any();
+            request.audio_four_cc_info_map = forward_any();
+            request.caps_ex = caps_ex::RECONNECT | caps_ex::MULTITRACK | caps_ex::MOD_EX;
+        }
+        let call = Command::call("connect", CONNECT.into(), vec![]);
+        self.link.send_command(0, &Command { object: request.to_object(), ..call });
+    }
+
+    fn on_command(&mut self, command: &Command) -> Result<Option<ClientEvent>, SessionError> {
+        let transaction = command.transaction as u32;
+        match (&*command.name, self.state) {
+            ("_result", State::Connecting) if transaction == CONNECT => {
+                let info = command.arguments.first().unwrap_or(&Value::Null);
+                self.server_caps_ex = ConnectRequest::read(info).caps_ex;
+                self.create_stream();
+            }
+            ("_result", State::Creating) if transaction == CREATE_STREAM => {
+                let id = command.number(0).filter(|id| *id >= 0.0).ok_or(SessionError::NoStreamId)?;
+                self.stream_id = id as u32;
+                self.ask();
+            }
+            ("_error", _) if transaction == CONNECT || transaction == CREATE_STREAM => {
+                return Ok(Some(self.on_refusal(command)));
+            }
+            ("onStatus", _) => return Ok(self.on_status(command)),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn create_stream(&mut self) {
+        self.state = State::Creating;
+        self.link.send_control(&Control::WindowAckSize(self.settings.window_ack_size));
+        if self.role == Role::Publish {
+            let name = Value::from(self.name.stream_with_params());
+            self.call(0, "releaseStream", RELEASE_STREAM, vec![name.clone()]);
+            self.call(0, "FCPublish", FC_PUBLISH, vec![name]);
+        }
+        self.call(0, "createStream", CREATE_STREAM, vec![]);
+    }
+
+    fn ask(&mut self) {
+        self.state = State::Asking;
+        let (stream_id, name) = (self.stream_id, Value::from(self.name.stream_with_params()));
+        match self.role {
+            Role::Publish => self.call(stream_id, "publish", PUBLISH, vec![name, "live".into()]),
+            Role::Play => {
+                // -1: live only (§7.2.2.1).
+                self.call(stream_id, "play", 0, vec![name, (-1.0).into()]);
+                self.link.send_control(&Control::SetBufferLength { stream_id, millis: BUFFER_LENGTH });
+            }
+        }
+    }
+
+    fn on_status(&mut self, command: &Command) -> Option<ClientEvent> {
+        let info = command.arguments.first()?;
+        let text = |name| info.property(name).and_then(Value::as_str);
+        let code = text("code").unwrap_or_default();
+        match code {
+            code::RECONNECT_REQUEST => {
+                return Some(ClientEvent::Reconnect { tc_url: text("tcUrl").map(str::to_owned) });
+            }
+            code::PUBLISH_START if (self.role, self.state) == (Role::Publish, State::Asking) => {
+                self.state = State::Running;
+                return Some(ClientEvent::Published);
+            }
+            code::PLAY_START if (self.role, self.state) == (Role::Play, State::Asking) => {
+                self.state = State::Running;
+                return Some(ClientEvent::Playing);
+            }
+            code::PLAY_STOP | code::PLAY_UNPUBLISH_NOTIFY | code::PLAY_COMPLETE if self.is_playing() => {
+                return Some(self.end());
+            }
+            _ => {}
+        }
+        (text("level") == Some("error")).then(|| self.on_refusal(command))
+    }
+
+    fn on_refusal(&mut self, command: &Command) -> ClientEvent {
+        self.state = State::Over;
+        let info = command.arguments.first().unwrap_or(&Value::Null);
+        let text = |value: &Value, name| value.property(name).and_then(Value::as_str).map(str::to_owned);
+        if let Some(ex) = info.property("ex")
+            && ex.property("code").and_then(Value::as_number) == Some(302.0)
+            && let Some(url) = text(ex, "redirect2").or_else(|| text(ex, "redirect"))
+        {
+            return ClientEvent::Redirect { url };
+        }
+        ClientEvent::Rejected {
+            code: text(info, "code").unwrap_or_default(),
+            description: text(info, "description").unwrap_or_default(),
+        }
+    }
+
+    fn on_control(&mut self, control: &Control) -> Option<ClientEvent> {
+        match control {
+            // §5.4.5: tell the window when it changes.
+            Control::SetPeerBandwidth { window, .. } if *window != self.settings.window_ack_size => {
+                self.settings.window_ack_size = *window;
+                self.link.send_control(&Control::WindowAckSize(*window));
+                None
+            }
+            Control::StreamEof(id) if *id == self.stream_id && self.is_playing() => Some(self.end()),
+            _ => None,
+        }
+    }
+
+    /// Also while the server has not said so yet.
+    fn is_playing(&self) -> bool {
+        self.role == Role::Play && matches!(self.state, State::Asking | State::Running)
+    }
+
+    fn end(&mut self) -> ClientEvent {
+        self.state = State::Over;
+        ClientEvent::Ended
+    }
+}
