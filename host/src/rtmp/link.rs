@@ -19,7 +19,7 @@ use super::{SessionError, enhanced};
 use crate::media::{Millis, Tag, TagKind};
 
 /// Bytes of answers that may wait for a peer that sends but does not read.
-pub const MAX_UNREAD_REPLIES: usize = 256 << 10;
+pub const MAX_UNREAD_REPLIES: usize = 64 << 10;
 
 // Chunk streams may be chosen freely above 2; these are SRS's.
 const CONNECTION_CHUNK_STREAM: u32 = 3;

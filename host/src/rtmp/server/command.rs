@@ -31,7 +31,7 @@ impl ServerSession {
             "FCUnpublish" => self.on_fc_unpublish(&command),
             "closeStream" => self.end(stream_id),
             "deleteStream" => {
-                // Some clients name the stream by the message stream it is sent on.
+                // Wants no answer (§7.2.2.3). Some clients name the stream by the message stream it is sent on.
                 let id = command.number(0).map_or(stream_id, |id| id as u32);
                 self.end(id);
                 self.streams.retain(|stream| stream.id != id);
