@@ -353,3 +353,148 @@ impl Iterator for Aggregate {
         Some(result)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: MessageKind, payload: &'static [u8]) -> Message {
+        Message { kind, timestamp: 0, stream_id: 0, payload: Bytes::from_static(payload) }
+    }
+
+    #[test]
+    fn reads_and_writes_every_control_message() {
+        let rows: &[(MessageKind, &[u8], Control)] = &[
+            (MessageKind::SET_CHUNK_SIZE, b"\x00\x00\xEA\x60", Control::SetChunkSize(60_000)),
+            (MessageKind::ABORT, b"\x00\x00\x00\x06", Control::Abort(6)),
+            (MessageKind::ACKNOWLEDGEMENT, b"\xFF\xFF\xFF\xFF", Control::Acknowledgement(u32::MAX)),
+            (MessageKind::WINDOW_ACK_SIZE, b"\x00\x26\x25\xA0", Control::WindowAckSize(2_500_000)),
+            (MessageKind::WINDOW_ACK_SIZE, b"\x00\x00\x00\x00", Control::WindowAckSize(0)),
+            (
+                MessageKind::SET_PEER_BANDWIDTH,
+                b"\x00\x00\x00\x01\x00",
+                Control::SetPeerBandwidth { window: 1, limit: PeerBandwidthLimit::Hard },
+            ),
+            (
+                MessageKind::SET_PEER_BANDWIDTH,
+                b"\x00\x00\x00\x01\x01",
+                Control::SetPeerBandwidth { window: 1, limit: PeerBandwidthLimit::Soft },
+            ),
+            (
+                MessageKind::SET_PEER_BANDWIDTH,
+                b"\x00\x00\x00\x01\x02",
+                Control::SetPeerBandwidth { window: 1, limit: PeerBandwidthLimit::Dynamic },
+            ),
+            (MessageKind::USER_CONTROL, b"\x00\x00\x00\x00\x00\x01", Control::StreamBegin(1)),
+            (MessageKind::USER_CONTROL, b"\x00\x01\x00\x00\x00\x01", Control::StreamEof(1)),
+            (MessageKind::USER_CONTROL, b"\x00\x02\x00\x00\x00\x01", Control::StreamDry(1)),
+            (
+                MessageKind::USER_CONTROL,
+                b"\x00\x03\x00\x00\x00\x01\x00\x00\x0B\xB8",
+                Control::SetBufferLength { stream_id: 1, millis: 3000 },
+            ),
+            (MessageKind::USER_CONTROL, b"\x00\x04\x00\x00\x00\x01", Control::StreamIsRecorded(1)),
+            (MessageKind::USER_CONTROL, b"\x00\x06\x01\x02\x03\x04", Control::PingRequest(0x0102_0304)),
+            (MessageKind::USER_CONTROL, b"\x00\x07\x01\x02\x03\x04", Control::PingResponse(0x0102_0304)),
+            (
+                MessageKind::USER_CONTROL,
+                b"\x00\x1A\x01",
+                Control::UnknownEvent { event: 0x1A, data: Bytes::from_static(b"\x01") },
+            ),
+            (MessageKind::USER_CONTROL, b"\x00\x05", Control::UnknownEvent { event: 5, data: Bytes::new() }),
+        ];
+        for (kind, wire, control) in rows {
+            let wire = message(*kind, wire);
+            assert_eq!(Control::read(&wire).as_ref(), Ok(&Some(control.clone())));
+            assert_eq!(control.to_message(), wire, "{control:?}");
+            // Every shorter one is refused, but for what has a defined meaning without its tail.
+            for length in 0..wire.payload.len() {
+                let short = Message { payload: wire.payload.slice(..length), ..wire.clone() };
+                let tolerated = match control {
+                    Control::SetPeerBandwidth { .. } => length == 4,
+                    Control::UnknownEvent { .. } => length >= 2,
+                    _ => false,
+                };
+                assert_eq!(Control::read(&short).is_ok(), tolerated, "{control:?} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_no_control_from_other_kinds() {
+        for kind in (0..=255).map(MessageKind).filter(|kind| !(1..=6).contains(&kind.0)) {
+            assert_eq!(Control::read(&message(kind, b"")), Ok(None));
+        }
+    }
+
+    #[test]
+    fn short_control_names_what_it_needs() {
+        let short = message(MessageKind::USER_CONTROL, b"\x00\x03\x00\x00\x00\x01");
+        let error = ControlTooShort { kind: MessageKind::USER_CONTROL, length: 6, needed: 10 };
+        assert_eq!(Control::read(&short), Err(error));
+    }
+
+    #[test]
+    fn peer_bandwidth_without_limit_type_is_dynamic() {
+        let control = Control::read(&message(MessageKind::SET_PEER_BANDWIDTH, b"\x00\x00\x00\x01"));
+        let expected = Control::SetPeerBandwidth { window: 1, limit: PeerBandwidthLimit::Dynamic };
+        assert_eq!(control, Ok(Some(expected)));
+    }
+
+    /// Three sub-messages at 0x01000005, 0x0100000F and 0x01000005 again.
+    const AGGREGATE: &[u8] = b"\x08\x00\x00\x02\x00\x00\x05\x01\x00\x00\x00ab\x00\x00\x00\x0D\
+        \x09\x00\x00\x01\x00\x00\x0F\x01\x00\x00\x00c\x00\x00\x00\x0C\
+        \x12\x00\x00\x00\x00\x00\x05\x01\x00\x00\x00\x00\x00\x00\x0B";
+
+    fn aggregate(timestamp: u32, payload: impl Into<Bytes>) -> Message {
+        Message { kind: MessageKind::AGGREGATE, timestamp, stream_id: 3, payload: payload.into() }
+    }
+
+    #[test]
+    fn takes_an_aggregate_apart_without_copying() {
+        let whole = aggregate(1000, AGGREGATE);
+        let parts: Vec<_> = Aggregate::new(&whole).collect::<Result<_, _>>().expect("well-formed");
+        let facts: Vec<_> =
+            parts.iter().map(|m| (m.kind, m.timestamp, m.stream_id, &m.payload[..])).collect();
+        let expected = [
+            (MessageKind::AUDIO, 1000, 3, &b"ab"[..]),
+            (MessageKind::VIDEO, 1010, 3, b"c"),
+            (MessageKind::DATA_AMF0, 1000, 3, b""),
+        ];
+        assert_eq!(facts, expected);
+        assert_eq!(parts[0].payload.as_ptr(), whole.payload[11..].as_ptr());
+    }
+
+    #[test]
+    fn aggregate_timestamps_wrap() {
+        let parts: Vec<_> = Aggregate::new(&aggregate(u32::MAX, AGGREGATE)).flatten().collect();
+        assert_eq!(parts.iter().map(|m| m.timestamp).collect::<Vec<_>>(), [u32::MAX, 9, u32::MAX]);
+    }
+
+    #[test]
+    fn an_aggregate_that_ends_early_is_an_error_at_its_offset() {
+        let starts = [0, 17, 33];
+        for length in 0..AGGREGATE.len() {
+            let parts: Vec<_> = Aggregate::new(&aggregate(0, &AGGREGATE[..length])).collect();
+            let whole = starts.iter().filter(|start| **start < length).count();
+            if starts.contains(&length) {
+                assert!(parts.iter().all(Result::is_ok) && parts.len() == whole, "{length}");
+                continue;
+            }
+            assert_eq!(parts.len(), whole, "{length}");
+            let Some(&Err(AggregateError::Truncated { offset, needed, left })) = parts.last() else {
+                panic!("{length}: {parts:?}");
+            };
+            assert_eq!((offset, left), (starts[whole - 1], length - starts[whole - 1]));
+            assert!(needed > left);
+        }
+    }
+
+    #[test]
+    fn aggregates_do_not_nest() {
+        let nested = b"\x16\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0B";
+        let parts: Vec<_> = Aggregate::new(&aggregate(0, [AGGREGATE, nested].concat())).collect();
+        assert_eq!(parts.len(), 4);
+        assert_eq!(parts[3], Err(AggregateError::Nested { offset: AGGREGATE.len() }));
+    }
+}

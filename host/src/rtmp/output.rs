@@ -63,7 +63,7 @@ impl Output {
     }
 
     /// Takes all that waits, oldest first; the queue is empty afterwards.
-    pub fn take(&mut self) -> VecDeque<Bytes> {
+    pub fn take_all(&mut self) -> VecDeque<Bytes> {
         self.finish_tail();
         self.len = 0;
         std::mem::take(&mut self.slices)
@@ -127,9 +127,9 @@ mod tests {
     fn keeps_order_and_gathers_small_bytes() {
         let mut output = sample();
         assert_eq!(output.len(), 9);
-        assert_eq!(output.take(), ["abc", "defg", "hi"]);
+        assert_eq!(output.take_all(), ["abc", "defg", "hi"]);
         assert!(output.is_empty());
-        assert!(output.take().is_empty());
+        assert!(output.take_all().is_empty());
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         let payload = Bytes::from(vec![7; 100]);
         let mut output = sample();
         output.push_bytes(payload.clone());
-        assert!(output.take().iter().any(|slice| slice.as_ptr() == payload.as_ptr()));
+        assert!(output.take_all().iter().any(|slice| slice.as_ptr() == payload.as_ptr()));
     }
 
     #[test]

@@ -14,6 +14,8 @@
 
 mod error;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use error::ChunkError;

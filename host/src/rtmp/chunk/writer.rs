@@ -113,18 +113,16 @@ impl ChunkWriter {
         length: u32,
     ) -> (u8, u32) {
         let now = Last { chunk_stream, stream_id, kind, length, timestamp, delta: None };
-        let Some(last) = self.last.iter_mut().find(|last| last.chunk_stream == chunk_stream) else {
+        let Some(slot) = self.last.iter_mut().find(|last| last.chunk_stream == chunk_stream) else {
             self.last.push(now);
             return (0, timestamp);
         };
-        let last = std::mem::replace(last, now);
+        let last = std::mem::replace(slot, now);
         let delta = timestamp.wrapping_sub(last.timestamp);
         if last.stream_id != stream_id || delta > u32::MAX / 2 {
             return (0, timestamp);
         }
-        if let Some(now) = self.last.iter_mut().find(|last| last.chunk_stream == chunk_stream) {
-            now.delta = Some(delta);
-        }
+        slot.delta = Some(delta);
         let header_type = match () {
             () if last.kind != kind || last.length != length => 1,
             () if last.delta != Some(delta) => 2,

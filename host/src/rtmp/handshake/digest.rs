@@ -55,6 +55,13 @@ impl Key {
         blob
     }
 
+    /// C2 or S2 is signed so.
+    #[cfg(test)]
+    pub(super) fn answers(&self, theirs: &HandshakeDigest, blob: &[u8; BLOB]) -> bool {
+        let (filler, digest) = blob.split_at(BLOB - DIGEST);
+        digest == self.answer_digest(theirs, filler)
+    }
+
     fn answer_digest(&self, theirs: &HandshakeDigest, filler: &[u8]) -> HandshakeDigest {
         let key = hmac(&[self.text, &KEY_TAIL].concat(), &[theirs]);
         hmac(&key, &[filler])

@@ -18,6 +18,8 @@
 mod client;
 mod digest;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::ClientHandshake;
 pub use server::ServerHandshake;
