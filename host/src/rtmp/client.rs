@@ -574,7 +574,7 @@ mod tests {
         pair.run();
         let payload = Bytes::from(vec![0x27; 10_000]);
         pair.client.send_tag(&Tag::new(TagKind::VIDEO, Millis(0), payload.clone()));
-        let slices = pair.client.output().take_slices();
+        let slices = pair.client.output().take_all();
         let sent: Vec<_> =
             slices.iter().filter(|slice| slice.len() > 100).map(|slice| slice.as_ptr()).collect();
         assert_eq!(sent, payload.chunks(4096).map(<[u8]>::as_ptr).collect::<Vec<_>>());

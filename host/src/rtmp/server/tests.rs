@@ -546,7 +546,7 @@ fn sends_slices_of_the_payload_to_players() {
     owner.session.send_tag(2, &Tag::new(TagKind::VIDEO, Millis(0), payload.clone()));
 
     let chunk = CHUNK_SIZE as usize;
-    let slices = owner.session.output().take_slices();
+    let slices = owner.session.output().take_all();
     let shared: Vec<_> = slices.iter().filter(|slice| slice.len() > 100).collect();
     let expected: Vec<_> = payload.chunks(chunk).map(<[u8]>::as_ptr).collect();
     assert_eq!(shared.iter().map(|slice| slice.as_ptr()).collect::<Vec<_>>(), expected);
