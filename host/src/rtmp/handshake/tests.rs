@@ -98,13 +98,32 @@ fn random_bytes_decide_the_place_of_the_digest() {
             assert_eq!(SERVER_KEY.verify(&blob), None);
         }
     }
-    // The four bytes at their largest: 1020 % 728.
-    let mut blob = first_blob(0, [0; 4], &Random::new([0xFF; BLOB - 8]));
-    let digest = SERVER_KEY.sign(&mut blob, Scheme::DigestThenKey);
-    assert_eq!(blob[12 + 292..][..32], digest);
-    let mut blob = first_blob(0, [0; 4], &Random::new([0xFF; BLOB - 8]));
-    let digest = SERVER_KEY.sign(&mut blob, Scheme::KeyThenDigest);
-    assert_eq!(blob[776 + 292..][..32], digest);
+}
+
+#[test]
+fn digests_are_those_of_the_published_keys() {
+    // Computed with Python's hmac. The four offset bytes at their largest add up to 1020, modulo 728.
+    let blank = first_blob(0, [0; 4], &Random::new([0xFF; BLOB - 8]));
+
+    let mut c1 = blank;
+    let digest = PLAYER_KEY.sign(&mut c1, Scheme::KeyThenDigest);
+    assert_eq!(hex(&digest), "18ef035c2540f1d06f039b367e91114cb33ba0d78d225d667fa2c835b4bb09c4");
+    assert_eq!(c1[8 + 764 + 4 + 292..][..32], digest);
+
+    let mut s1 = blank;
+    let digest = SERVER_KEY.sign(&mut s1, Scheme::DigestThenKey);
+    assert_eq!(hex(&digest), "6d93e38f3ca097b4287d66b9ac2efc98e09cd0881c787b2e3e4ae63e475b029d");
+    assert_eq!(s1[8 + 4 + 292..][..32], digest);
+
+    let random = Random::new([0xFF; BLOB - 8]);
+    let c2 = PLAYER_KEY.answer(&digest, &random);
+    assert_eq!(hex(&c2[1504..]), "28385c48d3a707d16f0af9fa20e5fa9a41a920c84005bd94ad9a5c28c5b069eb");
+    let s2 = SERVER_KEY.answer(&digest, &random);
+    assert_eq!(hex(&s2[1504..]), "dc0e0b917afbe1d15b03f4c5a3ed8055d63f66a4b7d5538fefacb96a13417346");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
