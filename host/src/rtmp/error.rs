@@ -1,3 +1,5 @@
+//! What ends a session.
+
 use super::chunk::ChunkError;
 use super::command::CommandError;
 use super::handshake::HandshakeError;
