@@ -8,7 +8,8 @@ use remuxd::rtmp::chunk::{ChunkError, ChunkLimits, ChunkReader, ChunkWriter};
 use remuxd::rtmp::message::{Aggregate, Control, Message, MessageKind};
 use remuxd::rtmp::output::Output;
 
-const LIMITS: ChunkLimits = ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };
+const LIMITS: ChunkLimits =
+    ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };
 
 fn read(wire: &[u8], step: usize) -> (Vec<Message>, Option<ChunkError>) {
     let mut reader = ChunkReader::new(LIMITS);
