@@ -45,12 +45,12 @@ pub enum ChunkError {
         /// [`ChunkLimits::max_message`](super::ChunkLimits::max_message).
         limit: u32,
     },
-    /// The unfinished messages of all chunk streams need more memory than the limit.
-    #[error("byte {offset}: unfinished messages need {needed} bytes, limit {limit}")]
+    /// The unfinished messages of all chunk streams are more than the limit.
+    #[error("byte {offset}: unfinished messages of {needed} bytes, limit {limit}")]
     TooMuchBuffered {
         /// Of the chunk.
         offset: u64,
-        /// Memory for all unfinished messages.
+        /// Bytes of all unfinished messages with the chunk's.
         needed: usize,
         /// [`ChunkLimits::max_buffered`](super::ChunkLimits::max_buffered).
         limit: usize,

@@ -10,7 +10,8 @@ use crate::rtmp::message::{Message, MessageKind};
 pub struct ChunkLimits {
     /// The longest message, in bytes. Above [`MAX_MESSAGE_LENGTH`](super::MAX_MESSAGE_LENGTH): no limit.
     pub max_message: u32,
-    /// Memory for unfinished messages, all chunk streams together, in bytes.
+    /// Bytes of unfinished messages, all chunk streams together. The memory for them is at most twice as much,
+    /// and 4 KiB a chunk stream.
     pub max_buffered: usize,
     /// Chunk streams.
     pub max_chunk_streams: usize,
@@ -43,7 +44,7 @@ pub struct ChunkReader {
     chunk_streams: HashMap<u32, ChunkStream>,
     /// The chunk of a longer message whose payload is arriving.
     arriving: Option<Arriving>,
-    /// Memory of all unfinished messages.
+    /// Bytes of all unfinished messages, with those that the current chunk will bring.
     buffered: usize,
     /// The peer was seen to omit the extended timestamp on a type 3 chunk.
     omits_extended: bool,
@@ -149,9 +150,16 @@ impl ChunkReader {
         self.chunk_size
     }
 
-    /// Memory held for unfinished messages, in bytes.
+    /// Bytes of unfinished messages, as [`ChunkLimits::max_buffered`] counts them: with those that a chunk
+    /// whose header is there will bring.
     pub fn buffered(&self) -> usize {
         self.buffered
+    }
+
+    /// Memory of unfinished messages.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.chunk_streams.values().filter_map(|s| s.unfinished.as_ref()).map(Vec::capacity).sum()
     }
 
     /// Takes the next message from `input`. `None`: it needs more bytes, behind those it left in `input`.
@@ -201,6 +209,11 @@ impl ChunkReader {
         }
         let received = chunk_stream.unfinished.get_or_insert_default().len();
         let left = (length - received).min(self.chunk_size as usize);
+        let (needed, limit) = (self.buffered + left, self.limits.max_buffered);
+        if needed > limit {
+            return Err(ChunkError::TooMuchBuffered { offset: self.chunk_offset, needed, limit });
+        }
+        self.buffered = needed;
         self.arriving = Some(Arriving { chunk_stream: header.chunk_stream, left });
         Ok(Step::Progress)
     }
@@ -303,19 +316,11 @@ impl ChunkReader {
         let length = chunk_stream.header.length as usize;
         let unfinished = chunk_stream.unfinished.as_mut().expect("a chunk arrives within a message");
 
-        let others = self.buffered - unfinished.capacity();
-        let room = self.limits.max_buffered.saturating_sub(others);
         let needed = unfinished.len() + count;
-        if needed > room {
-            let (needed, limit) = (others + needed, self.limits.max_buffered);
-            return Err(ChunkError::TooMuchBuffered { offset: self.chunk_offset, needed, limit });
-        }
         if needed > unfinished.capacity() {
-            let capacity = grown(needed, length).min(room);
-            unfinished.reserve_exact(capacity - unfinished.len());
+            unfinished.reserve_exact(grown(needed, length) - unfinished.len());
         }
         unfinished.extend_from_slice(&input[..count]);
-        self.buffered = others + unfinished.capacity();
         input.advance(count);
 
         self.arriving = Some(Arriving { left: arriving.left - count, ..arriving }).filter(|a| a.left > 0);
@@ -323,7 +328,7 @@ impl ChunkReader {
             return Ok(Step::Progress);
         }
         let payload = chunk_stream.unfinished.take().unwrap_or_default();
-        self.buffered = others;
+        self.buffered -= payload.len();
         Ok(Step::Message(chunk_stream.header.message(payload.into())))
     }
 
@@ -346,7 +351,7 @@ impl ChunkReader {
         } else if let Some(dropped) =
             self.chunk_streams.get_mut(&value).and_then(|aborted| aborted.unfinished.take())
         {
-            self.buffered -= dropped.capacity();
+            self.buffered -= dropped.len();
         }
         Ok(())
     }
@@ -363,9 +368,9 @@ fn read_basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
     Some((first >> 6, chunk_stream, size))
 }
 
-/// The memory to have for a message of `length` bytes of which `needed` are here: few reallocations for an
-/// honest peer, a small multiple of what was received for any other.
+/// The memory to have for a message of `length` bytes of which `needed` are here: it doubles with what was
+/// received, whatever `length` claims, and ends exact.
 fn grown(needed: usize, length: usize) -> usize {
     const FIRST: usize = 4096;
-    needed.saturating_mul(4).max(FIRST).min(length)
+    needed.saturating_mul(2).max(FIRST).min(length)
 }

@@ -487,14 +487,15 @@ fn claims_cost_no_memory() {
     }
     let mut input = BytesMut::from(&wire[..]);
     assert_eq!(drain(&mut reader, &mut input), Ok(vec![]));
-    assert!(reader.buffered() <= 255 * 4096, "{}", reader.buffered());
+    assert_eq!(reader.buffered(), 255 * 128);
+    assert!(reader.memory() <= 255 * 4096, "{}", reader.memory());
 
     // Headers alone cost nothing, not even with chunks as long as the message.
     let mut reader = ChunkReader::new(ChunkLimits::default());
     let mut input = BytesMut::from(&set_chunk_size(MAX_CHUNK_SIZE)[..]);
     input.extend_from_slice(b"\x04\x00\x00\x00\xFF\xFF\xFF\x09\x01\x00\x00\x00");
     assert_eq!(drain(&mut reader, &mut input).map(|seen| seen.len()), Ok(1));
-    assert_eq!((reader.buffered(), input.len()), (0, 12));
+    assert_eq!((reader.buffered(), reader.memory(), input.len()), (0, 0, 12));
 }
 
 #[test]
@@ -506,9 +507,16 @@ fn one_budget_covers_all_chunk_streams() {
     }
     let mut input = BytesMut::from(&wire[..]);
     let mut reader = ChunkReader::new(SMALL);
-    let seen = drain(&mut reader, &mut input);
-    assert!(matches!(seen, Err(ChunkError::TooMuchBuffered { limit: 65_536, .. })), "{seen:?}");
-    assert!(reader.buffered() <= SMALL.max_buffered);
+    assert_eq!(drain(&mut reader, &mut input).map(|seen| seen.len()), Ok(1));
+    assert_eq!(reader.buffered(), 60_000);
+    assert!(reader.memory() <= 2 * 60_000, "{}", reader.memory());
+    input.extend_from_slice(b"\xC3");
+    let offset = wire.len() as u64;
+    let error = ChunkError::TooMuchBuffered { offset, needed: 80_000, limit: 65_536 };
+    assert_eq!(drain(&mut reader, &mut input), Err(error));
+    // However the bytes arrive.
+    wire.push(0xC3);
+    assert_eq!(read_error(SMALL, &wire), error);
 
     // A message exactly as long as the budget fits, and gives the budget back.
     let longest = message(VIDEO, 0, 1, pattern(SMALL.max_buffered));
