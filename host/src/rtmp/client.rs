@@ -526,6 +526,38 @@ mod tests {
     }
 
     #[test]
+    fn sends_metadata_for_players_to_come() {
+        let mut pair = Pair::new(Role::Publish, usize::MAX, Scheme::Simple);
+        pair.run();
+        let mut tag = tags().remove(0);
+        tag.header.packet = Packet::METADATA;
+        pair.client.send_tag(&tag);
+        let sent = pair.client.output();
+        let sent = sent.copy_to_bytes(sent.len());
+        assert!(sent.windows(13).any(|bytes| bytes == b"@setDataFrame"));
+        pair.server.input().extend_from_slice(&sent);
+        let received = pair.server.poll_event().unwrap();
+        assert!(
+            matches!(&received, Some(Event::Media { tag: got, .. }) if facts(got) == facts(&tag)),
+            "{received:?}"
+        );
+    }
+
+    #[test]
+    fn hears_that_its_stream_was_taken_away() {
+        let mut pair = Pair::new(Role::Publish, usize::MAX, Scheme::Simple);
+        pair.run();
+        pair.server.end_publish(1, &Rejection::Busy);
+        assert!(pair.server.is_over());
+        pair.run();
+        let heard = pair.client_events.pop();
+        assert!(
+            matches!(&heard, Some(ClientEvent::Rejected { code, .. }) if code == "NetStream.Publish.BadName"),
+            "{heard:?}"
+        );
+    }
+
+    #[test]
     fn hears_refusals() {
         for (role, code) in
             [(Role::Publish, "NetStream.Publish.BadName"), (Role::Play, "NetStream.Play.StreamNotFound")]
