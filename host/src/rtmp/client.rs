@@ -100,8 +100,7 @@ impl std::fmt::Debug for ClientEvent {
     }
 }
 
-/// The client's end of one RTMP connection.
-#[derive(Debug)]
+/// The client's end of one RTMP connection. It has no `Debug`: its buffers hold stream keys.
 pub struct ClientSession {
     settings: ClientSettings,
     link: Link,

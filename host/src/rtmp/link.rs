@@ -34,7 +34,6 @@ const CLEAR_DATA_FRAME: &str = "@clearDataFrame";
 const SAMPLE_ACCESS: &str = "|RtmpSampleAccess";
 
 /// The message layer of one connection.
-#[derive(Debug)]
 pub(super) struct Link {
     pub input: BytesMut,
     pub output: Output,

@@ -57,8 +57,7 @@ pub struct ServerSettings {
     pub limits: ChunkLimits,
 }
 
-/// The server's end of one RTMP connection.
-#[derive(Debug)]
+/// The server's end of one RTMP connection. It has no `Debug`: its buffers hold stream keys.
 pub struct ServerSession {
     settings: ServerSettings,
     link: Link,
@@ -95,13 +94,11 @@ enum FcPublish {
 }
 
 /// A message stream.
-#[derive(Debug)]
 struct Stream {
     id: u32,
     state: State,
 }
 
-#[derive(Debug, PartialEq, Eq)]
 enum State {
     Idle,
     /// `name` is as the client wrote it, to know it again in `FCUnpublish`.
