@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::tool::{Ffmpeg, run, target_dir};
@@ -73,13 +74,15 @@ impl Clip {
     /// When the encoder fails.
     #[must_use]
     pub fn path(self) -> PathBuf {
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _alone = MAKING.lock();
         let dir = target_dir().join("clips");
         let path = dir.join(format!("{self:?}.flv"));
         if path.exists() {
             return path;
         }
         std::fs::create_dir_all(&dir).expect("target is writable");
-        // Tests run in processes of their own: each writes its own file, and the rename is atomic.
+        // Other test processes may make it too: each writes its own file, and the rename is atomic.
         let unfinished = dir.join(format!("{self:?}-{}.part", std::process::id()));
         let mut command = self.ffmpeg().command();
         self.encode(&mut command);

@@ -48,6 +48,7 @@ pub fn executable() -> PathBuf {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     top: String,
+    http: String,
     limits: String,
     publish: String,
     play: String,
@@ -60,6 +61,13 @@ impl Config {
     #[must_use]
     pub fn live() -> Config {
         Config::default().publish("republish_wait", "\"0s\"")
+    }
+
+    /// A key of `[http_server]`.
+    #[must_use]
+    pub fn http(mut self, key: &str, value: &str) -> Config {
+        set(&mut self.http, key, value);
+        self
     }
 
     /// A key of `[limits]`.
@@ -101,14 +109,14 @@ impl Config {
     /// The file.
     #[must_use]
     pub fn toml(&self) -> String {
-        let Config { top, limits, publish, play, mounts } = self;
+        let Config { top, http, limits, publish, play, mounts } = self;
         let mounts = if mounts.is_empty() {
             "[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n".to_owned()
         } else {
             mounts.clone()
         };
         format!(
-            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n\
+            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
              {top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
              [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
         )
@@ -313,6 +321,15 @@ impl Host {
             std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the host runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the host has memory");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes a number") * 1024
+    }
+
+    /// Open file descriptors, sockets among them.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the host runs").count()
     }
 
     /// CPU time used so far, user and system.
