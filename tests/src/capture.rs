@@ -280,3 +280,34 @@ fn is_end(message: &Message) -> bool {
     let ended = ["NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete"];
     eof || message.status().is_some_and(|code| ended.contains(&code.as_str()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::clip::Clip;
+    use crate::compare::{Coverage, compare};
+    use crate::flv::read_file;
+    use crate::tool::Ffmpeg;
+    use crate::wait::{SOON, wait_until};
+
+    #[test]
+    fn the_kits_own_player_speaks_rtmp() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Ffmpeg::Five.command();
+        server.arg("-i").arg(Clip::H264Aac.path()).args(["-c", "copy", "-f", "flv", "-listen", "1"]);
+        let mut server = server.arg(format!("rtmp://127.0.0.1:{port}/live/x")).spawn().unwrap();
+        let listening = format!(":{port:04X} 00000000:0000 0A");
+        wait_until(SOON, "ffmpeg listens", || {
+            std::fs::read_to_string("/proc/net/tcp").is_ok_and(|table| table.contains(&listening))
+        });
+        let shared = Shared::default();
+        let end = play(([127, 0, 0, 1], port).into(), "live/x", &shared);
+        server.wait().unwrap();
+        // This server closes without a word.
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let state = shared.state.lock().unwrap();
+        compare(&read_file(&Clip::H264Aac.path()), state.reader.tags(), Coverage::Whole).unwrap();
+    }
+}
