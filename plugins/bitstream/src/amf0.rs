@@ -296,7 +296,7 @@ struct Reader<'a, 'b> {
     budget: &'b mut Budget,
 }
 
-impl Reader<'_, '_> {
+impl<'a> Reader<'a, '_> {
     fn value(&mut self) -> Result<Value, Error> {
         let offset = self.at;
         self.budget.items = self.budget.items.checked_sub(1).ok_or(Error::Items { offset })?;
@@ -392,7 +392,7 @@ impl Reader<'_, '_> {
         Ok(self.take(N)?.try_into().expect("take returns as many bytes as asked for"))
     }
 
-    fn take(&mut self, len: usize) -> Result<&[u8], Error> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
         let bytes = self.input[self.at..].get(..len).ok_or(Error::Truncated { offset: self.at })?;
         self.at += len;
         Ok(bytes)
