@@ -1,1 +1,118 @@
-//! Empty so far.
+//! HTTP: live mounts as unending responses and as WebSockets, on the same URLs.
+//!
+//! Purpose: find the mount that a request means, tell the outcome by the status line, and hand the viewer's cursor
+//! to hyper or to a WebSocket. 200 is sent only when a byte will follow.
+//!
+//! Invariants: a response body shares its bytes with all viewers of the mount ([`body`]); nothing is queued for a
+//! viewer beyond one span; a HEAD request creates no viewer. Formats are known by extension and transport alone.
+//!
+//! Used by `net`; uses `stream`, `plugin` and `conf`.
+
+mod body;
+mod cors;
+mod live;
+mod pacer;
+mod refusal;
+mod router;
+mod websocket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
+use hyper::{Method, Request, Response, StatusCode};
+use tracing::debug;
+
+pub use body::{Body, Data};
+pub use pacer::{pace, pace_stream};
+pub use refusal::Refusal;
+pub use router::Router;
+
+use crate::conf::Config;
+use crate::plugin::{Pool, Registry};
+use crate::stream::Hub;
+
+/// What `Server` says.
+const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("remuxd/", env!("CARGO_PKG_VERSION")));
+
+/// A page or a file of the host's own: content type and bytes by path. `None` leaves the path to the mounts.
+pub type Pages = Box<dyn Fn(&str) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
+
+/// What requests are answered from.
+pub struct Service {
+    config: Arc<Config>,
+    router: Router,
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    pool: Arc<Pool>,
+    pages: Option<Pages>,
+}
+
+impl Service {
+    /// A service over the streams of `hub` and the formats of `registry`; `pages` come before mounts.
+    pub fn new(
+        config: Arc<Config>,
+        hub: Arc<Hub>,
+        registry: Arc<Registry>,
+        pool: Arc<Pool>,
+        pages: Option<Pages>,
+    ) -> Arc<Service> {
+        let router = Router::new(&config);
+        Arc::new(Service { config, router, hub, registry, pool, pages })
+    }
+
+    /// Answers one request of `peer`.
+    pub async fn respond<B: Send + 'static>(
+        self: &Arc<Self>,
+        mut request: Request<B>,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let crossdomain = self.config.http_server.crossdomain;
+        let cors = cors::Cors::of(&request, crossdomain);
+        let outcome = match *request.method() {
+            Method::GET | Method::HEAD => match self.page(&request) {
+                Some(page) => Ok(page),
+                None => live::respond(self, &mut request).await,
+            },
+            Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
+            _ => Err(Refusal::Method { crossdomain }),
+        };
+        let mut response = outcome.unwrap_or_else(|refusal| {
+            debug!(%peer, status = refusal.status().as_u16(), %refusal, "refused");
+            refused(&refusal, request.method() == Method::HEAD)
+        });
+        let headers = response.headers_mut();
+        headers.insert(SERVER, SERVER_NAME);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        cors.apply(headers);
+        response
+    }
+
+    fn page<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
+        let (content_type, bytes) = self.pages.as_ref()?(request.uri().path())?;
+        let body = if request.method() == Method::HEAD { Body::empty() } else { Body::from(bytes) };
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Some(response)
+    }
+}
+
+fn refused(refusal: &Refusal, head: bool) -> Response<Body> {
+    let status = refusal.status();
+    let body = if head { Body::empty() } else { Body::from(format!("{refusal}\n")) };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if let Refusal::Method { crossdomain } = refusal {
+        let allowed = if *crossdomain { "GET, HEAD, OPTIONS" } else { "GET, HEAD" };
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(hyper::header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(hyper::header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
+}

@@ -5,6 +5,8 @@
 //! `remuxd-bitstream` and the vocabulary of `remuxd-plugin-api`.
 
 mod tag;
+mod timeline;
 
 pub use remuxd_plugin_api::{Codec, Millis, Packet, TagKind};
 pub use tag::Tag;
+pub use timeline::{SMALL_STEP_BACK, Timeline};

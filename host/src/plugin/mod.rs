@@ -1,1 +1,3 @@
-//! Empty so far.
+//! x
+mod worker;
+pub use worker::{CallWatch, Job, Pool, Task};

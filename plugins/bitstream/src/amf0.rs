@@ -1,1 +1,587 @@
 //! AMF0: the values of RTMP commands and FLV script tags (AMF 0 specification, 1 December 2007).
+//!
+//! Values arrive in complete messages, so bytes that are missing are an error, not a request for more. Invariants:
+//! a [`Budget`] bounds depth, number and size of what one message makes, and memory is only taken for bytes that are
+//! there, never for a count that the wire announces. References (marker 7) are handed out as numbers, not followed:
+//! no encoder sends them.
+//!
+//! Tolerated deviations:
+//! - an ECMA array's count is a hint (section 2.10): the end marker decides, since encoders that add properties late
+//!   send 0 or a stale number;
+//! - an ECMA array that has all its announced properties may end with the message instead of the end marker;
+//! - a string that is not UTF-8 is read as Latin-1: encoders on old Windows systems send local 8-bit names. It is
+//!   written back as UTF-8.
+
+/// One AMF0 value.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// A number (section 2.2).
+    Number(f64),
+    /// A boolean (2.3).
+    Boolean(bool),
+    /// A string (2.4) or long string (2.14); the length decides which is written.
+    String(String),
+    /// An anonymous object (2.5), its properties in order.
+    Object(Vec<(String, Value)>),
+    /// Null (2.7).
+    Null,
+    /// Undefined (2.8).
+    Undefined,
+    /// A reference to an earlier complex value of the same message (2.9), by its index.
+    Reference(u16),
+    /// An ECMA array (2.10): named properties, in order.
+    EcmaArray(Vec<(String, Value)>),
+    /// A strict array (2.12): values without names.
+    StrictArray(Vec<Value>),
+    /// A date (2.13).
+    Date {
+        /// Milliseconds since 1 January 1970, UTC.
+        millis: f64,
+        /// Time zone; reserved, 0 by the specification.
+        zone: i16,
+    },
+    /// Unsupported (2.15): the peer could not serialise the value.
+    Unsupported,
+    /// An XML document (2.17), not parsed.
+    XmlDocument(String),
+    /// An object of a named class (2.18).
+    TypedObject {
+        /// The class.
+        class: String,
+        /// The properties, in order.
+        properties: Vec<(String, Value)>,
+    },
+}
+
+/// Why a value could not be read. The peer is at fault; offsets count from the start of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input ends inside a value.
+    #[error("AMF0 value ends early: bytes missing at {offset}")]
+    Truncated {
+        /// Where the first incomplete field starts.
+        offset: usize,
+    },
+    /// A type marker that is reserved, unknown, or of AMF3.
+    #[error("AMF0 marker {marker:#04x} at byte {offset} is not known")]
+    Marker {
+        /// Where the marker is.
+        offset: usize,
+        /// The marker.
+        marker: u8,
+    },
+    /// Objects or arrays are nested deeper than the budget.
+    #[error("AMF0 value at byte {offset} is nested too deep")]
+    Depth {
+        /// Where the value that is too deep starts.
+        offset: usize,
+    },
+    /// More values than the budget.
+    #[error("too many AMF0 values, at byte {offset}")]
+    Items {
+        /// Where the first value too many starts.
+        offset: usize,
+    },
+    /// More bytes of strings and names than the budget.
+    #[error("too many bytes in AMF0 strings, at byte {offset}")]
+    Bytes {
+        /// Where the string that exceeds it starts.
+        offset: usize,
+    },
+}
+
+/// What may still be read. One budget goes through all values of a message and shrinks with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// How many levels of objects and arrays may be open at once.
+    pub depth: usize,
+    /// How many values may be made.
+    pub items: usize,
+    /// How many bytes of strings and property names may be read.
+    pub bytes: usize,
+}
+
+impl Default for Budget {
+    /// Room for any command and metadata in use, keyframe indexes of an hour included.
+    fn default() -> Budget {
+        Budget { depth: 16, items: 4096, bytes: 256 << 10 }
+    }
+}
+
+/// Reads one value and moves `input` past it. After an error `input` is where it was; `budget` is spent.
+///
+/// # Errors
+/// Any [`Error`]; its offset counts from the start of `input`.
+pub fn read(input: &mut &[u8], budget: &mut Budget) -> Result<Value, Error> {
+    let mut reader = Reader { input, at: 0, budget };
+    let value = reader.value()?;
+    let at = reader.at;
+    *input = &input[at..];
+    Ok(value)
+}
+
+/// Reads values until `input` is used up.
+///
+/// # Errors
+/// Any [`Error`] of any value.
+pub fn read_all(input: &[u8], budget: &mut Budget) -> Result<Vec<Value>, Error> {
+    let mut reader = Reader { input, at: 0, budget };
+    let mut values = Vec::new();
+    while reader.at < input.len() {
+        values.push(reader.value()?);
+    }
+    Ok(values)
+}
+
+/// Appends `value` to `out`. Strings over 65,535 bytes become long strings.
+///
+/// A property name has no long form, so a property whose name is over 65,535 bytes is left out, and an object of such
+/// a class is written without it.
+pub fn write(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Number(number) => {
+            out.push(marker::NUMBER);
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        Value::Boolean(boolean) => out.extend_from_slice(&[marker::BOOLEAN, u8::from(*boolean)]),
+        Value::String(text) => write_str(text, out),
+        Value::Object(properties) => {
+            out.push(marker::OBJECT);
+            write_properties(properties, out);
+        }
+        Value::Null => out.push(marker::NULL),
+        Value::Undefined => out.push(marker::UNDEFINED),
+        Value::Reference(index) => {
+            out.push(marker::REFERENCE);
+            out.extend_from_slice(&index.to_be_bytes());
+        }
+        Value::EcmaArray(properties) => {
+            out.push(marker::ECMA_ARRAY);
+            let count = properties.iter().filter(|(name, _)| short_len(name).is_some()).count();
+            write_count(count, out);
+            write_properties(properties, out);
+        }
+        Value::StrictArray(values) => {
+            out.push(marker::STRICT_ARRAY);
+            write_count(values.len(), out);
+            for value in values {
+                write(value, out);
+            }
+        }
+        Value::Date { millis, zone } => {
+            out.push(marker::DATE);
+            out.extend_from_slice(&millis.to_be_bytes());
+            out.extend_from_slice(&zone.to_be_bytes());
+        }
+        Value::Unsupported => out.push(marker::UNSUPPORTED),
+        Value::XmlDocument(text) => {
+            out.push(marker::XML_DOCUMENT);
+            write_count(text.len(), out);
+            out.extend_from_slice(text.as_bytes());
+        }
+        Value::TypedObject { class, properties } => {
+            if let Some(len) = short_len(class) {
+                out.push(marker::TYPED_OBJECT);
+                out.extend_from_slice(&len.to_be_bytes());
+                out.extend_from_slice(class.as_bytes());
+            } else {
+                out.push(marker::OBJECT);
+            }
+            write_properties(properties, out);
+        }
+    }
+}
+
+/// Appends a string value without making a [`Value`] of it first.
+pub fn write_str(text: &str, out: &mut Vec<u8>) {
+    if let Some(len) = short_len(text) {
+        out.push(marker::STRING);
+        out.extend_from_slice(&len.to_be_bytes());
+    } else {
+        out.push(marker::LONG_STRING);
+        write_count(text.len(), out);
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
+impl Value {
+    /// The number, if it is one.
+    pub fn as_number(&self) -> Option<f64> {
+        match self {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The boolean, if it is one.
+    pub fn as_boolean(&self) -> Option<bool> {
+        match self {
+            Value::Boolean(boolean) => Some(*boolean),
+            _ => None,
+        }
+    }
+
+    /// The text of a string or long string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The properties of an object, typed object or ECMA array.
+    pub fn properties(&self) -> Option<&[(String, Value)]> {
+        match self {
+            Value::Object(properties)
+            | Value::EcmaArray(properties)
+            | Value::TypedObject { properties, .. } => Some(properties),
+            _ => None,
+        }
+    }
+
+    /// The first property of that name.
+    pub fn property(&self, name: &str) -> Option<&Value> {
+        self.properties()?.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Value {
+        Value::Number(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(boolean: bool) -> Value {
+        Value::Boolean(boolean)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::String(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::String(text)
+    }
+}
+
+/// Type markers (section 2.1).
+mod marker {
+    pub const NUMBER: u8 = 0x00;
+    pub const BOOLEAN: u8 = 0x01;
+    pub const STRING: u8 = 0x02;
+    pub const OBJECT: u8 = 0x03;
+    pub const NULL: u8 = 0x05;
+    pub const UNDEFINED: u8 = 0x06;
+    pub const REFERENCE: u8 = 0x07;
+    pub const ECMA_ARRAY: u8 = 0x08;
+    pub const OBJECT_END: u8 = 0x09;
+    pub const STRICT_ARRAY: u8 = 0x0a;
+    pub const DATE: u8 = 0x0b;
+    pub const LONG_STRING: u8 = 0x0c;
+    pub const UNSUPPORTED: u8 = 0x0d;
+    pub const XML_DOCUMENT: u8 = 0x0f;
+    pub const TYPED_OBJECT: u8 = 0x10;
+}
+
+struct Reader<'a, 'b> {
+    input: &'a [u8],
+    at: usize,
+    budget: &'b mut Budget,
+}
+
+impl<'a> Reader<'a, '_> {
+    fn value(&mut self) -> Result<Value, Error> {
+        let offset = self.at;
+        self.budget.items = self.budget.items.checked_sub(1).ok_or(Error::Items { offset })?;
+        let [marker] = self.array()?;
+        Ok(match marker {
+            marker::NUMBER => Value::Number(f64::from_be_bytes(self.array()?)),
+            marker::BOOLEAN => Value::Boolean(self.array()? != [0]),
+            marker::STRING => Value::String(self.short_string()?),
+            marker::OBJECT => Value::Object(self.nested(offset, |reader| reader.properties(None))?),
+            marker::NULL => Value::Null,
+            marker::UNDEFINED => Value::Undefined,
+            marker::REFERENCE => Value::Reference(u16::from_be_bytes(self.array()?)),
+            marker::ECMA_ARRAY => {
+                let count = u32::from_be_bytes(self.array()?);
+                Value::EcmaArray(self.nested(offset, |reader| reader.properties(Some(count)))?)
+            }
+            marker::STRICT_ARRAY => Value::StrictArray(self.nested(offset, Self::elements)?),
+            marker::DATE => Value::Date {
+                millis: f64::from_be_bytes(self.array()?),
+                zone: i16::from_be_bytes(self.array()?),
+            },
+            marker::LONG_STRING => Value::String(self.long_string()?),
+            marker::UNSUPPORTED => Value::Unsupported,
+            marker::XML_DOCUMENT => Value::XmlDocument(self.long_string()?),
+            marker::TYPED_OBJECT => {
+                let class = self.short_string()?;
+                let properties = self.nested(offset, |reader| reader.properties(None))?;
+                Value::TypedObject { class, properties }
+            }
+            marker => return Err(Error::Marker { offset, marker }),
+        })
+    }
+
+    /// Runs `read` one level deeper.
+    fn nested<T>(
+        &mut self,
+        offset: usize,
+        read: impl FnOnce(&mut Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.budget.depth = self.budget.depth.checked_sub(1).ok_or(Error::Depth { offset })?;
+        let result = read(self);
+        self.budget.depth += 1;
+        result
+    }
+
+    /// Properties up to the end marker. `announced` is the count of an ECMA array.
+    fn properties(&mut self, announced: Option<u32>) -> Result<Vec<(String, Value)>, Error> {
+        let mut properties = Vec::new();
+        loop {
+            let complete = announced.is_some_and(|count| properties.len() >= count as usize);
+            if complete && self.at == self.input.len() {
+                return Ok(properties);
+            }
+            let name = self.short_string()?;
+            if name.is_empty() && self.input.get(self.at) == Some(&marker::OBJECT_END) {
+                self.at += 1;
+                return Ok(properties);
+            }
+            properties.push((name, self.value()?));
+        }
+    }
+
+    fn elements(&mut self) -> Result<Vec<Value>, Error> {
+        let count = u32::from_be_bytes(self.array()?);
+        let mut values = Vec::new();
+        for _ in 0..count {
+            values.push(self.value()?);
+        }
+        Ok(values)
+    }
+
+    fn short_string(&mut self) -> Result<String, Error> {
+        let len = u16::from_be_bytes(self.array()?);
+        self.text(usize::from(len))
+    }
+
+    fn long_string(&mut self) -> Result<String, Error> {
+        let len = u32::from_be_bytes(self.array()?);
+        self.text(len as usize)
+    }
+
+    fn text(&mut self, len: usize) -> Result<String, Error> {
+        let offset = self.at;
+        let bytes = self.take(len)?;
+        self.budget.bytes = self.budget.bytes.checked_sub(len).ok_or(Error::Bytes { offset })?;
+        Ok(match std::str::from_utf8(bytes) {
+            Ok(text) => text.to_owned(),
+            Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+        })
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        Ok(self.take(N)?.try_into().expect("take returns as many bytes as asked for"))
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
+        let bytes = self.input[self.at..].get(..len).ok_or(Error::Truncated { offset: self.at })?;
+        self.at += len;
+        Ok(bytes)
+    }
+}
+
+/// The length of a text that fits a 16-bit length.
+fn short_len(text: &str) -> Option<u16> {
+    u16::try_from(text.len()).ok()
+}
+
+fn write_count(count: usize, out: &mut Vec<u8>) {
+    let count = u32::try_from(count).expect("an AMF0 value of 4 GiB is never made");
+    out.extend_from_slice(&count.to_be_bytes());
+}
+
+fn write_properties(properties: &[(String, Value)], out: &mut Vec<u8>) {
+    for (name, value) in properties {
+        let Some(len) = short_len(name) else { continue };
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(name.as_bytes());
+        write(value, out);
+    }
+    out.extend_from_slice(&[0, 0, marker::OBJECT_END]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(mut bytes: &[u8]) -> Result<Value, Error> {
+        let value = read(&mut bytes, &mut Budget::default())?;
+        assert!(bytes.is_empty(), "{} bytes left after {value:?}", bytes.len());
+        Ok(value)
+    }
+
+    fn named(properties: &[(&str, Value)]) -> Vec<(String, Value)> {
+        properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+    }
+
+    /// Each kind of value with the bytes that the specification gives it.
+    fn table() -> Vec<(Value, Vec<u8>)> {
+        let long = "x".repeat(65_536);
+        let long_bytes = [&[0x0c, 0, 1, 0, 0][..], long.as_bytes()].concat();
+        vec![
+            (Value::Number(1.0), b"\0\x3f\xf0\0\0\0\0\0\0".to_vec()),
+            (Value::Boolean(true), b"\x01\x01".to_vec()),
+            (Value::Boolean(false), b"\x01\0".to_vec()),
+            (Value::from("live"), b"\x02\0\x04live".to_vec()),
+            (Value::from(""), b"\x02\0\0".to_vec()),
+            (Value::String(long), long_bytes),
+            (Value::Object(named(&[("a", Value::Null)])), b"\x03\0\x01a\x05\0\0\x09".to_vec()),
+            (Value::Object(vec![]), b"\x03\0\0\x09".to_vec()),
+            (Value::Object(named(&[("", Value::Null)])), b"\x03\0\0\x05\0\0\x09".to_vec()),
+            (Value::Undefined, b"\x06".to_vec()),
+            (Value::Reference(258), b"\x07\x01\x02".to_vec()),
+            (
+                Value::EcmaArray(named(&[("w", Value::Boolean(true))])),
+                b"\x08\0\0\0\x01\0\x01w\x01\x01\0\0\x09".to_vec(),
+            ),
+            (Value::StrictArray(vec![Value::Null, Value::Undefined]), b"\x0a\0\0\0\x02\x05\x06".to_vec()),
+            (Value::Date { millis: 1.0, zone: -2 }, b"\x0b\x3f\xf0\0\0\0\0\0\0\xff\xfe".to_vec()),
+            (Value::Unsupported, b"\x0d".to_vec()),
+            (Value::XmlDocument("<a/>".into()), b"\x0f\0\0\0\x04<a/>".to_vec()),
+            (
+                Value::TypedObject { class: "C".into(), properties: named(&[("a", Value::Null)]) },
+                b"\x10\0\x01C\0\x01a\x05\0\0\x09".to_vec(),
+            ),
+        ]
+    }
+
+    #[test]
+    fn reads_and_writes_every_kind() {
+        for (value, bytes) in table() {
+            assert_eq!(read_one(&bytes), Ok(value.clone()));
+            let mut written = Vec::new();
+            write(&value, &mut written);
+            assert_eq!(written, bytes, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn every_prefix_is_truncated() {
+        for (value, bytes) in table() {
+            // All of a short value, the ends of a long one.
+            for len in (0..bytes.len()).filter(|&len| len < 32 || len + 2 > bytes.len()) {
+                let mut input = &bytes[..len];
+                match read(&mut input, &mut Budget::default()) {
+                    Err(Error::Truncated { offset }) => assert!(offset <= len),
+                    // An ECMA array with all its properties may lack the end marker.
+                    Ok(tolerated) => assert!(matches!(tolerated, Value::EcmaArray(_)), "{value:?} at {len}"),
+                    Err(error) => panic!("{value:?} at {len}: {error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reads_a_message_of_several_values() {
+        let (values, bytes): (Vec<_>, Vec<_>) = table().into_iter().unzip();
+        assert_eq!(read_all(&bytes.concat(), &mut Budget::default()), Ok(values));
+        assert_eq!(read_all(&[], &mut Budget::default()), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_failed_read_leaves_the_input() {
+        let mut input = &b"\x02\0\x04liv"[..];
+        assert_eq!(read(&mut input, &mut Budget::default()), Err(Error::Truncated { offset: 3 }));
+        assert_eq!(input.len(), 6);
+    }
+
+    #[test]
+    fn the_end_marker_decides_over_the_count() {
+        let expected = Ok(Value::EcmaArray(named(&[("a", Value::Null)])));
+        for count in [0, 1, 2, 0xffff_ffff_u32] {
+            let bytes = [&b"\x08"[..], &count.to_be_bytes(), b"\0\x01a\x05\0\0\x09"].concat();
+            assert_eq!(read_one(&bytes), expected, "count {count}");
+        }
+        assert_eq!(read_one(b"\x08\0\0\0\x01\0\x01a\x05"), expected, "no end marker");
+        assert_eq!(read_one(b"\x08\0\0\0\x02\0\x01a\x05"), Err(Error::Truncated { offset: 9 }));
+    }
+
+    #[test]
+    fn strings_that_are_not_utf8_are_latin1() {
+        assert_eq!(read_one(b"\x02\0\x04caf\xe9"), Ok(Value::from("café")));
+        assert_eq!(read_one("\x02\0\x05café".as_bytes()), Ok(Value::from("café")));
+    }
+
+    #[test]
+    fn rejects_unknown_markers() {
+        for marker in [0x04, 0x09, 0x0e, 0x11, 0x12, 0xff] {
+            assert_eq!(read_one(&[marker, 0, 0]), Err(Error::Marker { offset: 0, marker }));
+        }
+    }
+
+    #[test]
+    fn hostile_values_are_cheap_errors() {
+        let nested_objects = b"\x03\0\x01a".repeat(200_000);
+        let nested_arrays = b"\x0a\0\0\0\x01".repeat(200_000);
+        let giant_array = [&b"\x0a\xff\xff\xff\xff"[..], &[0x05; 100_000]].concat();
+        let giant_ecma = [&b"\x08\xff\xff\xff\xff"[..], &b"\0\0\x05".repeat(100_000)].concat();
+        let many_values = vec![0x05; 100_000];
+        let long_text = [&b"\x0c\0\x10\0\0"[..], &vec![b'a'; 1 << 20]].concat();
+        let rows: [(&[u8], Error); 9] = [
+            (&nested_objects, Error::Depth { offset: 16 * 4 }),
+            (&nested_arrays, Error::Depth { offset: 16 * 5 }),
+            (&giant_array, Error::Items { offset: 5 + 4095 }),
+            (&giant_ecma, Error::Items { offset: 5 + 4095 * 3 + 2 }),
+            (&many_values, Error::Items { offset: 4096 }),
+            (&long_text, Error::Bytes { offset: 5 }),
+            (b"\x08\x0c\0\0\0", Error::Truncated { offset: 5 }),
+            (b"\x0a\xff\xff\xff\xff", Error::Truncated { offset: 5 }),
+            (b"\x0c\xff\xff\xff\xff", Error::Truncated { offset: 5 }),
+        ];
+        for (bytes, error) in rows {
+            assert_eq!(read_all(bytes, &mut Budget::default()), Err(error));
+        }
+    }
+
+    #[test]
+    fn depth_counts_open_levels_only() {
+        let siblings = b"\x03\0\0\x09".repeat(100);
+        assert_eq!(read_all(&siblings, &mut Budget::default()).map(|values| values.len()), Ok(100));
+    }
+
+    #[test]
+    fn names_without_a_short_length_are_left_out() {
+        let name = "n".repeat(65_536);
+        let array = Value::EcmaArray(vec![(name.clone(), Value::Null), ("a".into(), Value::Null)]);
+        let mut written = Vec::new();
+        write(&array, &mut written);
+        assert_eq!(read_one(&written), Ok(Value::EcmaArray(named(&[("a", Value::Null)]))));
+        assert_eq!(written[1..5], [0, 0, 0, 1]);
+        written.clear();
+        write(&Value::TypedObject { class: name, properties: vec![] }, &mut written);
+        assert_eq!(read_one(&written), Ok(Value::Object(vec![])));
+    }
+
+    #[test]
+    fn finds_properties() {
+        let value = Value::EcmaArray(named(&[
+            ("width", Value::from(1280.0)),
+            ("stereo", Value::from(true)),
+            ("encoder", Value::from("x")),
+        ]));
+        assert_eq!(value.property("width").and_then(Value::as_number), Some(1280.0));
+        assert_eq!(value.property("stereo").and_then(Value::as_boolean), Some(true));
+        assert_eq!(value.property("encoder").and_then(Value::as_str), Some("x"));
+        assert_eq!(value.property("height"), None);
+        assert_eq!(Value::Null.property("width"), None);
+    }
+}

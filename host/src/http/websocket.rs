@@ -1,0 +1,186 @@
+//! Live streams over WebSocket (RFC 6455).
+//!
+//! The handshake is answered here, over HTTP/1.1; frames are tokio-websockets' work. Each piece of a span is one
+//! binary message: players join messages, whose borders mean nothing (mpegts.js, flv.js), and a message is the
+//! largest unit that is sent without a copy. The first message of a viewer has at least a file header.
+//!
+//! Players send nothing but pongs and close. Text or binary messages are read and dropped.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::{SinkExt, StreamExt};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use sha1_smol::Sha1;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_websockets::{CloseCode, Config, Limits, Message, ServerBuilder, WebSocketStream};
+use tracing::debug;
+
+use crate::stream::{Span, Viewer};
+
+use super::{Body, Refusal};
+
+/// What a key is hashed with (RFC 6455, 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// How often the server asks whether the viewer is there.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// After this many pings without any answer the viewer is gone.
+const PINGS_MISSED: u32 = 2;
+
+/// The largest message that a viewer may send, in bytes.
+const MAX_INCOMING: usize = 64 * 1024;
+
+/// An opening handshake.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    accept: HeaderValue,
+    protocol: Option<HeaderValue>,
+}
+
+impl Upgrade {
+    /// Reads the handshake of a request; `None` when it asks for no WebSocket.
+    ///
+    /// # Errors
+    /// [`Refusal::Handshake`] when it asks for one in a way that cannot be answered.
+    pub(super) fn of<B>(request: &Request<B>) -> Result<Option<Upgrade>, Refusal> {
+        let headers = request.headers();
+        if !has_token(headers, UPGRADE.as_str(), "websocket") {
+            return Ok(None);
+        }
+        let key = headers.get(SEC_WEBSOCKET_KEY).ok_or(Refusal::Handshake)?;
+        let version = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+        let connection = has_token(headers, CONNECTION.as_str(), "upgrade");
+        if request.method() != Method::GET || !connection || !version || key.len() != 24 {
+            return Err(Refusal::Handshake);
+        }
+        let digest = Sha1::from([key.as_bytes(), GUID].concat()).digest();
+        let accept =
+            HeaderValue::from_str(&BASE64.encode(digest.bytes())).map_err(|_| Refusal::Handshake)?;
+        // One of the subprotocols that the client offers (RFC 6455, 4.2.2): the first, it is a mere label here.
+        let protocol = headers
+            .get(SEC_WEBSOCKET_PROTOCOL)
+            .and_then(|offered| offered.to_str().ok()?.split(',').next())
+            .and_then(|first| HeaderValue::from_str(first.trim()).ok());
+        Ok(Some(Upgrade { accept, protocol }))
+    }
+
+    /// Answers the handshake, and sends `first` and all that `viewer` has once the connection is upgraded.
+    pub(super) fn accept<B: Send + 'static>(
+        self,
+        request: &mut Request<B>,
+        viewer: Viewer,
+        first: Arc<Span>,
+    ) -> Response<Body> {
+        let upgraded = hyper::upgrade::on(request);
+        tokio::spawn(async move {
+            match upgraded.await {
+                Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first).await,
+                Err(error) => debug!(%error, "a WebSocket was not opened"),
+            }
+        });
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(protocol) = self.protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
+    }
+}
+
+/// Whether a header that is a list has `token`, in any case.
+fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+}
+
+type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+async fn serve(io: TokioIo<hyper::upgrade::Upgraded>, viewer: Viewer, first: Arc<Span>) {
+    let mut socket = ServerBuilder::new()
+        .limits(Limits::default().max_payload_len(Some(MAX_INCOMING)))
+        // A whole span goes out in one write.
+        .config(Config::default().flush_threshold(usize::MAX))
+        .serve(io);
+    match watch(&mut socket, viewer, first).await {
+        Ok(reason) => {
+            debug!(?reason, "closing a WebSocket");
+            let (code, text) = match reason {
+                Reason::StreamEnded => (CloseCode::NORMAL_CLOSURE, "end of stream"),
+                Reason::ViewerClosed => (CloseCode::NORMAL_CLOSURE, ""),
+                Reason::ViewerGone => (CloseCode::GOING_AWAY, "no answer to pings"),
+            };
+            let _ = tokio::time::timeout(PING_EVERY, close(&mut socket, code, text)).await;
+        }
+        Err(error) => debug!(%error, "a WebSocket broke"),
+    }
+}
+
+/// Sends the close frame and waits for the viewer's, so that its last messages arrive (RFC 6455, 7.1.1).
+async fn close(socket: &mut Socket, code: CloseCode, text: &str) -> Result<(), tokio_websockets::Error> {
+    socket.send(Message::close(Some(code), text)).await?;
+    while let Some(message) = socket.next().await {
+        message?;
+    }
+    Ok(())
+}
+
+#[derive(Debug)]
+enum Reason {
+    StreamEnded,
+    ViewerClosed,
+    ViewerGone,
+}
+
+async fn watch(
+    socket: &mut Socket,
+    mut viewer: Viewer,
+    first: Arc<Span>,
+) -> Result<Reason, tokio_websockets::Error> {
+    send(socket, &first).await?;
+    drop(first);
+    let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unanswered = 0;
+    loop {
+        tokio::select! {
+            span = poll_fn(|cx| viewer.poll_next(cx)) => match span {
+                Some(span) => send(socket, &span).await?,
+                None => return Ok(Reason::StreamEnded),
+            },
+            message = socket.next() => match message {
+                // A ping is answered inside.
+                Some(Ok(message)) if !message.is_close() => unanswered = 0,
+                Some(Ok(_)) | None => return Ok(Reason::ViewerClosed),
+                Some(Err(error)) => return Err(error),
+            },
+            _ = ping.tick() => {
+                if unanswered == PINGS_MISSED {
+                    return Ok(Reason::ViewerGone);
+                }
+                unanswered += 1;
+                socket.send(Message::ping("")).await?;
+            }
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, span: &Span) -> Result<(), tokio_websockets::Error> {
+    for part in span.parts() {
+        socket.feed(Message::binary(part.clone())).await?;
+    }
+    socket.flush().await
+}

@@ -1,0 +1,104 @@
+//! HTTP connections: hyper over a socket.
+//!
+//! The protocol is told by the first bytes, under a deadline: hyper-util's own detection waits for ever (hyper#3756).
+//! `max_buf_size` is kept small: hyper pulls that much from a body ahead of a slow viewer's socket, out of reach of
+//! the ring's rules.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tracing::debug;
+
+use super::Server;
+
+/// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
+const MAX_BUFFER: usize = 16 * 1024;
+
+/// What hyper may buffer for one HTTP/2 stream, in bytes.
+const MAX_STREAM_BUFFER: usize = 64 * 1024;
+
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 100;
+
+/// An HTTP/2 peer that does not answer a ping for this long is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// The start of the HTTP/2 connection preface (RFC 9113, 3.4). No HTTP/1.1 method begins so.
+const HTTP2_PREFACE: &[u8] = b"PRI";
+
+/// Between two looks at a connection that has sent a part of `PRI` only.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Serves one connection until it closes, or the server stops and its responses are over.
+pub(super) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr) {
+    let deadline = server.config.limits.handshake_timeout;
+    let http2 = match timeout(deadline, starts_http2(&socket)).await {
+        Ok(Ok(http2)) => http2,
+        Ok(Err(error)) => return debug!(%peer, %error, "connection closed before a request"),
+        Err(_) => return debug!(%peer, "no request in time"),
+    };
+    let service = server.service.clone();
+    let respond = service_fn(move |request| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.respond(request, peer).await) }
+    });
+    let io = TokioIo::new(socket);
+    let result = if http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .max_send_buf_size(MAX_STREAM_BUFFER)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_BUFFER as u32)
+            .serve_connection(io, respond);
+        tokio::pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = server.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(deadline)
+            .max_buf_size(MAX_BUFFER)
+            .serve_connection(io, respond)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = server.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    if let Err(error) = result {
+        debug!(%peer, %error, "connection closed");
+    }
+}
+
+/// Waits for the first bytes and leaves them in the socket.
+async fn starts_http2(socket: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; HTTP2_PREFACE.len()];
+    loop {
+        socket.ready(Interest::READABLE).await?;
+        let count = socket.peek(&mut first).await?;
+        let whole = count == first.len();
+        if count == 0 || whole || !HTTP2_PREFACE.starts_with(&first[..count]) {
+            return Ok(whole && first == HTTP2_PREFACE);
+        }
+        sleep(PREFACE_PAUSE).await;
+    }
+}

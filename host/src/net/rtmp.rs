@@ -1,0 +1,383 @@
+//! RTMP connections: one task drives one session, its publishers and its players.
+//!
+//! The socket is read straight into the session's buffer; tags that lie there in one piece are shared from it.
+//! A player pulls from its stream's ring only while little waits to be written, so its backlog stays in the ring.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tracing::{debug, info};
+
+use crate::http::pace_stream;
+use crate::media::{Tag, TagKind};
+use crate::rtmp::chunk::ChunkLimits;
+use crate::rtmp::command::{PlayRequest, PublishRequest};
+use crate::rtmp::handshake::{Random, ServerHandshake};
+use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
+use crate::rtmp::{MAX_UNREAD_REPLIES, SessionError};
+use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
+
+use super::Server;
+
+/// How much is read at once: from a client that publishes, and from any other.
+const READ_PUBLISHER: usize = 64 * 1024;
+const READ_OTHER: usize = 4 * 1024;
+
+/// A player gets more only while less than this waits to be written, in bytes.
+const MAX_UNSENT: usize = 64 * 1024;
+
+/// How long a client may stay without publishing or playing after it did (SRS).
+const IDLE: Duration = Duration::from_secs(180);
+
+/// How long a closing connection has to take its last bytes.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Chunk streams that a client may use at once.
+const MAX_CHUNK_STREAMS: usize = 256;
+
+/// Why a connection closes.
+#[derive(Debug, thiserror::Error)]
+enum Close {
+    #[error("the peer closed it")]
+    Closed,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Session(#[from] SessionError),
+    #[error("neither published nor played in time")]
+    Idle,
+    #[error("no media in time")]
+    NoMedia,
+    #[error("it takes no answers: {unsent} bytes wait")]
+    NoReader { unsent: usize },
+    #[error("the session is over")]
+    Over,
+    #[error("the server stops")]
+    Stopping,
+}
+
+/// Serves one connection until it closes.
+pub(super) async fn serve(server: Arc<Server>, mut socket: TcpStream, peer: SocketAddr) {
+    let seed = RandomState::new().hash_one(peer);
+    let handshake = ServerHandshake::new(Random::from_seed(seed), server.now().0 as u32);
+    let limits = &server.config.limits;
+    let settings = ServerSettings {
+        chunk_size: server.config.rtmp.chunk_size,
+        window_ack_size: server.config.rtmp.window_ack_size,
+        limits: ChunkLimits {
+            max_message: limits.max_message,
+            max_buffered: limits.max_buffered,
+            max_chunk_streams: MAX_CHUNK_STREAMS,
+        },
+    };
+    let deadline = Instant::now() + limits.handshake_timeout;
+    let mut connection = Connection {
+        peer,
+        session: ServerSession::new(settings, handshake),
+        publishing: HashMap::new(),
+        playing: HashMap::new(),
+        deadline,
+        server,
+    };
+    let close = connection.run(&mut socket).await;
+    let output = connection.session.output();
+    if !output.is_empty() && !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
+        let _ = timeout(LINGER, socket.write_all_buf(output)).await;
+    }
+    info!(%peer, reason = %close, "rtmp connection closed");
+}
+
+struct Connection {
+    server: Arc<Server>,
+    peer: SocketAddr,
+    session: ServerSession,
+    publishing: HashMap<u32, Publishing>,
+    playing: HashMap<u32, Playing>,
+    /// When a client that neither publishes nor plays must go.
+    deadline: Instant,
+}
+
+/// A publisher; when it goes, its stream expires after the vhost's `republish_wait`.
+struct Publishing {
+    server: Arc<Server>,
+    publisher: Publisher,
+    /// When the next tag is due.
+    deadline: Instant,
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        let left = self.publisher.leave();
+        let stream = self.publisher.stream().clone();
+        let server = self.server.clone();
+        let wait = stream.vhost().publish.republish_wait;
+        self.server.tasks.spawn(async move {
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = server.stopping.cancelled() => {}
+            }
+            server.hub.expire(&stream, left);
+        });
+    }
+}
+
+struct Playing {
+    source: Source,
+    audio: bool,
+    video: bool,
+}
+
+enum Source {
+    /// Waits for the stream to be published.
+    Waiting { stream: StreamWait, deadline: Pin<Box<Sleep>> },
+    /// Reads it.
+    Reading { key: StreamKey, tags: Reader<Tag> },
+    /// The player paused.
+    Paused { key: StreamKey },
+}
+
+/// What a player has got.
+enum Got {
+    Stream(Arc<crate::stream::Stream>),
+    Tags(Arc<Vec<Tag>>),
+    End,
+    Timeout,
+}
+
+impl Connection {
+    async fn run(&mut self, socket: &mut TcpStream) -> Close {
+        loop {
+            match self.turn(socket).await {
+                Ok(()) => {}
+                Err(close) => return close,
+            }
+        }
+    }
+
+    /// Handles what was read, then waits for one thing to happen.
+    async fn turn(&mut self, socket: &mut TcpStream) -> Result<(), Close> {
+        while let Some(event) = self.session.poll_event()? {
+            self.on_event(event);
+        }
+        if self.session.is_over() {
+            return Err(Close::Over);
+        }
+        let unsent = self.session.output().len();
+        if self.playing.is_empty() && unsent > MAX_UNREAD_REPLIES {
+            return Err(Close::NoReader { unsent });
+        }
+        let deadline = self.next_deadline();
+        let read_size = if self.publishing.is_empty() { READ_OTHER } else { READ_PUBLISHER };
+        let (input, output) = self.session.buffers();
+        if input.capacity() - input.len() < read_size / 4 {
+            input.reserve(read_size);
+        }
+        let (mut reader, mut writer) = socket.split();
+        let playing = &mut self.playing;
+        tokio::select! {
+            read = reader.read_buf(input) => {
+                if read? == 0 {
+                    return Err(Close::Closed);
+                }
+            }
+            written = writer.write_buf(output), if unsent > 0 => {
+                written?;
+            }
+            (stream_id, got) = poll_fn(|cx| poll_playing(playing, cx)), if unsent < MAX_UNSENT => {
+                self.on_got(stream_id, got);
+            }
+            () = sleep_until(deadline) => self.check_deadlines()?,
+            () = self.server.stopping.cancelled() => {
+                for stream_id in self.playing.keys() {
+                    self.session.end_play(*stream_id, PlayEnd::Stopped);
+                }
+                return Err(Close::Stopping);
+            }
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let busy = !self.publishing.is_empty() || !self.playing.is_empty();
+        let media = self.publishing.values().map(|publishing| publishing.deadline).min();
+        match media {
+            Some(media) => media,
+            None if busy => Instant::now() + IDLE,
+            None => self.deadline,
+        }
+    }
+
+    fn check_deadlines(&mut self) -> Result<(), Close> {
+        let now = Instant::now();
+        if self.publishing.values().any(|publishing| publishing.deadline <= now) {
+            return Err(Close::NoMedia);
+        }
+        let busy = !self.publishing.is_empty() || !self.playing.is_empty();
+        if !busy && self.deadline <= now { Err(Close::Idle) } else { Ok(()) }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Connect { .. } => self.session.accept_connect(),
+            Event::Publish { stream_id, request } => self.on_publish(stream_id, &request),
+            Event::Play { stream_id, request } => self.on_play(stream_id, &request),
+            Event::Media { stream_id, tag } => self.on_media(stream_id, tag),
+            Event::Unpublish { stream_id } => {
+                self.publishing.remove(&stream_id);
+                self.deadline = Instant::now() + IDLE;
+            }
+            Event::StopPlay { stream_id } => {
+                self.playing.remove(&stream_id);
+                self.deadline = Instant::now() + IDLE;
+            }
+            Event::Pause { stream_id, paused } => self.on_pause(stream_id, paused),
+            Event::ReceiveAudio { stream_id, wanted } => {
+                if let Some(playing) = self.playing.get_mut(&stream_id) {
+                    playing.audio = wanted;
+                }
+            }
+            Event::ReceiveVideo { stream_id, wanted } => {
+                if let Some(playing) = self.playing.get_mut(&stream_id) {
+                    playing.video = wanted;
+                }
+            }
+            // A player's buffer changes nothing on a live stream.
+            Event::BufferLength { .. } => {}
+        }
+    }
+
+    fn on_publish(&mut self, stream_id: u32, request: &PublishRequest) {
+        let name = &request.name;
+        let Some(vhost) = self.server.router.vhost(&name.vhost).cloned() else {
+            self.session.reject_publish(stream_id, &Rejection::NotFound);
+            return;
+        };
+        let key = StreamKey::new(&vhost.name, &name.app, &name.stream);
+        let publisher = match self.server.hub.publish(key.clone(), &vhost) {
+            Ok(publisher) => publisher,
+            Err(PublishError::Busy) => {
+                info!(peer = %self.peer, stream = %key, "publisher refused: the stream is live");
+                self.session.reject_publish(stream_id, &Rejection::Busy);
+                return;
+            }
+        };
+        info!(peer = %self.peer, stream = %key, kind = ?request.kind, "publishing");
+        if publisher.is_first() {
+            self.server.tasks.spawn(pace_stream(publisher.stream().clone()));
+        }
+        let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
+        let publishing = Publishing { server: self.server.clone(), publisher, deadline };
+        self.publishing.insert(stream_id, publishing);
+        self.session.accept_publish(stream_id);
+    }
+
+    fn on_media(&mut self, stream_id: u32, tag: Tag) {
+        let now = self.server.now();
+        let Some(publishing) = self.publishing.get_mut(&stream_id) else { return };
+        publishing.deadline = Instant::now() + publishing.publisher.stream().vhost().publish.normal_timeout;
+        if !publishing.publisher.push(tag, now) {
+            info!(peer = %self.peer, "publisher replaced");
+            self.publishing.remove(&stream_id);
+            self.session.end_publish(stream_id, &Rejection::Busy);
+        }
+    }
+
+    fn on_play(&mut self, stream_id: u32, request: &PlayRequest) {
+        let name = &request.name;
+        let Some(vhost) = self.server.router.vhost(&name.vhost) else {
+            self.session.reject_play(stream_id, &Rejection::NotFound);
+            return;
+        };
+        let key = StreamKey::new(&vhost.name, &name.app, &name.stream);
+        info!(peer = %self.peer, stream = %key, "playing");
+        let source = Source::Waiting {
+            stream: self.server.hub.wait_for(key),
+            deadline: Box::pin(sleep(vhost.play.wait)),
+        };
+        self.playing.insert(stream_id, Playing { source, audio: true, video: true });
+    }
+
+    fn on_pause(&mut self, stream_id: u32, paused: bool) {
+        let Some(playing) = self.playing.get_mut(&stream_id) else { return };
+        match &playing.source {
+            Source::Reading { key, .. } if paused => playing.source = Source::Paused { key: key.clone() },
+            Source::Paused { key } if !paused => {
+                // Live goes on from now: at a keyframe.
+                match self.server.hub.find(key) {
+                    Some(stream) => {
+                        playing.source = Source::Reading { key: key.clone(), tags: stream.play() };
+                    }
+                    None => {
+                        self.playing.remove(&stream_id);
+                        self.session.end_play(stream_id, PlayEnd::Unpublished);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_got(&mut self, stream_id: u32, got: Got) {
+        let Some(playing) = self.playing.get_mut(&stream_id) else { return };
+        match got {
+            Got::Stream(stream) => {
+                playing.source = Source::Reading { key: stream.key().clone(), tags: stream.play() };
+                self.session.accept_play(stream_id);
+            }
+            Got::Tags(tags) => {
+                for tag in tags.iter() {
+                    let wanted = match tag.kind {
+                        TagKind::AUDIO => playing.audio,
+                        TagKind::VIDEO => playing.video,
+                        _ => true,
+                    };
+                    if wanted {
+                        self.session.send_tag(stream_id, tag);
+                    }
+                }
+            }
+            Got::End => {
+                self.playing.remove(&stream_id);
+                self.deadline = Instant::now() + IDLE;
+                self.session.end_play(stream_id, PlayEnd::Unpublished);
+            }
+            Got::Timeout => {
+                debug!(peer = %self.peer, "nothing to play");
+                self.playing.remove(&stream_id);
+                self.deadline = Instant::now() + self.server.config.limits.handshake_timeout;
+                self.session.reject_play(stream_id, &Rejection::NotFound);
+            }
+        }
+    }
+}
+
+/// The first player for whom there is something.
+fn poll_playing(playing: &mut HashMap<u32, Playing>, cx: &mut Context<'_>) -> Poll<(u32, Got)> {
+    for (stream_id, playing) in playing {
+        let got = match &mut playing.source {
+            Source::Paused { .. } => continue,
+            Source::Waiting { stream, deadline } => match Pin::new(stream).poll(cx) {
+                Poll::Ready(stream) => Got::Stream(stream),
+                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => Got::Timeout,
+                Poll::Pending => continue,
+            },
+            Source::Reading { tags, .. } => match tags.poll_read(cx) {
+                Poll::Ready(Some(tags)) => Got::Tags(tags),
+                Poll::Ready(None) => Got::End,
+                Poll::Pending => continue,
+            },
+        };
+        return Poll::Ready((*stream_id, got));
+    }
+    Poll::Pending
+}

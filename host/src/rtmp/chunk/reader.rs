@@ -1,0 +1,376 @@
+use std::collections::HashMap;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{ChunkError, DEFAULT_CHUNK_SIZE, EXTENDED, MAX_CHUNK_SIZE};
+use crate::rtmp::message::{Message, MessageKind};
+
+/// What one peer may make a [`ChunkReader`] hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkLimits {
+    /// The longest message, in bytes. Above [`MAX_MESSAGE_LENGTH`](super::MAX_MESSAGE_LENGTH): no limit.
+    pub max_message: u32,
+    /// Bytes of unfinished messages, all chunk streams together. The memory for them is at most twice as much,
+    /// and 4 KiB a chunk stream.
+    pub max_buffered: usize,
+    /// Chunk streams.
+    pub max_chunk_streams: usize,
+}
+
+impl Default for ChunkLimits {
+    /// 16 MiB a message, 32 MiB in all, 256 chunk streams.
+    fn default() -> ChunkLimits {
+        ChunkLimits { max_message: 16 << 20, max_buffered: 32 << 20, max_chunk_streams: 256 }
+    }
+}
+
+/// Puts messages together from the chunks of one peer.
+///
+/// - A message that fits into one chunk is a slice of the input, shared, and is taken once it is there whole.
+///   Until then its bytes stay in the input, which so holds up to [`ChunkLimits::max_message`] bytes and a
+///   header.
+/// - A message of several chunks is copied once, into memory that grows with what was received, never with
+///   what a header claims.
+/// - Set Chunk Size and Abort are obeyed here. They are yielded all the same, for the session to see; it need
+///   not act on them.
+/// - After `Err` the reader is spent and the connection must close.
+///
+/// Tolerated: encoders that omit the extended timestamp on type 3 chunks (old Flash encoders), known by
+/// comparing the four bytes with the value expected there.
+#[derive(Debug)]
+pub struct ChunkReader {
+    limits: ChunkLimits,
+    chunk_size: u32,
+    chunk_streams: HashMap<u32, ChunkStream>,
+    /// The chunk of a longer message whose payload is arriving.
+    arriving: Option<Arriving>,
+    /// Bytes of all unfinished messages, with those that the current chunk will bring.
+    buffered: usize,
+    /// The peer was seen to omit the extended timestamp on a type 3 chunk.
+    omits_extended: bool,
+    /// Offset in the connection of the current chunk.
+    chunk_offset: u64,
+    /// Offset in the connection of the next byte to read.
+    position: u64,
+    /// Offset in the connection past the last byte seen.
+    received: u64,
+}
+
+/// A chunk stream: its last message header, and the message it is in the middle of.
+#[derive(Debug)]
+struct ChunkStream {
+    header: MessageHeader,
+    unfinished: Option<Vec<u8>>,
+}
+
+/// A message header in full: what a chunk left out is filled in from the one before (5.3.1.2).
+#[derive(Clone, Copy, Debug)]
+struct MessageHeader {
+    kind: MessageKind,
+    stream_id: u32,
+    length: u32,
+    timestamp: u32,
+    /// The timestamp field as last sent, which a type 3 chunk that starts a message adds.
+    delta: u32,
+    /// `delta` came as an extended timestamp.
+    extended: bool,
+}
+
+impl MessageHeader {
+    /// What a type 1 header builds on when its chunk stream is new.
+    const NONE: MessageHeader = MessageHeader {
+        kind: MessageKind(0),
+        stream_id: 0,
+        length: 0,
+        timestamp: 0,
+        delta: 0,
+        extended: false,
+    };
+
+    fn message(&self, payload: Bytes) -> Message {
+        Message { kind: self.kind, timestamp: self.timestamp, stream_id: self.stream_id, payload }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Arriving {
+    chunk_stream: u32,
+    left: usize,
+}
+
+/// A chunk's headers as read from the input.
+#[derive(Debug)]
+struct ChunkHeader {
+    chunk_stream: u32,
+    /// The chunk continues a message.
+    continues: bool,
+    message: MessageHeader,
+    /// Bytes of the headers.
+    size: usize,
+    /// The chunk should have an extended timestamp, and has none.
+    omits_extended: bool,
+}
+
+enum Step {
+    NeedsMore,
+    Progress,
+    Message(Message),
+}
+
+impl ChunkReader {
+    /// A reader that expects chunks of [`DEFAULT_CHUNK_SIZE`].
+    pub fn new(limits: ChunkLimits) -> ChunkReader {
+        ChunkReader {
+            limits,
+            chunk_size: DEFAULT_CHUNK_SIZE,
+            chunk_streams: HashMap::new(),
+            arriving: None,
+            buffered: 0,
+            omits_extended: false,
+            chunk_offset: 0,
+            position: 0,
+            received: 0,
+        }
+    }
+
+    /// Counts from `offset`: the connection's bytes before the first chunk, which are those of the handshake.
+    pub fn starting_at(mut self, offset: u64) -> ChunkReader {
+        (self.position, self.received) = (offset, offset);
+        self
+    }
+
+    /// The connection's bytes so far, as acknowledgements count them: those read, and those that the last
+    /// [`read`](Self::read) left in its input.
+    pub fn bytes_received(&self) -> u64 {
+        self.received
+    }
+
+    /// The payload bytes of the peer's full chunks.
+    pub fn chunk_size(&self) -> u32 {
+        self.chunk_size
+    }
+
+    /// Bytes of unfinished messages, as [`ChunkLimits::max_buffered`] counts them: with those that a chunk
+    /// whose header is there will bring.
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// Memory of unfinished messages.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.chunk_streams.values().filter_map(|s| s.unfinished.as_ref()).map(Vec::capacity).sum()
+    }
+
+    /// Takes the next message from `input`. `None`: it needs more bytes, behind those it left in `input`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ChunkError`].
+    pub fn read(&mut self, input: &mut BytesMut) -> Result<Option<Message>, ChunkError> {
+        self.received = self.position + input.len() as u64;
+        loop {
+            let step = match self.arriving {
+                Some(arriving) => self.read_payload(arriving, input)?,
+                None => self.read_chunk(input)?,
+            };
+            self.position = self.received - input.len() as u64;
+            match step {
+                Step::NeedsMore => return Ok(None),
+                Step::Progress => {}
+                Step::Message(message) => {
+                    self.obey(&message)?;
+                    return Ok(Some(message));
+                }
+            }
+        }
+    }
+
+    /// Reads a chunk's headers, and the payload if it is a message by itself.
+    fn read_chunk(&mut self, input: &mut BytesMut) -> Result<Step, ChunkError> {
+        self.chunk_offset = self.position;
+        let Some(header) = self.read_headers(input)? else { return Ok(Step::NeedsMore) };
+        let length = header.message.length as usize;
+        let one_chunk = !header.continues && length <= self.chunk_size as usize;
+        if one_chunk && input.len() < header.size + length {
+            return Ok(Step::NeedsMore);
+        }
+
+        input.advance(header.size);
+        self.omits_extended |= header.omits_extended;
+        let chunk_stream = self
+            .chunk_streams
+            .entry(header.chunk_stream)
+            .or_insert(ChunkStream { header: header.message, unfinished: None });
+        chunk_stream.header = header.message;
+        if one_chunk {
+            let payload = input.split_to(length).freeze();
+            return Ok(Step::Message(header.message.message(payload)));
+        }
+        let received = chunk_stream.unfinished.get_or_insert_default().len();
+        let left = (length - received).min(self.chunk_size as usize);
+        let (needed, limit) = (self.buffered + left, self.limits.max_buffered);
+        if needed > limit {
+            return Err(ChunkError::TooMuchBuffered { offset: self.chunk_offset, needed, limit });
+        }
+        self.buffered = needed;
+        self.arriving = Some(Arriving { chunk_stream: header.chunk_stream, left });
+        Ok(Step::Progress)
+    }
+
+    /// Reads a chunk's basic header, message header and extended timestamp (5.3.1). `None`: needs more bytes.
+    fn read_headers(&self, input: &[u8]) -> Result<Option<ChunkHeader>, ChunkError> {
+        let offset = self.chunk_offset;
+        let Some((header_type, chunk_stream, basic_size)) = read_basic_header(input) else { return Ok(None) };
+
+        let mut message = MessageHeader::NONE;
+        let mut continues = false;
+        match self.chunk_streams.get(&chunk_stream) {
+            Some(known) => {
+                message = known.header;
+                continues = known.unfinished.is_some();
+                if let Some(unfinished) = known.unfinished.as_ref().filter(|_| header_type < 3) {
+                    return Err(ChunkError::HeaderWithinMessage {
+                        offset,
+                        chunk_stream,
+                        header_type,
+                        received: unfinished.len() as u32,
+                        length: message.length,
+                    });
+                }
+            }
+            None if header_type >= 2 => {
+                return Err(ChunkError::NoEarlierHeader { offset, chunk_stream, header_type });
+            }
+            None if self.chunk_streams.len() >= self.limits.max_chunk_streams => {
+                let limit = self.limits.max_chunk_streams;
+                return Err(ChunkError::TooManyChunkStreams { offset, chunk_stream, limit });
+            }
+            None => {}
+        }
+
+        let message_size = [11, 7, 3, 0][usize::from(header_type)];
+        let size = basic_size + message_size;
+        let Some(fields) = input.get(basic_size..size) else { return Ok(None) };
+        if let [t0, t1, t2, ..] = *fields {
+            message.delta = u32::from_be_bytes([0, t0, t1, t2]);
+            message.extended = message.delta == EXTENDED;
+        }
+        if let [_, _, _, l0, l1, l2, kind, ..] = *fields {
+            message.length = u32::from_be_bytes([0, l0, l1, l2]);
+            message.kind = MessageKind(kind);
+        }
+        if let [_, _, _, _, _, _, _, s0, s1, s2, s3] = *fields {
+            message.stream_id = u32::from_le_bytes([s0, s1, s2, s3]);
+        }
+        if message.length > self.limits.max_message {
+            let (length, limit) = (message.length, self.limits.max_message);
+            return Err(ChunkError::MessageTooLong { offset, length, limit });
+        }
+
+        let mut header = ChunkHeader { chunk_stream, continues, message, size, omits_extended: false };
+        if message.extended {
+            let bytes = &input[size..input.len().min(size + 4)];
+            if header_type == 3 && self.omits_extended_here(bytes, &header) {
+                header.omits_extended = true;
+            } else if let [e0, e1, e2, e3] = *bytes {
+                header.size += 4;
+                if !continues {
+                    header.message.delta = u32::from_be_bytes([e0, e1, e2, e3]);
+                }
+            } else {
+                return Ok(None);
+            }
+        }
+        if !continues {
+            let base = if header_type == 0 { 0 } else { message.timestamp };
+            header.message.timestamp = header.message.delta.wrapping_add(base);
+        }
+        Ok(Some(header))
+    }
+
+    /// Whether a type 3 chunk that should have an extended timestamp has none. `bytes` are up to four bytes
+    /// from where it should be.
+    ///
+    /// Within a message it repeats that message's value (or its absolute timestamp, as some do): any other
+    /// bytes are payload. A chunk that starts a message may say a new value, so there only a peer that was
+    /// seen to omit it is believed to do it again.
+    fn omits_extended_here(&self, bytes: &[u8], header: &ChunkHeader) -> bool {
+        let MessageHeader { delta, timestamp, .. } = header.message;
+        let expected = |value: u32| value.to_be_bytes().starts_with(bytes);
+        if header.continues {
+            !expected(delta) && !expected(timestamp)
+        } else {
+            self.omits_extended && !expected(delta)
+        }
+    }
+
+    /// Copies payload bytes of a longer message's chunk.
+    fn read_payload(&mut self, arriving: Arriving, input: &mut BytesMut) -> Result<Step, ChunkError> {
+        let count = arriving.left.min(input.len());
+        if count == 0 {
+            return Ok(Step::NeedsMore);
+        }
+        let chunk_stream =
+            self.chunk_streams.get_mut(&arriving.chunk_stream).expect("a chunk's stream is known");
+        let length = chunk_stream.header.length as usize;
+        let unfinished = chunk_stream.unfinished.as_mut().expect("a chunk arrives within a message");
+
+        let needed = unfinished.len() + count;
+        if needed > unfinished.capacity() {
+            unfinished.reserve_exact(grown(needed, length) - unfinished.len());
+        }
+        unfinished.extend_from_slice(&input[..count]);
+        input.advance(count);
+
+        self.arriving = Some(Arriving { left: arriving.left - count, ..arriving }).filter(|a| a.left > 0);
+        if needed < length {
+            return Ok(Step::Progress);
+        }
+        let payload = chunk_stream.unfinished.take().unwrap_or_default();
+        self.buffered -= payload.len();
+        Ok(Step::Message(chunk_stream.header.message(payload.into())))
+    }
+
+    /// Applies Set Chunk Size (5.4.1) and Abort (5.4.2).
+    fn obey(&mut self, message: &Message) -> Result<(), ChunkError> {
+        if !matches!(message.kind, MessageKind::SET_CHUNK_SIZE | MessageKind::ABORT) {
+            return Ok(());
+        }
+        let offset = self.chunk_offset;
+        let Some(&[a, b, c, d]) = message.payload.get(..4) else {
+            let (kind, length) = (message.kind, message.payload.len());
+            return Err(ChunkError::ControlTooShort { offset, kind, length });
+        };
+        let value = u32::from_be_bytes([a, b, c, d]);
+        if message.kind == MessageKind::SET_CHUNK_SIZE {
+            if !(1..=MAX_CHUNK_SIZE).contains(&value) {
+                return Err(ChunkError::ChunkSize { offset, size: value });
+            }
+            self.chunk_size = value;
+        } else if let Some(dropped) =
+            self.chunk_streams.get_mut(&value).and_then(|aborted| aborted.unfinished.take())
+        {
+            self.buffered -= dropped.len();
+        }
+        Ok(())
+    }
+}
+
+/// The header type, the chunk stream id, and the size of a basic header (5.3.1.1).
+fn read_basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
+    let &first = input.first()?;
+    let (chunk_stream, size) = match first & 0x3F {
+        0 => (u32::from(*input.get(1)?) + 64, 2),
+        1 => (u32::from(u16::from_le_bytes([*input.get(1)?, *input.get(2)?])) + 64, 3),
+        id => (u32::from(id), 1),
+    };
+    Some((first >> 6, chunk_stream, size))
+}
+
+/// The memory to have for a message of `length` bytes of which `needed` are here: it doubles with what was
+/// received, whatever `length` claims, and ends exact.
+fn grown(needed: usize, length: usize) -> usize {
+    const FIRST: usize = 4096;
+    needed.saturating_mul(2).max(FIRST).min(length)
+}

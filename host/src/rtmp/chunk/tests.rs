@@ -1,0 +1,537 @@
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::*;
+use crate::rtmp::message::{Control, Message, MessageKind};
+use crate::rtmp::output::Output;
+
+const AUDIO: MessageKind = MessageKind::AUDIO;
+const VIDEO: MessageKind = MessageKind::VIDEO;
+
+const SMALL: ChunkLimits =
+    ChunkLimits { max_message: 16 << 20, max_buffered: 64 << 10, max_chunk_streams: 4 };
+
+fn message(kind: MessageKind, timestamp: u32, stream_id: u32, payload: impl Into<Bytes>) -> Message {
+    Message { kind, timestamp, stream_id, payload: payload.into() }
+}
+
+/// `len` bytes that tell their place.
+fn pattern(len: usize) -> Bytes {
+    (0..len).map(|i| (i % 251) as u8 + 1).collect()
+}
+
+fn drain(reader: &mut ChunkReader, input: &mut BytesMut) -> Result<Vec<Message>, ChunkError> {
+    let mut messages = Vec::new();
+    while let Some(message) = reader.read(input)? {
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+/// Reads `wire` whole and byte by byte, which must agree; gives what came before an error, and the error.
+fn read_with(limits: ChunkLimits, wire: &[u8]) -> (Vec<Message>, Option<ChunkError>) {
+    let run = |step: usize| {
+        let mut reader = ChunkReader::new(limits);
+        let mut input = BytesMut::new();
+        let mut messages = Vec::new();
+        for part in wire.chunks(step) {
+            input.extend_from_slice(part);
+            loop {
+                match reader.read(&mut input) {
+                    Ok(Some(message)) => messages.push(message),
+                    Ok(None) => break,
+                    Err(error) => return (messages, Some(error)),
+                }
+            }
+        }
+        assert_eq!(reader.bytes_received(), wire.len() as u64);
+        (messages, None)
+    };
+    let whole = run(wire.len().max(1));
+    assert_eq!(run(1), whole, "byte by byte");
+    whole
+}
+
+fn read(wire: &[u8]) -> Vec<Message> {
+    let (messages, error) = read_with(ChunkLimits::default(), wire);
+    assert_eq!(error, None);
+    messages
+}
+
+fn read_error(limits: ChunkLimits, wire: &[u8]) -> ChunkError {
+    read_with(limits, wire).1.expect("an error")
+}
+
+fn write(chunk_size: u32, messages: &[(u32, Message)]) -> Vec<u8> {
+    let mut writer = ChunkWriter::new();
+    writer.set_chunk_size(chunk_size);
+    let mut out = Output::new();
+    for (chunk_stream, message) in messages {
+        let Message { kind, timestamp, stream_id, ref payload } = *message;
+        writer.write(*chunk_stream, kind, stream_id, timestamp, payload, &mut out);
+    }
+    out.copy_to_bytes(out.remaining()).to_vec()
+}
+
+fn set_chunk_size(size: u32) -> Vec<u8> {
+    write(128, &[(CONTROL_CHUNK_STREAM, Control::SetChunkSize(size).to_message())])
+}
+
+#[test]
+fn reads_and_writes_every_header_type() {
+    type Row<'a> = (&'a str, &'a [u8], &'a [(u32, Message)]);
+    let rows: &[Row] = &[
+        ("type 0", b"\x04\x00\x00\x14\x00\x00\x02\x08\x01\x00\x00\x00ab", &[(4, message(AUDIO, 20, 1, "ab"))]),
+        (
+            "type 1: other length",
+            b"\x04\x00\x00\x14\x00\x00\x01\x08\x01\x00\x00\x00a\x44\x00\x00\x05\x00\x00\x02\x08bc",
+            &[(4, message(AUDIO, 20, 1, "a")), (4, message(AUDIO, 25, 1, "bc"))],
+        ),
+        (
+            "type 1: other kind",
+            b"\x04\x00\x00\x14\x00\x00\x01\x08\x01\x00\x00\x00a\x44\x00\x00\x05\x00\x00\x01\x09b",
+            &[(4, message(AUDIO, 20, 1, "a")), (4, message(VIDEO, 25, 1, "b"))],
+        ),
+        (
+            "type 2, then type 3 with the same delta",
+            b"\x04\x00\x00\x14\x00\x00\x01\x08\x01\x00\x00\x00a\x84\x00\x00\x05b\xC4c",
+            &[
+                (4, message(AUDIO, 20, 1, "a")),
+                (4, message(AUDIO, 25, 1, "b")),
+                (4, message(AUDIO, 30, 1, "c")),
+            ],
+        ),
+        (
+            "type 0 again: timestamp goes back",
+            b"\x04\x00\x00\x14\x00\x00\x01\x08\x01\x00\x00\x00a\x04\x00\x00\x13\x00\x00\x01\x08\x01\x00\x00\x00b",
+            &[(4, message(AUDIO, 20, 1, "a")), (4, message(AUDIO, 19, 1, "b"))],
+        ),
+        (
+            "type 0 again: other message stream, 32 bits little-endian",
+            b"\x04\x00\x00\x14\x00\x00\x01\x08\x01\x00\x00\x00a\x04\x00\x00\x14\x00\x00\x01\x08\x04\x03\x02\x01b",
+            &[(4, message(AUDIO, 20, 1, "a")), (4, message(AUDIO, 20, 0x0102_0304, "b"))],
+        ),
+        (
+            "empty payloads",
+            b"\x04\x00\x00\x14\x00\x00\x00\x08\x01\x00\x00\x00\x84\x00\x00\x01\xC4",
+            &[
+                (4, message(AUDIO, 20, 1, "")),
+                (4, message(AUDIO, 21, 1, "")),
+                (4, message(AUDIO, 22, 1, "")),
+            ],
+        ),
+        ("chunk stream 63", b"\x3F\x00\x00\x00\x00\x00\x00\x08\0\0\0\0", &[(63, message(AUDIO, 0, 0, ""))]),
+        ("chunk stream 64", b"\x00\x00\x00\x00\x00\x00\x00\x00\x08\0\0\0\0", &[(64, message(AUDIO, 0, 0, ""))]),
+        ("chunk stream 319", b"\x00\xFF\x00\x00\x00\x00\x00\x00\x08\0\0\0\0", &[(319, message(AUDIO, 0, 0, ""))]),
+        (
+            "chunk stream 320",
+            b"\x01\x00\x01\x00\x00\x00\x00\x00\x00\x08\0\0\0\0",
+            &[(320, message(AUDIO, 0, 0, ""))],
+        ),
+        (
+            "chunk stream 65599",
+            b"\x01\xFF\xFF\x00\x00\x00\x00\x00\x00\x08\0\0\0\0",
+            &[(MAX_CHUNK_STREAM, message(AUDIO, 0, 0, ""))],
+        ),
+        (
+            "extended timestamp",
+            b"\x04\xFF\xFF\xFF\x00\x00\x01\x08\x01\x00\x00\x00\x00\xFF\xFF\xFFa",
+            &[(4, message(AUDIO, 0xFF_FFFF, 1, "a"))],
+        ),
+        (
+            "the largest timestamp that is not extended",
+            b"\x04\xFF\xFF\xFE\x00\x00\x01\x08\x01\x00\x00\x00a",
+            &[(4, message(AUDIO, 0xFF_FFFE, 1, "a"))],
+        ),
+        (
+            "extended delta",
+            b"\x04\x00\x00\x01\x00\x00\x01\x08\x01\x00\x00\x00a\x84\xFF\xFF\xFF\x01\x00\x00\x00b",
+            &[(4, message(AUDIO, 1, 1, "a")), (4, message(AUDIO, 0x100_0001, 1, "b"))],
+        ),
+        (
+            "extended delta, repeated",
+            b"\x04\x00\x00\x01\x00\x00\x01\x08\x01\x00\x00\x00a\x84\xFF\xFF\xFF\x01\x00\x00\x00b\
+              \xC4\x01\x00\x00\x00c",
+            &[
+                (4, message(AUDIO, 1, 1, "a")),
+                (4, message(AUDIO, 0x100_0001, 1, "b")),
+                (4, message(AUDIO, 0x200_0001, 1, "c")),
+            ],
+        ),
+        (
+            "a delta across the wrap",
+            b"\x04\xFF\xFF\xFF\x00\x00\x01\x08\x01\x00\x00\x00\xFF\xFF\xFF\xFFa\x84\x00\x00\x03b",
+            &[(4, message(AUDIO, u32::MAX, 1, "a")), (4, message(AUDIO, 2, 1, "b"))],
+        ),
+    ];
+    for &(row, wire, messages) in rows {
+        let expected: Vec<Message> = messages.iter().map(|(_, message)| message.clone()).collect();
+        assert_eq!(read(wire), expected, "{row}");
+        assert_eq!(write(128, messages), wire, "{row}");
+    }
+}
+
+#[test]
+fn every_chunk_of_a_message_repeats_the_extended_timestamp() {
+    let wire = b"\x04\xFF\xFF\xFF\x00\x00\x05\x08\x01\x00\x00\x00\x01\x00\x00\x00ab\
+                 \xC4\x01\x00\x00\x00cd\xC4\x01\x00\x00\x00e";
+    let sent = message(AUDIO, 0x100_0000, 1, "abcde");
+    assert_eq!(write(2, &[(4, sent.clone())]), wire);
+    assert_eq!(read(&[&set_chunk_size(2)[..], wire].concat())[1..], [sent]);
+}
+
+#[test]
+fn type_3_after_type_0_repeats_its_timestamp_as_delta() {
+    // ffmpeg: equal audio frames at 23 and 46 ms.
+    let wire = b"\x04\x00\x00\x17\x00\x00\x01\x08\x01\x00\x00\x00a\xC4b\xC4c";
+    let timestamps: Vec<u32> = read(wire).iter().map(|message| message.timestamp).collect();
+    assert_eq!(timestamps, [23, 46, 69]);
+}
+
+#[test]
+fn writer_never_starts_a_message_with_type_3_after_type_0() {
+    let messages = [23, 46, 69].map(|timestamp| (4, message(AUDIO, timestamp, 1, "a")));
+    let wire = b"\x04\x00\x00\x17\x00\x00\x01\x08\x01\x00\x00\x00a\x84\x00\x00\x17a\xC4a";
+    assert_eq!(write(128, &messages), wire);
+}
+
+#[test]
+fn a_chunk_stream_may_begin_with_type_1() {
+    // librtmp's first ping response.
+    let wire = b"\x42\x00\x00\x07\x00\x00\x06\x04\x00\x07\x00\x00\x00\x09";
+    let ping = read(wire);
+    assert_eq!((ping[0].timestamp, ping[0].stream_id), (7, 0));
+    assert_eq!(Control::read(&ping[0]), Ok(Some(Control::PingResponse(9))));
+}
+
+#[test]
+fn accepts_missing_extended_timestamp() {
+    // Absent after the first chunk, present again, absent with a payload that begins like it.
+    let header = b"\x04\xFF\xFF\xFF\x00\x00\x06\x08\x01\x00\x00\x00\x01\x00\x00\x00";
+    let omitted = [header, &b"ab\xC4cd\xC4ef"[..]].concat();
+    let alike = [header, &b"ab\xC4\x01\x00\xC4ef"[..]].concat();
+    for (wire, payload) in [(omitted, &b"abcdef"[..]), (alike, b"ab\x01\x00ef")] {
+        let wire = [&set_chunk_size(2)[..], &wire].concat();
+        let messages = read(&wire);
+        assert_eq!(messages[1..], [message(AUDIO, 0x100_0000, 1, payload)]);
+    }
+}
+
+#[test]
+fn a_peer_that_omits_the_extended_timestamp_omits_it_on_new_messages_too() {
+    let wire = b"\x04\x00\x00\x01\x00\x00\x03\x08\x01\x00\x00\x00ab\xC4c\
+                 \x84\xFF\xFF\xFF\x01\x00\x00\x00de\xC4f\
+                 \xC4gh\xC4i";
+    let messages = read(&[&set_chunk_size(2)[..], wire].concat());
+    let expected =
+        [(1, "abc"), (0x100_0001, "def"), (0x200_0001, "ghi")].map(|(at, text)| message(AUDIO, at, 1, text));
+    assert_eq!(messages[1..], expected);
+}
+
+#[test]
+fn accepts_the_absolute_timestamp_repeated_after_an_extended_delta() {
+    let wire = b"\x04\x00\x00\x01\x00\x00\x03\x08\x01\x00\x00\x00ab\xC4c\
+                 \x84\xFF\xFF\xFF\x01\x00\x00\x00de\xC4\x01\x00\x00\x01f";
+    let messages = read(&[&set_chunk_size(2)[..], wire].concat());
+    assert_eq!(messages[2], message(AUDIO, 0x100_0001, 1, "def"));
+}
+
+#[test]
+fn type_3_may_start_a_message_with_a_new_extended_delta() {
+    let wire = b"\x04\x00\x00\x01\x00\x00\x01\x08\x01\x00\x00\x00a\x84\xFF\xFF\xFF\x01\x00\x00\x00b\
+                 \xC4\x02\x00\x00\x00c";
+    assert_eq!(read(wire)[2], message(AUDIO, 0x300_0001, 1, "c"));
+}
+
+#[test]
+fn messages_interleave() {
+    let video = pattern(300);
+    let wire = [
+        b"\x06\x00\x00\x0A\x00\x01\x2C\x09\x01\x00\x00\x00",
+        &video[..128],
+        b"\x04\x00\x00\x09\x00\x00\x03\x08\x01\x00\x00\x00abc",
+        b"\xC6",
+        &video[128..256],
+        b"\xC4def",
+        b"\xC6",
+        &video[256..],
+    ]
+    .concat();
+    let expected =
+        [message(AUDIO, 9, 1, "abc"), message(AUDIO, 18, 1, "def"), message(VIDEO, 10, 1, video.clone())];
+    assert_eq!(read(&wire), expected);
+}
+
+#[test]
+fn set_chunk_size_takes_effect_within_other_messages() {
+    let video = pattern(400);
+    let wire = [
+        b"\x06\x00\x00\x0A\x00\x01\x90\x09\x01\x00\x00\x00",
+        &video[..128],
+        &set_chunk_size(200),
+        b"\xC6",
+        &video[128..328],
+        &set_chunk_size(1),
+        b"\xC6",
+        &video[328..329],
+        &write(1, &[(CONTROL_CHUNK_STREAM + 1, Control::SetChunkSize(MAX_CHUNK_SIZE).to_message())]),
+        b"\xC6",
+        &video[329..],
+    ]
+    .concat();
+    let messages = read(&wire);
+    assert_eq!(messages.len(), 4);
+    assert_eq!(messages[3], message(VIDEO, 10, 1, video));
+}
+
+#[test]
+fn abort_drops_the_unfinished_message() {
+    let abort = |id| write(128, &[(CONTROL_CHUNK_STREAM, Control::Abort(id).to_message())]);
+    let video = pattern(200);
+    let wire = [
+        b"\x06\x00\x00\x0A\x00\x00\xC8\x09\x01\x00\x00\x00",
+        &video[..128],
+        &abort(6),
+        b"\x46\x00\x00\x05\x00\x00\x02\x09xy",
+    ]
+    .concat();
+    assert_eq!(read(&wire)[1..], [message(VIDEO, 15, 1, "xy")]);
+
+    let mut reader = ChunkReader::new(SMALL);
+    drain(&mut reader, &mut BytesMut::from(&wire[..156])).expect("no error");
+    assert_eq!(reader.buffered(), 0);
+
+    // Of a chunk stream at rest, or never seen: nothing happens.
+    let idle = [abort(6), abort(99)].concat();
+    assert_eq!(read(&idle).len(), 2);
+}
+
+#[test]
+fn a_message_in_one_chunk_is_a_slice_of_the_input() {
+    let mut input =
+        BytesMut::from(&b"\x04\x00\x00\x17\x00\x00\x04\x08\x01\x00\x00\x00abcd\xC4efgh\xC4ij"[..]);
+    let place = input.as_ptr();
+    let mut reader = ChunkReader::new(SMALL);
+    let messages = drain(&mut reader, &mut input).expect("no error");
+    assert_eq!(messages.iter().map(|m| &m.payload[..]).collect::<Vec<_>>(), [b"abcd", b"efgh"]);
+    assert_eq!(messages[0].payload.as_ptr(), place.wrapping_add(12));
+    assert_eq!(messages[1].payload.as_ptr(), place.wrapping_add(17));
+    assert_eq!(&input[..], b"\xC4ij", "the unfinished chunk stays");
+    assert_eq!(reader.bytes_received(), 24);
+    assert_eq!(reader.buffered(), 0);
+}
+
+#[test]
+fn writer_shares_the_payload() {
+    let payload = pattern(300);
+    let mut writer = ChunkWriter::new();
+    let mut out = Output::new();
+    writer.write(6, VIDEO, 1, 0, &payload, &mut out);
+    writer.set_chunk_size(60_000);
+    writer.write(6, VIDEO, 1, 40, &payload, &mut out);
+    let slices = out.take_all();
+    let shared: Vec<_> =
+        slices.iter().skip(1).step_by(2).map(|slice| (slice.as_ptr(), slice.len())).collect();
+    let place = payload.as_ptr();
+    let expected = [(0, 128), (128, 128), (256, 44), (0, 300)].map(|(at, len)| (place.wrapping_add(at), len));
+    assert_eq!(shared, expected);
+    assert_eq!(slices.iter().step_by(2).map(Bytes::len).collect::<Vec<_>>(), [12, 1, 1, 4]);
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let timestamps = [
+        0,
+        0,
+        1,
+        0xFF_FFFD,
+        0xFF_FFFE,
+        0xFF_FFFF,
+        0x100_0000,
+        0x100_0001,
+        0x200_0000,
+        0x300_0000,
+        5,
+        0x100_0005,
+        u32::MAX - 1,
+        u32::MAX,
+        0,
+        1,
+        0x7FFF_FFFF,
+        0x8000_0000,
+        0xFFFF_FFFF,
+        0x7FFF_FFFE,
+        0x7FFF_FFFE,
+    ];
+    let lengths = [0, 1, 2, 126, 127, 128, 129, 256, 257, 1000, 1000, 1000, 60_000, 60_001];
+    let kinds = [AUDIO, VIDEO, VIDEO, MessageKind::DATA_AMF0];
+    let chunk_streams = [3, 4, 4, 63, 64, 64, 319, 320, 65_599];
+    for chunk_size in [1, 2, 127, 128, 129, 60_000, MAX_CHUNK_SIZE] {
+        let messages: Vec<(u32, Message)> = (0..252)
+            .map(|i| {
+                let payload = pattern(lengths[i % lengths.len()].min(chunk_size as usize * 600));
+                let timestamp = timestamps[i / 3 % timestamps.len()];
+                let chunk_stream = chunk_streams[i / 5 % chunk_streams.len()];
+                (chunk_stream, message(kinds[i / 7 % kinds.len()], timestamp, 1 + (i / 25) as u32, payload))
+            })
+            .collect();
+        let wire = [set_chunk_size(chunk_size), write(chunk_size, &messages)].concat();
+        for step in [61, wire.len()] {
+            let mut reader = ChunkReader::new(ChunkLimits::default());
+            let mut input = BytesMut::new();
+            let mut read = Vec::new();
+            for part in wire.chunks(step) {
+                input.extend_from_slice(part);
+                read.extend(drain(&mut reader, &mut input).expect("no error"));
+            }
+            assert_eq!(read.len(), messages.len() + 1);
+            for (i, (read, (_, written))) in read[1..].iter().zip(&messages).enumerate() {
+                assert!(read == written, "message {i}, chunk size {chunk_size}");
+            }
+            assert_eq!((reader.buffered(), input.len()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn rejects_chunk_sizes_outside_the_message_length() {
+    for size in [0, MAX_CHUNK_SIZE + 1, 0x7FFF_FFFF, 0x8000_0001, u32::MAX] {
+        assert_eq!(read_error(SMALL, &set_chunk_size(size)), ChunkError::ChunkSize { offset: 0, size });
+    }
+    for size in [1, 127, 128, 65_537, MAX_CHUNK_SIZE] {
+        let mut reader = ChunkReader::new(SMALL);
+        let seen = drain(&mut reader, &mut BytesMut::from(&set_chunk_size(size)[..])).expect("accepted");
+        assert_eq!(Control::read(&seen[0]), Ok(Some(Control::SetChunkSize(size))));
+        assert_eq!(reader.chunk_size(), size);
+    }
+}
+
+#[test]
+fn rejects_what_the_headers_do_not_allow() {
+    let begin = b"\x06\x00\x00\x0A\x00\x00\xC8\x09\x01\x00\x00\x00";
+    let within = [begin, &pattern(128)[..]].concat();
+    let inside = |header_type| ChunkError::HeaderWithinMessage {
+        offset: 140,
+        chunk_stream: 6,
+        header_type,
+        received: 128,
+        length: 200,
+    };
+    let rows: [(&str, Vec<u8>, ChunkError); 9] = [
+        (
+            "type 2 first",
+            vec![0x86],
+            ChunkError::NoEarlierHeader { offset: 0, chunk_stream: 6, header_type: 2 },
+        ),
+        (
+            "type 3 first",
+            [&set_chunk_size(9)[..], b"\xC0\x01"].concat(),
+            ChunkError::NoEarlierHeader { offset: 16, chunk_stream: 65, header_type: 3 },
+        ),
+        (
+            "shorter length within a message",
+            [&within[..], b"\x06\x00\x00\x0A\x00\x00\x02\x09\x01\x00\x00\x00ab"].concat(),
+            inside(0),
+        ),
+        (
+            "longer length within a message",
+            [&within[..], b"\x46\x00\x00\x00\x00\x01\x00\x09"].concat(),
+            inside(1),
+        ),
+        ("type 2 within a message", [&within[..], b"\x86\x00\x00\x00"].concat(), inside(2)),
+        (
+            "short set chunk size",
+            b"\x02\x00\x00\x00\x00\x00\x03\x01\x00\x00\x00\x00abc".to_vec(),
+            ChunkError::ControlTooShort { offset: 0, kind: MessageKind::SET_CHUNK_SIZE, length: 3 },
+        ),
+        (
+            "empty abort",
+            b"\x02\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00".to_vec(),
+            ChunkError::ControlTooShort { offset: 0, kind: MessageKind::ABORT, length: 0 },
+        ),
+        (
+            "too many chunk streams",
+            (3..8).flat_map(|id| [&[id][..], &[0; 11]].concat()).collect(),
+            ChunkError::TooManyChunkStreams { offset: 48, chunk_stream: 7, limit: 4 },
+        ),
+        (
+            "an audio chunk between two video chunks, then a type 0",
+            [&within[..], b"\x04\x00\x00\x09\x00\x00\x01\x08\x01\x00\x00\x00a", &begin[..]].concat(),
+            ChunkError::HeaderWithinMessage {
+                offset: 153,
+                chunk_stream: 6,
+                header_type: 0,
+                received: 128,
+                length: 200,
+            },
+        ),
+    ];
+    for (row, wire, error) in rows {
+        assert_eq!(read_error(SMALL, &wire), error, "{row}");
+    }
+}
+
+#[test]
+fn rejects_messages_over_the_limit_before_their_payload() {
+    let limits = ChunkLimits { max_message: 1000, ..SMALL };
+    let wire = b"\x06\x00\x00\x0A\x00\x03\xE9\x09\x01\x00\x00\x00";
+    assert_eq!(read_error(limits, wire), ChunkError::MessageTooLong { offset: 0, length: 1001, limit: 1000 });
+}
+
+#[test]
+fn claims_cost_no_memory() {
+    let mut reader = ChunkReader::new(ChunkLimits::default());
+    let mut wire = Vec::new();
+    for id in 0..255_u32 {
+        let basic = if id < 64 { vec![0x00, id as u8] } else { vec![0x01, (id - 64) as u8, 1] };
+        wire.extend([&basic[..], b"\x00\x00\x00\xFF\xFF\xFF\x09\x01\x00\x00\x00", &[7; 128]].concat());
+    }
+    let mut input = BytesMut::from(&wire[..]);
+    assert_eq!(drain(&mut reader, &mut input), Ok(vec![]));
+    assert_eq!(reader.buffered(), 255 * 128);
+    assert!(reader.memory() <= 255 * 4096, "{}", reader.memory());
+
+    // Headers alone cost nothing, not even with chunks as long as the message.
+    let mut reader = ChunkReader::new(ChunkLimits::default());
+    let mut input = BytesMut::from(&set_chunk_size(MAX_CHUNK_SIZE)[..]);
+    input.extend_from_slice(b"\x04\x00\x00\x00\xFF\xFF\xFF\x09\x01\x00\x00\x00");
+    assert_eq!(drain(&mut reader, &mut input).map(|seen| seen.len()), Ok(1));
+    assert_eq!((reader.buffered(), reader.memory(), input.len()), (0, 0, 12));
+}
+
+#[test]
+fn one_budget_covers_all_chunk_streams() {
+    let part = pattern(20_000);
+    let mut wire = set_chunk_size(20_000);
+    for id in 3..6 {
+        wire.extend([&[id][..], b"\x00\x00\x00\xFF\xFF\xFF\x09\x01\x00\x00\x00", &part].concat());
+    }
+    let mut input = BytesMut::from(&wire[..]);
+    let mut reader = ChunkReader::new(SMALL);
+    assert_eq!(drain(&mut reader, &mut input).map(|seen| seen.len()), Ok(1));
+    assert_eq!(reader.buffered(), 60_000);
+    assert!(reader.memory() <= 2 * 60_000, "{}", reader.memory());
+    input.extend_from_slice(b"\xC3");
+    let offset = wire.len() as u64;
+    let error = ChunkError::TooMuchBuffered { offset, needed: 80_000, limit: 65_536 };
+    assert_eq!(drain(&mut reader, &mut input), Err(error));
+    // However the bytes arrive.
+    wire.push(0xC3);
+    assert_eq!(read_error(SMALL, &wire), error);
+
+    // A message exactly as long as the budget fits, and gives the budget back.
+    let longest = message(VIDEO, 0, 1, pattern(SMALL.max_buffered));
+    let wire = write(128, &[(6, longest.clone()), (6, longest.clone())]);
+    assert_eq!(read_with(SMALL, &wire), (vec![longest.clone(), longest], None));
+}
+
+#[test]
+fn offsets_count_from_the_start_of_the_connection() {
+    let mut reader = ChunkReader::new(SMALL).starting_at(3073);
+    let mut input = BytesMut::from(&b"\x04\x00\x00\x00\x00\x00\x01\x08\x01\x00\x00\x00a\xC4"[..]);
+    assert_eq!(drain(&mut reader, &mut input).map(|seen| seen.len()), Ok(1));
+    assert_eq!(reader.bytes_received(), 3073 + 14);
+    input.clear();
+    input.extend_from_slice(b"\xC5");
+    let error = ChunkError::NoEarlierHeader { offset: 3073 + 13, chunk_stream: 5, header_type: 3 };
+    assert_eq!(drain(&mut reader, &mut input), Err(error));
+}

@@ -1,0 +1,117 @@
+//! Hub: all streams by name, and who waits for one.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+
+use crate::conf::{PublishConflict, Vhost};
+
+use super::stream::{Publisher, Stream};
+use super::wakers::{Wakers, wake};
+use super::{PublishError, StreamKey};
+
+/// All streams.
+#[derive(Debug, Default)]
+pub struct Hub {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    streams: HashMap<StreamKey, Arc<Stream>>,
+    /// Who waits for a stream to be published.
+    waiting: Wakers,
+}
+
+impl Hub {
+    /// A hub without streams.
+    pub fn new() -> Arc<Hub> {
+        Arc::default()
+    }
+
+    /// Starts a publisher, on a new stream or on one whose publisher left and whose viewers wait.
+    ///
+    /// # Errors
+    /// [`PublishError::Busy`] when the stream is live and its vhost keeps the first publisher.
+    pub fn publish(self: &Arc<Self>, key: StreamKey, vhost: &Arc<Vhost>) -> Result<Publisher, PublishError> {
+        let (publisher, waiting) = {
+            let mut state = self.state.lock();
+            let stream = state
+                .streams
+                .entry(key.clone())
+                .or_insert_with(|| Arc::new(Stream::new(key, vhost.clone())))
+                .clone();
+            let replace = vhost.publish.conflict == PublishConflict::Replace;
+            let publisher = Stream::publish(&stream, replace)?;
+            (publisher, state.waiting.take())
+        };
+        wake(waiting);
+        Ok(publisher)
+    }
+
+    /// The stream, when it is live or its viewers wait for its publisher to come back.
+    pub fn find(&self, key: &StreamKey) -> Option<Arc<Stream>> {
+        self.state.lock().streams.get(key).cloned()
+    }
+
+    /// Waits until the stream is published.
+    pub fn wait_for(self: &Arc<Self>, key: StreamKey) -> StreamWait {
+        let waiter = self.state.lock().waiting.register();
+        StreamWait { hub: self.clone(), key, waiter }
+    }
+
+    /// Ends a stream whose publisher left and did not come back. Call it `republish_wait` after
+    /// [`Publisher::leave`], with what that returned; it does nothing when another publisher has come.
+    pub fn expire(&self, stream: &Arc<Stream>, left: u64) {
+        let mut state = self.state.lock();
+        if stream.end_if_left(left) {
+            state.streams.remove(stream.key());
+        }
+    }
+
+    /// Ends all streams: the host stops.
+    pub fn end_all(&self) {
+        let streams = std::mem::take(&mut self.state.lock().streams);
+        for stream in streams.values() {
+            stream.end();
+        }
+    }
+
+    /// All streams, in no order.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.state.lock().streams.values().cloned().collect()
+    }
+}
+
+/// Resolves when a stream is published.
+#[derive(Debug)]
+pub struct StreamWait {
+    hub: Arc<Hub>,
+    key: StreamKey,
+    waiter: usize,
+}
+
+impl Future for StreamWait {
+    type Output = Arc<Stream>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arc<Stream>> {
+        let mut state = self.hub.state.lock();
+        match state.streams.get(&self.key) {
+            Some(stream) => Poll::Ready(stream.clone()),
+            None => {
+                state.waiting.wait(self.waiter, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for StreamWait {
+    fn drop(&mut self) {
+        self.hub.state.lock().waiting.leave(self.waiter);
+    }
+}

@@ -1,0 +1,302 @@
+//! Stream: one publisher's tags on one timeline, and the mounts that remux them.
+//!
+//! The stream decides what a tag means to joiners (see [`Stream::role`]): keyframes are join points, the latest
+//! metadata and sequence headers are replayed. Without video, every audio frame is a join point.
+//!
+//! Video between the start of a publisher and its first keyframe is dropped: nobody can decode it. So is
+//! everything between a republish and the first keyframe, as long as the stream had video: viewers who stayed go
+//! on at a keyframe.
+//!
+//! Sequence headers and metadata are copied when they arrive: they live long, and would keep the socket buffer that
+//! they arrived in alive.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tracing::{debug, info};
+
+use crate::conf::Vhost;
+use crate::media::{Codec, Millis, Packet, Tag, TagKind, Timeline};
+use crate::plugin::StreamFacts;
+
+use super::mount::LiveMount;
+use super::{Entry, JoinAt, Pace, PublishError, Reader, Ring, RingLimits, Role, StreamKey};
+
+/// Without a video frame for this long, a stream counts as audio-only, and every audio frame is a join point.
+const VIDEO_GONE: Millis = Millis(10_000);
+
+/// After a republish, audio waits this long for a keyframe.
+const KEYFRAME_WAIT: Millis = Millis(3_000);
+
+/// What a tag keeps alive beside its payload, in bytes: an estimate for the ring's limits.
+const TAG_OVERHEAD: usize = 128;
+
+/// Slots of the configurations that joiners of a stream get, in this order.
+const METADATA: Role = Role::Config(0);
+const AUDIO_SEQUENCE_HEADER: Role = Role::Config(1);
+const VIDEO_SEQUENCE_HEADER: Role = Role::Config(2);
+const VIDEO_METADATA: Role = Role::Config(3);
+
+impl Entry for Tag {
+    type Batch = Vec<Tag>;
+
+    fn size(&self) -> usize {
+        self.payload.len() + TAG_OVERHEAD
+    }
+
+    fn dts(&self) -> Millis {
+        self.dts
+    }
+
+    fn batch<'a>(entries: impl Iterator<Item = &'a Self>) -> Vec<Tag> {
+        entries.cloned().collect()
+    }
+}
+
+/// One stream.
+#[derive(Debug)]
+pub struct Stream {
+    key: StreamKey,
+    vhost: Arc<Vhost>,
+    tags: Arc<Ring<Tag>>,
+    state: Mutex<State>,
+    pub(super) mounts: Mutex<Vec<Arc<LiveMount>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Counts publishers; the newest is the one that may push.
+    publisher: u64,
+    live: bool,
+    timeline: Timeline,
+    started: Option<Millis>,
+    audio: Track,
+    video: Track,
+    /// This publisher sent a keyframe.
+    keyframe_seen: bool,
+    /// Since when everything waits for a keyframe after a republish, on the caller's clock.
+    waiting_since: Option<Millis>,
+    last_video: Millis,
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    codec: Codec,
+    sequence_header: Bytes,
+}
+
+impl Stream {
+    pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>) -> Stream {
+        let limits = ring_limits(&vhost);
+        Stream { key, vhost, tags: Ring::new(limits), state: Mutex::default(), mounts: Mutex::default() }
+    }
+
+    /// The stream's name.
+    pub fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    /// The vhost that it is published on.
+    pub fn vhost(&self) -> &Arc<Vhost> {
+        &self.vhost
+    }
+
+    /// The ring of its tags.
+    pub fn tags(&self) -> &Arc<Ring<Tag>> {
+        &self.tags
+    }
+
+    /// What is known of its tracks.
+    pub fn facts(&self) -> StreamFacts {
+        let state = self.state.lock();
+        let age = state.started.map_or(0, |started| state.timeline.head().0 - started.0);
+        StreamFacts::new(state.video.codec, state.audio.codec, age.clamp(0, i64::from(u32::MAX)) as u32)
+    }
+
+    /// A reader of its tags for an RTMP player.
+    pub fn play(&self) -> Reader<Tag> {
+        self.tags.reader(self.join_at(), self.pace())
+    }
+
+    pub(super) fn join_at(&self) -> JoinAt {
+        if self.vhost.play.gop_cache { JoinAt::Newest } else { JoinAt::Next }
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        if self.vhost.play.min_latency { Pace::Each } else { Pace::Merged }
+    }
+
+    pub(super) fn publish(this: &Arc<Stream>, replace: bool) -> Result<Publisher, PublishError> {
+        let mut state = this.state.lock();
+        if state.live && !replace {
+            return Err(PublishError::Busy);
+        }
+        if state.publisher > 0 {
+            state.timeline.end_of_publisher();
+            state.waiting_since = None;
+        }
+        state.publisher += 1;
+        state.live = true;
+        state.keyframe_seen = false;
+        let id = state.publisher;
+        drop(state);
+        info!(stream = %this.key, publisher = id, "published");
+        Ok(Publisher { stream: this.clone(), id })
+    }
+
+    /// Places a tag and appends it to the ring. False: another publisher took over.
+    fn push(&self, publisher: u64, mut tag: Tag, now: Millis) -> bool {
+        let mut state = self.state.lock();
+        if state.publisher != publisher || !state.live {
+            return false;
+        }
+        let Some(role) = state.role(&mut tag, now, self.vhost.play.reduce_sequence_header) else {
+            return true;
+        };
+        state.timeline.place(&mut tag, now);
+        if tag.header.packet == Packet::CODED_FRAME {
+            state.started.get_or_insert(tag.dts);
+            if tag.kind == TagKind::VIDEO {
+                state.last_video = tag.dts;
+            }
+        }
+        // Under the lock, so that two publishers in turn cannot mix.
+        self.tags.push(tag, role);
+        true
+    }
+
+    /// Ends the stream when publisher `left` was the last. True: it ended.
+    pub(super) fn end_if_left(&self, left: u64) -> bool {
+        let ended = {
+            let state = self.state.lock();
+            !state.live && state.publisher == left
+        };
+        if ended {
+            self.end();
+        }
+        ended
+    }
+
+    pub(super) fn end(&self) {
+        info!(stream = %self.key, "ended");
+        self.tags.end();
+    }
+}
+
+impl State {
+    /// What the tag means to joiners; `None`: it goes nowhere.
+    fn role(&mut self, tag: &mut Tag, now: Millis, reduce_sequence_header: bool) -> Option<Role> {
+        let header = tag.header;
+        let track = match tag.kind {
+            TagKind::AUDIO => &mut self.audio,
+            TagKind::VIDEO => &mut self.video,
+            _ => {
+                if header.packet != Packet::METADATA {
+                    return Some(Role::Media);
+                }
+                tag.payload = Bytes::copy_from_slice(&tag.payload);
+                return Some(METADATA);
+            }
+        };
+        let video = tag.kind == TagKind::VIDEO;
+        match header.packet {
+            Packet::SEQUENCE_HEADER => {
+                track.codec = header.codec;
+                if reduce_sequence_header && track.sequence_header == tag.payload {
+                    return None;
+                }
+                tag.payload = Bytes::copy_from_slice(&tag.payload);
+                track.sequence_header = tag.payload.clone();
+                Some(if video { VIDEO_SEQUENCE_HEADER } else { AUDIO_SEQUENCE_HEADER })
+            }
+            Packet::METADATA if video => {
+                tag.payload = Bytes::copy_from_slice(&tag.payload);
+                Some(VIDEO_METADATA)
+            }
+            Packet::CODED_FRAME => {
+                track.codec = header.codec;
+                self.role_of_frame(video, header.keyframe, now)
+            }
+            _ => Some(Role::Media),
+        }
+    }
+
+    fn role_of_frame(&mut self, video: bool, keyframe: bool, now: Millis) -> Option<Role> {
+        if video {
+            self.keyframe_seen |= keyframe;
+            return match (keyframe, self.keyframe_seen) {
+                (true, _) => Some(Role::Join),
+                (false, true) => Some(Role::Media),
+                (false, false) => None,
+            };
+        }
+        if self.video.codec == Codec::NONE {
+            return Some(Role::Join);
+        }
+        if self.publisher > 1 && !self.keyframe_seen {
+            let since = *self.waiting_since.get_or_insert(now);
+            if now.0 - since.0 < KEYFRAME_WAIT.0 {
+                return None;
+            }
+            debug!("no keyframe after a republish; going on with audio");
+        }
+        let video_gone = self.timeline.head().0 - self.last_video.0 > VIDEO_GONE.0;
+        Some(if video_gone { Role::Join } else { Role::Media })
+    }
+}
+
+/// How much a stream's ring, or a mount's, holds.
+pub(super) fn ring_limits(vhost: &Vhost) -> RingLimits {
+    let play = &vhost.play;
+    RingLimits {
+        window: Millis(play.queue_length.as_millis() as i64),
+        max_bytes: play.queue_max_bytes,
+        max_gop_entries: play.gop_cache_max_frames,
+        max_gop_bytes: play.gop_cache_max_bytes,
+    }
+}
+
+/// The right to push tags into a stream.
+///
+/// When it is dropped the stream is no longer live; its viewers stay until [`Hub::expire`](super::Hub::expire).
+#[derive(Debug)]
+pub struct Publisher {
+    stream: Arc<Stream>,
+    id: u64,
+}
+
+impl Publisher {
+    /// The stream that it publishes.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Whether it is the first publisher of this stream: then somebody must call [`Ring::flush`] on the tags.
+    pub fn is_first(&self) -> bool {
+        self.id == 1
+    }
+
+    /// Appends a tag with the publisher's own timestamp. `now` is when it was received, on one steady clock for
+    /// the whole process. False: another publisher took over, and this one shall close.
+    #[must_use]
+    pub fn push(&self, tag: Tag, now: Millis) -> bool {
+        self.stream.push(self.id, tag, now)
+    }
+
+    /// Stops publishing; returns what [`Hub::expire`](super::Hub::expire) takes.
+    pub fn leave(&self) -> u64 {
+        let mut state = self.stream.state.lock();
+        if state.publisher == self.id && state.live {
+            state.live = false;
+            info!(stream = %self.stream.key, publisher = self.id, "publisher left");
+        }
+        self.id
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,88 @@
+//! `onMetaData` for live viewers.
+//!
+//! Publishers send what they know when they start; a viewer needs what is true of a stream without an end. Kept are
+//! all properties but those of a file (`duration` 0 makes ExoPlayer stop at once) and those that this server knows
+//! better: `hasAudio` and `hasVideo` override the file header in mpegts.js and flv.js.
+
+use crate::amf0::{self, Budget, Value};
+
+/// Properties that are not passed on.
+const DROPPED: &[&str] = &[
+    "duration",
+    "filesize",
+    "keyframes",
+    "lasttimestamp",
+    "lastkeyframetimestamp",
+    "hasAudio",
+    "hasVideo",
+    "server",
+];
+
+/// The body of an `onMetaData` script tag: the publisher's `published` one, cleaned, or a minimal one when it sent
+/// none or it cannot be read.
+pub fn clean_metadata(published: Option<&[u8]>, audio: bool, video: bool) -> Vec<u8> {
+    let mut properties = published.and_then(properties).unwrap_or_default();
+    properties.retain(|(name, _)| !DROPPED.contains(&name.as_str()));
+    properties.extend([
+        ("hasAudio".into(), Value::Boolean(audio)),
+        ("hasVideo".into(), Value::Boolean(video)),
+        ("server".into(), Value::String(concat!("remuxd/", env!("CARGO_PKG_VERSION")).into())),
+    ]);
+    let mut body = Vec::new();
+    amf0::write(&Value::String("onMetaData".into()), &mut body);
+    amf0::write(&Value::EcmaArray(properties), &mut body);
+    body
+}
+
+fn properties(body: &[u8]) -> Option<Vec<(String, Value)>> {
+    let values = amf0::read_all(body, &mut Budget::default()).ok()?;
+    values.into_iter().find_map(|value| match value {
+        Value::Object(properties) | Value::EcmaArray(properties) => Some(properties),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(values: &[Value]) -> Vec<u8> {
+        let mut body = Vec::new();
+        values.iter().for_each(|value| amf0::write(value, &mut body));
+        body
+    }
+
+    fn number(name: &str, value: f64) -> (String, Value) {
+        (name.into(), Value::Number(value))
+    }
+
+    #[test]
+    fn keeps_what_is_true_of_a_live_stream() {
+        let published = vec![number("duration", 0.0), number("width", 640.0), number("hasVideo", 1.0)];
+        let name = Value::String("onMetaData".into());
+        let set = Value::String("@setDataFrame".into());
+        for values in [
+            vec![name.clone(), Value::EcmaArray(published.clone())],
+            vec![name.clone(), Value::Object(published.clone())],
+            vec![set, name.clone(), Value::EcmaArray(published)],
+        ] {
+            let cleaned = clean_metadata(Some(&metadata(&values)), true, false);
+            let read = amf0::read_all(&cleaned, &mut Budget::default()).unwrap();
+            let [name_read, Value::EcmaArray(properties)] = &read[..] else { panic!("{read:?}") };
+            assert_eq!(*name_read, name);
+            assert_eq!(
+                properties[..3],
+                [
+                    number("width", 640.0),
+                    ("hasAudio".into(), Value::Boolean(true)),
+                    ("hasVideo".into(), Value::Boolean(false)),
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn makes_one_when_there_is_none_that_can_be_read() {
+        assert_eq!(clean_metadata(None, false, true), clean_metadata(Some(b"\x03\x00"), false, true));
+    }
+}

@@ -1,0 +1,14 @@
+//! FLV: the syntax of files and of tags, and the remuxer that both FLV modules share.
+//!
+//! A tag's body is also the payload of an RTMP audio, video or data message, so the host reads [`TagHeader`] too.
+//! Specifications: Adobe Flash Video File Format 10.1, annex E; Enhanced RTMP v2 (Veovera).
+
+mod file;
+mod header;
+mod metadata;
+mod remux;
+
+pub use file::{FILE_HEADER_LEN, FileError, FileTag, FileTags, file_header, read_file, tag_header};
+pub use header::{TagHeader, enhanced_audio_header, enhanced_video_header, legacy_hevc_header};
+pub use metadata::clean_metadata;
+pub use remux::{AUDIO_CODECS, FlvRemuxer, HEADER_WAIT, HEVC_FORM, OPTIONS, VIDEO_CODECS};

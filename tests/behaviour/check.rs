@@ -1,0 +1,82 @@
+//! `remuxd check`.
+
+use remuxd_tests::host::{Config, remuxd};
+use remuxd_tests::scratch::Scratch;
+
+/// Runs remuxd on a file: whether it succeeds, and all that it says.
+fn run(arguments: &[&str], toml: &str) -> (bool, String) {
+    let scratch = Scratch::new();
+    let file = scratch.join("under-test.toml");
+    std::fs::write(&file, toml).unwrap();
+    let file = file.to_str().unwrap();
+    let output = remuxd(&[arguments, &["--config", file]].concat());
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+/// A configuration with a mistake in each table; the marked word is what is wrong.
+const WRONG: &str = r#"
+[rtmp]
+listen = ["127.0.0.1:«99999»"]
+[http_server]
+enabled = true
+listen = "127.0.0.1:0"
+«crosdomain» = true
+[modules]
+load = ["flv", "«no-such-module»"]
+[vhost."__defaultVhost__".play]
+gop_cache = «"yes"»
+[[vhost."__defaultVhost__".http_remux]]
+enabled = true
+[[vhost."__defaultVhost__".http_remux]]
+enabled = true
+mount = «"[vhost]/[app]/[stream].flv"»
+"#;
+
+#[test]
+fn all_mistakes_are_reported_at_once_with_their_place() {
+    let toml: String = WRONG.chars().filter(|char| !"«»".contains(*char)).collect();
+    let (well, said) = run(&["check"], &toml);
+    assert!(!well, "{said}");
+    for (index, line) in WRONG.lines().enumerate().filter(|(_, line)| line.contains('«')) {
+        let place = format!("under-test.toml:{}:", index + 1);
+        assert!(said.contains(&place), "{place} is not in:\n{said}");
+        let shown: String = line.chars().filter(|char| !"«»".contains(*char)).collect();
+        assert!(said.contains(&shown), "{shown} is not in:\n{said}");
+    }
+    assert!(said.contains("crossdomain"), "the closest known key is named:\n{said}");
+}
+
+#[test]
+fn nothing_listens_with_a_wrong_file() {
+    let toml: String = WRONG.chars().filter(|char| !"«»".contains(*char)).collect();
+    let (well, said) = run(&[], &toml);
+    assert!(!well && !said.contains("listening "), "{said}");
+}
+
+#[test]
+fn a_good_file_passes() {
+    let (well, said) = run(&["check"], &Config::live().toml());
+    assert!(well, "{said}");
+}
+
+#[test]
+fn options_are_checked_against_the_modules_schema() {
+    let mistakes = [("hevk = \"legacy\"", "hevc"), ("hevc = \"sideways\"", "legacy")];
+    for (option, hint) in mistakes {
+        let toml = Config::live()
+            .mount(&format!("[vhost.\"__defaultVhost__\".http_remux.options]\n{option}"))
+            .toml();
+        let line = toml.lines().position(|text| text == option).unwrap() + 1;
+        let (well, said) = run(&["check"], &toml);
+        assert!(!well, "{said}");
+        assert!(said.contains(&format!("under-test.toml:{line}:")) && said.contains(hint), "{said}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let output = remuxd(&["check", "--config", "no-such-file.toml"]);
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(!output.status.success() && said.contains("no-such-file.toml"), "{said}");
+}

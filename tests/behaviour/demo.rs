@@ -1,0 +1,54 @@
+//! `remuxd demo`: the URLs that it prints play, and so does its page.
+
+use std::time::Duration;
+
+use remuxd_tests::browser::{self, Player};
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::http::Request;
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tool::{Ffmpeg, run};
+use remuxd_tests::wait::{SOON, wait_for};
+
+/// The words of the output that are URLs with this scheme.
+fn urls(host: &Host, scheme: &str) -> Vec<String> {
+    let stdout = host.stdout();
+    stdout.split_whitespace().filter(|word| word.starts_with(scheme)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_printed_urls_and_the_page_play() {
+    let scratch = Scratch::new();
+    let file = scratch.join("remuxd.toml");
+    std::fs::write(&file, Config::live().toml()).unwrap();
+    let host = Host::start_demo(&["--config", file.to_str().unwrap()]);
+    let page = wait_for(SOON, "the page's URL is printed", || {
+        urls(&host, "http://").into_iter().find(|url| !url.ends_with(".flv"))
+    });
+    let streams: Vec<String> = ["http://", "rtmp://"]
+        .iter()
+        .flat_map(|scheme| urls(&host, scheme))
+        .filter(|url| *url != page)
+        .collect();
+    assert!(streams.iter().any(|url| url.ends_with(".flv")), "{streams:?}");
+    for url in streams {
+        let mut command = Ffmpeg::Five.command();
+        command.args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
+        let output = run(&mut command).unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{url}");
+    }
+    let sockets = urls(&host, "ws://");
+    assert!(!sockets.is_empty(), "a WebSocket URL is printed");
+    for url in sockets {
+        let outcome = browser::play(Player::Mpegts, &url, "av", Duration::from_secs(30)).unwrap();
+        assert!(outcome.advanced > 1.0 && outcome.frames > 20 && outcome.errors.is_empty(), "{outcome:?}");
+    }
+    let path = page.splitn(4, '/').nth(3).unwrap_or_default();
+    let response = Request::get(&format!("/{path}")).send(host.http).unwrap();
+    assert_eq!(response.status, 200);
+    assert!(
+        response.header("content-type").is_some_and(|kind| kind.starts_with("text/html")),
+        "{response:?}"
+    );
+    let outcome = browser::play(Player::Page, &page, "av", Duration::from_secs(30)).unwrap();
+    assert!(outcome.advanced > 1.0 && outcome.frames > 20 && outcome.errors.is_empty(), "{outcome:?}");
+}

@@ -1,0 +1,341 @@
+//! Hostile input: the peer is dropped with a reason, nobody else notices, and memory stays bounded.
+//!
+//! The inputs are those that killed, hung or ballooned existing RTMP implementations.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use remuxd_tests::capture::Capture;
+use remuxd_tests::flv::{AUDIO, SCRIPT, Tag, VIDEO};
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::{Numbered, Pace, Publisher};
+use remuxd_tests::rtmp::{
+    ABORT, Amf, COMMAND, Connection, Message, SET_CHUNK_SIZE, WINDOW_ACK_SIZE, amf, chunks, type0,
+};
+use remuxd_tests::wait::SOON;
+use remuxd_tests::websocket;
+
+/// What one attack may add to the resident memory of the host. The limits of one connection (`max_message` 16 MiB,
+/// `max_buffered` 32 MiB) fit in; what the inputs claim does not.
+const GROWTH: u64 = 64 << 20;
+
+/// A host with a good publisher and a good viewer.
+struct Bystanders {
+    host: Host,
+    viewer: Capture,
+    publisher: Pace,
+    resident: u64,
+}
+
+impl Bystanders {
+    fn start() -> Bystanders {
+        let host = Host::start(&Config::live());
+        let key = host.key("good");
+        let viewer = Capture::http(&host, &key);
+        let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(2000));
+        viewer.wait_access_units(10, SOON);
+        let resident = host.resident();
+        Bystanders { host, viewer, publisher, resident }
+    }
+
+    fn frames(&self) -> usize {
+        Numbered::numbers(&self.viewer.tags()).len()
+    }
+
+    /// The viewer goes on, and memory has not grown.
+    fn unharmed(&self, name: &str) {
+        let frames = self.frames() + 5;
+        self.viewer.wait_until(SOON, name, |tags| Numbered::numbers(tags).len() >= frames);
+        let grown = self.host.resident().saturating_sub(self.resident);
+        assert!(grown < GROWTH, "{name}: {} MiB more", grown >> 20);
+    }
+
+    /// The viewer saw every frame.
+    fn finish(self) {
+        let sent = self.publisher.stop();
+        let seen = self.viewer.finish(SOON);
+        assert_eq!(Numbered::numbers(&seen.tags), (0..sent).collect::<Vec<_>>(), "the good viewer saw a gap");
+    }
+}
+
+/// Whether the host closes the connection; false when it answers instead.
+fn is_dropped(connection: &mut Connection) -> bool {
+    connection.socket().set_read_timeout(Some(SOON)).unwrap();
+    match connection.call("createStream", &[Amf::Null]) {
+        Ok(_) => false,
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            panic!("the host neither answers nor closes")
+        }
+        Err(_) => true,
+    }
+}
+
+fn message(kind: u8, payload: Vec<u8>) -> Message {
+    Message { kind, stream: 0, timestamp: 0, payload }
+}
+
+fn set_chunk_size(size: u32) -> Vec<u8> {
+    chunks(2, &message(SET_CHUNK_SIZE, size.to_be_bytes().to_vec()), 128)
+}
+
+/// A `connect` whose command object is `object`.
+fn connect_with(object: &[u8]) -> Vec<u8> {
+    let payload = [&amf::write(&["connect".into(), 1.0.into()]), object].concat();
+    [set_chunk_size(65536), chunks(3, &message(COMMAND, payload), 65536)].concat()
+}
+
+/// What the host has to do with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Close it, with its address and the reason in the log.
+    Dropped,
+    /// Go on: it is legal.
+    Kept,
+    /// Either: the specification leaves it open.
+    Either,
+}
+
+/// Inputs after a plain handshake.
+fn inputs() -> Vec<(&'static str, Fate, Vec<u8>)> {
+    let nested = b"\x03\x00\x01a".repeat(200_000);
+    let nested_arrays = b"\x0a\x00\x00\x00\x01".repeat(200_000);
+    let window = |size: u32| chunks(2, &message(WINDOW_ACK_SIZE, size.to_be_bytes().to_vec()), 128);
+    let half = |length: u32| [type0(4, AUDIO, 0, 0, length), vec![0; 128]].concat();
+    let abort = chunks(2, &message(ABORT, 4_u32.to_be_bytes().to_vec()), 128);
+    let connect = connect_with(&amf::write(&[Amf::Object(vec![("app".into(), "live".into())])]));
+    let short = |kind: u8| chunks(2, &message(kind, vec![0, 0]), 128);
+    let back = chunks(2, &message(SET_CHUNK_SIZE, 128_u32.to_be_bytes().to_vec()), 1);
+    // Sixty messages that never end, a megabyte of each.
+    let hoard = (3..63).flat_map(|id| [type0(id, VIDEO, 0, 0, 0xf0_0000), vec![0; 1 << 20]].concat());
+    let hoard = [set_chunk_size(1 << 20), hoard.collect()].concat();
+    vec![
+        ("window of 0", Fate::Either, [window(0), connect.clone()].concat()),
+        ("window of 1", Fate::Kept, [window(1), connect.clone()].concat()),
+        ("window of 2^32 - 1", Fate::Kept, [window(u32::MAX), connect.clone()].concat()),
+        ("a shorter length in mid-message", Fate::Dropped, [half(1000), half(10)].concat()),
+        ("200,000 nested objects", Fate::Dropped, connect_with(&nested)),
+        ("200,000 nested arrays", Fate::Dropped, connect_with(&nested_arrays)),
+        ("an ECMA array of 201,326,592 in 5 bytes", Fate::Dropped, connect_with(b"\x08\x0c\x00\x00\x00")),
+        ("a strict array of 2^32 - 1 in 5 bytes", Fate::Dropped, connect_with(b"\x0a\xff\xff\xff\xff")),
+        ("a long string of 2^32 - 1 in 5 bytes", Fate::Dropped, connect_with(b"\x0c\xff\xff\xff\xff")),
+        ("chunk size 0", Fate::Dropped, set_chunk_size(0)),
+        ("chunk size 1 and back", Fate::Kept, [set_chunk_size(1), back, connect.clone()].concat()),
+        ("chunk size with the top bit", Fate::Dropped, set_chunk_size(0x8000_0000)),
+        (
+            "chunk size 2^31 - 1",
+            Fate::Either,
+            [set_chunk_size(0x7fff_ffff), type0(4, VIDEO, 0, 0, 1 << 20), vec![0; 1 << 20]].concat(),
+        ),
+        ("a hoard of unfinished messages", Fate::Dropped, hoard),
+        ("type 3 on a chunk stream never seen", Fate::Dropped, vec![0xc9, 0, 0, 0]),
+        ("a chunk size message of two bytes", Fate::Dropped, short(SET_CHUNK_SIZE)),
+        ("an abort, then a message", Fate::Kept, [half(1000), abort, half(128), connect.clone()].concat()),
+        (
+            "an abort of a chunk stream never seen",
+            Fate::Kept,
+            [chunks(2, &message(ABORT, vec![0, 0, 0, 60]), 128), connect].concat(),
+        ),
+        ("media before connect", Fate::Either, half(128)),
+        ("no AMF", Fate::Dropped, chunks(3, &message(COMMAND, vec![0xff; 64]), 128)),
+        ("an empty command", Fate::Either, chunks(3, &message(COMMAND, vec![]), 128)),
+        ("an HTTP request", Fate::Dropped, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100)),
+    ]
+}
+
+#[test]
+fn peers_that_break_rtmp_are_dropped_with_a_reason() {
+    let bystanders = Bystanders::start();
+    for (name, fate, bytes) in inputs() {
+        let mut peer = Connection::open(bystanders.host.rtmp).unwrap();
+        // The host may close while this is still being sent.
+        let _ = peer.write_raw(&bytes);
+        let dropped =
+            if fate == Fate::Dropped { dropped_in_silence(&mut peer) } else { is_dropped(&mut peer) };
+        assert!(
+            fate == Fate::Either || dropped == (fate == Fate::Dropped),
+            "{name}: dropped {dropped}, {fate:?}"
+        );
+        if dropped {
+            bystanders.host.wait_log(&[&peer.local_addr().to_string()]);
+        }
+        bystanders.unharmed(name);
+    }
+    bystanders.finish();
+}
+
+/// Whether the host closes without hearing more.
+fn dropped_in_silence(peer: &mut Connection) -> bool {
+    peer.socket().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    loop {
+        match peer.read() {
+            Ok(_) => {}
+            Err(error) => {
+                return !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+            }
+        }
+    }
+}
+
+#[test]
+fn peers_that_break_the_handshake_are_dropped() {
+    let bystanders = Bystanders::start();
+    for bytes in [
+        &b"\x06"[..],
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        &[0xff; 5000],
+    ] {
+        let mut peer = TcpStream::connect(bystanders.host.rtmp).unwrap();
+        let address = peer.local_addr().unwrap();
+        let _ = peer.write_all(bytes);
+        peer.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        let end = peer.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+        assert!(!matches!(end, Err(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)), "kept: {bytes:?}");
+        bystanders.host.wait_log(&[&address.to_string()]);
+        bystanders.unharmed("a broken handshake");
+    }
+    bystanders.finish();
+}
+
+#[test]
+fn connecting_and_closing_costs_nothing() {
+    let bystanders = Bystanders::start();
+    for _ in 0..50 {
+        drop(TcpStream::connect(bystanders.host.rtmp).unwrap());
+        drop(TcpStream::connect(bystanders.host.http).unwrap());
+        drop(Connection::open(bystanders.host.rtmp).unwrap());
+    }
+    bystanders.unharmed("connect and close");
+    let (start, before) = (Instant::now(), bystanders.host.cpu_time());
+    let frames = bystanders.frames() + 25;
+    bystanders.viewer.wait_until(SOON, "a second of media", |tags| Numbered::numbers(tags).len() >= frames);
+    let busy = bystanders.host.cpu_time() - before;
+    assert!(busy < start.elapsed() / 2, "something spins: {busy:?} in {:?}", start.elapsed());
+    bystanders.finish();
+}
+
+#[test]
+fn chunks_of_two_messages_may_interleave() {
+    let host = Host::start(&Config::live());
+    let key = host.key("interleaved");
+    let viewer = Capture::http(&host, &key);
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut media = Numbered::new(150_000);
+    publisher.send(&media.headers());
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        let tags = media.frame();
+        let wire = |chunk_stream, tag: &Tag| {
+            let payload = tag.payload.clone();
+            chunks(
+                chunk_stream,
+                &Message { kind: tag.kind, stream: 1, timestamp: tag.timestamp, payload },
+                65536,
+            )
+        };
+        let (video, audio) = (wire(6, &tags[0]), wire(4, &tags[1]));
+        // After the first chunk of the picture: 12 bytes of header and 64 KiB.
+        let (first, rest) = video.split_at(12 + 65536);
+        publisher.connection().write_raw(&[first, &audio, rest].concat()).unwrap();
+        sent.extend([tags[1].clone(), tags[0].clone()]);
+    }
+    viewer.wait_until(SOON, "five pictures", |tags| Numbered::numbers(tags).len() == 5);
+    drop(publisher);
+    let served = viewer.finish(SOON);
+    let payloads = |tags: &[Tag], kind| -> Vec<Vec<u8>> {
+        tags.iter()
+            .filter(|tag| tag.kind == kind && tag.access_unit().is_some())
+            .map(|tag| tag.payload.clone())
+            .collect()
+    };
+    assert_eq!(payloads(&served.tags, VIDEO), payloads(&sent, VIDEO));
+    let audio = payloads(&served.tags, AUDIO);
+    assert!(audio.len() >= 4 && payloads(&sent, AUDIO).ends_with(&audio), "{} audio frames", audio.len());
+}
+
+#[test]
+fn a_publishers_nonsense_reaches_no_player() {
+    let bystanders = Bystanders::start();
+    let tags: [(&str, u8, &[u8]); 8] = [
+        ("empty video", VIDEO, b""),
+        ("empty audio", AUDIO, b""),
+        ("half a video header", VIDEO, b"\x17\x01"),
+        ("half an enhanced header", VIDEO, b"\x91hv"),
+        ("a ModEx of 2^24 bytes", VIDEO, b"\x97hvc1\xff\xff\xff\x00"),
+        ("a multitrack tag that ends early", VIDEO, b"\x96\x11hvc1\x00\xff\xff\xff"),
+        ("an AVC configuration of garbage", VIDEO, b"\x17\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff"),
+        ("metadata that is no AMF", SCRIPT, b"\x02\x00\x0aonMetaData\x0a\xff\xff\xff\xff"),
+    ];
+    for (index, (name, kind, payload)) in tags.into_iter().enumerate() {
+        let key = bystanders.host.key(&format!("nonsense{index}"));
+        let mut publisher = Publisher::open(bystanders.host.rtmp, &key);
+        let mut media = Numbered::new(500);
+        let viewer = Capture::http(&bystanders.host, &key);
+        publisher.send(&media.headers());
+        publisher.send(&media.frames(3));
+        viewer.wait_access_units(3, SOON);
+        let nonsense = Tag { kind, timestamp: media.time(), payload: payload.to_vec() };
+        // The publisher is either kept, and its stream goes on, or dropped, and its viewer ends in order.
+        let _ = publisher.try_send(&nonsense);
+        for tag in media.frames(30) {
+            if publisher.try_send(&tag).is_err() {
+                break;
+            }
+        }
+        drop(publisher);
+        let recording = viewer.finish(SOON);
+        assert_eq!(recording.unfinished, 0, "{name}");
+        bystanders.unharmed(name);
+    }
+    bystanders.finish();
+}
+
+#[test]
+fn a_flood_of_commands_stays_bounded() {
+    let bystanders = Bystanders::start();
+    let mut peer = Connection::open(bystanders.host.rtmp).unwrap();
+    peer.connect("live").unwrap();
+    // Nobody reads the answers.
+    peer.socket().set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    for _ in 0..100_000 {
+        if peer.command(0, "createStream", &[Amf::Null]).is_err() {
+            break;
+        }
+    }
+    bystanders.unharmed("100,000 createStream");
+    bystanders.finish();
+}
+
+#[test]
+fn http_heads_without_end_are_refused() {
+    let bystanders = Bystanders::start();
+    let mut peer = TcpStream::connect(bystanders.host.http).unwrap();
+    peer.write_all(b"GET /live/x.flv HTTP/1.1\r\nHost: x\r\n").unwrap();
+    let line = format!("X-Filler: {}\r\n", "y".repeat(1000));
+    let sent = (0..10_000).take_while(|_| peer.write_all(line.as_bytes()).is_ok()).count();
+    assert!(sent < 10_000, "the host takes 10 MB of head");
+    bystanders.unharmed("a head without end");
+    bystanders.finish();
+}
+
+#[test]
+fn websocket_frames_that_claim_much_are_refused() {
+    let bystanders = Bystanders::start();
+    let host = &bystanders.host;
+    let (socket, _) = websocket::open(host.http, &host.path(&host.key("good")), &[]).unwrap();
+    let mut peer = socket.get_ref().try_clone().unwrap();
+    // A masked binary frame of 2^62 bytes.
+    peer.write_all(&[&[0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4][..], &[0; 4096]].concat()).unwrap();
+    let deadline = Instant::now() + SOON;
+    let mut buffer = [0; 65536];
+    // What is in flight may still come; then it is over.
+    while peer.read(&mut buffer).is_ok_and(|length| length > 0) {
+        assert!(Instant::now() < deadline, "the host keeps it");
+    }
+    bystanders.unharmed("a frame of 2^62 bytes");
+    let status = Request::get(&host.path(&host.key("good"))).send(host.http).unwrap().status;
+    assert_eq!(status, 200);
+    bystanders.finish();
+}

@@ -1,0 +1,97 @@
+//! Real players play.
+
+use std::process::Command;
+use std::time::Duration;
+
+use remuxd_tests::browser::{self, Player};
+use remuxd_tests::capture::Capture;
+use remuxd_tests::clip::Clip;
+use remuxd_tests::compare::{Coverage, check_order, compare};
+use remuxd_tests::encoder::{Encoder, publish_looped};
+use remuxd_tests::flv::read_file;
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::tool::{Ffmpeg, run};
+use remuxd_tests::wait::SOON;
+
+/// Each player shows each URL of a live stream.
+fn browsers_play(clip: Clip, tracks: &str, players: &[Player]) {
+    let host = Host::start(&Config::live());
+    let key = host.key("browser");
+    let _publishing = publish_looped(clip, &host.rtmp_url(&key));
+    let viewer = Capture::http(&host, &key);
+    viewer.wait_access_units(30, SOON);
+    for player in players {
+        for url in [host.http_url(&key), host.ws_url(&key)] {
+            let outcome = browser::play(*player, &url, tracks, Duration::from_secs(30)).unwrap();
+            assert!(outcome.errors.is_empty(), "{player:?}: {outcome:?}");
+            assert!(outcome.advanced > 1.0, "{player:?}: {outcome:?}");
+            assert!(outcome.frames > 20 || tracks == "a", "{player:?}: {outcome:?}");
+            assert!(outcome.audio_bytes > 0 || tracks == "v", "{player:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn mpegts_js_plays_http_and_websocket() {
+    browsers_play(Clip::H264Aac, "av", &[Player::Mpegts]);
+}
+
+#[test]
+fn flv_js_plays_http_and_websocket() {
+    browsers_play(Clip::H264Aac, "av", &[Player::Flv]);
+}
+
+#[test]
+fn browsers_play_audio_alone() {
+    browsers_play(Clip::Aac, "a", &[Player::Mpegts, Player::Flv]);
+}
+
+#[test]
+fn browsers_play_video_alone() {
+    browsers_play(Clip::H264, "v", &[Player::Mpegts, Player::Flv]);
+}
+
+#[test]
+fn mpegts_js_plays_av1() {
+    browsers_play(Clip::Av1Opus, "av", &[Player::Mpegts]);
+}
+
+/// Two seconds of the stream decode in ffmpeg without an error.
+fn ffmpeg_plays(ffmpeg: Ffmpeg, clip: Clip) {
+    let host = Host::start(&Config::live());
+    let key = host.key("ffmpeg");
+    let _publishing = publish_looped(clip, &host.rtmp_url(&key));
+    Capture::http(&host, &key).wait_access_units(1, SOON);
+    for url in [host.rtmp_url(&key), host.http_url(&key)] {
+        let mut command = ffmpeg.command();
+        command.args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
+        let output = run(&mut command).unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{url}");
+    }
+}
+
+#[test]
+fn ffmpeg_5_plays_rtmp_and_http() {
+    ffmpeg_plays(Ffmpeg::Five, Clip::H264Aac);
+}
+
+#[test]
+fn ffmpeg_9_plays_enhanced_rtmp_and_http() {
+    ffmpeg_plays(Ffmpeg::Nine, Clip::HevcAac);
+}
+
+#[test]
+fn librtmp_plays_what_was_published() {
+    let host = Host::start(&Config::live());
+    let key = host.key("rtmpdump");
+    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
+    Capture::http(&host, &key).wait_access_units(1, SOON);
+    let mut command = Command::new("rtmpdump");
+    command.args(["--quiet", "--live", "--rtmp", &host.rtmp_url(&key), "--flv", "-"]);
+    let player = Capture::command(command);
+    let published = read_file(&publishing.finish());
+    let recording = player.finish(SOON);
+    check_order(&recording.tags).unwrap();
+    let units = compare(&published, &recording.tags, Coverage::FromKeyframe).unwrap();
+    assert!(units > 100, "{units}");
+}

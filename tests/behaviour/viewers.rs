@@ -1,0 +1,163 @@
+//! Joining, leaving, waiting, and the seam when a publisher comes back.
+
+use std::time::{Duration, Instant};
+
+use remuxd_tests::capture::{Capture, End};
+use remuxd_tests::compare::check_order;
+use remuxd_tests::flv::{Content, Tag};
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::wait::SOON;
+
+/// A host with a publisher that has sent `frames`, all of which have arrived.
+fn live(config: &Config, frames: u32) -> (Host, String, Publisher, Numbered) {
+    let host = Host::start(config);
+    let key = host.key("live");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut media = Numbered::new(500);
+    let early = Capture::http(&host, &key);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(frames));
+    wait_number(&early, frames - 1);
+    (host, key, publisher, media)
+}
+
+fn wait_number(viewer: &Capture, number: u32) {
+    let seen = |tags: &[Tag]| tags.iter().rev().find_map(Numbered::number_of) == Some(number);
+    viewer.wait_until(SOON, &format!("frame {number}"), seen);
+}
+
+#[test]
+fn a_viewer_joins_at_the_last_keyframe() {
+    let (host, key, mut publisher, mut media) = live(&Config::live(), 60);
+    let viewers = [Capture::http(&host, &key), Capture::websocket(&host, &key), Capture::rtmp(&host, &key)];
+    viewers.iter().for_each(|viewer| wait_number(viewer, 59));
+    publisher.send(&media.frames(10));
+    viewers.iter().for_each(|viewer| wait_number(viewer, 69));
+    drop(publisher);
+    for viewer in viewers {
+        let recording = viewer.finish(SOON);
+        assert_eq!(recording.end, End::Clean);
+        assert_eq!(Numbered::numbers(&recording.tags), (50..70).collect::<Vec<_>>());
+        check_order(&recording.tags).unwrap();
+        let headers = recording.tags.iter().take_while(|tag| tag.access_unit().is_none());
+        let headers = headers.filter(|tag| tag.content() == Content::SequenceHeader).count();
+        assert_eq!(headers, 2, "both sequence headers come first");
+        assert!(recording.tags[0].payload.starts_with(b"\x02\x00\x0aonMetaData"), "{:?}", recording.tags[0]);
+    }
+}
+
+#[test]
+fn without_gop_cache_a_viewer_waits_for_the_next_keyframe() {
+    let (host, key, mut publisher, mut media) = live(&Config::live().play("gop_cache", "false"), 60);
+    let viewer = Capture::rtmp(&host, &key);
+    // The headers come at once, so from here on it is a viewer.
+    viewer.wait_until(SOON, "both sequence headers", |tags| {
+        tags.iter().filter(|tag| tag.content() == Content::SequenceHeader).count() == 2
+    });
+    publisher.send(&media.frames(20));
+    wait_number(&viewer, 79);
+    drop(publisher);
+    assert_eq!(Numbered::numbers(&viewer.finish(SOON).tags), (75..80).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_unknown_stream_is_404_after_wait() {
+    let host = Host::start(&Config::live().play("wait", "\"500ms\""));
+    let start = Instant::now();
+    let path = host.path(&host.key("nobody"));
+    assert_eq!(Request::get(&path).send(host.http).unwrap().status, 404);
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(450) && took < Duration::from_secs(5), "{took:?}");
+    let refusal = remuxd_tests::websocket::open(host.http, &path, &[]).map(drop).unwrap_err();
+    assert!(
+        matches!(&refusal, tungstenite::Error::Http(response) if response.status() == 404),
+        "{refusal:?}"
+    );
+}
+
+#[test]
+fn a_viewer_waits_for_its_publisher_and_then_gets_200() {
+    let host = Host::start(&Config::live());
+    let key = host.key("later");
+    let socket = std::net::TcpStream::connect(host.http).unwrap();
+    let watch = socket.try_clone().unwrap();
+    let path = host.path(&key);
+    let viewer = std::thread::spawn(move || Request::get(&path).send_over(socket).unwrap().status);
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    watch.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    // The outcome is not known before there is media.
+    assert!(watch.peek(&mut [0]).is_err(), "a status line before the first byte of media");
+    watch.set_read_timeout(Some(SOON)).unwrap();
+    let mut media = Numbered::new(500);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(30));
+    assert_eq!(viewer.join().unwrap(), 200);
+}
+
+#[test]
+fn a_publisher_that_comes_back_finds_its_viewers() {
+    let (host, key, publisher, media) = live(&Config::live().publish("republish_wait", "\"1500ms\""), 30);
+    let viewers = [Capture::http(&host, &key), Capture::websocket(&host, &key), Capture::rtmp(&host, &key)];
+    viewers.iter().for_each(|viewer| wait_number(viewer, media.number() - 1));
+    drop(publisher);
+    let mut again = Numbered::new(500);
+    // It comes back in the middle of a GOP, with its clock at zero.
+    let rest: Vec<Tag> = again.frames(40).split_off(3 * 10);
+    let mut publisher = reopen(&host, &key);
+    publisher.send(&again.headers());
+    publisher.send(&rest);
+    viewers.iter().for_each(|viewer| wait_number(viewer, 39));
+    drop(publisher);
+    for viewer in viewers {
+        let recording = viewer.finish(SOON);
+        assert_eq!(recording.end, End::Clean);
+        let expected: Vec<u32> = (25..30).chain(25..40).collect();
+        assert_eq!(Numbered::numbers(&recording.tags), expected);
+        check_order(&recording.tags).unwrap();
+        let times: Vec<u32> = recording
+            .tags
+            .iter()
+            .filter(|tag| Numbered::number_of(tag).is_some())
+            .map(|tag| tag.timestamp)
+            .collect();
+        assert!(times[5] > times[4] && times[5] - times[4] < 500, "the seam: {times:?}");
+    }
+}
+
+/// The host may need a moment to see that the first publisher left.
+fn reopen(host: &Host, key: &str) -> Publisher {
+    remuxd_tests::wait::wait_for(SOON, "the stream is free again", || {
+        let (publisher, status) = Publisher::try_open(host.rtmp, key).unwrap();
+        (status == "NetStream.Publish.Start").then_some(publisher)
+    })
+}
+
+#[test]
+fn the_wait_for_a_publisher_ends() {
+    let (host, key, publisher, _) = live(&Config::live().publish("republish_wait", "\"500ms\""), 10);
+    let viewer = Capture::http(&host, &key);
+    wait_number(&viewer, 9);
+    let start = Instant::now();
+    drop(publisher);
+    assert_eq!(viewer.finish(SOON).end, End::Clean);
+    assert!(start.elapsed() >= Duration::from_millis(450), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_silent_publisher_is_closed() {
+    let config =
+        Config::live().publish("firstpkt_timeout", "\"500ms\"").publish("normal_timeout", "\"500ms\"");
+    let host = Host::start(&config);
+    let mut silent = Publisher::open(host.rtmp, &host.key("silent"));
+    while silent.connection().read().is_ok() {}
+    let key = host.key("stuck");
+    let mut stuck = Publisher::open(host.rtmp, &key);
+    let mut media = Numbered::new(500);
+    stuck.send(&media.headers());
+    stuck.send(&media.frames(3));
+    let viewer = Capture::http(&host, &key);
+    wait_number(&viewer, 2);
+    assert_eq!(viewer.finish(SOON).end, End::Clean);
+}

@@ -1,0 +1,101 @@
+// Plays one live FLV URL in headless Chromium and prints, as JSON, what the video element did.
+//
+//   node play.mjs mpegts|flv|page URL av|v|a MILLISECONDS
+//
+// Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
+// fetched across origins, as in real pages; `page` opens the URL itself and watches the first video element on it. The
+// browser reaches loopback only. The player is not told which tracks there are: it has to see that from the stream.
+
+import { createServer } from "node:http";
+import { existsSync, readFileSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const [player, url, tracks, limit] = process.argv.slice(2);
+const libraries = { mpegts: ["mpegts.js/dist/mpegts.js", "mpegts"], flv: ["flv.js/dist/flv.min.js", "flvjs"] };
+const [file, global] = libraries[player] ?? [];
+const library = file && readFileSync(new URL(`node_modules/${file}`, import.meta.url));
+const page = `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
+
+const server = createServer((request, response) => {
+  const [type, body] = request.url === "/library.js" ? ["text/javascript", library] : ["text/html", page];
+  response.writeHead(200, { "content-type": type }).end(body);
+});
+await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+
+const executablePath = process.env.CHROMIUM
+  ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+const browser = await chromium.launch({
+  executablePath,
+  args: [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
+    "--disable-background-networking", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+  ],
+});
+
+try {
+  const tab = await browser.newPage();
+  const thrown = [];
+  tab.on("pageerror", (error) => thrown.push(`page: ${error.message}`));
+  await tab.goto(global ? `http://127.0.0.1:${server.address().port}/` : url);
+  await tab.evaluate(start, { global, url });
+  const outcome = await tab.evaluate(watch, { tracks, limit: Number(limit) });
+  outcome.errors.push(...thrown);
+  console.log(JSON.stringify(outcome));
+  if (outcome.failed) {
+    console.error(`${player} ${url}: ${JSON.stringify(outcome)}`);
+    process.exitCode = 1;
+  }
+} finally {
+  await browser.close();
+  server.close();
+}
+
+// In the page: attaches the player and keeps every error.
+function start({ global, url }) {
+  const video = document.querySelector("video");
+  window.errors = [];
+  video.addEventListener("error", () => window.errors.push(`element: ${video.error?.message}`));
+  if (!global) return;
+  const library = window[global];
+  const source = { type: "flv", isLive: true, cors: true, url };
+  const instance = library.createPlayer(source, { enableStashBuffer: false, lazyLoad: false });
+  instance.on(library.Events.ERROR, (...what) => window.errors.push(`player: ${JSON.stringify(what)}`));
+  instance.attachMediaElement(video);
+  instance.load();
+  Promise.resolve(instance.play()).catch((error) => window.errors.push(`play: ${error}`));
+}
+
+// In the page: waits for a first picture, then for a second and a half of moving ones.
+async function watch({ tracks, limit }) {
+  const video = document.querySelector("video");
+  const deadline = performance.now() + limit;
+  const state = () => ({
+    time: video.currentTime,
+    frames: video.getVideoPlaybackQuality().totalVideoFrames,
+    audioBytes: video.webkitAudioDecodedByteCount,
+  });
+  const shows = (from, now) =>
+    (tracks === "a" || now.frames > from.frames + 20) && (tracks === "v" || now.audioBytes > from.audioBytes);
+  const until = async (fact) => {
+    while (!fact() && window.errors.length === 0) {
+      if (performance.now() > deadline) return false;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return window.errors.length === 0;
+  };
+  let first = state();
+  let done = await until(() => state().time > 0 && (tracks === "a" || state().frames > 0));
+  if (done) {
+    first = state();
+    done = await until(() => state().time > first.time + 1.5 && shows(first, state()));
+  }
+  const last = state();
+  return {
+    advanced: last.time - first.time,
+    frames: last.frames - first.frames,
+    audioBytes: last.audioBytes - first.audioBytes,
+    errors: window.errors,
+    failed: !done,
+  };
+}

@@ -1,0 +1,49 @@
+//! Both ends of the handshake: parts of any size give the same answer, and the answer has its one size.
+#![no_main]
+
+use bytes::{Buf, BytesMut};
+use libfuzzer_sys::fuzz_target;
+use remuxd::rtmp::handshake::{ClientHandshake, HandshakeError, Random, Scheme, ServerHandshake};
+use remuxd::rtmp::output::Output;
+
+type Outcome = (Result<bool, HandshakeError>, Vec<u8>);
+
+fn feed(
+    wire: &[u8],
+    step: usize,
+    mut read: impl FnMut(&mut BytesMut, &mut Output) -> Result<bool, HandshakeError>,
+) -> Outcome {
+    let (mut input, mut out) = (BytesMut::new(), Output::new());
+    let mut result = Ok(false);
+    for part in wire.chunks(step) {
+        input.extend_from_slice(part);
+        result = read(&mut input, &mut out);
+        if result.is_err() {
+            break;
+        }
+    }
+    (result, out.copy_to_bytes(out.remaining()).to_vec())
+}
+
+fn server(wire: &[u8], step: usize) -> Outcome {
+    let mut server = ServerHandshake::new(0, Random::from_seed(1));
+    feed(wire, step, |input, out| server.read(input, out))
+}
+
+fn client(wire: &[u8], step: usize) -> Outcome {
+    let mut client = ClientHandshake::new(Scheme::DigestThenKey, 0, Random::from_seed(2));
+    feed(wire, step, |input, out| client.read(input, out))
+}
+
+fuzz_target!(|data: &[u8]| {
+    let [step, wire @ ..] = data else { return };
+    let step = usize::from(*step) * 8 + 1;
+
+    let answer = server(wire, wire.len().max(1));
+    assert_eq!(server(wire, step), answer);
+    assert!([0, 1 + 2 * 1536].contains(&answer.1.len()));
+
+    let answer = client(wire, wire.len().max(1));
+    assert_eq!(client(wire, step), answer);
+    assert!([0, 1536].contains(&answer.1.len()));
+});

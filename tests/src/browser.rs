@@ -1,0 +1,124 @@
+//! Players in headless Chromium.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::tool::{root, run};
+
+/// A player library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Player {
+    /// mpegts.js, alive.
+    Mpegts,
+    /// flv.js, frozen since 2021 and still everywhere.
+    Flv,
+    /// The player of the page at the URL.
+    Page,
+}
+
+/// What a player did.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Seconds by which `video.currentTime` advanced while watched.
+    pub advanced: f64,
+    /// Video frames decoded while watched.
+    pub frames: u64,
+    /// Audio bytes decoded while watched.
+    pub audio_bytes: u64,
+    /// Events that report an error, of the player and of the element.
+    pub errors: Vec<String>,
+}
+
+/// Plays a live FLV URL until a good second of it was shown after the first picture. `tracks` is what has to be seen
+/// to advance: `av`, `v` or `a`.
+///
+/// # Errors
+/// When the browser does not start, or the player shows nothing within `within`.
+pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result<Outcome, String> {
+    let name = match player {
+        Player::Mpegts => "mpegts",
+        Player::Flv => "flv",
+        Player::Page => "page",
+    };
+    let mut command = Command::new("node");
+    command.current_dir(root().join("tests/browser")).arg("play.mjs");
+    command.args([name, url, tracks, &within.as_millis().to_string()]);
+    let output = run(&mut command)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value: Value = serde_json::from_str(text.trim()).map_err(|error| format!("{error}: {text}"))?;
+    let number = |name: &str| value[name].as_f64().unwrap_or_default();
+    let errors = value["errors"].as_array().into_iter().flatten().map(ToString::to_string).collect();
+    Ok(Outcome {
+        advanced: number("advanced"),
+        frames: number("frames") as u64,
+        audio_bytes: number("audioBytes") as u64,
+        errors,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::clip::Clip;
+    use crate::flv::{self, Tag};
+
+    /// Serves `tags` in real time to everybody who asks, over HTTP or WebSocket.
+    fn serve(header: flv::Header, tags: Vec<Tag>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for socket in listener.incoming().map_while(Result::ok) {
+                let tags = tags.clone();
+                std::thread::spawn(move || answer(socket, header, &tags));
+            }
+        });
+        address
+    }
+
+    fn answer(mut socket: TcpStream, header: flv::Header, tags: &[Tag]) {
+        let mut head = [0; 4096];
+        let length = socket.peek(&mut head).unwrap();
+        let is_websocket =
+            String::from_utf8_lossy(&head[..length]).to_lowercase().contains("upgrade: websocket");
+        let start = Instant::now();
+        let mut pieces = tags.iter().enumerate().map(|(index, tag)| {
+            let due = start + Duration::from_millis(tag.timestamp.into());
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            flv::write(header, std::slice::from_ref(tag)).split_off(if index == 0 { 0 } else { 13 })
+        });
+        if is_websocket {
+            let mut socket = tungstenite::accept(socket).unwrap();
+            let _ = pieces.try_for_each(|piece| socket.send(tungstenite::Message::binary(piece)));
+        } else {
+            socket.read_exact(&mut head[..length]).unwrap();
+            let head = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\nConnection: close\r\n\r\n";
+            socket.write_all(head.as_bytes()).unwrap();
+            let _ = pieces.try_for_each(|piece| socket.write_all(&piece));
+        }
+    }
+
+    #[test]
+    fn both_players_play_a_plain_server_and_report_a_broken_stream() {
+        let tags = flv::read_file(&Clip::H264Aac.path());
+        let header = flv::Header { audio: true, video: true };
+        let good = serve(header, tags.clone());
+        // Without decoder configurations nothing can be shown.
+        let bad = tags.into_iter().filter(|tag| tag.content() != flv::Content::SequenceHeader).collect();
+        let bad = serve(header, bad);
+        for player in [Player::Mpegts, Player::Flv] {
+            for scheme in ["http", "ws"] {
+                let outcome =
+                    play(player, &format!("{scheme}://{good}/"), "av", Duration::from_secs(30)).unwrap();
+                assert!(outcome.advanced > 1.0 && outcome.frames > 20, "{outcome:?}");
+                assert!(outcome.audio_bytes > 0 && outcome.errors.is_empty(), "{outcome:?}");
+            }
+            play(player, &format!("http://{bad}/"), "av", Duration::from_secs(3)).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! A viewer that records what it is served, on a thread of its own.
+
+use std::io::{self, Read};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::flv::{AUDIO, Header, Reader, SCRIPT, Tag, VIDEO};
+use crate::host::Host;
+use crate::http::Request;
+use crate::rtmp::{Connection, Message, USER_CONTROL, split_key};
+use crate::websocket;
+
+/// How a stream ended for its viewer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As the protocol says: last chunk, close frame 1000, stream EOF or unpublish notice.
+    Clean,
+    /// Otherwise: a reset, a close without a word, another close code, no FLV.
+    Broken(String),
+}
+
+/// Everything that was served.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// As an FLV file: the bytes as served, or made of the messages of RTMP play.
+    pub bytes: Vec<u8>,
+    /// The FLV header.
+    pub header: Option<Header>,
+    /// The tags.
+    pub tags: Vec<Tag>,
+    /// Bytes after the last whole tag.
+    pub unfinished: usize,
+    /// How it ended.
+    pub end: End,
+}
+
+/// A capture at work.
+#[derive(Debug)]
+pub struct Capture {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    reader: Reader,
+    end: Option<End>,
+}
+
+impl Shared {
+    fn push(&self, bytes: &[u8]) -> Result<(), String> {
+        let mut state = self.state.lock().expect("no holder panics");
+        state.bytes.extend_from_slice(bytes);
+        let read = state.reader.push(bytes);
+        self.changed.notify_all();
+        read
+    }
+}
+
+impl Capture {
+    /// Over HTTP/1.1 from the default mount. Waits for a publisher as long as the host lets it.
+    ///
+    /// # Panics
+    /// The capture's thread, when the host answers anything but 200; [`Capture::finish`] passes it on.
+    #[must_use]
+    pub fn http(host: &Host, key: &str) -> Capture {
+        Capture::request(host, Request::get(&host.path(key)))
+    }
+
+    /// With a request of the test's own.
+    ///
+    /// # Panics
+    /// As [`Capture::http`].
+    #[must_use]
+    pub fn request(host: &Host, request: Request) -> Capture {
+        let address = host.http;
+        Capture::start(move |shared| {
+            let mut response = match request.send(address) {
+                Ok(response) if response.status == 200 => response,
+                other => return End::Broken(format!("{other:?}")),
+            };
+            let end = pump(&mut response.body, shared);
+            if end == End::Clean && !response.body.is_whole() { End::Broken("cut".into()) } else { end }
+        })
+    }
+
+    /// Over WebSocket from the default mount.
+    ///
+    /// # Panics
+    /// As [`Capture::http`].
+    #[must_use]
+    pub fn websocket(host: &Host, key: &str) -> Capture {
+        let (address, path) = (host.http, host.path(key));
+        Capture::start(move |shared| {
+            let mut socket = match websocket::open(address, &path, &[]) {
+                Ok((socket, _)) => socket,
+                Err(error) => return End::Broken(format!("{error:?}")),
+            };
+            loop {
+                match socket.read() {
+                    Ok(tungstenite::Message::Binary(bytes)) => {
+                        if let Err(error) = shared.push(&bytes) {
+                            return End::Broken(error);
+                        }
+                    }
+                    Ok(tungstenite::Message::Close(Some(frame))) if u16::from(frame.code) == 1000 => {
+                        // Sends the answer; the host may be gone by then.
+                        let _ = socket.flush();
+                        return End::Clean;
+                    }
+                    Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {}
+                    other => return End::Broken(format!("{other:?}")),
+                }
+            }
+        })
+    }
+
+    /// Over RTMP, with the kit's own client.
+    ///
+    /// # Panics
+    /// As [`Capture::http`].
+    #[must_use]
+    pub fn rtmp(host: &Host, key: &str) -> Capture {
+        let (address, key) = (host.rtmp, key.to_owned());
+        Capture::start(move |shared| match play(address, &key, shared) {
+            Ok(()) => End::Clean,
+            Err(error) => End::Broken(error.to_string()),
+        })
+    }
+
+    /// From the standard output of a player that writes FLV there. Its exit code does not count: players differ in
+    /// what they call a failure at the end of a live stream.
+    ///
+    /// # Panics
+    /// When the player is not installed.
+    #[must_use]
+    pub fn command(mut command: Command) -> Capture {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Capture::start(move |shared| {
+            let mut stdout = child.stdout.take().expect("stdout is a pipe");
+            let end = pump(&mut stdout, shared);
+            // A player that wrote no FLV may still run.
+            let _ = child.kill();
+            let _ = child.wait();
+            end
+        })
+    }
+
+    fn start(record: impl FnOnce(&Shared) -> End + Send + 'static) -> Capture {
+        let shared = Arc::new(Shared::default());
+        let recorder = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            let end = record(&recorder);
+            recorder.state.lock().expect("no holder panics").end = Some(end);
+            recorder.changed.notify_all();
+        });
+        Capture { shared }
+    }
+
+    /// Waits until the tags so far satisfy `fact`.
+    ///
+    /// # Panics
+    /// When the stream ends before, or `within` passes.
+    pub fn wait_until(&self, within: Duration, what: &str, mut fact: impl FnMut(&[Tag]) -> bool) {
+        let deadline = Instant::now() + within;
+        let mut state = self.shared.state.lock().expect("no holder panics");
+        while !fact(state.reader.tags()) {
+            let tags = state.reader.tags().len();
+            assert!(state.end.is_none(), "{what}: the stream ended before, {:?}, {tags} tags", state.end);
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not within {within:?}: {what} ({tags} tags)");
+            state = self.shared.changed.wait_timeout(state, left).expect("no holder panics").0;
+        }
+    }
+
+    /// Waits for `count` access units.
+    ///
+    /// # Panics
+    /// As [`Capture::wait_until`].
+    pub fn wait_access_units(&self, count: usize, within: Duration) {
+        self.wait_until(within, &format!("{count} access units"), |tags| {
+            tags.iter().filter(|tag| tag.access_unit().is_some()).count() >= count
+        });
+    }
+
+    /// The tags so far.
+    ///
+    /// # Panics
+    /// Never in practice.
+    #[must_use]
+    pub fn tags(&self) -> Vec<Tag> {
+        self.shared.state.lock().expect("no holder panics").reader.tags().to_vec()
+    }
+
+    /// How the stream ended, if it has.
+    ///
+    /// # Panics
+    /// Never in practice.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.shared.state.lock().expect("no holder panics").end.clone()
+    }
+
+    /// Waits for the end of the stream.
+    ///
+    /// # Panics
+    /// When `within` passes before.
+    #[must_use]
+    pub fn finish(self, within: Duration) -> Recording {
+        let state = self.shared.state.lock().expect("no holder panics");
+        let (state, timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(state, within, |state| state.end.is_none())
+            .expect("no holder panics");
+        let tags = state.reader.tags();
+        assert!(!timeout.timed_out(), "the stream does not end within {within:?} ({} tags)", tags.len());
+        Recording {
+            bytes: state.bytes.clone(),
+            header: state.reader.header(),
+            tags: tags.to_vec(),
+            unfinished: state.reader.unfinished(),
+            end: state.end.clone().expect("waited for"),
+        }
+    }
+}
+
+fn pump(from: &mut impl Read, shared: &Shared) -> End {
+    let mut buffer = vec![0; 65536];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return End::Clean,
+            Ok(length) => {
+                if let Err(error) = shared.push(&buffer[..length]) {
+                    return End::Broken(error);
+                }
+            }
+            Err(error) => return End::Broken(error.to_string()),
+        }
+    }
+}
+
+/// Plays until the host says that the stream is over.
+fn play(address: std::net::SocketAddr, key: &str, shared: &Shared) -> io::Result<()> {
+    let (app, name) = split_key(key);
+    let mut connection = Connection::open(address)?;
+    connection.connect(app)?;
+    let stream = connection.create_stream()?;
+    let status = connection.play(stream, name)?;
+    if status != "NetStream.Play.Start" {
+        return Err(io::Error::other(status));
+    }
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    shared.push(&crate::flv::write(Header { audio: true, video: true }, &[])).map_err(invalid)?;
+    loop {
+        let message = connection.read()?;
+        if is_end(&message) {
+            return Ok(());
+        }
+        let sample_access = message.payload.starts_with(b"\x02\x00\x11|RtmpSampleAccess");
+        if matches!(message.kind, AUDIO | VIDEO | SCRIPT) && !sample_access {
+            let tag = Tag { kind: message.kind, timestamp: message.timestamp, payload: message.payload };
+            let file = crate::flv::write(Header { audio: true, video: true }, &[tag]);
+            shared.push(&file[13..]).map_err(invalid)?;
+        }
+    }
+}
+
+/// Stream EOF (user control 1), or the status that SRS and nginx-rtmp send.
+fn is_end(message: &Message) -> bool {
+    let eof = message.kind == USER_CONTROL && message.payload.get(..2) == Some(&[0, 1]);
+    let ended = ["NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete"];
+    eof || message.status().is_some_and(|code| ended.contains(&code.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::clip::Clip;
+    use crate::compare::{Coverage, compare};
+    use crate::flv::read_file;
+    use crate::tool::Ffmpeg;
+    use crate::wait::{SOON, wait_until};
+
+    #[test]
+    fn the_kits_own_player_speaks_rtmp() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Ffmpeg::Five.command();
+        server.arg("-i").arg(Clip::H264Aac.path()).args(["-c", "copy", "-f", "flv", "-listen", "1"]);
+        let mut server = server.arg(format!("rtmp://127.0.0.1:{port}/live/x")).spawn().unwrap();
+        let listening = format!(":{port:04X} 00000000:0000 0A");
+        wait_until(SOON, "ffmpeg listens", || {
+            std::fs::read_to_string("/proc/net/tcp").is_ok_and(|table| table.contains(&listening))
+        });
+        let shared = Shared::default();
+        let end = play(([127, 0, 0, 1], port).into(), "live/x", &shared);
+        server.wait().unwrap();
+        // This server closes without a word.
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let state = shared.state.lock().unwrap();
+        compare(&read_file(&Clip::H264Aac.path()), state.reader.tags(), Coverage::Whole).unwrap();
+    }
+}

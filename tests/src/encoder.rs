@@ -1,0 +1,202 @@
+//! Real encoders that publish a clip in real time without coding it again.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::clip::Clip;
+use crate::host::Host;
+use crate::scratch::Scratch;
+use crate::tool::Ffmpeg;
+use crate::wait::wait_for;
+
+/// Who publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoder {
+    /// ffmpeg's own RTMP.
+    Ffmpeg(Ffmpeg),
+    /// GStreamer's rtmp2sink, RTMP of its own.
+    Rtmp2Sink,
+    /// GStreamer's rtmpsink, which is librtmp.
+    RtmpSink,
+}
+
+/// An encoder at work; ended on drop.
+#[derive(Debug)]
+pub struct Publishing {
+    child: Child,
+    published: PathBuf,
+    log: PathBuf,
+    // Owns the files above.
+    _scratch: Scratch,
+}
+
+impl Encoder {
+    /// Starts publishing `clip` as `key`.
+    ///
+    /// # Panics
+    /// When the encoder is not installed.
+    #[must_use]
+    pub fn publish(self, clip: Clip, host: &Host, key: &str) -> Publishing {
+        self.publish_to(clip, &host.rtmp_url(key))
+    }
+
+    /// Starts publishing `clip` to an RTMP URL.
+    ///
+    /// # Panics
+    /// When the encoder is not installed.
+    #[must_use]
+    pub fn publish_to(self, clip: Clip, url: &str) -> Publishing {
+        let scratch = Scratch::new();
+        let file = clip.path();
+        let (command, published) = match self {
+            Encoder::Ffmpeg(ffmpeg) => {
+                let mut command = ffmpeg.command();
+                command.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+                (command, file)
+            }
+            Encoder::Rtmp2Sink => gstreamer(clip, "rtmp2sink", url, &scratch),
+            Encoder::RtmpSink => gstreamer(clip, "rtmpsink", &format!("{url} live=1"), &scratch),
+        };
+        Publishing::start(command, published, scratch)
+    }
+}
+
+/// Has ffmpeg publish `clip` over and over, until the answer is dropped.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
+    let scratch = Scratch::new();
+    let mut command = clip.ffmpeg().command();
+    command.args(["-re", "-stream_loop", "-1", "-i"]).arg(clip.path());
+    command.args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+    Publishing::start(command, clip.path(), scratch)
+}
+
+/// GStreamer's muxer writes its own FLV, so what was published is what a second branch put into a file.
+fn gstreamer(clip: Clip, sink: &str, location: &str, scratch: &Scratch) -> (Command, PathBuf) {
+    let record = scratch.join("published.flv");
+    let mut command = Command::new("gst-launch-1.0");
+    command
+        .args(["-q", "filesrc"])
+        .arg(format!("location={}", clip.path().display()))
+        .args(["!", "flvdemux"]);
+    command.args(["name=demux", "flvmux", "name=mux", "streamable=true", "!", "tee", "name=t"]);
+    if clip.video().is_some() {
+        command.args(["demux.video", "!", "queue", "!", "h264parse", "!", "mux.video"]);
+    }
+    match clip.audio().as_ref() {
+        Some(b"mp4a") => drop(command.args(["demux.audio", "!", "queue", "!", "aacparse", "!", "mux.audio"])),
+        Some(_) => drop(command.args(["demux.audio", "!", "queue", "!", "mpegaudioparse", "!", "mux.audio"])),
+        None => {}
+    }
+    command.args(["t.", "!", "queue", "!", sink, &format!("location={location}")]);
+    command.args(["t.", "!", "queue", "!", "filesink"]).arg(format!("location={}", record.display()));
+    (command, record)
+}
+
+impl Publishing {
+    fn start(mut command: Command, published: PathBuf, scratch: Scratch) -> Publishing {
+        let log = scratch.join("encoder.log");
+        let said = std::fs::File::create(&log).expect("the scratch directory is writable");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Publishing { child, published, log, _scratch: scratch }
+    }
+
+    /// Waits for the encoder to end well, and returns the file that holds what it published. The file lives as long as
+    /// `self`.
+    ///
+    /// # Panics
+    /// When it fails, or takes far longer than the clip.
+    pub fn finish(&mut self) -> PathBuf {
+        let (well, said) = self.outcome();
+        assert!(well, "the encoder failed:\n{said}");
+        self.published.clone()
+    }
+
+    /// Waits for the encoder to end in any way, and returns whether it was well and what it said.
+    ///
+    /// # Panics
+    /// When it takes far longer than the clip.
+    pub fn outcome(&mut self) -> (bool, String) {
+        let status = wait_for(crate::clip::LENGTH * 6, "the encoder ends", || {
+            self.child.try_wait().expect("the encoder is a child of ours")
+        });
+        (status.success(), std::fs::read_to_string(&self.log).unwrap_or_default())
+    }
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::compare::{Coverage, compare};
+    use crate::flv::{SCRIPT, read_file};
+    use crate::publisher::Publisher;
+    use crate::wait::{SOON, wait_until};
+
+    /// ffmpeg as an RTMP server that records one publisher. Returns its port.
+    fn record(file: &Path) -> (Child, u16) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Ffmpeg::Five.command();
+        command.args(["-listen", "1", "-f", "flv", "-i", &format!("rtmp://127.0.0.1:{port}/live/x")]);
+        command.args(["-map", "0", "-c", "copy"]).arg(file).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        let listening = format!(":{port:04X} 00000000:0000 0A");
+        wait_until(SOON, "ffmpeg listens", || {
+            std::fs::read_to_string("/proc/net/tcp").is_ok_and(|table| table.contains(&listening))
+        });
+        (child, port)
+    }
+
+    #[test]
+    fn each_encoder_publishes_what_it_says_it_does() {
+        let encoders = [
+            Encoder::Ffmpeg(Ffmpeg::Five),
+            Encoder::Ffmpeg(Ffmpeg::Nine),
+            Encoder::Rtmp2Sink,
+            Encoder::RtmpSink,
+        ];
+        std::thread::scope(|scope| {
+            for encoder in encoders {
+                scope.spawn(move || {
+                    let scratch = Scratch::new();
+                    let file = scratch.join("recorded.flv");
+                    let (mut server, port) = record(&file);
+                    let mut publishing =
+                        encoder.publish_to(Clip::H264Aac, &format!("rtmp://127.0.0.1:{port}/live/x"));
+                    let published = read_file(&publishing.finish());
+                    server.wait().unwrap();
+                    let compared = compare(&published, &read_file(&file), Coverage::Whole);
+                    assert!(compared.is_ok_and(|units| units > 200), "{encoder:?}");
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn the_kits_own_publisher_speaks_rtmp() {
+        let scratch = Scratch::new();
+        let file = scratch.join("recorded.flv");
+        let (mut server, port) = record(&file);
+        let published = read_file(&Clip::H264Aac.path());
+        let mut publisher = Publisher::open(([127, 0, 0, 1], port).into(), "live/x");
+        publisher.send(published.iter().filter(|tag| tag.kind != SCRIPT));
+        drop(publisher);
+        wait_until(Duration::from_secs(20), "ffmpeg ends", || server.try_wait().unwrap().is_some());
+        compare(&published, &read_file(&file), Coverage::Whole).unwrap();
+    }
+}

@@ -1,0 +1,390 @@
+//! The host as a process of its own.
+
+use std::fmt;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::scratch::Scratch;
+use crate::tool::{root, run, target_dir};
+use crate::wait::{SOON, wait_for};
+
+/// Part of every stream key that tests use. The host's log must never hold it.
+pub const SECRET: &str = "5ecretKey";
+
+/// The built `remuxd`, with its modules beside it.
+///
+/// `REMUXD_BIN` names one; else the workspace's is built now, so that no test runs a stale one.
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn executable() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("REMUXD_BIN") {
+            return path.into();
+        }
+        let test = std::env::current_exe().expect("the running test has a path");
+        let release = test.ancestors().any(|part| part.ends_with("release"));
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.current_dir(root()).args(["build", "--quiet", "--target-dir"]).arg(target_dir());
+        if release {
+            build.arg("--release");
+        }
+        run(&mut build).unwrap_or_else(|error| panic!("{error}"));
+        target_dir().join(if release { "release" } else { "debug" }).join("remuxd")
+    })
+    .clone()
+}
+
+/// A configuration: one vhost, both listeners on free ports, and what a test changes. Values are TOML.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    top: String,
+    http: String,
+    limits: String,
+    publish: String,
+    play: String,
+    mounts: String,
+}
+
+impl Config {
+    /// One mount, `/[app]/[stream].flv`; the stream ends for its viewers as soon as its publisher leaves, so that
+    /// captures end.
+    #[must_use]
+    pub fn live() -> Config {
+        Config::default().publish("republish_wait", "\"0s\"")
+    }
+
+    /// A key of `[http_server]`.
+    #[must_use]
+    pub fn http(mut self, key: &str, value: &str) -> Config {
+        set(&mut self.http, key, value);
+        self
+    }
+
+    /// A key of `[limits]`.
+    #[must_use]
+    pub fn limits(mut self, key: &str, value: &str) -> Config {
+        set(&mut self.limits, key, value);
+        self
+    }
+
+    /// A key of the vhost's `publish` table.
+    #[must_use]
+    pub fn publish(mut self, key: &str, value: &str) -> Config {
+        set(&mut self.publish, key, value);
+        self
+    }
+
+    /// A key of the vhost's `play` table.
+    #[must_use]
+    pub fn play(mut self, key: &str, value: &str) -> Config {
+        set(&mut self.play, key, value);
+        self
+    }
+
+    /// One more `http_remux` of the vhost, in place of the default one.
+    #[must_use]
+    pub fn mount(mut self, keys: &str) -> Config {
+        self.mounts.push_str(&format!("[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n{keys}\n"));
+        self
+    }
+
+    /// More tables, as they are.
+    #[must_use]
+    pub fn tables(mut self, toml: &str) -> Config {
+        self.top.push_str(toml);
+        self.top.push('\n');
+        self
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        let Config { top, http, limits, publish, play, mounts } = self;
+        let mounts = if mounts.is_empty() {
+            "[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n".to_owned()
+        } else {
+            mounts.clone()
+        };
+        format!(
+            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
+             {top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
+             [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
+        )
+    }
+}
+
+/// Sets a key once: the last value counts.
+fn set(table: &mut String, key: &str, value: &str) {
+    let start = format!("{key} = ");
+    *table = table.lines().filter(|line| !line.starts_with(&start)).map(|line| format!("{line}\n")).collect();
+    table.push_str(&format!("{start}{value}\n"));
+}
+
+/// Runs `remuxd` with these arguments to its end.
+///
+/// # Panics
+/// When it cannot start.
+#[must_use]
+pub fn remuxd(arguments: &[&str]) -> Output {
+    let mut command = Command::new(executable());
+    command.args(arguments).stdin(Stdio::null()).output().expect("the host starts")
+}
+
+/// A running host; ended on drop.
+///
+/// A test that panics prints the host's log. A test that does not fails all the same when the host has died, has
+/// panicked, or has put a stream key into its log.
+pub struct Host {
+    child: Child,
+    /// Where RTMP listens.
+    pub rtmp: SocketAddr,
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    stdout: Text,
+    log: Text,
+    expected_end: bool,
+    _scratch: Scratch,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Host").field("rtmp", &self.rtmp).field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+/// Text that a thread collects from a pipe.
+#[derive(Clone, Debug, Default)]
+struct Text(Arc<Mutex<String>>);
+
+impl Text {
+    fn collect(pipe: impl Read + Send + 'static) -> Text {
+        let text = Text::default();
+        let sink = text.clone();
+        std::thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+                sink.0.lock().expect("no holder panics").push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        text
+    }
+
+    fn read(&self) -> String {
+        self.0.lock().expect("no holder panics").clone()
+    }
+}
+
+impl Host {
+    /// Starts the host and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    #[must_use]
+    pub fn start(config: &Config) -> Host {
+        Host::start_toml(&config.toml())
+    }
+
+    /// As [`Host::start`], with a file of one's own; it should listen on port 0.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn start_toml(toml: &str) -> Host {
+        let scratch = Scratch::new();
+        let file = scratch.join("remuxd.toml");
+        std::fs::write(&file, toml).expect("the scratch directory is writable");
+        let mut command = Command::new(executable());
+        command.arg("--config").arg(&file);
+        Host::start_command(command, scratch)
+    }
+
+    /// Starts `remuxd demo`.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn start_demo(arguments: &[&str]) -> Host {
+        let mut command = Command::new(executable());
+        command.arg("demo").args(arguments);
+        Host::start_command(command, Scratch::new())
+    }
+
+    fn start_command(mut command: Command, scratch: Scratch) -> Host {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the host starts");
+        let stdout = Text::collect(child.stdout.take().expect("stdout is a pipe"));
+        let log = Text::collect(child.stderr.take().expect("stderr is a pipe"));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        // From here on a panic prints the log.
+        let mut host =
+            Host { child, rtmp: nowhere, http: nowhere, stdout, log, expected_end: false, _scratch: scratch };
+        wait_for(SOON, "the host prints `ready`", || {
+            assert!(host.is_alive(), "the host ended at once");
+            host.stdout.read().lines().any(|line| line == "ready").then_some(())
+        });
+        host.rtmp = host.address("rtmp");
+        host.http = host.address("http");
+        host
+    }
+
+    /// The address of a line `listening PROTOCOL ADDRESS`, where anything is answered by loopback.
+    fn address(&self, protocol: &str) -> SocketAddr {
+        let start = format!("listening {protocol} ");
+        let stdout = self.stdout.read();
+        let line = stdout.lines().find_map(|line| line.strip_prefix(&start));
+        let mut address: SocketAddr = line.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| {
+            panic!("no `{start}ADDRESS` in:\n{stdout}");
+        });
+        if address.ip().is_unspecified() {
+            address.set_ip([127, 0, 0, 1].into());
+        }
+        address
+    }
+
+    /// A stream's name for this test, app and key: it carries [`SECRET`].
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        format!("live/{name}-{SECRET}")
+    }
+
+    /// Where to publish or play a key over RTMP.
+    #[must_use]
+    pub fn rtmp_url(&self, key: &str) -> String {
+        format!("rtmp://{}/{key}", self.rtmp)
+    }
+
+    /// The path of a key under the default mount.
+    #[must_use]
+    pub fn path(&self, key: &str) -> String {
+        format!("/{key}.flv")
+    }
+
+    /// The URL of a key under the default mount.
+    #[must_use]
+    pub fn http_url(&self, key: &str) -> String {
+        format!("http://{}{}", self.http, self.path(key))
+    }
+
+    /// The WebSocket URL of a key under the default mount.
+    #[must_use]
+    pub fn ws_url(&self, key: &str) -> String {
+        format!("ws://{}{}", self.http, self.path(key))
+    }
+
+    /// What the host printed on standard output.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.stdout.read()
+    }
+
+    /// The log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.read()
+    }
+
+    /// Waits for a line of the log that holds all of `parts`, and returns it.
+    ///
+    /// # Panics
+    /// When none comes.
+    pub fn wait_log(&self, parts: &[&str]) -> String {
+        wait_for(SOON, &format!("a log line with {parts:?}"), || {
+            let log = self.log();
+            log.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+        })
+    }
+
+    /// Whether the process runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the host is a child of ours").is_none()
+    }
+
+    /// Resident memory, in bytes.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the host runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the host has memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes a number") * 1024
+    }
+
+    /// Open file descriptors, sockets among them.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the host runs").count()
+    }
+
+    /// CPU time used so far, user and system.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the host runs");
+        let after_name = stat.rsplit_once(") ").expect("the kernel writes the name in parentheses").1;
+        // utime and stime are fields 14 and 15 of the whole line, in ticks of 1/100 s on Linux.
+        let ticks: u64 =
+            after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Asks it to end (SIGTERM) and waits for that.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.expected_end = true;
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("the host is a child of ours");
+        wait_for(SOON, "the host ends after SIGTERM", || self.child.try_wait().expect("a child of ours"))
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let died = !self.expected_end && !self.is_alive();
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let status = self.child.wait();
+        let log = self.log();
+        if std::thread::panicking() {
+            eprintln!("---- the host's output ----\n{}---- the host's log ----\n{log}----", self.stdout());
+            return;
+        }
+        let leaks: Vec<&str> = log.lines().filter(|line| line.contains(SECRET)).collect();
+        assert!(!died, "the host died: {status:?}\n{log}");
+        assert!(!log.contains("panicked at"), "the host panicked\n{log}");
+        assert!(leaks.is_empty(), "stream keys in the log:\n{}", leaks.join("\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_value_of_a_key_counts() {
+        let toml = Config::live().publish("republish_wait", "\"5s\"").play("wait", "\"1s\"").toml();
+        assert_eq!(toml.matches("republish_wait").count(), 1, "{toml}");
+        assert!(toml.contains("republish_wait = \"5s\""), "{toml}");
+        assert!(toml.contains("http_remux"), "{toml}");
+    }
+}

@@ -1,0 +1,213 @@
+//! A publisher that is fed tag by tag, for tests that decide what is sent when.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::clip::Clip;
+use crate::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
+use crate::rtmp::{Connection, Message, SET_CHUNK_SIZE, split_key};
+
+/// A live publication.
+#[derive(Debug)]
+pub struct Publisher {
+    connection: Connection,
+    stream: u32,
+}
+
+impl Publisher {
+    /// Publishes `key`, still without media.
+    ///
+    /// # Panics
+    /// When the host refuses.
+    #[must_use]
+    pub fn open(address: SocketAddr, key: &str) -> Publisher {
+        let (publisher, status) = Publisher::try_open(address, key).expect("the host answers");
+        assert_eq!(status, "NetStream.Publish.Start");
+        publisher
+    }
+
+    /// Asks to publish `key`; the status code that answered.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn try_open(address: SocketAddr, key: &str) -> io::Result<(Publisher, String)> {
+        let (app, name) = split_key(key);
+        let mut connection = Connection::open(address)?;
+        connection.connect(app)?;
+        let payload = 65536_u32.to_be_bytes().to_vec();
+        connection.write(2, &Message { kind: SET_CHUNK_SIZE, stream: 0, timestamp: 0, payload })?;
+        let stream = connection.create_stream()?;
+        let status = connection.publish(stream, name)?;
+        Ok((Publisher { connection, stream }, status))
+    }
+
+    /// Sends a tag.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn try_send(&mut self, tag: &Tag) -> io::Result<()> {
+        let chunk_stream = match tag.kind {
+            AUDIO => 4,
+            VIDEO => 6,
+            _ => 5,
+        };
+        let message = Message {
+            kind: tag.kind,
+            stream: self.stream,
+            timestamp: tag.timestamp,
+            payload: tag.payload.clone(),
+        };
+        self.connection.write(chunk_stream, &message)
+    }
+
+    /// Sends tags at once.
+    ///
+    /// # Panics
+    /// When the host has closed.
+    pub fn send<'a>(&mut self, tags: impl IntoIterator<Item = &'a Tag>) {
+        for tag in tags {
+            self.try_send(tag).expect("the host takes the stream");
+        }
+    }
+
+    /// The connection.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// Goes on publishing numbered media in real time, on a thread, until [`Pace::stop`].
+    #[must_use]
+    pub fn pace(mut self, mut media: Numbered) -> Pace {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let start = Instant::now();
+            self.send(&media.headers());
+            let first = media.time();
+            while !seen.load(Ordering::Relaxed) {
+                self.send(&media.frame());
+                let due = start + Duration::from_millis(u64::from(media.time() - first));
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+            media.next
+        });
+        Pace { stop, thread }
+    }
+}
+
+/// A publisher on a thread of its own.
+#[derive(Debug)]
+pub struct Pace {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<u32>,
+}
+
+impl Pace {
+    /// Leaves; how many video frames were sent.
+    ///
+    /// # Panics
+    /// When the host closed the publisher.
+    pub fn stop(self) -> u32 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the host took the stream to its end")
+    }
+}
+
+/// H.264 and AAC in form, with real decoder configurations; each video frame carries its number.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    headers: Vec<Tag>,
+    frame_bytes: usize,
+    next: u32,
+}
+
+impl Numbered {
+    /// Milliseconds from frame to frame.
+    pub const STEP: u32 = 40;
+    /// Frames from keyframe to keyframe.
+    pub const GOP: u32 = 25;
+
+    /// Frames of about `frame_bytes`.
+    #[must_use]
+    pub fn new(frame_bytes: usize) -> Numbered {
+        let mut headers = read_file(&Clip::H264Aac.path());
+        headers.retain(|tag| matches!(tag.content(), Content::Script | Content::SequenceHeader));
+        let metadata = headers.iter_mut().find(|tag| tag.kind == SCRIPT).expect("clips have metadata");
+        // As encoders send it: a data message that asks the server to keep it.
+        metadata.payload.splice(..0, *b"\x02\x00\x0d@setDataFrame");
+        Numbered { headers, frame_bytes, next: 0 }
+    }
+
+    /// Metadata and both decoder configurations.
+    #[must_use]
+    pub fn headers(&self) -> Vec<Tag> {
+        self.headers.clone()
+    }
+
+    /// The time of the next frame, milliseconds.
+    #[must_use]
+    pub fn time(&self) -> u32 {
+        self.next * Self::STEP
+    }
+
+    /// The number of the next frame.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.next
+    }
+
+    /// The next video frame, and two audio frames that go with it.
+    pub fn frame(&mut self) -> Vec<Tag> {
+        let (number, time) = (self.next, self.time());
+        self.next += 1;
+        let keyframe = number.is_multiple_of(Self::GOP);
+        let nal_size = self.frame_bytes.max(16) as u32;
+        let mut video = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+        video.extend_from_slice(&nal_size.to_be_bytes());
+        video.push(if keyframe { 0x65 } else { 0x41 });
+        video.extend_from_slice(&number.to_be_bytes());
+        video.resize(5 + 4 + nal_size as usize, 0x55);
+        let audio = |n: u32| {
+            let mut payload = vec![0xaf, 1];
+            payload.extend_from_slice(&(number * 2 + n).to_be_bytes());
+            Tag { kind: AUDIO, timestamp: time + n * (Self::STEP / 2), payload }
+        };
+        vec![Tag { kind: VIDEO, timestamp: time, payload: video }, audio(0), audio(1)]
+    }
+
+    /// The next `count` frames with their audio.
+    pub fn frames(&mut self, count: u32) -> Vec<Tag> {
+        (0..count).flat_map(|_| self.frame()).collect()
+    }
+
+    /// The number that a served tag carries, if it is such a video frame.
+    #[must_use]
+    pub fn number_of(tag: &Tag) -> Option<u32> {
+        tag.access_unit().filter(|unit| unit.kind == VIDEO)?;
+        tag.payload.get(10..14).map(|number| u32::from_be_bytes([number[0], number[1], number[2], number[3]]))
+    }
+
+    /// The numbers of the served video frames.
+    #[must_use]
+    pub fn numbers(tags: &[Tag]) -> Vec<u32> {
+        tags.iter().filter_map(Numbered::number_of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_carry_their_numbers() {
+        let mut media = Numbered::new(1000);
+        assert_eq!(media.headers().len(), 3);
+        let tags = media.frames(30);
+        assert_eq!(Numbered::numbers(&tags), (0..30).collect::<Vec<_>>());
+        assert!(tags[0].is_keyframe() && tags[25 * 3].is_keyframe() && !tags[3].is_keyframe());
+    }
+}

@@ -1,0 +1,280 @@
+//! An RTMP 1.0 client on a plain socket (Adobe RTMP 1.0; simple handshake), for what real clients never do: send raw
+//! bytes, stop anywhere, read as slowly as they like.
+
+pub mod amf;
+mod chunk;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+pub use amf::Amf;
+use chunk::ChunkReader;
+pub use chunk::{chunks, type0};
+
+/// Message type: the sender's chunk size from now on.
+pub const SET_CHUNK_SIZE: u8 = 1;
+/// Message type: forget the unfinished message of a chunk stream.
+pub const ABORT: u8 = 2;
+/// Message type: bytes received.
+pub const ACKNOWLEDGEMENT: u8 = 3;
+/// Message type: stream begin, EOF, ping and the like.
+pub const USER_CONTROL: u8 = 4;
+/// Message type: how often to acknowledge.
+pub const WINDOW_ACK_SIZE: u8 = 5;
+/// Message type: AMF0 command.
+pub const COMMAND: u8 = 20;
+
+/// A message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Message type id.
+    pub kind: u8,
+    /// Message stream id.
+    pub stream: u32,
+    /// Milliseconds.
+    pub timestamp: u32,
+    /// Body.
+    pub payload: Vec<u8>,
+}
+
+impl Message {
+    /// The values of an AMF0 command.
+    #[must_use]
+    pub fn command(&self) -> Option<Vec<Amf>> {
+        if self.kind == COMMAND { amf::read(&self.payload) } else { None }
+    }
+
+    /// The `code` of an `onStatus`.
+    #[must_use]
+    pub fn status(&self) -> Option<String> {
+        match self.command()?.as_slice() {
+            [name, _, _, info, ..] if name.text() == Some("onStatus") => {
+                Some(info.property("code")?.text()?.to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A connection after the handshake.
+#[derive(Debug)]
+pub struct Connection {
+    socket: TcpStream,
+    reader: ChunkReader,
+    chunk_size: usize,
+    transaction: f64,
+    window: u64,
+    received: u64,
+    acknowledged: u64,
+}
+
+impl Connection {
+    /// Connects and shakes hands.
+    ///
+    /// # Errors
+    /// The socket's, or when the answer is no handshake.
+    pub fn open(address: SocketAddr) -> io::Result<Connection> {
+        Connection::over(TcpStream::connect(address)?)
+    }
+
+    /// Shakes hands on an open socket.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn over(mut socket: TcpStream) -> io::Result<Connection> {
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        socket.set_write_timeout(Some(Duration::from_secs(20)))?;
+        let mut c0_c1 = vec![0_u8; 1 + 1536];
+        c0_c1[0] = 3;
+        // Bytes 5..9 are zero: a simple handshake. The rest stands for randomness.
+        c0_c1[9..].iter_mut().enumerate().for_each(|(index, byte)| *byte = (index * 7) as u8);
+        socket.write_all(&c0_c1)?;
+        let mut answer = vec![0_u8; 1 + 1536 + 1536];
+        socket.read_exact(&mut answer)?;
+        let (s0_s1, s2) = answer.split_at(1 + 1536);
+        // librtmp insists on the echo.
+        if s0_s1[0] != 3 || s2[8..] != c0_c1[9..] {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "S2 does not echo C1"));
+        }
+        socket.write_all(&s0_s1[1..])?;
+        Ok(Connection {
+            socket,
+            reader: ChunkReader::default(),
+            chunk_size: 128,
+            transaction: 0.0,
+            window: u64::MAX,
+            received: 0,
+            acknowledged: 0,
+        })
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// This side's address, as the host's log names the peer.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr().expect("the socket is connected")
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn write_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Sends a message on a chunk stream.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn write(&mut self, chunk_stream: u8, message: &Message) -> io::Result<()> {
+        let bytes = chunks(chunk_stream, message, self.chunk_size);
+        self.socket.write_all(&bytes)?;
+        if let (SET_CHUNK_SIZE, Some(size)) = (message.kind, message.payload.first_chunk::<4>()) {
+            self.chunk_size = u32::from_be_bytes(*size) as usize;
+        }
+        Ok(())
+    }
+
+    /// Sends a command with the next transaction id, which it returns.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn command(&mut self, stream: u32, name: &str, arguments: &[Amf]) -> io::Result<f64> {
+        self.transaction += 1.0;
+        let mut values = vec![name.into(), self.transaction.into()];
+        values.extend_from_slice(arguments);
+        let payload = amf::write(&values);
+        self.write(3, &Message { kind: COMMAND, stream, timestamp: 0, payload })?;
+        Ok(self.transaction)
+    }
+
+    /// The next message. Acknowledges as it goes.
+    ///
+    /// # Errors
+    /// The socket's; [`io::ErrorKind::UnexpectedEof`] when the host closed.
+    pub fn read(&mut self) -> io::Result<Message> {
+        loop {
+            if let Some(message) = self.reader.next()? {
+                self.obey(&message)?;
+                return Ok(message);
+            }
+            let mut buffer = [0; 65536];
+            let length = self.socket.read(&mut buffer)?;
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.received += length as u64;
+            self.reader.push(&buffer[..length]);
+            if self.received - self.acknowledged >= self.window / 2 {
+                self.acknowledged = self.received;
+                let payload = (self.received as u32).to_be_bytes().to_vec();
+                self.write(2, &Message { kind: ACKNOWLEDGEMENT, stream: 0, timestamp: 0, payload })?;
+            }
+        }
+    }
+
+    fn obey(&mut self, message: &Message) -> io::Result<()> {
+        let Some(value) = message.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes)) else {
+            return Ok(());
+        };
+        match message.kind {
+            SET_CHUNK_SIZE => self.reader.set_chunk_size(value as usize),
+            WINDOW_ACK_SIZE => self.window = value.into(),
+            // Ping request: the answer carries its time.
+            USER_CONTROL if message.payload.get(..2) == Some(&[0, 6]) => {
+                let payload = [&[0, 7], &message.payload[2..]].concat();
+                self.write(2, &Message { payload, ..message.clone() })?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Reads up to the message that `wanted` picks, and returns what it picked.
+    ///
+    /// # Errors
+    /// As [`Connection::read`].
+    pub fn read_until<T>(&mut self, mut wanted: impl FnMut(&Message) -> Option<T>) -> io::Result<T> {
+        loop {
+            let message = self.read()?;
+            if let Some(picked) = wanted(&message) {
+                return Ok(picked);
+            }
+        }
+    }
+
+    /// Sends a command and reads its `_result` or `_error`: the name and what follows the transaction id.
+    ///
+    /// # Errors
+    /// As [`Connection::read`].
+    pub fn call(&mut self, name: &str, arguments: &[Amf]) -> io::Result<(String, Vec<Amf>)> {
+        let id = self.command(0, name, arguments)?;
+        self.read_until(|message| {
+            let values = message.command()?;
+            let answer = values.first()?.text()?.to_owned();
+            (values.get(1)?.number()? == id && answer.starts_with('_'))
+                .then(|| (answer, values[2..].to_vec()))
+        })
+    }
+
+    /// `connect` to an app; the answer's values.
+    ///
+    /// # Errors
+    /// As [`Connection::read`].
+    pub fn connect(&mut self, app: &str) -> io::Result<(String, Vec<Amf>)> {
+        let address = self.socket.peer_addr()?;
+        let object = Amf::Object(vec![
+            ("app".into(), app.into()),
+            ("type".into(), "nonprivate".into()),
+            ("flashVer".into(), "FMLE/3.0 (compatible; remuxd-tests)".into()),
+            ("tcUrl".into(), Amf::String(format!("rtmp://{address}/{app}"))),
+        ]);
+        self.call("connect", &[object])
+    }
+
+    /// `createStream`; the message stream id.
+    ///
+    /// # Errors
+    /// As [`Connection::read`], or when there is no id in the answer.
+    pub fn create_stream(&mut self) -> io::Result<u32> {
+        let (_, values) = self.call("createStream", &[Amf::Null])?;
+        let id = values.get(1).and_then(Amf::number);
+        id.map(|id| id as u32)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{values:?}")))
+    }
+
+    /// `publish` on a message stream; the status code that answers it.
+    ///
+    /// # Errors
+    /// As [`Connection::read`].
+    pub fn publish(&mut self, stream: u32, name: &str) -> io::Result<String> {
+        self.command(stream, "publish", &[Amf::Null, name.into(), "live".into()])?;
+        self.read_until(|message| message.status().filter(|_| message.stream == stream))
+    }
+
+    /// `play` on a message stream; the first status code other than Reset.
+    ///
+    /// # Errors
+    /// As [`Connection::read`].
+    pub fn play(&mut self, stream: u32, name: &str) -> io::Result<String> {
+        self.command(stream, "play", &[Amf::Null, name.into(), Amf::Number(-2000.0)])?;
+        self.read_until(|message| message.status().filter(|code| code != "NetStream.Play.Reset"))
+    }
+}
+
+/// Splits `app/stream` at the last slash.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn split_key(key: &str) -> (&str, &str) {
+    key.rsplit_once('/').expect("a key names app and stream")
+}

@@ -1,0 +1,74 @@
+//! Where the foreign tools are, and running them to their end.
+//!
+//! A missing tool fails the test: `tests/run` installs all of them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The repository.
+#[must_use]
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+}
+
+/// The target directory that this test was built into.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    // target/PROFILE/deps/behaviour-HASH
+    let test = std::env::current_exe().expect("the running test has a path");
+    test.ancestors().nth(3).expect("tests run from target/PROFILE/deps").to_owned()
+}
+
+/// A generation of FFmpeg: what Debian ships, and the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ffmpeg {
+    /// FFmpeg 5.1, as on the `PATH`: writes legacy FLV only.
+    Five,
+    /// FFmpeg 9, from the Python package imageio-ffmpeg: writes and reads enhanced FLV and RTMP.
+    Nine,
+}
+
+impl Ffmpeg {
+    /// A command that prints errors only and never asks.
+    #[must_use]
+    pub fn command(self) -> Command {
+        let mut command = match self {
+            Ffmpeg::Five => Command::new("ffmpeg"),
+            Ffmpeg::Nine => Command::new(nine()),
+        };
+        command.args(["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]).stdin(Stdio::null());
+        command
+    }
+}
+
+/// `REMUXD_FFMPEG9`, else what imageio-ffmpeg ships: of the virtual environment that `tests/run` makes, or installed.
+fn nine() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("REMUXD_FFMPEG9") {
+            return path.into();
+        }
+        let ask = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+        [target_dir().join("venv/bin/python"), "python3".into()]
+            .iter()
+            .filter_map(|python| Command::new(python).args(["-c", ask]).output().ok())
+            .find(|answer| answer.status.success())
+            .map(|answer| String::from_utf8_lossy(&answer.stdout).trim().into())
+            .expect("FFmpeg 9 is missing: run tests/run once, or set REMUXD_FFMPEG9")
+    })
+}
+
+/// Runs `command` to its end.
+///
+/// # Errors
+/// When it cannot start or exits with anything but 0: the command line and what it printed.
+pub fn run(command: &mut Command) -> Result<Output, String> {
+    let line = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{line}: {error}"))?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{line}: {}\n{stderr}", output.status))
+}

@@ -1,0 +1,32 @@
+//! A WebSocket client over tungstenite.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::client::Response;
+use tungstenite::{HandshakeError, WebSocket};
+
+/// An open WebSocket.
+pub type Socket = WebSocket<TcpStream>;
+
+/// Opens `path`, with more headers than the handshake's own.
+///
+/// # Errors
+/// [`tungstenite::Error::Http`] carries the response of a server that answers anything but 101.
+pub fn open(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<(Socket, Response), tungstenite::Error> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut request = format!("ws://{address}{path}").into_client_request()?;
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().expect("tests send valid header values"));
+    }
+    tungstenite::client(request, socket).map_err(|error| match error {
+        HandshakeError::Failure(error) => error,
+        HandshakeError::Interrupted(_) => tungstenite::Error::Io(std::io::ErrorKind::TimedOut.into()),
+    })
+}
