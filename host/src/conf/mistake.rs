@@ -32,11 +32,13 @@ pub enum Mistake {
         /// The greatest value allowed.
         max: i128,
     },
-    /// The duration is too long.
-    #[error("must be at most {max:?}, is {value:?}")]
-    TooLong {
+    /// The duration is out of range.
+    #[error("must be {min:?} to {max:?}, is {value:?}")]
+    DurationOutOfRange {
         /// The value.
         value: Duration,
+        /// The least value allowed.
+        min: Duration,
         /// The greatest value allowed.
         max: Duration,
     },
@@ -98,7 +100,7 @@ impl Mistake {
                 "write `true` or `false`, without quotes".to_owned()
             },
             Mistake::WrongType { expected: TABLES, .. } => "its header has two brackets: [[…]]".to_owned(),
-            Mistake::TooLong { .. } => {
+            Mistake::DurationOutOfRange { .. } => {
                 "a plain number is seconds; a string has its unit: \"5000ms\", \"10s\", \"2m\"".to_owned()
             }
             Mistake::NotADuration => "write seconds, 10, or a string with units, \"40ms\" or \"1m 30s\"".to_owned(),

@@ -88,6 +88,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// `handshake_timeout`: from accept to a complete HTTP request head, or to RTMP publish or play. Default 10 s.
     pub handshake_timeout: Duration,
+    /// `send_timeout`: a peer that takes no byte for this long is closed. Default 30 s.
+    pub send_timeout: Duration,
     /// `max_message`: the largest RTMP message, in bytes. Default 16 MiB.
     pub max_message: u32,
     /// `max_buffered`: bytes of unfinished messages on one RTMP connection. Default 32 MiB.
@@ -144,8 +146,8 @@ pub struct Play {
     /// `queue_length`: how far a slow viewer may fall behind before it is moved to the newest keyframe.
     /// Default 30 s (SRS).
     pub queue_length: Duration,
-    /// `send_timeout`: a viewer that takes no byte for this long is closed. Default 30 s.
-    pub send_timeout: Duration,
+    /// `queue_max_bytes`: no slow viewer may fall further behind than this either. Default 256 MiB.
+    pub queue_max_bytes: usize,
     /// `merge_write`: viewers are woken together this often. Default 40 ms.
     pub merge_write: Duration,
     /// `min_latency`: wake viewers on every tag. Default false (SRS).

@@ -22,6 +22,9 @@ const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
+/// The least that a timer can do.
+const TICK: Duration = Duration::from_millis(1);
+const ZERO: Duration = Duration::ZERO;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -70,7 +73,7 @@ fn modules(table: &mut Table) -> Modules {
         load_places,
         max_output: table.key("max_output", MIB, size(64 * KIB..=GIB)),
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
-        call_timeout: table.key("call_timeout", SECOND, duration(MINUTE)),
+        call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
         workers: table.key("workers", 0, integer(0..=1024)),
     }
 }
@@ -85,7 +88,8 @@ fn log(table: &mut Table) -> Log {
 fn limits(table: &mut Table) -> Limits {
     Limits {
         max_connections: table.key("max_connections", 100_000, integer(1..=10_000_000)),
-        handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(HOUR)),
+        handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(SECOND..=HOUR)),
+        send_timeout: table.key("send_timeout", 30 * SECOND, duration(SECOND..=HOUR)),
         max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
         max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
     }
@@ -111,9 +115,9 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
 fn publish(table: &mut Table, conflict: PublishConflict) -> Publish {
     Publish {
         conflict,
-        firstpkt_timeout: table.key("firstpkt_timeout", 20 * SECOND, duration(HOUR)),
-        normal_timeout: table.key("normal_timeout", 5 * SECOND, duration(HOUR)),
-        republish_wait: table.key("republish_wait", 3 * SECOND, duration(HOUR)),
+        firstpkt_timeout: table.key("firstpkt_timeout", 20 * SECOND, duration(SECOND..=HOUR)),
+        normal_timeout: table.key("normal_timeout", 5 * SECOND, duration(SECOND..=HOUR)),
+        republish_wait: table.key("republish_wait", 3 * SECOND, duration(ZERO..=HOUR)),
     }
 }
 
@@ -122,12 +126,12 @@ fn play(table: &mut Table) -> Play {
         gop_cache: table.key("gop_cache", true, flag),
         gop_cache_max_frames: table.key("gop_cache_max_frames", 2500, integer(1..=1_000_000)),
         gop_cache_max_bytes: table.key("gop_cache_max_bytes", 64 * MIB, size(64 * KIB..=4 * GIB)),
-        queue_length: table.key("queue_length", 30 * SECOND, duration(HOUR)),
-        send_timeout: table.key("send_timeout", 30 * SECOND, duration(HOUR)),
-        merge_write: table.key("merge_write", Duration::from_millis(40), duration(10 * SECOND)),
+        queue_length: table.key("queue_length", 30 * SECOND, duration(SECOND..=HOUR)),
+        queue_max_bytes: table.key("queue_max_bytes", 256 * MIB, size(64 * KIB..=4 * GIB)),
+        merge_write: table.key("merge_write", Duration::from_millis(40), duration(TICK..=10 * SECOND)),
         min_latency: table.key("min_latency", false, flag),
-        wait: table.key("wait", 10 * SECOND, duration(HOUR)),
-        idle_timeout: table.key("idle_timeout", 10 * SECOND, duration(HOUR)),
+        wait: table.key("wait", 10 * SECOND, duration(ZERO..=HOUR)),
+        idle_timeout: table.key("idle_timeout", 10 * SECOND, duration(ZERO..=HOUR)),
         reduce_sequence_header: table.key("reduce_sequence_header", true, flag),
     }
 }

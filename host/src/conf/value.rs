@@ -106,8 +106,8 @@ fn bytes(text: &str) -> Option<i128> {
     Some(i128::from(number.parse::<u64>().ok()?) << shift)
 }
 
-/// A duration of at most `max`: seconds, or a string with units.
-pub(super) fn duration(max: Duration) -> impl Kind<Duration> {
+/// A duration in a range: seconds, or a string with units.
+pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Kind<Duration> {
     move |value| {
         let duration = match value.get_ref() {
             DeValue::Integer(integer) => u64::try_from(whole(integer)).ok().map(Duration::from_secs),
@@ -120,8 +120,11 @@ pub(super) fn duration(max: Duration) -> impl Kind<Duration> {
             _ => return wrong_type(value, "a duration"),
         };
         match duration {
-            Some(duration) if duration <= max => Ok(duration),
-            Some(duration) => fault(value, Mistake::TooLong { value: duration, max }),
+            Some(duration) if range.contains(&duration) => Ok(duration),
+            Some(duration) => {
+                let (min, max) = (*range.start(), *range.end());
+                fault(value, Mistake::DurationOutOfRange { value: duration, min, max })
+            }
             None => fault(value, Mistake::NotADuration),
         }
     }
@@ -222,16 +225,18 @@ mod tests {
 
     #[test]
     fn durations_are_seconds_or_strings_with_units() {
-        let hour = Duration::from_secs(3600);
+        let (min, max) = (Duration::from_millis(40), Duration::from_secs(3600));
+        let out = |value| Err(Mistake::DurationOutOfRange { value, min, max });
         let rows: &[(&str, Result<u64, Mistake>)] = &[
             ("10", Ok(10_000)),
-            ("0", Ok(0)),
             ("0.5", Ok(500)),
             ("\"40ms\"", Ok(40)),
             ("\"10s\"", Ok(10_000)),
             ("\"1m 30s\"", Ok(90_000)),
             ("\"1h\"", Ok(3_600_000)),
-            ("5000", Err(Mistake::TooLong { value: Duration::from_secs(5000), max: hour })),
+            ("5000", out(Duration::from_secs(5000))),
+            ("0", out(Duration::ZERO)),
+            ("\"39ms\"", out(Duration::from_millis(39))),
             ("-1", Err(Mistake::NotADuration)),
             ("nan", Err(Mistake::NotADuration)),
             ("1e300", Err(Mistake::NotADuration)),
@@ -241,7 +246,7 @@ mod tests {
             ("true", Err(Mistake::WrongType { expected: "a duration", found: BOOLEAN })),
         ];
         for (toml, expected) in rows {
-            assert_eq!(read(duration(hour), toml).map(|d| d.as_millis() as u64), *expected, "{toml}");
+            assert_eq!(read(duration(min..=max), toml).map(|d| d.as_millis() as u64), *expected, "{toml}");
         }
     }
 

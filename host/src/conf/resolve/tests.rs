@@ -99,7 +99,7 @@ fn reads_what_is_written() {
         publish_conflict = "replace"
         [vhost."b.example.com".play]
         queue_length = 10
-        merge_write = "0ms"
+        merge_write = "1ms"
         [[vhost."b.example.com".http_remux]]
         enabled = true
         [vhost."b.example.com".http_remux.options]
@@ -120,7 +120,7 @@ fn reads_what_is_written() {
     assert_eq!((&*b.name, b.enabled, &*a.name, a.enabled), ("b.example.com", true, "a", false));
     assert_eq!(b.publish.conflict, PublishConflict::Replace);
     assert_eq!(a.publish.conflict, PublishConflict::Reject, "vhosts inherit nothing from each other");
-    assert_eq!((b.play.queue_length.as_secs(), b.play.merge_write.as_millis()), (10, 0));
+    assert_eq!((b.play.queue_length.as_secs(), b.play.merge_write.as_millis()), (10, 1));
     let [mount] = &*b.mounts else { panic!("a mount that is not enabled is not there") };
     let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!(mount.options, [option("zeta", "legacy"), option("alpha", "16")], "in the order of the file");
@@ -287,7 +287,7 @@ error: bad value for `normal_timeout`
  --> remuxd.toml:2:18
   |
 2 | normal_timeout = 5000
-  |                  ^^^^ must be at most 3600s, is 5000s
+  |                  ^^^^ must be 1s to 3600s, is 5000s
   |
   = help: a plain number is seconds; a string has its unit: "5000ms", "10s", "2m""#,
         ),
