@@ -86,6 +86,17 @@ fn sample_is_useful_as_it_is() {
 }
 
 #[test]
+fn readme_and_demo_are_free_of_mistakes() {
+    let readme = include_str!("../../../../README.md");
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (readme, _) = rest.split_once("```").unwrap();
+    for (text, name, mounts) in [(readme, "README.md", 2), (crate::demo::CONFIG, "demo.toml", 1)] {
+        let config = Config::parse(text, name).unwrap();
+        assert_eq!((config.http_server.enabled, config.vhosts[0].mounts.len()), (true, mounts), "{name}");
+    }
+}
+
+#[test]
 fn reads_what_is_written() {
     let config = Config::parse(
         r#"
