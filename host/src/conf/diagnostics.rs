@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
@@ -36,11 +37,17 @@ impl PartialEq for Place {
 
 impl Eq for Place {}
 
-/// A configuration file, as read.
-#[derive(Clone, Debug, Default)]
-struct Source {
+/// A configuration file, as read. As a place, it never makes two configurations differ.
+#[derive(Debug, Default)]
+pub struct Source {
     name: String,
     text: String,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, _: &Source) -> bool {
+        true
+    }
 }
 
 /// One mistake.
@@ -88,13 +95,24 @@ impl Diagnostic {
 /// The mistakes found so far in one configuration file.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
-    source: Source,
+    source: Arc<Source>,
     list: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
+    /// None yet.
     pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> Diagnostics {
-        Diagnostics { source: Source { name: name.into(), text: text.into() }, list: Vec::new() }
+        Diagnostics::of(&Arc::new(Source { name: name.into(), text: text.into() }))
+    }
+
+    /// None yet, in a file that was read before.
+    pub(super) fn of(source: &Arc<Source>) -> Diagnostics {
+        Diagnostics { source: source.clone(), list: Vec::new() }
+    }
+
+    /// The file.
+    pub(super) fn source(&self) -> Arc<Source> {
+        self.source.clone()
     }
 
     /// Adds a mistake: `title` says what is wrong, `label` stands under `place`. The result takes further
@@ -124,12 +142,14 @@ impl Diagnostics {
     ///
     /// # Errors
     /// When there is at least one mistake.
-    pub fn finish(mut self) -> Result<(), Report> {
-        if self.list.is_empty() {
-            return Ok(());
-        }
+    pub fn finish(self) -> Result<(), Report> {
+        if self.list.is_empty() { Ok(()) } else { Err(self.report()) }
+    }
+
+    /// What was found, in the order of the file.
+    pub(super) fn report(mut self) -> Report {
         self.list.sort_by_key(|diagnostic| diagnostic.label.0.span().map(|span| span.start));
-        Err(Report { diagnostics: self })
+        Report { diagnostics: self }
     }
 }
 

@@ -14,8 +14,7 @@ mod schema;
 mod table;
 mod value;
 
-pub use diagnostics::{Diagnostic, Diagnostics, Place, Report};
+pub use diagnostics::{Diagnostic, Diagnostics, Place, Report, Source};
 pub use mistake::{Hint, Mistake};
 pub use pattern::{Match, PatternError};
-pub use resolve::check;
 pub use resolved::*;

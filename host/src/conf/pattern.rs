@@ -111,7 +111,7 @@ impl MountPattern {
     /// The first thing that is wrong with it, from the left.
     pub fn parse(text: &str, vhost: &str) -> Result<MountPattern, PatternError> {
         let (host, path) = text.split_once('/').ok_or(PatternError::Missing { name: APP })?;
-        if !["", VHOST, vhost].contains(&host) {
+        if !["", VHOST].contains(&host) && !host.eq_ignore_ascii_case(vhost) {
             return Err(PatternError::ForeignHost { host: host.to_owned() });
         }
         let (dirs, last) = path.rsplit_once('/').map_or((None, path), |(dirs, last)| (Some(dirs), last));
@@ -227,6 +227,7 @@ mod tests {
             ("[vhost]/[app]/[stream].flv", true, &[App], Stream, "flv"),
             ("/[app]/[stream].flv", false, &[App], Stream, "flv"),
             ("example.com/[app]/[stream].ts", true, &[App], Stream, "ts"),
+            ("Example.COM/[app]/[stream].ts", true, &[App], Stream, "ts"),
             ("/tv/[app]/[stream].flv", false, &[dir("tv"), App], Stream, "flv"),
             ("/[app]/[stream]/index.mp3", false, &[App, Stream], dir("index"), "mp3"),
             ("/[stream]/[app].aac", false, &[Stream], App, "aac"),

@@ -1,6 +1,6 @@
 //! From a file to a [`Config`]: read, then checked as a whole.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -23,23 +23,27 @@ impl Config {
     /// # Errors
     /// Every mistake in it. Culprit: operator.
     pub fn load(path: &Path) -> Result<Config, Report> {
-        Config::load_and(path, |_, _| ())
+        Config::load_and(path, |_, _| ()).map(|(config, ())| config)
     }
 
-    /// Reads and checks a file; `check` adds what only others can judge, such as modules and their options.
-    /// It also runs when there are mistakes already, on a configuration whose faulty values are at their
-    /// defaults and whose faulty mounts are left out, so that all mistakes are shown at once.
+    /// Reads and checks a file; `check` adds what only others can judge, such as modules and their options, and
+    /// what it returns comes beside. It also runs when there are mistakes already, on a configuration whose
+    /// faulty values are at their defaults and whose faulty mounts are left out, so that all mistakes are shown
+    /// at once.
     ///
     /// # Errors
     /// Every mistake in the file. Culprit: operator.
-    pub fn load_and(path: &Path, check: impl FnOnce(&Config, &mut Diagnostics)) -> Result<Config, Report> {
-        let name = path.display().to_string();
+    pub fn load_and<T>(
+        path: &Path,
+        check: impl FnOnce(&Config, &mut Diagnostics) -> T,
+    ) -> Result<(Config, T), Report> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Config::parse_and(&text, &name, check),
+            Ok(text) => Config::parse_and(&text, path, check),
             Err(error) => {
+                let name = path.display().to_string();
                 let mut diagnostics = Diagnostics::new(&*name, "");
                 diagnostics.error(format!("cannot read {name}: {error}"), &Place::NONE, "");
-                diagnostics.finish().map(|()| Config::default())
+                Err(diagnostics.report())
             }
         }
     }
@@ -48,31 +52,28 @@ impl Config {
     ///
     /// # Errors
     /// Every mistake in it. Culprit: operator.
-    pub fn parse(text: &str, name: &str) -> Result<Config, Report> {
-        Config::parse_and(text, name, |_, _| ())
+    pub fn parse(text: &str, name: impl AsRef<Path>) -> Result<Config, Report> {
+        Config::parse_and(text, name, |_, _| ()).map(|(config, ())| config)
     }
 
     /// As [`load_and`](Config::load_and), from text; `name` stands in messages for the path.
     ///
     /// # Errors
     /// Every mistake in it. Culprit: operator.
-    pub fn parse_and(
+    pub fn parse_and<T>(
         text: &str,
-        name: &str,
-        check: impl FnOnce(&Config, &mut Diagnostics),
-    ) -> Result<Config, Report> {
-        let (config, mut diagnostics, _) = read(text, name);
-        check(&config, &mut diagnostics);
-        diagnostics.finish().map(|()| config)
+        name: impl AsRef<Path>,
+        check: impl FnOnce(&Config, &mut Diagnostics) -> T,
+    ) -> Result<(Config, T), Report> {
+        let (config, mut diagnostics, _) = read(text, &name.as_ref().display().to_string());
+        let checked = check(&config, &mut diagnostics);
+        diagnostics.finish().map(|()| (config, checked))
     }
-}
 
-/// What `remuxd check` says of a file without its modules.
-///
-/// # Errors
-/// Every mistake in it. Culprit: operator.
-pub fn check(path: &Path) -> Result<(), Report> {
-    Config::load(path).map(drop)
+    /// For mistakes that show only later, when the configuration is used: an address that is taken, for one.
+    pub fn diagnostics(&self) -> Diagnostics {
+        Diagnostics::of(&self.source)
+    }
 }
 
 /// Every key, with the shape of its table: `("vhost.*.play", "gop_cache")`.
@@ -90,6 +91,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
         }
     }
     listeners(&config, &mut diagnostics);
+    names(&config, &mut diagnostics);
     config.vhosts.iter().for_each(|vhost| mounts(vhost, &mut diagnostics));
     (config, diagnostics, known)
 }
@@ -123,6 +125,33 @@ fn overlap(one: &SocketAddr, two: &SocketAddr) -> bool {
     let (ips, any) = ((one.ip(), two.ip()), |address: &SocketAddr| address.ip().is_unspecified());
     let ip = ips.0 == ips.1 || (one.is_ipv4() == two.is_ipv4() && (any(one) || any(two)));
     ip && one.port() == two.port() && one.port() != 0
+}
+
+/// Each vhost has a name that a request can ask for, its own. Letter case makes no difference in host names.
+fn names(config: &Config, diagnostics: &mut Diagnostics) {
+    for (index, vhost) in config.vhosts.iter().enumerate() {
+        let name = &vhost.name;
+        if !is_host_name(name) {
+            diagnostics
+                .error(format!("no request can name vhost `{name}`"), &vhost.place, "not a host name")
+                .help("a host name stands without scheme, port and path: [vhost.\"live.example.com\"]");
+        }
+        if let Some(first) = config.vhosts[..index].iter().find(|other| other.name.eq_ignore_ascii_case(name))
+        {
+            diagnostics
+                .error(format!("two vhosts have the name `{name}`"), &vhost.place, "the second")
+                .and(&first.place, "the first");
+        }
+    }
+}
+
+/// Whether a Host header without its port can be `name`: a name, an IPv4 address, or an IPv6 address in brackets.
+fn is_host_name(name: &str) -> bool {
+    let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match ipv6 {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "/:?#[]@*".contains(c)),
+    }
 }
 
 /// No two mounts of a vhost want the same path.

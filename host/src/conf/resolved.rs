@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::Place;
+use super::diagnostics::{Place, Source};
 
 /// The name of the vhost that answers when no other matches.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[vhost."NAME"]`, in the order of the file.
     pub vhosts: Vec<Arc<Vhost>>,
+    /// The file. [`Config::diagnostics`] shows its lines.
+    pub source: Arc<Source>,
 }
 
 /// `[rtmp]`: ingest and play over RTMP.
@@ -101,6 +103,8 @@ pub struct Limits {
 pub struct Vhost {
     /// The name: a host name, or [`DEFAULT_VHOST`].
     pub name: String,
+    /// Where the name stands, for the first time.
+    pub place: Place,
     /// `enabled`, default true. A disabled vhost refuses publishers and viewers.
     pub enabled: bool,
     /// `[vhost."NAME".publish]`.
@@ -114,8 +118,7 @@ pub struct Vhost {
 /// `[vhost."NAME".publish]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Publish {
-    /// `publish_conflict`, a key of the vhost itself: what a second publisher of a live stream gets. Default
-    /// `reject`.
+    /// `publish_conflict`: what a second publisher of a live stream gets. Default `reject`.
     pub conflict: PublishConflict,
     /// `firstpkt_timeout`: from publish to the first media. Default 20 s (SRS).
     pub firstpkt_timeout: Duration,
@@ -146,7 +149,7 @@ pub struct Play {
     /// `queue_length`: how far a slow viewer may fall behind before it is moved to the newest keyframe.
     /// Default 30 s (SRS).
     pub queue_length: Duration,
-    /// `queue_max_bytes`: no slow viewer may fall further behind than this either. Default 256 MiB.
+    /// `queue_max_bytes`: bytes that a ring holds for slow viewers; none falls further behind. Default 64 MiB.
     pub queue_max_bytes: usize,
     /// `merge_write`: viewers are woken together this often. Default 40 ms.
     pub merge_write: Duration,

@@ -38,6 +38,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         log: file.table("log", log),
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
+        source: file.source(),
     }
 }
 
@@ -96,12 +97,11 @@ fn limits(table: &mut Table) -> Limits {
 }
 
 fn vhost(table: &mut Table, name: &str) -> Vhost {
-    let conflicts = &[("reject", PublishConflict::Reject), ("replace", PublishConflict::Replace)];
-    let conflict = table.key("publish_conflict", PublishConflict::Reject, choice(conflicts));
     Vhost {
         name: name.to_owned(),
+        place: table.place(),
         enabled: table.key("enabled", true, flag),
-        publish: table.table("publish", |table| publish(table, conflict)),
+        publish: table.table("publish", publish),
         play: table.table("play", play),
         mounts: table
             .tables("http_remux", |table| mount(table, name))
@@ -112,9 +112,10 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
     }
 }
 
-fn publish(table: &mut Table, conflict: PublishConflict) -> Publish {
+fn publish(table: &mut Table) -> Publish {
+    let conflicts = &[("reject", PublishConflict::Reject), ("replace", PublishConflict::Replace)];
     Publish {
-        conflict,
+        conflict: table.key("publish_conflict", PublishConflict::Reject, choice(conflicts)),
         firstpkt_timeout: table.key("firstpkt_timeout", 20 * SECOND, duration(SECOND..=HOUR)),
         normal_timeout: table.key("normal_timeout", 5 * SECOND, duration(SECOND..=HOUR)),
         republish_wait: table.key("republish_wait", 3 * SECOND, duration(ZERO..=HOUR)),
@@ -127,7 +128,7 @@ fn play(table: &mut Table) -> Play {
         gop_cache_max_frames: table.key("gop_cache_max_frames", 2500, integer(1..=1_000_000)),
         gop_cache_max_bytes: table.key("gop_cache_max_bytes", 64 * MIB, size(64 * KIB..=4 * GIB)),
         queue_length: table.key("queue_length", 30 * SECOND, duration(SECOND..=HOUR)),
-        queue_max_bytes: table.key("queue_max_bytes", 256 * MIB, size(64 * KIB..=4 * GIB)),
+        queue_max_bytes: table.key("queue_max_bytes", 64 * MIB, size(64 * KIB..=4 * GIB)),
         merge_write: table.key("merge_write", Duration::from_millis(40), duration(TICK..=10 * SECOND)),
         min_latency: table.key("min_latency", false, flag),
         wait: table.key("wait", 10 * SECOND, duration(ZERO..=HOUR)),

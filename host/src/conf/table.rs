@@ -5,11 +5,12 @@
 //! so a key is one line in `schema.rs`, with its kind and its default.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostics::{Diagnostics, Place};
+use super::diagnostics::{Diagnostics, Place, Source};
 use super::mistake::{Hint, Mistake, TABLES, closest};
 use super::value::{Fault, Kind, Value, setting, wrong_type};
 
@@ -141,6 +142,7 @@ impl<'a> Table<'_, 'a> {
         let mut read = |(name, value): (&'a Key<'a>, _)| {
             let quoted = toml::Value::from(&**name.get_ref()).to_string();
             let mut child = table.child(&quoted, "*", Some((name, value)));
+            child.place = Place::new(name.span());
             child.reading.strict.extend(child.entries.map(|entries| (child.path.clone(), entries)));
             read(&mut child, name.get_ref())
         };
@@ -173,7 +175,12 @@ impl<'a> Table<'_, 'a> {
         in_order(entry).into_iter().filter_map(&mut read).collect()
     }
 
-    /// Where the table's header stands.
+    /// The file that the table is in.
+    pub(super) fn source(&self) -> Arc<Source> {
+        self.reading.diagnostics.source()
+    }
+
+    /// Where the table's header stands; of a named one, the name.
     pub(super) fn place(&self) -> Place {
         self.place.clone()
     }

@@ -107,7 +107,7 @@ fn reads_what_is_written() {
         [modules]
         dir = "lib"
         [vhost."b.example.com"]
-        publish_conflict = "replace"
+        publish.publish_conflict = "replace"
         [vhost."b.example.com".play]
         queue_length = 10
         merge_write = "1ms"
@@ -215,21 +215,21 @@ error: unknown key `com`
    |
    = help: a name with dots stands in quotes: [vhost."example.com"]
 
-error: unknown key `publish_conflict`
-  --> remuxd.toml:13:9
+error: bad value for `publish_conflict`
+  --> remuxd.toml:13:28
    |
 13 | publish.publish_conflict = "rejct"
-   |         ^^^^^^^^^^^^^^^^ no such key in [vhost."y".publish]
-   |
-   = help: the key belongs in [vhost."NAME"]
-
-error: bad value for `publish_conflict`
-  --> remuxd.toml:14:20
-   |
-14 | publish_conflict = "rejct"
-   |                    ^^^^^^^ must be `reject` or `replace`
+   |                            ^^^^^^^ must be `reject` or `replace`
    |
    = help: did you mean "reject"?
+
+error: unknown key `publish_conflict`
+  --> remuxd.toml:14:1
+   |
+14 | publish_conflict = "rejct"
+   | ^^^^^^^^^^^^^^^^ no such key in [vhost."y"]
+   |
+   = help: the key belongs in [vhost."NAME".publish]
 
 error: two mounts of vhost `y` answer the same path
   --> remuxd.toml:21:9
@@ -344,6 +344,28 @@ error: 0.0.0.0:8080 of [rtmp] and 0.0.0.0:8080 of [http_server] are one address
   |           ^^^^ cannot be listened on twice"#,
         ),
         (
+            "[vhost.\"live.example.com:8080\"]",
+            r#"
+error: no request can name vhost `live.example.com:8080`
+ --> remuxd.toml:1:8
+  |
+1 | [vhost."live.example.com:8080"]
+  |        ^^^^^^^^^^^^^^^^^^^^^^^ not a host name
+  |
+  = help: a host name stands without scheme, port and path: [vhost."live.example.com"]"#,
+        ),
+        (
+            "[vhost.\"a.example\"]\n[vhost.\"A.example\".play]",
+            r#"
+error: two vhosts have the name `A.example`
+ --> remuxd.toml:2:8
+  |
+1 | [vhost."a.example"]
+  |        ----------- the first
+2 | [vhost."A.example".play]
+  |        ^^^^^^^^^^^ the second"#,
+        ),
+        (
             "[vhost.x.http_remux]\nenabled = true",
             r#"
 error: wrong type for `http_remux`
@@ -438,7 +460,36 @@ error: 4 mistakes in remuxd.toml"#;
 }
 
 #[test]
+fn vhosts_have_names_that_requests_can_have() {
+    for name in [DEFAULT_VHOST, "example.com", "127.0.0.1", "[::1]", "bücher.example"] {
+        assert!(is_host_name(name), "{name}");
+    }
+    for name in ["", "http://a", "a/b", "a:80", "::1", "[::1]:80", "[a]", "*.a", "a b"] {
+        assert!(!is_host_name(name), "{name}");
+    }
+}
+
+#[test]
+fn mistakes_of_a_good_file_show_later_with_their_line() {
+    let (config, loaded) =
+        Config::parse_and("[rtmp]\nlisten = [1935]", "remuxd.toml", |_, _| "loaded").unwrap();
+    assert_eq!(loaded, "loaded");
+    let mut diagnostics = config.diagnostics();
+    assert!(diagnostics.clone().finish().is_ok());
+    diagnostics.error("cannot listen", &config.rtmp.listen_places[0], "in use");
+    let expected = r#"
+error: cannot listen
+ --> remuxd.toml:2:11
+  |
+2 | listen = [1935]
+  |           ^^^^ in use
+
+error: 1 mistake in remuxd.toml"#;
+    assert_eq!(diagnostics.finish().unwrap_err().to_string(), expected.trim_start());
+}
+
+#[test]
 fn names_the_file_that_cannot_be_read() {
-    let report = check(Path::new("no/such/remuxd.toml")).unwrap_err().to_string();
+    let report = Config::load(Path::new("no/such/remuxd.toml")).unwrap_err().to_string();
     assert!(report.starts_with("error: cannot read no/such/remuxd.toml: "), "{report}");
 }
