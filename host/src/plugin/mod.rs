@@ -1,3 +1,25 @@
-//! x
+//! Format modules: loading them, calling them, and surviving them.
+//!
+//! Purpose: the host's side of the interface that `remuxd-plugin-api` defines, and the host's only unsafe code.
+//! Invariants: no panic crosses the interface; whatever refers to a module's code or memory holds its library; all
+//! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
+
+mod instance;
+mod loader;
+mod module;
 mod worker;
+
+pub use instance::{Instance, ModuleFault, OutBlock};
+pub use loader::{LoadError, Terms, linked, load};
+pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
+pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use worker::{CallWatch, Job, Pool, Task};
+
+/// The longest text of a module that goes on to the log, in characters.
+const MAX_LINE: usize = 1024;
+
+/// A module's or a library's text, made fit for one line of the log.
+fn one_line(text: &str) -> String {
+    let lines = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    lines.chars().filter(|c| !c.is_control()).take(MAX_LINE).collect()
+}

@@ -25,7 +25,7 @@ extern "C" fn constructor<F: Format>() -> RootModuleResult {
 }
 
 /// The functions of the format `F`.
-pub(crate) fn table<F: Format>() -> ModuleRef {
+pub fn table<F: Format>() -> ModuleRef {
     ModuleRef(Exported::<F>::TABLE.as_prefix())
 }
 

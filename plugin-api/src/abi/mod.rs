@@ -23,7 +23,7 @@ use abi_stable::std_types::{RResult, RSlice, RStr, RString, RVec};
 use abi_stable::StableAbi;
 
 pub use abi_stable::library::LibHeader;
-pub use export::header;
+pub use export::{header, table};
 pub use preflight::{Preflight, ABI_MAJOR, ABI_MINOR, MAGIC, PREFLIGHT_SYMBOL, RUSTC};
 
 use crate::SharedBytes;
