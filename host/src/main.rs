@@ -1,3 +1,111 @@
 //! The command line.
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use remuxd::conf::{Config, Log};
+use remuxd::{host, plugin};
+use tracing_subscriber::EnvFilter;
+
+/// Gives pages back after a spike of viewers; serves the host only, each module has its own allocator.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Where the config is looked for.
+const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
+
+/// A plugin host for live streaming: RTMP in, any format out.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// The config file [default: conf/remuxd.toml, then /etc/remuxd/remuxd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (the default)
+    Run,
+    /// Check the config and the modules it names; report all mistakes
+    Check,
+    /// Run the server with a built-in live stream and a page that plays it
+    Demo,
+    /// Load one module and exit: what the host does in a child before it loads a module itself
+    #[command(name = "__probe", hide = true)]
+    Probe {
+        /// The staged module file
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Probe { file }) => return plugin::probe_main(&file),
+        Some(Command::Check) => check(cli.config),
+        Some(Command::Demo) => demo(cli.config),
+        Some(Command::Run) | None => run(cli.config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A report of config mistakes is a page of its own; other errors are a line.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = load(config)?;
+    start_log(&config.log)?;
+    in_runtime(host::run(config, None))
+}
+
+fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let config = match config {
+        Some(file) => load(Some(file))?,
+        None => Config::parse(remuxd::demo::CONFIG, Path::new("the demo's own config"))?,
+    };
+    start_log(&config.log)?;
+    in_runtime(host::run(config, Some(host::Demo)))
+}
+
+fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
+    let file = find_config(config)?;
+    let config = Config::load(&file)?;
+    host::check(&config)?;
+    println!("{}: no mistakes", file.display());
+    Ok(())
+}
+
+fn load(config: Option<PathBuf>) -> anyhow::Result<Config> {
+    Ok(Config::load(&find_config(config)?)?)
+}
+
+fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(file) => Ok(file),
+        None => match DEFAULT_CONFIGS.iter().map(PathBuf::from).find(|file| file.exists()) {
+            Some(file) => Ok(file),
+            None => bail!("no config: neither {} nor {} exists", DEFAULT_CONFIGS[0], DEFAULT_CONFIGS[1]),
+        },
+    }
+}
+
+fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("the async runtime cannot be started")?.block_on(future)
+}
+
+fn start_log(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if log.json { subscriber.json().init() } else { subscriber.init() }
+    Ok(())
+}

@@ -1,7 +1,21 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 //!
-//! [`Config`] is what the rest of the host sees: inherited, validated, with every default filled in.
+//! [`Config`] is what the rest of the host sees: validated, with every default filled in. Mistakes are found
+//! all at once and shown as a [`Report`], before anything listens. `schema` says what can stand in a file,
+//! `table` and `value` read it, `resolve` checks it as a whole. A vhost inherits from no other vhost: what it
+//! does not say is at its default.
 
+mod diagnostics;
+mod mistake;
+mod pattern;
+mod resolve;
 mod resolved;
+mod schema;
+mod table;
+mod value;
 
+pub use diagnostics::{Diagnostic, Diagnostics, Place, Report};
+pub use mistake::{Hint, Mistake};
+pub use pattern::{Match, PatternError};
+pub use resolve::check;
 pub use resolved::*;

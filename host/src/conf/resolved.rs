@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::diagnostics::Place;
+
 /// The name of the vhost that answers when no other matches.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
@@ -30,6 +32,8 @@ pub struct Config {
 pub struct Rtmp {
     /// `listen`: `[ip:]port`, default `["1935"]`; the ip defaults to 0.0.0.0.
     pub listen: Vec<SocketAddr>,
+    /// Where each address of `listen` stands.
+    pub listen_places: Vec<Place>,
     /// `chunk_size`: of the chunks that the host sends, 128 to 65536 bytes. Default 60000 (SRS).
     pub chunk_size: u32,
     /// `window_ack_size`: what the host asks its peers for, in bytes. Default 2500000 (SRS).
@@ -43,6 +47,8 @@ pub struct HttpServer {
     pub enabled: bool,
     /// `listen`: `[ip:]port`, default `8080`.
     pub listen: SocketAddr,
+    /// Where `listen` stands.
+    pub listen_place: Place,
     /// `crossdomain`: answer CORS requests. Default true.
     pub crossdomain: bool,
 }
@@ -50,10 +56,12 @@ pub struct HttpServer {
 /// `[modules]`: where format modules come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Modules {
-    /// `dir`: where `lib*.so` are looked for. Default: beside the executable.
+    /// `dir`: where `lib*.so` are looked for. Default, and for an empty string: beside the executable.
     pub dir: Option<PathBuf>,
     /// `load`: names of the modules to load. Default `["flv", "websocket-flv"]`.
     pub load: Vec<String>,
+    /// Where each name of `load` stands; of the default, nowhere.
+    pub load_places: Vec<Place>,
     /// `max_output`: bytes that a module may make in one call, above 16 times the tag. Default 1 MiB.
     pub max_output: usize,
     /// `max_faults`: errors and panics in a minute before a generation is quarantined. Default 5.
@@ -104,7 +112,8 @@ pub struct Vhost {
 /// `[vhost."NAME".publish]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Publish {
-    /// `conflict`: what a second publisher of a live stream gets. Default `reject`.
+    /// `publish_conflict`, a key of the vhost itself: what a second publisher of a live stream gets. Default
+    /// `reject`.
     pub conflict: PublishConflict,
     /// `firstpkt_timeout`: from publish to the first media. Default 20 s (SRS).
     pub firstpkt_timeout: Duration,
@@ -156,8 +165,19 @@ pub struct Mount {
     pub pattern: MountPattern,
     /// `options`: for the format, as written; checked against the schema of each module that answers the extension.
     pub options: Vec<(String, String)>,
-    /// Where the mount stands in the file, for messages: line, from 1.
-    pub line: usize,
+    /// Where `mount` stands; of the default, where the table's header stands.
+    pub place: Place,
+    /// Where the key and the value of each of `options` stand, in the same order.
+    pub option_places: Vec<OptionPlace>,
+}
+
+/// Where one option of a mount stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OptionPlace {
+    /// The key.
+    pub key: Place,
+    /// The value.
+    pub value: Place,
 }
 
 /// A mount pattern, taken apart: `[vhost]/tv/[app]/[stream].flv`.

@@ -138,6 +138,11 @@ impl ServerSession {
         &mut self.link.output
     }
 
+    /// [`input`](Self::input) and [`output`](Self::output) at once, for an owner that waits for either.
+    pub fn buffers(&mut self) -> (&mut BytesMut, &mut Output) {
+        (&mut self.link.input, &mut self.link.output)
+    }
+
     /// Whether nothing more will be read: close when the output is written.
     pub fn is_over(&self) -> bool {
         self.connection == Connection::Over

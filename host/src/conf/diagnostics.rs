@@ -1,0 +1,177 @@
+//! Mistakes in the configuration, shown the way rustc shows them: file, line, column, the line itself.
+//!
+//! Invariants: all mistakes are collected before any is shown, and they are shown in the order of the file.
+//! The culprit is always the operator, so a report never says what the host was doing, only what to change.
+
+use std::fmt;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+
+/// Where in the configuration file something stands. It never makes two configurations differ: every place
+/// equals every other.
+#[derive(Clone, Debug, Default)]
+pub struct Place(Option<Range<usize>>);
+
+impl Place {
+    /// Nowhere: what a default has.
+    pub const NONE: Place = Place(None);
+
+    /// The bytes `span` of the file.
+    pub fn new(span: Range<usize>) -> Place {
+        Place(Some(span))
+    }
+
+    /// The bytes of the file, unless this is a default.
+    pub fn span(&self) -> Option<Range<usize>> {
+        self.0.clone()
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Place) -> bool {
+        true
+    }
+}
+
+impl Eq for Place {}
+
+/// A configuration file, as read.
+#[derive(Clone, Debug, Default)]
+struct Source {
+    name: String,
+    text: String,
+}
+
+/// One mistake.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    title: String,
+    label: (Place, String),
+    others: Vec<(Place, String)>,
+    help: Vec<String>,
+}
+
+impl Diagnostic {
+    /// A second place that has part in the mistake.
+    pub fn and(&mut self, place: &Place, label: impl fmt::Display) -> &mut Diagnostic {
+        self.others.push((place.clone(), label.to_string()));
+        self
+    }
+
+    /// What to do about it.
+    pub fn help(&mut self, help: impl fmt::Display) -> &mut Diagnostic {
+        self.help.push(help.to_string());
+        self
+    }
+
+    fn render(&self, source: &Source, renderer: &Renderer) -> String {
+        let mut group = Level::ERROR.primary_title(&*self.title).elements(self.snippet(source));
+        for help in &self.help {
+            group = group.element(Level::HELP.message(&**help));
+        }
+        renderer.render(&[group])
+    }
+
+    fn snippet<'a>(&'a self, source: &'a Source) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
+        let first = (AnnotationKind::Primary, &self.label);
+        let others = self.others.iter().map(|other| (AnnotationKind::Context, other));
+        let annotations: Vec<_> = std::iter::once(first)
+            .chain(others)
+            .filter_map(|(kind, (place, label))| Some(kind.span(place.span()?).label(&**label)))
+            .collect();
+        (!annotations.is_empty())
+            .then(|| Snippet::source(&*source.text).path(&*source.name).annotations(annotations))
+    }
+}
+
+/// The mistakes found so far in one configuration file.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnostics {
+    source: Source,
+    list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> Diagnostics {
+        Diagnostics { source: Source { name: name.into(), text: text.into() }, list: Vec::new() }
+    }
+
+    /// Adds a mistake: `title` says what is wrong, `label` stands under `place`. The result takes further
+    /// places and help.
+    pub fn error(
+        &mut self,
+        title: impl fmt::Display,
+        place: &Place,
+        label: impl fmt::Display,
+    ) -> &mut Diagnostic {
+        self.list.push(Diagnostic {
+            title: title.to_string(),
+            label: (place.clone(), label.to_string()),
+            others: Vec::new(),
+            help: Vec::new(),
+        });
+        let last = self.list.len() - 1;
+        &mut self.list[last]
+    }
+
+    /// Whether some mistake was found at `place`.
+    pub(super) fn blames(&self, place: &Place) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.label.0.span() == place.span())
+    }
+
+    /// Nothing, or everything that was found.
+    ///
+    /// # Errors
+    /// When there is at least one mistake.
+    pub fn finish(mut self) -> Result<(), Report> {
+        if self.list.is_empty() {
+            return Ok(());
+        }
+        self.list.sort_by_key(|diagnostic| diagnostic.label.0.span().map(|span| span.start));
+        Err(Report { diagnostics: self })
+    }
+}
+
+/// Why a configuration is refused: every mistake in it, at least one. Culprit: operator.
+#[derive(Clone, Debug)]
+pub struct Report {
+    diagnostics: Diagnostics,
+}
+
+impl Report {
+    /// How many mistakes there are.
+    pub fn mistakes(&self) -> usize {
+        self.diagnostics.list.len()
+    }
+
+    /// The report for a terminal, in colours.
+    pub fn styled(&self) -> String {
+        self.render(&Renderer::styled())
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let Diagnostics { source, list } = &self.diagnostics;
+        let mut text: String =
+            list.iter().map(|diagnostic| diagnostic.render(source, renderer) + "\n\n").collect();
+        let mistakes = match list.len() {
+            1 => "1 mistake".to_owned(),
+            count => format!("{count} mistakes"),
+        };
+        text += &renderer.render(&[Level::ERROR
+            .primary_title(format!("{mistakes} in {}", source.name))
+            .elements(NOTHING)]);
+        text
+    }
+}
+
+/// A title alone: the type of its absent elements has to be named.
+const NOTHING: Option<annotate_snippets::Padding> = None;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(&Renderer::plain()))
+    }
+}
+
+impl std::error::Error for Report {}

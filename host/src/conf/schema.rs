@@ -1,0 +1,149 @@
+//! What can stand in the file: a function a table, a line a key, with its default and its kind.
+//!
+//! A new key is a field of [`Config`], documented there, and a line here; tests then ask for its line in
+//! conf/remuxd.toml. The names and defaults are those of SRS where SRS has the key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::diagnostics::Place;
+use super::resolved::*;
+use super::table::{Setting, Table};
+use super::value::{
+    any_ip, choice, directives, duration, flag, integer, list, listen, placed, size, some, text,
+};
+
+/// The modules that load unless the file says otherwise: those that answer [`DEFAULT_MOUNT`].
+const DEFAULT_MODULES: [&str; 2] = ["flv", "websocket-flv"];
+/// The mount of SRS.
+const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+pub(super) fn config(file: &mut Table) -> Config {
+    Config {
+        rtmp: file.table("rtmp", rtmp),
+        http_server: file.table("http_server", http_server),
+        modules: file.table("modules", modules),
+        log: file.table("log", log),
+        limits: file.table("limits", limits),
+        vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
+    }
+}
+
+fn rtmp(table: &mut Table) -> Rtmp {
+    let default = vec![(any_ip(1935), Place::NONE)];
+    let (listen, listen_places) =
+        table.key("listen", default, some(list(placed(listen)))).into_iter().unzip();
+    Rtmp {
+        listen,
+        listen_places,
+        chunk_size: table.key("chunk_size", 60_000, integer(128..=65_536)),
+        window_ack_size: table.key("window_ack_size", 2_500_000, size(1..=u32::MAX)),
+    }
+}
+
+fn http_server(table: &mut Table) -> HttpServer {
+    let (listen, listen_place) = table.key("listen", (any_ip(8080), Place::NONE), placed(listen));
+    HttpServer {
+        enabled: table.key("enabled", false, flag),
+        listen,
+        listen_place,
+        crossdomain: table.key("crossdomain", true, flag),
+    }
+}
+
+fn modules(table: &mut Table) -> Modules {
+    let dir = table.key("dir", String::new(), text);
+    let default = DEFAULT_MODULES.map(|name| (name.to_owned(), Place::NONE)).to_vec();
+    let (load, load_places) = table.key("load", default, list(placed(text))).into_iter().unzip();
+    Modules {
+        dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
+        load,
+        load_places,
+        max_output: table.key("max_output", MIB, size(64 * KIB..=GIB)),
+        max_faults: table.key("max_faults", 5, integer(1..=1000)),
+        call_timeout: table.key("call_timeout", SECOND, duration(MINUTE)),
+        workers: table.key("workers", 0, integer(0..=1024)),
+    }
+}
+
+fn log(table: &mut Table) -> Log {
+    Log {
+        level: table.key("level", "info".to_owned(), directives),
+        json: table.key("format", false, choice(&[("text", false), ("json", true)])),
+    }
+}
+
+fn limits(table: &mut Table) -> Limits {
+    Limits {
+        max_connections: table.key("max_connections", 100_000, integer(1..=10_000_000)),
+        handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(HOUR)),
+        max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
+        max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
+    }
+}
+
+fn vhost(table: &mut Table, name: &str) -> Vhost {
+    let conflicts = &[("reject", PublishConflict::Reject), ("replace", PublishConflict::Replace)];
+    let conflict = table.key("publish_conflict", PublishConflict::Reject, choice(conflicts));
+    Vhost {
+        name: name.to_owned(),
+        enabled: table.key("enabled", true, flag),
+        publish: table.table("publish", |table| publish(table, conflict)),
+        play: table.table("play", play),
+        mounts: table
+            .tables("http_remux", |table| mount(table, name))
+            .into_iter()
+            .flatten()
+            .map(Arc::new)
+            .collect(),
+    }
+}
+
+fn publish(table: &mut Table, conflict: PublishConflict) -> Publish {
+    Publish {
+        conflict,
+        firstpkt_timeout: table.key("firstpkt_timeout", 20 * SECOND, duration(HOUR)),
+        normal_timeout: table.key("normal_timeout", 5 * SECOND, duration(HOUR)),
+        republish_wait: table.key("republish_wait", 3 * SECOND, duration(HOUR)),
+    }
+}
+
+fn play(table: &mut Table) -> Play {
+    Play {
+        gop_cache: table.key("gop_cache", true, flag),
+        gop_cache_max_frames: table.key("gop_cache_max_frames", 2500, integer(1..=1_000_000)),
+        gop_cache_max_bytes: table.key("gop_cache_max_bytes", 64 * MIB, size(64 * KIB..=4 * GIB)),
+        queue_length: table.key("queue_length", 30 * SECOND, duration(HOUR)),
+        send_timeout: table.key("send_timeout", 30 * SECOND, duration(HOUR)),
+        merge_write: table.key("merge_write", Duration::from_millis(40), duration(10 * SECOND)),
+        min_latency: table.key("min_latency", false, flag),
+        wait: table.key("wait", 10 * SECOND, duration(HOUR)),
+        idle_timeout: table.key("idle_timeout", 10 * SECOND, duration(HOUR)),
+        reduce_sequence_header: table.key("reduce_sequence_header", true, flag),
+    }
+}
+
+/// A mount, if it is enabled and its pattern good.
+fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
+    let enabled = table.key("enabled", false, flag);
+    let default = (DEFAULT_MOUNT.to_owned(), table.place());
+    let (pattern, place) = table.key("mount", default, placed(text));
+    let (options, option_places) = table
+        .settings("options")
+        .into_iter()
+        .map(|Setting { key, value }| ((key.0, value.0), OptionPlace { key: key.1, value: value.1 }))
+        .unzip();
+    let span = place.span().unwrap_or_default();
+    let pattern = MountPattern::parse(&pattern, vhost).map_err(|error| vec![(error.into(), span)]);
+    let pattern = table.checked("mount", pattern)?;
+    enabled.then_some(Mount { pattern, options, place, option_places })
+}

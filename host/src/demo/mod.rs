@@ -1,0 +1,104 @@
+//! What `remuxd demo` shows: a sample that runs for ever, and a page that plays every mount.
+//!
+//! The sample goes the way of any stream: over RTMP into the host. The page knows no format: it lists the URLs that the
+//! host gives it and plays what mpegts.js (Apache-2.0, see `mpegts.LICENSE`) can.
+
+use bytes::Bytes;
+use remuxd_bitstream::flv::read_file;
+use serde::Serialize;
+
+use crate::media::{Millis, Packet, Tag};
+
+/// The config of the demo, unless the operator names another.
+pub const CONFIG: &str = include_str!("demo.toml");
+
+/// The app and the stream that the sample is published as.
+pub const APP: &str = "live";
+/// See [`APP`].
+pub const STREAM: &str = "demo";
+
+/// See `make-sample`.
+static SAMPLE: &[u8] = include_bytes!("sample.flv");
+
+/// How long one turn of the sample is.
+const TURN: Millis = Millis(8_000);
+
+const PAGE: &str = include_str!("page.html");
+static PLAYER: &[u8] = include_bytes!("mpegts.js");
+
+/// Where the page's list of mounts goes.
+const MOUNTS_MARK: &str = "/*MOUNTS*/[]";
+
+/// One URL of the demo stream.
+#[derive(Clone, Debug, Serialize)]
+pub struct DemoMount {
+    /// The module that answers.
+    pub name: String,
+    /// The path, or a whole URL.
+    pub url: String,
+    /// `http`, `websocket` or `rtmp`.
+    pub transport: &'static str,
+}
+
+/// The sample's tags, turn after turn, with timestamps that go on.
+pub fn tags() -> impl Iterator<Item = Tag> {
+    let file = Bytes::from_static(SAMPLE);
+    let turn: Vec<Tag> = read_file(SAMPLE)
+        .filter_map(Result::ok)
+        .map(|tag| Tag::new(tag.kind, Millis(i64::from(tag.timestamp)), file.slice_ref(tag.body)))
+        // The encoder's last audio frame overlaps the next turn.
+        .filter(|tag| tag.dts < TURN)
+        .collect();
+    (0..).flat_map(move |number| {
+        let shift = number * TURN.0;
+        let again = turn.clone().into_iter();
+        again.filter(move |tag| number == 0 || tag.header.packet == Packet::CODED_FRAME).map(move |mut tag| {
+            tag.dts.0 += shift;
+            tag
+        })
+    })
+}
+
+/// The pages of the demo: the player page and its script.
+pub fn page(path: &str, mounts: &[DemoMount]) -> Option<(&'static str, Bytes)> {
+    match path {
+        "/" => {
+            // `<` would end the script element.
+            let list = serde_json::to_string(mounts).unwrap_or_default().replace('<', "\\u003c");
+            Some(("text/html; charset=utf-8", PAGE.replacen(MOUNTS_MARK, &list, 1).into()))
+        }
+        "/mpegts.js" => Some(("text/javascript; charset=utf-8", Bytes::from_static(PLAYER))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{Codec, TagKind};
+
+    #[test]
+    fn the_sample_goes_on_without_a_seam() {
+        for (kind, codec, frames) in [(TagKind::AUDIO, Codec::AAC, 375), (TagKind::VIDEO, Codec::H264, 200)] {
+            let times: Vec<i64> = tags()
+                .filter(|tag| tag.kind == kind && tag.header.packet == Packet::CODED_FRAME)
+                .inspect(|tag| assert_eq!(tag.header.codec, codec))
+                .map(|tag| tag.dts.0)
+                .take(3 * frames)
+                .collect();
+            let step = TURN.0 / frames as i64;
+            let steps = times.windows(2).map(|pair| pair[1] - pair[0]);
+            assert!(steps.clone().all(|found| (step..=step + 1).contains(&found)), "{:?}", steps.collect::<Vec<_>>());
+            assert_eq!(times[2 * frames] - times[0], 2 * TURN.0);
+        }
+    }
+
+    #[test]
+    fn the_page_lists_the_mounts() {
+        let mounts = [DemoMount { name: "a</script>".into(), url: "/live/demo.x".into(), transport: "http" }];
+        let (_, page) = page("/", &mounts).unwrap();
+        let page = std::str::from_utf8(&page).unwrap();
+        assert!(page.contains(r#""url":"/live/demo.x""#) && !page.contains("a</script>"));
+        assert!(PAGE.contains(MOUNTS_MARK));
+    }
+}
