@@ -14,8 +14,8 @@ use std::sync::Arc;
 use abi_stable::std_types::RResult;
 use bytes::Bytes;
 use remuxd_plugin_api::abi::{
-    FAULT_PANIC, FAULT_POISONED, ModuleRef, PUSH_ABORT, PUSH_FULL, PUSH_TAKEN, RawBlock, RawFault, RawRemuxer,
-    RawSink, RawTag, TAG_DISCONTINUITY, TAG_KEYFRAME,
+    FAULT_PANIC, FAULT_POISONED, ModuleRef, PUSH_ABORT, PUSH_FULL, PUSH_TAKEN, RawBlock, RawFault,
+    RawRemuxer, RawSink, RawTag, TAG_DISCONTINUITY, TAG_KEYFRAME,
 };
 use remuxd_plugin_api::{BlockFlags, SharedBytes};
 use smallvec::SmallVec;
@@ -244,9 +244,10 @@ impl Intake<'_> {
         if block.track >= MAX_TRACKS {
             return self.refuse(ModuleFault::BadTrack { track: block.track });
         }
-        let cost = block.parts.iter().fold(BLOCK_COST, |cost, part| {
-            cost.saturating_add(part.len()).saturating_add(PART_COST)
-        });
+        let cost = block
+            .parts
+            .iter()
+            .fold(BLOCK_COST, |cost, part| cost.saturating_add(part.len()).saturating_add(PART_COST));
         if cost > self.left {
             return self.refuse(ModuleFault::Flooded { limit: self.limit });
         }

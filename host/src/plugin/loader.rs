@@ -7,6 +7,7 @@
 //!
 //! The file must be the host's own copy: it stays mapped, and a mapped file must not change.
 
+use std::error::Error as _;
 use std::ffi::CStr;
 use std::fmt;
 use std::mem;
@@ -16,11 +17,12 @@ use std::sync::{Arc, OnceLock};
 
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::{
-    AbiInstability, AbiInstabilityErrors, CheckingGlobals, ExpectedFound, check_layout_compatibility_with_globals,
+    AbiInstability, AbiInstabilityErrors, CheckingGlobals, ExpectedFound,
+    check_layout_compatibility_with_globals,
 };
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
 use abi_stable::std_types::RStr;
-use abi_stable::type_layout::TypeLayout;
+use abi_stable::type_layout::{TLFieldOrFunction, TypeLayout};
 use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
 use remuxd_plugin_api::abi::{
     ABI_MAJOR, ABI_MINOR, MAGIC, ModuleRef, PREFLIGHT_SYMBOL, Preflight, RawLogger,
@@ -129,12 +131,12 @@ pub(super) struct Build {
 pub fn load(file: &Path, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     // SAFETY: runs the library's initialisers. That they do not end the process was seen in a child process.
     let image = unsafe { libloading::os::unix::Library::open(Some(file), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| LoadError::Open { reason: one_line(&error.to_string()) })?;
+        .map_err(|error| LoadError::Open { reason: linker_words(&error) })?;
     let build = preflight(&image)?;
     // SAFETY: abi_stable's header has this type; `upgrade` checks its magic and version before it is used.
     let header = unsafe { image.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME) }
         .map(|header| *header)
-        .map_err(|error| LoadError::Header { reason: one_line(&error.to_string()) })?;
+        .map_err(|error| LoadError::Header { reason: linker_words(&error) })?;
     let library = Library::new(Some(image), file);
     if !terms.unload {
         // From here on the module's code runs, and it may leave a thread behind.
@@ -154,8 +156,7 @@ pub fn load(file: &Path, terms: &Terms) -> Result<Arc<Module>, LoadError> {
 /// # Errors
 /// As for [`load`].
 pub fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
-    let build =
-        Build { abi: (ABI_MAJOR, ABI_MINOR), rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
+    let build = Build { abi: (ABI_MAJOR, ABI_MINOR), rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
     let library = Library::new(None, Path::new("linked"));
     start(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
 }
@@ -178,7 +179,8 @@ fn start(
 
 fn preflight(image: &libloading::os::unix::Library) -> Result<Build, LoadError> {
     // SAFETY: a symbol's address is a pointer; what it points to is checked before it is believed.
-    let symbol = unsafe { image.get::<*const Preflight>(PREFLIGHT_SYMBOL) }.map_err(|_| LoadError::NotAModule)?;
+    let symbol =
+        unsafe { image.get::<*const Preflight>(PREFLIGHT_SYMBOL) }.map_err(|_| LoadError::NotAModule)?;
     let preflight: *const Preflight = *symbol;
     // SAFETY: the symbol is there, so that its first bytes can be read; `magic` and `struct_size` come first.
     let (magic, size) = unsafe { ((*preflight).magic, (*preflight).struct_size) };
@@ -199,63 +201,89 @@ fn preflight(image: &libloading::os::unix::Library) -> Result<Build, LoadError> 
     Ok(Build { abi: (preflight.abi_major, preflight.abi_minor), rustc })
 }
 
+/// What the dynamic linker says; libloading's own text is only which function failed.
+fn linker_words(error: &libloading::Error) -> String {
+    let source = error.source().map(ToString::to_string);
+    one_line(&source.unwrap_or_else(|| error.to_string()))
+}
+
 /// Compares the module's types with the host's. The error is the first difference, in one line.
 fn check_layout(module: &'static TypeLayout, module_minor: u16) -> Result<(), String> {
     let host = <ModuleRef as StableAbi>::LAYOUT;
     // The side with fewer fields is the interface, the other one the implementation.
     let (interface, implementation) = if module_minor < ABI_MINOR { (module, host) } else { (host, module) };
     // Throw-away globals: those of abi_stable would go on pointing into the library after it is unmapped.
-    check_layout_compatibility_with_globals(interface, implementation, &CheckingGlobals::new()).map_err(|errors| {
-        debug!("layouts differ:\n{errors}");
-        let swapped = module_minor < ABI_MINOR;
-        one_line(&first_difference(&errors, swapped))
-    })
+    check_layout_compatibility_with_globals(interface, implementation, &CheckingGlobals::new()).map_err(
+        |errors| {
+            debug!("layouts differ:\n{errors}");
+            let swapped = module_minor < ABI_MINOR;
+            one_line(&first_difference(&errors, swapped))
+        },
+    )
 }
 
+/// The innermost difference, with the type and the field where it is: `RawTag.dts: host has i64, module has u64`.
 fn first_difference(errors: &AbiInstabilityErrors, swapped: bool) -> String {
-    let Some(error) = errors.errors.iter().next() else { return "unknown".into() };
-    let path: Vec<_> = error.stack_trace.iter().map(|level| field_name(&level.found)).collect();
-    let Some(difference) = error.errs.iter().next() else { return path.join(".") };
-    let sides = |expected: &dyn fmt::Display, found: &dyn fmt::Display| {
+    let errors = errors.errors.iter().filter(|error| !error.errs.is_empty());
+    let Some(error) = errors.max_by_key(|error| error.stack_trace.len()) else { return "unknown".into() };
+    let Some(difference) = error.errs.iter().min_by_key(|difference| rank(difference)) else {
+        return "unknown".into();
+    };
+    let mut outward = error.stack_trace.iter().rev().map(|level| &level.expected);
+    let inner = outward.next();
+    let type_name = inner.map(type_name).unwrap_or_default();
+    let place = match outward.next().zip(inner) {
+        Some((outer, field)) => format!("{}.{}", self::type_name(outer), field_name(field)),
+        None => type_name.clone(),
+    };
+    let sides = |place: &str, expected: &dyn fmt::Display, found: &dyn fmt::Display| {
         let (host, module) = if swapped { (found, expected) } else { (expected, found) };
-        format!("{}: host has {host}, module has {module}", path.join("."))
+        format!("{place}: host has {host}, module has {module}")
     };
     match difference {
-        AbiInstability::Name(ExpectedFound { expected, found })
-        | AbiInstability::GenericParamCount(ExpectedFound { expected, found }) => sides(expected, found),
-        AbiInstability::Size(ExpectedFound { expected, found }) => {
-            sides(&format_args!("{expected} bytes"), &format_args!("{found} bytes"))
-        }
-        AbiInstability::Alignment(ExpectedFound { expected, found }) => {
-            sides(&format_args!("alignment {expected}"), &format_args!("alignment {found}"))
-        }
-        AbiInstability::FieldCountMismatch(ExpectedFound { expected, found }) => {
-            sides(&format_args!("{expected} fields"), &format_args!("{found} fields"))
-        }
         AbiInstability::UnexpectedField(ExpectedFound { expected, found }) => sides(
-            &format_args!("field {}: {}", expected.name(), expected.full_type()),
-            &format_args!("field {}: {}", found.name(), found.full_type()),
+            &type_name,
+            &format_args!("field {} ({})", expected.name(), expected.full_type()),
+            &format_args!("field {} ({})", found.name(), found.full_type()),
         ),
-        AbiInstability::MismatchedPrimitive(ExpectedFound { expected, found }) => {
-            sides(&format_args!("{expected:?}"), &format_args!("{found:?}"))
+        AbiInstability::Name(types) => sides(&place, &types.expected, &types.found),
+        AbiInstability::FieldCountMismatch(ExpectedFound { expected, found }) => {
+            sides(&type_name, &format_args!("{expected} fields"), &format_args!("{found} fields"))
         }
-        AbiInstability::Package(ExpectedFound { expected, found }) => sides(expected, found),
-        AbiInstability::PackageVersion(ExpectedFound { expected, found }) => {
-            sides(&expected.version, &found.version)
+        AbiInstability::Size(ExpectedFound { expected, found }) => {
+            sides(&place, &format_args!("{expected} bytes"), &format_args!("{found} bytes"))
         }
         other => {
+            // The name of the variant; its data can fill pages.
             let text = format!("{other:?}");
             let kind = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-            format!("{}: {kind}", path.join("."))
+            format!("{place}: {kind}")
         }
     }
 }
 
-fn field_name(level: &abi_stable::type_layout::TLFieldOrFunction) -> String {
-    use abi_stable::type_layout::TLFieldOrFunction::{Field, Function};
+/// How much a difference tells; the least tells most.
+fn rank(difference: &AbiInstability) -> u8 {
+    match difference {
+        AbiInstability::UnexpectedField(_) => 0,
+        AbiInstability::Name(_) => 1,
+        AbiInstability::FieldCountMismatch(_) => 2,
+        AbiInstability::Size(_) => 3,
+        _ => 4,
+    }
+}
+
+fn field_name(level: &TLFieldOrFunction) -> &str {
     match level {
-        Field(field) => field.name().to_owned(),
-        Function(function) => function.name.to_string(),
+        TLFieldOrFunction::Field(field) => field.name(),
+        TLFieldOrFunction::Function(function) => function.name.as_str(),
+    }
+}
+
+fn type_name(level: &TLFieldOrFunction) -> String {
+    match level {
+        TLFieldOrFunction::Field(field) => field.layout().name().to_owned(),
+        TLFieldOrFunction::Function(function) => function.name.to_string(),
     }
 }
 
