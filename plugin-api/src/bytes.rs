@@ -193,3 +193,134 @@ impl fmt::Debug for SharedBytes {
         write!(f, "{} bytes", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    /// Counts its drops.
+    struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn counted(bytes: &[u8]) -> (SharedBytes, Arc<AtomicUsize>) {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let bytes = Bytes::from_owner(Counted(bytes.to_vec(), drops.clone()));
+        (bytes.into(), drops)
+    }
+
+    /// As if another library had made the bytes.
+    fn foreign(mut bytes: SharedBytes) -> SharedBytes {
+        let own = bytes.vtable;
+        let copy = Vtable { retain: own.retain, release: own.release, reserved: own.reserved };
+        bytes.vtable = Box::leak(Box::new(copy));
+        bytes
+    }
+
+    #[test]
+    fn frees_the_owner_once_with_the_last_reference() {
+        let (bytes, drops) = counted(b"0123456789");
+        let part = bytes.slice(2..=4);
+        let copies: Vec<_> = (0..4).map(|_| part.clone()).collect();
+        drop(bytes);
+        thread::scope(|scope| {
+            for copy in copies {
+                scope.spawn(move || assert_eq!(&*copy.clone(), b"234"));
+            }
+        });
+        assert_eq!(drops.load(Ordering::SeqCst), 0);
+        drop(part);
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn frees_the_owner_once_through_bytes() {
+        for wrap in [|bytes| bytes, foreign] {
+            let (whole, drops) = counted(b"0123456789");
+            let bytes = wrap(whole.slice(3..)).into_bytes();
+            drop(whole);
+            assert_eq!(bytes, &b"3456789"[..]);
+            let part = bytes.slice(1..2);
+            drop(bytes);
+            assert_eq!(drops.load(Ordering::SeqCst), 0);
+            drop(part);
+            assert_eq!(drops.load(Ordering::SeqCst), 1);
+        }
+    }
+
+    #[test]
+    fn slices_as_a_slice_does() {
+        let bytes = SharedBytes::from(vec![0, 1, 2, 3]);
+        assert_eq!(*bytes.slice(..), [0, 1, 2, 3]);
+        assert_eq!(*bytes.slice(1..3), [1, 2]);
+        assert_eq!(*bytes.slice(..=1), [0, 1]);
+        assert_eq!(*bytes.slice(4..), []);
+        assert_eq!(*bytes.slice((Bound::Excluded(0), Bound::Unbounded)), [1, 2, 3]);
+        assert_eq!(*bytes.slice(1..).slice(1..2), [2]);
+    }
+
+    #[test]
+    fn panics_when_a_slice_is_out_of_bounds() {
+        let bytes = SharedBytes::from(vec![0, 1, 2, 3]);
+        for range in [(0, 5), (3, 2), (5, 5), (usize::MAX, usize::MAX)] {
+            assert!(catch(|| bytes.slice(range.0..range.1)).is_err(), "{range:?}");
+        }
+        assert!(catch(|| bytes.slice(0..=usize::MAX)).is_err());
+    }
+
+    #[test]
+    fn keeps_the_memory_where_it_is() {
+        let vec = vec![1, 2, 3];
+        let at = vec.as_ptr();
+        assert_eq!(SharedBytes::from(vec).clone().slice(1..).into_bytes().as_ptr(), at.wrapping_add(1));
+
+        let bytes = Bytes::from(vec![1, 2, 3]);
+        let at = bytes.as_ptr();
+        for wrap in [|bytes| bytes, foreign] {
+            let round = wrap(SharedBytes::from(bytes.clone()).slice(1..)).into_bytes();
+            assert_eq!(round.as_ptr(), at.wrapping_add(1));
+        }
+
+        let text = b"static";
+        assert_eq!(SharedBytes::from_static(text).into_bytes().as_ptr(), text.as_ptr());
+    }
+
+    #[test]
+    fn knows_its_own_bytes_from_foreign_ones() {
+        let bytes = SharedBytes::from(Bytes::from(vec![1, 2, 3]));
+        assert!(bytes.local().is_some());
+        assert!(SharedBytes::default().local().is_some());
+        assert!(foreign(bytes).local().is_none());
+        assert!(foreign(SharedBytes::from_static(b"x")).local().is_none());
+    }
+
+    #[test]
+    fn contains_an_owner_that_panics_when_dropped() {
+        struct Panics;
+        impl AsRef<[u8]> for Panics {
+            fn as_ref(&self) -> &[u8] {
+                b"x"
+            }
+        }
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("expected in this test");
+            }
+        }
+        drop(SharedBytes::from(Bytes::from_owner(Panics)));
+    }
+}

@@ -15,6 +15,8 @@
 
 pub(crate) mod catch;
 mod export;
+#[cfg(test)]
+mod layout;
 mod preflight;
 
 use abi_stable::library::RootModule;
