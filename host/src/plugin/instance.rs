@@ -284,3 +284,145 @@ impl AsRef<[u8]> for Pinned {
         &self.part
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use remuxd_plugin_api::{
+        Block, Codec, Format, FormatInfo, Options, RemuxError, Remuxer, Setup, Sink, StreamFacts, Transport,
+    };
+
+    use super::*;
+    use crate::media::TagKind;
+    use crate::plugin::{Module, Terms, linked};
+
+    const MAX_OUTPUT: usize = 10_000;
+
+    /// Does what its option `what` says.
+    struct Rogue;
+
+    struct RogueRemuxer(String);
+
+    impl Format for Rogue {
+        type Remuxer = RogueRemuxer;
+
+        fn info() -> FormatInfo {
+            FormatInfo {
+                name: "rogue",
+                version: "1",
+                extensions: &["rogue"],
+                transport: Transport::HTTP,
+                content_type: "a/b",
+                video_codecs: &[Codec::H264],
+                audio_codecs: &[],
+                options: &[],
+            }
+        }
+
+        fn remuxer(setup: &Setup) -> Result<RogueRemuxer, RemuxError> {
+            Ok(RogueRemuxer(setup.options.text("what").to_owned()))
+        }
+    }
+
+    impl Remuxer for RogueRemuxer {
+        fn tag(&mut self, tag: &remuxd_plugin_api::Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+            let media = |flags, parts| Block { flags, track: 0, dts: tag.dts, parts };
+            sink.block(media(BlockFlags::JOIN, vec![tag.payload.slice(2..), SharedBytes::default()]))?;
+            match &*self.0 {
+                "panic" => panic!("expected in this test\nand {}", 1),
+                "error" => return Err(RemuxError::Unsupported(tag.codec)),
+                "many" => loop {
+                    let _ = sink.block(media(BlockFlags::NONE, vec![vec![0; 100].into()]));
+                },
+                "empty" => loop {
+                    let _ = sink.block(Block::default());
+                },
+                "parts" => sink.block(media(BlockFlags::NONE, vec![SharedBytes::default(); 1000]))?,
+                "ignore" => {
+                    let _ = sink.block(media(BlockFlags::NONE, vec![vec![0; 1 << 20].into()]));
+                }
+                "flags" => sink.block(media(BlockFlags(8), Vec::new()))?,
+                "track" => sink.block(Block { track: 8, ..media(BlockFlags::CONFIG, Vec::new()) })?,
+                _ => {}
+            }
+            Ok(())
+        }
+
+        fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+            Ok(sink.block(Block { parts: vec![vec![7; 3].into()], ..Block::default() })?)
+        }
+    }
+
+    fn module() -> Arc<Module> {
+        let terms = Terms { generation: 1, max_output: MAX_OUTPUT, max_faults: 1, unload: false };
+        linked::<Rogue>(&terms).unwrap()
+    }
+
+    fn remuxer(what: &str) -> Instance {
+        let options = Options::new(vec![("what".into(), what.into())]);
+        module().remuxer(&Setup::new(options, StreamFacts::default())).unwrap()
+    }
+
+    fn tag() -> Tag {
+        Tag::new(TagKind::VIDEO, Millis(-4), vec![0x17, 1, 0, 0, 40, 1, 2, 3].into())
+    }
+
+    #[test]
+    fn passes_a_payload_on_without_a_copy() {
+        let (mut remuxer, tag, mut out) = (remuxer(""), tag(), Vec::new());
+        remuxer.tag(&tag, &mut out).unwrap();
+        remuxer.finish(&mut out).unwrap();
+        drop(remuxer);
+        let [media, last] = &out[..] else { panic!("{out:?}") };
+        assert_eq!((media.flags, media.track, media.dts), (BlockFlags::JOIN, 0, Millis(-4)));
+        assert_eq!(media.parts.len(), 1, "an empty part");
+        assert_eq!(media.parts[0].as_ptr_range(), tag.payload[2..].as_ptr_range());
+        assert_eq!(last.parts[..], [Bytes::from_static(&[7; 3])]);
+    }
+
+    #[test]
+    fn holds_the_library_with_what_the_module_made() {
+        let (mut remuxer, mut out) = (remuxer(""), Vec::new());
+        let library = Arc::downgrade(&remuxer.library);
+        remuxer.finish(&mut out).unwrap();
+        drop(remuxer);
+        let part = out[0].parts[0].slice(1..);
+        drop(out);
+        assert_eq!(library.strong_count(), 1);
+        drop(part);
+        assert_eq!(library.strong_count(), 0);
+    }
+
+    #[test]
+    fn tells_what_went_wrong_and_is_dead() {
+        let limit = tag().payload.len() * OUTPUT_RATIO + MAX_OUTPUT;
+        let panicked = ModuleFault::Panicked { message: "expected in this test and 1".into() };
+        let remux = ModuleFault::Remux { message: "the format cannot carry codec avc1".into() };
+        let cases = [
+            ("panic", panicked),
+            ("error", remux),
+            ("many", ModuleFault::Flooded { limit }),
+            ("empty", ModuleFault::Flooded { limit }),
+            ("parts", ModuleFault::Flooded { limit }),
+            ("ignore", ModuleFault::Flooded { limit }),
+            ("flags", ModuleFault::BadFlags { flags: 8 }),
+            ("track", ModuleFault::BadTrack { track: 8 }),
+        ];
+        for (what, fault) in cases {
+            let (mut remuxer, mut out) = (remuxer(what), Vec::new());
+            assert_eq!(remuxer.tag(&tag(), &mut out), Err(fault), "{what}");
+            assert!((1..50).contains(&out.len()), "{what}: {}", out.len());
+            assert_eq!(remuxer.tag(&tag(), &mut out), Err(ModuleFault::Poisoned));
+            assert_eq!(remuxer.finish(&mut out), Err(ModuleFault::Poisoned));
+        }
+    }
+
+    #[test]
+    fn goes_to_other_threads() {
+        fn is_send<T: Send>() {}
+        fn is_shared<T: Send + Sync>() {}
+        is_send::<Instance>();
+        is_shared::<OutBlock>();
+        is_shared::<Module>();
+        is_shared::<ModuleFault>();
+    }
+}

@@ -16,13 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use abi_stable::StableAbi;
-use abi_stable::abi_stability::abi_checking::{
-    AbiInstability, AbiInstabilityErrors, CheckingGlobals, ExpectedFound,
-    check_layout_compatibility_with_globals,
-};
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
 use abi_stable::std_types::RStr;
-use abi_stable::type_layout::{TLFieldOrFunction, TypeLayout};
 use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
 use remuxd_plugin_api::abi::{
     ABI_MAJOR, ABI_MINOR, MAGIC, ModuleRef, PREFLIGHT_SYMBOL, Preflight, RawLogger,
@@ -31,6 +26,7 @@ use remuxd_plugin_api::log::Level;
 use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
+use super::layout::check_layout;
 use super::module::{Description, InfoError, Module};
 use super::{ModuleFault, one_line};
 
@@ -145,30 +141,29 @@ pub fn load(file: &Path, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let header_error = |error: &dyn fmt::Display| LoadError::Header { reason: one_line(&error.to_string()) };
     let header = header.upgrade().map_err(|error| header_error(&error))?;
     let layout = header.layout().ok_or(LoadError::Header { reason: "no layout".into() })?;
-    check_layout(layout, build.abi.1).map_err(|difference| LoadError::Layout { difference })?;
+    let host = (<ModuleRef as StableAbi>::LAYOUT, ABI_MINOR);
+    check_layout(host, (layout, build.abi.1)).map_err(|difference| LoadError::Layout { difference })?;
     // SAFETY: the layout was compared with that of `ModuleRef`.
     let table = unsafe { header.unchecked_layout::<ModuleRef>() }.map_err(|error| header_error(&error))?;
-    start(table, library, build, terms)
+    let context = (&raw const *library.logger).cast();
+    table.set_logger()(RawLogger { context, log: on_log, reserved: [0; 2] });
+    describe(table, library, build, terms)
 }
 
-/// Makes a module of a format that is linked into this program, as if it came from a library. For tests.
-///
-/// # Errors
-/// As for [`load`].
-pub fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
+/// Makes a module of a format that is linked into this program, as if it came from a library. It cannot log.
+#[cfg(test)]
+pub(crate) fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let build = Build { abi: (ABI_MAJOR, ABI_MINOR), rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
     let library = Library::new(None, Path::new("linked"));
-    start(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
+    describe(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
 }
 
-fn start(
+fn describe(
     table: ModuleRef,
     library: Arc<Library>,
     build: Build,
     terms: &Terms,
 ) -> Result<Arc<Module>, LoadError> {
-    let context = (&raw const *library.logger).cast();
-    table.set_logger()(RawLogger { context, log: on_log, reserved: [0; 2] });
     let info = table.info()().into_result().map_err(ModuleFault::from)?;
     let description = Description::read(&info)?;
     // A copy was made; what the module allocated is freed while its library is held.
@@ -178,11 +173,17 @@ fn start(
 }
 
 fn preflight(image: &libloading::os::unix::Library) -> Result<Build, LoadError> {
-    // SAFETY: a symbol's address is a pointer; what it points to is checked before it is believed.
+    // SAFETY: a symbol's address is a pointer.
     let symbol =
         unsafe { image.get::<*const Preflight>(PREFLIGHT_SYMBOL) }.map_err(|_| LoadError::NotAModule)?;
-    let preflight: *const Preflight = *symbol;
-    // SAFETY: the symbol is there, so that its first bytes can be read; `magic` and `struct_size` come first.
+    // SAFETY: what a module's preflight symbol names lives as long as the library.
+    unsafe { read_preflight(*symbol) }
+}
+
+/// # Safety
+/// `preflight` points to as many bytes as its own `struct_size` says, and to 12 at least.
+unsafe fn read_preflight(preflight: *const Preflight) -> Result<Build, LoadError> {
+    // SAFETY: these two are the first 12 bytes.
     let (magic, size) = unsafe { ((*preflight).magic, (*preflight).struct_size) };
     if magic != MAGIC || (size as usize) < mem::size_of::<Preflight>() {
         return Err(LoadError::NotAModule);
@@ -207,86 +208,6 @@ fn linker_words(error: &libloading::Error) -> String {
     one_line(&source.unwrap_or_else(|| error.to_string()))
 }
 
-/// Compares the module's types with the host's. The error is the first difference, in one line.
-fn check_layout(module: &'static TypeLayout, module_minor: u16) -> Result<(), String> {
-    let host = <ModuleRef as StableAbi>::LAYOUT;
-    // The side with fewer fields is the interface, the other one the implementation.
-    let (interface, implementation) = if module_minor < ABI_MINOR { (module, host) } else { (host, module) };
-    // Throw-away globals: those of abi_stable would go on pointing into the library after it is unmapped.
-    check_layout_compatibility_with_globals(interface, implementation, &CheckingGlobals::new()).map_err(
-        |errors| {
-            debug!("layouts differ:\n{errors}");
-            let swapped = module_minor < ABI_MINOR;
-            one_line(&first_difference(&errors, swapped))
-        },
-    )
-}
-
-/// The innermost difference, with the type and the field where it is: `RawTag.dts: host has i64, module has u64`.
-fn first_difference(errors: &AbiInstabilityErrors, swapped: bool) -> String {
-    let errors = errors.errors.iter().filter(|error| !error.errs.is_empty());
-    let Some(error) = errors.max_by_key(|error| error.stack_trace.len()) else { return "unknown".into() };
-    let Some(difference) = error.errs.iter().min_by_key(|difference| rank(difference)) else {
-        return "unknown".into();
-    };
-    let mut outward = error.stack_trace.iter().rev().map(|level| &level.expected);
-    let inner = outward.next();
-    let type_name = inner.map(type_name).unwrap_or_default();
-    let place = match outward.next().zip(inner) {
-        Some((outer, field)) => format!("{}.{}", self::type_name(outer), field_name(field)),
-        None => type_name.clone(),
-    };
-    let sides = |place: &str, expected: &dyn fmt::Display, found: &dyn fmt::Display| {
-        let (host, module) = if swapped { (found, expected) } else { (expected, found) };
-        format!("{place}: host has {host}, module has {module}")
-    };
-    match difference {
-        AbiInstability::UnexpectedField(ExpectedFound { expected, found }) => sides(
-            &type_name,
-            &format_args!("field {} ({})", expected.name(), expected.full_type()),
-            &format_args!("field {} ({})", found.name(), found.full_type()),
-        ),
-        AbiInstability::Name(types) => sides(&place, &types.expected, &types.found),
-        AbiInstability::FieldCountMismatch(ExpectedFound { expected, found }) => {
-            sides(&type_name, &format_args!("{expected} fields"), &format_args!("{found} fields"))
-        }
-        AbiInstability::Size(ExpectedFound { expected, found }) => {
-            sides(&place, &format_args!("{expected} bytes"), &format_args!("{found} bytes"))
-        }
-        other => {
-            // The name of the variant; its data can fill pages.
-            let text = format!("{other:?}");
-            let kind = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-            format!("{place}: {kind}")
-        }
-    }
-}
-
-/// How much a difference tells; the least tells most.
-fn rank(difference: &AbiInstability) -> u8 {
-    match difference {
-        AbiInstability::UnexpectedField(_) => 0,
-        AbiInstability::Name(_) => 1,
-        AbiInstability::FieldCountMismatch(_) => 2,
-        AbiInstability::Size(_) => 3,
-        _ => 4,
-    }
-}
-
-fn field_name(level: &TLFieldOrFunction) -> &str {
-    match level {
-        TLFieldOrFunction::Field(field) => field.name(),
-        TLFieldOrFunction::Function(function) => function.name.as_str(),
-    }
-}
-
-fn type_name(level: &TLFieldOrFunction) -> String {
-    match level {
-        TLFieldOrFunction::Field(field) => field.layout().name().to_owned(),
-        TLFieldOrFunction::Function(function) => function.name.to_string(),
-    }
-}
-
 /// Takes a module's log line. Does not unwind.
 ///
 /// # Safety
@@ -308,4 +229,153 @@ unsafe extern "C" fn on_log(context: *const (), level: u8, line: RStr<'_>) {
             _ => debug!(%module, "{line}"),
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::fs;
+    use std::io;
+    use std::process::Command;
+
+    use parking_lot::Mutex;
+    use remuxd_plugin_api::{Options, Setup, StreamFacts};
+    use tracing::Level as TracingLevel;
+
+    use super::*;
+    use crate::media::{Codec, Millis, Packet, Tag, TagKind};
+
+    const TERMS: Terms = Terms { generation: 7, max_output: 1 << 20, max_faults: 5, unload: true };
+
+    /// The worked example of `plugin-api`, built, in a file of its own.
+    fn build_example(copy: &str) -> PathBuf {
+        let test = env::current_exe().unwrap();
+        let target = test.parent().and_then(Path::parent).unwrap();
+        let profile = match target.file_name().and_then(|name| name.to_str()).unwrap() {
+            "debug" => "dev",
+            name => name,
+        };
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "remuxd-plugin-api", "--example", "annexb"])
+            .args(["--profile", profile, "--target-dir"])
+            .arg(target.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(status.unwrap().success());
+        let file = target.join("examples").join(copy);
+        fs::copy(target.join("examples/libannexb.so"), &file).unwrap();
+        file
+    }
+
+    fn mappings(file: &Path) -> usize {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.ends_with(file.to_str().unwrap())).count()
+    }
+
+    #[test]
+    fn loads_a_module_and_unmaps_it_with_its_last_block() {
+        let file = build_example("loads.so");
+        let module = load(&file, &TERMS).unwrap();
+        assert_eq!((module.name(), module.generation(), module.abi()), ("annexb", 7, (1, 0)));
+        assert_eq!(module.extensions(), ["h264"]);
+        assert_eq!(module.video_codecs(), [Codec::H264]);
+        assert!(module.rustc().starts_with("rustc 1."), "{}", module.rustc());
+
+        let options = Options::new(vec![("delimiters".into(), "true".into())]);
+        let mut remuxer = module.remuxer(&Setup::new(options, StreamFacts::default())).unwrap();
+        let record = b"\x17\0\0\0\0\x01\x64\0\x1f\xff\xe1\0\x02\x67\x01\x01\0\x01\x68";
+        let picture = b"\x17\x01\0\0\0\0\0\0\x02\x65\x09";
+        let tags =
+            [&record[..], picture].map(|body| Tag::new(TagKind::VIDEO, Millis(0), body.to_vec().into()));
+        assert_eq!(tags[1].header.packet, Packet::CODED_FRAME);
+        let mut blocks = Vec::new();
+        for tag in &tags {
+            remuxer.tag(tag, &mut blocks).unwrap();
+        }
+        let parts = &blocks[1].parts;
+        assert_eq!(parts.concat(), b"\0\0\0\x01\x09\xf0\0\0\0\x01\x65\x09");
+        assert_eq!(parts[2].as_ptr(), tags[1].payload[9..].as_ptr(), "the payload was copied");
+
+        drop((module, remuxer));
+        assert_ne!(mappings(&file), 0, "unmapped with blocks alive");
+        let delimiter = parts[0].clone();
+        drop(blocks);
+        assert_eq!(delimiter, &b"\0\0\0\x01\x09\xf0"[..]);
+        drop(delimiter);
+        assert_eq!(mappings(&file), 0, "still mapped");
+    }
+
+    #[test]
+    fn keeps_a_module_mapped_unless_told_to_unload() {
+        let file = build_example("keeps.so");
+        drop(load(&file, &Terms { unload: false, ..TERMS }).unwrap());
+        assert_ne!(mappings(&file), 0);
+    }
+
+    /// Collects what is logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn logs_what_a_module_says_under_its_name() {
+        let module = load(&build_example("logs.so"), &TERMS).unwrap();
+        let mut remuxer = module.remuxer(&Setup::default()).unwrap();
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(TracingLevel::DEBUG)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let picture = b"\x17\x01\0\0\0\0\0\0\x02\x65\x09";
+            let tag = Tag::new(TagKind::VIDEO, Millis(0), picture.to_vec().into());
+            remuxer.tag(&tag, &mut Vec::new()).unwrap();
+        });
+        let log = String::from_utf8(lines.0.lock().clone()).unwrap();
+        assert!(log.contains("DEBUG"), "{log}");
+        assert!(log.contains("a picture before its sequence header was dropped module=annexb"), "{log}");
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_module() {
+        let text = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), &TERMS);
+        assert!(matches!(text, Err(LoadError::Open { .. })), "{text:?}");
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let libc =
+            maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|file| file.contains("libc")));
+        let library = load(Path::new(libc.unwrap()), &TERMS);
+        assert!(matches!(library, Err(LoadError::NotAModule)), "{library:?}");
+    }
+
+    #[test]
+    fn judges_preflight_data() {
+        let preflight = |change: fn(&mut Preflight)| {
+            let mut preflight = Preflight::new(false);
+            change(&mut preflight);
+            // SAFETY: a whole struct, that is alive.
+            unsafe { read_preflight(&raw const preflight) }.map(|build| build.abi)
+        };
+        assert!(matches!(preflight(|_| {}), Ok((ABI_MAJOR, ABI_MINOR))));
+        assert!(matches!(preflight(|data| data.abi_minor = 9), Ok((ABI_MAJOR, 9))));
+        assert!(preflight(|data| data.struct_size += 8).is_ok());
+        assert!(matches!(preflight(|data| data.magic[7] = 0), Err(LoadError::NotAModule)));
+        assert!(matches!(preflight(|data| data.struct_size = 12), Err(LoadError::NotAModule)));
+        assert!(matches!(
+            preflight(|data| data.abi_major = 2),
+            Err(LoadError::AbiMajor { module: 2, host: 1 })
+        ));
+        assert!(matches!(preflight(|data| data.panic_abort = 1), Err(LoadError::PanicAbort)));
+    }
 }

@@ -5,12 +5,15 @@
 //! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
 
 mod instance;
+mod layout;
 mod loader;
 mod module;
 mod worker;
 
 pub use instance::{Instance, ModuleFault, OutBlock};
-pub use loader::{LoadError, Terms, linked, load};
+#[cfg(test)]
+pub(crate) use loader::linked;
+pub use loader::{LoadError, Terms, load};
 pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use worker::{CallWatch, Job, Pool, Task};
@@ -18,8 +21,18 @@ pub use worker::{CallWatch, Job, Pool, Task};
 /// The longest text of a module that goes on to the log, in characters.
 const MAX_LINE: usize = 1024;
 
-/// A module's or a library's text, made fit for one line of the log.
+/// A module's or a library's text, made fit for one line of the log: every run of white space a space, no control
+/// characters.
 fn one_line(text: &str) -> String {
-    let lines = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    lines.chars().filter(|c| !c.is_control()).take(MAX_LINE).collect()
+    let mut line = String::new();
+    for word in text.split_whitespace().take(MAX_LINE) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word.chars().filter(|c| !c.is_control()).take(MAX_LINE));
+        if line.len() > MAX_LINE {
+            break;
+        }
+    }
+    line
 }

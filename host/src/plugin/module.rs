@@ -292,3 +292,132 @@ fn strings(words: &RVec<RString>) -> Vec<String> {
 fn check(field: &str, value: &str, holds: bool) -> Result<(), InfoError> {
     if holds { Ok(()) } else { Err(InfoError { field: field.into(), value: value.into() }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use remuxd_plugin_api::{Format, FormatInfo, OptionKind, OptionSpec, RemuxError, Remuxer, Sink, Tag};
+
+    use super::*;
+    use crate::plugin::linked;
+
+    const TERMS: Terms = Terms { generation: 1, max_output: 0, max_faults: 2, unload: false };
+
+    const INFO: FormatInfo = FormatInfo {
+        name: "null-2",
+        version: "1.0.0",
+        extensions: &["null"],
+        transport: Transport::HTTP,
+        content_type: "application/octet-stream",
+        video_codecs: &[Codec::H264],
+        audio_codecs: &[],
+        options: &[],
+    };
+
+    struct Null;
+
+    impl Format for Null {
+        type Remuxer = NullRemuxer;
+
+        fn info() -> FormatInfo {
+            INFO
+        }
+
+        fn remuxer(setup: &Setup) -> Result<NullRemuxer, RemuxError> {
+            match setup.options.text("fail") {
+                "" => Ok(NullRemuxer),
+                text => Err(RemuxError::Other(text.to_owned())),
+            }
+        }
+    }
+
+    struct NullRemuxer;
+
+    impl Remuxer for NullRemuxer {
+        fn tag(&mut self, _: &Tag, _: &mut dyn Sink) -> Result<(), RemuxError> {
+            Ok(())
+        }
+    }
+
+    fn read(info: FormatInfo) -> Result<Description, String> {
+        Description::read(&info.into()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn refuses_a_description_that_breaks_the_rules() {
+        assert!(read(INFO).is_ok());
+        let option =
+            OptionSpec { name: "o", kind: OptionKind::Flag, default: "true", doc: "", variant: false };
+        let number = OptionKind::Integer { min: 1, max: 5 };
+        let options = |option: OptionSpec| FormatInfo { options: Box::leak(Box::new([option])), ..INFO };
+        let cases = [
+            (FormatInfo { name: "", ..INFO }, r#"name is """#),
+            (FormatInfo { name: "Flv", ..INFO }, r#"name is "Flv""#),
+            (FormatInfo { name: "a/b", ..INFO }, r#"name is "a/b""#),
+            (FormatInfo { version: "", ..INFO }, r#"version is """#),
+            (FormatInfo { extensions: &[], ..INFO }, r#"extensions is "empty""#),
+            (FormatInfo { extensions: &["a", ".b"], ..INFO }, r#"extensions is ".b""#),
+            (FormatInfo { transport: Transport(9), ..INFO }, r#"transport is "9""#),
+            (FormatInfo { content_type: "a/b\r\nx: y", ..INFO }, r#"content_type is "a/b\r\nx: y""#),
+            (FormatInfo { content_type: "", ..INFO }, r#"content_type is """#),
+            (options(OptionSpec { name: "a b", ..option }), r#"option name is "a b""#),
+            (options(OptionSpec { default: "yes", ..option }), r#"o: default is "yes""#),
+            (options(OptionSpec { kind: number, default: "6", ..option }), r#"o: default is "6""#),
+            (options(OptionSpec { kind: OptionKind::Choice(&["x"]), ..option }), r#"o: default is "true""#),
+        ];
+        for (info, line) in cases {
+            assert_eq!(read(info).err().as_deref(), Some(line));
+        }
+    }
+
+    #[test]
+    fn knows_which_values_an_option_takes() {
+        let choice = || OwnedOptionKind::Choice(vec!["x".into(), "y".into()]);
+        let integer = || OwnedOptionKind::Integer { min: -2, max: 9 };
+        let cases = [
+            (OwnedOptionKind::Flag, "true", true),
+            (OwnedOptionKind::Flag, "1", false),
+            (integer(), "-2", true),
+            (integer(), "10", false),
+            (integer(), "99999999999999999999", false),
+            (integer(), "", false),
+            (choice(), "y", true),
+            (choice(), "z", false),
+            (OwnedOptionKind::Text, "", true),
+        ];
+        for (kind, value, accepted) in cases {
+            assert_eq!(kind.accepts(value), accepted, "{kind:?} {value}");
+        }
+    }
+
+    #[test]
+    fn gives_the_setup_to_the_remuxer() {
+        let module = linked::<Null>(&TERMS).unwrap();
+        let setup = |text: &str| {
+            let options = remuxd_plugin_api::Options::new(vec![("fail".into(), text.into())]);
+            Setup::new(options, remuxd_plugin_api::StreamFacts::default())
+        };
+        assert!(module.remuxer(&setup("")).is_ok());
+        let fault = module.remuxer(&setup("a\nlong\u{7} story")).err();
+        assert_eq!(fault, Some(ModuleFault::Remux { message: "a long story".into() }));
+    }
+
+    #[test]
+    fn is_quarantined_with_one_fault_too_many() {
+        let module = linked::<Null>(&TERMS).unwrap();
+        assert!(!module.on_fault(&ModuleFault::Poisoned));
+        assert!(!module.on_fault(&ModuleFault::Poisoned));
+        assert!(!module.is_quarantined());
+        assert!(module.on_fault(&ModuleFault::Poisoned));
+        assert!(module.is_quarantined());
+        assert!(module.on_fault(&ModuleFault::Poisoned));
+    }
+
+    #[test]
+    fn forgets_faults_after_a_minute() {
+        let module = linked::<Null>(&TERMS).unwrap();
+        let long_ago = Instant::now().checked_sub(FAULT_WINDOW + Duration::from_secs(1)).unwrap();
+        module.faults.lock().extend([long_ago; 2]);
+        assert!(!module.on_fault(&ModuleFault::Poisoned));
+        assert_eq!(module.faults.lock().len(), 1);
+    }
+}
