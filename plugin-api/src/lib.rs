@@ -53,3 +53,8 @@ macro_rules! export_format {
         };
     };
 }
+
+/// The guide's code is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
