@@ -23,12 +23,12 @@ use remuxd_plugin_api::abi::{
     ABI_MAJOR, ABI_MINOR, MAGIC, ModuleRef, PREFLIGHT_SYMBOL, Preflight, RawLogger,
 };
 use remuxd_plugin_api::log::Level;
-use thiserror::Error;
 use tracing::{debug, error, info, warn};
 
 use super::layout::check_layout;
-use super::module::{Description, InfoError, Module};
-use super::{ModuleFault, one_line};
+use super::module::{Description, Module};
+use super::stage::Staged;
+use super::{LoadError, ModuleFault, one_line};
 
 /// What a module is loaded under.
 #[derive(Clone, Debug)]
@@ -43,55 +43,13 @@ pub struct Terms {
     pub unload: bool,
 }
 
-/// Why a file was not loaded. The culprit is the module, or the operator who named it.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The dynamic linker refused the file.
-    #[error("cannot be mapped: {reason}")]
-    Open {
-        /// The linker's own words.
-        reason: String,
-    },
-    /// The library does not export what a module exports.
-    #[error("not a remuxd module (no valid {PREFLIGHT_SYMBOL})")]
-    NotAModule,
-    /// The module was made for another major version of the interface.
-    #[error("made for ABI {module}, this host has {host}")]
-    AbiMajor {
-        /// The module's major version.
-        module: u16,
-        /// The host's.
-        host: u16,
-    },
-    /// A panic in the module would end the host.
-    #[error("built with panic = \"abort\"; build it with panic = \"unwind\"")]
-    PanicAbort,
-    /// abi_stable's header is missing or of another version.
-    #[error("abi_stable does not accept its header: {reason}")]
-    Header {
-        /// abi_stable's words, first line.
-        reason: String,
-    },
-    /// A type of the interface has another layout than in the host.
-    #[error("its interface differs from the host's: {difference}")]
-    Layout {
-        /// The first difference.
-        difference: String,
-    },
-    /// The module failed when it was asked to describe its format.
-    #[error("it cannot describe its format: {0}")]
-    Fault(#[from] ModuleFault),
-    /// The description breaks the rules.
-    #[error("its description is wrong: {0}")]
-    Info(#[from] InfoError),
-}
-
 /// A mapped library, unmapped with its last holder: the module, its remuxers, and all bytes that they made.
 pub(super) struct Library {
     // Before the logger, which the library's code may use as long as it is mapped.
     _image: Option<libloading::os::unix::Library>,
     logger: Box<Logger>,
+    // The linker and backtraces may read the file as long as it is mapped.
+    _file: Option<Staged>,
 }
 
 /// What log lines of a module are told apart by.
@@ -107,9 +65,10 @@ impl fmt::Debug for Library {
 }
 
 impl Library {
-    fn new(image: Option<libloading::os::unix::Library>, file: &Path) -> Arc<Library> {
-        let logger = Box::new(Logger { file: file.to_owned(), name: OnceLock::new() });
-        Arc::new(Library { _image: image, logger })
+    fn new(image: Option<libloading::os::unix::Library>, file: Option<Staged>) -> Arc<Library> {
+        let path = file.as_ref().map_or(Path::new("linked"), Staged::path);
+        let logger = Box::new(Logger { file: path.to_owned(), name: OnceLock::new() });
+        Arc::new(Library { _image: image, logger, _file: file })
     }
 }
 
@@ -120,20 +79,20 @@ pub(super) struct Build {
     pub rustc: String,
 }
 
-/// Loads the module in `file`, a staged copy that nobody writes to.
+/// Loads the module in `file`.
 ///
 /// # Errors
 /// [`LoadError`]: nothing of the module is left in use.
-pub fn load(file: &Path, terms: &Terms) -> Result<Arc<Module>, LoadError> {
+pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     // SAFETY: runs the library's initialisers. That they do not end the process was seen in a child process.
-    let image = unsafe { libloading::os::unix::Library::open(Some(file), RTLD_NOW | RTLD_LOCAL) }
+    let image = unsafe { libloading::os::unix::Library::open(Some(file.path()), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| LoadError::Open { reason: linker_words(&error) })?;
     let build = preflight(&image)?;
     // SAFETY: abi_stable's header has this type; `upgrade` checks its magic and version before it is used.
     let header = unsafe { image.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME) }
         .map(|header| *header)
         .map_err(|error| LoadError::Header { reason: linker_words(&error) })?;
-    let library = Library::new(Some(image), file);
+    let library = Library::new(Some(image), Some(file));
     if !terms.unload {
         // From here on the module's code runs, and it may leave a thread behind.
         mem::forget(library.clone());
@@ -154,7 +113,7 @@ pub fn load(file: &Path, terms: &Terms) -> Result<Arc<Module>, LoadError> {
 #[cfg(test)]
 pub(crate) fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let build = Build { abi: (ABI_MAJOR, ABI_MINOR), rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
-    let library = Library::new(None, Path::new("linked"));
+    let library = Library::new(None, None);
     describe(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
 }
 
@@ -275,7 +234,7 @@ mod tests {
     #[test]
     fn loads_a_module_and_unmaps_it_with_its_last_block() {
         let file = build_example("loads.so");
-        let module = load(&file, &TERMS).unwrap();
+        let module = load(Staged::lent(&file), &TERMS).unwrap();
         assert_eq!((module.name(), module.generation(), module.abi()), ("annexb", 7, (1, 0)));
         assert_eq!(module.extensions(), ["h264"]);
         assert_eq!(module.video_codecs(), [Codec::H264]);
@@ -308,7 +267,7 @@ mod tests {
     #[test]
     fn keeps_a_module_mapped_unless_told_to_unload() {
         let file = build_example("keeps.so");
-        drop(load(&file, &Terms { unload: false, ..TERMS }).unwrap());
+        drop(load(Staged::lent(&file), &Terms { unload: false, ..TERMS }).unwrap());
         assert_ne!(mappings(&file), 0);
     }
 
@@ -329,7 +288,7 @@ mod tests {
 
     #[test]
     fn logs_what_a_module_says_under_its_name() {
-        let module = load(&build_example("logs.so"), &TERMS).unwrap();
+        let module = load(Staged::lent(&build_example("logs.so")), &TERMS).unwrap();
         let mut remuxer = module.remuxer(&Setup::default()).unwrap();
         let lines = Lines::default();
         let writer = lines.clone();
@@ -350,12 +309,13 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_module() {
-        let text = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), &TERMS);
+        let text = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        let text = load(Staged::lent(text), &TERMS);
         assert!(matches!(text, Err(LoadError::Open { .. })), "{text:?}");
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let libc =
             maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|file| file.contains("libc")));
-        let library = load(Path::new(libc.unwrap()), &TERMS);
+        let library = load(Staged::lent(Path::new(libc.unwrap())), &TERMS);
         assert!(matches!(library, Err(LoadError::NotAModule)), "{library:?}");
     }
 

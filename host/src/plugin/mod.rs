@@ -1,21 +1,35 @@
 //! Format modules: loading them, calling them, and surviving them.
 //!
 //! Purpose: the host's side of the interface that `remuxd-plugin-api` defines, and the host's only unsafe code.
+//! The way of a file into the host: [`Stage`] (read, check, copy), [`probe`] (try in a child process), [`load`].
+//!
 //! Invariants: no panic crosses the interface; whatever refers to a module's code or memory holds its library; all
 //! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
 
+mod elf;
+mod error;
 mod instance;
 mod layout;
 mod loader;
 mod module;
+mod options;
+mod probe;
+mod registry;
+mod stage;
 mod worker;
 
+pub use elf::Machine;
+pub use error::LoadError;
 pub use instance::{Instance, ModuleFault, OutBlock};
 #[cfg(test)]
 pub(crate) use loader::linked;
-pub use loader::{LoadError, Terms, load};
+pub use loader::{Terms, load};
 pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
+pub use options::{OptionError, check_options, resolve_options};
+pub use probe::{PROBE_LIMIT, probe, probe_main};
+pub use registry::{LoadFailure, Registry};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
+pub use stage::{Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};
 
 /// The longest text of a module that goes on to the log, in characters.
