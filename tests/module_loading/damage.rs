@@ -1,0 +1,75 @@
+//! Damaged files: cut at many places, and with single bits flipped. Some of them still load; none ends the host.
+
+use std::fs;
+
+use crate::built::{ModuleDir, assert_good_works, rust};
+
+/// How many lengths are tried.
+const CUTS: usize = 200;
+/// How many flipped bits are tried: each costs a process.
+const FLIPS: usize = 200;
+/// The file header and the program headers of a small library.
+const HEADERS: usize = 64 + 10 * 56;
+
+/// Where the last segment ends: what is cut off behind it, nobody maps.
+fn mapped_len(library: &[u8]) -> usize {
+    let number = |at: usize| u64::from_ne_bytes(library[at..at + 8].try_into().unwrap()) as usize;
+    let headers = number(32);
+    let count = usize::from(u16::from_ne_bytes([library[56], library[57]]));
+    (0..count)
+        .map(|index| headers + index * 56)
+        .filter(|&at| library[at..at + 4] == 1u32.to_ne_bytes())
+        .map(|at| number(at + 8) + number(at + 32))
+        .max()
+        .unwrap()
+}
+
+#[test]
+fn refuses_a_file_that_was_cut_anywhere() {
+    let good = fs::read(rust("good")).unwrap();
+    let mapped = mapped_len(&good);
+    let dir = ModuleDir::new();
+    let cuts = (4..HEADERS).step_by(31).chain((0..CUTS).map(|cut| mapped * cut / CUTS).skip(1));
+    for len in cuts.chain([mapped - 1]) {
+        dir.put("libremuxd_bad.so", &good[..len]);
+        let (_, lines) = dir.load(&["bad"]);
+        let [line] = &lines[..] else { panic!("{len}: {lines:?}") };
+        let start = format!("module bad: DIR/libremuxd_bad.so: truncated: {len} bytes of at least ");
+        let needed: usize =
+            line.strip_prefix(&start).unwrap_or_else(|| panic!("{len}: {line}")).parse().unwrap();
+        assert!(needed > len && needed <= mapped.max(HEADERS), "{line}");
+    }
+    // Without its section headers it is whole enough.
+    dir.put("libremuxd_good.so", &good[..mapped]);
+    assert_good_works(&dir.load(&["good"]).0);
+}
+
+#[test]
+fn survives_a_flipped_bit_anywhere() {
+    let good = fs::read(rust("good")).unwrap();
+    let mapped = mapped_len(&good);
+    let dir = ModuleDir::new();
+    // Every third of them in the headers, the others spread by a step that shares no factor with the length in bits.
+    let flips = (0..FLIPS).map(|flip| match flip % 3 {
+        0 => flip * 7919 % (HEADERS * 8),
+        _ => flip * 99_991 * 8 % (mapped * 8) + flip % 8,
+    });
+    let mut refused = 0;
+    for bit in flips {
+        let mut bytes = good.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        dir.put("libremuxd_good.so", &bytes);
+        let (registry, lines) = dir.load(&["good"]);
+        match &lines[..] {
+            [] => assert_eq!(registry.modules().len(), 1, "bit {bit}"),
+            [line] => {
+                assert!(!line.contains('\n') && line.len() < 1500, "bit {bit}: {line}");
+                refused += 1;
+            }
+            _ => panic!("bit {bit}: {lines:?}"),
+        }
+    }
+    assert!(refused > FLIPS / 10, "only {refused} of {FLIPS} were noticed");
+    dir.put("libremuxd_good.so", &good);
+    assert_good_works(&dir.load(&["good"]).0);
+}

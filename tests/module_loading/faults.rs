@@ -1,0 +1,41 @@
+//! Faults of a loaded module end one remuxer, and nothing else.
+
+use remuxd::plugin::{Module, ModuleFault, Options, Setup, StreamFacts, Transport};
+
+use crate::built::{ModuleDir, assert_works, tag};
+
+/// Runs a remuxer that fails as its option says, through tag, finish and drop.
+fn run(module: &Module, fail: &str) -> Result<(), ModuleFault> {
+    let options = Options::new(vec![("fail".into(), fail.into())]);
+    let mut remuxer = module.remuxer(&Setup::new(options, StreamFacts::default()))?;
+    let mut blocks = Vec::new();
+    remuxer.tag(&tag(), &mut blocks)?;
+    remuxer.finish(&mut blocks)
+}
+
+#[test]
+fn every_fault_is_told_in_one_line_and_ends_its_remuxer_only() {
+    let (registry, lines) = ModuleDir::new().load(&["good"]);
+    assert!(lines.is_empty(), "{lines:?}");
+    let module = registry.find("good", Transport::HTTP).unwrap();
+    let mut bystander = module.remuxer(&Setup::default()).unwrap();
+    // 1 MiB, the default of `max_output`, and 16 times the 10 bytes of the tag.
+    let flood = "more than 1048736 bytes of output in one call";
+    let rows = [
+        ("never", None),
+        ("constructor", Some("panicked: told to, in constructor")),
+        ("tag", Some("panicked: told to, in tag")),
+        ("payload", Some("panicked: no message")),
+        ("finish", Some("panicked: told to, in finish")),
+        ("drop", None),
+        ("error", Some("told to")),
+        ("flood", Some("more output in one call than the host allows")),
+        ("flood_on", Some(flood)),
+    ];
+    for (fail, line) in rows {
+        let fault = run(&module, fail).err().map(|fault| fault.to_string());
+        assert_eq!(fault.as_deref(), line, "{fail}");
+        assert_works(&module);
+        bystander.tag(&tag(), &mut Vec::new()).unwrap();
+    }
+}

@@ -1,0 +1,8 @@
+//! Modules that are wrong or damaged, and modules that fail while they run: each is refused or ended with one readable
+//! line, and the host, which is this process, goes on.
+
+mod built;
+mod damage;
+mod faults;
+mod refusals;
+mod replacement;
