@@ -22,15 +22,19 @@ fn built(profile: &str) -> PathBuf {
     target.join(if profile == "dev" { "debug" } else { profile })
 }
 
+fn library(dir: &Path, name: &str) -> Vec<u8> {
+    fs::read(dir.join(format!("libremuxd_{name}.so"))).expect("cargo built it")
+}
+
 /// The library of the Rust module `name`, whose panics unwind.
-pub fn rust(name: &str) -> PathBuf {
+pub fn bytes(name: &str) -> Vec<u8> {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| built("dev")).join(format!("libremuxd_{name}.so"))
+    library(DIR.get_or_init(|| built("dev")), name)
 }
 
 /// The library of the Rust module `name`, whose panics end the process.
-pub fn rust_with_abort(name: &str) -> PathBuf {
-    built("abort").join(format!("libremuxd_{name}.so"))
+pub fn bytes_with_abort(name: &str) -> Vec<u8> {
+    library(&built("abort"), name)
 }
 
 /// A module directory. The module `good` is in it.
@@ -39,7 +43,7 @@ pub struct ModuleDir(Scratch);
 impl ModuleDir {
     pub fn new() -> ModuleDir {
         let dir = ModuleDir(Scratch::new());
-        dir.put("libremuxd_good.so", &fs::read(rust("good")).unwrap());
+        dir.put("libremuxd_good.so", &bytes("good"));
         dir
     }
 
@@ -48,7 +52,7 @@ impl ModuleDir {
     }
 
     pub fn put(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.file(name), bytes).unwrap();
+        fs::write(self.file(name), bytes).expect("the scratch directory can be written");
     }
 
     /// Compiles `tests/modules/c/SOURCE` to `name`.
@@ -60,9 +64,9 @@ impl ModuleDir {
 
     /// Loads modules as the host does when it starts. The lines are its messages, with `DIR` for this directory.
     pub fn load(&self, names: &[&str]) -> (Registry, Vec<String>) {
-        let dir = self.0.path().to_str().unwrap();
+        let dir = self.0.path().to_str().expect("a path of ASCII");
         let config = format!("[modules]\ndir = {dir:?}\nload = {names:?}\n");
-        let config = Config::parse(&config, Path::new("test.toml")).unwrap();
+        let config = Config::parse(&config, "test.toml").expect("a config without mistakes");
         let probe = Path::new(env!("CARGO_BIN_EXE_probe"));
         let (registry, failures) = Registry::load(&config.modules, Path::new("/nowhere"), probe);
         let lines = failures.iter().map(|failure| failure.to_string().replace(dir, "DIR")).collect();
@@ -77,9 +81,9 @@ pub fn tag() -> Tag {
 
 /// Makes sure that a module takes a tag and gives its payload back.
 pub fn assert_works(module: &Module) {
-    let mut remuxer = module.remuxer(&Setup::default()).unwrap();
+    let mut remuxer = module.remuxer(&Setup::default()).expect("a remuxer");
     let mut blocks: Vec<OutBlock> = Vec::new();
-    remuxer.tag(&tag(), &mut blocks).unwrap();
+    remuxer.tag(&tag(), &mut blocks).expect("a tag is taken");
     assert_eq!(blocks.len(), 1);
     assert_eq!(blocks[0].parts.concat(), &tag().payload[..]);
 }

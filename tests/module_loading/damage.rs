@@ -1,8 +1,6 @@
 //! Damaged files: cut at many places, and with single bits flipped. Some of them still load; none ends the host.
 
-use std::fs;
-
-use crate::built::{ModuleDir, assert_good_works, rust};
+use crate::built::{ModuleDir, assert_good_works, bytes};
 
 /// How many lengths are tried.
 const CUTS: usize = 200;
@@ -13,7 +11,7 @@ const HEADERS: usize = 64 + 10 * 56;
 
 /// Where the last segment ends: what is cut off behind it, nobody maps.
 fn mapped_len(library: &[u8]) -> usize {
-    let number = |at: usize| u64::from_ne_bytes(library[at..at + 8].try_into().unwrap()) as usize;
+    let number = |at: usize| u64::from_ne_bytes(library[at..at + 8].try_into().expect("8 bytes")) as usize;
     let headers = number(32);
     let count = usize::from(u16::from_ne_bytes([library[56], library[57]]));
     (0..count)
@@ -21,12 +19,12 @@ fn mapped_len(library: &[u8]) -> usize {
         .filter(|&at| library[at..at + 4] == 1u32.to_ne_bytes())
         .map(|at| number(at + 8) + number(at + 32))
         .max()
-        .unwrap()
+        .expect("a library has segments")
 }
 
 #[test]
 fn refuses_a_file_that_was_cut_anywhere() {
-    let good = fs::read(rust("good")).unwrap();
+    let good = bytes("good");
     let mapped = mapped_len(&good);
     let dir = ModuleDir::new();
     let cuts = (4..HEADERS).step_by(31).chain((0..CUTS).map(|cut| mapped * cut / CUTS).skip(1));
@@ -46,7 +44,7 @@ fn refuses_a_file_that_was_cut_anywhere() {
 
 #[test]
 fn survives_a_flipped_bit_anywhere() {
-    let good = fs::read(rust("good")).unwrap();
+    let good = bytes("good");
     let mapped = mapped_len(&good);
     let dir = ModuleDir::new();
     // Every third of them in the headers, the others spread by a step that shares no factor with the length in bits.
@@ -56,9 +54,9 @@ fn survives_a_flipped_bit_anywhere() {
     });
     let mut refused = 0;
     for bit in flips {
-        let mut bytes = good.clone();
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        dir.put("libremuxd_good.so", &bytes);
+        let mut damaged = good.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        dir.put("libremuxd_good.so", &damaged);
         let (registry, lines) = dir.load(&["good"]);
         match &lines[..] {
             [] => assert_eq!(registry.modules().len(), 1, "bit {bit}"),

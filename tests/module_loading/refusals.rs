@@ -4,7 +4,7 @@ use std::fs;
 
 use remuxd::plugin::Transport;
 
-use crate::built::{ModuleDir, assert_good_works, rust, rust_with_abort};
+use crate::built::{ModuleDir, assert_good_works, bytes, bytes_with_abort};
 
 /// `e_machine` of x86_64 and aarch64.
 const MACHINES: [(u8, &str); 2] = [(62, "x86_64"), (183, "aarch64")];
@@ -20,9 +20,9 @@ fn refusal(dir: &ModuleDir) -> String {
 }
 
 /// The line for a file with these bytes.
-fn refusal_of(bytes: &[u8]) -> String {
+fn refusal_of(library: &[u8]) -> String {
     let dir = ModuleDir::new();
-    dir.put("libremuxd_bad.so", bytes);
+    dir.put("libremuxd_bad.so", library);
     refusal(&dir)
 }
 
@@ -48,7 +48,7 @@ fn refuses_files_of_other_kinds() {
 
 #[test]
 fn refuses_libraries_of_other_machines() {
-    let good = fs::read(rust("good")).unwrap();
+    let good = bytes("good");
     let mut other = good.clone();
     let own = MACHINES.iter().position(|&(machine, _)| machine == good[18]).unwrap();
     let ((_, own), (machine, name)) = (MACHINES[own], MACHINES[1 - own]);
@@ -78,7 +78,7 @@ fn refuses_modules_of_another_abi_major() {
 
 #[test]
 fn refuses_modules_whose_panics_abort() {
-    let abort = fs::read(rust_with_abort("good")).unwrap();
+    let abort = bytes_with_abort("good");
     assert_eq!(refusal_of(&abort), bad("built with panic = \"abort\"; build it with panic = \"unwind\""));
 }
 
@@ -96,20 +96,20 @@ fn refuses_what_hangs() {
 
 #[test]
 fn refuses_a_module_that_cannot_describe_itself() {
-    let mute = fs::read(rust("mute")).unwrap();
+    let mute = bytes("mute");
     assert_eq!(refusal_of(&mute), bad("it cannot describe its format: panicked: told to"));
 }
 
 #[test]
 fn refuses_a_module_of_another_name() {
-    let twin = fs::read(rust("twin")).unwrap();
+    let twin = bytes("twin");
     assert_eq!(refusal_of(&twin), bad("the module in it is named \"twin\""));
 }
 
 #[test]
 fn refuses_a_second_module_for_the_same_extension_and_transport() {
     let dir = ModuleDir::new();
-    dir.put("libremuxd_twin.so", &fs::read(rust("twin")).unwrap());
+    dir.put("libremuxd_twin.so", &bytes("twin"));
     let (registry, lines) = dir.load(&["good", "twin"]);
     assert_eq!(
         lines,

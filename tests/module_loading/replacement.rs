@@ -4,7 +4,7 @@ use std::fs;
 
 use remuxd::plugin::Transport;
 
-use crate::built::{ModuleDir, assert_good_works, assert_works, rust};
+use crate::built::{ModuleDir, assert_good_works, assert_works, bytes};
 
 #[test]
 fn a_loaded_module_outlives_its_file() {
@@ -24,7 +24,7 @@ fn a_loaded_module_outlives_its_file() {
 fn generations_of_a_file_are_told_apart() {
     let dir = ModuleDir::new();
     let (first, _) = dir.load(&["good"]);
-    dir.put("libremuxd_good.so", &fs::read(rust("twin")).unwrap());
+    dir.put("libremuxd_good.so", &bytes("twin"));
     fs::rename(dir.file("libremuxd_good.so"), dir.file("libremuxd_twin.so")).unwrap();
     let (second, lines) = dir.load(&["twin"]);
     assert!(lines.is_empty(), "{lines:?}");

@@ -228,7 +228,8 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong() {
-        let wrong: [(fn(&mut Vec<u8>), &str); 9] = [
+        type Change = fn(&mut Vec<u8>);
+        let wrong: [(Change, &str); 9] = [
             (|file| file[0] = b'#', "not a shared library (no ELF header)"),
             (|file| file[4] = 1, "a 32-bit library, this host is 64-bit"),
             (|file| file[4] = 9, "ELF class 9, this host is 64-bit"),
