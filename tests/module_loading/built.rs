@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use remuxd::conf::Config;
-use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::plugin::{Module, OutBlock, Registry, Setup, Transport};
+use remuxd::plugin::Registry;
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{root, run, target_dir};
+
+use crate::host;
+
+/// The program that loads modules in processes of their own.
+pub const LOADER: &str = env!("CARGO_BIN_EXE_loader");
 
 /// The directory of the Rust modules, built with a profile of their workspace: `dev` or `abort`.
 fn built(profile: &str) -> PathBuf {
@@ -64,33 +67,10 @@ impl ModuleDir {
 
     /// Loads modules as the host does when it starts. The lines are its messages, with `DIR` for this directory.
     pub fn load(&self, names: &[&str]) -> (Registry, Vec<String>) {
-        let dir = self.0.path().to_str().expect("a path of ASCII");
-        let config = format!("[modules]\ndir = {dir:?}\nload = {names:?}\n");
-        let config = Config::parse(&config, "test.toml").expect("a config without mistakes");
-        let probe = Path::new(env!("CARGO_BIN_EXE_probe"));
-        let (registry, failures) = Registry::load(&config.modules, Path::new("/nowhere"), probe);
-        let lines = failures.iter().map(|failure| failure.to_string().replace(dir, "DIR")).collect();
-        (registry, lines)
+        host::load(self.path(), names, LOADER)
     }
-}
 
-/// A tag of video that `good` passes on.
-pub fn tag() -> Tag {
-    Tag::new(TagKind::VIDEO, Millis(40), b"\x17\x01\0\0\0\0\0\0\x01\x65".to_vec().into())
-}
-
-/// Makes sure that a module takes a tag and gives its payload back.
-pub fn assert_works(module: &Module) {
-    let mut remuxer = module.remuxer(&Setup::default()).expect("a remuxer");
-    let mut blocks: Vec<OutBlock> = Vec::new();
-    remuxer.tag(&tag(), &mut blocks).expect("a tag is taken");
-    assert_eq!(blocks.len(), 1);
-    assert_eq!(blocks[0].parts.concat(), &tag().payload[..]);
-}
-
-/// Makes sure that `good` was loaded, whatever was not.
-pub fn assert_good_works(registry: &Registry) {
-    let good = registry.find("good", Transport::HTTP).expect("the good module was loaded too");
-    assert_eq!(good.name(), "good");
-    assert_works(&good);
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
 }

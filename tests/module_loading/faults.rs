@@ -1,17 +1,9 @@
 //! Faults of a loaded module end one remuxer, and nothing else.
 
-use remuxd::plugin::{Module, ModuleFault, Options, Setup, StreamFacts, Transport};
+use remuxd::plugin::{Setup, Transport};
 
-use crate::built::{ModuleDir, assert_works, tag};
-
-/// Runs a remuxer that fails as its option says, through tag, finish and drop.
-fn run(module: &Module, fail: &str) -> Result<(), ModuleFault> {
-    let options = Options::new(vec![("fail".into(), fail.into())]);
-    let mut remuxer = module.remuxer(&Setup::new(options, StreamFacts::default()))?;
-    let mut blocks = Vec::new();
-    remuxer.tag(&tag(), &mut blocks)?;
-    remuxer.finish(&mut blocks)
-}
+use crate::built::ModuleDir;
+use crate::host::{assert_works, remux, tag};
 
 #[test]
 fn every_fault_is_told_in_one_line_and_ends_its_remuxer_only() {
@@ -33,7 +25,7 @@ fn every_fault_is_told_in_one_line_and_ends_its_remuxer_only() {
         ("flood_on", Some(flood)),
     ];
     for (fail, line) in rows {
-        let fault = run(&module, fail).err().map(|fault| fault.to_string());
+        let fault = remux(&module, fail).err().map(|fault| fault.to_string());
         assert_eq!(fault.as_deref(), line, "{fail}");
         assert_works(&module);
         bystander.tag(&tag(), &mut Vec::new()).unwrap();

@@ -4,5 +4,6 @@
 mod built;
 mod damage;
 mod faults;
+mod host;
 mod refusals;
 mod replacement;

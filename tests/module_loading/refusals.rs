@@ -4,7 +4,8 @@ use std::fs;
 
 use remuxd::plugin::Transport;
 
-use crate::built::{ModuleDir, assert_good_works, bytes, bytes_with_abort};
+use crate::built::{ModuleDir, bytes, bytes_with_abort};
+use crate::host::assert_good_works;
 
 /// `e_machine` of x86_64 and aarch64.
 const MACHINES: [(u8, &str); 2] = [(62, "x86_64"), (183, "aarch64")];

@@ -4,7 +4,8 @@ use std::fs;
 
 use remuxd::plugin::Transport;
 
-use crate::built::{ModuleDir, assert_good_works, assert_works, bytes};
+use crate::built::{ModuleDir, bytes};
+use crate::host::{assert_good_works, assert_works};
 
 #[test]
 fn a_loaded_module_outlives_its_file() {

@@ -74,9 +74,9 @@ pub enum LoadError {
         /// Its length in bytes.
         len: u64,
     },
-    /// The program headers cannot be those of a library.
-    #[error("damaged: its program headers have {what} {value}")]
-    ProgramHeaders {
+    /// What the dynamic linker would follow leads out of the file, or cannot be.
+    #[error("damaged: {what} is {value:#x}")]
+    Damaged {
         /// Which number is wrong.
         what: &'static str,
         /// The number.
@@ -173,7 +173,7 @@ pub enum LoadError {
 fn order_fault(order: u8) -> String {
     match order {
         1 | 2 => "made for a machine of the other byte order".into(),
-        other => format!("damaged: byte order {other}"),
+        other => format!("damaged: byte order is {other:#x}"),
     }
 }
 
