@@ -86,12 +86,12 @@ pub(super) struct Build {
 pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     // SAFETY: runs the library's initialisers. That they do not end the process was seen in a child process.
     let image = unsafe { libloading::os::unix::Library::open(Some(file.path()), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| LoadError::Open { reason: linker_words(&error) })?;
+        .map_err(|error| LoadError::Open { reason: linker_words(&error, file.path()) })?;
     let build = preflight(&image)?;
     // SAFETY: abi_stable's header has this type; `upgrade` checks its magic and version before it is used.
     let header = unsafe { image.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME) }
         .map(|header| *header)
-        .map_err(|error| LoadError::Header { reason: linker_words(&error) })?;
+        .map_err(|error| LoadError::Header { reason: linker_words(&error, file.path()) })?;
     let library = Library::new(Some(image), Some(file));
     if !terms.unload {
         // From here on the module's code runs, and it may leave a thread behind.
@@ -161,10 +161,11 @@ unsafe fn read_preflight(preflight: *const Preflight) -> Result<Build, LoadError
     Ok(Build { abi: (preflight.abi_major, preflight.abi_minor), rustc })
 }
 
-/// What the dynamic linker says; libloading's own text is only which function failed.
-fn linker_words(error: &libloading::Error) -> String {
-    let source = error.source().map(ToString::to_string);
-    one_line(&source.unwrap_or_else(|| error.to_string()))
+/// What the dynamic linker says, without the name of our copy; libloading's own text is only which function failed.
+fn linker_words(error: &libloading::Error, file: &Path) -> String {
+    let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let name = format!("{}: ", file.display());
+    one_line(words.strip_prefix(&name).unwrap_or(&words))
 }
 
 /// Takes a module's log line. Does not unwind.

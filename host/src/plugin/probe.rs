@@ -26,6 +26,8 @@ const COMMAND: &str = "__probe";
 /// What the child says in the end.
 const LOADS: &str = "remuxd probe: loads";
 const REFUSED: &str = "remuxd probe: refused: ";
+/// What a Rust program says after a panic.
+const ADVICE: &str = "note: ";
 /// How much of what the child prints is read, in bytes.
 const MAX_OUTPUT: u64 = 64 << 10;
 /// Between two looks at a child that closed its output but lives on.
@@ -37,7 +39,7 @@ const POLL: Duration = Duration::from_millis(1);
 /// # Errors
 /// `Probe`, `ProbeCrashed`, `ProbeExited`, `ProbeTimedOut`, `ProbeRefused`.
 pub fn probe(program: &Path, file: &Staged) -> Result<(), LoadError> {
-    run(Command::new(program).arg(COMMAND).arg(file.path()))
+    run(Command::new(program).arg(COMMAND).arg(file.path()).env("RUST_BACKTRACE", "0"))
 }
 
 fn run(command: &mut Command) -> Result<(), LoadError> {
@@ -69,12 +71,13 @@ fn read_lines(output: PipeReader, lines: &Sender<Vec<u8>>) {
     }
 }
 
-/// The last line before the output ended. A process that the module started may hold it open for longer.
+/// The last line before the output ended, without the advice below a panic's message. A process that the module
+/// started may hold the output open for longer.
 fn last_words(lines: &Receiver<Vec<u8>>, deadline: Instant) -> String {
     let mut last = String::new();
     while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         let line = one_line(&String::from_utf8_lossy(&line));
-        if !line.is_empty() {
+        if !line.is_empty() && !line.starts_with(ADVICE) {
             last = line;
         }
     }
@@ -146,7 +149,7 @@ mod tests {
             ("echo remuxd probe: refused: 'no  good'; exit 1", "no good"),
             ("exit 0", "loading it ends the process: exit status 0"),
             (
-                "echo 'inconsistency!' >&2; exit 127",
+                "echo 'inconsistency!' >&2; echo note: more; exit 127",
                 "loading it ends the process: exit status 127, after \"inconsistency!\"",
             ),
             (

@@ -127,9 +127,12 @@ impl Dir {
             let random = RandomState::new().build_hasher().finish();
             let path = parent.join(format!("{PREFIX}{}-{random:016x}", process::id()));
             DirBuilder::new().mode(0o700).create(&path)?;
-            let lock = File::open(&path)?;
+            // Another host may take it for an abandoned one until it is locked.
+            let lock = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
             lock.lock()?;
-            // Another host may have taken it for an abandoned one before it was locked.
             if path.is_dir() {
                 return Ok(Dir { path, _lock: lock });
             }
@@ -188,6 +191,7 @@ fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::thread;
 
     use super::*;
 
@@ -246,6 +250,24 @@ mod tests {
         assert!(!killed.exists());
         assert!(alive.path.exists());
         assert_eq!(entries(&scratch.path).len(), others.len() + 2);
+    }
+
+    #[test]
+    fn no_host_takes_the_new_directory_of_another() {
+        let scratch = scratch();
+        thread::scope(|scope| {
+            let hosts = [0; 4].map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let dir = Dir::new(&scratch.path).unwrap();
+                        remove_abandoned(&scratch.path);
+                        assert!(dir.path.is_dir());
+                    }
+                })
+            });
+            hosts.into_iter().for_each(|host| host.join().unwrap());
+        });
+        assert!(entries(&scratch.path).is_empty());
     }
 
     #[test]
