@@ -106,10 +106,6 @@ fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
 fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if log.json {
-        subscriber.json().init()
-    } else {
-        subscriber.init()
-    }
+    if log.json { subscriber.json().init() } else { subscriber.init() }
     Ok(())
 }
