@@ -1,28 +1,167 @@
 //! Byte buffers that cross the module boundary without a copy.
+//!
+//! A [`SharedBytes`] is a window on memory that somebody owns, with the owner's own functions to count references.
+//! Whoever holds one may slice, clone and drop it on any thread, in the host or in any module: the count is
+//! always kept by the code that made the owner. The host keeps a module's library mapped for as long as bytes made
+//! in it are alive.
 
 use std::fmt;
-use std::ops::{Deref, RangeBounds};
+use std::ops::{Bound, Deref, RangeBounds};
+use std::ptr;
+use std::slice;
+use std::sync::Arc;
+
+use abi_stable::StableAbi;
+use bytes::Bytes;
+
+use crate::abi::catch::catch;
 
 /// Immutable bytes that host and modules share by counting references.
-#[derive(Clone, Default)]
-pub struct SharedBytes(bytes::Bytes);
+///
+/// Cloning and slicing count a reference; nothing is copied. `Vec<u8>` and [`bytes::Bytes`] become `SharedBytes` without
+/// a copy, too.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct SharedBytes {
+    ptr: *const u8,
+    len: usize,
+    /// What the functions of `vtable` count references of; null for bytes that live for ever.
+    owner: *const (),
+    vtable: &'static Vtable,
+}
+
+/// How references of an owner are counted. Functions of the crate instance that made the owner; none unwinds.
+#[repr(C)]
+#[derive(StableAbi)]
+pub(crate) struct Vtable {
+    /// Counts one reference more.
+    retain: unsafe extern "C" fn(*const ()),
+    /// Counts one reference less, and frees the owner with the last.
+    release: unsafe extern "C" fn(*const ()),
+    reserved: [usize; 2],
+}
+
+// SAFETY: the bytes are immutable while a reference is counted, and every owner is `Send + Sync` with an atomic count.
+unsafe impl Send for SharedBytes {}
+// SAFETY: as above.
+unsafe impl Sync for SharedBytes {}
+
+// Statics, not constants: their addresses tell the owner's type, and that this instance of the crate made it.
+static STATIC: Vtable = Vtable { retain: keep, release: keep, reserved: [0; 2] };
+static VEC: Vtable = Vtable { retain: retain::<Vec<u8>>, release: release::<Vec<u8>>, reserved: [0; 2] };
+static BYTES: Vtable = Vtable { retain: retain::<Bytes>, release: release::<Bytes>, reserved: [0; 2] };
+
+unsafe extern "C" fn keep(_: *const ()) {}
+
+unsafe extern "C" fn retain<T>(owner: *const ()) {
+    // SAFETY: `owner` came from `Arc::<T>::into_raw`, and the caller holds a reference.
+    unsafe { Arc::increment_strong_count(owner.cast::<T>()) }
+}
+
+unsafe extern "C" fn release<T>(owner: *const ()) {
+    // The owner of a `Bytes` can be of a foreign type whose `Drop` panics.
+    let _ = catch(|| {
+        // SAFETY: `owner` came from `Arc::<T>::into_raw`, and the caller gives up the reference that it holds.
+        unsafe { Arc::decrement_strong_count(owner.cast::<T>()) }
+    });
+}
 
 impl SharedBytes {
     /// Wraps bytes that live for ever.
     pub fn from_static(bytes: &'static [u8]) -> SharedBytes {
-        SharedBytes(bytes::Bytes::from_static(bytes))
+        SharedBytes { ptr: bytes.as_ptr(), len: bytes.len(), owner: ptr::null(), vtable: &STATIC }
+    }
+
+    fn owned<T: AsRef<[u8]>>(owner: T, vtable: &'static Vtable) -> SharedBytes {
+        let owner = Arc::new(owner);
+        let bytes = (*owner).as_ref();
+        let (ptr, len) = (bytes.as_ptr(), bytes.len());
+        SharedBytes { ptr, len, owner: Arc::into_raw(owner).cast(), vtable }
     }
 
     /// A part of these bytes, shared. Bounds past the end panic.
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> SharedBytes {
-        SharedBytes(self.0.slice(range))
+        let start = match range.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&end) => end.saturating_add(1),
+            Bound::Excluded(&end) => end,
+            Bound::Unbounded => self.len,
+        };
+        let part = &self[start..end];
+        self.share(part.as_ptr(), part.len())
+    }
+
+    fn share(&self, ptr: *const u8, len: usize) -> SharedBytes {
+        // SAFETY: `self` holds a reference of `owner`, which `vtable` belongs to.
+        unsafe { (self.vtable.retain)(self.owner) };
+        SharedBytes { ptr, len, owner: self.owner, vtable: self.vtable }
+    }
+
+    /// The bytes as [`bytes::Bytes`], shared. What came from a `Bytes` of the same library becomes a slice of it
+    /// again; anything else is wrapped.
+    pub fn into_bytes(self) -> Bytes {
+        match self.local() {
+            Some(bytes) => bytes,
+            None => Bytes::from_owner(self),
+        }
+    }
+
+    /// The bytes as [`bytes::Bytes`] when this library made them, so that no other library's code is needed to
+    /// free them.
+    #[doc(hidden)]
+    pub fn local(&self) -> Option<Bytes> {
+        if ptr::eq(self.vtable, &BYTES) {
+            // SAFETY: an owner with this vtable came from `Arc::<Bytes>::into_raw`, and `self` holds a reference.
+            let bytes = unsafe { &*self.owner.cast::<Bytes>() };
+            Some(bytes.slice_ref(self))
+        } else if ptr::eq(self.vtable, &STATIC) {
+            // SAFETY: this library's bytes with this vtable came from a `&'static [u8]`.
+            Some(Bytes::from_static(unsafe { slice::from_raw_parts(self.ptr, self.len) }))
+        } else {
+            None
+        }
+    }
+}
+
+impl Clone for SharedBytes {
+    fn clone(&self) -> SharedBytes {
+        self.share(self.ptr, self.len)
+    }
+}
+
+impl Drop for SharedBytes {
+    fn drop(&mut self) {
+        // SAFETY: `self` holds a reference of `owner`, which `vtable` belongs to, and gives it up.
+        unsafe { (self.vtable.release)(self.owner) }
+    }
+}
+
+impl Default for SharedBytes {
+    fn default() -> SharedBytes {
+        SharedBytes::from_static(&[])
     }
 }
 
 impl From<Vec<u8>> for SharedBytes {
     fn from(bytes: Vec<u8>) -> SharedBytes {
-        SharedBytes(bytes.into())
+        SharedBytes::owned(bytes, &VEC)
+    }
+}
+
+impl From<Bytes> for SharedBytes {
+    fn from(bytes: Bytes) -> SharedBytes {
+        SharedBytes::owned(bytes, &BYTES)
+    }
+}
+
+impl From<SharedBytes> for Bytes {
+    fn from(bytes: SharedBytes) -> Bytes {
+        bytes.into_bytes()
     }
 }
 
@@ -30,12 +169,158 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        // SAFETY: whoever made `self` gave it a readable range that stays so while the reference is held.
+        unsafe { slice::from_raw_parts(self.ptr, self.len) }
     }
 }
+
+impl AsRef<[u8]> for SharedBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for SharedBytes {
+    fn eq(&self, other: &SharedBytes) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for SharedBytes {}
 
 impl fmt::Debug for SharedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    /// Counts its drops.
+    struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn counted(bytes: &[u8]) -> (SharedBytes, Arc<AtomicUsize>) {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let bytes = Bytes::from_owner(Counted(bytes.to_vec(), drops.clone()));
+        (bytes.into(), drops)
+    }
+
+    /// As if another library had made the bytes.
+    fn foreign(mut bytes: SharedBytes) -> SharedBytes {
+        let own = bytes.vtable;
+        let copy = Vtable { retain: own.retain, release: own.release, reserved: own.reserved };
+        bytes.vtable = Box::leak(Box::new(copy));
+        bytes
+    }
+
+    #[test]
+    fn frees_the_owner_once_with_the_last_reference() {
+        let (bytes, drops) = counted(b"0123456789");
+        let part = bytes.slice(2..=4);
+        let copies: Vec<_> = (0..4).map(|_| part.clone()).collect();
+        drop(bytes);
+        thread::scope(|scope| {
+            for copy in copies {
+                scope.spawn(move || assert_eq!(&*copy.clone(), b"234"));
+            }
+        });
+        assert_eq!(drops.load(Ordering::SeqCst), 0);
+        drop(part);
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn frees_the_owner_once_through_bytes() {
+        for wrap in [|bytes| bytes, foreign] {
+            let (whole, drops) = counted(b"0123456789");
+            let bytes = wrap(whole.slice(3..)).into_bytes();
+            drop(whole);
+            assert_eq!(bytes, &b"3456789"[..]);
+            let part = bytes.slice(1..2);
+            drop(bytes);
+            assert_eq!(drops.load(Ordering::SeqCst), 0);
+            drop(part);
+            assert_eq!(drops.load(Ordering::SeqCst), 1);
+        }
+    }
+
+    #[test]
+    fn slices_as_a_slice_does() {
+        let bytes = SharedBytes::from(vec![0, 1, 2, 3]);
+        assert_eq!(*bytes.slice(..), [0, 1, 2, 3]);
+        assert_eq!(*bytes.slice(1..3), [1, 2]);
+        assert_eq!(*bytes.slice(..=1), [0, 1]);
+        assert_eq!(*bytes.slice(4..), []);
+        assert_eq!(*bytes.slice((Bound::Excluded(0), Bound::Unbounded)), [1, 2, 3]);
+        assert_eq!(*bytes.slice(1..).slice(1..2), [2]);
+    }
+
+    #[test]
+    fn panics_when_a_slice_is_out_of_bounds() {
+        let bytes = SharedBytes::from(vec![0, 1, 2, 3]);
+        for range in [(0, 5), (3, 2), (5, 5), (usize::MAX, usize::MAX)] {
+            assert!(catch(|| bytes.slice(range.0..range.1)).is_err(), "{range:?}");
+        }
+        assert!(catch(|| bytes.slice(0..=usize::MAX)).is_err());
+    }
+
+    #[test]
+    fn keeps_the_memory_where_it_is() {
+        let vec = vec![1, 2, 3];
+        let at = vec.as_ptr();
+        assert_eq!(SharedBytes::from(vec).clone().slice(1..).into_bytes().as_ptr(), at.wrapping_add(1));
+
+        let bytes = Bytes::from(vec![1, 2, 3]);
+        let at = bytes.as_ptr();
+        for wrap in [|bytes| bytes, foreign] {
+            let round = wrap(SharedBytes::from(bytes.clone()).slice(1..)).into_bytes();
+            assert_eq!(round.as_ptr(), at.wrapping_add(1));
+        }
+
+        let text = b"static";
+        assert_eq!(SharedBytes::from_static(text).into_bytes().as_ptr(), text.as_ptr());
+    }
+
+    #[test]
+    fn knows_its_own_bytes_from_foreign_ones() {
+        let bytes = SharedBytes::from(Bytes::from(vec![1, 2, 3]));
+        assert!(bytes.local().is_some());
+        assert!(SharedBytes::default().local().is_some());
+        assert!(foreign(bytes).local().is_none());
+        assert!(foreign(SharedBytes::from_static(b"x")).local().is_none());
+    }
+
+    #[test]
+    fn contains_an_owner_that_panics_when_dropped() {
+        struct Panics;
+        impl AsRef<[u8]> for Panics {
+            fn as_ref(&self) -> &[u8] {
+                b"x"
+            }
+        }
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("expected in this test");
+            }
+        }
+        drop(SharedBytes::from(Bytes::from_owner(Panics)));
     }
 }

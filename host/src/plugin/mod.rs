@@ -1,3 +1,52 @@
-//! x
+//! Format modules: loading them, calling them, and surviving them.
+//!
+//! Purpose: the host's side of the interface that `remuxd-plugin-api` defines, and the host's only unsafe code.
+//! The way of a file into the host: [`Stage`] (read, check, copy), [`probe`] (try in a child process), [`load`].
+//!
+//! Invariants: no panic crosses the interface; whatever refers to a module's code or memory holds its library; all
+//! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
+
+mod elf;
+mod error;
+mod instance;
+mod layout;
+mod loader;
+mod module;
+mod options;
+mod probe;
+mod registry;
+mod stage;
 mod worker;
+
+pub use elf::Machine;
+pub use error::LoadError;
+pub use instance::{Instance, ModuleFault, OutBlock};
+#[cfg(test)]
+pub(crate) use loader::linked;
+pub use loader::{Terms, load};
+pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
+pub use options::{OptionError, check_options, resolve_options};
+pub use probe::{PROBE_LIMIT, probe, probe_main};
+pub use registry::{LoadFailure, Registry};
+pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
+pub use stage::{Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};
+
+/// The longest text of a module that goes on to the log, in characters.
+const MAX_LINE: usize = 1024;
+
+/// A module's or a library's text, made fit for one line of the log: every run of white space a space, no control
+/// characters.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split_whitespace().take(MAX_LINE) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word.chars().filter(|c| !c.is_control()).take(MAX_LINE));
+        if line.len() > MAX_LINE {
+            break;
+        }
+    }
+    line
+}

@@ -1,0 +1,244 @@
+//! Why a module was not loaded: one line for each step that can refuse it.
+
+use std::io;
+use std::time::Duration;
+
+use remuxd_plugin_api::Transport;
+use thiserror::Error;
+
+use super::elf::{Machine, class_name, type_name};
+use super::{InfoError, ModuleFault};
+
+/// Why a module was not loaded. The culprit is the module, or the operator who named it; of [`Stage`](Self::Stage) and
+/// [`Probe`](Self::Probe) the host's machine. [`Display`](std::fmt::Display) is one line.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The name cannot be a module's: lower case, digits and `-`.
+    #[error("{name:?} is not a name of a module (a-z, 0-9 and -)")]
+    BadName {
+        /// The name in `modules.load`.
+        name: String,
+    },
+    /// There is no file for this module.
+    #[error("not found, nor {other} beside it")]
+    NotFound {
+        /// The other file name that it could have.
+        other: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(#[source] io::Error),
+    /// The file is larger than any module.
+    #[error("{len} bytes long, the limit is {limit}")]
+    TooLarge {
+        /// Its length in bytes.
+        len: u64,
+        /// The most that is taken.
+        limit: u64,
+    },
+    /// The file is not an object file at all.
+    #[error("not a shared library (no ELF header)")]
+    NotElf,
+    /// The file is of another word size.
+    #[error("{}, this host is 64-bit", class_name(*found))]
+    WrongClass {
+        /// `e_ident[EI_CLASS]`.
+        found: u8,
+    },
+    /// The file is for machines of the other byte order, or damaged.
+    #[error("{}", order_fault(*found))]
+    WrongByteOrder {
+        /// `e_ident[EI_DATA]`.
+        found: u8,
+    },
+    /// The file is for another machine.
+    #[error("made for {found}, this host is {expected}")]
+    WrongMachine {
+        /// `e_machine`.
+        found: Machine,
+        /// This host's.
+        expected: Machine,
+    },
+    /// The file is an executable, an object file or a core dump.
+    #[error("{}, not a shared library", type_name(*found))]
+    NotShared {
+        /// `e_type`.
+        found: u16,
+    },
+    /// The end of the file is missing.
+    #[error("truncated: {len} bytes of at least {needed}")]
+    Truncated {
+        /// Where the file's headers say that its segments end, at least.
+        needed: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// What the dynamic linker would follow leads out of the file, or cannot be.
+    #[error("damaged: {what} is {value:#x}")]
+    Damaged {
+        /// Which number is wrong.
+        what: &'static str,
+        /// The number.
+        value: u64,
+    },
+    /// The private copy cannot be written.
+    #[error("cannot be copied to a private directory: {0}")]
+    Stage(#[source] io::Error),
+    /// The child process that tries the module cannot be run.
+    #[error("cannot be tried in a child process: {0}")]
+    Probe(#[source] io::Error),
+    /// A signal ended the child process that loaded the module.
+    #[error("loading it ends the process: {}", signal_name(*signal))]
+    ProbeCrashed {
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The child process ended itself while it loaded the module.
+    #[error("loading it ends the process: exit status {status}{}", before(said))]
+    ProbeExited {
+        /// The exit status.
+        status: i32,
+        /// The last line that it printed, if any.
+        said: String,
+    },
+    /// Loading did not end in time.
+    #[error("loading it takes longer than {limit:?}")]
+    ProbeTimedOut {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The child process refused the module, by one of the errors below.
+    #[error("{line}")]
+    ProbeRefused {
+        /// That error.
+        line: String,
+    },
+    /// The dynamic linker refused the file.
+    #[error("cannot be mapped: {reason}")]
+    Open {
+        /// The linker's own words.
+        reason: String,
+    },
+    /// The library does not export what a module exports.
+    #[error("not a remuxd module (no valid {})", remuxd_plugin_api::abi::PREFLIGHT_SYMBOL)]
+    NotAModule,
+    /// The module was made for another major version of the interface.
+    #[error("made for ABI {module}, this host has {host}")]
+    AbiMajor {
+        /// The module's major version.
+        module: u16,
+        /// The host's.
+        host: u16,
+    },
+    /// A panic in the module would end the host.
+    #[error("built with panic = \"abort\"; build it with panic = \"unwind\"")]
+    PanicAbort,
+    /// abi_stable's header is missing or of another version.
+    #[error("abi_stable does not accept its header: {reason}")]
+    Header {
+        /// abi_stable's words, first line.
+        reason: String,
+    },
+    /// A type of the interface has another layout than in the host.
+    #[error("its interface differs from the host's: {difference}")]
+    Layout {
+        /// The first difference.
+        difference: String,
+    },
+    /// The module failed when it was asked to describe its format.
+    #[error("it cannot describe its format: {0}")]
+    Fault(#[from] ModuleFault),
+    /// The description breaks the rules.
+    #[error("its description is wrong: {0}")]
+    Info(#[from] InfoError),
+    /// The module in the file has another name than the one that was asked for.
+    #[error("the module in it is named {found:?}")]
+    NameMismatch {
+        /// The name that it declares.
+        found: String,
+    },
+    /// Another module answers the same extension over the same transport.
+    #[error("it answers .{extension} over {}, as module {by} does", transport_name(*transport))]
+    Taken {
+        /// The mount extension.
+        extension: String,
+        /// How the blocks travel.
+        transport: Transport,
+        /// The module that was loaded before.
+        by: String,
+    },
+}
+
+fn order_fault(order: u8) -> String {
+    match order {
+        1 | 2 => "made for a machine of the other byte order".into(),
+        other => format!("damaged: byte order is {other:#x}"),
+    }
+}
+
+fn transport_name(transport: Transport) -> &'static str {
+    if transport == Transport::WEBSOCKET { "WebSocket" } else { "HTTP" }
+}
+
+/// What a process said, to stand behind another text.
+fn before(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(", after {said:?}") }
+}
+
+/// Name of a signal, with the numbers of Linux that are equal on all machines the host knows.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        31 => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_readable() {
+        let rows = [
+            (LoadError::ProbeCrashed { signal: 11 }, "loading it ends the process: SIGSEGV"),
+            (LoadError::ProbeCrashed { signal: 40 }, "loading it ends the process: signal 40"),
+            (
+                LoadError::ProbeExited { status: 3, said: String::new() },
+                "loading it ends the process: exit status 3",
+            ),
+            (
+                LoadError::ProbeExited { status: 127, said: "Assertion failed!".into() },
+                "loading it ends the process: exit status 127, after \"Assertion failed!\"",
+            ),
+            (
+                LoadError::ProbeTimedOut { limit: Duration::from_millis(1500) },
+                "loading it takes longer than 1.5s",
+            ),
+            (
+                LoadError::Taken {
+                    extension: "flv".into(),
+                    transport: Transport::WEBSOCKET,
+                    by: "websocket-flv".into(),
+                },
+                "it answers .flv over WebSocket, as module websocket-flv does",
+            ),
+            (LoadError::TooLarge { len: 9, limit: 8 }, "9 bytes long, the limit is 8"),
+            (
+                LoadError::BadName { name: "../x".into() },
+                "\"../x\" is not a name of a module (a-z, 0-9 and -)",
+            ),
+        ];
+        for (error, line) in rows {
+            assert_eq!(error.to_string(), line);
+        }
+    }
+}

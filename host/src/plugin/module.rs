@@ -1,0 +1,423 @@
+//! Module: one generation of a format module.
+//!
+//! Everything that the module declares was copied when it was loaded. What refers to its code (remuxers, and bytes
+//! that they made) holds its library.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use abi_stable::std_types::{RString, RVec};
+use parking_lot::Mutex;
+use remuxd_plugin_api::abi::{
+    self, ModuleRef, OPTION_CHOICE, OPTION_FLAG, OPTION_INTEGER, OPTION_TEXT, RawInfo, RawSetup, RawValue,
+};
+use remuxd_plugin_api::{Codec, Setup, Transport};
+use thiserror::Error;
+use tracing::error;
+
+use super::loader::{Build, Library, Terms};
+use super::{Instance, ModuleFault};
+
+/// Over how long faults are counted.
+const FAULT_WINDOW: Duration = Duration::from_secs(60);
+
+/// One loaded generation of a format module.
+pub struct Module {
+    table: ModuleRef,
+    description: Description,
+    build: Build,
+    terms: Terms,
+    faults: Mutex<VecDeque<Instant>>,
+    quarantined: AtomicBool,
+    library: Arc<Library>,
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "module {} {} #{}", self.name(), self.version(), self.generation())
+    }
+}
+
+impl Module {
+    pub(super) fn new(
+        table: ModuleRef,
+        library: Arc<Library>,
+        description: Description,
+        build: Build,
+        terms: &Terms,
+    ) -> Module {
+        Module {
+            table,
+            description,
+            build,
+            terms: terms.clone(),
+            faults: Mutex::default(),
+            quarantined: AtomicBool::new(false),
+            library,
+        }
+    }
+
+    /// The module's name, as `modules.load` has it.
+    pub fn name(&self) -> &str {
+        &self.description.name
+    }
+
+    /// The module's version.
+    pub fn version(&self) -> &str {
+        &self.description.version
+    }
+
+    /// The number of this generation.
+    pub fn generation(&self) -> u64 {
+        self.terms.generation
+    }
+
+    /// How its blocks travel.
+    pub fn transport(&self) -> Transport {
+        self.description.transport
+    }
+
+    /// The mount extensions that it answers, without the dot.
+    pub fn extensions(&self) -> &[String] {
+        &self.description.extensions
+    }
+
+    /// The `Content-Type` of a response.
+    pub fn content_type(&self) -> &str {
+        &self.description.content_type
+    }
+
+    /// The video codecs that it can carry.
+    pub fn video_codecs(&self) -> &[Codec] {
+        &self.description.video_codecs
+    }
+
+    /// The audio codecs that it can carry.
+    pub fn audio_codecs(&self) -> &[Codec] {
+        &self.description.audio_codecs
+    }
+
+    /// The options that a mount may set.
+    pub fn options(&self) -> &[OwnedOptionSpec] {
+        &self.description.options
+    }
+
+    /// The compiler that built it, as `rustc --version` has it.
+    pub fn rustc(&self) -> &str {
+        &self.build.rustc
+    }
+
+    /// The version of the interface that it was built for: major, minor.
+    pub fn abi(&self) -> (u16, u16) {
+        self.build.abi
+    }
+
+    /// Makes a remuxer for one (stream, mount, variant). A call into the module.
+    ///
+    /// # Errors
+    /// The module's own error, or its panic.
+    pub fn remuxer(&self, setup: &Setup) -> Result<Instance, ModuleFault> {
+        let values: Vec<_> = setup
+            .options
+            .iter()
+            .map(|(name, value)| RawValue { name: name.into(), value: value.into() })
+            .collect();
+        let setup = RawSetup {
+            options: values.as_slice().into(),
+            video: setup.stream.video.0,
+            audio: setup.stream.audio.0,
+            age_ms: setup.stream.age_ms,
+            reserved_u32: 0,
+            reserved: [0; 4],
+        };
+        let remuxer = self.table.remuxer()(&setup).into_result()?;
+        Ok(Instance::new(remuxer, self.table, self.terms.max_output, self.name(), self.library.clone()))
+    }
+
+    /// Counts a fault of one of its remuxers. True: there were more than `max_faults` within a minute, and the
+    /// generation is in quarantine from now on.
+    pub fn on_fault(&self, fault: &ModuleFault) -> bool {
+        let now = Instant::now();
+        let mut faults = self.faults.lock();
+        faults.push_back(now);
+        while faults.front().is_some_and(|&first| now.duration_since(first) > FAULT_WINDOW) {
+            faults.pop_front();
+        }
+        // What is over the limit tells nothing more.
+        let over = faults.len() > self.terms.max_faults as usize;
+        if over {
+            faults.pop_front();
+            if !self.quarantined.swap(true, Ordering::AcqRel) {
+                error!(module = self.name(), last = %fault, limit = self.terms.max_faults, "module quarantined");
+            }
+        }
+        self.is_quarantined()
+    }
+
+    /// Whether it had too many faults to be used again.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined.load(Ordering::Acquire)
+    }
+}
+
+/// One option that a module declares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedOptionSpec {
+    /// The key.
+    pub name: String,
+    /// What values it takes.
+    pub kind: OwnedOptionKind,
+    /// The default, written as in the config without quotes.
+    pub default: String,
+    /// One sentence for operators.
+    pub doc: String,
+    /// A viewer may set it in the query of the URL.
+    pub variant: bool,
+}
+
+/// What values an option takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedOptionKind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number between the two bounds, both allowed.
+    Integer {
+        /// Least value.
+        min: i64,
+        /// Greatest value.
+        max: i64,
+    },
+    /// One of these words.
+    Choice(Vec<String>),
+    /// Any text.
+    Text,
+}
+
+impl OwnedOptionKind {
+    /// Whether `value`, written as in the config without quotes, is one of these values.
+    pub fn accepts(&self, value: &str) -> bool {
+        match self {
+            OwnedOptionKind::Flag => matches!(value, "true" | "false"),
+            OwnedOptionKind::Integer { min, max } => {
+                value.parse().is_ok_and(|number| (*min..=*max).contains(&number))
+            }
+            OwnedOptionKind::Choice(words) => words.iter().any(|word| word == value),
+            OwnedOptionKind::Text => true,
+        }
+    }
+}
+
+/// Which field of a module's description breaks the rules.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{field} is {value:?}")]
+pub struct InfoError {
+    /// The field of `FormatInfo` or, behind the option's name, of `OptionSpec`.
+    pub field: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// A module's description of its format, in the host's own memory.
+#[derive(Clone, Debug)]
+pub(super) struct Description {
+    pub name: String,
+    version: String,
+    extensions: Vec<String>,
+    transport: Transport,
+    content_type: String,
+    video_codecs: Vec<Codec>,
+    audio_codecs: Vec<Codec>,
+    options: Vec<OwnedOptionSpec>,
+}
+
+impl Description {
+    /// Copies and checks what the module said.
+    pub fn read(raw: &RawInfo) -> Result<Description, InfoError> {
+        let codecs = |codecs: &RVec<u32>| codecs.iter().map(|&code| Codec(code)).collect();
+        let description = Description {
+            name: raw.name.to_string(),
+            version: raw.version.to_string(),
+            extensions: strings(&raw.extensions),
+            transport: Transport(raw.transport),
+            content_type: raw.content_type.to_string(),
+            video_codecs: codecs(&raw.video_codecs),
+            audio_codecs: codecs(&raw.audio_codecs),
+            options: raw.options.iter().map(read_option).collect::<Result<_, _>>()?,
+        };
+        let is_name = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        check("name", &description.name, is_name(&description.name))?;
+        check("version", &description.version, !description.version.is_empty())?;
+        for extension in &description.extensions {
+            check("extensions", extension, is_name(extension))?;
+        }
+        check("extensions", "empty", !description.extensions.is_empty())?;
+        let known = matches!(description.transport, Transport::HTTP | Transport::WEBSOCKET);
+        check("transport", &raw.transport.to_string(), known)?;
+        let visible = description.content_type.bytes().all(|b| (b' '..=b'~').contains(&b));
+        check("content_type", &description.content_type, visible && description.content_type.contains('/'))?;
+        Ok(description)
+    }
+}
+
+fn read_option(raw: &abi::RawOption) -> Result<OwnedOptionSpec, InfoError> {
+    let name = raw.name.to_string();
+    let is_key = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    check("option name", &name, is_key(&name))?;
+    let kind = match raw.kind {
+        OPTION_FLAG => OwnedOptionKind::Flag,
+        OPTION_INTEGER => OwnedOptionKind::Integer { min: raw.min, max: raw.max },
+        OPTION_CHOICE => OwnedOptionKind::Choice(strings(&raw.choices)),
+        OPTION_TEXT => OwnedOptionKind::Text,
+        other => {
+            return Err(InfoError { field: format!("{name}: kind"), value: other.to_string() });
+        }
+    };
+    let default = raw.default.to_string();
+    check(&format!("{name}: default"), &default, kind.accepts(&default))?;
+    Ok(OwnedOptionSpec { name, kind, default, doc: raw.doc.to_string(), variant: raw.variant != 0 })
+}
+
+fn strings(words: &RVec<RString>) -> Vec<String> {
+    words.iter().map(RString::to_string).collect()
+}
+
+fn check(field: &str, value: &str, holds: bool) -> Result<(), InfoError> {
+    if holds { Ok(()) } else { Err(InfoError { field: field.into(), value: value.into() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use remuxd_plugin_api::{Format, FormatInfo, OptionKind, OptionSpec, RemuxError, Remuxer, Sink, Tag};
+
+    use super::*;
+    use crate::plugin::linked;
+
+    const TERMS: Terms = Terms { generation: 1, max_output: 0, max_faults: 2, unload: false };
+
+    const INFO: FormatInfo = FormatInfo {
+        name: "null-2",
+        version: "1.0.0",
+        extensions: &["null"],
+        transport: Transport::HTTP,
+        content_type: "application/octet-stream",
+        video_codecs: &[Codec::H264],
+        audio_codecs: &[],
+        options: &[],
+    };
+
+    struct Null;
+
+    impl Format for Null {
+        type Remuxer = NullRemuxer;
+
+        fn info() -> FormatInfo {
+            INFO
+        }
+
+        fn remuxer(setup: &Setup) -> Result<NullRemuxer, RemuxError> {
+            match setup.options.text("fail") {
+                "" => Ok(NullRemuxer),
+                text => Err(RemuxError::Other(text.to_owned())),
+            }
+        }
+    }
+
+    struct NullRemuxer;
+
+    impl Remuxer for NullRemuxer {
+        fn tag(&mut self, _: &Tag, _: &mut dyn Sink) -> Result<(), RemuxError> {
+            Ok(())
+        }
+    }
+
+    fn read(info: FormatInfo) -> Result<Description, String> {
+        Description::read(&info.into()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn refuses_a_description_that_breaks_the_rules() {
+        assert!(read(INFO).is_ok());
+        let option =
+            OptionSpec { name: "o", kind: OptionKind::Flag, default: "true", doc: "", variant: false };
+        let number = OptionKind::Integer { min: 1, max: 5 };
+        let options = |option: OptionSpec| FormatInfo { options: Box::leak(Box::new([option])), ..INFO };
+        let cases = [
+            (FormatInfo { name: "", ..INFO }, r#"name is """#),
+            (FormatInfo { name: "Flv", ..INFO }, r#"name is "Flv""#),
+            (FormatInfo { name: "a/b", ..INFO }, r#"name is "a/b""#),
+            (FormatInfo { version: "", ..INFO }, r#"version is """#),
+            (FormatInfo { extensions: &[], ..INFO }, r#"extensions is "empty""#),
+            (FormatInfo { extensions: &["a", ".b"], ..INFO }, r#"extensions is ".b""#),
+            (FormatInfo { transport: Transport(9), ..INFO }, r#"transport is "9""#),
+            (FormatInfo { content_type: "a/b\r\nx: y", ..INFO }, r#"content_type is "a/b\r\nx: y""#),
+            (FormatInfo { content_type: "", ..INFO }, r#"content_type is """#),
+            (options(OptionSpec { name: "a b", ..option }), r#"option name is "a b""#),
+            (options(OptionSpec { default: "yes", ..option }), r#"o: default is "yes""#),
+            (options(OptionSpec { kind: number, default: "6", ..option }), r#"o: default is "6""#),
+            (options(OptionSpec { kind: OptionKind::Choice(&["x"]), ..option }), r#"o: default is "true""#),
+        ];
+        for (info, line) in cases {
+            assert_eq!(read(info).err().as_deref(), Some(line));
+        }
+    }
+
+    #[test]
+    fn knows_which_values_an_option_takes() {
+        let choice = || OwnedOptionKind::Choice(vec!["x".into(), "y".into()]);
+        let integer = || OwnedOptionKind::Integer { min: -2, max: 9 };
+        let cases = [
+            (OwnedOptionKind::Flag, "true", true),
+            (OwnedOptionKind::Flag, "1", false),
+            (integer(), "-2", true),
+            (integer(), "10", false),
+            (integer(), "99999999999999999999", false),
+            (integer(), "", false),
+            (choice(), "y", true),
+            (choice(), "z", false),
+            (OwnedOptionKind::Text, "", true),
+        ];
+        for (kind, value, accepted) in cases {
+            assert_eq!(kind.accepts(value), accepted, "{kind:?} {value}");
+        }
+    }
+
+    #[test]
+    fn gives_the_setup_to_the_remuxer() {
+        let module = linked::<Null>(&TERMS).unwrap();
+        let setup = |text: &str| {
+            let options = remuxd_plugin_api::Options::new(vec![("fail".into(), text.into())]);
+            Setup::new(options, remuxd_plugin_api::StreamFacts::default())
+        };
+        assert!(module.remuxer(&setup("")).is_ok());
+        let fault = module.remuxer(&setup("a\nlong\u{7} story")).err();
+        assert_eq!(fault, Some(ModuleFault::Remux { message: "a long story".into() }));
+    }
+
+    #[test]
+    fn is_quarantined_with_one_fault_too_many() {
+        let module = linked::<Null>(&TERMS).unwrap();
+        assert!(!module.on_fault(&ModuleFault::Poisoned));
+        assert!(!module.on_fault(&ModuleFault::Poisoned));
+        assert!(!module.is_quarantined());
+        assert!(module.on_fault(&ModuleFault::Poisoned));
+        assert!(module.is_quarantined());
+        assert!(module.on_fault(&ModuleFault::Poisoned));
+    }
+
+    #[test]
+    fn forgets_faults_after_a_minute() {
+        let module = linked::<Null>(&TERMS).unwrap();
+        let long_ago = Instant::now().checked_sub(FAULT_WINDOW + Duration::from_secs(1)).unwrap();
+        module.faults.lock().extend([long_ago; 2]);
+        assert!(!module.on_fault(&ModuleFault::Poisoned));
+        assert_eq!(module.faults.lock().len(), 1);
+    }
+}

@@ -1,0 +1,263 @@
+//! The binary interface. Authors need none of it: [`export_format!`](crate::export_format) writes a module's side.
+//!
+//! A module exports two symbols: [`Preflight`], plain C, and abi_stable's library header, which carries the layout
+//! of [`ModuleTable`] for checking and leads to the table itself. All calls go through the table.
+//!
+//! Rules, since 1.0:
+//! - A minor version appends functions to [`ModuleTable`] after the last, with a meaning when absent, and gives
+//!   meaning to `reserved` fields whose 0 says what older versions meant. Nothing else changes.
+//! - Open sets (flags, kinds, levels) are integers; a value that the peer does not know is refused, never misread.
+//! - Functions of the table never unwind, nor do those that a module is given.
+//! - What is returned is owned by the receiver and freed by its drop, while the library is mapped. What is
+//!   passed by reference is lent for the call.
+//!
+//! Minor versions: 1.0 is the first.
+
+pub(crate) mod catch;
+mod export;
+#[cfg(test)]
+mod layout;
+mod preflight;
+
+use abi_stable::library::RootModule;
+use abi_stable::sabi_types::VersionStrings;
+use abi_stable::std_types::{RResult, RSlice, RStr, RString, RVec};
+use abi_stable::StableAbi;
+
+pub use abi_stable::library::LibHeader;
+pub use export::{header, table};
+pub use preflight::{Preflight, ABI_MAJOR, ABI_MINOR, MAGIC, PREFLIGHT_SYMBOL, RUSTC};
+
+use crate::SharedBytes;
+
+/// The functions of a module. Since 1.0 unless a field says otherwise; a module serves them on any thread.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = ModuleRef, prefix_fields = ModulePrefix)))]
+pub struct ModuleTable {
+    /// Gives the module a way to log, before anything else is called. At most once.
+    pub set_logger: extern "C" fn(RawLogger),
+    /// Describes the format.
+    pub info: extern "C" fn() -> RResult<RawInfo, RawFault>,
+    /// Makes a remuxer.
+    pub remuxer: extern "C" fn(&RawSetup<'_>) -> RResult<RawRemuxer, RawFault>,
+    /// Feeds a remuxer. One call at a time for one remuxer.
+    pub tag: unsafe extern "C" fn(RawRemuxer, RawTag, RawSink) -> RResult<(), RawFault>,
+    /// Ends a remuxer's stream. As `tag`.
+    pub finish: unsafe extern "C" fn(RawRemuxer, RawSink) -> RResult<(), RawFault>,
+    /// Frees a remuxer, also one that failed. An error says that it panicked meanwhile; it is gone all the same.
+    #[sabi(last_prefix_field)]
+    pub free: unsafe extern "C" fn(RawRemuxer) -> RResult<(), RawFault>,
+}
+
+impl RootModule for ModuleRef {
+    abi_stable::declare_root_module_statics! {ModuleRef}
+    const BASE_NAME: &'static str = "remuxd_module";
+    const NAME: &'static str = "remuxd_module";
+    const VERSION_STRINGS: VersionStrings = abi_stable::package_version_strings!();
+}
+
+/// A remuxer, owned by whoever may call `free` on it.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, StableAbi)]
+pub struct RawRemuxer(pub *mut ());
+
+/// A [`Tag`](crate::Tag), moved into the module.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct RawTag {
+    /// The body of the FLV tag.
+    pub payload: SharedBytes,
+    /// Milliseconds.
+    pub dts: i64,
+    /// Milliseconds.
+    pub composition_offset: i64,
+    /// FourCC, big-endian.
+    pub codec: u32,
+    /// Where in the payload the codec's data start.
+    pub data_offset: u32,
+    /// How many bytes of data there are.
+    pub data_len: u32,
+    /// FLV tag type.
+    pub kind: u8,
+    /// [`Packet`](crate::Packet).
+    pub packet: u8,
+    /// [`TAG_KEYFRAME`], [`TAG_DISCONTINUITY`].
+    pub flags: u8,
+    /// 0.
+    pub reserved_u8: u8,
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+/// In [`RawTag::flags`]: [`Tag::keyframe`](crate::Tag::keyframe).
+pub const TAG_KEYFRAME: u8 = 1;
+/// In [`RawTag::flags`]: [`Tag::discontinuity`](crate::Tag::discontinuity).
+pub const TAG_DISCONTINUITY: u8 = 2;
+
+/// A [`Block`](crate::Block), moved into the host.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct RawBlock {
+    /// The bytes, in order.
+    pub parts: RVec<SharedBytes>,
+    /// Milliseconds.
+    pub dts: i64,
+    /// [`BlockFlags`](crate::BlockFlags).
+    pub flags: u8,
+    /// Which configuration a `CONFIG` block replaces, 0 to 7.
+    pub track: u8,
+    /// 0.
+    pub reserved_u8: [u8; 6],
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+/// Where blocks go, lent for one call of `tag` or `finish`.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct RawSink {
+    /// The first argument of `push`.
+    pub context: *mut (),
+    /// Takes a block and answers [`PUSH_TAKEN`], [`PUSH_FULL`] or [`PUSH_ABORT`]. Only on the thread of the call.
+    pub push: unsafe extern "C" fn(*mut (), RawBlock) -> u8,
+    /// 0.
+    pub reserved: [usize; 2],
+}
+
+/// The host took the block.
+pub const PUSH_TAKEN: u8 = 0;
+/// The call's byte budget is used up; the block was dropped.
+pub const PUSH_FULL: u8 = 1;
+/// The module must return at once: it went on after `PUSH_FULL`, or sent what is not a block.
+pub const PUSH_ABORT: u8 = 2;
+
+/// Where the module's log lines go.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct RawLogger {
+    /// The first argument of `log`. Valid while the library is mapped.
+    pub context: *const (),
+    /// Takes one line: context, [level](crate::log::Level), text. On any thread.
+    pub log: unsafe extern "C" fn(*const (), u8, RStr<'_>),
+    /// 0.
+    pub reserved: [usize; 2],
+}
+
+// SAFETY: the host promises that `log` may be called with `context` on any thread.
+unsafe impl Send for RawLogger {}
+// SAFETY: as above.
+unsafe impl Sync for RawLogger {}
+
+/// A [`Setup`](crate::Setup), lent.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct RawSetup<'a> {
+    /// The options' values.
+    pub options: RSlice<'a, RawValue<'a>>,
+    /// The stream's video codec: FourCC, or 0.
+    pub video: u32,
+    /// The stream's audio codec: FourCC, or 0.
+    pub audio: u32,
+    /// How long the stream has been live, in milliseconds.
+    pub age_ms: u32,
+    /// 0.
+    pub reserved_u32: u32,
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+/// The value of one option, lent.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct RawValue<'a> {
+    /// The option's name.
+    pub name: RStr<'a>,
+    /// As written in the config, without quotes.
+    pub value: RStr<'a>,
+}
+
+/// A [`FormatInfo`](crate::FormatInfo).
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct RawInfo {
+    /// The module's name.
+    pub name: RString,
+    /// The module's version.
+    pub version: RString,
+    /// The `Content-Type` of a response.
+    pub content_type: RString,
+    /// The extensions that it answers.
+    pub extensions: RVec<RString>,
+    /// FourCCs.
+    pub video_codecs: RVec<u32>,
+    /// FourCCs.
+    pub audio_codecs: RVec<u32>,
+    /// The options that a mount may set.
+    pub options: RVec<RawOption>,
+    /// [`Transport`](crate::Transport).
+    pub transport: u8,
+    /// 0.
+    pub reserved_u8: [u8; 7],
+    /// 0.
+    pub reserved: [u64; 8],
+}
+
+/// An [`OptionSpec`](crate::OptionSpec).
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct RawOption {
+    /// The key.
+    pub name: RString,
+    /// The default value.
+    pub default: RString,
+    /// One sentence for operators.
+    pub doc: RString,
+    /// The words of [`OPTION_CHOICE`].
+    pub choices: RVec<RString>,
+    /// The least value of [`OPTION_INTEGER`].
+    pub min: i64,
+    /// The greatest value of [`OPTION_INTEGER`].
+    pub max: i64,
+    /// [`OPTION_FLAG`], [`OPTION_INTEGER`], [`OPTION_CHOICE`] or [`OPTION_TEXT`].
+    pub kind: u8,
+    /// 1 when a viewer may set it.
+    pub variant: u8,
+    /// 0.
+    pub reserved_u8: [u8; 6],
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+/// In [`RawOption::kind`]: `true` or `false`.
+pub const OPTION_FLAG: u8 = 0;
+/// In [`RawOption::kind`]: a whole number.
+pub const OPTION_INTEGER: u8 = 1;
+/// In [`RawOption::kind`]: one of some words.
+pub const OPTION_CHOICE: u8 = 2;
+/// In [`RawOption::kind`]: any text.
+pub const OPTION_TEXT: u8 = 3;
+
+/// Why a call failed.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct RawFault {
+    /// One line for the operator's log.
+    pub message: RString,
+    /// [`FAULT_ERROR`], [`FAULT_PANIC`], [`FAULT_ABORTED`] or [`FAULT_POISONED`]. One that the host does not know
+    /// counts as `FAULT_ERROR`.
+    pub kind: u8,
+    /// 0.
+    pub reserved_u8: [u8; 7],
+    /// 0.
+    pub reserved: [u64; 4],
+}
+
+/// In [`RawFault::kind`]: the module's code answered an error.
+pub const FAULT_ERROR: u8 = 0;
+/// In [`RawFault::kind`]: the module's code panicked; `message` is the panic's.
+pub const FAULT_PANIC: u8 = 1;
+/// In [`RawFault::kind`]: the call was ended by [`PUSH_ABORT`].
+pub const FAULT_ABORTED: u8 = 2;
+/// In [`RawFault::kind`]: an earlier call on this remuxer failed.
+pub const FAULT_POISONED: u8 = 3;

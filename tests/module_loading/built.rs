@@ -1,0 +1,118 @@
+//! The modules of `tests/modules`, built now, and a module directory to load them from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use remuxd::plugin::Registry;
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tool::{root, run, target_dir};
+
+use crate::host;
+
+/// The workspace of the Rust modules.
+const MODULES: &str = "tests/modules";
+/// The program that loads modules in processes of their own.
+pub const LOADER: &str = env!("CARGO_BIN_EXE_loader");
+
+/// The directory of the Rust modules of a workspace, built with a profile of it: `dev` or `abort`.
+fn built(workspace: &Path, target: &str, profile: &str) -> PathBuf {
+    let target = target_dir().join(target);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--locked", "--profile", profile, "--target-dir"]).arg(&target);
+    build.current_dir(workspace);
+    run(&mut build).unwrap_or_else(|error| panic!("{error}"));
+    target.join(if profile == "dev" { "debug" } else { profile })
+}
+
+fn library(dir: &Path, name: &str) -> Vec<u8> {
+    fs::read(dir.join(format!("libremuxd_{name}.so"))).expect("cargo built it")
+}
+
+/// The library of the Rust module `name`, whose panics unwind.
+pub fn bytes(name: &str) -> Vec<u8> {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    library(DIR.get_or_init(|| built(&root().join(MODULES), "modules", "dev")), name)
+}
+
+/// The library of the Rust module `name`, whose panics end the process.
+pub fn bytes_with_abort(name: &str) -> Vec<u8> {
+    library(&built(&root().join(MODULES), "modules", "abort"), name)
+}
+
+/// The library of the module `good`, whose plugin API says something else about one type.
+pub fn bytes_with_another_layout() -> Vec<u8> {
+    let scratch = Scratch::new();
+    for part in ["Cargo.toml", "plugin-api", MODULES] {
+        copy(&root().join(part), &scratch.join(part));
+    }
+    edit(
+        &scratch.join("Cargo.toml"),
+        r#"members = ["host", "plugin-api", "plugins/*", "tests"]"#,
+        "members = []",
+    );
+    edit(&scratch.join("Cargo.toml"), r#"default-members = ["host", "plugins/*"]"#, "");
+    let tag = "pub struct RawTag {\n";
+    let fields = fs::read_to_string(scratch.join("plugin-api/src/abi/mod.rs")).expect("a copy");
+    let (before, after) = fields.split_once(tag).expect("the type of tags");
+    let after = after.replacen("pub reserved: [u64; 4]", "pub reserved: [u64; 5]", 1);
+    fs::write(scratch.join("plugin-api/src/abi/mod.rs"), [before, tag, &after].concat()).expect("a copy");
+    library(&built(&scratch.join(MODULES), "modules-other-layout", "dev"), "good")
+}
+
+/// Copies a file, or a directory with all in it.
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).expect("the scratch directory can be written");
+        for entry in fs::read_dir(from).expect("a directory of the repository") {
+            let entry = entry.expect("a directory of the repository");
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::copy(from, to).expect("the scratch directory can be written");
+    }
+}
+
+/// Replaces the one place in a file where `old` stands.
+fn edit(file: &Path, old: &str, new: &str) {
+    let text = fs::read_to_string(file).expect("a text");
+    assert_eq!(text.matches(old).count(), 1, "{old} in {}", file.display());
+    fs::write(file, text.replace(old, new)).expect("the scratch directory can be written");
+}
+
+/// A module directory. The module `good` is in it.
+pub struct ModuleDir(Scratch);
+
+impl ModuleDir {
+    pub fn new() -> ModuleDir {
+        let dir = ModuleDir(Scratch::new());
+        dir.put("libremuxd_good.so", &bytes("good"));
+        dir
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.file(name), bytes).expect("the scratch directory can be written");
+    }
+
+    /// Compiles `tests/modules/c/SOURCE` to `name`.
+    pub fn put_c(&self, name: &str, source: &str, flags: &[&str]) {
+        let mut cc = Command::new("cc");
+        cc.args(flags).arg("-o").arg(self.file(name)).arg(root().join("tests/modules/c").join(source));
+        run(&mut cc).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Loads modules as the host does when it starts. The lines are its messages, with `DIR` for this directory.
+    pub fn load(&self, names: &[&str]) -> (Registry, Vec<String>) {
+        host::load(self.path(), names, LOADER)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}

@@ -1,0 +1,33 @@
+//! Faults of a loaded module end one remuxer, and nothing else.
+
+use remuxd::plugin::{Setup, Transport};
+
+use crate::built::ModuleDir;
+use crate::host::{assert_works, remux, tag};
+
+#[test]
+fn every_fault_is_told_in_one_line_and_ends_its_remuxer_only() {
+    let (registry, lines) = ModuleDir::new().load(&["good"]);
+    assert!(lines.is_empty(), "{lines:?}");
+    let module = registry.find("good", Transport::HTTP).unwrap();
+    let mut bystander = module.remuxer(&Setup::default()).unwrap();
+    // 1 MiB, the default of `max_output`, and 16 times the 10 bytes of the tag.
+    let flood = "more than 1048736 bytes of output in one call";
+    let rows = [
+        ("never", None),
+        ("constructor", Some("panicked: told to, in constructor")),
+        ("tag", Some("panicked: told to, in tag")),
+        ("payload", Some("panicked: no message")),
+        ("finish", Some("panicked: told to, in finish")),
+        ("drop", None),
+        ("error", Some("told to")),
+        ("flood", Some(flood)),
+        ("flood_on", Some(flood)),
+    ];
+    for (fail, line) in rows {
+        let fault = remux(&module, fail).err().map(|fault| fault.to_string());
+        assert_eq!(fault.as_deref(), line, "{fail}");
+        assert_works(&module);
+        bystander.tag(&tag(), &mut Vec::new()).unwrap();
+    }
+}

@@ -1,0 +1,9 @@
+//! Modules that are wrong or damaged, and modules that fail while they run: each is refused or ended with one readable
+//! line, and the host, which is this process, goes on.
+
+mod built;
+mod damage;
+mod faults;
+mod host;
+mod refusals;
+mod replacement;

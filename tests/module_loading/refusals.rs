@@ -1,0 +1,151 @@
+//! What is no module of this host is refused with one line that says why.
+
+use std::fs;
+
+use remuxd::plugin::Transport;
+
+use crate::built::{ModuleDir, bytes, bytes_with_abort, bytes_with_another_layout};
+use crate::host::assert_good_works;
+
+/// `e_machine` of x86_64 and aarch64.
+const MACHINES: [(u8, &str); 2] = [(62, "x86_64"), (183, "aarch64")];
+
+/// What a host that loads a module `bad` and then `good` says of the first.
+fn refusal(dir: &ModuleDir) -> String {
+    let (registry, lines) = dir.load(&["bad", "good"]);
+    assert_good_works(&registry);
+    assert_eq!(registry.modules().len(), 1);
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(!line.contains('\n') && line.len() < 300, "{line}");
+    line.clone()
+}
+
+/// The line for a file with these bytes.
+fn refusal_of(library: &[u8]) -> String {
+    let dir = ModuleDir::new();
+    dir.put("libremuxd_bad.so", library);
+    refusal(&dir)
+}
+
+/// The line for a library made of C.
+fn refusal_of_c(source: &str, flags: &[&str]) -> String {
+    let dir = ModuleDir::new();
+    dir.put_c("libremuxd_bad.so", source, flags);
+    refusal(&dir)
+}
+
+fn bad(reason: &str) -> String {
+    format!("module bad: DIR/libremuxd_bad.so: {reason}")
+}
+
+const SHARED: &[&str] = &["-shared", "-fPIC"];
+
+#[test]
+fn refuses_files_of_other_kinds() {
+    assert_eq!(refusal_of(b"#!/bin/sh\n"), bad("not a shared library (no ELF header)"));
+    assert_eq!(refusal_of(b""), bad("not a shared library (no ELF header)"));
+    assert_eq!(refusal_of_c("plain.c", &["-c"]), bad("an object file, not a shared library"));
+}
+
+#[test]
+fn refuses_libraries_of_other_machines() {
+    let good = bytes("good");
+    let mut other = good.clone();
+    let own = MACHINES.iter().position(|&(machine, _)| machine == good[18]).unwrap();
+    let ((_, own), (machine, name)) = (MACHINES[own], MACHINES[1 - own]);
+    other[18] = machine;
+    assert_eq!(refusal_of(&other), bad(&format!("made for {name}, this host is {own}")));
+    let mut narrow = good;
+    narrow[4] = 1;
+    assert_eq!(refusal_of(&narrow), bad("a 32-bit library, this host is 64-bit"));
+}
+
+#[test]
+fn refuses_libraries_that_are_no_modules() {
+    let line = "not a remuxd module (no valid remuxd_module_preflight)";
+    assert_eq!(refusal_of_c("plain.c", SHARED), bad(line));
+    let line = "undefined symbol: _1as_0lib_1header_0root_bmodule_bloader";
+    assert_eq!(
+        refusal_of_c("bare.c", SHARED),
+        bad(&format!("abi_stable does not accept its header: {line}"))
+    );
+    let line = "cannot be mapped: undefined symbol: nowhere_to_be_found";
+    assert_eq!(refusal_of_c("unresolved.c", SHARED), bad(line));
+}
+
+#[test]
+fn refuses_a_module_whose_types_have_another_layout() {
+    let line =
+        "its interface differs from the host's: RawTag.reserved: host has 32 bytes, module has 40 bytes";
+    assert_eq!(refusal_of(&bytes_with_another_layout()), bad(line));
+}
+
+#[test]
+fn refuses_modules_of_another_abi_major() {
+    assert_eq!(refusal_of_c("major.c", SHARED), bad("made for ABI 2, this host has 1"));
+}
+
+#[test]
+fn refuses_modules_whose_panics_abort() {
+    let abort = bytes_with_abort("good");
+    assert_eq!(refusal_of(&abort), bad("built with panic = \"abort\"; build it with panic = \"unwind\""));
+}
+
+#[test]
+fn refuses_what_ends_the_process() {
+    assert_eq!(refusal_of_c("crashes.c", SHARED), bad("loading it ends the process: SIGSEGV"));
+    assert_eq!(refusal_of_c("crashes_late.c", SHARED), bad("loading it ends the process: SIGABRT"));
+    assert_eq!(refusal_of_c("exits.c", SHARED), bad("loading it ends the process: exit status 0"));
+}
+
+#[test]
+fn refuses_what_hangs() {
+    assert_eq!(refusal_of_c("hangs.c", SHARED), bad("loading it takes longer than 1.5s"));
+}
+
+#[test]
+fn refuses_a_module_that_cannot_describe_itself() {
+    let mute = bytes("mute");
+    assert_eq!(refusal_of(&mute), bad("it cannot describe its format: panicked: told to"));
+}
+
+#[test]
+fn refuses_a_module_of_another_name() {
+    let twin = bytes("twin");
+    assert_eq!(refusal_of(&twin), bad("the module in it is named \"twin\""));
+}
+
+#[test]
+fn refuses_a_second_module_for_the_same_extension_and_transport() {
+    let dir = ModuleDir::new();
+    dir.put("libremuxd_twin.so", &bytes("twin"));
+    let (registry, lines) = dir.load(&["good", "twin"]);
+    assert_eq!(
+        lines,
+        ["module twin: DIR/libremuxd_twin.so: it answers .good over HTTP, as module good does"]
+    );
+    assert_good_works(&registry);
+    assert!(registry.find("twin", Transport::HTTP).is_none(), "half a module");
+    assert!(registry.find("good", Transport::WEBSOCKET).is_none());
+}
+
+#[test]
+fn finds_a_module_by_either_name_of_its_file() {
+    let dir = ModuleDir::new();
+    assert_eq!(refusal(&dir), bad("not found, nor libbad.so beside it"));
+    fs::rename(dir.file("libremuxd_good.so"), dir.file("libgood.so")).unwrap();
+    let (registry, lines) = dir.load(&["good", "web-good"]);
+    assert_eq!(
+        lines,
+        ["module web-good: DIR/libremuxd_web_good.so: not found, nor libweb_good.so beside it"]
+    );
+    assert_good_works(&registry);
+}
+
+#[test]
+fn a_name_does_not_lead_out_of_the_directory() {
+    let dir = ModuleDir::new();
+    let (registry, lines) = dir.load(&["../good", "good"]);
+    assert_eq!(lines, ["module ../good: DIR: \"../good\" is not a name of a module (a-z, 0-9 and -)"]);
+    assert_good_works(&registry);
+}

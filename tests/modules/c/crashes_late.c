@@ -1,0 +1,6 @@
+/* Crashes when it is unmapped. */
+#include <stdlib.h>
+
+__attribute__((destructor)) static void crash(void) {
+    abort();
+}

@@ -1,0 +1,4 @@
+/* Made for a major version that does not exist yet. */
+#include "preflight.h"
+
+PREFLIGHT(2);
