@@ -1,0 +1,218 @@
+//! The floor: the least that a server can do to send a live stream to many sockets.
+//!
+//! `floor [--listen 127.0.0.1:0] [--tick 40] [--kbit 2000] [--gop 50] [--lifetime 600]`
+//!
+//! One thread, one epoll. It makes the stream itself. Every `--tick` milliseconds (0: whenever a tag is due) it forms
+//! one HTTP chunk of the tags that came due and writes it to every socket, one `write` each. All viewers read the same
+//! log of octets and a viewer is an offset into it; a joiner gets the response header and the log from the last
+//! keyframe at once. A socket that is full keeps its offset until it drains; one that falls out of the log is closed.
+//!
+//! Prints `listening http ADDR` and `ready`, like the host. On SIGTERM it just dies.
+
+use remuxd_bench::args::Args;
+use remuxd_bench::content::{self, Content};
+use remuxd_bench::{clock, essence, flv, limit};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use std::io::{IoSlice, Result};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The log is cut back to its last GOP when it is longer than this.
+const LOG_LIMIT: usize = 4 << 20;
+const LISTENER: u64 = u64::MAX;
+
+struct Viewer {
+    socket: TcpStream,
+    /// None until the request is read.
+    offset: Option<u64>,
+}
+
+struct Floor {
+    epoll: OwnedFd,
+    listener: TcpListener,
+    /// By file descriptor.
+    viewers: Vec<Option<Viewer>>,
+    head: Vec<u8>,
+    log: Vec<u8>,
+    /// The offset of the log's first octet.
+    origin: u64,
+    /// The offset of the chunk that begins with the last keyframe.
+    join: u64,
+    full: u64,
+    overrun: u64,
+}
+
+fn main() -> Result<()> {
+    let mut args = Args::from_env();
+    let listen = args.take("listen", "127.0.0.1:0".to_owned());
+    let tick = args.take("tick", 40) * clock::MILLISECOND;
+    let (kbit, gop) = (args.take("kbit", 2000), args.take("gop", 50));
+    limit::lifetime(args.take("lifetime", 600));
+    args.finish();
+    limit::open_files();
+
+    let mut floor = Floor::listen(&listen)?;
+    println!("listening http {}\nready", floor.listener.local_addr()?);
+    let start = clock::now();
+    let mut content = Content::new(start, kbit, gop);
+    let mut next = start;
+    let mut events = Vec::with_capacity(256);
+    loop {
+        events.clear();
+        let timeout = clock::timespec(next.saturating_sub(clock::now()));
+        match epoll::wait(&floor.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
+            Err(Errno::INTR) | Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            floor.on_event(*event)?;
+        }
+        if clock::now() >= next {
+            floor.append_chunk(&mut content, next);
+            floor.write_all();
+            next = if tick > 0 { next + tick } else { content.due() };
+        }
+    }
+}
+
+impl Floor {
+    fn listen(address: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+
+        let mut preamble = flv::HEADER.to_vec();
+        flv::write_tag(&mut preamble, flv::SCRIPT, 0, &flv::metadata(&content::metadata()));
+        flv::write_tag(&mut preamble, flv::VIDEO, 0, &essence::video_config());
+        flv::write_tag(&mut preamble, flv::AUDIO, 0, &essence::audio_config());
+        let mut head = b"HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\nCache-Control: no-store\r\n\
+            Transfer-Encoding: chunked\r\n\r\n"
+            .to_vec();
+        write_chunk(&mut head, &preamble);
+        let (viewers, log) = (Vec::new(), Vec::new());
+        Ok(Self { epoll, listener, viewers, head, log, origin: 0, join: 0, full: 0, overrun: 0 })
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<()> {
+        if event.data.u64() == LISTENER {
+            return self.accept();
+        }
+        let index = event.data.u64() as usize;
+        let flags = event.flags;
+        let Some(viewer) = self.viewers.get_mut(index).and_then(Option::as_mut) else { return Ok(()) };
+        let alive = match viewer.offset {
+            None => {
+                let mut request = [0; 2048];
+                match rustix::io::read(&viewer.socket, &mut request) {
+                    // A bench's request comes in one piece.
+                    Ok(length) if request[..length].starts_with(b"GET ") => self.join(index),
+                    Err(Errno::AGAIN) => true,
+                    _ => false,
+                }
+            }
+            Some(_) if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) => false,
+            Some(_) => self.write(index),
+        };
+        if !alive {
+            self.viewers[index] = None;
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<()> {
+        while let Ok((socket, _)) = self.listener.accept() {
+            socket.set_nonblocking(true)?;
+            socket.set_nodelay(true)?;
+            let index = socket.as_raw_fd() as usize;
+            // Edge triggered: OUT fires only after a write that found the socket full.
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            epoll::add(&self.epoll, &socket, EventData::new_u64(index as u64), flags)?;
+            if self.viewers.len() <= index {
+                self.viewers.resize_with(index + 1, || None);
+            }
+            self.viewers[index] = Some(Viewer { socket, offset: None });
+        }
+        Ok(())
+    }
+
+    /// Sends the header and the GOP so far; false if the viewer is lost.
+    fn join(&mut self, index: usize) -> bool {
+        let Some(viewer) = &mut self.viewers[index] else { return false };
+        let gop = &self.log[(self.join - self.origin) as usize..];
+        match rustix::io::writev(&viewer.socket, &[IoSlice::new(&self.head), IoSlice::new(gop)]) {
+            Ok(written) if written >= self.head.len() => {
+                viewer.offset = Some(self.join + (written - self.head.len()) as u64);
+                // The edge may have come while the burst was in flight.
+                written == self.head.len() + gop.len() || self.write(index)
+            }
+            _ => false,
+        }
+    }
+
+    /// Forms one chunk of all tags due at `instant`.
+    fn append_chunk(&mut self, content: &mut Content, instant: u64) {
+        let mut chunk = Vec::new();
+        let mut keyframe = false;
+        while content.due() <= instant {
+            let tag = content.tag(content.due());
+            keyframe |= tag.keyframe;
+            flv::write_tag(&mut chunk, tag.kind, tag.timestamp, tag.body);
+        }
+        if chunk.is_empty() {
+            return;
+        }
+        if keyframe {
+            if self.log.len() > LOG_LIMIT {
+                self.log.drain(..(self.join - self.origin) as usize);
+                self.origin = self.join;
+            }
+            self.join = self.origin + self.log.len() as u64;
+        }
+        write_chunk(&mut self.log, &chunk);
+    }
+
+    fn write_all(&mut self) {
+        for index in 0..self.viewers.len() {
+            if matches!(&self.viewers[index], Some(Viewer { offset: Some(_), .. })) && !self.write(index) {
+                self.viewers[index] = None;
+            }
+        }
+    }
+
+    /// Writes what the log holds beyond the viewer's offset; false if the viewer is lost.
+    fn write(&mut self, index: usize) -> bool {
+        let Some(Viewer { socket, offset: Some(offset) }) = &mut self.viewers[index] else { return true };
+        let Some(start) = offset.checked_sub(self.origin) else {
+            self.overrun += 1;
+            eprintln!(
+                "floor: {} viewers fell out of the log, sockets were full {} times",
+                self.overrun, self.full
+            );
+            return false;
+        };
+        let rest = &self.log[start as usize..];
+        if rest.is_empty() {
+            return true;
+        }
+        match rustix::io::write(socket, rest) {
+            Ok(written) => {
+                *offset += written as u64;
+                self.full += u64::from(written < rest.len());
+                true
+            }
+            Err(Errno::AGAIN) => {
+                self.full += 1;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+fn write_chunk(out: &mut Vec<u8>, body: &[u8]) {
+    out.extend(format!("{:x}\r\n", body.len()).bytes());
+    out.extend(body);
+    out.extend(b"\r\n");
+}

@@ -1,0 +1,154 @@
+//! The stream that floor and source both send: same tags, same sizes, same pace, from the same start.
+//!
+//! 25 pictures a second in GOPs of fixed length, AAC at 44.1 kHz. Every audio and video body is labelled with the
+//! instant it was due or sent and its number in its track, so that a viewer can tell latency and loss.
+
+use crate::clock::{MILLISECOND, SECOND};
+use crate::essence::{self, AUDIO_LABEL, LABEL, VIDEO_LABEL};
+use crate::flv;
+
+const MAGIC: &[u8; 16] = b"remuxd-bench-tag";
+const FRAME: u64 = 40 * MILLISECOND;
+const FRAMES_PER_SECOND: usize = 25;
+const AUDIO_SAMPLES: u64 = 1024;
+const AUDIO_RATE: u64 = 44_100;
+const AUDIO_BODY: usize = 371;
+
+/// How many ordinary pictures a keyframe weighs.
+const KEYFRAME_WEIGHT: usize = 8;
+
+/// One tag, lent by [`Content::tag`].
+pub struct Tag<'a> {
+    /// The FLV TagType.
+    pub kind: u8,
+    /// Milliseconds since the stream's start.
+    pub timestamp: u32,
+    /// Whether the tag opens a GOP.
+    pub keyframe: bool,
+    /// The FLV tag body, which is the RTMP message payload.
+    pub body: &'a [u8],
+}
+
+/// The endless stream, as a clockwork: it knows what is due when, and reads no clock.
+pub struct Content {
+    start: u64,
+    pictures: Vec<Vec<u8>>,
+    sound: Vec<u8>,
+    video: u64,
+    audio: u64,
+}
+
+impl Content {
+    /// A stream of `kbit` kilobits a second, counted as FLV, that begins at the instant `start`, with `gop` pictures
+    /// in each GOP.
+    pub fn new(start: u64, kbit: usize, gop: usize) -> Self {
+        let per_second = kbit * 1000 / 8;
+        let sound = (AUDIO_BODY + flv::OVERHEAD) * AUDIO_RATE as usize / AUDIO_SAMPLES as usize;
+        let pictures = per_second.saturating_sub(sound) * gop / FRAMES_PER_SECOND;
+        let weight = pictures / (gop - 1 + KEYFRAME_WEIGHT);
+        let size = |index| weight * if index == 0 { KEYFRAME_WEIGHT } else { 1 } - flv::OVERHEAD;
+        Self {
+            start,
+            pictures: (0..gop).map(|index| essence::video(index as u32, size(index))).collect(),
+            sound: essence::audio(AUDIO_BODY),
+            video: 0,
+            audio: 0,
+        }
+    }
+
+    /// The instant at which the next tag is due.
+    pub fn due(&self) -> u64 {
+        self.video_due().min(self.audio_due())
+    }
+
+    /// The next tag, labelled with `instant`.
+    pub fn tag(&mut self, instant: u64) -> Tag<'_> {
+        let (video_due, audio_due) = (self.video_due(), self.audio_due());
+        if video_due <= audio_due {
+            let number = self.video;
+            self.video += 1;
+            let index = (number % self.pictures.len() as u64) as usize;
+            let body = &mut self.pictures[index];
+            label(&mut body[VIDEO_LABEL..], instant, number);
+            Tag {
+                kind: flv::VIDEO,
+                timestamp: milliseconds(video_due - self.start),
+                keyframe: index == 0,
+                body,
+            }
+        } else {
+            let number = self.audio;
+            self.audio += 1;
+            label(&mut self.sound[AUDIO_LABEL..], instant, number);
+            let timestamp = milliseconds(audio_due - self.start);
+            Tag { kind: flv::AUDIO, timestamp, keyframe: false, body: &self.sound }
+        }
+    }
+
+    fn video_due(&self) -> u64 {
+        self.start + self.video * FRAME
+    }
+
+    fn audio_due(&self) -> u64 {
+        self.start + self.audio * AUDIO_SAMPLES * SECOND / AUDIO_RATE
+    }
+}
+
+fn milliseconds(duration: u64) -> u32 {
+    (duration / MILLISECOND) as u32
+}
+
+/// Hexadecimal, because raw octets would need H.264's emulation prevention.
+fn label(place: &mut [u8], instant: u64, number: u64) {
+    let text = format!("{instant:016x}{:08x}", number as u32);
+    place[..MAGIC.len()].copy_from_slice(MAGIC);
+    place[MAGIC.len()..LABEL].copy_from_slice(text.as_bytes());
+}
+
+/// The instant and the number with which a tag of type `kind` was labelled; none if the body bears no label.
+pub fn read_label(kind: u8, body: &[u8]) -> Option<(u64, u32)> {
+    let place = if kind == flv::VIDEO { VIDEO_LABEL } else { AUDIO_LABEL };
+    let text = body.get(place..place + LABEL)?.strip_prefix(MAGIC)?;
+    let text = std::str::from_utf8(text).ok()?;
+    Some((u64::from_str_radix(text.get(..16)?, 16).ok()?, u32::from_str_radix(text.get(16..)?, 16).ok()?))
+}
+
+/// The properties of onMetaData.
+pub fn metadata() -> Vec<(&'static str, f64)> {
+    vec![
+        ("width", 1280.0),
+        ("height", 720.0),
+        ("framerate", FRAMES_PER_SECOND as f64),
+        ("videocodecid", 7.0),
+        ("audiocodecid", 10.0),
+        ("audiosamplerate", AUDIO_RATE as f64),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_rate() {
+        let mut content = Content::new(5, 2000, 50);
+        let mut octets = 0;
+        while content.due() < 5 + 20 * SECOND {
+            octets += content.tag(0).body.len() + flv::OVERHEAD;
+        }
+        assert!((4_970_000..5_030_000).contains(&octets), "{octets}");
+    }
+
+    #[test]
+    fn labels_read_back() {
+        let mut content = Content::new(0, 2000, 50);
+        let mut numbers = [0, 0];
+        for instant in 0..1000 {
+            let tag = content.tag(instant);
+            let number = &mut numbers[usize::from(tag.kind == flv::VIDEO)];
+            assert_eq!(read_label(tag.kind, tag.body), Some((instant, *number)));
+            *number += 1;
+        }
+        assert_eq!(read_label(flv::VIDEO, &essence::video_config()), None);
+    }
+}

@@ -1,0 +1,276 @@
+//! A viewer that reads what it is sent: HTTP/1.1 response (RFC 9112), chunked or close-delimited, holding an FLV file.
+//!
+//! It trusts nothing: chunks and tags must be contiguous, timestamps must not fall, and the labels of
+//! [`content`](crate::content) must count up without a gap.
+
+use crate::content::read_label;
+use crate::flv;
+
+/// The request of every viewer.
+pub fn request(address: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: remuxd-bench\r\n\r\n")
+}
+
+/// What is wrong with a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The status line is not 200; its text.
+    Status(String),
+    /// The header or a chunk size does not parse.
+    Http,
+    /// The file header is not that of FLV.
+    FileHeader,
+    /// TagType, StreamID or PreviousTagSize of the tag that starts at this octet of the file.
+    Tag(u64),
+    /// A timestamp is lower than the one before of the same track.
+    Timestamp(u32, u32),
+    /// A label's number is not above the one before of the same track.
+    Repeated(u32, u32),
+    /// The chunked body ended.
+    Ended,
+}
+
+/// A labelled tag that has arrived whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The FLV TagType.
+    pub kind: u8,
+    /// The instant on its label.
+    pub instant: u64,
+}
+
+enum Http {
+    Head,
+    Size,
+    Data(usize),
+    DataEnd,
+    Close,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Track {
+    timestamp: Option<u32>,
+    number: Option<u32>,
+}
+
+/// The state of one response.
+pub struct Viewer {
+    http: Http,
+    raw: Vec<u8>,
+    file: Vec<u8>,
+    position: u64,
+    audio: Track,
+    video: Track,
+    lost: u64,
+}
+
+impl Default for Viewer {
+    fn default() -> Self {
+        Self {
+            http: Http::Head,
+            raw: Vec::new(),
+            file: Vec::new(),
+            position: 0,
+            audio: Track::default(),
+            video: Track::default(),
+            lost: 0,
+        }
+    }
+}
+
+impl Viewer {
+    /// How many labelled tags are missing between those that came.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Takes what the socket gave, and calls `arrived` for each labelled tag that is now complete.
+    ///
+    /// # Errors
+    /// The first fault of the response; the viewer is of no use afterwards.
+    pub fn on_bytes(&mut self, bytes: &[u8], mut arrived: impl FnMut(Arrival)) -> Result<(), Fault> {
+        self.raw.extend(bytes);
+        let taken = self.read_http()?;
+        self.raw.drain(..taken);
+        let taken = self.read_file(&mut arrived)?;
+        self.file.drain(..taken);
+        self.position += taken as u64;
+        Ok(())
+    }
+
+    /// Moves body octets from `raw` to `file`; returns how much of `raw` is done with.
+    fn read_http(&mut self) -> Result<usize, Fault> {
+        let mut at = 0;
+        loop {
+            let rest = &self.raw[at..];
+            match self.http {
+                Http::Head => {
+                    let Some(end) = find(rest, b"\r\n\r\n") else { return Ok(at) };
+                    let head = String::from_utf8_lossy(&rest[..end]).to_ascii_lowercase();
+                    if !head.starts_with("http/1.1 200") && !head.starts_with("http/1.0 200") {
+                        return Err(Fault::Status(head.lines().next().unwrap_or_default().to_owned()));
+                    }
+                    let chunked = head.contains("\r\ntransfer-encoding: chunked");
+                    self.http = if chunked { Http::Size } else { Http::Close };
+                    at += end + 4;
+                }
+                Http::Size => {
+                    let Some(end) = find(rest, b"\r\n") else { return Ok(at) };
+                    let size = std::str::from_utf8(&rest[..end]).map_err(|_| Fault::Http)?;
+                    let size = usize::from_str_radix(size, 16).map_err(|_| Fault::Http)?;
+                    if size == 0 {
+                        return Err(Fault::Ended);
+                    }
+                    self.http = Http::Data(size);
+                    at += end + 2;
+                }
+                Http::Data(left) => {
+                    let piece = left.min(rest.len());
+                    self.file.extend(&rest[..piece]);
+                    at += piece;
+                    if piece < left {
+                        self.http = Http::Data(left - piece);
+                        return Ok(at);
+                    }
+                    self.http = Http::DataEnd;
+                }
+                Http::DataEnd => {
+                    let Some(end) = rest.first_chunk() else { return Ok(at) };
+                    if end != b"\r\n" {
+                        return Err(Fault::Http);
+                    }
+                    self.http = Http::Size;
+                    at += 2;
+                }
+                Http::Close => {
+                    self.file.extend(rest);
+                    return Ok(self.raw.len());
+                }
+            }
+        }
+    }
+
+    /// Checks the whole tags of `file`; returns how much of it they are.
+    fn read_file(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<usize, Fault> {
+        let mut at = 0;
+        if self.position == 0 {
+            let Some(header) = self.file.first_chunk::<13>() else { return Ok(0) };
+            // The flags may claim one track or both.
+            if header[..4] != flv::HEADER[..4] || header[5..] != flv::HEADER[5..] {
+                return Err(Fault::FileHeader);
+            }
+            at = header.len();
+        }
+        while let Some(header) = self.file[at..].first_chunk::<11>() {
+            let fault = Fault::Tag(self.position + at as u64);
+            let [kind, a, b, c, d, e, f, g, stream @ ..] = *header;
+            let size = u32::from_be_bytes([0, a, b, c]);
+            let timestamp = u32::from_be_bytes([g, d, e, f]);
+            if ![flv::AUDIO, flv::VIDEO, flv::SCRIPT].contains(&kind) || stream != [0; 3] {
+                return Err(fault);
+            }
+            let end = at + 11 + size as usize;
+            let Some(previous) = self.file.get(end..).and_then(<[u8]>::first_chunk) else { break };
+            if u32::from_be_bytes(*previous) != size + 11 {
+                return Err(fault);
+            }
+            if let Some((instant, number)) = read_label(kind, &self.file[at + 11..end]) {
+                self.lost += self.on_label(kind, timestamp, number)?;
+                arrived(Arrival { kind, instant });
+            }
+            at = end + 4;
+        }
+        Ok(at)
+    }
+
+    /// Returns how many numbers were left out.
+    fn on_label(&mut self, kind: u8, timestamp: u32, number: u32) -> Result<u64, Fault> {
+        let track = if kind == flv::VIDEO { &mut self.video } else { &mut self.audio };
+        if let Some(before) = track.timestamp.replace(timestamp).filter(|&before| timestamp < before) {
+            return Err(Fault::Timestamp(before, timestamp));
+        }
+        match track.number.replace(number) {
+            None => Ok(0),
+            Some(before) if number > before => Ok(u64::from(number - before - 1)),
+            Some(before) => Err(Fault::Repeated(before, number)),
+        }
+    }
+}
+
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes.windows(pattern.len()).position(|window| window == pattern)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Content;
+    use std::mem::discriminant;
+
+    fn file(tags: usize, skip: usize) -> Vec<u8> {
+        let mut out = flv::HEADER.to_vec();
+        flv::write_tag(&mut out, flv::SCRIPT, 0, &flv::metadata(&crate::content::metadata()));
+        let mut content = Content::new(0, 2000, 50);
+        for index in 0..tags {
+            let tag = content.tag(index as u64);
+            if index != skip {
+                flv::write_tag(&mut out, tag.kind, tag.timestamp, tag.body);
+            }
+        }
+        out
+    }
+
+    fn response(file: &[u8]) -> Vec<u8> {
+        let mut out = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        for chunk in file.chunks(777) {
+            out.extend(format!("{:x}\r\n", chunk.len()).bytes());
+            out.extend(chunk);
+            out.extend(b"\r\n");
+        }
+        out
+    }
+
+    fn view(bytes: &[u8], piece: usize) -> (Result<(), Fault>, Vec<u64>, u64) {
+        let mut viewer = Viewer::default();
+        let mut instants = Vec::new();
+        let result = bytes
+            .chunks(piece)
+            .try_for_each(|piece| viewer.on_bytes(piece, |arrival| instants.push(arrival.instant)));
+        (result, instants, viewer.lost())
+    }
+
+    #[test]
+    fn reads_any_partition() {
+        let bytes = response(&file(12, 99));
+        for piece in [1, 2, 1000, bytes.len()] {
+            assert_eq!(view(&bytes, piece), (Ok(()), (0..12).collect(), 0));
+        }
+    }
+
+    #[test]
+    fn counts_a_missing_tag() {
+        assert_eq!(view(&response(&file(12, 4)), 1000).2, 1);
+    }
+
+    #[test]
+    fn refuses_faulty_responses() {
+        let good = file(6, 99);
+        let mut cut = good.clone();
+        cut.remove(good.len() / 2);
+        cut.extend([0; 16]);
+        let mut twice = good.clone();
+        twice.extend(&good[good.len() - 386..]);
+        let ended = [response(&good), b"0\r\n\r\n".to_vec()].concat();
+        let rows = [
+            (response(&cut), Fault::Tag(0)),
+            (response(b"GLV\x01\x05\0\0\0\x09\0\0\0\0"), Fault::FileHeader),
+            (response(&twice), Fault::Repeated(0, 0)),
+            (ended, Fault::Ended),
+            (b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec(), Fault::Status(String::new())),
+        ];
+        for (bytes, expected) in rows {
+            let fault = view(&bytes, 1000).0.expect_err("a fault");
+            assert_eq!(discriminant(&fault), discriminant(&expected), "{fault:?}");
+        }
+    }
+}
