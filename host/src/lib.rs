@@ -4,6 +4,8 @@
 //! [`rtmp`] → [`media`]. [`conf`] is read by all and reads none.
 
 pub mod conf;
+pub mod demo;
+pub mod host;
 pub mod http;
 pub mod media;
 pub mod net;

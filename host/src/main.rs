@@ -1,11 +1,11 @@
 //! The command line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use remuxd::conf::{Config, Log};
+use remuxd::conf::Log;
 use remuxd::{host, plugin};
 use tracing_subscriber::EnvFilter;
 
@@ -62,30 +62,25 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
-    let config = load(config)?;
-    start_log(&config.log)?;
-    in_runtime(host::run(config, None))
+    let loaded = host::load(&find_config(config)?)?;
+    start_log(&loaded.config().log)?;
+    in_runtime(host::run(loaded, false))
 }
 
 fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
-    let config = match config {
-        Some(file) => load(Some(file))?,
-        None => Config::parse(remuxd::demo::CONFIG, Path::new("the demo's own config"))?,
+    let loaded = match config {
+        Some(file) => host::load(&file)?,
+        None => host::load_text(remuxd::demo::CONFIG, "the demo's own config")?,
     };
-    start_log(&config.log)?;
-    in_runtime(host::run(config, Some(host::Demo)))
+    start_log(&loaded.config().log)?;
+    in_runtime(host::run(loaded, true))
 }
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
     let file = find_config(config)?;
-    let config = Config::load(&file)?;
-    host::check(&config)?;
+    host::check(&file)?;
     println!("{}: no mistakes", file.display());
     Ok(())
-}
-
-fn load(config: Option<PathBuf>) -> anyhow::Result<Config> {
-    Ok(Config::load(&find_config(config)?)?)
 }
 
 fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {

@@ -69,7 +69,7 @@ enum Close {
 /// Serves one connection until it closes.
 pub(super) async fn serve(server: Arc<Server>, mut socket: TcpStream, peer: SocketAddr) {
     let seed = RandomState::new().hash_one(peer);
-    let handshake = ServerHandshake::new(Random::from_seed(seed), server.now().0 as u32);
+    let handshake = ServerHandshake::new(server.now().0 as u32, Random::from_seed(seed));
     let limits = &server.config.limits;
     let settings = ServerSettings {
         chunk_size: server.config.rtmp.chunk_size,

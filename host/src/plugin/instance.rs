@@ -74,6 +74,12 @@ pub enum ModuleFault {
     /// An earlier call failed.
     #[error("called after a fault")]
     Poisoned,
+    /// A call took longer than `modules.call_timeout`, and is still under way.
+    #[error("a call has taken {elapsed:?} and has not come back")]
+    Hung {
+        /// How long it has taken so far.
+        elapsed: std::time::Duration,
+    },
 }
 
 impl From<RawFault> for ModuleFault {

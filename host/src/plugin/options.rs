@@ -37,6 +37,15 @@ pub enum OptionError {
     },
 }
 
+impl OptionError {
+    /// The key that is wrong, or whose value is.
+    pub fn key(&self) -> &str {
+        match self {
+            OptionError::Unknown { key, .. } | OptionError::Value { key, .. } => key,
+        }
+    }
+}
+
 /// The value of each of `specs`, in their order: what `query` says of those that a viewer may set, else what `mount`
 /// says, else the default. Other keys of the query are not ours; of equal ones the first counts.
 ///

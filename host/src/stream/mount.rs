@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use crate::media::{Millis, Tag};
-use crate::plugin::{BlockFlags, CallWatch, Instance, Job, Module, Options, OutBlock, Pool, Setup, Task};
+use crate::plugin::{BlockFlags, CallWatch, Instance, Job, Module, ModuleFault, Options, OutBlock, Pool, Setup, Task};
 
 use super::stream::{Stream, ring_limits};
 use super::{Entry, JoinAt, MountError, Pace, Reader, Ring, Role, Span};
@@ -179,7 +180,7 @@ impl Job for Remux {
                     let result = watch.call(|| instance.finish(&mut remuxing.out));
                     self.deliver(&mut remuxing.out);
                     if let Err(fault) = result {
-                        self.module.on_fault(&fault);
+                        self.on_fault(&fault);
                     }
                 }
                 self.blocks.end();
@@ -187,9 +188,23 @@ impl Job for Remux {
             }
         }
     }
+
+    fn on_hang(&self, elapsed: Duration) {
+        // The call cannot be ended; its viewers can.
+        self.on_fault(&ModuleFault::Hung { elapsed });
+        self.blocks.end();
+    }
 }
 
 impl Remux {
+    /// Counts a fault against the module; the mount ends when that puts the module under quarantine.
+    fn on_fault(&self, fault: &ModuleFault) {
+        warn!(stream = %self.stream.key(), module = %self.module.name(), %fault, "remuxer ended");
+        if self.module.on_fault(fault) {
+            self.blocks.end();
+        }
+    }
+
     fn feed(&self, remuxing: &mut Remuxing, tags: &[Tag], watch: &CallWatch) {
         for tag in tags {
             let result = match &mut remuxing.instance {
@@ -206,11 +221,8 @@ impl Remux {
             };
             self.deliver(&mut remuxing.out);
             let Err(fault) = result else { continue };
-            warn!(stream = %self.stream.key(), module = %self.module.name(), %fault, "remuxer ended");
+            self.on_fault(&fault);
             remuxing.instance = None;
-            if self.module.on_fault(&fault) {
-                self.blocks.end();
-            }
             remuxing.tags.rejoin_next();
             return;
         }
