@@ -124,7 +124,7 @@ fn a_slow_viewer_jumps_to_a_keyframe() {
 
 #[test]
 fn a_viewer_that_takes_nothing_is_closed() {
-    let host = Host::start(&Config::live().play("send_timeout", "\"1s\""));
+    let host = Host::start(&Config::live().limits("send_timeout", "\"1s\""));
     let key = host.key("stalled");
     let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(200_000));
     let good = Capture::http(&host, &key);

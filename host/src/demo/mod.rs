@@ -52,10 +52,12 @@ pub fn tags() -> impl Iterator<Item = Tag> {
     (0..).flat_map(move |number| {
         let shift = number * TURN.0;
         let again = turn.clone().into_iter();
-        again.filter(move |tag| number == 0 || tag.header.packet == Packet::CODED_FRAME).map(move |mut tag| {
-            tag.dts.0 += shift;
-            tag
-        })
+        again.filter(move |tag| number == 0 || tag.header.packet == Packet::CODED_FRAME).map(
+            move |mut tag| {
+                tag.dts.0 += shift;
+                tag
+            },
+        )
     })
 }
 
@@ -88,7 +90,11 @@ mod tests {
                 .collect();
             let step = TURN.0 / frames as i64;
             let steps = times.windows(2).map(|pair| pair[1] - pair[0]);
-            assert!(steps.clone().all(|found| (step..=step + 1).contains(&found)), "{:?}", steps.collect::<Vec<_>>());
+            assert!(
+                steps.clone().all(|found| (step..=step + 1).contains(&found)),
+                "{:?}",
+                steps.collect::<Vec<_>>()
+            );
             assert_eq!(times[2 * frames] - times[0], 2 * TURN.0);
         }
     }

@@ -39,9 +39,8 @@ pub(super) async fn respond<B: Send + 'static>(
         // As GET, without a viewer.
         Response::new(Body::empty())
     } else {
-        let (mut viewer, started) = stream
-            .watch(&target.module, &target.options, &service.pool)
-            .map_err(|_| Refusal::Unavailable)?;
+        let (mut viewer, started) =
+            stream.watch(&target.module, &target.options, &service.pool).map_err(|_| Refusal::Unavailable)?;
         if started {
             tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
         }

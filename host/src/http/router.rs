@@ -124,9 +124,12 @@ mod tests {
 
     #[test]
     fn drops_the_port_of_a_host() {
-        for (host, name) in
-            [("a.example:8080", "a.example"), ("a.example", "a.example"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
-        {
+        for (host, name) in [
+            ("a.example:8080", "a.example"),
+            ("a.example", "a.example"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
             assert_eq!(without_port(host), name);
         }
     }

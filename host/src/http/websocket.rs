@@ -64,8 +64,7 @@ impl Upgrade {
             return Err(Refusal::Handshake);
         }
         let digest = Sha1::from([key.as_bytes(), GUID].concat()).digest();
-        let accept =
-            HeaderValue::from_str(&BASE64.encode(digest.bytes())).map_err(|_| Refusal::Handshake)?;
+        let accept = HeaderValue::from_str(&BASE64.encode(digest.bytes())).map_err(|_| Refusal::Handshake)?;
         // One of the subprotocols that the client offers (RFC 6455, 4.2.2): the first, it is a mere label here.
         let protocol = headers
             .get(SEC_WEBSOCKET_PROTOCOL)

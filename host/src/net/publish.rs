@@ -17,7 +17,8 @@ use crate::rtmp::tc_url::StreamName;
 use crate::rtmp::{ClientSession, SessionError};
 
 /// What the server may make a publisher hold: replies only.
-const LIMITS: ChunkLimits = ChunkLimits { max_message: 1 << 20, max_buffered: 1 << 20, max_chunk_streams: 16 };
+const LIMITS: ChunkLimits =
+    ChunkLimits { max_message: 1 << 20, max_buffered: 1 << 20, max_chunk_streams: 16 };
 
 /// How much is read at once, in bytes.
 const READ: usize = 4 * 1024;

@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use crate::media::{Millis, Tag};
-use crate::plugin::{BlockFlags, CallWatch, Instance, Job, Module, ModuleFault, Options, OutBlock, Pool, Setup, Task};
+use crate::plugin::{
+    BlockFlags, CallWatch, Instance, Job, Module, ModuleFault, Options, OutBlock, Pool, Setup, Task,
+};
 
 use super::stream::{Stream, ring_limits};
 use super::{Entry, JoinAt, MountError, Pace, Reader, Ring, Role, Span};
