@@ -179,14 +179,14 @@ fn paths_that_lead_nowhere_are_refused_at_once() {
 #[test]
 fn a_codec_that_the_format_cannot_carry_is_415() {
     let host = Host::start(&Config::live());
-    let key = host.key("vvc");
+    let key = host.key("xvc");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let early = Capture::rtmp(&host, &key);
     let tag = |timestamp, payload: &[u8]| Tag { kind: VIDEO, timestamp, payload: payload.to_vec() };
     publisher.send(&[
-        tag(0, b"\x90vvc1\x00\x00\x00\x00"),
-        tag(0, b"\x91vvc1\x00\x00\x00\x00\x00\x00\x01\x00"),
-        tag(40, b"\xa1vvc1\x00\x00\x00\x00\x00\x00\x01\x00"),
+        tag(0, b"\x90xvc9\x00\x00\x00\x00"),
+        tag(0, b"\x91xvc9\x00\x00\x00\x00\x00\x00\x01\x00"),
+        tag(40, b"\xa1xvc9\x00\x00\x00\x00\x00\x00\x01\x00"),
     ]);
     // RTMP forwards what it does not know.
     early.wait_access_units(2, SOON);

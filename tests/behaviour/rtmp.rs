@@ -119,8 +119,14 @@ fn a_player_may_come_before_its_publisher() {
     let (app, name) = split_key(&key);
     player.connect(app).unwrap();
     let stream = player.create_stream().unwrap();
-    assert_eq!(player.play(stream, name).unwrap(), "NetStream.Play.Start");
-    let mut publisher = Publisher::open(host.rtmp, &key);
+    // Play.Start comes when there is something to play.
+    let (started, mut publisher) = std::thread::scope(|scope| {
+        let started = scope.spawn(|| player.play(stream, name).unwrap());
+        host.wait_log(&["playing"]);
+        let publisher = Publisher::open(host.rtmp, &key);
+        (started.join().unwrap(), publisher)
+    });
+    assert_eq!(started, "NetStream.Play.Start");
     let mut media = Numbered::new(500);
     publisher.send(&media.headers());
     publisher.send(&media.frames(5));

@@ -31,19 +31,15 @@ pub(super) async fn respond<B: Send + 'static>(
 
     let wait = service.hub.wait_for(target.route.key.clone());
     let stream = timeout_at(deadline, wait).await.map_err(|_| Refusal::NotLive)?;
-    wait_for_media(&stream, deadline).await?;
-    check_codecs(&target.module, &stream)?;
-
     let content_type = HeaderValue::from_str(target.module.content_type());
     let mut response = if request.method() == Method::HEAD {
         // As GET, without a viewer.
+        wait_for_media(&target.module, &stream, deadline).await?;
         Response::new(Body::empty())
     } else {
-        let (mut viewer, started) =
-            stream.watch(&target.module, &target.options, &service.pool).map_err(|_| Refusal::Unavailable)?;
-        if started {
-            tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
-        }
+        // Watched first and judged then, so that a viewer who was here before the first frame gets it.
+        let mut viewer = watch(service, &target, &stream)?;
+        wait_for_media(&target.module, &stream, deadline).await?;
         let first = first_span(&mut viewer, &stream, deadline).await?;
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
@@ -84,17 +80,25 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
     Err(refusal)
 }
 
-/// Waits until the stream has something to join: then its codecs are known.
-async fn wait_for_media(stream: &Stream, deadline: Instant) -> Result<(), Refusal> {
+/// A viewer of the target; the first of a mount starts its clock.
+fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
+    let watched = stream.watch(&target.module, &target.options, &service.pool);
+    let (viewer, started) = watched.map_err(|_| Refusal::Unavailable)?;
+    if started {
+        tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
+    }
+    Ok(viewer)
+}
+
+/// Waits until the stream has something to join: then its codecs are known, and `module` must carry one.
+async fn wait_for_media(module: &Module, stream: &Stream, deadline: Instant) -> Result<(), Refusal> {
     let tags = stream.tags();
-    if tags.has_join() {
-        return Ok(());
+    if !tags.has_join() {
+        let mut reader = tags.reader(JoinAt::Newest, Pace::Each);
+        let first = timeout_at(deadline, poll_fn(|cx| reader.poll_read(cx))).await;
+        first.ok().flatten().ok_or(Refusal::NotLive)?;
     }
-    let mut reader = tags.reader(JoinAt::Newest, Pace::Each);
-    match timeout_at(deadline, poll_fn(|cx| reader.poll_read(cx))).await {
-        Ok(Some(_)) => Ok(()),
-        Ok(None) | Err(_) => Err(Refusal::NotLive),
-    }
+    check_codecs(module, stream)
 }
 
 /// A format must carry at least one of the tracks.

@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -46,7 +47,10 @@ pub(super) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
         Err(_) => return debug!(%peer, "no request in time"),
     };
     let service = server.service.clone();
+    let asked = Arc::new(AtomicBool::new(false));
+    let seen = asked.clone();
     let respond = service_fn(move |request| {
+        asked.store(true, Ordering::Relaxed);
         let service = service.clone();
         async move { Ok::<_, Infallible>(service.respond(request, peer).await) }
     });
@@ -67,6 +71,7 @@ pub(super) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = no_request(deadline, &seen) => return debug!(%peer, "no request in time"),
         }
     } else {
         let connection = http1::Builder::new()
@@ -86,6 +91,14 @@ pub(super) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
     };
     if let Err(error) = result {
         debug!(%peer, %error, "connection closed");
+    }
+}
+
+/// Resolves when no request was seen until the deadline: HTTP/2 has no such limit of its own.
+async fn no_request(deadline: Duration, seen: &AtomicBool) {
+    sleep(deadline).await;
+    if seen.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 

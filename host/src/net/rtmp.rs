@@ -331,6 +331,7 @@ impl Connection {
         let Some(playing) = self.playing.get_mut(&stream_id) else { return };
         match got {
             Got::Stream(stream) => {
+                info!(peer = %self.peer, stream = %stream.key(), "play started");
                 playing.source = Source::Reading { key: stream.key().clone(), tags: stream.play() };
                 self.session.accept_play(stream_id);
             }

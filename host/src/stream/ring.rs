@@ -156,7 +156,7 @@ enum Replayed {
 
 #[derive(Clone, Copy, Debug)]
 enum Cursor {
-    /// Waits for a join point at or after this entry; gets the preamble unless it had one.
+    /// Starts at the first join point at or after this entry; gets the preamble unless it had one.
     Joining { after: u64, replay: Replayed },
     /// Reads on at entry `next`. What was there when it joined, up to entry `backlog`, it need not wait for.
     At { next: u64, backlog: u64 },
@@ -271,7 +271,7 @@ impl<E: Entry> Ring<E> {
         let mut state = self.state.lock();
         let key = state.wakers(pace).register();
         let after = match join {
-            JoinAt::Newest => 0,
+            JoinAt::Newest => state.newest_join(),
             JoinAt::Next => state.head(),
         };
         drop(state);
@@ -288,6 +288,11 @@ impl<E: Entry> Ring<E> {
 impl<E: Entry> State<E> {
     fn head(&self) -> u64 {
         self.first + self.entries.len() as u64
+    }
+
+    /// Where the newest join point is, else where the next may be.
+    fn newest_join(&self) -> u64 {
+        self.joins.back().map_or(self.head(), |join| join.at)
     }
 
     fn readers(&self) -> usize {
@@ -332,7 +337,7 @@ impl<E: Entry> State<E> {
                 self.joins.clear();
             }
         }
-        let keep_from = self.joins.back().map_or(self.head(), |join| join.at);
+        let keep_from = self.newest_join();
         let readers = self.readers() > 0;
         while self.first < keep_from {
             let (Some(oldest), Some(newest)) = (self.entries.front(), self.entries.back()) else { break };
@@ -365,11 +370,11 @@ impl<E: Entry> State<E> {
             && next < self.first
         {
             *skipped += self.first - next;
-            *cursor = Cursor::Joining { after: 0, replay: Replayed::Configs };
+            *cursor = Cursor::Joining { after: self.newest_join(), replay: Replayed::Configs };
         }
         let (from, replay, replayed, limit) = match *cursor {
             Cursor::Joining { after, replay } => {
-                let join = self.joins.back().filter(|join| join.at >= after)?;
+                let join = self.joins.iter().find(|join| join.at >= after)?;
                 // A joiner gets all there is at once: it is late already.
                 (join.at, Some(join.replay.clone()), replay, self.head())
             }
@@ -542,6 +547,14 @@ mod tests {
         ring.push(Letter('y', 0), Role::Config(1));
         push(&ring, "b");
         assert_eq!(read(&mut ring.reader(JoinAt::Newest, Pace::Each)), "xAayb");
+    }
+
+    #[test]
+    fn a_reader_that_waited_misses_nothing_from_the_first_join_point() {
+        let ring = Ring::new(LIMITS);
+        let mut reader = ring.reader(JoinAt::Newest, Pace::Merged);
+        push(&ring, "aBbCcDd");
+        assert_eq!(read(&mut reader), "BbCcDd");
     }
 
     #[test]

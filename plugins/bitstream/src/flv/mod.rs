@@ -11,4 +11,4 @@ mod remux;
 pub use file::{FILE_HEADER_LEN, FileError, FileTag, FileTags, file_header, read_file, tag_header};
 pub use header::{TagHeader, enhanced_audio_header, enhanced_video_header, legacy_hevc_header};
 pub use metadata::clean_metadata;
-pub use remux::{AUDIO_CODECS, FlvRemuxer, HEADER_WAIT, HEVC_FORM, OPTIONS, VIDEO_CODECS};
+pub use remux::{AUDIO_CODECS, COLOR_INFO, FlvRemuxer, HEADER_WAIT, HEVC_FORM, OPTIONS, VIDEO_CODECS};

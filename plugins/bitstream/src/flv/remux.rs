@@ -11,7 +11,8 @@
 //! - video begins at a keyframe; without video every audio frame is a place to join.
 //!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
-//! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Of several
+//! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
+//! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Of several
 //! tracks (enhanced RTMP multitrack) track 0 is passed on, since no FLV player reads the others.
 
 use remuxd_plugin_api::{
@@ -46,6 +47,9 @@ pub const AUDIO_CODECS: &[Codec] = &[
 /// How HEVC is written.
 pub const HEVC_FORM: &str = "hevc";
 
+/// Whether colour metadata of enhanced RTMP are passed on.
+pub const COLOR_INFO: &str = "color_info";
+
 /// How long the file header waits for a second track, in milliseconds of the stream's time.
 pub const HEADER_WAIT: &str = "header_wait";
 
@@ -56,6 +60,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: OptionKind::Choice(&["as_published", "legacy", "enhanced"]),
         default: "as_published",
         doc: "How HEVC is written: codec id 12 (legacy), FourCC hvc1 (enhanced), or as the publisher sent it.",
+        variant: true,
+    },
+    OptionSpec {
+        name: COLOR_INFO,
+        kind: OptionKind::Flag,
+        default: "false",
+        doc: "Whether colour metadata (HDR) are passed on; mpegts.js 1.8 stops at them.",
         variant: true,
     },
     OptionSpec {
@@ -94,6 +105,7 @@ enum HevcForm {
 #[derive(Debug)]
 pub struct FlvRemuxer {
     hevc: HevcForm,
+    color_info: bool,
     header_wait: i64,
     has_audio: bool,
     has_video: bool,
@@ -118,6 +130,7 @@ impl FlvRemuxer {
         let wait = setup.options.integer(HEADER_WAIT);
         FlvRemuxer {
             hevc,
+            color_info: setup.options.flag(COLOR_INFO),
             // A track that an older stream has not shown is not there.
             header_wait: wait - i64::from(setup.stream.age_ms).min(wait),
             has_audio: setup.stream.audio != Codec::NONE,
@@ -201,6 +214,7 @@ impl FlvRemuxer {
         let video = tag.kind == TagKind::VIDEO;
         let form = if header.codec == Codec::HEVC { self.hevc } else { HevcForm::AsPublished };
         match form {
+            _ if header.packet == Packet::METADATA && !self.color_info => Rewrite::Drop,
             HevcForm::Legacy if header.packet == Packet::METADATA => Rewrite::Drop,
             HevcForm::Legacy if header.enhanced => Rewrite::Header(legacy_hevc_header(&header)),
             HevcForm::Enhanced if !header.enhanced => Rewrite::Header(enhanced_video_header(&header)),
@@ -475,6 +489,19 @@ mod tests {
             let expected: Vec<_> =
                 expected.iter().map(|(kind, dts, body)| (*kind, *dts as u32, body.to_vec())).collect();
             assert_eq!(media(&blocks), expected, "{form}");
+        }
+    }
+
+    #[test]
+    fn passes_colour_metadata_on_when_asked_only() {
+        for (asked, passed) in [("false", 1), ("true", 2)] {
+            let options = vec![(COLOR_INFO.into(), asked.into())];
+            let mut remuxer = FlvRemuxer::new(&Setup::new(Options::new(options), StreamFacts::default()));
+            let mut blocks = Vec::new();
+            remuxer.tag(&tag(V, 0, b"\x94av01amf"), &mut blocks).unwrap();
+            remuxer.tag(&tag(V, 0, b"\x91av01obu"), &mut blocks).unwrap();
+            remuxer.finish(&mut blocks).unwrap();
+            assert_eq!(media(&blocks).len(), passed, "{asked}");
         }
     }
 
