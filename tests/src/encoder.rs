@@ -61,6 +61,9 @@ impl Encoder {
     }
 }
 
+/// How often a clip is repeated: for minutes.
+const TURNS: usize = 100;
+
 /// Has ffmpeg publish `clip` over and over, until the answer is dropped.
 ///
 /// # Panics
@@ -69,7 +72,10 @@ impl Encoder {
 pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     let scratch = Scratch::new();
     let mut command = clip.ffmpeg().command();
-    command.args(["-re", "-stream_loop", "-1", "-i"]).arg(clip.path());
+    // -stream_loop seeks, which FFmpeg 9 cannot do in FLV with AV1; a list is read anew.
+    let list = scratch.join("list.txt");
+    std::fs::write(&list, format!("file '{}'\n", clip.path().display()).repeat(TURNS)).expect("a list");
+    command.args(["-re", "-f", "concat", "-safe", "0", "-i"]).arg(&list);
     command.args(["-map", "0", "-c", "copy", "-f", "flv", url]);
     Publishing::start(command, clip.path(), scratch)
 }

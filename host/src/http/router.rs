@@ -90,6 +90,9 @@ fn without_port(host: &str) -> &str {
 fn decode_path(path: &str) -> Result<String, Refusal> {
     let mut decoded = String::with_capacity(path.len());
     for segment in path.strip_prefix('/').ok_or(Refusal::Path)?.split('/') {
+        if !is_encoded_right(segment) {
+            return Err(Refusal::Path);
+        }
         let segment = percent_decode_str(segment).decode_utf8().map_err(|_| Refusal::Path)?;
         if segment == "." || segment == ".." || segment.contains(['/', '\\', '\0']) {
             return Err(Refusal::Path);
@@ -98,6 +101,14 @@ fn decode_path(path: &str) -> Result<String, Refusal> {
         decoded.push_str(&segment);
     }
     Ok(decoded)
+}
+
+/// Whether two hexadecimal digits follow every `%` (RFC 3986, 2.1).
+fn is_encoded_right(segment: &str) -> bool {
+    segment
+        .split('%')
+        .skip(1)
+        .all(|after| after.len() >= 2 && after.bytes().take(2).all(|digit| digit.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
@@ -116,6 +127,8 @@ mod tests {
             ("/live%2fa.flv", None),
             ("/live/%00.flv", None),
             ("/live/%ff.flv", None),
+            ("/live/%zz.flv", None),
+            ("/live/a%2", None),
             ("*", None),
         ] {
             assert_eq!(decode_path(path).ok().as_deref(), decoded, "{path}");

@@ -117,20 +117,24 @@ async fn serve(io: TokioIo<hyper::upgrade::Upgraded>, viewer: Viewer, first: Arc
     match watch(&mut socket, viewer, first).await {
         Ok(reason) => {
             debug!(?reason, "closing a WebSocket");
-            let (code, text) = match reason {
-                Reason::StreamEnded => (CloseCode::NORMAL_CLOSURE, "end of stream"),
-                Reason::ViewerClosed => (CloseCode::NORMAL_CLOSURE, ""),
-                Reason::ViewerGone => (CloseCode::GOING_AWAY, "no answer to pings"),
+            let message = match reason {
+                Reason::StreamEnded => Some(Message::close(Some(CloseCode::NORMAL_CLOSURE), "end of stream")),
+                // tokio-websockets answers it when it is polled again.
+                Reason::ViewerClosed => None,
+                Reason::ViewerGone => Some(Message::close(Some(CloseCode::GOING_AWAY), "no answer to pings")),
             };
-            let _ = tokio::time::timeout(PING_EVERY, close(&mut socket, code, text)).await;
+            let _ = tokio::time::timeout(PING_EVERY, close(&mut socket, message)).await;
         }
         Err(error) => debug!(%error, "a WebSocket broke"),
     }
 }
 
-/// Sends the close frame and waits for the viewer's, so that its last messages arrive (RFC 6455, 7.1.1).
-async fn close(socket: &mut Socket, code: CloseCode, text: &str) -> Result<(), tokio_websockets::Error> {
-    socket.send(Message::close(Some(code), text)).await?;
+/// Sends the close frame, or the answer to the viewer's, and waits until both are through, so that the last messages
+/// arrive (RFC 6455, 7.1.1).
+async fn close(socket: &mut Socket, message: Option<Message>) -> Result<(), tokio_websockets::Error> {
+    if let Some(message) = message {
+        socket.send(message).await?;
+    }
     while let Some(message) = socket.next().await {
         message?;
     }
