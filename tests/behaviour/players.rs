@@ -51,11 +51,6 @@ fn browsers_play_video_alone() {
     browsers_play(Clip::H264, "v", &[Player::Mpegts, Player::Flv]);
 }
 
-#[test]
-fn mpegts_js_plays_av1() {
-    browsers_play(Clip::Av1Opus, "av", &[Player::Mpegts]);
-}
-
 /// Two seconds of the stream decode in ffmpeg without an error.
 fn ffmpeg_plays(ffmpeg: Ffmpeg, clip: Clip) {
     let host = Host::start(&Config::live());
