@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -39,59 +40,73 @@ const HTTP2_PREFACE: &[u8] = b"PRI";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves one connection until it closes, or the server stops and its responses are over.
-pub(super) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(
+    server: Arc<Server>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
     let deadline = server.config.limits.handshake_timeout;
-    let http2 = match timeout(deadline, starts_http2(&socket)).await {
-        Ok(Ok(http2)) => http2,
+    let result = match timeout(deadline, starts_http2(&socket)).await {
+        // Boxed: an HTTP/1.1 viewer's task need not have room for it.
+        Ok(Ok(true)) => Box::pin(serve_http2(&server, socket, peer)).await,
+        Ok(Ok(false)) => serve_http1(&server, socket, peer).await,
         Ok(Err(error)) => return debug!(%peer, %error, "connection closed before a request"),
         Err(_) => return debug!(%peer, "no request in time"),
     };
-    let service = server.service.clone();
+    if let Err(error) = result {
+        debug!(%peer, %error, "connection closed");
+    }
+}
+
+async fn serve_http1(server: &Server, socket: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+    let service = &server.service;
+    let respond = service_fn(move |request| {
+        let service = service.clone();
+        // Boxed, because it is gone once the response has begun.
+        Box::pin(async move { Ok::<_, Infallible>(service.respond(request, peer).await) })
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(server.config.limits.handshake_timeout)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(socket), respond)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = server.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+async fn serve_http2(server: &Server, socket: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
     let asked = Arc::new(AtomicBool::new(false));
     let seen = asked.clone();
+    let service = server.service.clone();
     let respond = service_fn(move |request| {
         asked.store(true, Ordering::Relaxed);
         let service = service.clone();
         async move { Ok::<_, Infallible>(service.respond(request, peer).await) }
     });
-    let io = TokioIo::new(socket);
-    let result = if http2 {
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .max_send_buf_size(MAX_STREAM_BUFFER)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_BUFFER as u32)
-            .serve_connection(io, respond);
-        tokio::pin!(connection);
-        tokio::select! {
-            result = connection.as_mut() => result,
-            () = server.stopping.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-            () = no_request(deadline, &seen) => return debug!(%peer, "no request in time"),
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .max_send_buf_size(MAX_STREAM_BUFFER)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_BUFFER as u32)
+        .serve_connection(TokioIo::new(socket), respond);
+    tokio::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = server.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = no_request(server.config.limits.handshake_timeout, &seen) => {
+            debug!(%peer, "no request in time");
+            return Ok(());
         }
-    } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(deadline)
-            .max_buf_size(MAX_BUFFER)
-            .serve_connection(io, respond)
-            .with_upgrades();
-        tokio::pin!(connection);
-        tokio::select! {
-            result = connection.as_mut() => result,
-            () = server.stopping.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
-    };
-    if let Err(error) = result {
-        debug!(%peer, %error, "connection closed");
     }
+    connection.await
 }
 
 /// Resolves when no request was seen until the deadline: HTTP/2 has no such limit of its own.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error, warn};
 
 use super::Server;
@@ -40,11 +41,12 @@ pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     open().map_err(|source| ListenError { address, source })
 }
 
-/// Accepts until the server stops, and runs `serve` for each connection in a task of its own.
+/// Accepts until the server stops, and runs `serve` for each connection in a task of its own, which holds the permit
+/// until it is over. No future is wrapped in another here: a task would be as large as both.
 pub(super) async fn accept<F>(
     server: Arc<Server>,
     listener: TcpListener,
-    serve: impl Fn(TcpStream, SocketAddr) -> F + Send + 'static,
+    serve: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F + Send + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -70,11 +72,7 @@ pub(super) async fn accept<F>(
             debug!(%peer, %error, "connection lost at once");
             continue;
         }
-        let connection = serve(socket, peer);
-        server.tasks.spawn(async move {
-            connection.await;
-            drop(permit);
-        });
+        server.tasks.spawn(serve(socket, peer, permit));
     }
 }
 

@@ -75,14 +75,14 @@ impl Server {
         };
         for listener in rtmp {
             let server = self.clone();
-            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer| {
-                rtmp::serve(server.clone(), socket, peer)
+            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
+                rtmp::serve(server.clone(), socket, peer, permit)
             }));
         }
         if let Some(listener) = http {
             let server = self.clone();
-            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer| {
-                http::serve(server.clone(), socket, peer)
+            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
+                http::serve(server.clone(), socket, peer, permit)
             }));
         }
         Ok(listening)

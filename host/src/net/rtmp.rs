@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
@@ -67,7 +68,12 @@ enum Close {
 }
 
 /// Serves one connection until it closes.
-pub(super) async fn serve(server: Arc<Server>, mut socket: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(
+    server: Arc<Server>,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
     let seed = RandomState::new().hash_one(peer);
     let handshake = ServerHandshake::new(server.now().0 as u32, Random::from_seed(seed));
     let limits = &server.config.limits;

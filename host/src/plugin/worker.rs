@@ -65,7 +65,8 @@ impl Task {
         let next = |state| match state {
             IDLE => Some(QUEUED),
             RUNNING => Some(RUNNING_AGAIN),
-            _ => None,
+            // Written all the same: the run to come must see what this caller wrote before it woke the task.
+            other => Some(other),
         };
         let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         if before == Ok(IDLE) {
@@ -203,7 +204,7 @@ impl Shared {
         while !seat.replaced.load(Ordering::Acquire)
             && let Some(task) = self.pop()
         {
-            task.state.store(RUNNING, Ordering::Release);
+            task.state.swap(RUNNING, Ordering::AcqRel);
             *seat.task.lock() = Some(task.clone());
             let waker = Waker::from(task.clone());
             if catch_unwind(AssertUnwindSafe(|| task.job.run(&waker, &watch))).is_err() {
@@ -213,7 +214,7 @@ impl Shared {
             *seat.task.lock() = None;
             let idle = task.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
             if idle.is_err() {
-                task.state.store(QUEUED, Ordering::Release);
+                task.state.swap(QUEUED, Ordering::AcqRel);
                 self.push(task);
             }
         }
