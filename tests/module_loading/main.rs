@@ -7,3 +7,4 @@ mod faults;
 mod host;
 mod refusals;
 mod replacement;
+mod sharing;

@@ -1,0 +1,209 @@
+//! From the RTMP payload to the socket's iovecs: no copy, over HTTP and over WebSocket.
+//!
+//! Everything runs in this process: an RTMP session, the `flv` modules as loaded, the HTTP service on hyper. The socket
+//! is a probe that notes where the bytes that it is given lie.
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use remuxd::conf::Config;
+use remuxd::http::Service;
+use remuxd::media::{Millis, Packet, Tag, TagKind};
+use remuxd::plugin::{Pool, Registry};
+use remuxd::rtmp::chunk::ChunkLimits;
+use remuxd::rtmp::client::{ClientEvent, ClientSettings};
+use remuxd::rtmp::handshake::{ClientHandshake, Random, Scheme, ServerHandshake};
+use remuxd::rtmp::server::{Event, ServerSettings};
+use remuxd::rtmp::tc_url::StreamName;
+use remuxd::rtmp::{ClientSession, ServerSession};
+use remuxd::stream::{Hub, StreamKey};
+use remuxd_tests::host::executable;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::UnixStream;
+
+const FRAME: usize = 20_000;
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where bytes that were written lay in memory.
+type Written = Arc<Mutex<Vec<Range<usize>>>>;
+
+/// A socket that notes them.
+struct Probe(UnixStream, Written);
+
+impl Probe {
+    fn note(&self, slices: &[IoSlice<'_>], mut count: usize) {
+        for slice in slices {
+            let len = count.min(slice.len());
+            let start = slice.as_ptr() as usize;
+            self.1.lock().unwrap().push(start..start + len);
+            count -= len;
+        }
+    }
+}
+
+impl AsyncRead for Probe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Probe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.0).poll_write(cx, buf);
+        if let Poll::Ready(Ok(count)) = &result {
+            self.note(&[IoSlice::new(buf)], *count);
+        }
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.0).poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(count)) = &result {
+            self.note(slices, *count);
+        }
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A sequence header and a keyframe, as a server session hands them out; and where its input buffer was when the
+/// keyframe lay in it.
+fn tags_over_rtmp() -> (Vec<Tag>, Range<usize>) {
+    let limits = ChunkLimits::default();
+    let client_settings =
+        ClientSettings { chunk_size: 60_000, window_ack_size: 2_500_000, limits, enhanced: true };
+    let server_settings = ServerSettings { chunk_size: 60_000, window_ack_size: 2_500_000, limits };
+    let name = StreamName::parse_url("rtmp://host/live/shared").unwrap();
+    let handshake = ClientHandshake::new(Scheme::Simple, 0, Random::from_seed(1));
+    let mut client = ClientSession::publish(name, client_settings, handshake);
+    let mut server = ServerSession::new(server_settings, ServerHandshake::new(0, Random::from_seed(2)));
+    let (mut tags, mut sent, mut buffer) = (Vec::new(), false, 0..0);
+    while tags.len() < 2 {
+        let output = client.output();
+        let bytes = output.copy_to_bytes(output.len());
+        server.input().extend_from_slice(&bytes);
+        if sent && buffer.is_empty() {
+            let start = server.input().as_ptr() as usize;
+            buffer = start..start + server.input().len();
+        }
+        while let Some(event) = server.poll_event().unwrap() {
+            match event {
+                Event::Connect { .. } => server.accept_connect(),
+                Event::Publish { stream_id, .. } => server.accept_publish(stream_id),
+                Event::Media { tag, .. } => tags.push(tag),
+                _ => {}
+            }
+        }
+        let output = server.output();
+        let bytes = output.copy_to_bytes(output.len());
+        client.input().extend_from_slice(&bytes);
+        while let Some(event) = client.poll_event().unwrap() {
+            if matches!(event, ClientEvent::Published) {
+                let keyframe = [&b"\x17\x01\0\0\0"[..], &[7; FRAME]].concat();
+                for body in [Bytes::from_static(b"\x17\0\0\0\0config"), keyframe.into()] {
+                    client.send_tag(&Tag::new(TagKind::VIDEO, Millis(0), body));
+                }
+                sent = true;
+            }
+        }
+    }
+    (tags, buffer)
+}
+
+/// How many bytes of `payload` were written from where it lies, after `request`.
+async fn shared_bytes(service: &Arc<Service>, request: &str, payload: &Bytes) -> usize {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let written = Written::default();
+    let probe = Probe(near, written.clone());
+    let service = service.clone();
+    let respond = service_fn(move |request| {
+        let service = service.clone();
+        async move {
+            Ok::<_, std::convert::Infallible>(service.respond(request, ([127, 0, 0, 1], 1).into()).await)
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(probe), respond)
+        .with_upgrades();
+    let serving = tokio::spawn(connection);
+    far.write_all(request.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    while !received.windows(FRAME).any(|window| window == &payload[5..]) {
+        assert_ne!(far.read_buf(&mut received).await.unwrap(), 0, "{}", String::from_utf8_lossy(&received));
+    }
+    serving.abort();
+    let start = payload.as_ptr() as usize;
+    let payload = start..start + payload.len();
+    let written = written.lock().unwrap();
+    written
+        .iter()
+        .map(|range| range.end.min(payload.end).saturating_sub(range.start.max(payload.start)))
+        .sum()
+}
+
+#[test]
+fn payloads_are_shared_from_the_rtmp_buffer_to_the_iovecs() {
+    let (tags, buffer) = tags_over_rtmp();
+    let keyframe = tags.iter().find(|tag| tag.header.packet == Packet::CODED_FRAME).unwrap().payload.clone();
+    assert!(buffer.contains(&(keyframe.as_ptr() as usize)), "the tag lies in the buffer that was read into");
+    let config = Config::parse(
+        "[http_server]\nenabled = true\n[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n",
+        "sharing.toml",
+    )
+    .unwrap();
+    let executable = executable();
+    let beside = executable.parent().unwrap_or(Path::new("."));
+    let (registry, failures) = Registry::load(&config.modules, beside, &executable);
+    assert!(failures.is_empty(), "{failures:?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shared = runtime.block_on(async {
+        let hub = Hub::new();
+        let vhost = config.vhosts[0].clone();
+        let publisher = hub.publish(StreamKey::new(&vhost.name, "live", "shared"), &vhost).unwrap();
+        for tag in tags {
+            assert!(publisher.push(tag, Millis(0)));
+        }
+        // Half a second later: the file header no longer waits for audio.
+        let later = Tag::new(TagKind::VIDEO, Millis(600), Bytes::from_static(b"\x27\x01\0\0\0later"));
+        assert!(publisher.push(later, Millis(600)));
+        let pool = Pool::new(1, DEADLINE);
+        let service = Service::new(Arc::new(config), hub, Arc::new(registry), pool, None);
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let mut shared = Vec::new();
+        for extra in ["", upgrade] {
+            let request = format!("GET /live/shared.flv HTTP/1.1\r\nHost: host\r\n{extra}\r\n");
+            let bytes = shared_bytes(&service, &request, &keyframe);
+            shared.push(tokio::time::timeout(DEADLINE, bytes).await.unwrap());
+        }
+        shared
+    });
+    assert_eq!(shared, [keyframe.len(); 2], "bytes sent from where they lie, over HTTP and over WebSocket");
+}
