@@ -1,0 +1,52 @@
+//! FLV: tag headers lie within their tag; a remuxer makes a file that reads back, whatever the tags are.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use remuxd_bitstream::flv::{FlvRemuxer, TagHeader, read_file};
+use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, Remuxer, Setup, StreamFacts, Tag, TagKind};
+
+const FORMS: [&str; 3] = ["as_published", "legacy", "enhanced"];
+
+fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
+    let header = TagHeader::parse(kind, body);
+    assert!((header.data_offset + header.data_len) as usize <= body.len());
+    let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
+    tag.codec = header.codec;
+    tag.packet = header.packet;
+    tag.keyframe = header.keyframe;
+    tag.composition_offset = header.composition_offset;
+    tag.data_offset = header.data_offset;
+    tag.data_len = header.data_len;
+    tag
+}
+
+fuzz_target!(|data: &[u8]| {
+    let [form, stream @ ..] = data else { return };
+    for tag in read_file(stream).flatten() {
+        assert!(tag.body.len() < 1 << 24);
+    }
+    let form = FORMS[usize::from(*form) % FORMS.len()];
+    let options = Options::new(vec![("hevc".into(), form.into()), ("header_wait".into(), "100".into())]);
+    let mut remuxer = FlvRemuxer::new(&Setup::new(options, StreamFacts::default()));
+    let mut blocks: Vec<Block> = Vec::new();
+    // Each tag: kind, milliseconds since the last, length, body.
+    let (mut rest, mut dts) = (stream, 0);
+    while let [kind, step, len, body @ ..] = rest {
+        let (body, after) = body.split_at(usize::from(*len).min(body.len()));
+        let kind = [TagKind::AUDIO, TagKind::VIDEO, TagKind::SCRIPT][usize::from(*kind) % 3];
+        dts += i64::from(*step);
+        remuxer.tag(&tag(kind, dts, body), &mut blocks).expect("small tags are remuxed");
+        rest = after;
+    }
+    remuxer.finish(&mut blocks).expect("small tags are remuxed");
+    let preamble = blocks.iter().position(|block| block.flags == BlockFlags::PREAMBLE);
+    let Some(preamble) = preamble else { return assert!(blocks.is_empty()) };
+    let media = blocks.iter().filter(|block| block.flags != BlockFlags::PREAMBLE);
+    let file: Vec<u8> = std::iter::once(&blocks[preamble])
+        .chain(media)
+        .flat_map(|block| &block.parts)
+        .flat_map(|part| part.iter().copied())
+        .collect();
+    let tags = read_file(&file).map(|tag| tag.expect("what was made can be read")).count();
+    assert_eq!(tags, blocks.iter().filter(|block| block.flags != BlockFlags::PREAMBLE).count());
+});

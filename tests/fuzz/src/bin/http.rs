@@ -1,0 +1,35 @@
+//! HTTP request paths: Host, path and query of any bytes find a mount or a refusal, and a stream found has the names
+//! that the path has.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use remuxd::conf::Config;
+use remuxd::http::Router;
+
+const CONFIG: &str = r#"
+[[vhost."__defaultVhost__".http_remux]]
+enabled = true
+[[vhost."a.example".http_remux]]
+enabled = true
+mount = "/tv/[app]/[stream].ts"
+[[vhost."a.example".http_remux]]
+enabled = true
+mount = "[vhost]/[app]/[stream].flv"
+"#;
+
+thread_local! {
+    static ROUTER: Router = Router::new(&Config::parse(CONFIG, "fuzz.toml").expect("a config without mistakes"));
+}
+
+fuzz_target!(|data: &str| {
+    let mut parts = data.splitn(3, '\n');
+    let mut part = || parts.next().unwrap_or("");
+    let (host, path, query) = (part(), part(), part());
+    let found = ROUTER.with(|router| router.routes(host, path, query));
+    for route in found.into_iter().flatten() {
+        for name in [&route.key.app, &route.key.stream] {
+            assert!(!name.is_empty() && !name.contains(['/', '\\', '\0']), "{name:?}");
+            assert!(&**name != "." && &**name != "..", "{name:?}");
+        }
+    }
+});
