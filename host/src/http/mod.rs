@@ -3,7 +3,7 @@
 //! Purpose: find the mount that a request means, tell the outcome by the status line, and hand the viewer's cursor
 //! to hyper or to a WebSocket. 200 is sent only when a byte will follow.
 //!
-//! Invariants: a response body shares its bytes with all viewers of the mount ([`body`]); nothing is queued for a
+//! Invariants: a response body shares its bytes with all viewers of the mount ([`Body`]); nothing is queued for a
 //! viewer beyond one span; a HEAD request creates no viewer. Formats are known by extension and transport alone.
 //!
 //! Used by `net`; uses `stream`, `plugin` and `conf`.

@@ -300,6 +300,9 @@ mod tests {
     use super::*;
     use crate::amf0::{self, Budget, Value};
 
+    /// Kind, time and body of a tag.
+    type Input = (TagKind, i64, &'static [u8]);
+
     const A: TagKind = TagKind::AUDIO;
     const V: TagKind = TagKind::VIDEO;
     const AAC_CONFIG: &[u8] = b"\xaf\x00\x12\x10";
@@ -468,7 +471,7 @@ mod tests {
 
     #[test]
     fn writes_hevc_in_the_form_asked_for() {
-        let (legacy, enhanced): (&[(TagKind, i64, &[u8])], &[(TagKind, i64, &[u8])]) = (
+        let (legacy, enhanced): (&[Input], &[Input]) = (
             &[(V, 0, b"\x1c\x00\0\0\0hvcC"), (V, 0, b"\x1c\x01\0\0\x28key"), (V, 40, b"\x2c\x01\0\0\0inter")],
             &[(V, 0, b"\x90hvc1hvcC"), (V, 0, b"\x91hvc1\0\0\x28key"), (V, 40, b"\xa3hvc1inter")],
         );
