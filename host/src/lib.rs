@@ -1,7 +1,8 @@
 //! remuxd: a plugin host for live streaming.
 //!
 //! Layers, upper ones use lower ones: `main` → [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
-//! [`rtmp`] → [`media`]. [`conf`] is read by all and reads none.
+//! [`rtmp`] → [`media`]. [`conf`] is read by all and reads none. [`host`] puts the layers together for `main`; [`demo`] is
+//! what it shows.
 
 pub mod conf;
 pub mod demo;
