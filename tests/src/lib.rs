@@ -12,6 +12,7 @@
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records what it is served |
 //! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
+//! | [`ts`] | the same for transport streams |
 //! | [`browser`] | players in headless Chromium |
 
 pub mod browser;
@@ -27,5 +28,6 @@ pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
 pub mod tool;
+pub mod ts;
 pub mod wait;
 pub mod websocket;

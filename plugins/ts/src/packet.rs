@@ -197,13 +197,13 @@ mod tests {
 
     #[test]
     fn writes_flags_and_clock() {
-        let pcr = Some(Ticks::from_millis((1 << 33) / 90));
-        let adaptation = Adaptation { discontinuity: true, random_access: true, pcr };
+        let clock = Ticks::from_millis((1 << 33) / 90);
+        let adaptation = Adaptation { discontinuity: true, random_access: true, pcr: Some(clock) };
         let mut out = Vec::new();
         write_adaptation(0x1ffe, Continuity::after(3), adaptation, &mut out);
         assert_eq!(out[..6], [0x47, 0x1f, 0xfe, 0x23, 183, 0xd0]);
         let base = u64::from_be_bytes([0, 0, out[6], out[7], out[8], out[9], out[10], out[11]]) >> 15;
-        assert_eq!(base, pcr.unwrap().base());
+        assert_eq!(base, clock.base());
         assert_eq!((out[10] & 0x7e, out[10] & 1, out[11]), (0x7e, 0, 0));
     }
 }
