@@ -1,4 +1,4 @@
-// Plays one live FLV URL in headless Chromium and prints, as JSON, what the video element did.
+// Plays one live FLV or TS URL in headless Chromium and prints, as JSON, what the video element did.
 //
 //   node play.mjs mpegts|flv|page URL av|v|a MILLISECONDS
 //
@@ -58,7 +58,8 @@ function start({ global, url }) {
   video.addEventListener("error", () => window.errors.push(`element: ${video.error?.message}`));
   if (!global) return;
   const library = window[global];
-  const source = { type: "flv", isLive: true, cors: true, url };
+  const type = new URL(url).pathname.endsWith(".ts") ? "mpegts" : "flv";
+  const source = { type, isLive: true, cors: true, url };
   const instance = library.createPlayer(source, { enableStashBuffer: false, lazyLoad: false });
   instance.on(library.Events.ERROR, (...what) => window.errors.push(`player: ${JSON.stringify(what)}`));
   instance.attachMediaElement(video);

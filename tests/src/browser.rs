@@ -31,7 +31,7 @@ pub struct Outcome {
     pub errors: Vec<String>,
 }
 
-/// Plays a live FLV URL until a good second of it was shown after the first picture. `tracks` is what has to be seen
+/// Plays a live FLV or TS URL until a good second of it was shown after the first picture. `tracks` is what has to be seen
 /// to advance: `av`, `v` or `a`.
 ///
 /// # Errors

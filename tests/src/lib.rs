@@ -11,6 +11,7 @@
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records what it is served |
+//! | [`fetch`] | the same for any format, as bytes |
 //! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
 //! | [`ts`] | the same for transport streams |
 //! | [`browser`] | players in headless Chromium |
@@ -21,6 +22,7 @@ pub mod clip;
 pub mod compare;
 pub mod decode;
 pub mod encoder;
+pub mod fetch;
 pub mod flv;
 pub mod host;
 pub mod http;

@@ -388,13 +388,9 @@ fn each_broken_rule_is_noticed() {
         }),
         ("continuity", |bytes| {
             // A packet without payload that counts.
-            let mut packet = vec![0x47, 1, 0, 0x20];
-            packet[3] |= 1 + bytes
-                .chunks(188)
-                .filter(|packet| packet[1..3] == [1, 0] || packet[1..3] == [0x41, 0])
-                .count() as u8
-                & 15;
-            packet[3] = 0x20 | (packet[3] - 1) & 15;
+            let is_video = |packet: &&[u8]| packet[1] & 0x1f == 1 && packet[2] == 0;
+            let last = bytes.chunks(188).rfind(is_video).unwrap()[3] & 15;
+            let mut packet = vec![0x47, 1, 0, 0x20 | (last + 1) & 15];
             packet.extend(field(183, None, false));
             bytes.extend(packet);
         }),
