@@ -91,6 +91,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
         }
     }
     listeners(&config, &mut diagnostics);
+    proxies(&config, &mut diagnostics);
     names(&config, &mut diagnostics);
     config.vhosts.iter().for_each(|vhost| mounts(vhost, &mut diagnostics));
     (config, diagnostics, known)
@@ -125,6 +126,20 @@ fn overlap(one: &SocketAddr, two: &SocketAddr) -> bool {
     let (ips, any) = ((one.ip(), two.ip()), |address: &SocketAddr| address.ip().is_unspecified());
     let ip = ips.0 == ips.1 || (one.is_ipv4() == two.is_ipv4() && (any(one) || any(two)));
     ip && one.port() == two.port() && one.port() != 0
+}
+
+/// A listener that wants a PROXY protocol header has someone to take it from.
+fn proxies(config: &Config, diagnostics: &mut Diagnostics) {
+    let (rtmp, http) = (&config.rtmp, &config.http_server);
+    let listeners = [
+        ("rtmp", rtmp.proxy_protocol, &rtmp.proxy_protocol_place),
+        ("http_server", http.proxy_protocol, &http.proxy_protocol_place),
+    ];
+    for (table, _, place) in listeners.iter().filter(|(_, on, _)| *on && config.proxy.trusted.is_empty()) {
+        diagnostics
+            .error(format!("nobody could connect to [{table}]"), place, "taken from trusted proxies only")
+            .help("name their networks: [proxy] trusted = [\"10.0.0.0/8\"]");
+    }
 }
 
 /// Each vhost has a name that a request can ask for, its own. Letter case makes no difference in host names.

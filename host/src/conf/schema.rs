@@ -11,13 +11,16 @@ use super::diagnostics::Place;
 use super::resolved::*;
 use super::table::{Setting, Table};
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, placed, size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, network, placed, size, some, text,
 };
 
 /// The modules that load unless the file says otherwise: those that answer [`DEFAULT_MOUNT`].
 const DEFAULT_MODULES: [&str; 2] = ["flv", "websocket-flv"];
 /// The mount of SRS.
 const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
+
+/// A flag that is written nowhere.
+const OFF: (bool, Place) = (false, Place::NONE);
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -34,6 +37,7 @@ pub(super) fn config(file: &mut Table) -> Config {
     Config {
         rtmp: file.table("rtmp", rtmp),
         http_server: file.table("http_server", http_server),
+        proxy: file.table("proxy", proxy),
         modules: file.table("modules", modules),
         log: file.table("log", log),
         limits: file.table("limits", limits),
@@ -46,21 +50,43 @@ fn rtmp(table: &mut Table) -> Rtmp {
     let default = vec![(any_ip(1935), Place::NONE)];
     let (listen, listen_places) =
         table.key("listen", default, some(list(placed(listen)))).into_iter().unzip();
+    let (proxy_protocol, proxy_protocol_place) = table.key("proxy_protocol", OFF, placed(flag));
     Rtmp {
         listen,
         listen_places,
         chunk_size: table.key("chunk_size", 60_000, integer(128..=65_536)),
         window_ack_size: table.key("window_ack_size", 2_500_000, size(1..=u32::MAX)),
+        proxy_protocol,
+        proxy_protocol_place,
+        reuse_port: table.key("reuse_port", false, flag),
     }
 }
 
 fn http_server(table: &mut Table) -> HttpServer {
     let (listen, listen_place) = table.key("listen", (any_ip(8080), Place::NONE), placed(listen));
+    let (proxy_protocol, proxy_protocol_place) = table.key("proxy_protocol", OFF, placed(flag));
     HttpServer {
         enabled: table.key("enabled", false, flag),
         listen,
         listen_place,
         crossdomain: table.key("crossdomain", true, flag),
+        proxy_protocol,
+        proxy_protocol_place,
+        reuse_port: table.key("reuse_port", false, flag),
+    }
+}
+
+fn proxy(table: &mut Table) -> Proxy {
+    let headers = &[
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+        ("forwarded", ForwardedHeader::Forwarded),
+        ("x-real-ip", ForwardedHeader::XRealIp),
+    ];
+    // Proxies that know X-Forwarded-For alone pass on what a viewer writes into Forwarded, so that one is second.
+    let default = vec![ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
+    Proxy {
+        trusted: table.key("trusted", Vec::new(), list(network)),
+        headers: table.key("headers", default, list(choice(headers))),
     }
 }
 

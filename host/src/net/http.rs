@@ -16,10 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-use super::Server;
+use super::{Server, proxy};
 
 /// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
 const MAX_BUFFER: usize = 16 * 1024;
@@ -42,12 +42,14 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// Serves one connection until it closes, or the server stops and its responses are over.
 pub(super) async fn serve(
     server: Arc<Server>,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) {
-    let deadline = server.config.limits.handshake_timeout;
-    let result = match timeout(deadline, starts_http2(&socket)).await {
+    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let wanted = server.config.http_server.proxy_protocol;
+    let Some(peer) = proxy::take(&server, wanted, &mut socket, peer, deadline).await else { return };
+    let result = match timeout_at(deadline, starts_http2(&socket)).await {
         // Boxed: an HTTP/1.1 viewer's task need not have room for it.
         Ok(Ok(true)) => Box::pin(serve_http2(&server, socket, peer)).await,
         Ok(Ok(false)) => serve_http1(&server, socket, peer).await,

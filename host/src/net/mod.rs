@@ -7,6 +7,7 @@
 
 mod http;
 mod listener;
+pub mod proxy;
 mod publish;
 mod rtmp;
 
@@ -62,10 +63,11 @@ impl Server {
     pub fn listen(self: &Arc<Self>) -> Result<Listening, ListenError> {
         let mut rtmp = Vec::new();
         for &address in &self.config.rtmp.listen {
-            rtmp.push(listener::bind(address)?);
+            rtmp.push(listener::bind(address, self.config.rtmp.reuse_port)?);
         }
-        let http = match self.config.http_server.enabled {
-            true => Some(listener::bind(self.config.http_server.listen)?),
+        let server = &self.config.http_server;
+        let http = match server.enabled {
+            true => Some(listener::bind(server.listen, server.reuse_port)?),
             false => None,
         };
         let address = |listener: &TcpListener| listener.local_addr();

@@ -28,7 +28,7 @@ use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettin
 use crate::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
 
-use super::Server;
+use super::{Server, proxy};
 
 /// How much is read at once: from a client that publishes, and from any other.
 const READ_PUBLISHER: usize = 64 * 1024;
@@ -74,9 +74,12 @@ pub(super) async fn serve(
     peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) {
+    let limits = &server.config.limits;
+    let deadline = Instant::now() + limits.handshake_timeout;
+    let wanted = server.config.rtmp.proxy_protocol;
+    let Some(peer) = proxy::take(&server, wanted, &mut socket, peer, deadline).await else { return };
     let seed = RandomState::new().hash_one(peer);
     let handshake = ServerHandshake::new(server.now().0 as u32, Random::from_seed(seed));
-    let limits = &server.config.limits;
     let settings = ServerSettings {
         chunk_size: server.config.rtmp.chunk_size,
         window_ack_size: server.config.rtmp.window_ack_size,
@@ -86,7 +89,6 @@ pub(super) async fn serve(
             max_chunk_streams: MAX_CHUNK_STREAMS,
         },
     };
-    let deadline = Instant::now() + limits.handshake_timeout;
     let mut connection = Connection {
         peer,
         session: ServerSession::new(settings, handshake),
