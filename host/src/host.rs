@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use crate::conf::{Config, Diagnostics, Mount, Report, Vhost};
 use crate::demo::{self, DemoMount};
-use crate::http::{Pages, Service};
+use crate::http::{Client, Pages, Service};
 use crate::net::{Listening, Server, publish_loop};
 use crate::plugin::{LoadFailure, Module, OptionError, Pool, Registry, Transport, check_options};
 use crate::rtmp::tc_url::StreamName;
@@ -126,7 +126,7 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let mounts = if show_demo { demo_mounts(&config, &registry) } else { Vec::new() };
     let pages: Option<Pages> = show_demo.then(|| {
         let mounts = mounts.clone();
-        Box::new(move |path: &str| demo::page(path, &mounts)) as Pages
+        Box::new(move |path: &str, client: &Client| demo::page(path, client, &mounts)) as Pages
     });
     let service = Service::new(config.clone(), hub.clone(), registry, pool, pages);
     let server = Server::new(config, hub, service);

@@ -7,13 +7,14 @@ use std::time::Duration;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
+use tracing::info;
 
 use crate::media::Codec;
 use crate::plugin::{Module, Options, Transport, resolve_options};
 use crate::stream::{JoinAt, Pace, Span, Stream, Viewer};
 
 use super::router::{Route, query_pairs};
-use super::{Body, Refusal, Service, pacer, websocket};
+use super::{Body, Client, Refusal, Service, pacer, websocket};
 
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -22,6 +23,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 pub(super) async fn respond<B: Send + 'static>(
     service: &Arc<Service>,
     request: &mut Request<B>,
+    client: &Client,
 ) -> Result<Response<Body>, Refusal> {
     let upgrade = websocket::Upgrade::of(request)?;
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
@@ -41,6 +43,7 @@ pub(super) async fn respond<B: Send + 'static>(
         let mut viewer = watch(service, &target, &stream)?;
         wait_for_media(&target.module, &stream, deadline).await?;
         let first = first_span(&mut viewer, &stream, deadline).await?;
+        info!(client = %client.address, stream = %target.route.key, module = target.module.name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
             None => Response::new(Body::live(viewer, first)),

@@ -10,6 +10,7 @@
 
 mod body;
 mod cors;
+mod forwarded;
 mod live;
 mod pacer;
 mod refusal;
@@ -24,6 +25,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tracing::debug;
 
 pub use body::{Body, Data};
+pub use forwarded::{Client, Outside};
 pub use pacer::{pace, pace_stream};
 pub use refusal::Refusal;
 pub use router::Router;
@@ -35,8 +37,9 @@ use crate::stream::Hub;
 /// What `Server` says.
 const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("remuxd/", env!("CARGO_PKG_VERSION")));
 
-/// A page or a file of the host's own: content type and bytes by path. `None` leaves the path to the mounts.
-pub type Pages = Box<dyn Fn(&str) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
+/// A page or a file of the host's own: content type and bytes by path and who asks. `None` leaves the path to the
+/// mounts.
+pub type Pages = Box<dyn Fn(&str, &Client) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
 
 /// What requests are answered from.
 pub struct Service {
@@ -61,7 +64,7 @@ impl Service {
         Arc::new(Service { config, router, hub, registry, pool, pages })
     }
 
-    /// Answers one request of `peer`.
+    /// Answers one request that came over a connection of `peer`.
     pub async fn respond<B: Send + 'static>(
         self: &Arc<Self>,
         mut request: Request<B>,
@@ -69,16 +72,17 @@ impl Service {
     ) -> Response<Body> {
         let crossdomain = self.config.http_server.crossdomain;
         let cors = cors::Cors::of(&request, crossdomain);
+        let client = Client::of(&request, peer.ip(), &self.config.proxy);
         let outcome = match *request.method() {
-            Method::GET | Method::HEAD => match self.page(&request) {
+            Method::GET | Method::HEAD => match self.page(&request, &client) {
                 Some(page) => Ok(page),
-                None => live::respond(self, &mut request).await,
+                None => live::respond(self, &mut request, &client).await,
             },
             Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
             _ => Err(Refusal::Method { crossdomain }),
         };
         let mut response = outcome.unwrap_or_else(|refusal| {
-            debug!(%peer, status = refusal.status().as_u16(), %refusal, "refused");
+            debug!(client = %client.address, %peer, status = refusal.status().as_u16(), %refusal, "refused");
             refused(&refusal, request.method() == Method::HEAD)
         });
         let headers = response.headers_mut();
@@ -88,8 +92,8 @@ impl Service {
         response
     }
 
-    fn page<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
-        let (content_type, bytes) = self.pages.as_ref()?(request.uri().path())?;
+    fn page<B>(&self, request: &Request<B>, client: &Client) -> Option<Response<Body>> {
+        let (content_type, bytes) = self.pages.as_ref()?(request.uri().path(), client)?;
         let body = if request.method() == Method::HEAD { Body::empty() } else { Body::from(bytes) };
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -236,7 +236,14 @@ impl Connection {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connect { .. } => self.session.accept_connect(),
+            Event::Connect { .. } => {
+                // SRS's own proxy header, before C0.
+                let trusted = self.server.config.proxy.trusts(self.peer.ip());
+                if let Some(client) = self.session.proxied_client().filter(|_| trusted) {
+                    self.peer.set_ip(client.into());
+                }
+                self.session.accept_connect();
+            }
             Event::Publish { stream_id, request } => self.on_publish(stream_id, &request),
             Event::Play { stream_id, request } => self.on_play(stream_id, &request),
             Event::Media { stream_id, tag } => self.on_media(stream_id, tag),
