@@ -7,10 +7,10 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use crate::conf::{Config, Diagnostics, Mount, Report, Vhost};
+use crate::conf::{Config, Diagnostics, Mount, Place, Report, Vhost};
 use crate::demo::{self, DemoMount};
 use crate::http::{Client, Pages, Service};
-use crate::net::{Listening, Server, publish_loop};
+use crate::net::{ListenError, Listening, Server, publish_loop};
 use crate::plugin::{LoadFailure, Module, OptionError, Pool, Registry, Transport, check_options};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
@@ -129,11 +129,11 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
         Box::new(move |path: &str, client: &Client| demo::page(path, client, &mounts)) as Pages
     });
     let service = Service::new(config.clone(), hub.clone(), registry, pool, pages);
-    let server = Server::new(config, hub, service);
+    let server = Server::new(config.clone(), hub, service);
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let listening = server.listen()?;
+    let listening = server.listen().map_err(|error| cannot_listen(&config, &error))?;
     for address in &listening.rtmp {
         println!("listening rtmp {address}");
     }
@@ -151,6 +151,20 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     info!("stopping");
     let _ = tokio::time::timeout(STOP_LIMIT, server.stop()).await;
     Ok(())
+}
+
+/// The line of the file with the address that cannot be listened on.
+fn cannot_listen(config: &Config, error: &ListenError) -> Report {
+    let (rtmp, http) = (&config.rtmp, &config.http_server);
+    let listeners = rtmp.listen.iter().zip(&rtmp.listen_places).chain([(&http.listen, &http.listen_place)]);
+    let place = listeners.into_iter().find(|(address, _)| **address == error.address);
+    let mut diagnostics = config.diagnostics();
+    let place = place.map_or(&Place::NONE, |(_, place)| place);
+    let diagnostic = diagnostics.error(format!("cannot listen on {}", error.address), place, &error.source);
+    if error.source.kind() == std::io::ErrorKind::AddrInUse {
+        diagnostic.help("another process has it; they share it if both have `reuse_port = true`");
+    }
+    diagnostics.report()
 }
 
 /// The default vhost's mounts of the demo stream, one for each module that answers.

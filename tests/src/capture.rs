@@ -1,6 +1,7 @@
 //! A viewer that records what it is served, on a thread of its own.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -97,9 +98,24 @@ impl Capture {
     /// As [`Capture::http`].
     #[must_use]
     pub fn websocket(host: &Host, key: &str) -> Capture {
-        let (address, path) = (host.http, host.path(key));
+        let (address, url) = (host.http, host.ws_url(key));
+        Capture::websocket_over(move || TcpStream::connect(address), url)
+    }
+
+    /// Over WebSocket from any URL, over a connection that the test makes.
+    ///
+    /// # Panics
+    /// As [`Capture::http`].
+    #[must_use]
+    pub fn websocket_over<S: Read + Write>(
+        connect: impl FnOnce() -> io::Result<S> + Send + 'static,
+        url: String,
+    ) -> Capture {
         Capture::start(move |shared| {
-            let mut socket = match websocket::open(address, &path, &[]) {
+            let opened = connect()
+                .map_err(tungstenite::Error::Io)
+                .and_then(|socket| websocket::open_over(socket, &url, &[]));
+            let mut socket = match opened {
                 Ok((socket, _)) => socket,
                 Err(error) => return End::Broken(format!("{error:?}")),
             };

@@ -11,6 +11,7 @@
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records what it is served |
+//! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
 //! | [`browser`] | players in headless Chromium |
 
@@ -23,6 +24,7 @@ pub mod encoder;
 pub mod flv;
 pub mod host;
 pub mod http;
+pub mod proxy;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
