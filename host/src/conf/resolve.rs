@@ -92,6 +92,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
     }
     listeners(&config, &mut diagnostics);
     names(&config, &mut diagnostics);
+    certificates(&config, &mut diagnostics);
     config.vhosts.iter().for_each(|vhost| mounts(vhost, &mut diagnostics));
     (config, diagnostics, known)
 }
@@ -157,6 +158,21 @@ fn is_host_name(name: &str) -> bool {
     match ipv6 {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "/:?#[]@*".contains(c)),
+    }
+}
+
+/// A certificate has two files.
+fn certificates(config: &Config, diagnostics: &mut Diagnostics) {
+    let listeners = [&config.http_server.https, &config.rtmps];
+    let listeners = listeners.into_iter().filter(|tls| tls.enabled).map(|tls| &tls.certificate);
+    let vhosts = config.vhosts.iter().filter_map(|vhost| vhost.https.as_ref());
+    for files in listeners.chain(vhosts) {
+        let rows = [("key", &files.key, &files.key_place), ("cert", &files.cert, &files.cert_place)];
+        for (name, _, place) in rows.into_iter().filter(|(_, path, _)| path.as_os_str().is_empty()) {
+            diagnostics
+                .error(format!("a certificate without `{name}`"), place, format!("`{name}` names no file"))
+                .help("`key` and `cert` name a file each, in PEM format");
+        }
     }
 }
 
