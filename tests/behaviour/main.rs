@@ -11,4 +11,5 @@ mod lifecycle;
 mod players;
 mod rtmp;
 mod slow;
+mod tls;
 mod viewers;
