@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::clip::Clip;
 use remuxd_tests::compare::{Coverage, check_order, compare};
@@ -122,13 +123,27 @@ fn ffmpeg_plays_https() {
     }
 }
 
+#[test]
+fn mpegts_js_plays_https_and_wss() {
+    let (host, _files) = start();
+    let key = host.key("browser");
+    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    Capture::http(&host, &key).wait_access_units(30, SOON);
+    for url in [host.https_url(&key), host.wss_url(&key)] {
+        let outcome = browser::play(Player::Mpegts, &url, "av", Duration::from_secs(30)).unwrap();
+        assert!(outcome.errors.is_empty(), "{outcome:?}");
+        assert!(outcome.advanced > 1.0 && outcome.frames > 20 && outcome.audio_bytes > 0, "{outcome:?}");
+    }
+}
+
 /// Published over RTMPS, played over RTMPS, by clients that believe the host's certificate; each access unit arrives.
 fn rtmps(ffmpeg: Ffmpeg, clip: Clip) {
     let (host, files) = start();
     let key = host.key("rtmps");
     let (url, file) = (host.rtmps_url(&key), clip.path());
-    let believes =
-        |command: &mut Command| drop(command.args(["-tls_verify", "1", "-ca_file"]).arg(files.cert()));
+    let believes = |command: &mut Command| {
+        command.args(["-tls_verify", "1", "-ca_file"]).arg(files.cert());
+    };
     let viewer = Capture::http(&host, &key);
     let mut player = ffmpeg.command();
     believes(&mut player);
