@@ -14,6 +14,8 @@ pub enum Player {
     Mpegts,
     /// flv.js, frozen since 2021 and still everywhere.
     Flv,
+    /// video.js with videojs-flvjs.
+    VideoJs,
     /// Media Source Extensions alone, for fragmented MP4.
     Mse,
     /// The player of the page at the URL.
@@ -42,6 +44,7 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
     let name = match player {
         Player::Mpegts => "mpegts",
         Player::Flv => "flv",
+        Player::VideoJs => "videojs",
         Player::Mse => "mse",
         Player::Page => "page",
     };
