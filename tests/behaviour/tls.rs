@@ -290,6 +290,18 @@ fn slow_handshakes_are_closed_by_the_deadline() {
     }
 }
 
+#[test]
+fn a_handshake_does_not_keep_the_host_from_ending() {
+    let (mut host, _files) = start();
+    let mut socket = TcpStream::connect(host.https.unwrap()).unwrap();
+    socket.write_all(&client_hello()).unwrap();
+    // The host has answered, and waits.
+    assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
+    let asked = Instant::now();
+    assert!(host.terminate().success());
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
 /// All that a socket gives after `sent`, and how it ends.
 fn answer(address: std::net::SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(address)?;
@@ -378,7 +390,7 @@ fn files_that_cannot_be_used_are_mistakes() {
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         (output.status.success(), said)
     };
-    assert_eq!(check(&["check"]).0, true);
+    assert!(check(&["check"]).0);
     std::fs::write(files.cert(), Certificate::of(&["127.0.0.1"]).cert).unwrap();
     for arguments in [&["check"][..], &[]] {
         let (well, said) = check(arguments);
