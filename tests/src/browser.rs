@@ -14,6 +14,10 @@ pub enum Player {
     Mpegts,
     /// flv.js, frozen since 2021 and still everywhere.
     Flv,
+    /// mpegts.js, on a recording instead of a live stream.
+    MpegtsFile,
+    /// flv.js, likewise.
+    FlvFile,
     /// The player of the page at the URL.
     Page,
 }
@@ -40,6 +44,8 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
     let name = match player {
         Player::Mpegts => "mpegts",
         Player::Flv => "flv",
+        Player::MpegtsFile => "mpegts-file",
+        Player::FlvFile => "flv-file",
         Player::Page => "page",
     };
     let mut command = Command::new("node");
