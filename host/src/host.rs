@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
-use crate::conf::{Config, Diagnostics, Mount, Report, Vhost};
+use crate::conf::{Config, Diagnostics, HttpServer, Mount, Report, Vhost};
 use crate::demo::{self, DemoMount};
 use crate::http::{Pages, Service};
 use crate::net::{Certificates, Listening, Server, publish_loop};
@@ -83,12 +83,24 @@ fn load_modules(config: &Config, diagnostics: &mut Diagnostics) -> (Registry, Ve
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("remuxd"));
     let beside = program.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
     let (registry, failures) = Registry::load(&config.modules, &beside, &program);
+    check_directory(config, diagnostics);
     for vhost in &config.vhosts {
         for mount in &vhost.mounts {
             check_mount(mount, &registry, !failures.is_empty(), diagnostics);
         }
     }
     (registry, failures)
+}
+
+/// Static files need a directory.
+fn check_directory(config: &Config, diagnostics: &mut Diagnostics) {
+    let HttpServer { dir: Some(dir), dir_place, .. } = &config.http_server else { return };
+    let problem = match std::fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => return,
+        Ok(_) => "not a directory".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    diagnostics.error("no files can be served from `http_server.dir`", dir_place, problem);
 }
 
 /// A mount needs a module that answers its extension, and that knows its options.

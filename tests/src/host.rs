@@ -148,7 +148,7 @@ pub struct Host {
     child: Child,
     /// Where RTMP listens.
     pub rtmp: SocketAddr,
-    /// Where HTTP listens.
+    /// Where HTTP listens; port 0 when it does not.
     pub http: SocketAddr,
     /// Where RTMPS listens, if it does.
     pub rtmps: Option<SocketAddr>,
@@ -247,11 +247,8 @@ impl Host {
             assert!(host.is_alive(), "the host ended at once");
             host.stdout.read().lines().any(|line| line == "ready").then_some(())
         });
-        let address = |protocol| {
-            host.address(protocol)
-                .unwrap_or_else(|| panic!("no `listening {protocol} ADDRESS` in:\n{}", host.stdout()))
-        };
-        (host.rtmp, host.http) = (address("rtmp"), address("http"));
+        host.rtmp = host.address("rtmp").unwrap_or_else(|| panic!("no RTMP in:\n{}", host.stdout()));
+        host.http = host.address("http").unwrap_or(nowhere);
         (host.rtmps, host.https) = (host.address("rtmps"), host.address("https"));
         host
     }
@@ -260,8 +257,8 @@ impl Host {
     fn address(&self, protocol: &str) -> Option<SocketAddr> {
         let start = format!("listening {protocol} ");
         let stdout = self.stdout.read();
-        let line = stdout.lines().find_map(|line| line.strip_prefix(&start))?;
-        let mut address: SocketAddr = line.trim().parse().ok()?;
+        let line = stdout.lines().find_map(|line| line.strip_prefix(&start));
+        let mut address: SocketAddr = line.and_then(|text| text.trim().parse().ok())?;
         if address.ip().is_unspecified() {
             address.set_ip([127, 0, 0, 1].into());
         }

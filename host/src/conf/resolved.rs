@@ -57,6 +57,10 @@ pub struct HttpServer {
     pub crossdomain: bool,
     /// `[http_server.https]`: the same over TLS, whether `enabled` is set or not (SRS).
     pub https: TlsListener,
+    /// `dir`: the directory of static files. Default, and for an empty string: none (SRS: `./objs/nginx/html`).
+    pub dir: Option<PathBuf>,
+    /// Where `dir` stands.
+    pub dir_place: Place,
 }
 
 /// `[http_server.https]` or `[rtmps]`: a listener that speaks TLS.
@@ -147,6 +151,8 @@ pub struct Vhost {
     pub https: Option<CertificateFiles>,
     /// `[[vhost."NAME".http_remux]]`, enabled ones only, in the order of the file.
     pub mounts: Vec<Arc<Mount>>,
+    /// `[[vhost."NAME".redirect]]`, enabled ones only, in the order of the file.
+    pub redirects: Vec<Arc<Redirect>>,
 }
 
 /// `[vhost."NAME".publish]`.
@@ -217,6 +223,43 @@ pub struct OptionPlace {
     pub key: Place,
     /// The value.
     pub value: Place,
+}
+
+/// `[[vhost."NAME".redirect]]`: a URL pattern whose requests are sent elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redirect {
+    /// `path`: a pattern as of a mount, default `[vhost]/[app]/[stream].flv`.
+    pub pattern: MountPattern,
+    /// `to`: where to.
+    pub target: RedirectTarget,
+    /// `status`: 301, 302, 307 or 308, default 302.
+    pub status: u16,
+    /// Where `path` stands; of the default, where the table's header stands.
+    pub place: Place,
+}
+
+/// A URL with variables, taken apart: `http://edge.example/[app]/[stream].flv`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectTarget {
+    /// As written.
+    pub text: String,
+    /// Its parts, from the left.
+    pub parts: Vec<TargetPart>,
+}
+
+/// One part of a redirect target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPart {
+    /// These characters.
+    Literal(String),
+    /// `[vhost]`: the name of the vhost as configured.
+    Vhost,
+    /// `[app]`.
+    App,
+    /// `[stream]`.
+    Stream,
+    /// `[query]`: the query of the request, without `?`.
+    Query,
 }
 
 /// A mount pattern, taken apart: `[vhost]/tv/[app]/[stream].flv`.

@@ -11,7 +11,8 @@ use super::diagnostics::Place;
 use super::resolved::*;
 use super::table::{Setting, Table};
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, placed, size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, placed, redirect_status, size, some,
+    text,
 };
 
 /// The modules that load unless the file says otherwise: those that answer [`DEFAULT_MOUNT`].
@@ -59,12 +60,15 @@ fn rtmp(table: &mut Table) -> Rtmp {
 
 fn http_server(table: &mut Table) -> HttpServer {
     let (listen, listen_place) = table.key("listen", (any_ip(8080), Place::NONE), placed(listen));
+    let (dir, dir_place) = table.key("dir", (String::new(), Place::NONE), placed(text));
     HttpServer {
         enabled: table.key("enabled", false, flag),
         listen,
         listen_place,
         crossdomain: table.key("crossdomain", true, flag),
         https: table.table("https", |table| tls_listener(table, 8088)),
+        dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
+        dir_place,
     }
 }
 
@@ -136,6 +140,12 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
             .flatten()
             .map(Arc::new)
             .collect(),
+        redirects: table
+            .tables("redirect", |table| redirect(table, name))
+            .into_iter()
+            .flatten()
+            .map(Arc::new)
+            .collect(),
     }
 }
 
@@ -167,15 +177,33 @@ fn play(table: &mut Table) -> Play {
 /// A mount, if it is enabled and its pattern good.
 fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
-    let default = (DEFAULT_MOUNT.to_owned(), table.place());
-    let (pattern, place) = table.key("mount", default, placed(text));
+    let (pattern, place) = pattern(table, "mount", vhost);
     let (options, option_places) = table
         .settings("options")
         .into_iter()
         .map(|Setting { key, value }| ((key.0, value.0), OptionPlace { key: key.1, value: value.1 }))
         .unzip();
+    enabled.then_some(Mount { pattern: pattern?, options, place, option_places })
+}
+
+/// A redirect rule, if it is enabled, and its pattern and target good.
+fn redirect(table: &mut Table, vhost: &str) -> Option<Redirect> {
+    let enabled = table.key("enabled", false, flag);
+    let (pattern, place) = pattern(table, "path", vhost);
+    let (to, to_place) = table.key("to", (String::new(), table.place()), placed(text));
+    let status = table.key("status", 302, redirect_status);
+    let given = enabled || !to.is_empty();
+    let span = to_place.span().unwrap_or_default();
+    let target = RedirectTarget::parse(&to, vhost).map_err(|error| vec![(error.into(), span)]);
+    let target = given.then(|| table.checked("to", target)).flatten();
+    enabled.then_some(Redirect { pattern: pattern?, target: target?, status, place })
+}
+
+/// A mount pattern, if it is good, and where it stands.
+fn pattern(table: &mut Table, key: &'static str, vhost: &str) -> (Option<MountPattern>, Place) {
+    let default = (DEFAULT_MOUNT.to_owned(), table.place());
+    let (pattern, place) = table.key(key, default, placed(text));
     let span = place.span().unwrap_or_default();
     let pattern = MountPattern::parse(&pattern, vhost).map_err(|error| vec![(error.into(), span)]);
-    let pattern = table.checked("mount", pattern)?;
-    enabled.then_some(Mount { pattern, options, place, option_places })
+    (table.checked(key, pattern), place)
 }
