@@ -5,21 +5,16 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
 use crate::host::Host;
 use crate::scratch::Scratch;
+use crate::tls::{Certificate, Stream, Version, handshake};
 use crate::tool::root;
 use crate::wait::{SOON, wait_until};
-
-/// A TLS connection.
-pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// A proxy and its sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +39,6 @@ pub struct Proxy {
     pub https: SocketAddr,
     /// Where RTMP listens, if it does.
     pub rtmp: SocketAddr,
-    certificate: CertificateDer<'static>,
     log: PathBuf,
     _scratch: Scratch,
 }
@@ -69,7 +63,14 @@ impl Kind {
         let sample = root().join("conf/proxy").join(self.sample());
         let mut text = std::fs::read_to_string(&sample).expect("the sample is there");
         let (http, https, rtmp) = (free_address(), free_address(), free_address());
-        let certificate = write_certificate(&scratch);
+        let certificate = Certificate::of(&["127.0.0.1"]);
+        for (name, pem) in [
+            ("certificate.pem", &certificate.cert),
+            ("key.pem", &certificate.key),
+            ("both.pem", &format!("{}{}", certificate.cert, certificate.key)),
+        ] {
+            std::fs::write(scratch.join(name), pem).expect("the scratch directory is writable");
+        }
         let path = |name: &str| scratch.join(name).display().to_string();
         let mut change = |from: &str, to: &str| {
             assert!(text.contains(from), "{} has no {from:?}", sample.display());
@@ -117,7 +118,7 @@ impl Kind {
         let said = File::create(&log).expect("the scratch directory is writable");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let mut proxy = Proxy { child, http, https, rtmp, certificate, log, _scratch: scratch };
+        let mut proxy = Proxy { child, http, https, rtmp, log, _scratch: scratch };
         let listens = if self == Kind::NginxStream { rtmp } else { https };
         wait_until(SOON, "the proxy listens", || {
             let ended = proxy.child.try_wait().expect("the proxy is a child of ours");
@@ -171,20 +172,10 @@ impl Proxy {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// A TLS connection to the HTTPS side from the local address `from`.
-    ///
-    /// # Errors
-    /// The socket's; a failed handshake shows at the first read or write.
-    pub fn connect_tls(&self, from: Ipv4Addr) -> impl FnOnce() -> io::Result<TlsStream> + use<> {
-        let (address, certificate) = (self.https, self.certificate.clone());
-        move || {
-            let mut roots = RootCertStore::empty();
-            roots.add(certificate).map_err(io::Error::other)?;
-            let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-            let name = ServerName::from(address.ip());
-            let session = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-            Ok(StreamOwned::new(session, connect_from(from, address)?))
-        }
+    /// Makes a TLS connection to the HTTPS side from the local address `from`.
+    pub fn connect_tls(&self, from: Ipv4Addr) -> impl FnOnce() -> io::Result<Stream> + use<> {
+        let address = self.https;
+        move || handshake(connect_from(from, address)?, None, Version::Tls13, &[])
     }
 }
 
@@ -223,17 +214,4 @@ fn free_address() -> SocketAddr {
             return address;
         }
     }
-}
-
-/// A certificate for loopback: certificate.pem, key.pem, and both.pem.
-fn write_certificate(scratch: &Scratch) -> CertificateDer<'static> {
-    let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    for (name, pem) in
-        [("both.pem", certificate.clone() + &key), ("certificate.pem", certificate), ("key.pem", key)]
-    {
-        std::fs::write(scratch.join(name), pem).expect("the scratch directory is writable");
-    }
-    made.cert.der().clone()
 }

@@ -25,7 +25,7 @@ pub fn open(
     open_over(socket, &format!("ws://{address}{path}"), headers)
 }
 
-/// As [`open`], over a connection that the test made.
+/// As [`open`], on a connection that the test made, with or without TLS.
 ///
 /// # Errors
 /// As [`open`].

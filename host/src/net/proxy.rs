@@ -15,6 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
+use crate::conf::Accept;
+
 use super::Server;
 
 /// What both versions have at least, and what tells them apart.
@@ -68,16 +70,16 @@ pub enum Rest {
     Line(usize),
 }
 
-/// Takes the header of a new connection, if its listener wants one. The address that it names, else the peer's own;
+/// Takes the header of a new connection, if its listener takes one. The address that it names, else the peer's own;
 /// `None` when the connection is to be closed, which is logged.
 pub(super) async fn take(
     server: &Server,
-    wanted: bool,
+    accept: &Accept,
     socket: &mut TcpStream,
     peer: SocketAddr,
     deadline: Instant,
 ) -> Option<SocketAddr> {
-    if !wanted {
+    if !accept.proxy_protocol {
         return Some(peer);
     }
     if !server.config.proxy.trusts(peer.ip()) {
