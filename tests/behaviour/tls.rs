@@ -92,20 +92,20 @@ fn a_response_without_a_length_ends_with_close_notify() {
     let key = host.key("close");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let mut media = Numbered::new(5000);
-    let mut stream = tls::connect(host.https.unwrap(), None).unwrap();
-    write!(stream, "GET {} HTTP/1.0\r\n\r\n", host.path(&key)).unwrap();
-    let early = Capture::http(&host, &key);
     publisher.send(&media.headers());
     publisher.send(&media.frames(30));
-    early.wait_until(SOON, "the last frame", |tags| Numbered::numbers(tags).last() == Some(&29));
+    let mut stream = tls::connect(host.https.unwrap(), None).unwrap();
+    write!(stream, "GET {} HTTP/1.0\r\n\r\n", host.path(&key)).unwrap();
+    let mut served = vec![0; 12];
+    stream.read_exact(&mut served).unwrap();
+    assert_eq!(served, b"HTTP/1.0 200");
     drop(publisher);
-    let mut served = Vec::new();
     // rustls fails here when the connection ends without it (RFC 8446, 6.1).
     stream.read_to_end(&mut served).unwrap();
     let head = served.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     let mut reader = Reader::default();
     reader.push(&served[head..]).unwrap();
-    assert_eq!(Numbered::numbers(reader.tags()), (0..30).collect::<Vec<_>>());
+    assert_eq!(Numbered::numbers(reader.tags()).last(), Some(&29));
 }
 
 #[test]
