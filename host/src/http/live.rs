@@ -19,6 +19,9 @@ use super::{Body, Refusal, Service, pacer, websocket};
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// How long a remuxer may take to its first block, when there is something to remux.
+const REMUX_TIME: Duration = Duration::from_secs(5);
+
 /// Answers a GET or HEAD for a live mount.
 pub(super) async fn respond<B: Send + 'static>(
     service: &Arc<Service>,
@@ -41,6 +44,8 @@ pub(super) async fn respond<B: Send + 'static>(
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
         let mut viewer = watch(service, &target, &stream)?;
         wait_for_media(&target.module, &stream, deadline).await?;
+        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+        let deadline = deadline.max(Instant::now() + REMUX_TIME);
         let first = first_span(&mut viewer, &stream, deadline).await?;
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
