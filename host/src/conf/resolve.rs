@@ -92,6 +92,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
     }
     listeners(&config, &mut diagnostics);
     names(&config, &mut diagnostics);
+    certificates(&config, &mut diagnostics);
     mounts(&config, &mut diagnostics);
     (config, diagnostics, known)
 }
@@ -100,9 +101,15 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
 fn listeners(config: &Config, diagnostics: &mut Diagnostics) {
     let http = config.http_server.enabled.then_some(&config.http_server);
     let rtmp = config.rtmp.listen.iter().zip(&config.rtmp.listen_places);
+    let tls = [("http_server.https", &config.http_server.https), ("rtmps", &config.rtmps)];
     let all: Vec<_> = rtmp
         .map(|(address, place)| ("rtmp", address, place))
         .chain(http.map(|http| ("http_server", &http.listen, &http.listen_place)))
+        .chain(
+            tls.iter()
+                .filter(|(_, tls)| tls.enabled)
+                .map(|(table, tls)| (*table, &tls.listen, &tls.listen_place)),
+        )
         .collect();
     for (index, (table, address, place)) in all.iter().enumerate() {
         if let Some((first, taken, before)) =
@@ -151,6 +158,21 @@ fn is_host_name(name: &str) -> bool {
     match ipv6 {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "/:?#[]@*".contains(c)),
+    }
+}
+
+/// A certificate has two files.
+fn certificates(config: &Config, diagnostics: &mut Diagnostics) {
+    let listeners = [&config.http_server.https, &config.rtmps];
+    let listeners = listeners.into_iter().filter(|tls| tls.enabled).map(|tls| &tls.certificate);
+    let vhosts = config.vhosts.iter().filter_map(|vhost| vhost.https.as_ref());
+    for files in listeners.chain(vhosts) {
+        let rows = [("key", &files.key, &files.key_place), ("cert", &files.cert, &files.cert_place)];
+        for (name, _, place) in rows.into_iter().filter(|(_, path, _)| path.as_os_str().is_empty()) {
+            diagnostics
+                .error(format!("a certificate without `{name}`"), place, format!("`{name}` names no file"))
+                .help("`key` and `cert` name a file each, in PEM format");
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 pub struct Config {
     /// `[rtmp]`.
     pub rtmp: Rtmp,
+    /// `[rtmps]`: RTMP over TLS.
+    pub rtmps: TlsListener,
     /// `[http_server]`.
     pub http_server: HttpServer,
     /// `[modules]`.
@@ -45,7 +47,7 @@ pub struct Rtmp {
 /// `[http_server]`: live mounts over HTTP and WebSocket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpServer {
-    /// `enabled`, default false.
+    /// `enabled`: listen for HTTP without TLS. Default false.
     pub enabled: bool,
     /// `listen`: `[ip:]port`, default `8080`.
     pub listen: SocketAddr,
@@ -57,6 +59,35 @@ pub struct HttpServer {
     pub dir: Option<PathBuf>,
     /// Where `dir` stands.
     pub dir_place: Place,
+    /// `[http_server.https]`: the same over TLS, whether `enabled` is set or not (SRS).
+    pub https: TlsListener,
+}
+
+/// `[http_server.https]` or `[rtmps]`: a listener that speaks TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsListener {
+    /// `enabled`, default false.
+    pub enabled: bool,
+    /// `listen`: `[ip:]port`, default `8088` of HTTPS and `1443` of RTMPS (SRS).
+    pub listen: SocketAddr,
+    /// Where `listen` stands.
+    pub listen_place: Place,
+    /// `key` and `cert`: for clients that ask for no name, or for one that no vhost has a certificate for.
+    pub certificate: CertificateFiles,
+}
+
+/// A certificate chain and its private key, as PEM files. Relative paths start at the working directory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    /// `key`: default `./conf/server.key` of a listener (SRS).
+    pub key: PathBuf,
+    /// Where `key` stands; of the default, where the table's header stands.
+    pub key_place: Place,
+    /// `cert`: the server's certificate first, then those that lead to its root. Default `./conf/server.crt` of a
+    /// listener (SRS).
+    pub cert: PathBuf,
+    /// Where `cert` stands; of the default, where the table's header stands.
+    pub cert_place: Place,
 }
 
 /// `[modules]`: where format modules come from.
@@ -115,6 +146,9 @@ pub struct Vhost {
     pub publish: Publish,
     /// `[vhost."NAME".play]`.
     pub play: Play,
+    /// `[vhost."NAME".https]`: a certificate of the vhost's own. Listeners show it to clients that ask for the vhost's
+    /// name, or for a name in the certificate. Default none.
+    pub https: Option<CertificateFiles>,
     /// `[[vhost."NAME".http_remux]]`, enabled ones only, in the order of the file.
     pub mounts: Vec<Arc<Mount>>,
     /// `[[vhost."NAME".redirect]]`, enabled ones only, in the order of the file.

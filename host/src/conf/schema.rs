@@ -17,6 +17,8 @@ use super::value::{
 
 /// The modules that load unless the file says otherwise: those that answer [`DEFAULT_MOUNT`].
 const DEFAULT_MODULES: [&str; 2] = ["flv", "websocket-flv"];
+/// The private key and the certificate of SRS.
+const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"];
 /// The mount of SRS.
 const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 
@@ -34,6 +36,7 @@ const GIB: usize = 1 << 30;
 pub(super) fn config(file: &mut Table) -> Config {
     Config {
         rtmp: file.table("rtmp", rtmp),
+        rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
         modules: file.table("modules", modules),
         log: file.table("log", log),
@@ -65,7 +68,30 @@ fn http_server(table: &mut Table) -> HttpServer {
         crossdomain: table.key("crossdomain", true, flag),
         dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
         dir_place,
+        https: table.table("https", |table| tls_listener(table, 8088)),
     }
+}
+
+fn tls_listener(table: &mut Table, port: u16) -> TlsListener {
+    let (listen, listen_place) = table.key("listen", (any_ip(port), Place::NONE), placed(listen));
+    TlsListener {
+        enabled: table.key("enabled", false, flag),
+        listen,
+        listen_place,
+        certificate: certificate(table, DEFAULT_CERTIFICATE),
+    }
+}
+
+fn certificate(table: &mut Table, [key, cert]: [&str; 2]) -> CertificateFiles {
+    let (key, key_place) = table.key("key", (key.to_owned(), table.place()), placed(text));
+    let (cert, cert_place) = table.key("cert", (cert.to_owned(), table.place()), placed(text));
+    CertificateFiles { key: key.into(), key_place, cert: cert.into(), cert_place }
+}
+
+/// A vhost's own certificate: none when both names are empty.
+fn own_certificate(table: &mut Table) -> Option<CertificateFiles> {
+    let files = certificate(table, ["", ""]);
+    (!files.key.as_os_str().is_empty() || !files.cert.as_os_str().is_empty()).then_some(files)
 }
 
 fn modules(table: &mut Table) -> Modules {
@@ -107,6 +133,7 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
         enabled: table.key("enabled", true, flag),
         publish: table.table("publish", publish),
         play: table.table("play", play),
+        https: table.table("https", own_certificate),
         mounts: table
             .tables("http_remux", |table| mount(table, name))
             .into_iter()

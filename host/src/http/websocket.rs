@@ -144,15 +144,12 @@ async fn serve(io: TokioIo<hyper::upgrade::Upgraded>, viewer: Viewer, first: Arc
 }
 
 /// Sends the close frame, or the answer to the viewer's, and waits until both are through, so that the last messages
-/// arrive (RFC 6455, 7.1.1).
+/// arrive (RFC 6455, 7.1.1); then ends the connection, which over TLS takes a word (RFC 8446, 6.1).
 async fn close(socket: &mut Socket, message: Option<Message>) -> Result<(), tokio_websockets::Error> {
     if let Some(message) = message {
         socket.send(message).await?;
     }
-    while let Some(message) = socket.next().await {
-        message?;
-    }
-    Ok(())
+    socket.close().await
 }
 
 #[derive(Debug)]
