@@ -17,11 +17,11 @@ use super::request::host;
 use super::router::{Route, query_pairs};
 use super::{Body, Client, Refusal, Service, pacer, websocket};
 
-/// How long a module may take for the first block of a stream that is live, however short the vhost's `wait`.
-const FIRST_BLOCK: Duration = Duration::from_secs(1);
-
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// How long a remuxer may take to its first block, when there is something to remux.
+const REMUX_TIME: Duration = Duration::from_secs(5);
 
 /// Answers a GET or HEAD for a live mount.
 pub(super) async fn respond<B: Send + 'static>(
@@ -46,7 +46,9 @@ pub(super) async fn respond<B: Send + 'static>(
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
         let mut viewer = watch(service, &target, &stream)?;
         wait_for_media(&target.module, &stream, deadline).await?;
-        let first = first_span(&mut viewer, &stream, deadline.max(Instant::now() + FIRST_BLOCK)).await?;
+        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+        let deadline = deadline.max(Instant::now() + REMUX_TIME);
+        let first = first_span(&mut viewer, &stream, deadline).await?;
         info!(client = %client.address, stream = %target.route.key, module = target.module.name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
