@@ -2,14 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod bad_requests;
 mod check;
 mod demo;
 mod encoders;
+mod files;
+mod fmp4;
 mod hostile;
 mod http;
 mod lifecycle;
+mod mounts;
 mod players;
+mod processes;
+mod proxies;
+mod proxy_protocol;
+mod redirect;
 mod rtmp;
 mod slow;
+mod tls;
 mod ts;
 mod viewers;

@@ -9,9 +9,11 @@
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
+//! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records what it is served |
 //! | [`fetch`] | the same for any format, as bytes |
+//! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
 //! | [`ts`] | the same for transport streams |
 //! | [`browser`] | players in headless Chromium |
@@ -26,9 +28,12 @@ pub mod fetch;
 pub mod flv;
 pub mod host;
 pub mod http;
+pub mod player;
+pub mod proxy;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
+pub mod tls;
 pub mod tool;
 pub mod ts;
 pub mod wait;

@@ -4,26 +4,32 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
+use tracing::info;
 
 use crate::media::Codec;
 use crate::plugin::{Module, Options, Transport, resolve_options};
 use crate::stream::{JoinAt, Pace, Span, Stream, Viewer};
 
+use super::request::host;
 use super::router::{Route, query_pairs};
-use super::{Body, Refusal, Service, pacer, websocket};
+use super::{Body, Client, Refusal, Service, pacer, websocket};
 
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// How long a remuxer may take to its first block, when there is something to remux.
+const REMUX_TIME: Duration = Duration::from_secs(5);
 
 /// Answers a GET or HEAD for a live mount.
 pub(super) async fn respond<B: Send + 'static>(
     service: &Arc<Service>,
     request: &mut Request<B>,
+    upgrade: Option<websocket::Upgrade>,
+    client: &Client,
 ) -> Result<Response<Body>, Refusal> {
-    let upgrade = websocket::Upgrade::of(request)?;
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
     let target = target(service, request, transport)?;
     let play = &target.route.vhost.play;
@@ -40,7 +46,10 @@ pub(super) async fn respond<B: Send + 'static>(
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
         let mut viewer = watch(service, &target, &stream)?;
         wait_for_media(&target.module, &stream, deadline).await?;
+        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+        let deadline = deadline.max(Instant::now() + REMUX_TIME);
         let first = first_span(&mut viewer, &stream, deadline).await?;
+        info!(client = %client.address, stream = %target.route.key, module = target.module.name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
             None => Response::new(Body::live(viewer, first)),
@@ -52,6 +61,13 @@ pub(super) async fn respond<B: Send + 'static>(
     Ok(response)
 }
 
+/// Whether a stream that the request means is there now.
+pub(super) fn is_live<B>(service: &Service, request: &Request<B>) -> Result<bool, Refusal> {
+    let uri = request.uri();
+    let routes = service.router.routes(host(request), uri.path(), uri.query().unwrap_or(""))?;
+    Ok(routes.iter().any(|route| service.hub.find(&route.key).is_some()))
+}
+
 struct Target {
     route: Route,
     module: Arc<Module>,
@@ -61,11 +77,8 @@ struct Target {
 /// The first mount of the request whose extension a module answers over `transport`.
 fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> Result<Target, Refusal> {
     let uri = request.uri();
-    // HTTP/2 has the authority in the URI, HTTP/1.1 in Host; the URI counts (RFC 9110, 7.2).
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let host = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or("");
     let query = uri.query().unwrap_or("");
-    let routes = service.router.routes(host, uri.path(), query)?;
+    let routes = service.router.routes(host(request), uri.path(), query)?;
     let mut refusal = Refusal::NotMounted;
     for route in routes {
         let extension = &route.mount.pattern.extension;

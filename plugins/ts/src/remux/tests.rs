@@ -443,7 +443,7 @@ fn any_tags_make_whole_packets_and_right_counters() {
             let dts = match random(12) {
                 0 if extreme => i64::MIN,
                 1 if extreme => i64::MAX,
-                2 => dts + random(100_000) as i64,
+                2 => dts.saturating_add(random(100_000) as i64),
                 _ => dts,
             };
             input.insert(at, (kind, dts, body));
