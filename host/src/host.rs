@@ -100,7 +100,8 @@ fn check_mount(mount: &Mount, registry: &Registry, some_refused: bool, diagnosti
         let help = "name a module that does in modules.load";
         diagnostics.error(title, &mount.place, "this mount would be empty").help(help);
     }
-    for module in modules.iter().filter(|module| mount.fast_cache > Duration::ZERO && !module.is_audio_only()) {
+    for module in modules.iter().filter(|module| mount.fast_cache > Duration::ZERO && !module.is_audio_only())
+    {
         let title = format!("fast_cache is ignored: {} carries video", module.name());
         diagnostics.warning(title, &mount.fast_cache_place, "for formats of audio alone");
     }
