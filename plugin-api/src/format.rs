@@ -36,13 +36,20 @@ pub trait Remuxer: Send + 'static {
     /// the next keyframe; viewers stay connected.
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError>;
 
-    /// The stream ended: hand out what is still held.
+    /// The stream ended, or goes over to a successor: hand out what is still held.
     ///
     /// # Errors
     /// As for [`tag`](Self::tag).
     fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let _ = sink;
         Ok(())
+    }
+
+    /// What a successor must know so that viewers notice nothing: counters, versions, clocks. Asked after
+    /// [`finish`](Self::finish) when another build of the module takes over; the successor gets it as
+    /// [`Setup::state`]. At most 64 KiB. Since 1.1.
+    fn state(&mut self) -> Vec<u8> {
+        Vec::new()
     }
 }
 
@@ -110,12 +117,16 @@ pub struct Setup {
     pub options: Options,
     /// What is known of the stream at this moment.
     pub stream: StreamFacts,
+    /// What the predecessor's [`Remuxer::state`] said; empty for a fresh start. It may come from an older or a newer
+    /// build of the module, which a leading version number tells. A state that cannot be read counts as a fresh start.
+    /// Since 1.1.
+    pub state: Vec<u8>,
 }
 
 impl Setup {
-    /// A setup with these options and facts.
+    /// A setup with these options and facts, for a fresh start.
     pub fn new(options: Options, stream: StreamFacts) -> Setup {
-        Setup { options, stream }
+        Setup { options, stream, state: Vec::new() }
     }
 }
 

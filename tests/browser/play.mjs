@@ -1,6 +1,6 @@
-// Plays one live FLV URL in headless Chromium and prints, as JSON, what the video element did.
+// Plays one live URL in headless Chromium and prints, as JSON, what the video element did.
 //
-//   node play.mjs mpegts|flv|page URL av|v|a MILLISECONDS
+//   node play.mjs mpegts|flv|mse|page URL av|v|a MILLISECONDS
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
 // fetched across origins, as in real pages; `page` opens the URL itself and watches the first video element on it. The
@@ -11,9 +11,13 @@ import { existsSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const [player, url, tracks, limit] = process.argv.slice(2);
-const libraries = { mpegts: ["mpegts.js/dist/mpegts.js", "mpegts"], flv: ["flv.js/dist/flv.min.js", "flvjs"] };
+const libraries = {
+  mpegts: ["node_modules/mpegts.js/dist/mpegts.js", "mpegts"],
+  flv: ["node_modules/flv.js/dist/flv.min.js", "flvjs"],
+  mse: ["mse.js", "mse"],
+};
 const [file, global] = libraries[player] ?? [];
-const library = file && readFileSync(new URL(`node_modules/${file}`, import.meta.url));
+const library = file && readFileSync(new URL(file, import.meta.url));
 const page = `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
 
 const server = createServer((request, response) => {

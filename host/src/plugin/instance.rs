@@ -28,6 +28,10 @@ use crate::media::{Millis, Tag};
 
 /// How many bytes of output a byte of a tag may cause, before `max_output` is touched.
 const OUTPUT_RATIO: usize = 16;
+/// What a format that holds back (a GOP, a fragment) may save up for the call that hands it out, in bytes of tags.
+const MAX_HELD: usize = 64 << 20;
+/// The largest state that a remuxer may leave to its successor, in bytes.
+const MAX_STATE: usize = 64 << 10;
 /// What a block and a part count for beside their bytes, so that empty ones are not free.
 const BLOCK_COST: usize = 256;
 const PART_COST: usize = 64;
@@ -57,6 +61,14 @@ pub enum ModuleFault {
     #[error("more than {limit} bytes of output in one call")]
     Flooded {
         /// The budget of the call, in bytes.
+        limit: usize,
+    },
+    /// It left more to its successor than it may.
+    #[error("a state of {size} bytes, {limit} at most")]
+    LargeState {
+        /// Its size.
+        size: usize,
+        /// The limit.
         limit: usize,
     },
     /// It sent a block with flags that do not exist.
@@ -111,6 +123,8 @@ pub struct Instance {
     remuxer: RawRemuxer,
     table: ModuleRef,
     max_output: usize,
+    /// Bytes of tags that it has not made output of yet.
+    held: usize,
     dead: bool,
     name: Arc<str>,
     library: Arc<Library>,
@@ -133,7 +147,7 @@ impl Instance {
         name: &str,
         library: Arc<Library>,
     ) -> Instance {
-        Instance { remuxer, table, max_output, dead: false, name: name.into(), library }
+        Instance { remuxer, table, max_output, held: 0, dead: false, name: name.into(), library }
     }
 
     /// Feeds one tag; the blocks that it made are appended to `out`, also with a fault.
@@ -141,26 +155,45 @@ impl Instance {
     /// # Errors
     /// [`ModuleFault`]: the instance is dead.
     pub fn tag(&mut self, tag: &Tag, out: &mut Vec<OutBlock>) -> Result<(), ModuleFault> {
-        let limit = tag.payload.len().saturating_mul(OUTPUT_RATIO).saturating_add(self.max_output);
+        self.held = self.held.saturating_add(tag.payload.len()).min(MAX_HELD);
         let (call, raw) = (self.table.tag(), raw_tag(tag));
         // SAFETY: the remuxer is alive and only ours, the sink lives for the call.
-        self.call(out, limit, |remuxer, sink| unsafe { call(remuxer, raw, sink) })
+        self.call(out, |remuxer, sink| unsafe { call(remuxer, raw, sink) })
     }
 
-    /// The stream ended: what the remuxer still held is appended to `out`.
+    /// The stream ended, or goes over to a successor: what the remuxer still held is appended to `out`.
     ///
     /// # Errors
     /// As for [`tag`](Self::tag).
     pub fn finish(&mut self, out: &mut Vec<OutBlock>) -> Result<(), ModuleFault> {
         let call = self.table.finish();
         // SAFETY: as in `tag`.
-        self.call(out, self.max_output, |remuxer, sink| unsafe { call(remuxer, sink) })
+        self.call(out, |remuxer, sink| unsafe { call(remuxer, sink) })
+    }
+
+    /// What a successor must know; empty when there is nothing, and from modules older than 1.1.
+    ///
+    /// # Errors
+    /// As for [`tag`](Self::tag).
+    pub fn state(&mut self) -> Result<Vec<u8>, ModuleFault> {
+        let Some(call) = self.table.state() else { return Ok(Vec::new()) };
+        if self.dead {
+            return Err(ModuleFault::Poisoned);
+        }
+        self.dead = true;
+        // SAFETY: as in `tag`.
+        let state = unsafe { call(self.remuxer) }.into_result()?;
+        if state.len() > MAX_STATE {
+            return Err(ModuleFault::LargeState { size: state.len(), limit: MAX_STATE });
+        }
+        self.dead = false;
+        // Copied: the module's allocation goes back to it.
+        Ok(state.to_vec())
     }
 
     fn call(
         &mut self,
         out: &mut Vec<OutBlock>,
-        limit: usize,
         call: impl FnOnce(RawRemuxer, RawSink) -> RResult<(), RawFault>,
     ) -> Result<(), ModuleFault> {
         if self.dead {
@@ -168,11 +201,15 @@ impl Instance {
         }
         self.dead = true;
         let library = &self.library;
+        let limit = self.held.saturating_mul(OUTPUT_RATIO).saturating_add(self.max_output);
         let mut intake = Intake { out, library, limit, left: limit, refused: 0, fault: None, panic: None };
         let sink = RawSink { context: (&raw mut intake).cast(), push: on_push, reserved: [0; 2] };
         let answer = call(self.remuxer, sink).into_result();
         if let Some(payload) = intake.panic {
             resume_unwind(payload);
+        }
+        if intake.left < limit {
+            self.held = 0;
         }
         match (intake.fault, answer) {
             (Some(fault), _) => Err(fault),

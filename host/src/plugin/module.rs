@@ -125,7 +125,8 @@ impl Module {
         self.build.abi
     }
 
-    /// Makes a remuxer for one (stream, mount, variant). A call into the module.
+    /// Makes a remuxer for one (stream, mount, variant), which goes on from `setup.state` if there is one and the
+    /// module knows how. A call into the module.
     ///
     /// # Errors
     /// The module's own error, or its panic.
@@ -135,6 +136,7 @@ impl Module {
             .iter()
             .map(|(name, value)| RawValue { name: name.into(), value: value.into() })
             .collect();
+        let state = setup.state.as_slice();
         let setup = RawSetup {
             options: values.as_slice().into(),
             video: setup.stream.video.0,
@@ -143,7 +145,11 @@ impl Module {
             reserved_u32: 0,
             reserved: [0; 4],
         };
-        let remuxer = self.table.remuxer()(&setup).into_result()?;
+        let remuxer = match self.table.resume() {
+            Some(resume) if !state.is_empty() => resume(&setup, state.into()),
+            _ => self.table.remuxer()(&setup),
+        };
+        let remuxer = remuxer.into_result()?;
         Ok(Instance::new(remuxer, self.table, self.terms.max_output, self.name(), self.library.clone()))
     }
 

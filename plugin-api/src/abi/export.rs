@@ -4,7 +4,7 @@ use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::marker_type::ErasedPrefix;
 use abi_stable::prefix_type::{PrefixRefTrait, WithMetadata};
 use abi_stable::staticref;
-use abi_stable::std_types::{RErr, ROk, RResult, RString, RVec};
+use abi_stable::std_types::{RErr, ROk, RResult, RSlice, RString, RVec};
 
 use super::catch::{catch, Aborted, Unwound};
 use super::*;
@@ -39,6 +39,8 @@ impl<F: Format> Exported<F> {
         tag: tag::<F>,
         finish: finish::<F>,
         free: free::<F>,
+        state: state::<F>,
+        resume: resume::<F>,
     }));
 }
 
@@ -51,6 +53,15 @@ struct Held<R> {
 
 extern "C" fn set_logger(logger: RawLogger) {
     log::set(logger);
+    // The standard library is the module's own, and so is its hook. The message goes with the fault; the place would
+    // go to standard error.
+    let _ = catch(|| {
+        std::panic::set_hook(Box::new(|info| {
+            if let Some(place) = info.location() {
+                log::error(&format!("panicked at {place}"));
+            }
+        }))
+    });
 }
 
 extern "C" fn info<F: Format>() -> RResult<RawInfo, RawFault> {
@@ -58,8 +69,19 @@ extern "C" fn info<F: Format>() -> RResult<RawInfo, RawFault> {
 }
 
 extern "C" fn remuxer<F: Format>(setup: &RawSetup<'_>) -> RResult<RawRemuxer, RawFault> {
+    make::<F>(setup, &[])
+}
+
+extern "C" fn resume<F: Format>(
+    setup: &RawSetup<'_>,
+    state: RSlice<'_, u8>,
+) -> RResult<RawRemuxer, RawFault> {
+    make::<F>(setup, state.as_slice())
+}
+
+fn make<F: Format>(setup: &RawSetup<'_>, state: &[u8]) -> RResult<RawRemuxer, RawFault> {
     let made = catch(|| {
-        let remuxer = F::remuxer(&setup.into())?;
+        let remuxer = F::remuxer(&Setup { state: state.to_vec(), ..setup.into() })?;
         let held = Box::new(Held { remuxer, poisoned: false });
         Ok::<_, RemuxError>(RawRemuxer(Box::into_raw(held).cast()))
     });
@@ -82,6 +104,19 @@ unsafe extern "C" fn tag<F: Format>(
 unsafe extern "C" fn finish<F: Format>(remuxer: RawRemuxer, sink: RawSink) -> RResult<(), RawFault> {
     // SAFETY: as this function's.
     unsafe { call::<F>(remuxer, |remuxer| remuxer.finish(&mut LentSink(sink))) }
+}
+
+/// # Safety
+/// As for [`tag`].
+unsafe extern "C" fn state<F: Format>(remuxer: RawRemuxer) -> RResult<RVec<u8>, RawFault> {
+    let mut state = Vec::new();
+    let keep = |remuxer: &mut F::Remuxer| {
+        state = remuxer.state();
+        Ok(())
+    };
+    // SAFETY: as this function's.
+    let answer = unsafe { call::<F>(remuxer, keep) };
+    answer.map(|()| state.into())
 }
 
 /// # Safety
@@ -185,6 +220,7 @@ impl From<&RawSetup<'_>> for Setup {
         Setup {
             options: Options::new(values.collect()),
             stream: StreamFacts { video: Codec(raw.video), audio: Codec(raw.audio), age_ms: raw.age_ms },
+            state: Vec::new(),
         }
     }
 }
@@ -238,15 +274,16 @@ mod tests {
     use std::panic::panic_any;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use abi_stable::std_types::RSlice;
-
     use super::*;
     use crate::{BlockFlags, SharedBytes, Transport};
 
     /// Does what its option `in_new`, `in_tag`, `in_finish` and `in_drop` say.
     struct Rogue;
 
-    struct RogueRemuxer(Options);
+    struct RogueRemuxer {
+        options: Options,
+        state: Vec<u8>,
+    }
 
     /// How many [`RogueRemuxer`]s with the option `count` were dropped.
     static DROPS: AtomicUsize = AtomicUsize::new(0);
@@ -313,27 +350,32 @@ mod tests {
 
         fn remuxer(setup: &Setup) -> Result<RogueRemuxer, RemuxError> {
             act(setup.options.text("in_new"), None)?;
-            Ok(RogueRemuxer(setup.options.clone()))
+            Ok(RogueRemuxer { options: setup.options.clone(), state: setup.state.clone() })
         }
     }
 
     impl Remuxer for RogueRemuxer {
         fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-            act(self.0.text("in_tag"), Some(sink))?;
+            act(self.options.text("in_tag"), Some(sink))?;
             let parts = vec![tag.payload.slice(1..), SharedBytes::from(vec![9])];
             sink.block(Block { flags: BlockFlags::JOIN, track: 3, dts: tag.dts, parts })?;
             Ok(())
         }
 
         fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-            act(self.0.text("in_finish"), Some(sink))
+            act(self.options.text("in_finish"), Some(sink))
+        }
+
+        fn state(&mut self) -> Vec<u8> {
+            let _ = act(self.options.text("in_state"), None);
+            [&self.state[..], &[7]].concat()
         }
     }
 
     impl Drop for RogueRemuxer {
         fn drop(&mut self) {
-            DROPS.fetch_add(usize::from(self.0.flag("count")), Ordering::SeqCst);
-            let _ = act(self.0.text("in_drop"), None);
+            DROPS.fetch_add(usize::from(self.options.flag("count")), Ordering::SeqCst);
+            let _ = act(self.options.text("in_drop"), None);
         }
     }
 
@@ -367,6 +409,13 @@ mod tests {
     }
 
     fn make(options: &[(&'static str, &'static str)]) -> Result<RawRemuxer, RawFault> {
+        make_from(options, None)
+    }
+
+    fn make_from(
+        options: &[(&'static str, &'static str)],
+        state: Option<&[u8]>,
+    ) -> Result<RawRemuxer, RawFault> {
         let values: Vec<_> = options
             .iter()
             .map(|&(name, value)| RawValue { name: name.into(), value: value.into() })
@@ -379,7 +428,11 @@ mod tests {
             reserved_u32: 0,
             reserved: [0; 4],
         };
-        table::<Rogue>().remuxer()(&setup).into_result()
+        let table = table::<Rogue>();
+        match state {
+            None => table.remuxer()(&setup).into_result(),
+            Some(state) => table.resume().unwrap()(&setup, state.into()).into_result(),
+        }
     }
 
     fn feed(remuxer: RawRemuxer, host: &mut Host) -> Result<(), RawFault> {
@@ -403,6 +456,11 @@ mod tests {
     fn finish(remuxer: RawRemuxer, host: &mut Host) -> Result<(), RawFault> {
         // SAFETY: the remuxer is alive, and so is the sink.
         unsafe { table::<Rogue>().finish()(remuxer, host.sink()) }.into_result()
+    }
+
+    fn state(remuxer: RawRemuxer) -> Result<RVec<u8>, RawFault> {
+        // SAFETY: the remuxer is alive.
+        unsafe { table::<Rogue>().state().unwrap()(remuxer) }.into_result()
     }
 
     fn free(remuxer: RawRemuxer) -> Result<(), RawFault> {
@@ -468,6 +526,21 @@ mod tests {
                 assert_eq!(fault(finish(remuxer, &mut host)).0, FAULT_POISONED);
                 free(remuxer).ok().unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn hands_its_state_to_a_successor() {
+        let first = make(&[]).ok().unwrap();
+        let handed = state(first).ok().unwrap();
+        assert_eq!(handed, [7]);
+        let second = make_from(&[], Some(&handed)).ok().unwrap();
+        assert_eq!(state(second).ok().unwrap(), [7, 7]);
+        let third = make_from(&[("in_state", "panic")], Some(&[])).ok().unwrap();
+        assert_eq!(fault(state(third)).0, FAULT_PANIC);
+        assert_eq!(fault(feed(third, &mut Host::default())).0, FAULT_POISONED);
+        for remuxer in [first, second, third] {
+            free(remuxer).ok().unwrap();
         }
     }
 

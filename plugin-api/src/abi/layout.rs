@@ -14,11 +14,13 @@ macro_rules! layout {
 
 #[test]
 #[cfg(target_pointer_width = "64")]
-fn keeps_the_layout_of_1_0() {
+fn keeps_the_layout_of_1_1() {
     layout!(Preflight: 32, 8 {
         magic: 0, struct_size: 8, abi_major: 12, abi_minor: 14, panic_abort: 16, reserved: 17, rustc: 24,
     });
-    layout!(ModuleTable: 48, 8 { set_logger: 0, info: 8, remuxer: 16, tag: 24, finish: 32, free: 40, });
+    layout!(ModuleTable: 64, 8 {
+        set_logger: 0, info: 8, remuxer: 16, tag: 24, finish: 32, free: 40, state: 48, resume: 56,
+    });
     layout!(RawRemuxer: 8, 8 {});
     layout!(RawTag: 96, 8 {
         payload: 0, dts: 32, composition_offset: 40, codec: 48, data_offset: 52, data_len: 56, kind: 60, packet: 61,
@@ -53,9 +55,9 @@ fn keeps_the_layout_of_shared_bytes() {
 }
 
 #[test]
-fn keeps_the_numbers_of_1_0() {
+fn keeps_the_numbers_of_1_1() {
     assert_eq!(MAGIC, *b"remuxd\xff\x01");
-    assert_eq!((ABI_MAJOR, ABI_MINOR), (1, 0));
+    assert_eq!((ABI_MAJOR, ABI_MINOR), (1, 1));
     assert_eq!((TAG_KEYFRAME, TAG_DISCONTINUITY), (1, 2));
     assert_eq!((PUSH_TAKEN, PUSH_FULL, PUSH_ABORT), (0, 1, 2));
     assert_eq!((OPTION_FLAG, OPTION_INTEGER, OPTION_CHOICE, OPTION_TEXT), (0, 1, 2, 3));

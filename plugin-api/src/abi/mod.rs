@@ -11,7 +11,7 @@
 //! - What is returned is owned by the receiver and freed by its drop, while the library is mapped. What is
 //!   passed by reference is lent for the call.
 //!
-//! Minor versions: 1.0 is the first.
+//! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor.
 
 pub(crate) mod catch;
 mod export;
@@ -48,6 +48,10 @@ pub struct ModuleTable {
     /// Frees a remuxer, also one that failed. An error says that it panicked meanwhile; it is gone all the same.
     #[sabi(last_prefix_field)]
     pub free: unsafe extern "C" fn(RawRemuxer) -> RResult<(), RawFault>,
+    /// Since 1.1. What a successor of the remuxer must know, after `finish`. Absent: nothing. As `tag`.
+    pub state: unsafe extern "C" fn(RawRemuxer) -> RResult<RVec<u8>, RawFault>,
+    /// Since 1.1. Makes a remuxer that goes on from the `state` of another one. Absent: as `remuxer`, afresh.
+    pub resume: extern "C" fn(&RawSetup<'_>, RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault>,
 }
 
 impl RootModule for ModuleRef {
