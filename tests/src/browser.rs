@@ -16,6 +16,8 @@ pub enum Player {
     Flv,
     /// Media Source Extensions alone, for fragmented MP4.
     Mse,
+    /// An `<audio>` element, without a library.
+    Audio,
     /// The player of the page at the URL.
     Page,
 }
@@ -43,6 +45,7 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
         Player::Mpegts => "mpegts",
         Player::Flv => "flv",
         Player::Mse => "mse",
+        Player::Audio => "audio",
         Player::Page => "page",
     };
     let mut command = Command::new("node");

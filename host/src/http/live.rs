@@ -19,8 +19,9 @@ use super::{Body, Refusal, Service, pacer, websocket};
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Of a stream this old, in milliseconds, a track that was not seen is not there.
-const TRACK_WAIT: u32 = 1_000;
+/// How long after the first track of a stream its second may come. It is not there when the stream is older, or when
+/// none came while a viewer has waited this long.
+const TRACK_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers a GET or HEAD for a live mount.
 pub(super) async fn respond<B: Send + 'static>(
@@ -100,6 +101,7 @@ fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Vie
 async fn wait_for_media(module: &Module, stream: &Stream, deadline: Instant) -> Result<(), Refusal> {
     let rings = [stream.tags(), stream.audio()];
     let mut readers = rings.map(|ring| ring.reader(JoinAt::Newest, Pace::Each));
+    let mut deadline = deadline;
     loop {
         let facts = stream.facts();
         let (video, audio) = (facts.video, facts.audio);
@@ -108,8 +110,11 @@ async fn wait_for_media(module: &Module, stream: &Stream, deadline: Instant) -> 
             return Ok(());
         }
         let complete = video != Codec::NONE && audio != Codec::NONE;
-        if known && (complete || facts.age_ms >= TRACK_WAIT) {
+        if known && (complete || u128::from(facts.age_ms) >= TRACK_WAIT.as_millis()) {
             return Err(Refusal::Codec { video, audio });
+        }
+        if known {
+            deadline = deadline.min(Instant::now() + TRACK_WAIT);
         }
         let more = poll_fn(|cx| {
             let polls = readers.each_mut().map(|reader| reader.poll_read(cx));
@@ -117,8 +122,8 @@ async fn wait_for_media(module: &Module, stream: &Stream, deadline: Instant) -> 
         });
         match timeout_at(deadline, more).await {
             Ok(Some(_)) => {}
-            Err(_) if known => return Err(Refusal::Codec { video, audio }),
-            Ok(None) | Err(_) => return Err(Refusal::NotLive),
+            _ if known => return Err(Refusal::Codec { video, audio }),
+            _ => return Err(Refusal::NotLive),
         }
     }
 }
