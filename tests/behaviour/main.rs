@@ -18,4 +18,5 @@ mod redirect;
 mod rtmp;
 mod slow;
 mod tls;
+mod ts;
 mod viewers;

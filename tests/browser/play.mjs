@@ -79,7 +79,8 @@ function start({ player, global, url, isLive }) {
   }
   if (!global) return;
   const library = window[global];
-  const source = { type: "flv", isLive, cors: true, url };
+  const type = new URL(url).pathname.endsWith(".ts") ? "mpegts" : "flv";
+  const source = { type, isLive, cors: true, url };
   const instance = library.createPlayer(source, { enableStashBuffer: false, lazyLoad: false });
   instance.on(library.Events.ERROR, (...what) => window.errors.push(`player: ${JSON.stringify(what)}`));
   instance.attachMediaElement(video);
