@@ -17,6 +17,7 @@ mod players;
 mod redirect;
 mod rtmp;
 mod slow;
+mod srs_page;
 mod tls;
 mod ts;
 mod viewers;
