@@ -204,6 +204,7 @@ fn demo_mounts(config: &Config, registry: &Registry) -> Vec<DemoMount> {
                 name: module.name().into(),
                 url: path.clone(),
                 transport: if module.transport() == Transport::HTTP { "http" } else { "websocket" },
+                content_type: module.content_type().into(),
             })
         })
         .collect()
