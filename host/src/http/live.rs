@@ -17,9 +17,6 @@ use super::request::host;
 use super::router::{Route, query_pairs};
 use super::{Body, Client, Refusal, Service, pacer, websocket};
 
-/// How long a module may take for the first block of a stream that is live, however short the vhost's `wait`.
-const FIRST_BLOCK: Duration = Duration::from_secs(1);
-
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -46,7 +43,7 @@ pub(super) async fn respond<B: Send + 'static>(
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
         let mut viewer = watch(service, &target, &stream)?;
         wait_for_media(&target.module, &stream, deadline).await?;
-        let first = first_span(&mut viewer, &stream, deadline.max(Instant::now() + FIRST_BLOCK)).await?;
+        let first = first_span(&mut viewer, &stream, deadline).await?;
         info!(client = %client.address, stream = %target.route.key, module = target.module.name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
