@@ -14,6 +14,8 @@ pub enum Player {
     Mpegts,
     /// flv.js, frozen since 2021 and still everywhere.
     Flv,
+    /// An `<audio>` element, without a library.
+    Audio,
     /// mpegts.js, on a recording instead of a live stream.
     MpegtsFile,
     /// flv.js, likewise.
@@ -52,6 +54,7 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
         Player::FlvFile => "flv-file",
         Player::VideoJs => "videojs",
         Player::Mse => "mse",
+        Player::Audio => "audio",
         Player::Page => "page",
     };
     let mut command = Command::new("node");

@@ -80,6 +80,52 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     Publishing::start(command, clip.path(), scratch)
 }
 
+/// Has ffmpeg publish a minute of `clip`, as fast as the host takes it.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn publish_minute(clip: Clip, url: &str) -> Publishing {
+    let file = clip.minute();
+    let mut command = clip.ffmpeg().command();
+    command.arg("-i").arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+    Publishing::start(command, file, Scratch::new())
+}
+
+/// Has ffmpeg encode H.264 and AAC and publish them, until the answer is dropped: no clip, so no seam.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn encode_live(url: &str) -> Publishing {
+    let mut command = Ffmpeg::Five.command();
+    command.args([
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=320x180:rate=25",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=sample_rate=44100",
+    ]);
+    command.args([
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-pix_fmt",
+        "yuv420p",
+        "-g",
+        "25",
+        "-c:a",
+        "aac",
+    ]);
+    command.args(["-f", "flv", url]);
+    Publishing::start(command, PathBuf::new(), Scratch::new())
+}
+
 /// GStreamer's muxer writes its own FLV, so what was published is what a second branch put into a file.
 fn gstreamer(clip: Clip, sink: &str, location: &str, scratch: &Scratch) -> (Command, PathBuf) {
     let record = scratch.join("published.flv");
