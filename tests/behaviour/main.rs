@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod audio;
 mod bad_requests;
 mod check;
 mod demo;
@@ -19,5 +20,7 @@ mod proxy_protocol;
 mod redirect;
 mod rtmp;
 mod slow;
+mod srs_page;
 mod tls;
+mod ts;
 mod viewers;

@@ -10,7 +10,7 @@ use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::proxy::{Kind, connect_from};
 use remuxd_tests::publisher::Publisher;
-use remuxd_tests::tls::{Certificate, Files, Version, handshake};
+use remuxd_tests::tls::{self, Certificate, Files, Version};
 use remuxd_tests::tool::{Ffmpeg, run};
 
 /// Both listeners want the header, from 127.0.0.1 alone.
@@ -60,20 +60,22 @@ fn a_header_names_the_client() {
 }
 
 #[test]
-fn a_header_comes_before_tls() {
+fn the_header_comes_before_tls() {
     let files = Files::of(&Certificate::of(&["127.0.0.1"]));
-    let keys = format!("enabled = true\nlisten = \"127.0.0.1:0\"\nproxy_protocol = true\n{}", files.toml());
-    let host = Host::start(&config().tables(&format!("[http_server.https]\n{keys}[rtmps]\n{keys}")));
-    let connect = |address: Option<SocketAddr>| {
-        let mut socket = TcpStream::connect(address.unwrap()).unwrap();
-        socket.write_all(&version2(1, 0x11, IPV4)).unwrap();
-        handshake(socket, None, Version::Tls13, &[]).unwrap()
-    };
-    let mut https = connect(host.https);
-    https.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    host.wait_log(&["refused client=203.0.113.5 "]);
-    drop(connect(host.rtmps));
-    host.wait_log(&["rtmp connection closed", "peer=203.0.113.5:4660 "]);
+    let listeners = files.listeners().replace("enabled = true\n", "enabled = true\nproxy_protocol = true\n");
+    let host = Host::start(&config().tables(&listeners));
+    let header = version2(1, 0x11, IPV4);
+    for (address, says, log) in [
+        (host.https.unwrap(), &b"GET /nothing HTTP/1.0\r\n\r\n"[..], "refused client=203.0.113.5 "),
+        (host.rtmps.unwrap(), b"no RTMP", "rtmp connection closed peer=203.0.113.5:4660 "),
+    ] {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&header).unwrap();
+        let mut stream = tls::handshake(socket, None, Version::Tls13, &[]).unwrap();
+        stream.write_all(says).unwrap();
+        host.wait_log(&[log]);
+        assert!(tls::connect(address, None).is_err(), "TLS without the header");
+    }
 }
 
 /// How long the host keeps a connection that says this and waits.

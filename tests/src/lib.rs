@@ -11,17 +11,22 @@
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
-//! | [`capture`] | a viewer that records what it is served |
+//! | [`capture`] | a viewer that records what it is served, as FLV |
+//! | [`download`], [`fetch`] | the same for any format, as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
-//! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
+//! | [`flv`], [`audio`], [`ts`] | reading what was served |
+//! | [`compare`], [`decode`] | comparing and decoding it |
 //! | [`browser`] | players in headless Chromium |
 
+pub mod audio;
 pub mod browser;
 pub mod capture;
 pub mod clip;
 pub mod compare;
 pub mod decode;
+pub mod download;
 pub mod encoder;
+pub mod fetch;
 pub mod flv;
 pub mod host;
 pub mod http;
@@ -32,5 +37,6 @@ pub mod rtmp;
 pub mod scratch;
 pub mod tls;
 pub mod tool;
+pub mod ts;
 pub mod wait;
 pub mod websocket;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::Place;
+use super::diagnostics::{Place, Report};
 use super::resolved::*;
 use super::table::{Setting, Table};
 use super::value::{
@@ -15,8 +15,8 @@ use super::value::{
     size, some, text,
 };
 
-/// The modules that load unless the file says otherwise: those that answer [`DEFAULT_MOUNT`].
-const DEFAULT_MODULES: [&str; 2] = ["flv", "websocket-flv"];
+/// The modules that load unless the file says otherwise: those that come with the host.
+const DEFAULT_MODULES: [&str; 5] = ["flv", "ts", "mp3", "aac", "websocket-flv"];
 /// The private key and the certificate of SRS.
 const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"];
 /// The mount of SRS.
@@ -44,6 +44,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
         source: file.source(),
+        warnings: Report::default(),
     }
 }
 
@@ -211,12 +212,21 @@ fn play(table: &mut Table) -> Play {
 fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
     let (pattern, place) = pattern(table, "mount", vhost);
+    let no_cache = (ZERO, Place::NONE);
+    let (fast_cache, fast_cache_place) = table.key("fast_cache", no_cache, placed(duration(ZERO..=HOUR)));
     let (options, option_places) = table
         .settings("options")
         .into_iter()
         .map(|Setting { key, value }| ((key.0, value.0), OptionPlace { key: key.1, value: value.1 }))
         .unzip();
-    enabled.then_some(Mount { pattern: pattern?, options, place, option_places })
+    enabled.then_some(Mount {
+        pattern: pattern?,
+        options,
+        fast_cache,
+        fast_cache_place,
+        place,
+        option_places,
+    })
 }
 
 /// A redirect rule, if it is enabled, and its pattern and target good.

@@ -1,7 +1,7 @@
 //! What `remuxd demo` shows: a sample that runs for ever, and a page that plays every mount.
 //!
 //! The sample goes the way of any stream: over RTMP into the host. The page knows no format: it lists the URLs that the
-//! host gives it and plays what mpegts.js (Apache-2.0, see `mpegts.LICENSE`) can.
+//! host gives it and plays what mpegts.js (Apache-2.0, see `mpegts.LICENSE`), or the browser itself, can.
 
 use bytes::Bytes;
 use remuxd_bitstream::flv::read_file;
@@ -40,6 +40,8 @@ pub struct DemoMount {
     pub url: String,
     /// `http`, `websocket` or `rtmp`.
     pub transport: &'static str,
+    /// The content type.
+    pub content_type: String,
 }
 
 /// The sample's tags, turn after turn, with timestamps that go on.
@@ -110,7 +112,12 @@ mod tests {
 
     #[test]
     fn the_page_lists_the_mounts() {
-        let mounts = [DemoMount { name: "a</script>".into(), url: "/live/demo.x".into(), transport: "http" }];
+        let mounts = [DemoMount {
+            name: "a</script>".into(),
+            url: "/live/demo.x".into(),
+            transport: "http",
+            content_type: "video/x".into(),
+        }];
         let mut client = Client { address: [192, 0, 2, 1].into(), outside: None };
         let text = |client: &Client| {
             let (_, page) = page("/", client, &mounts).unwrap();
