@@ -223,8 +223,8 @@ impl FlvRemuxer {
             HevcForm::Legacy if header.packet == Packet::METADATA => Rewrite::Drop,
             HevcForm::Legacy if header.enhanced => Rewrite::Header(legacy_hevc_header(&header)),
             HevcForm::Enhanced if !header.enhanced => Rewrite::Header(enhanced_video_header(&header)),
-            _ if header.multitrack && video => Rewrite::Header(enhanced_video_header(&header)),
-            _ if header.multitrack => Rewrite::Header(enhanced_audio_header(&header)),
+            _ if header.wrapped && video => Rewrite::Header(enhanced_video_header(&header)),
+            _ if header.wrapped => Rewrite::Header(enhanced_audio_header(&header)),
             _ => Rewrite::Keep,
         }
     }
