@@ -4,12 +4,13 @@
 //! keyframe (FLV 10.1, E.2 to E.4; the order is SRS's). Payloads are passed on shared.
 //!
 //! Invariants:
-//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, tell the truth: players wait for a track
-//!   that is announced (mpegts.js, flv.js) or ignore one that is not. So the header is held until both tracks are
-//!   known, or for [`HEADER_WAIT`];
+//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, name the tracks that have a frame which
+//!   decodes: players wait for a track that is announced (mpegts.js, flv.js) or ignore one that is not. So the header
+//!   is held until both tracks have one, or for [`HEADER_WAIT`];
 //! - a track that comes later still is passed on, after new metadata; new viewers get a header with its flag;
-//! - video begins at a keyframe, and so does video that comes back after a gap; without video, or in such a gap, every
-//!   audio frame is a place to join.
+//! - a frame goes out if it decodes: after its sequence header, and pictures from a keyframe on, also when the sequence
+//!   header changes. Frames of nothing, which stand for silence, are left out;
+//! - without video, or in a gap of it, every audio frame is a place to join; after a gap video begins at a keyframe.
 //!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
@@ -107,17 +108,79 @@ enum HevcForm {
 pub struct FlvRemuxer {
     hevc: HevcForm,
     color_info: bool,
-    header_wait: i64,
-    has_audio: bool,
-    has_video: bool,
+    audio: Track,
+    video: Track,
     /// The file header is out.
     started: bool,
     /// What waits for it.
     held: Vec<Tag>,
     held_bytes: usize,
+    /// When the first frame came.
+    first_frame: Option<Millis>,
     metadata: Option<SharedBytes>,
-    keyframe_seen: bool,
     last_video: Millis,
+}
+
+/// The audio or the video of the stream.
+#[derive(Debug, Default)]
+struct Track {
+    /// How long the file header waits for its first frame, in milliseconds of the stream's time.
+    wait: i64,
+    codec: Codec,
+    /// The data of the newest sequence header of this codec.
+    configuration: Option<SharedBytes>,
+    /// A decoder that has the configuration can go on with the next frame.
+    decodes: bool,
+    /// A frame that decodes has come.
+    seen: bool,
+    /// The newest file header names it.
+    announced: bool,
+    /// The sequence header and metadata of a track that no file header names yet, the newest of each.
+    unannounced: Vec<Tag>,
+}
+
+impl Track {
+    /// A track of which the host knows the codec, or [`Codec::NONE`], in a stream of this age.
+    fn new(codec: Codec, age: i64, wait: i64) -> Track {
+        // A track that an older stream has not shown is not there.
+        let wait = if codec == Codec::NONE { (wait - age).max(0) } else { wait };
+        Track { wait, ..Track::default() }
+    }
+
+    /// Whether the tag goes out: whether a decoder has a use for it.
+    fn takes(&mut self, tag: &Tag) -> bool {
+        let changes_codec = tag.codec != self.codec;
+        match tag.packet {
+            Packet::SEQUENCE_HEADER => {
+                let data = tag.data();
+                if changes_codec || self.configuration.as_deref() != Some(&*data) {
+                    self.decodes = false;
+                }
+                (self.codec, self.configuration) = (tag.codec, Some(data));
+                true
+            }
+            Packet::CODED_FRAME => {
+                if tag.data_len == 0 {
+                    return false;
+                }
+                if changes_codec {
+                    (self.codec, self.configuration, self.decodes) = (tag.codec, None, false);
+                }
+                let configured = self.configuration.is_some() || !needs_configuration(tag.codec);
+                self.decodes |= configured && (tag.keyframe || tag.kind == TagKind::AUDIO);
+                self.seen |= self.decodes;
+                self.decodes
+            }
+            Packet::METADATA | Packet::SEQUENCE_END => true,
+            // Tracks beside the first, and what this format has no meaning for.
+            _ => false,
+        }
+    }
+}
+
+/// Whether frames of the codec mean nothing without a sequence header.
+fn needs_configuration(codec: Codec) -> bool {
+    matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC | Codec::AAC)
 }
 
 impl FlvRemuxer {
@@ -128,28 +191,34 @@ impl FlvRemuxer {
             "enhanced" => HevcForm::Enhanced,
             _ => HevcForm::AsPublished,
         };
-        let wait = setup.options.integer(HEADER_WAIT);
+        let (wait, age) = (setup.options.integer(HEADER_WAIT), i64::from(setup.stream.age_ms));
         FlvRemuxer {
             hevc,
             color_info: setup.options.flag(COLOR_INFO),
-            // A track that an older stream has not shown is not there.
-            header_wait: wait - i64::from(setup.stream.age_ms).min(wait),
-            has_audio: setup.stream.audio != Codec::NONE,
-            has_video: setup.stream.video != Codec::NONE,
+            audio: Track::new(setup.stream.audio, age, wait),
+            video: Track::new(setup.stream.video, age, wait),
             started: false,
             held: Vec::new(),
             held_bytes: 0,
+            first_frame: None,
             metadata: None,
-            keyframe_seen: false,
             last_video: Millis(0),
+        }
+    }
+
+    fn track(&mut self, kind: TagKind) -> Option<&mut Track> {
+        match kind {
+            TagKind::AUDIO => Some(&mut self.audio),
+            TagKind::VIDEO => Some(&mut self.video),
+            _ => None,
         }
     }
 
     /// Whether the header has waited long enough. `dts` is of the newest tag.
     fn may_start(&self, dts: Millis) -> bool {
-        let waited = self.held.first().map_or(0, |first| dts.0 - first.dts.0);
-        self.has_audio && self.has_video
-            || waited >= self.header_wait && (self.has_audio || self.has_video)
+        let waited = self.first_frame.map(|first| dts.0 - first.0);
+        let enough = |track: &Track| track.seen || waited.is_some_and(|waited| waited >= track.wait);
+        enough(&self.audio) && enough(&self.video)
             || self.held.len() >= MAX_HELD_TAGS
             || self.held_bytes >= MAX_HELD_BYTES
     }
@@ -164,44 +233,53 @@ impl FlvRemuxer {
         Ok(())
     }
 
-    /// The file header and the metadata, for the tracks known now.
-    fn write_start(&self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+    /// The file header and the metadata, for the tracks seen by now.
+    fn write_start(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        (self.audio.announced, self.video.announced) = (self.audio.seen, self.video.seen);
+        let (audio, video) = (self.audio.seen, self.video.seen);
         sink.block(Block {
             flags: BlockFlags::PREAMBLE,
             track: 0,
             dts,
-            parts: vec![file_header(self.has_audio, self.has_video).to_vec().into()],
+            parts: vec![file_header(audio, video).to_vec().into()],
         })?;
-        let body = clean_metadata(self.metadata.as_deref(), self.has_audio, self.has_video);
+        let body = clean_metadata(self.metadata.as_deref(), audio, video);
         write_tag(TagKind::SCRIPT, dts, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
     }
 
-    /// A media tag, after the header.
+    /// A tag that is taken, after the file header; before it what announces its track.
     fn write(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        let known = match tag.kind {
-            TagKind::AUDIO => &mut self.has_audio,
-            TagKind::VIDEO => &mut self.has_video,
-            _ => return write_tag(tag.kind, tag.dts, Vec::new(), tag.payload.clone(), MEDIA, sink),
+        let Some(track) = self.track(tag.kind) else {
+            return write_tag(tag.kind, tag.dts, Vec::new(), tag.payload.clone(), MEDIA, sink);
         };
-        if !*known {
-            *known = true;
+        if !track.announced {
+            if tag.packet != Packet::CODED_FRAME {
+                track.unannounced.retain(|older| older.packet != tag.packet);
+                track.unannounced.push(tag.clone());
+                return Ok(());
+            }
+            let unannounced = std::mem::take(&mut track.unannounced);
             self.write_start(tag.dts, sink)?;
+            for tag in unannounced.iter().filter(|tag| tag.packet != Packet::SEQUENCE_END) {
+                self.write_media(tag, sink)?;
+            }
         }
+        self.write_media(tag, sink)
+    }
+
+    /// A tag of a track that is announced.
+    fn write_media(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let video = tag.kind == TagKind::VIDEO;
         let role = match tag.packet {
             Packet::SEQUENCE_HEADER => (BlockFlags::CONFIG, if video { VIDEO_CONFIG } else { AUDIO_CONFIG }),
             Packet::METADATA => (BlockFlags::CONFIG, VIDEO_METADATA),
             Packet::CODED_FRAME if video => {
-                self.keyframe_seen |= tag.keyframe;
-                if !self.keyframe_seen {
-                    return Ok(());
-                }
                 self.last_video = tag.dts;
                 if tag.keyframe { JOIN } else { MEDIA }
             }
-            Packet::CODED_FRAME if !self.has_video || tag.dts.0 - self.last_video.0 > VIDEO_GONE => {
+            Packet::CODED_FRAME if !self.video.announced || tag.dts.0 - self.last_video.0 > VIDEO_GONE => {
                 // Who joins here can decode no video before its next keyframe.
-                self.keyframe_seen = false;
+                self.video.decodes = false;
                 JOIN
             }
             _ => MEDIA,
@@ -263,22 +341,18 @@ fn write_tag(
 
 impl Remuxer for FlvRemuxer {
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        match (tag.kind, tag.packet) {
-            (TagKind::SCRIPT, Packet::METADATA) => {
-                self.metadata = Some(tag.payload.clone());
-                return if self.started { self.write_start(tag.dts, sink) } else { Ok(()) };
-            }
-            // Tracks beside the first, and what this format has no meaning for.
-            (TagKind::AUDIO | TagKind::VIDEO, Packet::OTHER) => return Ok(()),
-            _ => {}
+        if (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA) {
+            self.metadata = Some(tag.payload.clone());
+            return if self.started { self.write_start(tag.dts, sink) } else { Ok(()) };
+        }
+        if self.track(tag.kind).is_some_and(|track| !track.takes(tag)) {
+            return Ok(());
         }
         if self.started {
             return self.write(tag, sink);
         }
-        match tag.kind {
-            TagKind::AUDIO => self.has_audio = true,
-            TagKind::VIDEO => self.has_video = true,
-            _ => {}
+        if tag.packet == Packet::CODED_FRAME {
+            self.first_frame.get_or_insert(tag.dts);
         }
         self.held_bytes += tag.payload.len();
         self.held.push(tag.clone());
@@ -291,7 +365,7 @@ impl Remuxer for FlvRemuxer {
 
     fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         match self.held.first().map(|first| first.dts) {
-            Some(dts) if !self.started => self.start(dts, sink),
+            Some(dts) if !self.started && self.first_frame.is_some() => self.start(dts, sink),
             _ => Ok(()),
         }
     }

@@ -64,6 +64,39 @@ fn media(blocks: &[Block]) -> Vec<(TagKind, u32, Vec<u8>)> {
         .collect()
 }
 
+/// A file in words: its tracks, then its tags. `A0` and `V0` are sequence headers, `a` is audio, `K` a keyframe, `p`
+/// another picture, `end` the end of a sequence, `meta` metadata with their tracks.
+fn describe(blocks: &[Block]) -> String {
+    let file = file(blocks);
+    let tracks =
+        |audio: bool, video: bool| format!("{}{}", ["-", "a"][audio as usize], ["-", "v"][video as usize]);
+    let mut words = vec![tracks(file[4] & 4 != 0, file[4] & 1 != 0)];
+    for tag in read_file(&file) {
+        let tag = tag.unwrap();
+        let header = TagHeader::parse(tag.kind, tag.body);
+        let word = match (tag.kind, header.packet) {
+            (A, Packet::SEQUENCE_HEADER) => "A0".into(),
+            (A, _) => "a".into(),
+            (V, Packet::SEQUENCE_HEADER) => "V0".into(),
+            (V, Packet::SEQUENCE_END) => "end".into(),
+            (V, _) => if header.keyframe { "K" } else { "p" }.into(),
+            _ => {
+                let has = |name| property(tag.body, name) == Some(Value::Boolean(true));
+                format!("meta({})", tracks(has("hasAudio"), has("hasVideo")))
+            }
+        };
+        words.push(format!("{word}@{}", tag.timestamp));
+    }
+    words.join(" ")
+}
+
+/// A property of a metadata tag.
+fn property(body: &[u8], name: &str) -> Option<Value> {
+    let values = amf0::read_all(body, &mut Budget::default()).unwrap();
+    let [_, Value::EcmaArray(properties)] = &values[..] else { panic!("{values:?}") };
+    properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+}
+
 /// `hasAudio` and `hasVideo` of the newest metadata, which must agree with the newest file header.
 fn tracks(blocks: &[Block]) -> (bool, bool) {
     let preamble = blocks.iter().rfind(|block| block.flags == BlockFlags::PREAMBLE).unwrap();
@@ -94,21 +127,139 @@ fn announces_the_tracks_that_there_are() {
     }
 }
 
+const AVC_CONFIG_2: &[u8] = b"\x17\x00\0\0\0avcC of 720p";
+const AVC_END: &[u8] = b"\x17\x02\0\0\0";
+const MP3: &[u8] = b"\x2fmp3";
+
+#[test]
+fn a_track_is_announced_by_its_first_frame_that_decodes() {
+    for (name, tags, expected) in [
+        (
+            "audio that is configured only",
+            vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 500, AVC_INTER)],
+            "-v meta(-v)@0 V0@0 K@0 p@500",
+        ),
+        (
+            "audio that is configured early and comes late",
+            vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 500, AVC_INTER), (A, 600, AAC)],
+            "-v meta(-v)@0 V0@0 K@0 p@500 meta(av)@600 A0@0 a@600",
+        ),
+        (
+            "video that waits for its keyframe",
+            vec![(A, 0, MP3), (A, 500, MP3), (V, 600, AVC_CONFIG), (V, 610, AVC_INTER), (V, 620, AVC_KEY)],
+            "a- meta(a-)@0 a@0 a@500 meta(av)@620 V0@600 K@620",
+        ),
+        (
+            "the wait begins with a frame",
+            vec![
+                (A, 0, AAC_CONFIG),
+                (A, 1_000, AAC),
+                (A, 1_499, AAC),
+                (V, 1_490, AVC_CONFIG),
+                (V, 1_499, AVC_KEY),
+            ],
+            "av meta(av)@0 A0@0 a@1000 a@1499 V0@1490 K@1499",
+        ),
+        ("nothing that decodes", vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_INTER)], ""),
+    ] {
+        let blocks = remux(&tags);
+        let described = if blocks.is_empty() { String::new() } else { describe(&blocks) };
+        assert_eq!(described, expected, "{name}");
+    }
+}
+
+#[test]
+fn frames_that_cannot_be_decoded_are_left_out() {
+    for (name, tags, expected) in [
+        (
+            "before the sequence header, or the keyframe, or of nothing",
+            vec![
+                (V, 0, AVC_KEY),
+                (A, 0, AAC),
+                (V, 1, AVC_CONFIG),
+                (V, 1, AVC_INTER),
+                (A, 1, AAC_CONFIG),
+                (A, 2, b""),
+                (A, 2, b"\xaf"),
+                (A, 2, b"\xaf\x01"),
+                (V, 2, b"\x27\x01\0\0\0"),
+                (A, 3, AAC),
+                (V, 4, b"\x57\x00"),
+                (V, 5, AVC_KEY),
+                (V, 6, AVC_END),
+            ],
+            "av meta(av)@1 V0@1 A0@1 a@3 K@5 end@6",
+        ),
+        (
+            "after a changed sequence header, up to the keyframe",
+            vec![
+                (V, 0, AVC_CONFIG),
+                (V, 0, AVC_KEY),
+                (A, 0, MP3),
+                (V, 40, AVC_CONFIG_2),
+                (V, 40, AVC_INTER),
+                (V, 80, AVC_KEY),
+                (V, 80, AVC_CONFIG_2),
+                (V, 120, AVC_INTER),
+            ],
+            "av meta(av)@0 V0@0 K@0 a@0 V0@40 K@80 V0@80 p@120",
+        ),
+        (
+            "of another codec than the sequence header",
+            vec![
+                (V, 0, AVC_CONFIG),
+                (V, 0, AVC_KEY),
+                (A, 0, MP3),
+                (V, 40, b"\x1c\x01\0\0\0key"),
+                (A, 80, MP3),
+            ],
+            "av meta(av)@0 V0@0 K@0 a@0 a@80",
+        ),
+        (
+            "a sequence header of nothing changes nothing",
+            vec![
+                (V, 0, AVC_CONFIG),
+                (V, 0, AVC_KEY),
+                (A, 0, MP3),
+                (V, 40, b"\x17\x00\0\0\0"),
+                (V, 40, AVC_INTER),
+            ],
+            "av meta(av)@0 V0@0 K@0 a@0 p@40",
+        ),
+        (
+            "AV1 and VP9 need none",
+            vec![(V, 0, b"\x91av01obu"), (A, 0, MP3), (V, 40, b"\xa1vp09no"), (V, 80, b"\x91vp09key")],
+            "av meta(av)@0 K@0 a@0 K@80",
+        ),
+    ] {
+        assert_eq!(describe(&remux(&tags)), expected, "{name}");
+    }
+}
+
 #[test]
 fn holds_the_header_no_longer_than_it_must() {
-    let mut blocks = Vec::new();
-    let mut fresh = remuxer("as_published", StreamFacts::default());
-    fresh.tag(&tag(A, 0, AAC), &mut blocks).unwrap();
-    fresh.tag(&tag(A, 499, AAC), &mut blocks).unwrap();
-    assert!(blocks.is_empty());
-    fresh.tag(&tag(A, 500, AAC), &mut blocks).unwrap();
-    assert_eq!(blocks.len(), 5);
-    for facts in
-        [StreamFacts::new(Codec::NONE, Codec::AAC, 500), StreamFacts::new(Codec::H264, Codec::AAC, 0)]
-    {
+    // What is known, then the tags that are held, then the one that starts.
+    let rows = [
+        (StreamFacts::default(), vec![(A, 0, MP3), (A, 499, MP3)], (A, 500, MP3)),
+        (StreamFacts::default(), vec![(A, 0, MP3), (V, 0, AVC_CONFIG)], (V, 0, AVC_KEY)),
+        (StreamFacts::new(Codec::NONE, Codec::MP3, 300), vec![(A, 0, MP3), (A, 199, MP3)], (A, 200, MP3)),
+        (StreamFacts::new(Codec::NONE, Codec::MP3, 500), vec![], (A, 0, MP3)),
+        (StreamFacts::new(Codec::H264, Codec::MP3, 9_000), vec![(A, 0, MP3), (A, 499, MP3)], (A, 500, MP3)),
+        (
+            StreamFacts::new(Codec::H264, Codec::MP3, 0),
+            vec![(A, 0, MP3), (V, 0, AVC_CONFIG)],
+            (V, 0, AVC_KEY),
+        ),
+    ];
+    for (facts, held, start) in rows {
+        let mut remuxer = remuxer("as_published", facts);
         let mut blocks = Vec::new();
-        remuxer("as_published", facts).tag(&tag(A, 0, AAC), &mut blocks).unwrap();
-        assert_eq!(blocks.len(), 3, "{facts:?}");
+        for (kind, dts, body) in &held {
+            remuxer.tag(&tag(*kind, *dts, body), &mut blocks).unwrap();
+        }
+        assert!(blocks.is_empty(), "{facts:?}");
+        remuxer.tag(&tag(start.0, start.1, start.2), &mut blocks).unwrap();
+        assert_eq!(blocks.len(), 2 + held.len() + 1, "{facts:?}");
     }
 }
 
@@ -138,25 +289,16 @@ fn marks_where_a_viewer_may_join() {
         [(CONFIG, 1), (CONFIG, 2), MEDIA, JOIN, MEDIA]
     );
     assert_eq!(flags(&[(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 600, AAC)]), [(CONFIG, 1), JOIN, JOIN]);
-    let mut gone = vec![(A, 0, AAC), (V, 0, AVC_KEY), (A, 23, AAC), (A, 10_001, AAC)];
-    assert_eq!(flags(&gone), [MEDIA, JOIN, MEDIA, JOIN], "audio goes on alone");
-    gone.extend([(V, 10_010, AVC_INTER), (A, 10_024, AAC), (V, 10_050, AVC_KEY), (A, 10_060, AAC)]);
-    assert_eq!(flags(&gone)[4..], [JOIN, JOIN, MEDIA], "video comes back at a keyframe");
-}
-
-#[test]
-fn drops_video_before_its_first_keyframe() {
-    let blocks = remux(&[(V, 0, AVC_CONFIG), (V, 0, AVC_INTER), (A, 0, AAC), (V, 40, AVC_KEY)]);
-    assert_eq!(
-        media(&blocks).iter().map(|(_, _, body)| &body[..]).collect::<Vec<_>>(),
-        [AVC_CONFIG, AAC, AVC_KEY]
-    );
+    let mut gone = vec![(A, 0, MP3), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (A, 23, MP3), (A, 10_001, MP3)];
+    assert_eq!(flags(&gone), [MEDIA, (CONFIG, 2), JOIN, MEDIA, JOIN], "audio goes on alone");
+    gone.extend([(V, 10_010, AVC_INTER), (A, 10_024, MP3), (V, 10_050, AVC_KEY), (A, 10_060, MP3)]);
+    assert_eq!(flags(&gone)[5..], [JOIN, JOIN, MEDIA], "video comes back at a keyframe");
 }
 
 #[test]
 fn cleans_metadata_and_repeats_it_when_it_changes() {
     let script = TagKind::SCRIPT;
-    let blocks = remux(&[(script, 0, META), (A, 0, AAC), (V, 0, AVC_KEY), (script, 40, META)]);
+    let blocks = remux(&[(script, 0, META), (A, 0, MP3), (V, 0, b"\x12h263"), (script, 40, META)]);
     let metadata: Vec<_> = blocks.iter().filter(|block| block.flags == BlockFlags::CONFIG).collect();
     assert_eq!(metadata.len(), 2);
     assert_eq!(metadata[1].dts, Millis(40));
@@ -205,26 +347,21 @@ fn passes_colour_metadata_on_when_asked_only() {
 #[test]
 fn passes_track_0_of_several_on_and_no_other() {
     let blocks = remux(&[
-        (V, 0, b"\x96\x13avc1\x01\0\0\x01y\x00\0\0\x03key"),
+        (V, 0, b"\x96\x11av01\x01\0\0\x01y\x00\0\0\x03key"),
         (A, 0, b"\x95\x01Opus\x00aud"),
         (A, 0, b"\x95\x01Opus\x01other"),
     ]);
-    assert_eq!(media(&blocks), [(V, 0, b"\x93avc1key".to_vec()), (A, 0, b"\x91Opusaud".to_vec())]);
-}
-
-#[test]
-fn passes_silence_on_and_drops_what_is_no_media() {
-    let blocks = remux(&[(A, 0, b"\xaf\x01"), (A, 0, b""), (V, 0, b"\x57\x00"), (V, 0, AVC_KEY)]);
-    assert_eq!(media(&blocks), [(A, 0, b"\xaf\x01".to_vec()), (V, 0, AVC_KEY.to_vec())]);
+    assert_eq!(media(&blocks), [(V, 0, b"\x91av01key".to_vec()), (A, 0, b"\x91Opusaud".to_vec())]);
 }
 
 #[test]
 fn shares_payloads() {
     let mut remuxer = remuxer("enhanced", StreamFacts::new(Codec::HEVC, Codec::AAC, 0));
-    let (audio, video) = (tag(A, 0, AAC), tag(V, 0, b"\x1c\x01\0\0\x28key"));
+    let (audio, video) = (tag(A, 0, MP3), tag(V, 0, b"\x1c\x01\0\0\x28key"));
     let mut blocks = Vec::new();
     remuxer.tag(&audio, &mut blocks).unwrap();
+    remuxer.tag(&tag(V, 0, b"\x1c\x00\0\0\0hvcC"), &mut blocks).unwrap();
     remuxer.tag(&video, &mut blocks).unwrap();
     assert_eq!(blocks[2].parts[1].as_ptr(), audio.payload.as_ptr());
-    assert_eq!(blocks[3].parts[1].as_ptr(), video.data().as_ptr());
+    assert_eq!(blocks[4].parts[1].as_ptr(), video.data().as_ptr());
 }
