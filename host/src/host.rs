@@ -8,10 +8,10 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::conf::{Config, Diagnostics, HttpServer, Mount, Report, Vhost};
+use crate::conf::{Config, Diagnostics, HttpServer, Mount, Place, Report, Vhost};
 use crate::demo::{self, DemoMount};
-use crate::http::{Pages, Service};
-use crate::net::{Certificates, Listening, Server, publish_loop};
+use crate::http::{Client, Pages, Service};
+use crate::net::{Certificates, ListenError, Listening, Server, publish_loop};
 use crate::plugin::{LoadFailure, Module, OptionError, Pool, Registry, Transport, check_options};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
@@ -165,14 +165,14 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let mounts = if show_demo { demo_mounts(&config, &registry) } else { Vec::new() };
     let pages: Option<Pages> = show_demo.then(|| {
         let mounts = mounts.clone();
-        Box::new(move |path: &str| demo::page(path, &mounts)) as Pages
+        Box::new(move |path: &str, client: &Client| demo::page(path, client, &mounts)) as Pages
     });
     let service = Service::new(config.clone(), hub.clone(), registry, pool, pages);
-    let server = Server::new(config, hub, service);
+    let server = Server::new(config.clone(), hub, service);
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let listening = server.listen(certificates)?;
+    let listening = server.listen(certificates).map_err(|error| cannot_listen(&config, &error))?;
     for address in &listening.rtmp {
         println!("listening rtmp {address}");
     }
@@ -191,6 +191,24 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     info!("stopping");
     let _ = tokio::time::timeout(STOP_LIMIT, server.stop()).await;
     Ok(())
+}
+
+/// The line of the file with the address that cannot be listened on.
+fn cannot_listen(config: &Config, error: &ListenError) -> Report {
+    let (rtmp, rtmps, http) = (&config.rtmp, &config.rtmps, &config.http_server);
+    let others = [
+        (&http.listen, &http.listen_place),
+        (&http.https.listen, &http.https.listen_place),
+        (&rtmps.listen, &rtmps.listen_place),
+    ];
+    let mut listeners = rtmp.listen.iter().zip(&rtmp.listen_places).chain(others);
+    let place = listeners.find(|(address, _)| **address == error.address).map_or(&Place::NONE, |(_, at)| at);
+    let mut diagnostics = config.diagnostics();
+    let diagnostic = diagnostics.error(format!("cannot listen on {}", error.address), place, &error.source);
+    if error.source.kind() == std::io::ErrorKind::AddrInUse {
+        diagnostic.help("another process has it; they share it if both have `reuse_port = true`");
+    }
+    diagnostics.report()
 }
 
 /// The default vhost's mounts of the demo stream, one for each module that answers.
