@@ -5,7 +5,7 @@ use remuxd_tests::audio::{read_adts, read_mp3};
 use remuxd_tests::capture::Capture;
 use remuxd_tests::clip::{Clip, LENGTH};
 use remuxd_tests::compare::access_units;
-use remuxd_tests::download::Download;
+use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, AccessUnit, Content, Tag, VIDEO, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::publisher::Publisher;
@@ -121,27 +121,27 @@ fn shapes() -> Vec<Shape> {
 /// A viewer of one format.
 enum Viewer {
     Flv(Capture),
-    Other(&'static str, Download),
+    Other(&'static str, Fetch),
 }
 
 /// What it was served, as access units; `None`: 415.
 fn served(viewer: Viewer) -> Option<Vec<AccessUnit>> {
-    let (format, download) = match viewer {
+    let (format, fetch) = match viewer {
         Viewer::Flv(capture) => return Some(access_units(&capture.finish(LENGTH * 6).tags)),
-        Viewer::Other(format, download) => (format, download.finish(LENGTH * 6)),
+        Viewer::Other(format, fetch) => (format, fetch.outcome(LENGTH * 6)),
     };
-    if download.status == 415 {
+    if fetch.status == 415 {
         return None;
     }
-    assert_eq!((download.status, download.whole), (200, true), "{format}");
+    assert_eq!((fetch.status, fetch.whole), (200, true), "{format}");
     if format == "ts" {
-        let stream = Stream::read(&download.bytes);
+        let stream = Stream::read(&fetch.bytes);
         ts::check(&stream).unwrap();
         return Some(ts::access_units(&stream).unwrap());
     }
     let frames: Vec<Vec<u8>> = match format {
-        "mp3" => read_mp3(&download.bytes),
-        _ => read_adts(&download.bytes).into_iter().map(|frame| frame.data).collect(),
+        "mp3" => read_mp3(&fetch.bytes),
+        _ => read_adts(&fetch.bytes).into_iter().map(|frame| frame.data).collect(),
     };
     // As tags, so that the kit makes access units of them. These formats have no times.
     let head: &[u8] = if format == "mp3" { &[0x2f] } else { &[0xaf, 1] };
@@ -206,7 +206,7 @@ fn every_shape_of_stream_goes_out_in_every_format() {
         let mut publisher = Publisher::open(host.rtmp, &key);
         let started = || host.log().matches("mount started").count();
         let before = started();
-        let other = |format| Viewer::Other(format, Download::start(host.http, &format!("/{key}.{format}")));
+        let other = |format| Viewer::Other(format, Fetch::start(&host, &format!("/{key}.{format}")));
         let viewers = [
             ("HTTP-FLV", "flv", shape.flv, Viewer::Flv(Capture::http(&host, &key))),
             ("WebSocket-FLV", "flv", shape.flv, Viewer::Flv(Capture::websocket(&host, &key))),
