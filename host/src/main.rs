@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use remuxd::author::Inspected;
 use remuxd::conf::Log;
 use remuxd::{host, plugin};
 use tracing_subscriber::EnvFilter;
@@ -35,10 +36,22 @@ enum Command {
     Check,
     /// Run the server with a built-in live stream and a page that plays it
     Demo,
+    /// For authors of modules: look at one, test one, write one
+    #[command(subcommand)]
+    Module(ModuleCommand),
     /// Load one module and exit: what the host does in a child before it loads a module itself
     #[command(name = "__probe", hide = true)]
     Probe {
         /// The staged module file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ModuleCommand {
+    /// Tell what a module file declares, or the reason why the host would refuse it
+    Inspect {
+        /// The library
         file: PathBuf,
     },
 }
@@ -49,6 +62,7 @@ fn main() -> ExitCode {
         Some(Command::Probe { file }) => return plugin::probe_main(&file),
         Some(Command::Check) => check(cli.config),
         Some(Command::Demo) => demo(cli.config),
+        Some(Command::Module(command)) => module(command),
         Some(Command::Run) | None => run(cli.config),
     };
     match result {
@@ -80,6 +94,17 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
     let file = find_config(config)?;
     host::check(&file)?;
     println!("{}: no mistakes", file.display());
+    Ok(())
+}
+
+fn module(command: ModuleCommand) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    match command {
+        ModuleCommand::Inspect { file } => match Inspected::new(&file, &program) {
+            Ok(inspected) => print!("{inspected}"),
+            Err(error) => bail!("{}: it would be refused: {error}", file.display()),
+        },
+    }
     Ok(())
 }
 

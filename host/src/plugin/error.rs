@@ -1,11 +1,13 @@
 //! Why a module was not loaded: one line for each step that can refuse it.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use remuxd_plugin_api::Transport;
 use thiserror::Error;
 
+use super::conformance::Breach;
 use super::elf::{Machine, class_name, type_name};
 use super::{InfoError, ModuleFault};
 
@@ -88,29 +90,37 @@ pub enum LoadError {
     /// The child process that tries the module cannot be run.
     #[error("cannot be tried in a child process: {0}")]
     Probe(#[source] io::Error),
-    /// A signal ended the child process that loaded the module.
-    #[error("loading it ends the process: {}", signal_name(*signal))]
+    /// A signal ended the child process that tried the module.
+    #[error("{during} ends the process: {}", signal_name(*signal))]
     ProbeCrashed {
+        /// What was tried.
+        during: Trial,
         /// The signal's number.
         signal: i32,
     },
-    /// The child process ended itself while it loaded the module.
-    #[error("loading it ends the process: exit status {status}{}", before(said))]
+    /// The child process ended itself while it tried the module.
+    #[error("{during} ends the process: exit status {status}{}", before(said))]
     ProbeExited {
+        /// What was tried.
+        during: Trial,
         /// The exit status.
         status: i32,
         /// The last line that it printed, if any.
         said: String,
     },
-    /// Loading did not end in time.
-    #[error("loading it takes longer than {limit:?}")]
+    /// The child process did not end in time.
+    #[error("{during} takes longer than {limit:?}")]
     ProbeTimedOut {
+        /// What was tried.
+        during: Trial,
         /// How long was waited.
         limit: Duration,
     },
     /// The child process refused the module, by one of the errors below.
     #[error("{line}")]
     ProbeRefused {
+        /// That error's [`step`](LoadError::step).
+        step: &'static str,
         /// That error.
         line: String,
     },
@@ -152,6 +162,9 @@ pub enum LoadError {
     /// The description breaks the rules.
     #[error("its description is wrong: {0}")]
     Info(#[from] InfoError),
+    /// It broke a rule when a short stream was played to it.
+    #[error("it fails the self-test: {0}")]
+    SelfTest(#[from] Breach),
     /// The module in the file has another name than the one that was asked for.
     #[error("the module in it is named {found:?}")]
     NameMismatch {
@@ -168,6 +181,63 @@ pub enum LoadError {
         /// The module that was loaded before.
         by: String,
     },
+}
+
+/// What the child process tried when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// To load the module.
+    Loading,
+    /// To play the self-test to it.
+    SelfTest,
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trial::Loading => "loading it",
+            Trial::SelfTest => "playing the self-test to it",
+        })
+    }
+}
+
+/// The steps of loading, in their order; see [`LoadError::step`].
+pub(super) const STEPS: [&str; 8] =
+    ["find", "stage", "ELF check", "probe", "preflight", "layout check", "self-test", "register"];
+
+impl LoadError {
+    /// The step of loading that it ended at, for reports: `find`, `stage`, `ELF check`, `probe`, `preflight`,
+    /// `layout check`, `self-test` or `register`.
+    pub fn step(&self) -> &'static str {
+        let [find, stage, elf, probe, preflight, layout, self_test, register] = STEPS;
+        match self {
+            LoadError::BadName { .. } | LoadError::NotFound { .. } => find,
+            LoadError::Read(_) | LoadError::TooLarge { .. } | LoadError::Stage(_) => stage,
+            LoadError::NotElf
+            | LoadError::WrongClass { .. }
+            | LoadError::WrongByteOrder { .. }
+            | LoadError::WrongMachine { .. }
+            | LoadError::NotShared { .. }
+            | LoadError::Truncated { .. }
+            | LoadError::Damaged { .. } => elf,
+            LoadError::ProbeCrashed { during: Trial::SelfTest, .. }
+            | LoadError::ProbeExited { during: Trial::SelfTest, .. }
+            | LoadError::ProbeTimedOut { during: Trial::SelfTest, .. }
+            | LoadError::SelfTest(_) => self_test,
+            LoadError::Probe(_)
+            | LoadError::ProbeCrashed { .. }
+            | LoadError::ProbeExited { .. }
+            | LoadError::ProbeTimedOut { .. }
+            | LoadError::Open { .. } => probe,
+            LoadError::ProbeRefused { step, .. } => step,
+            LoadError::NotAModule | LoadError::AbiMajor { .. } | LoadError::PanicAbort => preflight,
+            LoadError::Header { .. } | LoadError::Layout { .. } => layout,
+            LoadError::Fault(_)
+            | LoadError::Info(_)
+            | LoadError::NameMismatch { .. }
+            | LoadError::Taken { .. } => register,
+        }
+    }
 }
 
 fn order_fault(order: u8) -> String {
@@ -209,19 +279,33 @@ mod tests {
     #[test]
     fn every_line_is_readable() {
         let rows = [
-            (LoadError::ProbeCrashed { signal: 11 }, "loading it ends the process: SIGSEGV"),
-            (LoadError::ProbeCrashed { signal: 40 }, "loading it ends the process: signal 40"),
             (
-                LoadError::ProbeExited { status: 3, said: String::new() },
+                LoadError::ProbeCrashed { during: Trial::Loading, signal: 11 },
+                "loading it ends the process: SIGSEGV",
+            ),
+            (
+                LoadError::ProbeCrashed { during: Trial::Loading, signal: 40 },
+                "loading it ends the process: signal 40",
+            ),
+            (
+                LoadError::ProbeExited { during: Trial::Loading, status: 3, said: String::new() },
                 "loading it ends the process: exit status 3",
             ),
             (
-                LoadError::ProbeExited { status: 127, said: "Assertion failed!".into() },
+                LoadError::ProbeExited {
+                    during: Trial::Loading,
+                    status: 127,
+                    said: "Assertion failed!".into(),
+                },
                 "loading it ends the process: exit status 127, after \"Assertion failed!\"",
             ),
             (
-                LoadError::ProbeTimedOut { limit: Duration::from_millis(1500) },
+                LoadError::ProbeTimedOut { during: Trial::Loading, limit: Duration::from_millis(1500) },
                 "loading it takes longer than 1.5s",
+            ),
+            (
+                LoadError::ProbeTimedOut { during: Trial::SelfTest, limit: Duration::from_millis(1500) },
+                "playing the self-test to it takes longer than 1.5s",
             ),
             (
                 LoadError::Taken {

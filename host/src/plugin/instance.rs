@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -126,6 +127,7 @@ pub struct Instance {
     /// Bytes of tags that it has not made output of yet.
     held: usize,
     dead: bool,
+    freed: bool,
     name: Arc<str>,
     library: Arc<Library>,
 }
@@ -147,7 +149,16 @@ impl Instance {
         name: &str,
         library: Arc<Library>,
     ) -> Instance {
-        Instance { remuxer, table, max_output, held: 0, dead: false, name: name.into(), library }
+        Instance {
+            remuxer,
+            table,
+            max_output,
+            held: 0,
+            dead: false,
+            freed: false,
+            name: name.into(),
+            library,
+        }
     }
 
     /// Feeds one tag; the blocks that it made are appended to `out`, also with a fault.
@@ -191,6 +202,22 @@ impl Instance {
         Ok(state.to_vec())
     }
 
+    /// Drops it, and tells how that went.
+    ///
+    /// # Errors
+    /// The panic of the remuxer's `Drop`; it is gone all the same.
+    pub fn free(mut self) -> Result<(), ModuleFault> {
+        self.release()
+    }
+
+    fn release(&mut self) -> Result<(), ModuleFault> {
+        if mem::replace(&mut self.freed, true) {
+            return Ok(());
+        }
+        // SAFETY: the remuxer is alive and only ours, and not used again; the library is dropped after this.
+        Ok(unsafe { self.table.free()(self.remuxer) }.into_result()?)
+    }
+
     fn call(
         &mut self,
         out: &mut Vec<OutBlock>,
@@ -224,9 +251,7 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // SAFETY: the remuxer is alive and only ours, and not used again; the library is dropped after this.
-        if let Err(raw) = unsafe { self.table.free()(self.remuxer) }.into_result() {
-            let fault = ModuleFault::from(raw);
+        if let Err(fault) = self.release() {
             warn!(module = %self.name, %fault, "a remuxer failed when it was freed");
         }
     }

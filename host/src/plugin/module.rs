@@ -216,6 +216,18 @@ impl OwnedOptionKind {
     }
 }
 
+/// What the values are: `a whole number from 0 to 9`.
+impl fmt::Display for OwnedOptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OwnedOptionKind::Flag => f.write_str("true or false"),
+            OwnedOptionKind::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
+            OwnedOptionKind::Choice(words) => f.write_str(&words.join(" or ")),
+            OwnedOptionKind::Text => f.write_str("text"),
+        }
+    }
+}
+
 /// Which field of a module's description breaks the rules.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{field} is {value:?}")]
