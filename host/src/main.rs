@@ -1,11 +1,12 @@
 //! The command line.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use remuxd::author::Inspected;
+use remuxd::author::{Inspected, test_module};
 use remuxd::conf::Log;
 use remuxd::{host, plugin};
 use tracing_subscriber::EnvFilter;
@@ -45,6 +46,17 @@ enum Command {
         /// The staged module file
         file: PathBuf,
     },
+    /// Run one check of the conformance kit and exit
+    #[command(name = "__check", hide = true)]
+    KitCheck {
+        /// The staged module file
+        file: PathBuf,
+        /// The check's name
+        check: String,
+        /// Options of a mount
+        #[arg(value_parser = read_pair)]
+        options: Vec<(String, String)>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,12 +66,31 @@ enum ModuleCommand {
         /// The library
         file: PathBuf,
     },
+    /// Run the conformance kit on a module file: exit status 1 when a check fails
+    Test {
+        /// The library
+        file: PathBuf,
+        /// An option of the mount; may be given several times
+        #[arg(long = "option", value_name = "KEY=VALUE", value_parser = read_pair)]
+        options: Vec<(String, String)>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn read_pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.into(), value.into()))
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Probe { file }) => return plugin::probe_main(&file),
+        Some(Command::KitCheck { file, check, options }) => {
+            return plugin::check_main(&file, &check, &options);
+        }
         Some(Command::Check) => check(cli.config),
         Some(Command::Demo) => demo(cli.config),
         Some(Command::Module(command)) => module(command),
@@ -104,6 +135,11 @@ fn module(command: ModuleCommand) -> anyhow::Result<()> {
             Ok(inspected) => print!("{inspected}"),
             Err(error) => bail!("{}: it would be refused: {error}", file.display()),
         },
+        ModuleCommand::Test { file, options, json } => {
+            if !test_module(&file, &options, &program, json, &mut io::stdout().lock())? {
+                bail!("{}: it does not conform", file.display());
+            }
+        }
     }
     Ok(())
 }

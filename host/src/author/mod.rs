@@ -1,7 +1,9 @@
 //! `remuxd module`: what the host's program does for authors of modules.
 //!
-//! [`Inspected`] tells what a file is, or why it would be refused. Uses `plugin`; used by `main`.
+//! [`Inspected`] tells what a file is, or why it would be refused; [`test_module`] runs the conformance kit on it. Uses `plugin`; used by `main`.
 
 mod inspect;
+mod test;
 
 pub use inspect::Inspected;
+pub use test::{Row, test_module};

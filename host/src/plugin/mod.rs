@@ -7,6 +7,7 @@
 //! Invariants: no panic crosses the interface; whatever refers to a module's code or memory holds its library; all
 //! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
 
+mod child;
 mod conformance;
 mod elf;
 mod error;
@@ -20,7 +21,7 @@ mod registry;
 mod stage;
 mod worker;
 
-pub use conformance::{Breach, Moment, Rule, Sequence};
+pub use conformance::{Breach, Moment, Rule, Verdict, check_main, checks, run_check};
 pub use elf::Machine;
 pub use error::{LoadError, Trial};
 pub use instance::{Instance, ModuleFault, OutBlock};

@@ -6,20 +6,16 @@
 //! believed, also not exit status 0: the module's code may have ended the process. An earlier line tells that it
 //! was loaded.
 
-use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-
+use super::child::{self, say};
 use super::conformance::{self, MAX_OUTPUT};
 use super::error::{STEPS, Trial};
 use super::loader::{self, Terms};
-use super::{LoadError, Staged, one_line};
+use super::{LoadError, Staged};
 
 /// How long loading and the self-test may take.
 pub const PROBE_LIMIT: Duration = Duration::from_millis(1500);
@@ -33,11 +29,6 @@ const PASSES: &str = "remuxd probe: passes";
 const REFUSED: &str = "remuxd probe: refused: ";
 /// What a Rust program says after a panic.
 const ADVICE: &str = "note: ";
-/// How much of what the child prints is read, in bytes.
-const MAX_SAID: u64 = 64 << 10;
-/// Between two looks at a child that closed its output but lives on.
-const POLL: Duration = Duration::from_millis(1);
-
 /// Loads the module in `file` in a child process of `program`, which must call [`probe_main`] when it is told to. Waits
 /// for it, [`PROBE_LIMIT`] at most.
 ///
@@ -48,33 +39,10 @@ pub fn probe(program: &Path, file: &Staged) -> Result<(), LoadError> {
 }
 
 fn run(command: &mut Command) -> Result<(), LoadError> {
-    let deadline = Instant::now() + PROBE_LIMIT;
-    let (mut child, output) = spawn(command).map_err(LoadError::Probe)?;
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || read_lines(output, &sender));
-    let said = last_words(&lines, deadline);
-    let status = wait(&mut child, deadline).map_err(LoadError::Probe)?;
+    let ended = child::run(command, PROBE_LIMIT).map_err(LoadError::Probe)?;
+    let said = Said::read(ended.said);
     let during = said.during();
-    judge(status.ok_or(LoadError::ProbeTimedOut { during, limit: PROBE_LIMIT })?, &said)
-}
-
-fn spawn(command: &mut Command) -> io::Result<(Child, PipeReader)> {
-    let (output, input) = io::pipe()?;
-    let child = command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).spawn()?;
-    // The command holds the pipe's other end too, and without an end there is no end of the output.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    Ok((child, output))
-}
-
-fn read_lines(output: PipeReader, lines: &Sender<Vec<u8>>) {
-    let mut output = BufReader::new(output.take(MAX_SAID));
-    loop {
-        let mut line = Vec::new();
-        match output.read_until(b'\n', &mut line) {
-            Ok(1..) if lines.send(line).is_ok() => {}
-            _ => return,
-        }
-    }
+    judge(ended.status.ok_or(LoadError::ProbeTimedOut { during, limit: PROBE_LIMIT })?, &said)
 }
 
 /// What the child said.
@@ -87,37 +55,20 @@ struct Said {
 }
 
 impl Said {
+    fn read(lines: Vec<String>) -> Said {
+        let mut said = Said::default();
+        for line in lines {
+            if line == LOADED {
+                said.loaded = true;
+            } else if !line.starts_with(ADVICE) {
+                said.last = line;
+            }
+        }
+        said
+    }
+
     fn during(&self) -> Trial {
         if self.loaded { Trial::SelfTest } else { Trial::Loading }
-    }
-}
-
-/// What was said before the output ended. A process that the module started may hold the output open for longer.
-fn last_words(lines: &Receiver<Vec<u8>>, deadline: Instant) -> Said {
-    let mut said = Said::default();
-    while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        let line = one_line(&String::from_utf8_lossy(&line));
-        if line == LOADED {
-            said.loaded = true;
-        } else if !line.is_empty() && !line.starts_with(ADVICE) {
-            said.last = line;
-        }
-    }
-    said
-}
-
-/// Waits for the child to end, and kills it at the deadline: then `None`.
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(POLL);
     }
 }
 
@@ -148,10 +99,7 @@ fn read_refusal(text: &str) -> Option<LoadError> {
 
 /// The child's side: loads the module in `file`, plays the self-test to it, and says how it went.
 pub fn probe_main(file: &Path) -> ExitCode {
-    // A crash is expected here and tells nothing that a core dump would add; a child that hangs must not outlive a
-    // host that was killed. Neither matters to the verdict.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    child::prepare();
     let (verdict, code) = match try_module(file) {
         Ok(()) => (PASSES.to_owned(), ExitCode::SUCCESS),
         Err(error) => (format!("{REFUSED}{}: {error}", error.step()), ExitCode::FAILURE),
@@ -167,13 +115,10 @@ fn try_module(file: &Path) -> Result<(), LoadError> {
     Ok(conformance::self_test(&module)?)
 }
 
-/// If nobody reads it, nobody waits for it. The module may have left a line without an end.
-fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "\n{line}");
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// Runs a shell script as the child.

@@ -7,14 +7,19 @@
 //! The host knows no format, so the rules are those that hold for any: no faults, one role a block, output that depends
 //! on nothing but the input.
 
+mod checks;
+mod decode;
+mod history;
+mod kit;
 mod recorded;
 mod rules;
 mod run;
 mod sequences;
 
+pub use checks::Verdict;
+pub use kit::{check_main, checks, run_check};
 pub use rules::{Breach, Moment, Rule};
 pub(super) use run::self_test;
-pub use sequences::Sequence;
 
 /// What remuxers may make in one call, beside 16 times their tags: the default of `modules.max_output`, in bytes.
 pub(super) const MAX_OUTPUT: usize = 1 << 20;

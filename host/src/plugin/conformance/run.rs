@@ -2,14 +2,14 @@
 
 use remuxd_plugin_api::{Codec, Setup, StreamFacts};
 
+use super::history::{joins, replay};
 use super::rules::{Breach, Moment, Rule, Watch};
 use super::sequences::{self, Sequence};
 use crate::media::{Packet, Tag, TagKind};
 use crate::plugin::{Instance, Module, ModuleFault, OutBlock, resolve_options};
 
 /// A remuxer under watch.
-pub(super) struct Run<'a> {
-    module: &'a Module,
+pub(super) struct Run {
     remuxer: Instance,
     watch: Watch,
     number: usize,
@@ -17,11 +17,11 @@ pub(super) struct Run<'a> {
     pub blocks: Vec<OutBlock>,
 }
 
-impl<'a> Run<'a> {
+impl Run {
     /// Starts a remuxer.
-    pub fn start(module: &'a Module, setup: &Setup) -> Result<Run<'a>, Breach> {
+    pub fn start(module: &Module, setup: &Setup) -> Result<Run, Breach> {
         let remuxer = module.remuxer(setup).map_err(|fault| at(Moment::Start)(fault.into()))?;
-        Ok(Run { module, remuxer, watch: Watch::default(), number: 0, blocks: Vec::new() })
+        Ok(Run { remuxer, watch: Watch::default(), number: 0, blocks: Vec::new() })
     }
 
     /// Feeds a tag.
@@ -51,11 +51,6 @@ impl<'a> Run<'a> {
     /// How many places to join there were.
     pub fn joins(&self) -> usize {
         self.watch.joins()
-    }
-
-    /// The module that is played to.
-    pub fn module(&self) -> &'a Module {
-        self.module
     }
 
     fn call(
@@ -101,6 +96,37 @@ pub(super) fn play(module: &Module, setup: &Setup, tags: &[Tag]) -> Result<Vec<O
     tags.iter().try_for_each(|tag| run.tag(tag))?;
     run.finish()?;
     run.free()
+}
+
+/// Plays a sequence at which a module may answer errors, as the host does: after each the stream goes on, at the next
+/// keyframe, with a new remuxer. Returns how many there were. Any other fault is a breach.
+pub(super) fn survive(module: &Module, setup: &Setup, tags: &[Tag]) -> Result<usize, Breach> {
+    let mut errors = 0;
+    let mut from = 0;
+    while let Err((failed, breach)) = play_from(module, setup, tags, from) {
+        if !matches!(breach.rule, Rule::Fault(ModuleFault::Remux { .. })) {
+            return Err(breach);
+        }
+        errors += 1;
+        let next = joins(tags).into_iter().find(|&place| place > failed);
+        let Some(next) = next else { break };
+        from = next;
+    }
+    Ok(errors)
+}
+
+/// Which tag the error is about, beside it.
+fn play_from(module: &Module, setup: &Setup, tags: &[Tag], from: usize) -> Result<(), (usize, Breach)> {
+    let replayed = replay(tags, from);
+    let before = replayed.len() - (tags.len() - from);
+    let mut number = from;
+    let mut run = Run::start(module, setup).map_err(|breach| (number, breach))?;
+    for (index, tag) in replayed.iter().enumerate() {
+        number = from + index.saturating_sub(before);
+        run.number = number;
+        run.tag(tag).map_err(|breach| (number, breach))?;
+    }
+    run.finish().and_then(|()| run.free()).map(drop).map_err(|breach| (number, breach))
 }
 
 /// The last step of loading: a short stream is played to a remuxer with default options, and to its successor.
