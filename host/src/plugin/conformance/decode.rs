@@ -33,7 +33,7 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
     });
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     let _ = writer.join();
-    let complaint = one_line(&String::from_utf8_lossy(&output.stderr));
+    let complaint = one_line(&without_addresses(&String::from_utf8_lossy(&output.stderr)));
     if !output.status.success() || !complaint.is_empty() {
         return Err(if complaint.is_empty() { output.status.to_string() } else { complaint });
     }
@@ -46,6 +46,14 @@ pub(super) fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
     Ok(streams)
 }
 
+/// `[h264 @ 0x55d0c8] no frame!` is `[h264] no frame!`.
+fn without_addresses(text: &str) -> String {
+    let mut parts = text.split(" @ 0x");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    plain.extend(parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_hexdigit())));
+    plain
+}
+
 /// Reads `codec,type,frames`; none when it is no media, or nothing came of it.
 fn read_stream(line: &str) -> Option<(String, u64)> {
     let mut fields = line.trim().split(',');
@@ -53,4 +61,19 @@ fn read_stream(line: &str) -> Option<(String, u64)> {
     fields.next().filter(|kind| matches!(*kind, "audio" | "video"))?;
     let frames = fields.next()?.parse().ok().filter(|frames| *frames > 0)?;
     Some((codec, frames))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_ffprobe_prints() {
+        assert_eq!(read_stream("h264,video,60\n"), Some(("h264".into(), 60)));
+        assert_eq!(read_stream("text,data,1"), None);
+        assert_eq!(read_stream("aac,audio,N/A"), None);
+        assert_eq!(read_stream(""), None);
+        let text = "[h264 @ 0x55d0c8f] no frame!\n[flv @ 0xa] bad";
+        assert_eq!(without_addresses(text), "[h264] no frame!\n[flv] bad");
+    }
 }

@@ -56,9 +56,10 @@ pub(super) fn viewed(blocks: &[OutBlock], from: usize) -> Vec<u8> {
     seen.flat_map(|block| &block.parts).flat_map(|part| part.iter().copied()).collect()
 }
 
-/// The bytes of a viewer from the first block where one may join; `None` when there is none.
-pub(super) fn viewed_whole(blocks: &[OutBlock]) -> Option<Vec<u8>> {
-    join_blocks(blocks).first().map(|&from| viewed(blocks, from))
+/// The bytes of a viewer who was there before the stream.
+pub(super) fn viewed_whole(blocks: &[OutBlock]) -> Vec<u8> {
+    let first = blocks.iter().position(|block| block.flags.contains(BlockFlags::PREAMBLE));
+    first.map_or_else(|| viewed(blocks, 0), |at| [blocks[at].parts.concat(), viewed(blocks, 0)].concat())
 }
 
 /// Where viewers may join.
@@ -90,7 +91,7 @@ mod tests {
     fn a_remuxer_starts_with_what_is_in_force() {
         let tags = tags();
         assert_eq!(joins(&tags), [2, 5]);
-        assert_eq!(joins(&tags[1..2]), []);
+        assert!(joins(&tags[1..2]).is_empty());
         assert_eq!(joins(&tags[3..4]), [0]);
         let bodies: Vec<_> = replay(&tags, 5).into_iter().map(|tag| tag.payload).collect();
         assert_eq!(bodies, [BODIES[1].1, BODIES[0].1, BODIES[5].1]);
@@ -117,7 +118,7 @@ mod tests {
             block(BlockFlags::NONE, 0, 8),
         ];
         assert_eq!(join_blocks(&blocks), [3, 6]);
-        assert_eq!(viewed_whole(&blocks), Some(viewed(&blocks, 3)));
+        assert_eq!(viewed_whole(&blocks), [1, 2, 3, 4, 5, 7, 8]);
         assert_eq!(viewed(&blocks, 3), [1, 3, 2, 4, 5, 7, 8]);
         assert_eq!(viewed(&blocks, 6), [6, 3, 5, 7, 8]);
     }

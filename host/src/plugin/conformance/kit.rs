@@ -52,9 +52,12 @@ pub fn run_check(
         return Ok(Verdict::Fail(format!("{} ended the process", signal_name(signal))));
     }
     let last = ended.said.last().map_or("", String::as_str);
-    let verdict = [(PASS, Verdict::Pass as fn(String) -> Verdict), (SKIP, Verdict::Skip), (FAIL, Verdict::Fail)]
-        .into_iter()
-        .find_map(|(mark, verdict)| last.strip_prefix(mark.trim_end()).map(|text| verdict(text.trim().into())));
+    let verdict =
+        [(PASS, Verdict::Pass as fn(String) -> Verdict), (SKIP, Verdict::Skip), (FAIL, Verdict::Fail)]
+            .into_iter()
+            .find_map(|(mark, verdict)| {
+                last.strip_prefix(mark.trim_end()).map(|text| verdict(text.trim().into()))
+            });
     Ok(verdict.unwrap_or_else(|| Verdict::Fail(format!("the process ended: {status}, after {last:?}"))))
 }
 

@@ -149,7 +149,10 @@ fn unsound() -> Vec<Sequence> {
     let pair = || Sequence::of("", &[(&recorded::h264(), 0..gops(2)), (&recorded::aac(), 0..gops(2))]);
     let mut sequences = vec![
         Sequence { name: "no sequence headers", ..without_headers(pair()) },
-        Sequence { name: "jumps, not mended", ..pair().at(86_400_000).append(pair()).append(pair().at(-5_000)) },
+        Sequence {
+            name: "jumps, not mended",
+            ..pair().at(86_400_000).append(pair()).append(pair().at(-5_000))
+        },
         Sequence::new("cut-off messages", every.iter().flat_map(cut).collect()),
         Sequence::new("giant nonsense", {
             let body = |first: u8| Bytes::from([&[first][..], &vec![0xff; 5 << 20]].concat());
@@ -219,7 +222,8 @@ fn without_headers(mut sequence: Sequence) -> Sequence {
 /// frame a whole one.
 fn cut(recording: &Recording) -> Vec<Tag> {
     let whole: Vec<Tag> = frames(recording, 0..80).collect();
-    let cuts = |tag: &Tag| (0..tag.payload.len()).filter(|&end| end < 40 || end % 29 == 0).collect::<Vec<_>>();
+    let cuts =
+        |tag: &Tag| (0..tag.payload.len()).filter(|&end| end < 40 || end % 29 == 0).collect::<Vec<_>>();
     let mut tags = Vec::new();
     for tag in &whole {
         for end in cuts(tag) {
@@ -340,7 +344,9 @@ mod tests {
         for Sequence { name, tags, .. } in sound() {
             assert!(tags.is_sorted_by_key(|tag| tag.dts), "{name}");
             let coded = |tag: &&Tag| {
-                tag.kind == TagKind::VIDEO && tag.header.packet == Packet::CODED_FRAME && tag.payload.len() > 20
+                tag.kind == TagKind::VIDEO
+                    && tag.header.packet == Packet::CODED_FRAME
+                    && tag.payload.len() > 20
             };
             assert!(tags.iter().find(coded).is_none_or(|tag| tag.header.keyframe), "{name}");
         }
