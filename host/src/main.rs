@@ -41,12 +41,25 @@ enum Command {
         /// The staged module file
         file: PathBuf,
     },
+    /// Load one module and serve the host: the process of a module with `isolation = "process"`
+    #[command(name = "__module", hide = true)]
+    Module {
+        /// The staged module file
+        file: PathBuf,
+        /// As modules.max_output, in bytes
+        max_output: usize,
+        /// As module.NAME.max_memory, in bytes
+        max_memory: usize,
+    },
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Probe { file }) => return plugin::probe_main(&file),
+        Some(Command::Module { file, max_output, max_memory }) => {
+            return plugin::module_main(&file, plugin::Allowance { max_output, max_memory });
+        }
         Some(Command::Check) => check(cli.config),
         Some(Command::Demo) => demo(cli.config),
         Some(Command::Run) | None => run(cli.config),

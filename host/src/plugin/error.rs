@@ -187,7 +187,7 @@ fn before(said: &str) -> String {
 }
 
 /// Name of a signal, with the numbers of Linux that are equal on all machines the host knows.
-fn signal_name(signal: i32) -> String {
+pub(super) fn signal_name(signal: i32) -> String {
     let name = match signal {
         4 => "SIGILL",
         5 => "SIGTRAP",

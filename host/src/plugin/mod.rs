@@ -8,25 +8,31 @@
 
 mod elf;
 mod error;
+mod fault;
 mod instance;
+mod intake;
 mod layout;
+mod linked;
 mod loader;
 mod module;
 mod options;
 mod probe;
+mod process;
 mod registry;
 mod stage;
 mod worker;
 
 pub use elf::Machine;
 pub use error::LoadError;
-pub use instance::{Instance, ModuleFault, OutBlock};
+pub use fault::ModuleFault;
+pub use instance::{Instance, OutBlock};
 #[cfg(test)]
 pub(crate) use loader::linked;
 pub use loader::{Terms, load};
 pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
+pub use process::{Allowance, WireError, module_main};
 pub use registry::{LoadFailure, Registry};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use stage::{Stage, Staged};
