@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod encoders;
+mod fmp4;
 mod hostile;
 mod http;
 mod lifecycle;
