@@ -8,6 +8,7 @@ mod encoders;
 mod fmp4;
 mod hostile;
 mod http;
+mod isolation;
 mod lifecycle;
 mod players;
 mod rtmp;
