@@ -53,7 +53,7 @@ const DEADLY: [Act; 11] = [
     ("kill", Some("its process was ended by SIGKILL")),
     ("overflow", Some("its process was ended by SIG")),
     ("memory", Some("its process was ended by SIGABRT")),
-    ("thread", Some("its process was ended by SIGSEGV")),
+    ("thread", None),
     ("hang", Some("a call took longer than 300ms")),
     ("close", Some("its process was ended by SIGKILL")),
     ("garbage", Some("its process sent a malformed")),

@@ -6,14 +6,13 @@
 //! - Files: until the library is mapped, it and the system's libraries can be read; then nothing can. No file can be
 //!   written at any time. (Landlock; once closed, also the filter)
 //! - Network: none, and no sockets but the one to the host. (Filter, Landlock)
-//! - Processes: none can be started, traced or signalled. Threads can be started, once the library is mapped. (Filter)
+//! - Processes and threads: none can be started, traced or signalled. A remuxer computes, in the call. (Filter)
 //! - Memory: `max_memory` above what the program itself takes, in address space, so that mappings that nobody has
 //!   touched count too. (Limit)
 //! - Core dumps: none. (Limit)
 //!
 //! The filter is a list of the system calls that computing and talking to the host take. Any other fails with `ENOSYS`,
-//! as on a kernel that does not have it, which C libraries are prepared for: so they start threads by `clone`,
-//! whose flags a filter can see, when there is no `clone3`.
+//! as on a kernel that does not have it, which libraries are prepared for.
 //!
 //! A kernel without Landlock or seccomp takes away what rests on it; [`Sandbox::missing`] says so.
 
@@ -120,7 +119,7 @@ fn restrict(library: Option<&Path>) -> Result<RulesetStatus, RulesetError> {
     Ok(restricted.ruleset)
 }
 
-/// System calls that a module's code, its memory, its threads and the connection need.
+/// System calls that a module's code, its memory and the connection need.
 const RUNNING: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_getres,
@@ -191,10 +190,6 @@ fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
         let privileges = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS];
         let privileges = privileges.map(|option| when(0, SeccompCmpOp::Eq, option as u64));
         rules.insert(libc::SYS_prctl, privileges.into_iter().collect::<Result<_, _>>()?);
-    } else {
-        // Threads, no processes. None while loading: it would keep what this thread gives up.
-        let thread = libc::CLONE_THREAD as u64;
-        rules.insert(libc::SYS_clone, vec![when(0, SeccompCmpOp::MaskedEq(thread), thread)?]);
     }
     // Calls that later machines left out.
     #[cfg(target_arch = "x86_64")]

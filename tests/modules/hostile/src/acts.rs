@@ -34,30 +34,30 @@ extern "C" {
 
 /// Does what `word` says. Most of it does not come back.
 pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-    let block = |flags, track, dts, bytes: usize| Block {
+    let block = |flags, track, dts| Block {
         flags: BlockFlags(flags),
         track,
         dts: Millis(dts),
-        parts: vec![vec![0; bytes].into()],
+        parts: vec![filler().into()],
     };
     match word {
         "panic" => panic!("told to"),
         "bomb" => panic_any(Bomb),
         "error" => return Err(RemuxError::Other("told to".into())),
         "flood" => loop {
-            sink.block(block(0, 0, 0, 100_000))?;
+            sink.block(block(0, 0, 0))?;
         },
         "flood_on" => loop {
-            let _ = sink.block(block(0, 0, 0, 100_000));
+            let _ = sink.block(block(0, 0, 0));
         },
-        "flags" => sink.block(block(0x80, 0, 0, 0))?,
-        "track" => sink.block(block(BlockFlags::CONFIG.0, 200, 0, 0))?,
+        "flags" => sink.block(block(0x80, 0, 0))?,
+        "track" => sink.block(block(BlockFlags::CONFIG.0, 200, 0))?,
         "dts" => {
             for dts in [i64::MIN, i64::MAX, -1] {
-                sink.block(block(0, 0, dts, 0))?;
+                sink.block(block(0, 0, dts))?;
             }
         }
-        "log" => (0..10_000).for_each(|n| log::error(&format!("line {n} {}", "x".repeat(5000)))),
+        "log" => (0..200).for_each(|n| log::error(&format!("line {n} {}", "x".repeat(5000)))),
         "sleep" => thread::sleep(Duration::from_millis(100)),
         "hang" => loop {
             black_box(());
@@ -99,6 +99,16 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         _ => {}
     }
     Ok(())
+}
+
+/// A large FLV tag of script data that means nothing: a viewer's file stays one.
+fn filler() -> Vec<u8> {
+    const LEN: u32 = 100_000;
+    let mut tag = vec![18];
+    tag.extend_from_slice(&LEN.to_be_bytes()[1..]);
+    tag.resize(11 + LEN as usize, 0);
+    tag.extend_from_slice(&(LEN + 11).to_be_bytes());
+    tag
 }
 
 /// Panics again when the panic that carries it is dropped.
