@@ -57,6 +57,16 @@ enum Command {
         #[arg(value_parser = read_pair)]
         options: Vec<(String, String)>,
     },
+    /// Load one module and serve the host: the process of a module with `isolation = "process"`
+    #[command(name = "__module", hide = true)]
+    ModuleProcess {
+        /// The staged module file
+        file: PathBuf,
+        /// As modules.max_output, in bytes
+        max_output: usize,
+        /// As module.NAME.max_memory, in bytes
+        max_memory: usize,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,6 +100,9 @@ fn main() -> ExitCode {
         Some(Command::Probe { file }) => return plugin::probe_main(&file),
         Some(Command::KitCheck { file, check, options }) => {
             return plugin::check_main(&file, &check, &options);
+        }
+        Some(Command::ModuleProcess { file, max_output, max_memory }) => {
+            return plugin::module_main(&file, plugin::Allowance { max_output, max_memory });
         }
         Some(Command::Check) => check(cli.config),
         Some(Command::Demo) => demo(cli.config),

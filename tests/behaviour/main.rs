@@ -5,8 +5,10 @@
 mod check;
 mod demo;
 mod encoders;
+mod fmp4;
 mod hostile;
 mod http;
+mod isolation;
 mod lifecycle;
 mod players;
 mod rtmp;

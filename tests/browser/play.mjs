@@ -1,6 +1,6 @@
-// Plays one live FLV URL in headless Chromium and prints, as JSON, what the video element did.
+// Plays one live URL in headless Chromium and prints, as JSON, what the video element did.
 //
-//   node play.mjs mpegts|flv|page URL av|v|a MILLISECONDS
+//   node play.mjs mpegts|flv|videojs|mse|page URL av|v|a MILLISECONDS
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
 // fetched across origins, as in real pages; `page` opens the URL itself and watches the first video element on it. The
@@ -11,9 +11,18 @@ import { existsSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const [player, url, tracks, limit] = process.argv.slice(2);
-const libraries = { mpegts: ["mpegts.js/dist/mpegts.js", "mpegts"], flv: ["flv.js/dist/flv.min.js", "flvjs"] };
-const [file, global] = libraries[player] ?? [];
-const library = file && readFileSync(new URL(`node_modules/${file}`, import.meta.url));
+const flvJs = "node_modules/flv.js/dist/flv.min.js";
+const libraries = {
+  mpegts: ["mpegts", "node_modules/mpegts.js/dist/mpegts.js"],
+  flv: ["flvjs", flvJs],
+  videojs: [
+    "videojsFlv", flvJs, "node_modules/video.js/dist/video.min.js",
+    "node_modules/videojs-flvjs/dist/videojs-flvjs.min.js", "videojs.js",
+  ],
+  mse: ["mse", "mse.js"],
+};
+const [global, ...files] = libraries[player] ?? [];
+const library = files.map((file) => readFileSync(new URL(file, import.meta.url), "utf8")).join("\n;\n");
 const page = `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
 
 const server = createServer((request, response) => {

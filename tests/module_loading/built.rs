@@ -3,29 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use remuxd::plugin::Registry;
+use remuxd_tests::modules::{MODULES, built, test_module};
 use remuxd_tests::scratch::Scratch;
-use remuxd_tests::tool::{root, run, target_dir};
+use remuxd_tests::tool::{root, run};
 
 use crate::host;
 
-/// The workspace of the Rust modules.
-const MODULES: &str = "tests/modules";
 /// The program that loads modules in processes of their own.
 pub const LOADER: &str = env!("CARGO_BIN_EXE_loader");
-
-/// The directory of the Rust modules of a workspace, built with a profile of it: `dev` or `abort`.
-fn built(workspace: &Path, target: &str, profile: &str) -> PathBuf {
-    let target = target_dir().join(target);
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--locked", "--profile", profile, "--target-dir"]).arg(&target);
-    build.current_dir(workspace);
-    run(&mut build).unwrap_or_else(|error| panic!("{error}"));
-    target.join(if profile == "dev" { "debug" } else { profile })
-}
 
 fn library(dir: &Path, name: &str) -> Vec<u8> {
     fs::read(dir.join(format!("libremuxd_{name}.so"))).expect("cargo built it")
@@ -33,8 +20,7 @@ fn library(dir: &Path, name: &str) -> Vec<u8> {
 
 /// The library of the Rust module `name`, whose panics unwind.
 pub fn bytes(name: &str) -> Vec<u8> {
-    static DIR: OnceLock<PathBuf> = OnceLock::new();
-    library(DIR.get_or_init(|| built(&root().join(MODULES), "modules", "dev")), name)
+    fs::read(test_module(name)).expect("cargo built it")
 }
 
 /// The library of the Rust module `name`, whose panics end the process.

@@ -26,7 +26,8 @@ use remuxd_plugin_api::log::Level;
 use tracing::{debug, error, info, warn};
 
 use super::layout::check_layout;
-use super::module::{Description, Module};
+use super::linked::Code;
+use super::module::{Description, Home, Module};
 use super::stage::Staged;
 use super::{LoadError, ModuleFault, one_line};
 
@@ -128,7 +129,7 @@ fn describe(
     // A copy was made; what the module allocated is freed while its library is held.
     drop(info);
     let _ = library.logger.name.set(description.name.clone());
-    Ok(Arc::new(Module::new(table, library, description, build, terms)))
+    Ok(Arc::new(Module::new(Home::Linked(Code { table, library }), description, build, terms)))
 }
 
 fn preflight(image: &libloading::os::unix::Library) -> Result<Build, LoadError> {

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use super::child::{self, say};
 use super::conformance::{self, MAX_OUTPUT};
-use super::error::{STEPS, Trial};
+use super::error::Trial;
 use super::loader::{self, Terms};
-use super::{LoadError, Staged};
+use super::{LoadError, Staged, Step};
 
 /// How long loading and the self-test may take.
 pub const PROBE_LIMIT: Duration = Duration::from_millis(1500);
@@ -77,8 +77,10 @@ fn judge(status: ExitStatus, said: &Said) -> Result<(), LoadError> {
     if let Some(signal) = status.signal() {
         return Err(LoadError::ProbeCrashed { during, signal });
     }
-    if let Some(refused) = said.last.strip_prefix(REFUSED).and_then(read_refusal) {
-        return Err(refused);
+    if let Some((step, line)) = said.last.strip_prefix(REFUSED).and_then(|words| words.split_once(": "))
+        && let Some(step) = Step::named(step)
+    {
+        return Err(LoadError::ProbeRefused { step, line: line.to_owned() });
     }
     let passes = said.last == PASSES;
     match status.code() {
@@ -88,13 +90,6 @@ fn judge(status: ExitStatus, said: &Said) -> Result<(), LoadError> {
             Err(LoadError::ProbeExited { during, status: code.unwrap_or(-1), said })
         }
     }
-}
-
-/// Reads `STEP: LINE`.
-fn read_refusal(text: &str) -> Option<LoadError> {
-    let (step, line) = text.split_once(": ")?;
-    let step = STEPS.into_iter().find(|known| *known == step)?;
-    Some(LoadError::ProbeRefused { step, line: line.to_owned() })
 }
 
 /// The child's side: loads the module in `file`, plays the self-test to it, and says how it went.

@@ -13,8 +13,9 @@ use parking_lot::RwLock;
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
-use super::{LoadError, Module, Stage, Terms, load, probe};
-use crate::conf::Modules;
+use super::process::{self, Launch};
+use super::{Allowance, LoadError, Module, Stage, Terms, load, probe};
+use crate::conf::{Isolation, Modules, OwnModule};
 
 /// The loaded modules.
 #[derive(Debug)]
@@ -99,8 +100,32 @@ impl Registry {
             max_faults: modules.max_faults,
             unload: false,
         };
-        let loaded = self.load_file(name, &path, &terms, probe_program);
+        let loaded = match modules.own.iter().find(|own| own.name == name) {
+            Some(own) if own.isolation == Isolation::Process => {
+                self.load_isolated(name, &path, &terms, (modules, own), probe_program)
+            }
+            _ => self.load_file(name, &path, &terms, probe_program),
+        };
         (path, loaded)
+    }
+
+    /// Its process is the trial too.
+    fn load_isolated(
+        &self,
+        name: &str,
+        path: &Path,
+        terms: &Terms,
+        (modules, own): (&Modules, &OwnModule),
+        program: &Path,
+    ) -> Result<Arc<Module>, LoadError> {
+        let launch = Launch {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            file: self.stage.stage(name, path)?,
+            allowance: Allowance { max_output: modules.max_output, max_memory: own.max_memory },
+            call_limit: modules.call_timeout,
+        };
+        named(name, process::load(launch, terms)?)
     }
 
     fn load_file(
@@ -112,12 +137,7 @@ impl Registry {
     ) -> Result<Arc<Module>, LoadError> {
         let staged = self.stage.stage(name, path)?;
         probe(probe_program, &staged)?;
-        let module = load(staged, terms)?;
-        if module.name() == name {
-            Ok(module)
-        } else {
-            Err(LoadError::NameMismatch { found: module.name().to_owned() })
-        }
+        named(name, load(staged, terms)?)
     }
 
     fn insert(&self, module: Arc<Module>) -> Result<Arc<Module>, LoadError> {
@@ -133,6 +153,15 @@ impl Registry {
         }
         Arc::make_mut(&mut table).push(module.clone());
         Ok(module)
+    }
+}
+
+/// The module, if it is the one that was asked for.
+fn named(name: &str, module: Arc<Module>) -> Result<Arc<Module>, LoadError> {
+    if module.name() == name {
+        Ok(module)
+    } else {
+        Err(LoadError::NameMismatch { found: module.name().to_owned() })
     }
 }
 

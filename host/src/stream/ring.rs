@@ -342,7 +342,7 @@ impl<E: Entry> State<E> {
         while self.first < keep_from {
             let (Some(oldest), Some(newest)) = (self.entries.front(), self.entries.back()) else { break };
             let held = self.bytes_after - self.bytes_before;
-            let within = newest.entry.dts().0 - oldest.entry.dts().0 <= self.limits.window.0
+            let within = newest.entry.dts().0.saturating_sub(oldest.entry.dts().0) <= self.limits.window.0
                 && held <= self.limits.max_bytes as u64;
             if readers && within {
                 break;
