@@ -54,8 +54,9 @@ impl fmt::Display for Inspected {
         writeln!(f, "video codecs  {}", codecs(module.video_codecs()))?;
         writeln!(f, "audio codecs  {}", codecs(module.audio_codecs()))?;
         writeln!(f, "built by      {}", module.rustc())?;
-        // Others are refused.
-        writeln!(f, "panics        unwind")?;
+        // Rust that aborts is refused.
+        let panics = if module.rustc().starts_with("rustc ") { "unwind" } else { "none, it is not Rust" };
+        writeln!(f, "panics        {panics}")?;
         if module.options().is_empty() {
             return writeln!(f, "options       none");
         }

@@ -17,6 +17,7 @@ use remuxd_plugin_api::abi::{
 use remuxd_plugin_api::{Setup, SharedBytes};
 
 use super::ModuleFault;
+use super::c_abi::CModule;
 use super::intake::{BlockHead, Intake};
 use super::loader::Library;
 use crate::media::Tag;
@@ -28,6 +29,8 @@ const MAX_REFUSED: u32 = 16;
 #[derive(Clone)]
 pub(super) struct Code {
     pub table: ModuleRef,
+    /// What the table's functions call, when it is written in C.
+    pub c: Option<CModule>,
     pub library: Arc<Library>,
 }
 
@@ -59,8 +62,10 @@ impl Code {
             reserved_u32: 0,
             reserved: [0; 4],
         };
-        let remuxer = match self.table.resume() {
-            Some(resume) if !setup.state.is_empty() => resume(&raw, setup.state.as_slice().into()),
+        let state = setup.state.as_slice();
+        let remuxer = match (self.c, self.table.resume()) {
+            (Some(module), _) => module.remuxer(&raw, state),
+            (None, Some(resume)) if !state.is_empty() => resume(&raw, state.into()),
             _ => self.table.remuxer()(&raw),
         };
         Ok(Linked { remuxer: remuxer.into_result()?, code: self.clone() })

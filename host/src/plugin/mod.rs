@@ -7,6 +7,7 @@
 //! Invariants: no panic crosses the interface; whatever refers to a module's code or memory holds its library; all
 //! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
 
+mod c_abi;
 mod child;
 mod conformance;
 mod elf;
