@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use remuxd::author::{Inspected, test_module};
+use remuxd::author::{Api, Inspected, default_dir, new_module, test_module};
 use remuxd::conf::Log;
 use remuxd::{host, plugin};
 use tracing_subscriber::EnvFilter;
@@ -75,6 +75,18 @@ enum ModuleCommand {
     Inspect {
         /// The library
         file: PathBuf,
+    },
+    /// Write the crate of a new module, which builds, passes its tests and conforms
+    New {
+        /// The module's name: a-z, 0-9 and -
+        name: String,
+        /// Where to [default: remuxd-NAME]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Where remuxd's plugin-api is: a directory, or the URL of a git repository [default: the checkout that this
+        /// program was built in]
+        #[arg(long, value_name = "PATH_OR_GIT")]
+        api: Option<String>,
     },
     /// Run the conformance kit on a module file: exit status 1 when a check fails
     Test {
@@ -148,6 +160,12 @@ fn module(command: ModuleCommand) -> anyhow::Result<()> {
             Ok(inspected) => print!("{inspected}"),
             Err(error) => bail!("{}: it would be refused: {error}", file.display()),
         },
+        ModuleCommand::New { name, dir, api } => {
+            let dir = dir.unwrap_or_else(|| default_dir(&name));
+            let api = api.map(|api| Api::parse(&api)).or_else(|| Api::of_program(&program));
+            new_module(&name, &dir, api)?;
+            println!("{}: module {name}; see its README.md", dir.display());
+        }
         ModuleCommand::Test { file, options, json } => {
             if !test_module(&file, &options, &program, json, &mut io::stdout().lock())? {
                 bail!("{}: it does not conform", file.display());
