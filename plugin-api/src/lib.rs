@@ -31,7 +31,7 @@ mod tag;
 mod vocabulary;
 
 pub use block::{Block, Full, Sink};
-pub use bytes::SharedBytes;
+pub use self::bytes::SharedBytes;
 pub use error::RemuxError;
 pub use format::{Format, FormatInfo, OptionKind, OptionSpec, Options, Remuxer, Setup, StreamFacts};
 pub use tag::Tag;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod authors;
 mod check;
 mod demo;
 mod encoders;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod built;
+mod c_modules;
 mod conformance;
 mod damage;
 mod faults;
