@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use remuxd::plugin::Registry;
+use remuxd::plugin::{HOST_ABI, Registry};
 use remuxd_tests::modules::{MODULES, built, test_module};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{root, run};
@@ -30,6 +30,38 @@ pub fn bytes_with_abort(name: &str) -> Vec<u8> {
 
 /// The library of the module `good`, whose plugin API says something else about one type.
 pub fn bytes_with_another_layout() -> Vec<u8> {
+    let changed = |scratch: &Scratch| {
+        let tag = "pub struct RawTag {\n";
+        let file = scratch.join("plugin-api/src/abi/mod.rs");
+        let fields = fs::read_to_string(&file).expect("a copy");
+        let (before, after) = fields.split_once(tag).expect("the type of tags");
+        let after = after.replacen("pub reserved: [u64; 4]", "pub reserved: [u64; 5]", 1);
+        fs::write(file, [before, tag, &after].concat()).expect("a copy");
+    };
+    bytes_with_another_api("modules-other-layout", changed)
+}
+
+/// The library of the module `good`, built with a plugin API that is newer than the host's by a function.
+pub fn bytes_with_a_newer_minor() -> Vec<u8> {
+    let changed = |scratch: &Scratch| {
+        let file = |name: &str| scratch.join("plugin-api/src/abi").join(name);
+        let (_, minor) = HOST_ABI;
+        let version = |minor| format!("pub const ABI_MINOR: u16 = {minor};");
+        edit(&file("preflight.rs"), &version(minor), &version(minor + 7));
+        let last = "    pub resume: extern \"C\" fn(&RawSetup<'_>, RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault>,\n";
+        let appended = "    /// Of a later version.\n    pub later: extern \"C\" fn(RawBlock) -> RVec<RawTag>,\n";
+        edit(&file("mod.rs"), last, &format!("{last}{appended}"));
+        let last = "        resume: resume::<F>,\n";
+        edit(&file("export.rs"), last, &format!("{last}        later,\n"));
+        let logger = "extern \"C\" fn set_logger(";
+        let later = "extern \"C\" fn later(_: RawBlock) -> RVec<RawTag> {\n    RVec::new()\n}\n\n";
+        edit(&file("export.rs"), logger, &format!("{later}{logger}"));
+    };
+    bytes_with_another_api("modules-newer-minor", changed)
+}
+
+/// The library of the module `good`, built with a copy of the plugin API that was changed.
+fn bytes_with_another_api(target: &str, change: impl FnOnce(&Scratch)) -> Vec<u8> {
     let scratch = Scratch::new();
     for part in ["Cargo.toml", "plugin-api", MODULES] {
         copy(&root().join(part), &scratch.join(part));
@@ -40,12 +72,8 @@ pub fn bytes_with_another_layout() -> Vec<u8> {
         "members = []",
     );
     edit(&scratch.join("Cargo.toml"), r#"default-members = ["host", "plugins/*"]"#, "");
-    let tag = "pub struct RawTag {\n";
-    let fields = fs::read_to_string(scratch.join("plugin-api/src/abi/mod.rs")).expect("a copy");
-    let (before, after) = fields.split_once(tag).expect("the type of tags");
-    let after = after.replacen("pub reserved: [u64; 4]", "pub reserved: [u64; 5]", 1);
-    fs::write(scratch.join("plugin-api/src/abi/mod.rs"), [before, tag, &after].concat()).expect("a copy");
-    library(&built(&scratch.join(MODULES), "modules-other-layout", "dev"), "good")
+    change(&scratch);
+    library(&built(&scratch.join(MODULES), target, "dev"), "good")
 }
 
 /// Copies a file, or a directory with all in it.

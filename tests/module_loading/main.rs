@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod abi;
 mod built;
 mod c_modules;
 mod conformance;
