@@ -1,6 +1,6 @@
 // Plays one live URL in headless Chromium and prints, as JSON, what the video element did.
 //
-//   node play.mjs mpegts|flv|videojs|mse|page URL av|v|a MILLISECONDS
+//   node play.mjs mpegts|flv|mpegts-file|flv-file|videojs|mse|page URL av|v|a MILLISECONDS
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
 // fetched across origins, as in real pages; `page` opens the URL itself and watches the first video element on it. The
@@ -10,7 +10,10 @@ import { createServer } from "node:http";
 import { existsSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-const [player, url, tracks, limit] = process.argv.slice(2);
+const [name, url, tracks, limit] = process.argv.slice(2);
+// A recording is played by the same library, which is told that it is not live.
+const [player, kind] = name.split("-");
+const isLive = kind !== "file";
 const flvJs = "node_modules/flv.js/dist/flv.min.js";
 const libraries = {
   mpegts: ["mpegts", "node_modules/mpegts.js/dist/mpegts.js"],
@@ -39,6 +42,8 @@ const browser = await chromium.launch({
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
     "--disable-background-networking", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    // Certificates of tests sign themselves.
+    "--ignore-certificate-errors",
   ],
 });
 
@@ -47,7 +52,7 @@ try {
   const thrown = [];
   tab.on("pageerror", (error) => thrown.push(`page: ${error.message}`));
   await tab.goto(global ? `http://127.0.0.1:${server.address().port}/` : url);
-  await tab.evaluate(start, { global, url });
+  await tab.evaluate(start, { global, url, isLive });
   const outcome = await tab.evaluate(watch, { tracks, limit: Number(limit) });
   outcome.errors.push(...thrown);
   console.log(JSON.stringify(outcome));
@@ -61,13 +66,13 @@ try {
 }
 
 // In the page: attaches the player and keeps every error.
-function start({ global, url }) {
+function start({ global, url, isLive }) {
   const video = document.querySelector("video");
   window.errors = [];
   video.addEventListener("error", () => window.errors.push(`element: ${video.error?.message}`));
   if (!global) return;
   const library = window[global];
-  const source = { type: "flv", isLive: true, cors: true, url };
+  const source = { type: "flv", isLive, cors: true, url };
   const instance = library.createPlayer(source, { enableStashBuffer: false, lazyLoad: false });
   instance.on(library.Events.ERROR, (...what) => window.errors.push(`player: ${JSON.stringify(what)}`));
   instance.attachMediaElement(video);

@@ -18,6 +18,10 @@ pub enum Player {
     VideoJs,
     /// Media Source Extensions alone, for fragmented MP4.
     Mse,
+    /// mpegts.js, on a recording instead of a live stream.
+    MpegtsFile,
+    /// flv.js, likewise.
+    FlvFile,
     /// The player of the page at the URL.
     Page,
 }
@@ -46,6 +50,8 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
         Player::Flv => "flv",
         Player::VideoJs => "videojs",
         Player::Mse => "mse",
+        Player::MpegtsFile => "mpegts-file",
+        Player::FlvFile => "flv-file",
         Player::Page => "page",
     };
     let mut command = Command::new("node");

@@ -9,6 +9,7 @@
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
+//! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records what it is served |
 //! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
@@ -28,6 +29,7 @@ pub mod player;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
+pub mod tls;
 pub mod tool;
 pub mod wait;
 pub mod websocket;
