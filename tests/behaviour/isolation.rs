@@ -52,7 +52,7 @@ const DEADLY: [Act; 11] = [
     ("exit", Some("its process exited with status 3")),
     ("kill", Some("its process was ended by SIGKILL")),
     ("overflow", Some("its process was ended by SIG")),
-    ("memory", Some("its process was ended by SIGABRT")),
+    ("memory", Some("its process was ended by SIGABRT, after \"memory allocation of")),
     ("thread", None),
     ("hang", Some("a call took longer than 300ms")),
     ("close", Some("its process was ended by SIGKILL")),
