@@ -4,7 +4,8 @@
 //! is a mount of `flv`, whose viewer must notice nothing: not a byte, and no gap longer than one frame interval over
 //! what the publisher and this machine's own scheduler are to blame for.
 //!
-//! `REMUXD_TIMES=100` repeats the deaths of a process as often; the default is small.
+//! `REMUXD_TIMES=100 cargo test -p remuxd-tests --test behaviour again_and_again` repeats the deaths of a process as often,
+//! which takes six minutes, longer than nextest lets a test run; the default is small.
 
 use std::fs;
 use std::io::Read;
@@ -122,7 +123,11 @@ struct Live {
 
 impl Live {
     fn new(scene: &Scene) -> Live {
-        let mut publisher = Publisher::open(scene.host.rtmp, &scene.key);
+        Live::with_key(scene, &scene.key)
+    }
+
+    fn with_key(scene: &Scene, key: &str) -> Live {
+        let mut publisher = Publisher::open(scene.host.rtmp, key);
         let (orders, taken) = mpsc::channel::<(String, mpsc::Sender<u32>)>();
         let thread = thread::spawn(move || {
             let (start, mut media, mut sent) = (Instant::now(), Numbered::new(4000), Vec::new());
@@ -376,6 +381,23 @@ fn a_module_process_may_die_again_and_again() {
     let sent = live.stop();
     neighbour.wait_end();
     neighbour.assert_undisturbed(&sent, noise.stop());
+}
+
+#[test]
+fn remuxers_that_share_a_process_begin_anew_and_are_not_to_blame() {
+    let scene = Scene::new("process", "max_faults = 1");
+    let (guilty, bystander) = (Live::new(&scene), Live::with_key(&scene, &scene.host.key("other")));
+    let one = scene.hostile();
+    let two = Viewer::new(&scene.host, &format!("/{}.hostile", scene.host.key("other")));
+    one.wait_number(1);
+    two.wait_number(1);
+    let number = guilty.order("segfault");
+    one.wait_number(number.next_multiple_of(Numbered::GOP));
+    scene.host.wait_log(&["remuxer ended", "its process ended by a fault of another remuxer"]);
+    let now = bystander.order("nothing");
+    two.wait_number(now.next_multiple_of(Numbered::GOP));
+    // A second fault would have been one too many.
+    assert_eq!(Request::get(&scene.hostile_path()).send(scene.host.http).unwrap().status, 200);
 }
 
 #[test]

@@ -561,8 +561,11 @@ mod tests {
     #[test]
     fn the_rules_hold_on_this_side_too() {
         let payload = Bytes::from_static(PAYLOAD);
-        let three =
-            [block(BlockFlags(0), &[payload.clone()]), block(BlockFlags(8), &[]), block(BlockFlags(0), &[])];
+        let three = [
+            block(BlockFlags(0), std::slice::from_ref(&payload)),
+            block(BlockFlags(8), &[]),
+            block(BlockFlags(0), &[]),
+        ];
         let (_, out, fault) = read(body(done(&Ok(()), &three, &payload), kind::DONE), 10_000);
         assert_eq!((out.len(), fault), (1, true), "flags that do not exist");
         let (_, out, fault) = read(body(done(&Ok(()), &three[..1], &payload), kind::DONE), 200);

@@ -15,9 +15,31 @@ use remuxd_plugin_api::{log, Block, BlockFlags, Millis, RemuxError, Sink};
 
 /// What it can be told to do.
 pub const WORDS: &[&str] = &[
-    "nothing", "panic", "bomb", "error", "flood", "flood_on", "flags", "track", "dts", "log", "sleep", "hang",
-    "segfault", "abort", "exit", "kill", "overflow", "memory", "thread", "close", "garbage", "giant", "files",
-    "network", "processes",
+    "nothing",
+    "panic",
+    "bomb",
+    "error",
+    "flood",
+    "flood_on",
+    "flags",
+    "track",
+    "dts",
+    "log",
+    "sleep",
+    "hang",
+    "segfault",
+    "abort",
+    "exit",
+    "kill",
+    "overflow",
+    "memory",
+    "thread",
+    "close",
+    "garbage",
+    "giant",
+    "files",
+    "network",
+    "processes",
 ];
 
 extern "C" {
@@ -137,7 +159,11 @@ fn send(bytes: &[u8]) {
 /// One line: which of the attempts worked.
 fn report(what: &str, attempts: &[(&str, bool)]) {
     let worked: Vec<_> = attempts.iter().filter(|(_, worked)| *worked).map(|(name, _)| *name).collect();
-    log::warn(&format!("{what} tried {} worked {worked:?} early {}", attempts.len(), EARLY.load(Ordering::Relaxed)));
+    log::warn(&format!(
+        "{what} tried {} worked {worked:?} early {}",
+        attempts.len(),
+        EARLY.load(Ordering::Relaxed)
+    ));
 }
 
 fn files() -> Vec<(&'static str, bool)> {
