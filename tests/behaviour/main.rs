@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod audio;
 mod bad_requests;
 mod check;
 mod demo;
@@ -14,8 +15,13 @@ mod isolation;
 mod lifecycle;
 mod mounts;
 mod players;
+mod processes;
+mod proxies;
+mod proxy_protocol;
 mod redirect;
 mod rtmp;
 mod slow;
+mod srs_page;
 mod tls;
+mod ts;
 mod viewers;

@@ -1,11 +1,13 @@
 //! The configuration as the host uses it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::{Place, Source};
+use ipnet::IpNet;
+
+use super::diagnostics::{Place, Report, Source};
 
 /// The name of the vhost that answers when no other matches.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -19,6 +21,8 @@ pub struct Config {
     pub rtmps: TlsListener,
     /// `[http_server]`.
     pub http_server: HttpServer,
+    /// `[proxy]`.
+    pub proxy: Proxy,
     /// `[modules]`.
     pub modules: Modules,
     /// `[log]`.
@@ -29,6 +33,8 @@ pub struct Config {
     pub vhosts: Vec<Arc<Vhost>>,
     /// The file. [`Config::diagnostics`] shows its lines.
     pub source: Arc<Source>,
+    /// What is doubtful in the file, and does no harm.
+    pub warnings: Report,
 }
 
 /// `[rtmp]`: ingest and play over RTMP.
@@ -42,6 +48,19 @@ pub struct Rtmp {
     pub chunk_size: u32,
     /// `window_ack_size`: what the host asks its peers for, in bytes. Default 2500000 (SRS).
     pub window_ack_size: u32,
+    /// How its listeners take connections.
+    pub accept: Accept,
+}
+
+/// The keys that every table with a listener has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accept {
+    /// `proxy_protocol`: every connection opens with a PROXY protocol header, version 1 or 2. Default false.
+    pub proxy_protocol: bool,
+    /// Where `proxy_protocol` stands.
+    pub proxy_protocol_place: Place,
+    /// `reuse_port`: other processes may listen on the same addresses (SO_REUSEPORT). Default false.
+    pub reuse_port: bool,
 }
 
 /// `[http_server]`: live mounts over HTTP and WebSocket.
@@ -55,6 +74,8 @@ pub struct HttpServer {
     pub listen_place: Place,
     /// `crossdomain`: answer CORS requests. Default true.
     pub crossdomain: bool,
+    /// How the listener takes connections.
+    pub accept: Accept,
     /// `[http_server.https]`: the same over TLS, whether `enabled` is set or not (SRS).
     pub https: TlsListener,
     /// `dir`: the directory of static files. Default, and for an empty string: none (SRS: `./objs/nginx/html`).
@@ -74,6 +95,8 @@ pub struct TlsListener {
     pub listen_place: Place,
     /// `key` and `cert`: for clients that ask for no name, or for one that no vhost has a certificate for.
     pub certificate: CertificateFiles,
+    /// How the listener takes connections; the PROXY protocol comes before TLS.
+    pub accept: Accept,
 }
 
 /// A certificate chain and its private key, as PEM files. Relative paths start at the working directory.
@@ -90,12 +113,41 @@ pub struct CertificateFiles {
     pub cert_place: Place,
 }
 
+/// `[proxy]`: the proxies in front of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// `trusted`: the networks whose word about addresses counts: CIDR blocks or single addresses. Default none.
+    pub trusted: Vec<IpNet>,
+    /// `headers`: where they say it; the first that a request has counts. Default X-Forwarded-For, Forwarded.
+    pub headers: Vec<ForwardedHeader>,
+}
+
+impl Proxy {
+    /// Whether the word of `address` counts.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        // A socket that listens on [::] sees IPv4 peers as ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// A header in which a proxy says whom it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `Forwarded` (RFC 7239), which has scheme and host too.
+    Forwarded,
+    /// `X-Forwarded-For`; scheme and host are in `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    XForwardedFor,
+    /// `X-Real-IP`, one address; the rest as with `X-Forwarded-For`.
+    XRealIp,
+}
+
 /// `[modules]`: where format modules come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Modules {
     /// `dir`: where `lib*.so` are looked for. Default, and for an empty string: beside the executable.
     pub dir: Option<PathBuf>,
-    /// `load`: names of the modules to load. Default `["flv", "websocket-flv"]`.
+    /// `load`: names of the modules to load. Default `["flv", "ts", "mp3", "aac", "websocket-flv"]`.
     pub load: Vec<String>,
     /// Where each name of `load` stands; of the default, nowhere.
     pub load_places: Vec<Place>,
@@ -234,6 +286,11 @@ pub struct Mount {
     pub pattern: MountPattern,
     /// `options`: for the format, as written; checked against the schema of each module that answers the extension.
     pub options: Vec<(String, String)>,
+    /// `fast_cache`: how much audio a new viewer gets at once. For formats that carry audio alone; with others it is
+    /// ignored. Default 0 (SRS): a viewer starts at the newest frame.
+    pub fast_cache: Duration,
+    /// Where `fast_cache` stands.
+    pub fast_cache_place: Place,
     /// Where `mount` stands; of the default, where the table's header stands.
     pub place: Place,
     /// Where the key and the value of each of `options` stand, in the same order.

@@ -7,16 +7,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::Place;
+use super::diagnostics::{Place, Report};
 use super::resolved::*;
 use super::table::{Setting, Table};
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, placed, redirect_status, size, some,
-    text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, network, placed, redirect_status,
+    size, some, text,
 };
 
-/// The modules that load unless the file says otherwise: those that answer [`DEFAULT_MOUNT`].
-const DEFAULT_MODULES: [&str; 2] = ["flv", "websocket-flv"];
+/// The modules that load unless the file says otherwise: those that come with the host.
+const DEFAULT_MODULES: [&str; 5] = ["flv", "ts", "mp3", "aac", "websocket-flv"];
 /// The private key and the certificate of SRS.
 const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"];
 /// The mount of SRS.
@@ -38,6 +38,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         rtmp: file.table("rtmp", rtmp),
         rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
+        proxy: file.table("proxy", proxy),
         modules: {
             let modules = file.table("modules", modules);
             Modules { own: file.named("module", own_module), ..modules }
@@ -46,6 +47,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
         source: file.source(),
+        warnings: Report::default(),
     }
 }
 
@@ -58,7 +60,15 @@ fn rtmp(table: &mut Table) -> Rtmp {
         listen_places,
         chunk_size: table.key("chunk_size", 60_000, integer(128..=65_536)),
         window_ack_size: table.key("window_ack_size", 2_500_000, size(1..=u32::MAX)),
+        accept: accept(table),
     }
+}
+
+fn accept(table: &mut Table) -> Accept {
+    let off = (false, Place::NONE);
+    let (proxy_protocol, proxy_protocol_place) = table.key("proxy_protocol", off, placed(flag));
+    let reuse_port = table.key("reuse_port", false, flag);
+    Accept { proxy_protocol, proxy_protocol_place, reuse_port }
 }
 
 fn http_server(table: &mut Table) -> HttpServer {
@@ -69,9 +79,24 @@ fn http_server(table: &mut Table) -> HttpServer {
         listen,
         listen_place,
         crossdomain: table.key("crossdomain", true, flag),
+        accept: accept(table),
         https: table.table("https", |table| tls_listener(table, 8088)),
         dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
         dir_place,
+    }
+}
+
+fn proxy(table: &mut Table) -> Proxy {
+    let headers = &[
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+        ("forwarded", ForwardedHeader::Forwarded),
+        ("x-real-ip", ForwardedHeader::XRealIp),
+    ];
+    // Proxies that know X-Forwarded-For alone pass on what a viewer writes into Forwarded, so that one is second.
+    let default = vec![ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
+    Proxy {
+        trusted: table.key("trusted", Vec::new(), list(network)),
+        headers: table.key("headers", default, list(choice(headers))),
     }
 }
 
@@ -82,6 +107,7 @@ fn tls_listener(table: &mut Table, port: u16) -> TlsListener {
         listen,
         listen_place,
         certificate: certificate(table, DEFAULT_CERTIFICATE),
+        accept: accept(table),
     }
 }
 
@@ -192,12 +218,21 @@ fn play(table: &mut Table) -> Play {
 fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
     let (pattern, place) = pattern(table, "mount", vhost);
+    let no_cache = (ZERO, Place::NONE);
+    let (fast_cache, fast_cache_place) = table.key("fast_cache", no_cache, placed(duration(ZERO..=HOUR)));
     let (options, option_places) = table
         .settings("options")
         .into_iter()
         .map(|Setting { key, value }| ((key.0, value.0), OptionPlace { key: key.1, value: value.1 }))
         .unzip();
-    enabled.then_some(Mount { pattern: pattern?, options, place, option_places })
+    enabled.then_some(Mount {
+        pattern: pattern?,
+        options,
+        fast_cache,
+        fast_cache_place,
+        place,
+        option_places,
+    })
 }
 
 /// A redirect rule, if it is enabled, and its pattern and target good.

@@ -54,6 +54,8 @@ extern "C" {
     fn prctl(option: c_int, argument: usize) -> c_int;
 }
 
+const JOIN: u8 = BlockFlags::JOIN.0;
+
 /// Does what `word` says. Most of it does not come back.
 pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
     let block = |flags, track, dts| Block {
@@ -75,8 +77,8 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         "flags" => sink.block(block(0x80, 0, 0))?,
         "track" => sink.block(block(BlockFlags::CONFIG.0, 200, 0))?,
         "dts" => {
-            for dts in [i64::MIN, i64::MAX, -1] {
-                sink.block(block(0, 0, dts))?;
+            for (flags, dts) in [(0, i64::MIN), (0, i64::MAX), (JOIN, i64::MIN), (JOIN, i64::MAX), (0, -1)] {
+                sink.block(block(flags, 0, dts))?;
             }
         }
         "log" => (0..200).for_each(|n| log::error(&format!("line {n} {}", "x".repeat(5000)))),
