@@ -170,13 +170,14 @@ impl Connection {
         }
     }
 
-    /// The last line that the process printed.
+    /// The last line that the process printed, without the advice of a Rust program below it.
     fn last_words(&mut self) -> String {
         let mut printed = Vec::new();
         // What was read before there is no more counts.
         let _ = (&mut self.printed).take(MAX_PRINTED).read_to_end(&mut printed);
         let lines = String::from_utf8_lossy(&printed);
-        lines.lines().rev().map(one_line).find(|line| !line.is_empty()).unwrap_or_default()
+        let told = |line: &String| !line.is_empty() && !line.starts_with("note: ");
+        lines.lines().rev().map(one_line).find(told).unwrap_or_default()
     }
 }
 
