@@ -2,16 +2,27 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod audio;
 mod authors;
+mod bad_requests;
 mod check;
 mod demo;
 mod encoders;
+mod files;
 mod fmp4;
 mod hostile;
 mod http;
 mod isolation;
 mod lifecycle;
+mod mounts;
 mod players;
+mod processes;
+mod proxies;
+mod proxy_protocol;
+mod redirect;
 mod rtmp;
 mod slow;
+mod srs_page;
+mod tls;
+mod ts;
 mod viewers;

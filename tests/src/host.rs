@@ -48,6 +48,7 @@ pub fn executable() -> PathBuf {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     top: String,
+    rtmp: String,
     http: String,
     limits: String,
     publish: String,
@@ -61,6 +62,13 @@ impl Config {
     #[must_use]
     pub fn live() -> Config {
         Config::default().publish("republish_wait", "\"0s\"")
+    }
+
+    /// A key of `[rtmp]`.
+    #[must_use]
+    pub fn rtmp(mut self, key: &str, value: &str) -> Config {
+        set(&mut self.rtmp, key, value);
+        self
     }
 
     /// A key of `[http_server]`.
@@ -109,14 +117,14 @@ impl Config {
     /// The file.
     #[must_use]
     pub fn toml(&self) -> String {
-        let Config { top, http, limits, publish, play, mounts } = self;
+        let Config { top, rtmp, http, limits, publish, play, mounts } = self;
         let mounts = if mounts.is_empty() {
             "[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n".to_owned()
         } else {
             mounts.clone()
         };
         format!(
-            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
+            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n{rtmp}[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
              {top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
              [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
         )
@@ -148,8 +156,12 @@ pub struct Host {
     child: Child,
     /// Where RTMP listens.
     pub rtmp: SocketAddr,
-    /// Where HTTP listens.
+    /// Where HTTP listens; port 0 when it does not.
     pub http: SocketAddr,
+    /// Where RTMPS listens, if it does.
+    pub rtmps: Option<SocketAddr>,
+    /// Where HTTPS listens, if it does.
+    pub https: Option<SocketAddr>,
     stdout: Text,
     log: Text,
     expected_end: bool,
@@ -228,29 +240,37 @@ impl Host {
         let log = Text::collect(child.stderr.take().expect("stderr is a pipe"));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         // From here on a panic prints the log.
-        let mut host =
-            Host { child, rtmp: nowhere, http: nowhere, stdout, log, expected_end: false, _scratch: scratch };
+        let mut host = Host {
+            child,
+            rtmp: nowhere,
+            http: nowhere,
+            rtmps: None,
+            https: None,
+            stdout,
+            log,
+            expected_end: false,
+            _scratch: scratch,
+        };
         wait_for(SOON, "the host prints `ready`", || {
             assert!(host.is_alive(), "the host ended at once");
             host.stdout.read().lines().any(|line| line == "ready").then_some(())
         });
-        host.rtmp = host.address("rtmp");
-        host.http = host.address("http");
+        host.rtmp = host.address("rtmp").unwrap_or_else(|| panic!("no RTMP in:\n{}", host.stdout()));
+        host.http = host.address("http").unwrap_or(nowhere);
+        (host.rtmps, host.https) = (host.address("rtmps"), host.address("https"));
         host
     }
 
     /// The address of a line `listening PROTOCOL ADDRESS`, where anything is answered by loopback.
-    fn address(&self, protocol: &str) -> SocketAddr {
+    fn address(&self, protocol: &str) -> Option<SocketAddr> {
         let start = format!("listening {protocol} ");
         let stdout = self.stdout.read();
         let line = stdout.lines().find_map(|line| line.strip_prefix(&start));
-        let mut address: SocketAddr = line.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| {
-            panic!("no `{start}ADDRESS` in:\n{stdout}");
-        });
+        let mut address: SocketAddr = line.and_then(|text| text.trim().parse().ok())?;
         if address.ip().is_unspecified() {
             address.set_ip([127, 0, 0, 1].into());
         }
-        address
+        Some(address)
     }
 
     /// A stream's name for this test, app and key: it carries [`SECRET`].
@@ -283,6 +303,33 @@ impl Host {
         format!("ws://{}{}", self.http, self.path(key))
     }
 
+    /// As [`Host::rtmp_url`], over TLS.
+    ///
+    /// # Panics
+    /// When RTMPS does not listen.
+    #[must_use]
+    pub fn rtmps_url(&self, key: &str) -> String {
+        format!("rtmps://{}/{key}", self.rtmps.expect("the configuration enables RTMPS"))
+    }
+
+    /// As [`Host::http_url`], over TLS.
+    ///
+    /// # Panics
+    /// When HTTPS does not listen.
+    #[must_use]
+    pub fn https_url(&self, key: &str) -> String {
+        format!("https://{}{}", self.https.expect("the configuration enables HTTPS"), self.path(key))
+    }
+
+    /// As [`Host::ws_url`], over TLS.
+    ///
+    /// # Panics
+    /// When HTTPS does not listen.
+    #[must_use]
+    pub fn wss_url(&self, key: &str) -> String {
+        self.https_url(key).replacen("https", "wss", 1)
+    }
+
     /// What the host printed on standard output.
     #[must_use]
     pub fn stdout(&self) -> String {
@@ -303,6 +350,19 @@ impl Host {
         wait_for(SOON, &format!("a log line with {parts:?}"), || {
             let log = self.log();
             log.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+        })
+    }
+
+    /// Waits until `count` lines of the log hold `part`, and returns the last of them.
+    ///
+    /// # Panics
+    /// When they do not come, or more than that.
+    pub fn wait_nth_log(&self, part: &str, count: usize) -> String {
+        wait_for(SOON, &format!("{count} log lines with {part:?}"), || {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains(part)).collect();
+            assert!(lines.len() <= count, "more than {count} lines with {part:?}:\n{log}");
+            lines.get(count - 1).map(|line| line.to_string())
         })
     }
 

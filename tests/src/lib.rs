@@ -9,25 +9,35 @@
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
+//! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
-//! | [`capture`] | a viewer that records what it is served |
-//! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
+//! | [`capture`] | a viewer that records what it is served, as FLV |
+//! | [`download`], [`fetch`] | the same for any format, as bytes |
+//! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
+//! | [`flv`], [`audio`], [`ts`] | reading what was served |
+//! | [`compare`], [`decode`] | comparing and decoding it |
 //! | [`browser`] | players in headless Chromium |
 
+pub mod audio;
 pub mod browser;
 pub mod capture;
 pub mod clip;
 pub mod compare;
 pub mod decode;
+pub mod download;
 pub mod encoder;
+pub mod fetch;
 pub mod flv;
 pub mod host;
 pub mod http;
 pub mod modules;
 pub mod player;
+pub mod proxy;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
+pub mod tls;
 pub mod tool;
+pub mod ts;
 pub mod wait;
 pub mod websocket;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::pattern::PatternError;
+use super::target::TargetError;
 
 /// A mistake in one key or value. Culprit: operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -51,6 +52,9 @@ pub enum Mistake {
     /// The value is no `[ip:]port`.
     #[error("not an address to listen on")]
     NotAnAddress,
+    /// The string is neither a CIDR block nor an address.
+    #[error("not a network")]
+    NotANetwork,
     /// The string is none of the allowed words.
     #[error("must be {}", words(allowed))]
     NotOneOf {
@@ -71,6 +75,9 @@ pub enum Mistake {
     /// The mount pattern cannot be used.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// The redirect target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
 }
 
 /// What may have been meant by an unknown key.
@@ -108,12 +115,16 @@ impl Mistake {
             Mistake::NotAnAddress => {
                 "write [ip:]port with a numeric ip: \"8080\", \"127.0.0.1:8080\", \"[::]:8080\"".to_owned()
             }
+            Mistake::NotANetwork => {
+                "write a CIDR block or an address: \"10.0.0.0/8\", \"fd00::/8\", \"127.0.0.1\"".to_owned()
+            }
             Mistake::NotOneOf { closest: Some(word), .. } => format!("did you mean \"{word}\"?"),
             Mistake::NotALevel { .. } => {
                 "levels are off, error, warn, info, debug and trace; a list has commas: \"info,remuxd::rtmp=debug\""
                     .to_owned()
             }
             Mistake::Pattern(error) => return error.help().map(str::to_owned),
+            Mistake::Target(error) => return error.help().map(str::to_owned),
             _ => return None,
         })
     }

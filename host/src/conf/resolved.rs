@@ -1,11 +1,13 @@
 //! The configuration as the host uses it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::{Place, Source};
+use ipnet::IpNet;
+
+use super::diagnostics::{Place, Report, Source};
 
 /// The name of the vhost that answers when no other matches.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -15,8 +17,12 @@ pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 pub struct Config {
     /// `[rtmp]`.
     pub rtmp: Rtmp,
+    /// `[rtmps]`: RTMP over TLS.
+    pub rtmps: TlsListener,
     /// `[http_server]`.
     pub http_server: HttpServer,
+    /// `[proxy]`.
+    pub proxy: Proxy,
     /// `[modules]`.
     pub modules: Modules,
     /// `[log]`.
@@ -27,6 +33,8 @@ pub struct Config {
     pub vhosts: Vec<Arc<Vhost>>,
     /// The file. [`Config::diagnostics`] shows its lines.
     pub source: Arc<Source>,
+    /// What is doubtful in the file, and does no harm.
+    pub warnings: Report,
 }
 
 /// `[rtmp]`: ingest and play over RTMP.
@@ -40,12 +48,25 @@ pub struct Rtmp {
     pub chunk_size: u32,
     /// `window_ack_size`: what the host asks its peers for, in bytes. Default 2500000 (SRS).
     pub window_ack_size: u32,
+    /// How its listeners take connections.
+    pub accept: Accept,
+}
+
+/// The keys that every table with a listener has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accept {
+    /// `proxy_protocol`: every connection opens with a PROXY protocol header, version 1 or 2. Default false.
+    pub proxy_protocol: bool,
+    /// Where `proxy_protocol` stands.
+    pub proxy_protocol_place: Place,
+    /// `reuse_port`: other processes may listen on the same addresses (SO_REUSEPORT). Default false.
+    pub reuse_port: bool,
 }
 
 /// `[http_server]`: live mounts over HTTP and WebSocket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpServer {
-    /// `enabled`, default false.
+    /// `enabled`: listen for HTTP without TLS. Default false.
     pub enabled: bool,
     /// `listen`: `[ip:]port`, default `8080`.
     pub listen: SocketAddr,
@@ -53,6 +74,72 @@ pub struct HttpServer {
     pub listen_place: Place,
     /// `crossdomain`: answer CORS requests. Default true.
     pub crossdomain: bool,
+    /// How the listener takes connections.
+    pub accept: Accept,
+    /// `[http_server.https]`: the same over TLS, whether `enabled` is set or not (SRS).
+    pub https: TlsListener,
+    /// `dir`: the directory of static files. Default, and for an empty string: none (SRS: `./objs/nginx/html`).
+    pub dir: Option<PathBuf>,
+    /// Where `dir` stands.
+    pub dir_place: Place,
+}
+
+/// `[http_server.https]` or `[rtmps]`: a listener that speaks TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsListener {
+    /// `enabled`, default false.
+    pub enabled: bool,
+    /// `listen`: `[ip:]port`, default `8088` of HTTPS and `1443` of RTMPS (SRS).
+    pub listen: SocketAddr,
+    /// Where `listen` stands.
+    pub listen_place: Place,
+    /// `key` and `cert`: for clients that ask for no name, or for one that no vhost has a certificate for.
+    pub certificate: CertificateFiles,
+    /// How the listener takes connections; the PROXY protocol comes before TLS.
+    pub accept: Accept,
+}
+
+/// A certificate chain and its private key, as PEM files. Relative paths start at the working directory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    /// `key`: default `./conf/server.key` of a listener (SRS).
+    pub key: PathBuf,
+    /// Where `key` stands; of the default, where the table's header stands.
+    pub key_place: Place,
+    /// `cert`: the server's certificate first, then those that lead to its root. Default `./conf/server.crt` of a
+    /// listener (SRS).
+    pub cert: PathBuf,
+    /// Where `cert` stands; of the default, where the table's header stands.
+    pub cert_place: Place,
+}
+
+/// `[proxy]`: the proxies in front of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// `trusted`: the networks whose word about addresses counts: CIDR blocks or single addresses. Default none.
+    pub trusted: Vec<IpNet>,
+    /// `headers`: where they say it; the first that a request has counts. Default X-Forwarded-For, Forwarded.
+    pub headers: Vec<ForwardedHeader>,
+}
+
+impl Proxy {
+    /// Whether the word of `address` counts.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        // A socket that listens on [::] sees IPv4 peers as ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// A header in which a proxy says whom it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `Forwarded` (RFC 7239), which has scheme and host too.
+    Forwarded,
+    /// `X-Forwarded-For`; scheme and host are in `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    XForwardedFor,
+    /// `X-Real-IP`, one address; the rest as with `X-Forwarded-For`.
+    XRealIp,
 }
 
 /// `[modules]`: where format modules come from.
@@ -60,7 +147,7 @@ pub struct HttpServer {
 pub struct Modules {
     /// `dir`: where `lib*.so` are looked for. Default, and for an empty string: beside the executable.
     pub dir: Option<PathBuf>,
-    /// `load`: names of the modules to load. Default `["flv", "websocket-flv"]`.
+    /// `load`: names of the modules to load. Default `["flv", "ts", "mp3", "aac", "websocket-flv"]`.
     pub load: Vec<String>,
     /// Where each name of `load` stands; of the default, nowhere.
     pub load_places: Vec<Place>,
@@ -135,8 +222,13 @@ pub struct Vhost {
     pub publish: Publish,
     /// `[vhost."NAME".play]`.
     pub play: Play,
+    /// `[vhost."NAME".https]`: a certificate of the vhost's own. Listeners show it to clients that ask for the vhost's
+    /// name, or for a name in the certificate. Default none.
+    pub https: Option<CertificateFiles>,
     /// `[[vhost."NAME".http_remux]]`, enabled ones only, in the order of the file.
     pub mounts: Vec<Arc<Mount>>,
+    /// `[[vhost."NAME".redirect]]`, enabled ones only, in the order of the file.
+    pub redirects: Vec<Arc<Redirect>>,
 }
 
 /// `[vhost."NAME".publish]`.
@@ -194,6 +286,11 @@ pub struct Mount {
     pub pattern: MountPattern,
     /// `options`: for the format, as written; checked against the schema of each module that answers the extension.
     pub options: Vec<(String, String)>,
+    /// `fast_cache`: how much audio a new viewer gets at once. For formats that carry audio alone; with others it is
+    /// ignored. Default 0 (SRS): a viewer starts at the newest frame.
+    pub fast_cache: Duration,
+    /// Where `fast_cache` stands.
+    pub fast_cache_place: Place,
     /// Where `mount` stands; of the default, where the table's header stands.
     pub place: Place,
     /// Where the key and the value of each of `options` stand, in the same order.
@@ -207,6 +304,43 @@ pub struct OptionPlace {
     pub key: Place,
     /// The value.
     pub value: Place,
+}
+
+/// `[[vhost."NAME".redirect]]`: a URL pattern whose requests are sent elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redirect {
+    /// `path`: a pattern as of a mount, default `[vhost]/[app]/[stream].flv`.
+    pub pattern: MountPattern,
+    /// `to`: where to.
+    pub target: RedirectTarget,
+    /// `status`: 301, 302, 307 or 308, default 302.
+    pub status: u16,
+    /// Where `path` stands; of the default, where the table's header stands.
+    pub place: Place,
+}
+
+/// A URL with variables, taken apart: `http://edge.example/[app]/[stream].flv`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectTarget {
+    /// As written.
+    pub text: String,
+    /// Its parts, from the left.
+    pub parts: Vec<TargetPart>,
+}
+
+/// One part of a redirect target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPart {
+    /// These characters.
+    Literal(String),
+    /// `[vhost]`: the name of the vhost as configured.
+    Vhost,
+    /// `[app]`.
+    App,
+    /// `[stream]`.
+    Stream,
+    /// `[query]`: the query of the request, without `?`.
+    Query,
 }
 
 /// A mount pattern, taken apart: `[vhost]/tv/[app]/[stream].flv`.

@@ -4,10 +4,11 @@
 //! string with units. A size is a number of bytes, or a string with `KiB`, `MiB` or `GiB`. An address is
 //! `[ip:]port` with a numeric ip, so that nothing has to be resolved to start.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
@@ -145,6 +146,13 @@ pub(super) fn any_ip(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
+/// A network: `10.0.0.0/8`, `fd00::/8`, or a single address.
+pub(super) fn network(value: &Value) -> Result<IpNet, Vec<Fault>> {
+    let text = text(value)?;
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.map_or_else(|| fault(value, Mistake::NotANetwork), Ok)
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Kind<T> {
     move |value| {
@@ -156,6 +164,19 @@ pub(super) fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Kin
                 let closest = closest(&word, allowed.iter().copied());
                 fault(value, Mistake::NotOneOf { allowed, closest })
             }
+        }
+    }
+}
+
+/// A status that sends a client to another place for the same method (RFC 9110, 15.4).
+pub(super) fn redirect_status(value: &Value) -> Result<u16, Vec<Fault>> {
+    const ALLOWED: [(u16, &str); 4] = [(301, "301"), (302, "302"), (307, "307"), (308, "308")];
+    let DeValue::Integer(integer) = value.get_ref() else { return wrong_type(value, "an integer") };
+    match ALLOWED.iter().find(|(status, _)| i128::from(*status) == whole(integer)) {
+        Some((status, _)) => Ok(*status),
+        None => {
+            let allowed = ALLOWED.iter().map(|(_, name)| *name).collect();
+            fault(value, Mistake::NotOneOf { allowed, closest: None })
         }
     }
 }
@@ -290,6 +311,22 @@ mod tests {
         {
             assert_eq!(read(listen, toml), Err(Mistake::NotAnAddress), "{toml}");
         }
+    }
+
+    #[test]
+    fn networks_are_cidr_blocks_or_addresses() {
+        for (toml, expected) in [
+            ("\"10.0.0.0/8\"", "10.0.0.0/8"),
+            ("\"127.0.0.1\"", "127.0.0.1/32"),
+            ("\"fd00::/8\"", "fd00::/8"),
+            ("\"::1\"", "::1/128"),
+        ] {
+            assert_eq!(read(network, toml), Ok(expected.parse().unwrap()), "{toml}");
+        }
+        for toml in ["\"10.0.0.0/33\"", "\"localhost\"", "\"[::1]\"", "\"10.0.0.0:80\"", "\"\""] {
+            assert_eq!(read(network, toml), Err(Mistake::NotANetwork), "{toml}");
+        }
+        assert!(read(network, "10").is_err());
     }
 
     #[test]

@@ -2,28 +2,38 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
+use tracing::info;
 
 use crate::media::Codec;
 use crate::plugin::{Module, Options, Transport, resolve_options};
 use crate::stream::{JoinAt, Pace, Span, Stream, Viewer};
 
+use super::request::host;
 use super::router::{Route, query_pairs};
-use super::{Body, Refusal, Service, pacer, websocket};
+use super::{Body, Client, Refusal, Service, pacer, websocket};
 
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// How long a remuxer may take to its first block, when there is something to remux.
+const REMUX_TIME: Duration = Duration::from_secs(5);
+/// How long after the first track of a stream its second may come. It is not there when the stream is older, or when
+/// none came while a viewer has waited this long.
+const TRACK_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers a GET or HEAD for a live mount.
 pub(super) async fn respond<B: Send + 'static>(
     service: &Arc<Service>,
     request: &mut Request<B>,
+    upgrade: Option<websocket::Upgrade>,
+    client: &Client,
 ) -> Result<Response<Body>, Refusal> {
-    let upgrade = websocket::Upgrade::of(request)?;
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
     let target = target(service, request, transport)?;
     let play = &target.route.vhost.play;
@@ -40,7 +50,10 @@ pub(super) async fn respond<B: Send + 'static>(
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
         let mut viewer = watch(service, &target, &stream)?;
         wait_for_media(&target.module, &stream, deadline).await?;
+        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+        let deadline = deadline.max(Instant::now() + REMUX_TIME);
         let first = first_span(&mut viewer, &stream, deadline).await?;
+        info!(client = %client.address, stream = %target.route.key, module = target.module.name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
             None => Response::new(Body::live(viewer, first)),
@@ -52,6 +65,13 @@ pub(super) async fn respond<B: Send + 'static>(
     Ok(response)
 }
 
+/// Whether a stream that the request means is there now.
+pub(super) fn is_live<B>(service: &Service, request: &Request<B>) -> Result<bool, Refusal> {
+    let uri = request.uri();
+    let routes = service.router.routes(host(request), uri.path(), uri.query().unwrap_or(""))?;
+    Ok(routes.iter().any(|route| service.hub.find(&route.key).is_some()))
+}
+
 struct Target {
     route: Route,
     module: Arc<Module>,
@@ -61,11 +81,8 @@ struct Target {
 /// The first mount of the request whose extension a module answers over `transport`.
 fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> Result<Target, Refusal> {
     let uri = request.uri();
-    // HTTP/2 has the authority in the URI, HTTP/1.1 in Host; the URI counts (RFC 9110, 7.2).
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let host = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or("");
     let query = uri.query().unwrap_or("");
-    let routes = service.router.routes(host, uri.path(), query)?;
+    let routes = service.router.routes(host(request), uri.path(), query)?;
     let mut refusal = Refusal::NotMounted;
     for route in routes {
         let extension = &route.mount.pattern.extension;
@@ -82,7 +99,8 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
 
 /// A viewer of the target; the first of a mount starts its clock.
 fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
-    let watched = stream.watch(&target.module, &target.options, &service.pool);
+    let fast_cache = target.route.mount.fast_cache;
+    let watched = stream.watch(&target.module, &target.options, fast_cache, &service.pool);
     let (viewer, started) = watched.map_err(|_| Refusal::Unavailable)?;
     if started {
         tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
@@ -90,24 +108,36 @@ fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Vie
     Ok(viewer)
 }
 
-/// Waits until the stream has something to join: then its codecs are known, and `module` must carry one.
+/// Waits until it is known whether `module` can carry a track of the stream: from the first join point on, unless the
+/// track may still come.
 async fn wait_for_media(module: &Module, stream: &Stream, deadline: Instant) -> Result<(), Refusal> {
-    let tags = stream.tags();
-    if !tags.has_join() {
-        let mut reader = tags.reader(JoinAt::Newest, Pace::Each);
-        let first = timeout_at(deadline, poll_fn(|cx| reader.poll_read(cx))).await;
-        first.ok().flatten().ok_or(Refusal::NotLive)?;
+    let rings = [stream.tags(), stream.audio()];
+    let mut readers = rings.map(|ring| ring.reader(JoinAt::Newest, Pace::Each));
+    let mut deadline = deadline;
+    loop {
+        let facts = stream.facts();
+        let (video, audio) = (facts.video, facts.audio);
+        let known = rings.iter().any(|ring| ring.has_join()) && (video, audio) != (Codec::NONE, Codec::NONE);
+        if known && module.carries(video, audio) {
+            return Ok(());
+        }
+        let complete = video != Codec::NONE && audio != Codec::NONE;
+        if known && (complete || u128::from(facts.age_ms) >= TRACK_WAIT.as_millis()) {
+            return Err(Refusal::Codec { video, audio });
+        }
+        if known {
+            deadline = deadline.min(Instant::now() + TRACK_WAIT);
+        }
+        let more = poll_fn(|cx| {
+            let polls = readers.each_mut().map(|reader| reader.poll_read(cx));
+            polls.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        match timeout_at(deadline, more).await {
+            Ok(Some(_)) => {}
+            _ if known => return Err(Refusal::Codec { video, audio }),
+            _ => return Err(Refusal::NotLive),
+        }
     }
-    check_codecs(module, stream)
-}
-
-/// A format must carry at least one of the tracks.
-fn check_codecs(module: &Module, stream: &Stream) -> Result<(), Refusal> {
-    let facts = stream.facts();
-    let (video, audio) = (facts.video, facts.audio);
-    let carried = module.video_codecs().contains(&video) || module.audio_codecs().contains(&audio);
-    let known = video != Codec::NONE || audio != Codec::NONE;
-    if known && !carried { Err(Refusal::Codec { video, audio }) } else { Ok(()) }
 }
 
 async fn first_span(viewer: &mut Viewer, stream: &Stream, deadline: Instant) -> Result<Arc<Span>, Refusal> {

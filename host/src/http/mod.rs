@@ -1,4 +1,4 @@
-//! HTTP: live mounts as unending responses and as WebSockets, on the same URLs.
+//! HTTP: live mounts as unending responses and as WebSockets, on the same URLs; redirects and static files beside.
 //!
 //! Purpose: find the mount that a request means, tell the outcome by the status line, and hand the viewer's cursor
 //! to hyper or to a WebSocket. 200 is sent only when a byte will follow.
@@ -9,21 +9,31 @@
 //! Used by `net`; uses `stream`, `plugin` and `conf`.
 
 mod body;
+mod conditional;
 mod cors;
+mod files;
+mod forwarded;
 mod live;
+mod media_type;
 mod pacer;
+mod redirect;
 mod refusal;
+mod request;
 mod router;
 mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, SERVER,
+};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tracing::debug;
 
 pub use body::{Body, Data};
+pub use conditional::{ByteRange, Condition, Validators};
+pub use forwarded::{Client, Outside};
 pub use pacer::{pace, pace_stream};
 pub use refusal::Refusal;
 pub use router::Router;
@@ -35,8 +45,9 @@ use crate::stream::Hub;
 /// What `Server` says.
 const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("remuxd/", env!("CARGO_PKG_VERSION")));
 
-/// A page or a file of the host's own: content type and bytes by path. `None` leaves the path to the mounts.
-pub type Pages = Box<dyn Fn(&str) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
+/// A page or a file of the host's own: content type and bytes by path and who asks. `None` leaves the path to the
+/// mounts.
+pub type Pages = Box<dyn Fn(&str, &Client) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
 
 /// What requests are answered from.
 pub struct Service {
@@ -61,7 +72,7 @@ impl Service {
         Arc::new(Service { config, router, hub, registry, pool, pages })
     }
 
-    /// Answers one request of `peer`.
+    /// Answers one request that came over a connection of `peer`.
     pub async fn respond<B: Send + 'static>(
         self: &Arc<Self>,
         mut request: Request<B>,
@@ -69,27 +80,50 @@ impl Service {
     ) -> Response<Body> {
         let crossdomain = self.config.http_server.crossdomain;
         let cors = cors::Cors::of(&request, crossdomain);
-        let outcome = match *request.method() {
-            Method::GET | Method::HEAD => match self.page(&request) {
-                Some(page) => Ok(page),
-                None => live::respond(self, &mut request).await,
+        let client = Client::of(&request, peer.ip(), &self.config.proxy);
+        let outcome = match request::check(&request) {
+            Ok(()) => match *request.method() {
+                Method::GET | Method::HEAD => self.get(&mut request, &client).await,
+                Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
+                _ => Err(Refusal::Method { crossdomain }),
             },
-            Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
-            _ => Err(Refusal::Method { crossdomain }),
+            Err(refusal) => Err(refusal),
         };
         let mut response = outcome.unwrap_or_else(|refusal| {
-            debug!(%peer, status = refusal.status().as_u16(), %refusal, "refused");
-            refused(&refusal, request.method() == Method::HEAD)
+            debug!(client = %client.address, %peer, status = refusal.status().as_u16(), %refusal, "refused");
+            refused(&refusal, &request)
         });
         let headers = response.headers_mut();
         headers.insert(SERVER, SERVER_NAME);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         cors.apply(headers);
         response
     }
 
-    fn page<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
-        let (content_type, bytes) = self.pages.as_ref()?(request.uri().path())?;
+    /// Pages, then redirect rules, then streams that are live, then files, then streams that may come.
+    async fn get<B: Send + 'static>(
+        self: &Arc<Self>,
+        request: &mut Request<B>,
+        client: &Client,
+    ) -> Result<Response<Body>, Refusal> {
+        if let Some(page) = self.page(request, client) {
+            return Ok(page);
+        }
+        let upgrade = websocket::Upgrade::of(request)?;
+        if let Some(redirect) = redirect::respond(&self.router, request)? {
+            return Ok(redirect);
+        }
+        if upgrade.is_none()
+            && !live::is_live(self, request)?
+            && let Some(file) = files::respond(self, request).await?
+        {
+            return Ok(file);
+        }
+        live::respond(self, request, upgrade, client).await
+    }
+
+    fn page<B>(&self, request: &Request<B>, client: &Client) -> Option<Response<Body>> {
+        let (content_type, bytes) = self.pages.as_ref()?(request.uri().path(), client)?;
         let body = if request.method() == Method::HEAD { Body::empty() } else { Body::from(bytes) };
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -97,9 +131,10 @@ impl Service {
     }
 }
 
-fn refused(refusal: &Refusal, head: bool) -> Response<Body> {
+fn refused<B>(refusal: &Refusal, request: &Request<B>) -> Response<Body> {
     let status = refusal.status();
-    let body = if head { Body::empty() } else { Body::from(format!("{refusal}\n")) };
+    let body =
+        if request.method() == Method::HEAD { Body::empty() } else { Body::from(format!("{refusal}\n")) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -108,8 +143,19 @@ fn refused(refusal: &Refusal, head: bool) -> Response<Body> {
         let allowed = if *crossdomain { "GET, HEAD, OPTIONS" } else { "GET, HEAD" };
         headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
-    if status == StatusCode::UPGRADE_REQUIRED {
+    if status == StatusCode::UPGRADE_REQUIRED && request.version() < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(hyper::header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    if let Refusal::Range { len } = refusal
+        && let Ok(range) = HeaderValue::try_from(format!("bytes */{len}"))
+    {
+        headers.insert(CONTENT_RANGE, range);
+    }
+    // What follows may be a body or, for all that is known, another request.
+    if matches!(refusal, Refusal::Content | Refusal::Host) && request.version() < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(hyper::header::RETRY_AFTER, HeaderValue::from_static("5"));

@@ -8,15 +8,17 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
 use crate::http::pace_stream;
@@ -28,7 +30,7 @@ use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettin
 use crate::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
 
-use super::Server;
+use super::{Server, proxy, tls};
 
 /// How much is read at once: from a client that publishes, and from any other.
 const READ_PUBLISHER: usize = 64 * 1024;
@@ -74,9 +76,39 @@ pub(super) async fn serve(
     peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) {
+    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let accept = &server.config.rtmp.accept;
+    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
+    converse(server, socket, peer, deadline).await;
+}
+
+/// As [`serve`], over TLS.
+pub(super) async fn serve_tls(
+    server: Arc<Server>,
+    acceptor: TlsAcceptor,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
+    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let accept = &server.config.rtmps.accept;
+    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
+    match tls::accept(&server, &acceptor, socket).await {
+        Ok(socket) => converse(server, socket, peer, deadline).await,
+        Err(error) => debug!(%peer, %error, "TLS failed"),
+    }
+}
+
+/// Speaks RTMP until the connection closes; by `deadline` the client publishes or plays.
+async fn converse(
+    server: Arc<Server>,
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    deadline: Instant,
+) {
+    let limits = &server.config.limits;
     let seed = RandomState::new().hash_one(peer);
     let handshake = ServerHandshake::new(server.now().0 as u32, Random::from_seed(seed));
-    let limits = &server.config.limits;
     let settings = ServerSettings {
         chunk_size: server.config.rtmp.chunk_size,
         window_ack_size: server.config.rtmp.window_ack_size,
@@ -86,19 +118,23 @@ pub(super) async fn serve(
             max_chunk_streams: MAX_CHUNK_STREAMS,
         },
     };
-    let deadline = Instant::now() + limits.handshake_timeout;
     let mut connection = Connection {
         peer,
         session: ServerSession::new(settings, handshake),
         publishing: HashMap::new(),
         playing: HashMap::new(),
         deadline,
+        unflushed: false,
         server,
     };
     let close = connection.run(&mut socket).await;
     let output = connection.session.output();
-    if !output.is_empty() && !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
-        let _ = timeout(LINGER, socket.write_all_buf(output)).await;
+    if !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
+        let last = async {
+            socket.write_all_buf(output).await?;
+            socket.shutdown().await
+        };
+        let _ = timeout(LINGER, last).await;
     }
     info!(%peer, reason = %close, "rtmp connection closed");
 }
@@ -111,6 +147,8 @@ struct Connection {
     playing: HashMap<u32, Playing>,
     /// When a client that neither publishes nor plays must go.
     deadline: Instant,
+    /// Whether the socket may hold bytes back that were written: TLS does.
+    unflushed: bool,
 }
 
 /// A publisher; when it goes, its stream expires after the vhost's `republish_wait`.
@@ -161,7 +199,7 @@ enum Got {
 }
 
 impl Connection {
-    async fn run(&mut self, socket: &mut TcpStream) -> Close {
+    async fn run(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Close {
         loop {
             match self.turn(socket).await {
                 Ok(()) => {}
@@ -171,7 +209,7 @@ impl Connection {
     }
 
     /// Handles what was read, then waits for one thing to happen.
-    async fn turn(&mut self, socket: &mut TcpStream) -> Result<(), Close> {
+    async fn turn(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), Close> {
         while let Some(event) = self.session.poll_event()? {
             self.on_event(event);
         }
@@ -188,16 +226,12 @@ impl Connection {
         if input.capacity() - input.len() < read_size / 4 {
             input.reserve(read_size);
         }
-        let (mut reader, mut writer) = socket.split();
-        let playing = &mut self.playing;
+        let (playing, unflushed) = (&mut self.playing, &mut self.unflushed);
         tokio::select! {
-            read = reader.read_buf(input) => {
-                if read? == 0 {
+            moved = poll_fn(|cx| poll_socket(socket, input, output, unflushed, cx)) => {
+                if moved? == 0 {
                     return Err(Close::Closed);
                 }
-            }
-            written = writer.write_buf(output), if unsent > 0 => {
-                written?;
             }
             (stream_id, got) = poll_fn(|cx| poll_playing(playing, cx)), if unsent < MAX_UNSENT => {
                 self.on_got(stream_id, got);
@@ -234,7 +268,14 @@ impl Connection {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connect { .. } => self.session.accept_connect(),
+            Event::Connect { .. } => {
+                // SRS's own proxy header, before C0.
+                let trusted = self.server.config.proxy.trusts(self.peer.ip());
+                if let Some(client) = self.session.proxied_client().filter(|_| trusted) {
+                    self.peer.set_ip(client.into());
+                }
+                self.session.accept_connect();
+            }
             Event::Publish { stream_id, request } => self.on_publish(stream_id, &request),
             Event::Play { stream_id, request } => self.on_play(stream_id, &request),
             Event::Media { stream_id, tag } => self.on_media(stream_id, tag),
@@ -366,6 +407,26 @@ impl Connection {
             }
         }
     }
+}
+
+/// Writes or reads: how many bytes, 0 at the end of the input. What is written goes out at once.
+fn poll_socket(
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    input: &mut BytesMut,
+    output: &mut impl Buf,
+    unflushed: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if output.has_remaining() {
+        if let Poll::Ready(written) = pin!(socket.write_buf(output)).poll(cx) {
+            *unflushed = true;
+            return Poll::Ready(written);
+        }
+    } else if *unflushed && let Poll::Ready(flushed) = Pin::new(&mut *socket).poll_flush(cx) {
+        flushed?;
+        *unflushed = false;
+    }
+    pin!(socket.read_buf(input)).poll(cx)
 }
 
 /// The first player for whom there is something.

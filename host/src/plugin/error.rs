@@ -321,7 +321,7 @@ fn transport_name(transport: Transport) -> &'static str {
 }
 
 /// What a process said, to stand behind another text.
-fn before(said: &str) -> String {
+pub(super) fn before(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(", after {said:?}") }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use remuxd_plugin_api::abi::{FAULT_PANIC, FAULT_POISONED, RawFault};
 use thiserror::Error;
 
-use super::error::signal_name;
+use super::error::{before, signal_name};
 use super::one_line;
 use super::process::WireError;
 
@@ -61,16 +61,20 @@ pub enum ModuleFault {
         elapsed: Duration,
     },
     /// A signal ended the process that it ran in.
-    #[error("its process was ended by {}", signal_name(*signal))]
+    #[error("its process was ended by {}{}", signal_name(*signal), before(said))]
     Crashed {
         /// The signal's number.
         signal: i32,
+        /// The last line that it printed, if any.
+        said: String,
     },
     /// It ended the process that it ran in.
-    #[error("its process exited with status {status}")]
+    #[error("its process exited with status {status}{}", before(said))]
     Exited {
         /// The exit status.
         status: i32,
+        /// The last line that it printed, if any.
+        said: String,
     },
     /// A call took longer than `modules.call_timeout`, and its process was ended.
     #[error("a call took longer than {limit:?}, its process was ended")]

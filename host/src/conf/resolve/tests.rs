@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::conf::{DEFAULT_VHOST, Isolation, PublishConflict};
+use crate::conf::{DEFAULT_VHOST, ForwardedHeader, Isolation, PublishConflict};
 
 const SAMPLE: &str = include_str!("../../../../conf/remuxd.toml");
 
@@ -91,7 +91,7 @@ fn readme_and_demo_are_free_of_mistakes() {
     let readme = include_str!("../../../../README.md");
     let (_, rest) = readme.split_once("```toml\n").unwrap();
     let (readme, _) = rest.split_once("```").unwrap();
-    for (text, name, mounts) in [(readme, "README.md", 2), (crate::demo::CONFIG, "demo.toml", 1)] {
+    for (text, name, mounts) in [(readme, "README.md", 2), (crate::demo::CONFIG, "demo.toml", 3)] {
         let config = Config::parse(text, name).unwrap();
         assert_eq!((config.http_server.enabled, config.vhosts[0].mounts.len()), (true, mounts), "{name}");
     }
@@ -123,6 +123,10 @@ fn reads_what_is_written() {
         r#"
         [rtmp]
         listen = [1935, "[::1]:1936"]
+        proxy_protocol = true
+        [proxy]
+        trusted = ["10.0.0.0/8", "::1"]
+        headers = ["forwarded"]
         [log]
         format = "json"
         [modules]
@@ -146,6 +150,9 @@ fn reads_what_is_written() {
     )
     .unwrap();
     assert_eq!(config.rtmp.listen, ["0.0.0.0:1935".parse().unwrap(), "[::1]:1936".parse().unwrap()]);
+    let trusts = |address: &str| config.proxy.trusts(address.parse().unwrap());
+    assert!(trusts("10.1.2.3") && trusts("::ffff:10.1.2.3") && trusts("::1") && !trusts("11.0.0.1"));
+    assert_eq!(config.proxy.headers, [ForwardedHeader::Forwarded]);
     assert!(config.log.json);
     assert_eq!(config.modules.dir.as_deref(), Some(Path::new("lib")));
     let [b, a] = &*config.vhosts else { panic!("{:?}", config.vhosts) };
@@ -196,7 +203,7 @@ error: unknown key `listn`
 1 | listn = 3
   | ^^^^^ no such key in the file
   |
-  = help: it has `rtmp`, `http_server`, `modules`, `module`, `log`, `limits` or `vhost`
+  = help: it has `rtmp`, `rtmps`, `http_server`, `proxy`, `modules`, `module`, `log`, `limits` or `vhost`
 
 error: bad value for `chunk_size`
  --> remuxd.toml:4:14
@@ -284,6 +291,28 @@ error: unknown key `lisen`
   = help: did you mean `listen`?"#,
         ),
         (
+            "[vhost.x.https]\ncert = \"x.crt\"",
+            r#"
+error: a certificate without `key`
+ --> remuxd.toml:1:1
+  |
+1 | [vhost.x.https]
+  | ^^^^^^^^^^^^^^^ `key` names no file
+  |
+  = help: `key` and `cert` name a file each, in PEM format"#,
+        ),
+        (
+            "http_server.https = { enabled = true, listen = 1935 }\nrtmp.listen = [1935]",
+            r#"
+error: 0.0.0.0:1935 of [rtmp] and 0.0.0.0:1935 of [http_server.https] are one address
+ --> remuxd.toml:1:48
+  |
+1 | http_server.https = { enabled = true, listen = 1935 }
+  |                                                ^^^^ cannot be listened on twice
+2 | rtmp.listen = [1935]
+  |                ---- already listened on here"#,
+        ),
+        (
             "rtmp = 1935",
             r#"
 error: wrong type for `rtmp`
@@ -342,6 +371,28 @@ error: bad value for `level`
   |         ^^^^^^ `inof` is not a level
   |
   = help: levels are off, error, warn, info, debug and trace; a list has commas: "info,remuxd::rtmp=debug""#,
+        ),
+        (
+            "[proxy]\ntrusted = [\"10.0.0.0/33\"]",
+            r#"
+error: bad value for `trusted`
+ --> remuxd.toml:2:12
+  |
+2 | trusted = ["10.0.0.0/33"]
+  |            ^^^^^^^^^^^^^ not a network
+  |
+  = help: write a CIDR block or an address: "10.0.0.0/8", "fd00::/8", "127.0.0.1""#,
+        ),
+        (
+            "[rtmp]\nproxy_protocol = true",
+            r#"
+error: nobody could connect to [rtmp]
+ --> remuxd.toml:2:18
+  |
+2 | proxy_protocol = true
+  |                  ^^^^ taken from trusted proxies only
+  |
+  = help: name their networks: [proxy] trusted = ["10.0.0.0/8"]"#,
         ),
         (
             "[http_server]\nenabled = true\nlisten = 8080\n[rtmp]\nlisten = [\"127.0.0.1:8080\"]",

@@ -1,9 +1,9 @@
 //! Connection: a module's process as the host sees it.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
@@ -16,12 +16,16 @@ use tracing::{debug, error, info, warn};
 use super::Launch;
 use super::link::{LinkError, Receiver, send};
 use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_LOG, kind};
-use crate::plugin::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial};
+use crate::plugin::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial, one_line};
 
 /// The hidden command of the host's program.
 const COMMAND: &str = "__module";
+/// What the process is called in lists of processes.
+const PROGRAM: &str = "remuxd";
 /// How many lines a module may log in one call. More are dropped.
 const MAX_LINES: usize = 100;
+/// How much is read of what a process printed, in bytes: what a pipe holds.
+const MAX_PRINTED: u64 = 64 << 10;
 
 /// A running process. Killed and reaped on drop.
 #[derive(Debug)]
@@ -31,14 +35,18 @@ pub struct Connection {
     receiver: Receiver,
     name: String,
     call_limit: Duration,
+    /// What the process prints as errors, which nobody reads before it ends; what does not fit is lost.
+    printed: PipeReader,
 }
 
 impl Connection {
     /// Starts the process and waits until it has loaded the module.
     pub fn open(launch: &Launch) -> Result<(Connection, Described), LoadError> {
         let (socket, theirs) = UnixStream::pair().map_err(LoadError::Probe)?;
+        let (printed, stderr) = pipe().map_err(LoadError::Probe)?;
         let mut command = Command::new(&launch.program);
         command
+            .arg0(PROGRAM)
             .arg(COMMAND)
             .arg(launch.file.path())
             .arg(launch.allowance.max_output.to_string())
@@ -46,12 +54,17 @@ impl Connection {
             .env_clear()
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(stderr);
         let child = spawn(command).map_err(LoadError::Probe)?;
         let receiver = socket.try_clone().map(Receiver::new);
-        let (name, call_limit) = (launch.name.clone(), launch.call_limit);
-        let mut connection =
-            Connection { child, receiver: receiver.map_err(LoadError::Probe)?, socket, name, call_limit };
+        let mut connection = Connection {
+            child,
+            receiver: receiver.map_err(LoadError::Probe)?,
+            socket,
+            name: launch.name.clone(),
+            call_limit: launch.call_limit,
+            printed,
+        };
         let described = connection.described();
         described.map(|described| (connection, described))
     }
@@ -67,12 +80,13 @@ impl Connection {
         described.unwrap_or_else(|error| {
             Err(match error {
                 LinkError::Closed => match self.end() {
-                    status if status.signal().is_some() => {
-                        LoadError::ProbeCrashed { during: Trial::Loading, signal: status.signal().unwrap_or_default() }
+                    ModuleFault::Crashed { signal, .. } => {
+                        LoadError::ProbeCrashed { during: Trial::Loading, signal }
                     }
-                    status => {
-                        LoadError::ProbeExited { during: Trial::Loading, status: status.code().unwrap_or(-1), said: String::new() }
+                    ModuleFault::Exited { status, said } => {
+                        LoadError::ProbeExited { during: Trial::Loading, status, said }
                     }
+                    other => LoadError::Fault(other),
                 },
                 LinkError::TimedOut => LoadError::ProbeTimedOut { during: Trial::Loading, limit: PROBE_LIMIT },
                 LinkError::Io(error) => LoadError::Probe(error),
@@ -90,7 +104,7 @@ impl Connection {
     pub fn ended(&mut self) -> Option<ModuleFault> {
         // A child that cannot be asked after is none.
         let status = self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)))?;
-        Some(fault_of(status))
+        Some(self.fault_of(status))
     }
 
     /// One request and the body of its answer, of the kind `expected`, `limit` bytes at most. With a fault the
@@ -106,7 +120,7 @@ impl Connection {
         let sent = send(&self.socket, request, payload, Some(deadline));
         let answer = sent.and_then(|()| self.receive(limit, deadline));
         answer.and_then(|frame| Ok(frame.body(expected)?)).map_err(|error| match error {
-            LinkError::Closed | LinkError::Io(_) => fault_of(self.end()),
+            LinkError::Closed | LinkError::Io(_) => self.end(),
             LinkError::TimedOut => ModuleFault::TimedOut { limit: self.call_limit },
             LinkError::Wire(error) => error.into(),
         })
@@ -145,10 +159,29 @@ impl Connection {
     }
 
     /// Ends the process and tells how it ended: a status that it has already stays.
-    fn end(&mut self) -> ExitStatus {
+    fn end(&mut self) -> ModuleFault {
         // It fails only when the process has been reaped.
         let _ = self.child.kill();
-        self.child.wait().unwrap_or_default()
+        let status = self.child.wait().unwrap_or_default();
+        self.fault_of(status)
+    }
+
+    fn fault_of(&mut self, status: ExitStatus) -> ModuleFault {
+        let said = self.last_words();
+        match status.signal() {
+            Some(signal) => ModuleFault::Crashed { signal, said },
+            None => ModuleFault::Exited { status: status.code().unwrap_or(-1), said },
+        }
+    }
+
+    /// The last line that the process printed, without the advice of a Rust program below it.
+    fn last_words(&mut self) -> String {
+        let mut printed = Vec::new();
+        // What was read before there is no more counts.
+        let _ = (&mut self.printed).take(MAX_PRINTED).read_to_end(&mut printed);
+        let lines = String::from_utf8_lossy(&printed);
+        let told = |line: &String| !line.is_empty() && !line.starts_with("note: ");
+        lines.lines().rev().map(one_line).find(told).unwrap_or_default()
     }
 }
 
@@ -158,11 +191,12 @@ impl Drop for Connection {
     }
 }
 
-fn fault_of(status: ExitStatus) -> ModuleFault {
-    match status.signal() {
-        Some(signal) => ModuleFault::Crashed { signal },
-        None => ModuleFault::Exited { status: status.code().unwrap_or(-1) },
-    }
+/// A pipe that neither end waits for.
+fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    rustix::io::ioctl_fionbio(&writer, true)?;
+    Ok((reader, writer))
 }
 
 /// What the spawner is asked for, and where the answer goes.

@@ -140,3 +140,96 @@ pub fn send(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair() -> (UnixStream, Receiver) {
+        let (near, far) = UnixStream::pair().unwrap();
+        far.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        (near, Receiver::new(far))
+    }
+
+    fn frame(kind: u8, len: usize) -> Vec<u8> {
+        let mut frame = (len as u32 + 1).to_be_bytes().to_vec();
+        frame.push(kind);
+        frame.resize(LENGTH + 1 + len, kind);
+        frame
+    }
+
+    #[test]
+    fn frames_come_whole_however_they_are_cut() {
+        let lengths = [0, 1, 7, BUFFER - 5, BUFFER - 4, BUFFER, 100_000, 2, 3 << 20];
+        let bytes: Vec<u8> = lengths.iter().zip(1..).flat_map(|(&len, kind)| frame(kind, len)).collect();
+        for piece in [1009, 65_536, usize::MAX] {
+            let (near, mut receiver) = pair();
+            receiver.socket.set_read_timeout(None).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    bytes.chunks(piece).for_each(|piece| send(&near, piece, &[], None).unwrap());
+                });
+                for (&len, kind) in lengths.iter().zip(1..) {
+                    let frame = receiver.frame(4 << 20, None).unwrap();
+                    assert_eq!((frame.kind, frame.body.len()), (kind, len));
+                    assert!(frame.body.iter().all(|&byte| byte == kind));
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn byte_by_byte_is_the_same() {
+        let (near, mut receiver) = pair();
+        let bytes = [frame(1, 3), frame(2, 0), frame(3, 1)].concat();
+        bytes.iter().for_each(|&byte| send(&near, &[byte], &[], None).unwrap());
+        for (kind, len) in [(1, 3), (2, 0), (3, 1)] {
+            let frame = receiver.frame(100, None).unwrap();
+            assert_eq!((frame.kind, frame.body.len()), (kind, len));
+        }
+    }
+
+    #[test]
+    fn says_why_no_frame_came() {
+        let (near, mut receiver) = pair();
+        assert!(matches!(receiver.frame(9, None), Err(LinkError::TimedOut)));
+        send(&near, &[0, 0, 0, 10], &[], None).unwrap();
+        let error = receiver.frame(9, None);
+        assert!(matches!(error, Err(LinkError::Wire(WireError::TooLong { len: 10, limit: 9 }))), "{error:?}");
+        let (near, mut receiver) = pair();
+        send(&near, &frame(1, 30)[..20], &[], None).unwrap();
+        drop(near);
+        assert!(matches!(receiver.frame(100, None), Err(LinkError::Closed)));
+        assert!(matches!(receiver.frame(100, None), Err(LinkError::Closed)));
+    }
+
+    #[test]
+    fn a_deadline_ends_a_trickle_both_ways() {
+        let (near, mut receiver) = pair();
+        receiver.socket.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
+        let deadline = Some(Instant::now() + Duration::from_millis(50));
+        let trickle = thread::spawn(move || {
+            let frame = frame(1, 1 << 20);
+            while send(&near, &frame[..6], &[], None).is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        assert!(matches!(receiver.frame(usize::MAX, deadline), Err(LinkError::TimedOut)));
+        drop(receiver);
+        trickle.join().unwrap();
+
+        let (near, mut receiver) = pair();
+        near.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let sender = thread::spawn(move || send(&near, &vec![0; 64 << 20], &[], Some(deadline)));
+        // It takes some, and too slowly.
+        while !sender.is_finished() {
+            let _ = (&mut &receiver.socket).read(&mut receiver.buffer);
+            thread::sleep(Duration::from_millis(4));
+        }
+        assert!(matches!(sender.join().unwrap(), Err(LinkError::TimedOut)));
+    }
+}

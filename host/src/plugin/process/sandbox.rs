@@ -35,7 +35,7 @@ const LIBRARIES: [&str; 6] =
 /// Open files, the linker's while it maps.
 const MAX_FILES: u64 = 32;
 /// The newest Landlock that is asked for. A kernel with an older one does what it can.
-const LANDLOCK: ABI = ABI::V7;
+const LANDLOCK: ABI = ABI::V6;
 
 /// The process's own restrictions.
 #[derive(Debug, Default)]

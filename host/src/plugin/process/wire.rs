@@ -475,3 +475,205 @@ fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
         _ => return malformed(what),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use remuxd_plugin_api::{BlockFlags, Transport};
+
+    use super::*;
+
+    const PAYLOAD: &[u8] = b"0123456789";
+
+    fn body(mut frame: Vec<u8>, kind: u8) -> Bytes {
+        let len = frame.len() - LENGTH;
+        assert_eq!(frame[..LENGTH], (len as u32).to_be_bytes(), "sealed");
+        let frame = Frame::read(frame.split_off(LENGTH).into()).unwrap();
+        assert_eq!(frame.clone().body(kind + 1), Err(WireError::Kind { kind }));
+        frame.body(kind).unwrap()
+    }
+
+    fn block(flags: BlockFlags, parts: &[Bytes]) -> OutBlock {
+        OutBlock { flags, track: 3, dts: Millis(-7), parts: parts.into() }
+    }
+
+    /// Reads an answer with a budget.
+    fn read(
+        answer: Bytes,
+        limit: usize,
+    ) -> (Result<Result<(), ModuleFault>, WireError>, Vec<OutBlock>, bool) {
+        let mut out = Vec::new();
+        let mut intake = Intake::new(&mut out, limit);
+        let result = super::answer(answer, &Bytes::from_static(PAYLOAD), &mut intake);
+        let fault = intake.fault().is_some();
+        (result, out, fault)
+    }
+
+    #[test]
+    fn a_setup_and_a_tag_come_over_whole() {
+        let options = Options::new(vec![("a".into(), "1".into()), ("b".into(), String::new())]);
+        let mut given = Setup::new(options, StreamFacts::new(Codec::H264, Codec::AAC, 4000));
+        given.state = b"state".to_vec();
+        let mut make = about(kind::MAKE, 7);
+        put_setup(&mut make, &given);
+        seal(&mut make, 0);
+        let mut make = body(make, kind::MAKE);
+        assert_eq!(number(&mut make), Ok(7));
+        let setup = setup(&mut make).unwrap();
+        assert_eq!((&setup.options, &setup.state), (&given.options, &given.state));
+        assert_eq!(
+            (setup.stream.video, setup.stream.audio, setup.stream.age_ms),
+            (Codec::H264, Codec::AAC, 4000)
+        );
+
+        let payload = Bytes::from_static(b"\x17\x01\0\0\x28\0\0\0\x02\x65\x09");
+        let mut given = Tag::new(TagKind::VIDEO, Millis(-40), payload.clone());
+        given.discontinuity = true;
+        let mut frame = about(kind::TAG, 7);
+        put_tag(&mut frame, &given);
+        seal(&mut frame, payload.len());
+        frame.extend_from_slice(&payload);
+        let mut frame = body(frame, kind::TAG);
+        number(&mut frame).unwrap();
+        let tag = tag(frame).unwrap();
+        assert_eq!((tag.kind, tag.dts, tag.discontinuity), (TagKind::VIDEO, Millis(-40), true));
+        assert_eq!((tag.header, tag.payload), (given.header, payload));
+    }
+
+    #[test]
+    fn blocks_come_over_and_a_payload_does_not_travel() {
+        let payload = Bytes::from_static(PAYLOAD);
+        let parts = [Bytes::from_static(b"head"), payload.slice(2..5), Bytes::from(PAYLOAD.to_vec())];
+        let blocks = [block(BlockFlags::JOIN, &parts), block(BlockFlags::NONE, &[])];
+        let frame = done(&Ok(()), &blocks, &payload);
+        let (result, out, fault) = read(body(frame.clone(), kind::DONE), 10_000);
+        assert_eq!((result, fault), (Ok(Ok(())), false));
+        assert_eq!(out[0].parts, blocks[0].parts);
+        assert_eq!(out[0].parts[1].as_ptr(), payload[2..].as_ptr(), "shared");
+        assert_eq!((out[0].flags, out[0].track, out[0].dts), (BlockFlags::JOIN, 3, Millis(-7)));
+        assert!(out[1].parts.is_empty());
+        // Part 3 has the same bytes elsewhere, and does travel.
+        assert!(
+            frame.windows(10).any(|bytes| bytes == PAYLOAD)
+                && !frame.windows(3).any(|bytes| bytes == b"5672")
+        );
+    }
+
+    #[test]
+    fn the_rules_hold_on_this_side_too() {
+        let payload = Bytes::from_static(PAYLOAD);
+        let three = [
+            block(BlockFlags(0), std::slice::from_ref(&payload)),
+            block(BlockFlags(8), &[]),
+            block(BlockFlags(0), &[]),
+        ];
+        let (_, out, fault) = read(body(done(&Ok(()), &three, &payload), kind::DONE), 10_000);
+        assert_eq!((out.len(), fault), (1, true), "flags that do not exist");
+        let (_, out, fault) = read(body(done(&Ok(()), &three[..1], &payload), kind::DONE), 200);
+        assert_eq!((out.len(), fault), (0, true), "over the budget");
+    }
+
+    #[test]
+    fn faults_come_over() {
+        let message = || "a b".to_owned();
+        for fault in [
+            ModuleFault::Panicked { message: message() },
+            ModuleFault::Remux { message: message() },
+            ModuleFault::Flooded { limit: 5 },
+            ModuleFault::LargeState { size: 1 << 20, limit: 64 << 10 },
+            ModuleFault::BadFlags { flags: 200 },
+            ModuleFault::BadTrack { track: 9 },
+            ModuleFault::Poisoned,
+        ] {
+            let (result, ..) = read(body(done(&Err(fault.clone()), &[], &Bytes::new()), kind::DONE), 0);
+            assert_eq!(result, Ok(Err(fault.clone())));
+            assert_eq!(state(body(put_state(&Err(fault.clone())), kind::STATE)), Ok(Err(fault)));
+        }
+        assert_eq!(state(body(put_state(&Ok(vec![1, 2])), kind::STATE)), Ok(Ok(vec![1, 2])));
+    }
+
+    #[test]
+    fn lines_are_cut_and_made_fit_for_the_log() {
+        let long = "a\n\u{1b}[1m".to_owned() + &"\u{e9}".repeat(MAX_LOG);
+        let (level, line) = logged(body(super::line(kind::LOG, Some(2), &long), kind::LOG)).unwrap();
+        assert!(level == 2 && line.starts_with("a [1m\u{e9}") && line.len() < MAX_LOG, "{line}");
+        assert_eq!(refused(b"no\xff\n good"), "no\u{fffd} good");
+    }
+
+    /// A description with one of everything.
+    fn description() -> Bytes {
+        let mut to = frame(kind::DESCRIBED);
+        to.put_u32(0x0001_0001);
+        put_bytes(&mut to, b"rustc 1");
+        put_list(&mut to, &["Landlock: no"], |to, text| put_bytes(to, text.as_bytes()));
+        ["name", "1.0", "a/b"].iter().for_each(|text| put_bytes(&mut to, text.as_bytes()));
+        put_list(&mut to, &["ext"], |to, text| put_bytes(to, text.as_bytes()));
+        put_list(&mut to, &[Codec::H264], |to, codec| to.put_u32(codec.0));
+        put_list(&mut to, &[] as &[Codec], |to, codec| to.put_u32(codec.0));
+        to.put_u8(Transport::WEBSOCKET.0);
+        put_list(&mut to, &["option"], |to, name| {
+            [name, "x", "doc"].iter().for_each(|text| put_bytes(to, text.as_bytes()));
+            to.put_u8(OPTION_CHOICE);
+            to.put_i64(-1);
+            to.put_i64(1);
+            put_list(to, &["x", "y"], |to, word| put_bytes(to, word.as_bytes()));
+            to.put_u8(1);
+        });
+        seal(&mut to, 0);
+        body(to, kind::DESCRIBED)
+    }
+
+    #[test]
+    fn a_description_comes_over_or_is_refused_at_every_length() {
+        let whole = description();
+        let Described { info, abi, rustc, missing } = described(whole.clone()).unwrap();
+        assert_eq!((abi, &*rustc, &*missing), ((1, 1), "rustc 1", &["Landlock: no".to_owned()][..]));
+        assert_eq!((&*info.name, &*info.version, &*info.content_type), ("name", "1.0", "a/b"));
+        assert_eq!(
+            (info.extensions.len(), &info.video_codecs[..], info.transport),
+            (1, &[Codec::H264.0][..], 1)
+        );
+        let option = &info.options[0];
+        assert_eq!((&*option.name, option.min, option.max, option.choices.len()), ("option", -1, 1, 2));
+        for len in 0..whole.len() {
+            assert!(described(whole.slice(..len)).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_refused_where_it_is_cut() {
+        let payload = Bytes::from_static(PAYLOAD);
+        let parts = [Bytes::from_static(b"head"), payload.slice(2..5)];
+        let whole = body(done(&Ok(()), &[block(BlockFlags::JOIN, &parts)], &payload), kind::DONE);
+        let no_blocks = body(done(&Ok(()), &[], &payload), kind::DONE).len();
+        for len in 0..whole.len() {
+            let (result, out, _) = read(whole.slice(..len), 10_000);
+            assert_eq!((result.is_ok(), out.len()), (len == no_blocks, 0), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_read_or_refused() {
+        let (payload, mut seed) = (Bytes::from_static(PAYLOAD), 1_u64);
+        let mut random = move || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize
+        };
+        let parts = [Bytes::from_static(b"head"), payload.slice(2..5)];
+        let answer = body(done(&Ok(()), &[block(BlockFlags::JOIN, &parts)], &payload), kind::DONE);
+        for whole in [answer, description()] {
+            for _ in 0..20_000 {
+                let mut bytes = whole.to_vec();
+                for _ in 0..=random() % 4 {
+                    let at = random() % bytes.len();
+                    bytes[at] = [random() as u8, 0, 1, 0xff][random() % 4];
+                }
+                let bytes = Bytes::from(bytes);
+                let (_, out, _) = read(bytes.clone(), 1000);
+                assert!(out.iter().flat_map(|block| &block.parts).map(Bytes::len).sum::<usize>() <= 1000);
+                let _ = described(bytes.clone());
+                let _ = state(bytes.clone());
+                let _ = logged(bytes);
+            }
+        }
+    }
+}

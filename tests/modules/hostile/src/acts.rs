@@ -15,9 +15,31 @@ use remuxd_plugin_api::{log, Block, BlockFlags, Millis, RemuxError, Sink};
 
 /// What it can be told to do.
 pub const WORDS: &[&str] = &[
-    "nothing", "panic", "bomb", "error", "flood", "flood_on", "flags", "track", "dts", "log", "sleep", "hang",
-    "segfault", "abort", "exit", "kill", "overflow", "memory", "thread", "close", "garbage", "giant", "files",
-    "network", "processes",
+    "nothing",
+    "panic",
+    "bomb",
+    "error",
+    "flood",
+    "flood_on",
+    "flags",
+    "track",
+    "dts",
+    "log",
+    "sleep",
+    "hang",
+    "segfault",
+    "abort",
+    "exit",
+    "kill",
+    "overflow",
+    "memory",
+    "thread",
+    "close",
+    "garbage",
+    "giant",
+    "files",
+    "network",
+    "processes",
 ];
 
 extern "C" {
@@ -31,6 +53,8 @@ extern "C" {
     fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
     fn prctl(option: c_int, argument: usize) -> c_int;
 }
+
+const JOIN: u8 = BlockFlags::JOIN.0;
 
 /// Does what `word` says. Most of it does not come back.
 pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
@@ -53,8 +77,8 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         "flags" => sink.block(block(0x80, 0, 0))?,
         "track" => sink.block(block(BlockFlags::CONFIG.0, 200, 0))?,
         "dts" => {
-            for dts in [i64::MIN, i64::MAX, -1] {
-                sink.block(block(0, 0, dts))?;
+            for (flags, dts) in [(0, i64::MIN), (0, i64::MAX), (JOIN, i64::MIN), (JOIN, i64::MAX), (0, -1)] {
+                sink.block(block(flags, 0, dts))?;
             }
         }
         "log" => (0..200).for_each(|n| log::error(&format!("line {n} {}", "x".repeat(5000)))),
@@ -137,7 +161,11 @@ fn send(bytes: &[u8]) {
 /// One line: which of the attempts worked.
 fn report(what: &str, attempts: &[(&str, bool)]) {
     let worked: Vec<_> = attempts.iter().filter(|(_, worked)| *worked).map(|(name, _)| *name).collect();
-    log::warn(&format!("{what} tried {} worked {worked:?} early {}", attempts.len(), EARLY.load(Ordering::Relaxed)));
+    log::warn(&format!(
+        "{what} tried {} worked {worked:?} early {}",
+        attempts.len(),
+        EARLY.load(Ordering::Relaxed)
+    ));
 }
 
 fn files() -> Vec<(&'static str, bool)> {

@@ -107,7 +107,11 @@ impl Remuxer for Obeying {
     fn state(&mut self) -> Vec<u8> {
         // What cannot be answered is for the host to see.
         let _ = self.act_in("state", &mut Vec::new());
-        if self.act == "flood" { vec![0; 1 << 20] } else { Vec::new() }
+        if self.act == "flood" {
+            vec![0; 1 << 20]
+        } else {
+            Vec::new()
+        }
     }
 }
 
