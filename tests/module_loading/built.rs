@@ -49,7 +49,8 @@ pub fn bytes_with_a_newer_minor() -> Vec<u8> {
         let version = |minor| format!("pub const ABI_MINOR: u16 = {minor};");
         edit(&file("preflight.rs"), &version(minor), &version(minor + 7));
         let last = "    pub resume: extern \"C\" fn(&RawSetup<'_>, RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault>,\n";
-        let appended = "    /// Of a later version.\n    pub later: extern \"C\" fn(RawBlock) -> RVec<RawTag>,\n";
+        let appended =
+            "    /// Of a later version.\n    pub later: extern \"C\" fn(RawBlock) -> RVec<RawTag>,\n";
         edit(&file("mod.rs"), last, &format!("{last}{appended}"));
         let last = "        resume: resume::<F>,\n";
         edit(&file("export.rs"), last, &format!("{last}        later,\n"));

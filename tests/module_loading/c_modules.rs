@@ -16,7 +16,13 @@ const STRICT: [&str; 7] = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic
 
 fn compile(compiler: &str, source: &Path, flags: &[&str], to: PathBuf) -> PathBuf {
     let mut cc = Command::new(compiler);
-    cc.args(STRICT).args(flags).arg("-I").arg(root().join("plugin-api/include")).arg("-o").arg(&to).arg(source);
+    cc.args(STRICT)
+        .args(flags)
+        .arg("-I")
+        .arg(root().join("plugin-api/include"))
+        .arg("-o")
+        .arg(&to)
+        .arg(source);
     run(&mut cc).unwrap_or_else(|error| panic!("{error}"));
     to
 }
@@ -62,7 +68,8 @@ fn the_header_is_cpp_too() {
     for compiler in ["g++", "clang++"] {
         let mut cpp = Command::new(compiler);
         cpp.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++"]);
-        run(cpp.arg(root().join("plugin-api/include/remuxd_plugin.h"))).unwrap_or_else(|error| panic!("{error}"));
+        run(cpp.arg(root().join("plugin-api/include/remuxd_plugin.h")))
+            .unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

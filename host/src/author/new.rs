@@ -25,7 +25,8 @@ impl Api {
 
     /// The crate in the checkout that this program was built in, if it still lies there.
     pub fn of_program(program: &Path) -> Option<Api> {
-        let checkout = program.ancestors().find(|dir| dir.join("plugin-api/include/remuxd_plugin.h").exists());
+        let checkout =
+            program.ancestors().find(|dir| dir.join("plugin-api/include/remuxd_plugin.h").exists());
         checkout.map(|dir| Api::Path(dir.join("plugin-api")))
     }
 
@@ -64,7 +65,9 @@ pub enum NewError {
         path: PathBuf,
     },
     /// Nobody said where the plugin API is.
-    #[error("the plugin API is on no registry: say with --api where it is, a directory or the URL of a git repository")]
+    #[error(
+        "the plugin API is on no registry: say with --api where it is, a directory or the URL of a git repository"
+    )]
     WhereIsApi,
     /// The files cannot be written.
     #[error("cannot be written: {0}")]

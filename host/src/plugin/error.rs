@@ -84,7 +84,7 @@ pub enum LoadError {
         name: String,
     },
     /// There is no file for this module.
-    #[error("not found, nor {other} beside it")]
+    #[error("not found, nor {other} beside it, nor the module in another lib*.so there")]
     NotFound {
         /// The other file name that it could have.
         other: String,
@@ -301,10 +301,7 @@ impl LoadError {
     pub fn may_be_unfinished(&self) -> bool {
         matches!(
             self,
-            LoadError::NotFound { .. }
-                | LoadError::Read(_)
-                | LoadError::NotElf
-                | LoadError::Truncated { .. }
+            LoadError::NotFound { .. } | LoadError::Read(_) | LoadError::NotElf | LoadError::Truncated { .. }
         )
     }
 }

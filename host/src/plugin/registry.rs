@@ -1,7 +1,8 @@
 //! Registry: the modules that are loaded, by what they answer.
 //!
 //! The module `NAME` of `modules.load` is the file `libremuxd_NAME.so` in the module directory, as cargo names the
-//! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's. One
+//! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's. Else it is the
+//! first `lib*.so` there, in the order of their names, with a module of that name in it. One
 //! module that is refused does not keep the others from being loaded.
 
 use std::fmt;
@@ -13,6 +14,7 @@ use parking_lot::RwLock;
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
+use super::probe::probe_name;
 use super::process::{self, Launch};
 use super::{Allowance, LoadError, Module, Stage, Terms, load, probe};
 use crate::conf::{Isolation, Modules, OwnModule};
@@ -92,7 +94,10 @@ impl Registry {
         }
         let path = match [path.clone(), dir.join(&other)].into_iter().find(|path| path.exists()) {
             Some(path) => path,
-            None => return (path, Err(LoadError::NotFound { other })),
+            None => match self.file_of(name, dir, probe_program) {
+                Some(path) => path,
+                None => return (path, Err(LoadError::NotFound { other })),
+            },
         };
         let terms = Terms {
             generation: self.generations.fetch_add(1, Ordering::Relaxed) + 1,
@@ -126,6 +131,18 @@ impl Registry {
             call_limit: modules.call_timeout,
         };
         named(name, process::load(launch, terms)?)
+    }
+
+    /// The library of another file name that has the module `name` in it. Only files that export what a module exports
+    /// are tried, each in a child process; those that are refused there are passed over.
+    fn file_of(&self, name: &str, dir: &Path, probe_program: &Path) -> Option<PathBuf> {
+        let entries = dir.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        let mut files: Vec<_> = entries.filter(|file| is_library(file)).collect();
+        files.sort();
+        files.into_iter().find(|file| {
+            let tried = self.stage.stage_module(name, file).and_then(|file| probe_name(probe_program, &file));
+            tried.is_ok_and(|found| found == name)
+        })
     }
 
     fn load_file(
@@ -163,6 +180,12 @@ fn named(name: &str, module: Arc<Module>) -> Result<Arc<Module>, LoadError> {
     } else {
         Err(LoadError::NameMismatch { found: module.name().to_owned() })
     }
+}
+
+/// Whether a file is a library by its name.
+fn is_library(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("lib") && name.ends_with(".so"))
 }
 
 fn find<'a>(modules: &'a [Arc<Module>], extension: &str, transport: Transport) -> Option<&'a Arc<Module>> {

@@ -73,7 +73,9 @@ impl Connection {
         self.set_timeout(PROBE_LIMIT).map_err(LoadError::Probe)?;
         let frame = self.receive(MAX_DESCRIPTION, Instant::now() + PROBE_LIMIT);
         let described = frame.and_then(|frame| match frame.kind {
-            kind::REFUSED => Ok(Err(LoadError::ProbeRefused { step: Step::Probe, line: wire::refused(&frame.body) })),
+            kind::REFUSED => {
+                Ok(Err(LoadError::ProbeRefused { step: Step::Probe, line: wire::refused(&frame.body) }))
+            }
             _ => Ok(Ok(wire::described(frame.body(kind::DESCRIBED)?)?)),
         });
         self.set_timeout(self.call_limit).map_err(LoadError::Probe)?;
@@ -88,7 +90,9 @@ impl Connection {
                     }
                     other => LoadError::Fault(other),
                 },
-                LinkError::TimedOut => LoadError::ProbeTimedOut { during: Trial::Loading, limit: PROBE_LIMIT },
+                LinkError::TimedOut => {
+                    LoadError::ProbeTimedOut { during: Trial::Loading, limit: PROBE_LIMIT }
+                }
                 LinkError::Io(error) => LoadError::Probe(error),
                 LinkError::Wire(error) => LoadError::Fault(error.into()),
             })
