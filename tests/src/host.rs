@@ -123,9 +123,10 @@ impl Config {
         } else {
             mounts.clone()
         };
+        let rtmp = over("listen = [\"127.0.0.1:0\"]\n", rtmp);
+        let http = over("enabled = true\nlisten = \"127.0.0.1:0\"\n", http);
         format!(
-            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n{rtmp}[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
-             {top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
+            "[rtmp]\n{rtmp}[http_server]\n{http}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
              [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
         )
     }
@@ -136,6 +137,14 @@ fn set(table: &mut String, key: &str, value: &str) {
     let start = format!("{key} = ");
     *table = table.lines().filter(|line| !line.starts_with(&start)).map(|line| format!("{line}\n")).collect();
     table.push_str(&format!("{start}{value}\n"));
+}
+
+/// The keys of a table, and those of `base` that it does not have.
+fn over(base: &str, table: &str) -> String {
+    let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+    let own: Vec<_> = table.lines().map(key).collect();
+    base.lines().filter(|line| !own.contains(&key(line))).map(|line| format!("{line}\n")).collect::<String>()
+        + table
 }
 
 /// Runs `remuxd` with these arguments to its end.
@@ -371,6 +380,42 @@ impl Host {
         self.child.try_wait().expect("the host is a child of ours").is_none()
     }
 
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its child processes, with the kernel's letter for what each is doing: `Z` is one that was not reaped.
+    ///
+    /// # Panics
+    /// When there are no processes to look at.
+    #[must_use]
+    pub fn children(&self) -> Vec<(Pid, char)> {
+        let own = self.pid().to_string();
+        let entries = std::fs::read_dir("/proc").expect("Linux").flatten();
+        let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+        stats
+            .filter_map(|stat| {
+                let (start, rest) = stat.rsplit_once(") ")?;
+                let mut fields = rest.split(' ');
+                let state = fields.next()?.chars().next()?;
+                let number = start.split_once(' ')?.0.parse().ok()?;
+                (fields.next()? == own).then_some((Pid::from_raw(number)?, state))
+            })
+            .collect()
+    }
+
+    /// Ends it without a word (SIGKILL).
+    ///
+    /// # Panics
+    /// Never in practice.
+    pub fn kill(&mut self) {
+        self.expected_end = true;
+        self.child.kill().expect("a child of ours");
+        self.child.wait().expect("a child of ours");
+    }
+
     /// Resident memory, in bytes.
     ///
     /// # Panics
@@ -431,7 +476,9 @@ impl Drop for Host {
         }
         let leaks: Vec<&str> = log.lines().filter(|line| line.contains(SECRET)).collect();
         assert!(!died, "the host died: {status:?}\n{log}");
-        assert!(!log.contains("panicked at"), "the host panicked\n{log}");
+        // A module's panic is told under the module's name.
+        let panicked = |line: &str| line.contains("panicked at") && !line.contains(" module=");
+        assert!(!log.lines().any(panicked), "the host panicked\n{log}");
         assert!(leaks.is_empty(), "stream keys in the log:\n{}", leaks.join("\n"));
     }
 }
@@ -446,5 +493,7 @@ mod tests {
         assert_eq!(toml.matches("republish_wait").count(), 1, "{toml}");
         assert!(toml.contains("republish_wait = \"5s\""), "{toml}");
         assert!(toml.contains("http_remux"), "{toml}");
+        let toml = Config::live().http("enabled", "false").toml();
+        assert!(toml.contains("[http_server]\nlisten = \"127.0.0.1:0\"\nenabled = false\n"), "{toml}");
     }
 }

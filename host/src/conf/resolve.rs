@@ -6,7 +6,8 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::diagnostics::{Diagnostics, Place, Report};
-use super::resolved::{Accept, Config, DEFAULT_VHOST, MountPattern, Vhost};
+use super::mistake::closest;
+use super::resolved::{Accept, Config, DEFAULT_VHOST, Limits, Modules, MountPattern, Vhost};
 use super::schema;
 use super::table::Reading;
 
@@ -93,7 +94,9 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
     }
     listeners(&config, &mut diagnostics);
     proxies(&config, &mut diagnostics);
+    limits(&config.limits, &mut diagnostics);
     names(&config, &mut diagnostics);
+    own_modules(&config, &mut diagnostics);
     certificates(&config, &mut diagnostics);
     mounts(&config, &mut diagnostics);
     (config, diagnostics, known)
@@ -130,6 +133,19 @@ fn listeners(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// What is set for one module is set for one that is loaded.
+fn own_modules(config: &Config, diagnostics: &mut Diagnostics) {
+    let Modules { load, own, .. } = &config.modules;
+    for module in own.iter().filter(|module| !load.contains(&module.name)) {
+        let title = format!("module `{}` is not loaded", module.name);
+        let diagnostic =
+            diagnostics.error(title, &module.place, "set for a module that is not in modules.load");
+        if let Some(name) = closest(&module.name, load.iter().map(String::as_str)) {
+            diagnostic.help(format!("did you mean `{name}`?"));
+        }
+    }
+}
+
 fn overlap(one: &SocketAddr, two: &SocketAddr) -> bool {
     let (ips, any) = ((one.ip(), two.ip()), |address: &SocketAddr| address.ip().is_unspecified());
     let ip = ips.0 == ips.1 || (one.is_ipv4() == two.is_ipv4() && (any(one) || any(two)));
@@ -152,6 +168,21 @@ fn proxies(config: &Config, diagnostics: &mut Diagnostics) {
             .error(title, &accept.proxy_protocol_place, "taken from trusted proxies only")
             .help("name their networks: [proxy] trusted = [\"10.0.0.0/8\"]");
     }
+}
+
+/// The largest message can be buffered.
+fn limits(limits: &Limits, diagnostics: &mut Diagnostics) {
+    if limits.max_buffered >= limits.max_message as usize {
+        return;
+    }
+    // One of the two was written, since the defaults fit.
+    let (buffered, message) = (&limits.max_buffered_place, &limits.max_message_place);
+    let label = format!("less than `max_message`, {} bytes", limits.max_message);
+    let diagnostic = diagnostics.error("no message of `max_message` would fit", buffered, label);
+    if message.span().is_some() {
+        diagnostic.and(message, "as large as this");
+    }
+    diagnostic.help("make `max_buffered` at least as large, or `max_message` smaller");
 }
 
 /// Each vhost has a name that a request can ask for, its own. Letter case makes no difference in host names.

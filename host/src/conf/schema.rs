@@ -39,7 +39,10 @@ pub(super) fn config(file: &mut Table) -> Config {
         rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
         proxy: file.table("proxy", proxy),
-        modules: file.table("modules", modules),
+        modules: {
+            let modules = file.table("modules", modules);
+            Modules { own: file.named("module", own_module), ..modules }
+        },
         log: file.table("log", log),
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
@@ -132,6 +135,17 @@ fn modules(table: &mut Table) -> Modules {
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
         workers: table.key("workers", 0, integer(0..=1024)),
+        own: Vec::new(),
+    }
+}
+
+fn own_module(table: &mut Table, name: &str) -> OwnModule {
+    let isolations = &[("none", Isolation::None), ("process", Isolation::Process)];
+    OwnModule {
+        name: name.to_owned(),
+        place: table.place(),
+        isolation: table.key("isolation", Isolation::None, choice(isolations)),
+        max_memory: table.key("max_memory", 256 * MIB, size(16 * MIB..=64 * GIB)),
     }
 }
 
@@ -143,12 +157,20 @@ fn log(table: &mut Table) -> Log {
 }
 
 fn limits(table: &mut Table) -> Limits {
+    let message = (16 << 20, Place::NONE);
+    let (max_message, max_message_place) =
+        table.key("max_message", message, placed(size(64 << 10..=16 << 20)));
+    let buffered = (32 * MIB, Place::NONE);
+    let (max_buffered, max_buffered_place) =
+        table.key("max_buffered", buffered, placed(size(64 * KIB..=GIB)));
     Limits {
         max_connections: table.key("max_connections", 100_000, integer(1..=10_000_000)),
         handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(SECOND..=HOUR)),
         send_timeout: table.key("send_timeout", 30 * SECOND, duration(SECOND..=HOUR)),
-        max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
-        max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
+        max_message,
+        max_message_place,
+        max_buffered,
+        max_buffered_place,
     }
 }
 

@@ -4,7 +4,8 @@
 //! it is understood: what is unknown or cut off is [`Packet::OTHER`], never an error, as enhanced RTMP asks.
 //!
 //! Deviations tolerated: HEVC with the legacy codec id 12, which was agreed between Chinese CDNs and their players
-//! before enhanced RTMP, in the layout of AVC.
+//! before enhanced RTMP, in the layout of AVC; sequence headers of nothing, as FFmpeg sends for an encoder that gave
+//! no configuration, are [`Packet::OTHER`], for they must not replace one that says something.
 
 use remuxd_plugin_api::{Codec, Millis, Packet, TagKind};
 
@@ -22,8 +23,8 @@ pub struct TagHeader {
     pub keyframe: bool,
     /// The header is an enhanced one.
     pub enhanced: bool,
-    /// The body has tracks beside track 0, or framing for them.
-    pub multitrack: bool,
+    /// What plain enhanced syntax says stands within more of it: multitrack framing, or ModEx.
+    pub wrapped: bool,
     /// Presentation time less decoding time.
     pub composition_offset: Millis,
     /// Where the codec's own data start in the tag body.
@@ -79,11 +80,17 @@ impl TagHeader {
             _ => is_metadata(body).then(|| TagHeader { packet: Packet::METADATA, ..TagHeader::default() }),
         };
         match header {
+            Some(header) if configures_nothing(&header) => TagHeader { packet: Packet::OTHER, ..header },
             Some(header) if header.data_offset > 0 => header,
             Some(header) => TagHeader { data_len: body.len() as u32, ..header },
             None => TagHeader { data_len: body.len() as u32, ..TagHeader::default() },
         }
     }
+}
+
+/// A decoder of Opus with up to two channels needs no configuration; the other codecs with a sequence header do.
+fn configures_nothing(header: &TagHeader) -> bool {
+    header.packet == Packet::SEQUENCE_HEADER && header.data_len == 0 && header.codec != Codec::OPUS
 }
 
 /// Reads big-endian fields; `None` past the end.
@@ -223,10 +230,11 @@ fn read_enhanced(
     packet_type: u8,
     keyframe: bool,
 ) -> Option<TagHeader> {
+    let modified = packet_type == ex::MOD_EX;
     let mut packet_type = fields.skip_mod_ex(packet_type)?;
     let multitrack =
         packet_type == if kind == TagKind::VIDEO { ex::VIDEO_MULTITRACK } else { ex::AUDIO_MULTITRACK };
-    let header = TagHeader { enhanced: true, multitrack, ..TagHeader::default() };
+    let header = TagHeader { enhanced: true, wrapped: modified || multitrack, ..TagHeader::default() };
     if !multitrack {
         let codec = fields.codec()?;
         let end = fields.body.len();
@@ -360,6 +368,11 @@ mod tests {
     #[rustfmt::skip]
     const ROWS: &[Row] = &[
         ("aac sequence header", A, b"\xaf\x00\x12\x10", Codec::AAC, HEADER, false, 0, b"\x12\x10"),
+        ("aac sequence header of nothing", A, b"\xaf\x00", Codec::AAC, Packet::OTHER, false, 0, b""),
+        ("enhanced aac sequence header of nothing", A, b"\x90mp4a", Codec::AAC, Packet::OTHER, false, 0, b""),
+        ("opus sequence start of nothing", A, b"\x90Opus", Codec::OPUS, HEADER, false, 0, b""),
+        ("avc sequence header of nothing", V, b"\x17\x00\0\0\0", Codec::H264, Packet::OTHER, false, 0, b""),
+        ("av1 sequence start of nothing", V, b"\x90av01", Codec::AV1, Packet::OTHER, false, 0, b""),
         ("aac frame", A, b"\xaf\x01raw", Codec::AAC, FRAME, false, 0, b"raw"),
         ("aac silence", A, b"\xaf\x01", Codec::AAC, FRAME, false, 0, b""),
         ("aac silence without a packet type", A, b"\xaf", Codec::AAC, FRAME, false, 0, b""),
@@ -435,7 +448,7 @@ mod tests {
                 let read = TagHeader::parse(*kind, &written);
                 let expected = TagHeader {
                     enhanced: read.enhanced,
-                    multitrack: false,
+                    wrapped: false,
                     data_offset: form.len() as u32,
                     ..header
                 };
