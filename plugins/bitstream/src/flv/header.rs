@@ -7,7 +7,7 @@
 //! before enhanced RTMP, in the layout of AVC; sequence headers of nothing, as FFmpeg sends for an encoder that gave
 //! no configuration, are [`Packet::OTHER`], for they must not replace one that says something.
 
-use remuxd_plugin_api::{Codec, Millis, Packet, TagKind};
+use remuxd_plugin_api::{Codec, Millis, Packet, SharedBytes, Tag, TagKind};
 
 /// What the header of an audio or video tag says, decided once.
 ///
@@ -86,6 +86,19 @@ impl TagHeader {
             None => TagHeader { data_len: body.len() as u32, ..TagHeader::default() },
         }
     }
+}
+
+/// The tag with this body, as the host hands it to a remuxer.
+pub fn read_tag(kind: TagKind, dts: Millis, payload: SharedBytes) -> Tag {
+    let header = TagHeader::parse(kind, &payload);
+    let mut tag = Tag::new(kind, dts, payload);
+    tag.codec = header.codec;
+    tag.packet = header.packet;
+    tag.keyframe = header.keyframe;
+    tag.composition_offset = header.composition_offset;
+    tag.data_offset = header.data_offset;
+    tag.data_len = header.data_len;
+    tag
 }
 
 /// A decoder of Opus with up to two channels needs no configuration; the other codecs with a sequence header do.

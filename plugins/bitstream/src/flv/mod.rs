@@ -12,7 +12,7 @@ mod remux;
 pub use file::{FILE_HEADER_LEN, FileError, FileTag, FileTags, file_header, read_file, tag_header};
 pub use header::{
     TagHeader, codec_id, enhanced_audio_header, enhanced_video_header, legacy_audio_header,
-    legacy_video_header,
+    legacy_video_header, read_tag,
 };
 pub use metadata::{Announcement, clean_metadata};
 pub use prologue::{MAX_TAGS, PrologueReader};

@@ -1,6 +1,6 @@
 use remuxd_plugin_api::{Options, StreamFacts};
 
-use super::super::read_file;
+use super::super::{read_file, read_tag};
 use super::*;
 use crate::amf0::{self, Budget, Value};
 
@@ -17,15 +17,7 @@ const AVC_INTER: &[u8] = b"\x27\x01\0\0\0inter";
 const META: &[u8] = b"\x02\x00\x0aonMetaData\x08\0\0\0\x01\x00\x05width\x00\x40\x84\0\0\0\0\0\0\0\0\x09";
 
 fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
-    let header = TagHeader::parse(kind, body);
-    let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
-    tag.codec = header.codec;
-    tag.packet = header.packet;
-    tag.keyframe = header.keyframe;
-    tag.composition_offset = header.composition_offset;
-    tag.data_offset = header.data_offset;
-    tag.data_len = header.data_len;
-    tag
+    read_tag(kind, Millis(dts), body.to_vec().into())
 }
 
 fn remuxer(hevc: &str, facts: StreamFacts) -> FlvRemuxer {
