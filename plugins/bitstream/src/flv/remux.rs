@@ -14,8 +14,9 @@
 //!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
-//! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Of several
-//! tracks (enhanced RTMP multitrack) track 0 is passed on, since no FLV player reads the others.
+//! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Enhanced H.264,
+//! AAC and MP3 are written in the legacy form, which every player reads, mpegts.js none else. Of several tracks (enhanced
+//! RTMP multitrack) track 0 is passed on, since no FLV player reads the others; ModEx is left out.
 
 use remuxd_plugin_api::{
     Block, BlockFlags, Codec, Millis, OptionKind, OptionSpec, Packet, RemuxError, Remuxer, Setup,
@@ -23,8 +24,8 @@ use remuxd_plugin_api::{
 };
 
 use super::{
-    TagHeader, clean_metadata, enhanced_audio_header, enhanced_video_header, file_header, legacy_hevc_header,
-    tag_header,
+    Announcement, TagHeader, clean_metadata, codec_id, enhanced_audio_header, enhanced_video_header,
+    file_header, legacy_audio_header, legacy_video_header, tag_header,
 };
 
 /// The video codecs that FLV has a name for, legacy or enhanced.
@@ -97,7 +98,7 @@ const VIDEO_CONFIG: u8 = 2;
 const VIDEO_METADATA: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HevcForm {
+enum Form {
     AsPublished,
     Legacy,
     Enhanced,
@@ -106,7 +107,7 @@ enum HevcForm {
 /// Makes FLV of one stream.
 #[derive(Debug)]
 pub struct FlvRemuxer {
-    hevc: HevcForm,
+    hevc: Form,
     color_info: bool,
     audio: Track,
     video: Track,
@@ -127,6 +128,8 @@ struct Track {
     /// How long the file header waits for its first frame, in milliseconds of the stream's time.
     wait: i64,
     codec: Codec,
+    /// Its newest tag was an enhanced one.
+    enhanced: bool,
     /// The data of the newest sequence header of this codec.
     configuration: Option<SharedBytes>,
     /// A decoder that has the configuration can go on with the next frame.
@@ -150,6 +153,7 @@ impl Track {
     /// Whether the tag goes out: whether a decoder has a use for it.
     fn takes(&mut self, tag: &Tag) -> bool {
         let changes_codec = tag.codec != self.codec;
+        self.enhanced = TagHeader::parse(tag.kind, &tag.payload).enhanced;
         match tag.packet {
             Packet::SEQUENCE_HEADER => {
                 let data = tag.data();
@@ -187,9 +191,9 @@ impl FlvRemuxer {
     /// A remuxer for the stream of `setup`.
     pub fn new(setup: &Setup) -> FlvRemuxer {
         let hevc = match setup.options.text(HEVC_FORM) {
-            "legacy" => HevcForm::Legacy,
-            "enhanced" => HevcForm::Enhanced,
-            _ => HevcForm::AsPublished,
+            "legacy" => Form::Legacy,
+            "enhanced" => Form::Enhanced,
+            _ => Form::AsPublished,
         };
         let (wait, age) = (setup.options.integer(HEADER_WAIT), i64::from(setup.stream.age_ms));
         FlvRemuxer {
@@ -243,7 +247,11 @@ impl FlvRemuxer {
             dts,
             parts: vec![file_header(audio, video).to_vec().into()],
         })?;
-        let body = clean_metadata(self.metadata.as_deref(), audio, video);
+        let body = clean_metadata(
+            self.metadata.as_deref(),
+            self.announcement(&self.audio),
+            self.announcement(&self.video),
+        );
         write_tag(TagKind::SCRIPT, dts, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
     }
 
@@ -295,16 +303,36 @@ impl FlvRemuxer {
     fn rewritten_header(&self, tag: &Tag) -> Rewrite {
         let header = TagHeader::parse(tag.kind, &tag.payload);
         let video = tag.kind == TagKind::VIDEO;
-        let form = if header.codec == Codec::HEVC { self.hevc } else { HevcForm::AsPublished };
+        let form = self.form(header.codec);
         match form {
             _ if header.packet == Packet::METADATA && !self.color_info => Rewrite::Drop,
-            HevcForm::Legacy if header.packet == Packet::METADATA => Rewrite::Drop,
-            HevcForm::Legacy if header.enhanced => Rewrite::Header(legacy_hevc_header(&header)),
-            HevcForm::Enhanced if !header.enhanced => Rewrite::Header(enhanced_video_header(&header)),
+            Form::Legacy if header.enhanced => {
+                let legacy = if video { legacy_video_header(&header) } else { legacy_audio_header(&header) };
+                legacy.map_or(Rewrite::Drop, Rewrite::Header)
+            }
+            Form::Enhanced if !header.enhanced => Rewrite::Header(enhanced_video_header(&header)),
             _ if header.wrapped && video => Rewrite::Header(enhanced_video_header(&header)),
             _ if header.wrapped => Rewrite::Header(enhanced_audio_header(&header)),
             _ => Rewrite::Keep,
         }
+    }
+
+    /// The form that tags of a codec are written in.
+    fn form(&self, codec: Codec) -> Form {
+        match codec {
+            Codec::HEVC => self.hevc,
+            Codec::H264 | Codec::AAC | Codec::MP3 => Form::Legacy,
+            _ => Form::AsPublished,
+        }
+    }
+
+    /// What metadata say of a track.
+    fn announcement(&self, track: &Track) -> Announcement {
+        let enhanced = match self.form(track.codec) {
+            Form::AsPublished => track.enhanced,
+            form => form == Form::Enhanced,
+        };
+        Announcement { present: track.announced, codec_id: codec_id(track.codec, enhanced) }
     }
 }
 

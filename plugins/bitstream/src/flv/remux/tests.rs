@@ -1,6 +1,6 @@
 use remuxd_plugin_api::{Options, StreamFacts};
 
-use super::super::read_file;
+use super::super::{read_file, read_tag};
 use super::*;
 use crate::amf0::{self, Budget, Value};
 
@@ -17,15 +17,7 @@ const AVC_INTER: &[u8] = b"\x27\x01\0\0\0inter";
 const META: &[u8] = b"\x02\x00\x0aonMetaData\x08\0\0\0\x01\x00\x05width\x00\x40\x84\0\0\0\0\0\0\0\0\x09";
 
 fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
-    let header = TagHeader::parse(kind, body);
-    let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
-    tag.codec = header.codec;
-    tag.packet = header.packet;
-    tag.keyframe = header.keyframe;
-    tag.composition_offset = header.composition_offset;
-    tag.data_offset = header.data_offset;
-    tag.data_len = header.data_len;
-    tag
+    read_tag(kind, Millis(dts), body.to_vec().into())
 }
 
 fn remuxer(hevc: &str, facts: StreamFacts) -> FlvRemuxer {
@@ -352,6 +344,81 @@ fn passes_track_0_of_several_on_and_no_other() {
         (A, 0, b"\x95\x01Opus\x01other"),
     ]);
     assert_eq!(media(&blocks), [(V, 0, b"\x91av01key".to_vec()), (A, 0, b"\x91Opusaud".to_vec())]);
+}
+
+#[test]
+fn writes_what_players_know_of_enhanced_rtmp() {
+    // As published, and as served, if at all.
+    type Row = (TagKind, &'static [u8], Option<&'static [u8]>);
+    let rows: &[Row] = &[
+        (V, b"\x90avc1cfg", Some(b"\x17\x00\0\0\0cfg")),
+        (V, b"\x91avc1\0\0\x28key", Some(b"\x17\x01\0\0\x28key")),
+        (V, b"\x93avc1key", Some(b"\x17\x01\0\0\0key")),
+        (V, b"\xa1avc1\xff\xff\xd8pic", Some(b"\x27\x01\xff\xff\xd8pic")),
+        (V, b"\x92avc1", Some(b"\x17\x02\0\0\0")),
+        (A, b"\x90mp4acfg", Some(b"\xaf\x00cfg")),
+        (A, b"\x91mp4ax", Some(b"\xaf\x01x")),
+        (A, b"\x92mp4a", None),
+        (A, b"\x90.mp3cfg", None),
+        (A, b"\x91.mp3x", Some(b"\x2fx")),
+        (A, b"\x94.mp3x", None),
+        (A, b"\x97\x02abc\x01Opusx", Some(b"\x91Opusx")),
+        (A, b"\x95\x01mp4a\x00x", Some(b"\xaf\x01x")),
+        (V, b"\x97\x02abc\x03hvc1key", Some(b"\x93hvc1key")),
+        (V, b"\x91av01obu", Some(b"\x91av01obu")),
+        (A, b"\x91Opusx", Some(b"\x91Opusx")),
+    ];
+    for (kind, body, expected) in rows {
+        let published = tag(*kind, 1, body);
+        let mut tags = vec![(A, 0, MP3), (V, 0, &b"\x12h263"[..])];
+        let configuration: &[u8] = match published.codec {
+            Codec::H264 => b"\x90avc1avcC",
+            Codec::HEVC => b"\x90hvc1hvcC",
+            Codec::AAC => b"\x90mp4aasc",
+            _ => b"",
+        };
+        let keyframe: &[u8] = if published.codec == Codec::H264 { b"\x93avc1first" } else { b"" };
+        tags.extend(
+            [configuration, keyframe].iter().filter(|body| !body.is_empty()).map(|body| (*kind, 0, *body)),
+        );
+        tags.push((*kind, 1, body));
+        let served = media(&remux(&tags)).pop().filter(|(_, time, _)| *time == 1);
+        assert_eq!(served.map(|(_, _, body)| body).as_deref(), *expected, "{}", body.escape_ascii());
+    }
+}
+
+#[test]
+fn the_codec_ids_of_metadata_are_those_of_the_tags() {
+    let hvc1 = f64::from(Codec::HEVC.0);
+    let enhanced_hevc: (&[u8], &[u8]) = (b"\x90hvc1hvcC", b"\x91hvc1\0\0\0key");
+    let legacy_hevc: (&[u8], &[u8]) = (b"\x1c\x00\0\0\0hvcC", b"\x1c\x01\0\0\0key");
+    for (form, (configuration, keyframe), id) in [
+        ("legacy", enhanced_hevc, 12.0),
+        ("enhanced", legacy_hevc, hvc1),
+        ("as_published", legacy_hevc, 12.0),
+        ("as_published", enhanced_hevc, hvc1),
+        ("as_published", (b"\x90avc1avcC", b"\x93avc1key"), 7.0),
+    ] {
+        let published = [("videocodecid", 99.0), ("audiocodecid", 99.0), ("width", 16.0)];
+        let published = published.map(|(name, value)| (name.into(), Value::Number(value)));
+        let mut body = Vec::new();
+        amf0::write(&Value::String("onMetaData".into()), &mut body);
+        amf0::write(&Value::EcmaArray(published.to_vec()), &mut body);
+        let mut remuxer = remuxer(form, StreamFacts::default());
+        let mut blocks = Vec::new();
+        for tag in [
+            tag(TagKind::SCRIPT, 0, &body),
+            tag(A, 0, b"\x91.mp3x"),
+            tag(V, 0, configuration),
+            tag(V, 0, keyframe),
+        ] {
+            remuxer.tag(&tag, &mut blocks).unwrap();
+        }
+        let metadata = &blocks[1].parts[1];
+        let properties =
+            ["videocodecid", "audiocodecid", "width"].map(|name| property(metadata, name).unwrap());
+        assert_eq!(properties, [id, 2.0, 16.0].map(Value::Number), "{form}");
+    }
 }
 
 #[test]
