@@ -72,6 +72,24 @@ pub struct Modules {
     pub call_timeout: Duration,
     /// `workers`: threads that run remuxers. 0, the default: one a core.
     pub workers: usize,
+    /// `reload`: what a new generation means to the viewers of the one before. Default `handover`.
+    pub reload: ReloadMode,
+    /// `drain_timeout`: how long viewers of an old generation may stay on it. `None`, as 0 in the file: for ever. Default
+    /// 1 h.
+    pub drain_timeout: Option<Duration>,
+    /// `watch`: reload when a file in the module directory changes. Default false.
+    pub watch: bool,
+    /// `unload`: unmap an old generation after its last use. Default false.
+    pub unload: bool,
+}
+
+/// What a new generation of a module means to the viewers of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadMode {
+    /// They go over to it at the next keyframe.
+    Handover,
+    /// They stay until they leave, or `drain_timeout` ends them.
+    Drain,
 }
 
 /// `[log]`.

@@ -19,6 +19,10 @@ const DEFAULT_MODULES: [&str; 2] = ["flv", "websocket-flv"];
 /// The mount of SRS.
 const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 
+const RELOAD_MODES: &[(&str, ReloadMode)] =
+    &[("handover", ReloadMode::Handover), ("drain", ReloadMode::Drain)];
+
+const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,6 +80,10 @@ fn modules(table: &mut Table) -> Modules {
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
         workers: table.key("workers", 0, integer(0..=1024)),
+        reload: table.key("reload", ReloadMode::Handover, choice(RELOAD_MODES)),
+        drain_timeout: Some(table.key("drain_timeout", HOUR, duration(ZERO..=DAY))).filter(|time| !time.is_zero()),
+        watch: table.key("watch", false, flag),
+        unload: table.key("unload", false, flag),
     }
 }
 

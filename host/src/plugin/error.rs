@@ -1,5 +1,6 @@
 //! Why a module was not loaded: one line for each step that can refuse it.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -8,6 +9,67 @@ use thiserror::Error;
 
 use super::elf::{Machine, class_name, type_name};
 use super::{InfoError, ModuleFault};
+
+/// One step on the way of a file into the host. Each is safe only after the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Step {
+    /// Finding the file and reading it, once.
+    Stage,
+    /// Looking at its headers and at all that the dynamic linker follows.
+    Elf,
+    /// Loading it in a child process.
+    Probe,
+    /// Mapping it, and reading what it says of its build.
+    Preflight,
+    /// Comparing the types of the interface.
+    Layout,
+    /// Asking for its description.
+    Description,
+    /// Remuxing a built-in sequence of tags, in the child process.
+    SelfTest,
+    /// Finding its place beside the other modules.
+    Registry,
+}
+
+impl Step {
+    /// All steps, in their order.
+    pub const ALL: [Step; 8] = [
+        Step::Stage,
+        Step::Elf,
+        Step::Probe,
+        Step::Preflight,
+        Step::Layout,
+        Step::Description,
+        Step::SelfTest,
+        Step::Registry,
+    ];
+
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Stage => "stage",
+            Step::Elf => "elf",
+            Step::Probe => "probe",
+            Step::Preflight => "preflight",
+            Step::Layout => "layout",
+            Step::Description => "description",
+            Step::SelfTest => "self-test",
+            Step::Registry => "registry",
+        }
+    }
+
+    /// The step with this name.
+    pub fn named(name: &str) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| step.name() == name)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// Why a module was not loaded. The culprit is the module, or the operator who named it; of [`Stage`](Self::Stage) and
 /// [`Probe`](Self::Probe) the host's machine. [`Display`](std::fmt::Display) is one line.
@@ -111,6 +173,8 @@ pub enum LoadError {
     /// The child process refused the module, by one of the errors below.
     #[error("{line}")]
     ProbeRefused {
+        /// The step that refused it there.
+        step: Step,
         /// That error.
         line: String,
     },
@@ -168,6 +232,49 @@ pub enum LoadError {
         /// The module that was loaded before.
         by: String,
     },
+}
+
+impl LoadError {
+    /// The step that refused the module.
+    pub fn step(&self) -> Step {
+        match self {
+            LoadError::BadName { .. }
+            | LoadError::NotFound { .. }
+            | LoadError::Read(_)
+            | LoadError::TooLarge { .. }
+            | LoadError::Stage(_) => Step::Stage,
+            LoadError::NotElf
+            | LoadError::WrongClass { .. }
+            | LoadError::WrongByteOrder { .. }
+            | LoadError::WrongMachine { .. }
+            | LoadError::NotShared { .. }
+            | LoadError::Truncated { .. }
+            | LoadError::Damaged { .. } => Step::Elf,
+            LoadError::Probe(_)
+            | LoadError::ProbeCrashed { .. }
+            | LoadError::ProbeExited { .. }
+            | LoadError::ProbeTimedOut { .. } => Step::Probe,
+            LoadError::ProbeRefused { step, .. } => *step,
+            LoadError::Open { .. }
+            | LoadError::NotAModule
+            | LoadError::AbiMajor { .. }
+            | LoadError::PanicAbort => Step::Preflight,
+            LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
+            LoadError::Fault(_) | LoadError::Info(_) => Step::Description,
+            LoadError::NameMismatch { .. } | LoadError::Taken { .. } => Step::Registry,
+        }
+    }
+
+    /// Whether the file may be one that is still being written.
+    pub fn may_be_unfinished(&self) -> bool {
+        matches!(
+            self,
+            LoadError::NotFound { .. }
+                | LoadError::Read(_)
+                | LoadError::NotElf
+                | LoadError::Truncated { .. }
+        )
+    }
 }
 
 fn order_fault(order: u8) -> String {

@@ -14,12 +14,13 @@ mod loader;
 mod module;
 mod options;
 mod probe;
+mod recipe;
 mod registry;
 mod stage;
 mod worker;
 
 pub use elf::Machine;
-pub use error::LoadError;
+pub use error::{LoadError, Step};
 pub use instance::{Instance, ModuleFault, OutBlock};
 #[cfg(test)]
 pub(crate) use loader::linked;
@@ -27,9 +28,10 @@ pub use loader::{Terms, load};
 pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
-pub use registry::{LoadFailure, Registry};
+pub use recipe::Recipe;
+pub use registry::{Change, Generation, LoadFailure, Outcome, Prepared, Registry, Standing};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
-pub use stage::{Stage, Staged};
+pub use stage::{Origin, Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};
 
 /// The longest text of a module that goes on to the log, in characters.

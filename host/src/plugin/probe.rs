@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
 use super::loader::{self, Terms};
-use super::{LoadError, Staged, one_line};
+use super::{LoadError, Staged, Step, one_line};
 
 /// How long loading may take.
 pub const PROBE_LIMIT: Duration = Duration::from_millis(1500);
@@ -103,8 +103,10 @@ fn judge(status: ExitStatus, said: &str) -> Result<(), LoadError> {
     if let Some(signal) = status.signal() {
         return Err(LoadError::ProbeCrashed { signal });
     }
-    if let Some(line) = said.strip_prefix(REFUSED) {
-        return Err(LoadError::ProbeRefused { line: line.to_owned() });
+    if let Some((step, line)) = said.strip_prefix(REFUSED).and_then(|words| words.split_once(": "))
+        && let Some(step) = Step::named(step)
+    {
+        return Err(LoadError::ProbeRefused { step, line: line.to_owned() });
     }
     let loads = said == LOADS;
     match status.code() {
@@ -126,7 +128,7 @@ pub fn probe_main(file: &Path) -> ExitCode {
     let terms = Terms { generation: 0, max_output: 0, max_faults: 0, unload: false };
     let (verdict, code) = match loader::load(Staged::lent(file), &terms) {
         Ok(_) => (LOADS.to_owned(), ExitCode::SUCCESS),
-        Err(error) => (format!("{REFUSED}{error}"), ExitCode::FAILURE),
+        Err(error) => (format!("{REFUSED}{}: {error}", error.step()), ExitCode::FAILURE),
     };
     // If nobody reads it, nobody waits for it.
     let _ = writeln!(io::stdout(), "\n{verdict}");
@@ -146,7 +148,7 @@ mod tests {
     fn believes_only_the_last_line_with_exit_status_0() {
         let rows = [
             ("echo before >&2; echo remuxd probe: loads", "loads"),
-            ("echo remuxd probe: refused: 'no  good'; exit 1", "no good"),
+            ("echo remuxd probe: refused: layout: 'no  good'; exit 1", "no good"),
             ("exit 0", "loading it ends the process: exit status 0"),
             (
                 "echo 'inconsistency!' >&2; echo note: more; exit 127",
