@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::conf::{Config, Diagnostics, Mount, Report, Vhost};
 use crate::demo::{self, DemoMount};
@@ -16,7 +17,7 @@ use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
 
 /// How long connections may take to finish when the host stops.
-const STOP_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A config and the modules that it names.
 #[derive(Debug)]
@@ -43,11 +44,11 @@ pub fn load_text(text: &str, name: &str) -> Result<Loaded, Report> {
     Config::parse_and(text, name, load_modules).map(Loaded::new)
 }
 
-/// As [`load`], for `remuxd check`: a module that is refused is a mistake too.
+/// As [`load`], for `remuxd check`: a module that is refused is a mistake too. Returns the warnings.
 ///
 /// # Errors
 /// Every mistake in the file.
-pub fn check(file: &Path) -> Result<(), Report> {
+pub fn check(file: &Path) -> Result<Report, Report> {
     let checked = Config::load_and(file, |config, diagnostics| {
         let (_, failures) = load_modules(config, diagnostics);
         for failure in &failures {
@@ -56,11 +57,20 @@ pub fn check(file: &Path) -> Result<(), Report> {
             diagnostics.error(failure.to_string(), &place, "cannot be loaded");
         }
     });
-    checked.map(drop)
+    checked.map(|(config, ())| config.warnings)
 }
 
 impl Loaded {
-    fn new((config, (registry, failures)): (Config, (Registry, Vec<LoadFailure>))) -> Loaded {
+    fn new((mut config, (registry, failures)): (Config, (Registry, Vec<LoadFailure>))) -> Loaded {
+        // What is ignored shall cost no stream a window of its audio.
+        for vhost in &mut config.vhosts {
+            for mount in &mut Arc::make_mut(vhost).mounts {
+                let modules = modules_of(mount, &registry);
+                if !modules.is_empty() && !modules.iter().any(|module| module.is_audio_only()) {
+                    Arc::make_mut(mount).fast_cache = Duration::ZERO;
+                }
+            }
+        }
         Loaded { config, registry, failures }
     }
 
@@ -90,6 +100,11 @@ fn check_mount(mount: &Mount, registry: &Registry, some_refused: bool, diagnosti
         let help = "name a module that does in modules.load";
         diagnostics.error(title, &mount.place, "this mount would be empty").help(help);
     }
+    for module in modules.iter().filter(|module| mount.fast_cache > Duration::ZERO && !module.is_audio_only())
+    {
+        let title = format!("fast_cache is ignored: {} carries video", module.name());
+        diagnostics.warning(title, &mount.fast_cache_place, "for formats of audio alone");
+    }
     // An option is known when one of the modules that share the mount knows it.
     let mistakes: Vec<Vec<OptionError>> =
         modules.iter().map(|module| check_options(module.options(), &mount.options)).collect();
@@ -114,6 +129,9 @@ fn modules_of(mount: &Mount, registry: &Registry) -> Vec<Arc<Module>> {
 /// An address that cannot be listened on.
 pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let Loaded { config, registry, failures } = loaded;
+    for line in config.warnings.lines() {
+        warn!("{line}");
+    }
     for failure in &failures {
         error!("{failure}");
     }

@@ -78,7 +78,10 @@ fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
     let file = find_config(config)?;
-    host::check(&file)?;
+    let warnings = host::check(&file)?;
+    if !warnings.is_empty() {
+        eprintln!("{warnings}");
+    }
     println!("{}: no mistakes", file.display());
     Ok(())
 }

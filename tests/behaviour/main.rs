@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod audio;
 mod check;
 mod demo;
 mod encoders;
+mod fmp4;
 mod hostile;
 mod http;
 mod lifecycle;

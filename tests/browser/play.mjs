@@ -1,9 +1,10 @@
-// Plays one live FLV URL in headless Chromium and prints, as JSON, what the video element did.
+// Plays one live URL in headless Chromium and prints, as JSON, what the video element did.
 //
-//   node play.mjs mpegts|flv|page URL av|v|a MILLISECONDS
+//   node play.mjs mpegts|flv|mse|audio|page URL av|v|a MILLISECONDS
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
-// fetched across origins, as in real pages; `page` opens the URL itself and watches the first video element on it. The
+// fetched across origins, as in real pages; `audio` is an audio element with the URL as its source, without a library;
+// `page` opens the URL itself and watches the first video element on it. The
 // browser reaches loopback only. The player is not told which tracks there are: it has to see that from the stream.
 
 import { createServer } from "node:http";
@@ -11,10 +12,16 @@ import { existsSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const [player, url, tracks, limit] = process.argv.slice(2);
-const libraries = { mpegts: ["mpegts.js/dist/mpegts.js", "mpegts"], flv: ["flv.js/dist/flv.min.js", "flvjs"] };
+const libraries = {
+  mpegts: ["node_modules/mpegts.js/dist/mpegts.js", "mpegts"],
+  flv: ["node_modules/flv.js/dist/flv.min.js", "flvjs"],
+  mse: ["mse.js", "mse"],
+};
 const [file, global] = libraries[player] ?? [];
-const library = file && readFileSync(new URL(`node_modules/${file}`, import.meta.url));
-const page = `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
+const library = file && readFileSync(new URL(file, import.meta.url));
+const page = player === "audio"
+  ? `<!doctype html><audio muted></audio>`
+  : `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
 
 const server = createServer((request, response) => {
   const [type, body] = request.url === "/library.js" ? ["text/javascript", library] : ["text/html", page];
@@ -37,8 +44,8 @@ try {
   const tab = await browser.newPage();
   const thrown = [];
   tab.on("pageerror", (error) => thrown.push(`page: ${error.message}`));
-  await tab.goto(global ? `http://127.0.0.1:${server.address().port}/` : url);
-  await tab.evaluate(start, { global, url });
+  await tab.goto(player !== "page" ? `http://127.0.0.1:${server.address().port}/` : url);
+  await tab.evaluate(start, { player, global, url });
   const outcome = await tab.evaluate(watch, { tracks, limit: Number(limit) });
   outcome.errors.push(...thrown);
   console.log(JSON.stringify(outcome));
@@ -52,10 +59,14 @@ try {
 }
 
 // In the page: attaches the player and keeps every error.
-function start({ global, url }) {
-  const video = document.querySelector("video");
+function start({ player, global, url }) {
+  const video = document.querySelector("video, audio");
   window.errors = [];
   video.addEventListener("error", () => window.errors.push(`element: ${video.error?.message}`));
+  if (player === "audio") {
+    video.src = url;
+    video.play().catch((error) => window.errors.push(`play: ${error}`));
+  }
   if (!global) return;
   const library = window[global];
   const source = { type: "flv", isLive: true, cors: true, url };
@@ -68,11 +79,11 @@ function start({ global, url }) {
 
 // In the page: waits for a first picture, then for a second and a half of moving ones.
 async function watch({ tracks, limit }) {
-  const video = document.querySelector("video");
+  const video = document.querySelector("video, audio");
   const deadline = performance.now() + limit;
   const state = () => ({
     time: video.currentTime,
-    frames: video.getVideoPlaybackQuality().totalVideoFrames,
+    frames: video.getVideoPlaybackQuality?.().totalVideoFrames ?? 0,
     audioBytes: video.webkitAudioDecodedByteCount,
   });
   const shows = (from, now) =>

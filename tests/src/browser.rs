@@ -14,6 +14,10 @@ pub enum Player {
     Mpegts,
     /// flv.js, frozen since 2021 and still everywhere.
     Flv,
+    /// Media Source Extensions alone, for fragmented MP4.
+    Mse,
+    /// An `<audio>` element, without a library.
+    Audio,
     /// The player of the page at the URL.
     Page,
 }
@@ -31,7 +35,7 @@ pub struct Outcome {
     pub errors: Vec<String>,
 }
 
-/// Plays a live FLV URL until a good second of it was shown after the first picture. `tracks` is what has to be seen
+/// Plays a live URL until a good second of it was shown after the first picture. `tracks` is what has to be seen
 /// to advance: `av`, `v` or `a`.
 ///
 /// # Errors
@@ -40,6 +44,8 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
     let name = match player {
         Player::Mpegts => "mpegts",
         Player::Flv => "flv",
+        Player::Mse => "mse",
+        Player::Audio => "audio",
         Player::Page => "page",
     };
     let mut command = Command::new("node");

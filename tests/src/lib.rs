@@ -10,15 +10,17 @@
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
-//! | [`capture`] | a viewer that records what it is served |
-//! | [`flv`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
+//! | [`capture`], [`download`] | viewers that record what they are served, as FLV or as bytes |
+//! | [`flv`], [`audio`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
 //! | [`browser`] | players in headless Chromium |
 
+pub mod audio;
 pub mod browser;
 pub mod capture;
 pub mod clip;
 pub mod compare;
 pub mod decode;
+pub mod download;
 pub mod encoder;
 pub mod flv;
 pub mod host;

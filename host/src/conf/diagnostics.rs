@@ -1,5 +1,7 @@
 //! Mistakes in the configuration, shown the way rustc shows them: file, line, column, the line itself.
 //!
+//! A warning is for what is surely not meant, but does no harm: it is shown, and the configuration is used.
+//!
 //! Invariants: all mistakes are collected before any is shown, and they are shown in the order of the file.
 //! The culprit is always the operator, so a report never says what the host was doing, only what to change.
 
@@ -50,9 +52,10 @@ impl PartialEq for Source {
     }
 }
 
-/// One mistake.
+/// One mistake, or one warning.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
+    warning: bool,
     title: String,
     label: (Place, String),
     others: Vec<(Place, String)>,
@@ -73,11 +76,22 @@ impl Diagnostic {
     }
 
     fn render(&self, source: &Source, renderer: &Renderer) -> String {
-        let mut group = Level::ERROR.primary_title(&*self.title).elements(self.snippet(source));
+        let level = if self.warning { Level::WARNING } else { Level::ERROR };
+        let mut group = level.primary_title(&*self.title).elements(self.snippet(source));
         for help in &self.help {
             group = group.element(Level::HELP.message(&**help));
         }
         renderer.render(&[group])
+    }
+
+    /// Place and title in one line.
+    fn line(&self, source: &Source) -> String {
+        let Diagnostic { title, label: (place, _), .. } = self;
+        let Some(before) = place.span().and_then(|span| source.text.get(..span.start)) else {
+            return format!("{}: {title}", source.name);
+        };
+        let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or(before));
+        format!("{}:{line}:{}: {title}", source.name, column.chars().count() + 1)
     }
 
     fn snippet<'a>(&'a self, source: &'a Source) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
@@ -92,7 +106,7 @@ impl Diagnostic {
     }
 }
 
-/// The mistakes found so far in one configuration file.
+/// The mistakes found so far in one configuration file, and the warnings.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     source: Arc<Source>,
@@ -123,7 +137,28 @@ impl Diagnostics {
         place: &Place,
         label: impl fmt::Display,
     ) -> &mut Diagnostic {
+        self.add(false, title, place, label)
+    }
+
+    /// As [`error`](Self::error), for what does no harm.
+    pub fn warning(
+        &mut self,
+        title: impl fmt::Display,
+        place: &Place,
+        label: impl fmt::Display,
+    ) -> &mut Diagnostic {
+        self.add(true, title, place, label)
+    }
+
+    fn add(
+        &mut self,
+        warning: bool,
+        title: impl fmt::Display,
+        place: &Place,
+        label: impl fmt::Display,
+    ) -> &mut Diagnostic {
         self.list.push(Diagnostic {
+            warning,
             title: title.to_string(),
             label: (place.clone(), label.to_string()),
             others: Vec::new(),
@@ -138,12 +173,13 @@ impl Diagnostics {
         self.list.iter().any(|diagnostic| diagnostic.label.0.span() == place.span())
     }
 
-    /// Nothing, or everything that was found.
+    /// The warnings, or everything that was found.
     ///
     /// # Errors
     /// When there is at least one mistake.
-    pub fn finish(self) -> Result<(), Report> {
-        if self.list.is_empty() { Ok(()) } else { Err(self.report()) }
+    pub fn finish(self) -> Result<Report, Report> {
+        let report = self.report();
+        if report.mistakes() == 0 { Ok(report) } else { Err(report) }
     }
 
     /// What was found, in the order of the file.
@@ -153,16 +189,34 @@ impl Diagnostics {
     }
 }
 
-/// Why a configuration is refused: every mistake in it, at least one. Culprit: operator.
-#[derive(Clone, Debug)]
+/// What is to be said about a configuration. With a mistake in it, it is why the configuration is refused. Culprit:
+/// operator. It never makes two configurations differ.
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     diagnostics: Diagnostics,
+}
+
+impl PartialEq for Report {
+    fn eq(&self, _: &Report) -> bool {
+        true
+    }
 }
 
 impl Report {
     /// How many mistakes there are.
     pub fn mistakes(&self) -> usize {
-        self.diagnostics.list.len()
+        self.diagnostics.list.iter().filter(|diagnostic| !diagnostic.warning).count()
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.diagnostics.list.is_empty()
+    }
+
+    /// One line each: for a log.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let Diagnostics { source, list } = &self.diagnostics;
+        list.iter().map(|diagnostic| diagnostic.line(source))
     }
 
     /// The report for a terminal, in colours.
@@ -174,13 +228,16 @@ impl Report {
         let Diagnostics { source, list } = &self.diagnostics;
         let mut text: String =
             list.iter().map(|diagnostic| diagnostic.render(source, renderer) + "\n\n").collect();
-        let mistakes = match list.len() {
-            1 => "1 mistake".to_owned(),
-            count => format!("{count} mistakes"),
-        };
-        text += &renderer.render(&[Level::ERROR
-            .primary_title(format!("{mistakes} in {}", source.name))
-            .elements(NOTHING)]);
+        let mistakes = self.mistakes();
+        let counts = [(mistakes, "mistake"), (list.len() - mistakes, "warning")];
+        let counts: Vec<_> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}{}", if *count > 1 { "s" } else { "" }))
+            .collect();
+        let level = if mistakes == 0 { Level::WARNING } else { Level::ERROR };
+        let title = format!("{} in {}", counts.join(", "), source.name);
+        text += &renderer.render(&[level.primary_title(title).elements(NOTHING)]);
         text
     }
 }

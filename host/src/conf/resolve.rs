@@ -65,9 +65,10 @@ impl Config {
         name: impl AsRef<Path>,
         check: impl FnOnce(&Config, &mut Diagnostics) -> T,
     ) -> Result<(Config, T), Report> {
-        let (config, mut diagnostics, _) = read(text, &name.as_ref().display().to_string());
+        let (mut config, mut diagnostics, _) = read(text, &name.as_ref().display().to_string());
         let checked = check(&config, &mut diagnostics);
-        diagnostics.finish().map(|()| (config, checked))
+        config.warnings = diagnostics.finish()?;
+        Ok((config, checked))
     }
 
     /// For mistakes that show only later, when the configuration is used: an address that is taken, for one.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::{Place, Source};
+use super::diagnostics::{Place, Report, Source};
 
 /// The name of the vhost that answers when no other matches.
 pub const DEFAULT_VHOST: &str = "__defaultVhost__";
@@ -27,6 +27,8 @@ pub struct Config {
     pub vhosts: Vec<Arc<Vhost>>,
     /// The file. [`Config::diagnostics`] shows its lines.
     pub source: Arc<Source>,
+    /// What is doubtful in the file, and does no harm.
+    pub warnings: Report,
 }
 
 /// `[rtmp]`: ingest and play over RTMP.
@@ -60,7 +62,7 @@ pub struct HttpServer {
 pub struct Modules {
     /// `dir`: where `lib*.so` are looked for. Default, and for an empty string: beside the executable.
     pub dir: Option<PathBuf>,
-    /// `load`: names of the modules to load. Default `["flv", "websocket-flv"]`.
+    /// `load`: names of the modules to load. Default `["flv", "mp3", "aac", "websocket-flv"]`.
     pub load: Vec<String>,
     /// Where each name of `load` stands; of the default, nowhere.
     pub load_places: Vec<Place>,
@@ -188,6 +190,11 @@ pub struct Mount {
     pub pattern: MountPattern,
     /// `options`: for the format, as written; checked against the schema of each module that answers the extension.
     pub options: Vec<(String, String)>,
+    /// `fast_cache`: how much audio a new viewer gets at once. For formats that carry audio alone; with others it is
+    /// ignored. Default 0 (SRS): a viewer starts at the newest frame.
+    pub fast_cache: Duration,
+    /// Where `fast_cache` stands.
+    pub fast_cache_place: Place,
     /// Where `mount` stands; of the default, where the table's header stands.
     pub place: Place,
     /// Where the key and the value of each of `options` stand, in the same order.

@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::Place;
+use super::diagnostics::{Place, Report};
 use super::resolved::*;
 use super::table::{Setting, Table};
 use super::value::{
     any_ip, choice, directives, duration, flag, integer, list, listen, placed, size, some, text,
 };
 
-/// The modules that load unless the file says otherwise: those that answer [`DEFAULT_MOUNT`].
-const DEFAULT_MODULES: [&str; 2] = ["flv", "websocket-flv"];
+/// The modules that load unless the file says otherwise: those that come with the host.
+const DEFAULT_MODULES: [&str; 4] = ["flv", "mp3", "aac", "websocket-flv"];
 /// The mount of SRS.
 const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 
@@ -43,6 +43,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
         source: file.source(),
+        warnings: Report::default(),
     }
 }
 
@@ -150,6 +151,8 @@ fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
     let default = (DEFAULT_MOUNT.to_owned(), table.place());
     let (pattern, place) = table.key("mount", default, placed(text));
+    let no_cache = (ZERO, Place::NONE);
+    let (fast_cache, fast_cache_place) = table.key("fast_cache", no_cache, placed(duration(ZERO..=HOUR)));
     let (options, option_places) = table
         .settings("options")
         .into_iter()
@@ -158,5 +161,5 @@ fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let span = place.span().unwrap_or_default();
     let pattern = MountPattern::parse(&pattern, vhost).map_err(|error| vec![(error.into(), span)]);
     let pattern = table.checked("mount", pattern)?;
-    enabled.then_some(Mount { pattern, options, place, option_places })
+    enabled.then_some(Mount { pattern, options, fast_cache, fast_cache_place, place, option_places })
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
@@ -17,6 +18,10 @@ use super::{Body, Refusal, Service, pacer, websocket};
 
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// How long after the first track of a stream its second may come. It is not there when the stream is older, or when
+/// none came while a viewer has waited this long.
+const TRACK_WAIT: Duration = Duration::from_secs(1);
 
 /// Answers a GET or HEAD for a live mount.
 pub(super) async fn respond<B: Send + 'static>(
@@ -82,7 +87,8 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
 
 /// A viewer of the target; the first of a mount starts its clock.
 fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
-    let watched = stream.watch(&target.module, &target.options, &service.pool);
+    let fast_cache = target.route.mount.fast_cache;
+    let watched = stream.watch(&target.module, &target.options, fast_cache, &service.pool);
     let (viewer, started) = watched.map_err(|_| Refusal::Unavailable)?;
     if started {
         tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
@@ -90,24 +96,36 @@ fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Vie
     Ok(viewer)
 }
 
-/// Waits until the stream has something to join: then its codecs are known, and `module` must carry one.
+/// Waits until it is known whether `module` can carry a track of the stream: from the first join point on, unless the
+/// track may still come.
 async fn wait_for_media(module: &Module, stream: &Stream, deadline: Instant) -> Result<(), Refusal> {
-    let tags = stream.tags();
-    if !tags.has_join() {
-        let mut reader = tags.reader(JoinAt::Newest, Pace::Each);
-        let first = timeout_at(deadline, poll_fn(|cx| reader.poll_read(cx))).await;
-        first.ok().flatten().ok_or(Refusal::NotLive)?;
+    let rings = [stream.tags(), stream.audio()];
+    let mut readers = rings.map(|ring| ring.reader(JoinAt::Newest, Pace::Each));
+    let mut deadline = deadline;
+    loop {
+        let facts = stream.facts();
+        let (video, audio) = (facts.video, facts.audio);
+        let known = rings.iter().any(|ring| ring.has_join()) && (video, audio) != (Codec::NONE, Codec::NONE);
+        if known && module.carries(video, audio) {
+            return Ok(());
+        }
+        let complete = video != Codec::NONE && audio != Codec::NONE;
+        if known && (complete || u128::from(facts.age_ms) >= TRACK_WAIT.as_millis()) {
+            return Err(Refusal::Codec { video, audio });
+        }
+        if known {
+            deadline = deadline.min(Instant::now() + TRACK_WAIT);
+        }
+        let more = poll_fn(|cx| {
+            let polls = readers.each_mut().map(|reader| reader.poll_read(cx));
+            polls.into_iter().find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        match timeout_at(deadline, more).await {
+            Ok(Some(_)) => {}
+            _ if known => return Err(Refusal::Codec { video, audio }),
+            _ => return Err(Refusal::NotLive),
+        }
     }
-    check_codecs(module, stream)
-}
-
-/// A format must carry at least one of the tracks.
-fn check_codecs(module: &Module, stream: &Stream) -> Result<(), Refusal> {
-    let facts = stream.facts();
-    let (video, audio) = (facts.video, facts.audio);
-    let carried = module.video_codecs().contains(&video) || module.audio_codecs().contains(&audio);
-    let known = video != Codec::NONE || audio != Codec::NONE;
-    if known && !carried { Err(Refusal::Codec { video, audio }) } else { Ok(()) }
 }
 
 async fn first_span(viewer: &mut Viewer, stream: &Stream, deadline: Instant) -> Result<Arc<Span>, Refusal> {

@@ -110,6 +110,16 @@ impl Module {
         &self.description.audio_codecs
     }
 
+    /// Whether it carries audio and never video.
+    pub fn is_audio_only(&self) -> bool {
+        self.video_codecs().is_empty() && !self.audio_codecs().is_empty()
+    }
+
+    /// Whether it can carry at least one track of a stream with these codecs.
+    pub fn carries(&self, video: Codec, audio: Codec) -> bool {
+        self.video_codecs().contains(&video) || self.audio_codecs().contains(&audio)
+    }
+
     /// The options that a mount may set.
     pub fn options(&self) -> &[OwnedOptionSpec] {
         &self.description.options

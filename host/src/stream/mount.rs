@@ -1,8 +1,10 @@
 //! Live mount: one remuxer of one stream, and the ring of blocks that its viewers read.
 //!
 //! A mount is lazy: it starts with its first viewer, from the stream's newest join point, and is stopped some time
-//! after the last. The remuxer runs on the worker pool, one batch of tags at a time; a fault ends the remuxer, not
-//! the mount: a new one starts at the next join point of the stream, and viewers stay.
+//! after the last. One that carries audio alone starts from the stream's ring of audio, as far back as its `fast_cache`
+//! says, and keeps as much for later viewers. The remuxer runs on the worker pool, one batch of tags at a time; a fault ends the remuxer, not
+//! the mount: a new one starts at the next join point of the stream, and viewers stay. A mount whose stream turns to
+//! codecs that its format cannot carry ends: for its viewers as if the stream had, and who comes after is told so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
-use crate::media::{Millis, Tag};
+use crate::media::{Codec, Millis, Tag};
 use crate::plugin::{
     BlockFlags, CallWatch, Instance, Job, Module, ModuleFault, Options, OutBlock, Pool, Setup, Task,
 };
@@ -47,6 +49,7 @@ impl Entry for OutBlock {
 pub struct LiveMount {
     module: Arc<Module>,
     options: Options,
+    lead: Millis,
     blocks: Arc<Ring<OutBlock>>,
     remux: Arc<Remux>,
     task: Arc<Task>,
@@ -74,7 +77,8 @@ impl Drop for LiveMount {
 }
 
 impl Stream {
-    /// A new viewer of this stream through `module` with `options`. The flag is true when the mount was started
+    /// A new viewer of this stream through `module` with `options`, who gets `fast_cache` of audio at once where the
+    /// module carries audio alone. The flag is true when the mount was started
     /// for it; then somebody must call [`Ring::flush`] on its blocks, and [`stop_idle`](Self::stop_idle).
     ///
     /// # Errors
@@ -83,6 +87,7 @@ impl Stream {
         self: &Arc<Self>,
         module: &Arc<Module>,
         options: &Options,
+        fast_cache: Duration,
         pool: &Arc<Pool>,
     ) -> Result<(Viewer, bool), MountError> {
         if module.is_quarantined() {
@@ -90,7 +95,10 @@ impl Stream {
         }
         let mut mounts = self.mounts.lock();
         mounts.retain(|mount| !mount.blocks.is_ended());
-        let same = |mount: &&Arc<LiveMount>| Arc::ptr_eq(&mount.module, module) && mount.options == *options;
+        let lead = if module.is_audio_only() { Millis(fast_cache.as_millis() as i64) } else { Millis(0) };
+        let same = |mount: &&Arc<LiveMount>| {
+            Arc::ptr_eq(&mount.module, module) && (&mount.options, mount.lead) == (options, lead)
+        };
         let (mount, started) = match mounts.iter().find(same) {
             Some(mount) => (mount.clone(), false),
             None => {
@@ -98,18 +106,27 @@ impl Stream {
                 if variants >= MAX_VARIANTS {
                     return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
                 }
-                let mount = self.start(module, options, pool);
+                let mount = self.start(module, options, lead, pool);
                 mounts.push(mount.clone());
                 (mount, true)
             }
         };
-        let reader = mount.blocks.reader(self.join_at(), self.pace());
+        // What a vhost says of its GOP cache does not hold where there is no GOP.
+        let join_at = if module.is_audio_only() { JoinAt::Before(lead) } else { self.join_at() };
+        let reader = mount.blocks.reader(join_at, self.pace());
         Ok((Viewer { reader, mount }, started))
     }
 
-    fn start(self: &Arc<Self>, module: &Arc<Module>, options: &Options, pool: &Arc<Pool>) -> Arc<LiveMount> {
+    fn start(
+        self: &Arc<Self>,
+        module: &Arc<Module>,
+        options: &Options,
+        lead: Millis,
+        pool: &Arc<Pool>,
+    ) -> Arc<LiveMount> {
         info!(stream = %self.key(), module = %module.name(), "mount started");
-        let blocks = Ring::new(ring_limits(self.vhost()));
+        let blocks = Ring::new(ring_limits(self.vhost(), lead));
+        let tags = if module.is_audio_only() { self.audio() } else { self.tags() };
         let remux = Arc::new(Remux {
             stream: self.clone(),
             module: module.clone(),
@@ -117,14 +134,15 @@ impl Stream {
             blocks: blocks.clone(),
             stopped: AtomicBool::new(false),
             state: Mutex::new(Some(Remuxing {
-                tags: self.tags().reader(JoinAt::Newest, Pace::Each),
+                tags: tags.reader(JoinAt::Before(lead), Pace::Each),
                 instance: None,
+                carried: false,
                 out: Vec::new(),
             })),
         });
         let task = Task::new(remux.clone(), pool);
         task.schedule();
-        Arc::new(LiveMount { module: module.clone(), options: options.clone(), blocks, remux, task })
+        Arc::new(LiveMount { module: module.clone(), options: options.clone(), lead, blocks, remux, task })
     }
 
     /// Stops `mount` when it has no viewer. True: it is stopped.
@@ -155,6 +173,8 @@ struct Remux {
 struct Remuxing {
     tags: Reader<Tag>,
     instance: Option<Instance>,
+    /// A tag of a codec that the format can carry has come.
+    carried: bool,
     out: Vec<OutBlock>,
 }
 
@@ -173,19 +193,19 @@ impl Job for Remux {
         match remuxing.tags.poll_read(&mut Context::from_waker(waker)) {
             Poll::Pending => {}
             Poll::Ready(Some(tags)) => {
-                self.feed(remuxing, &tags, watch);
+                let beyond = tags.iter().position(|tag| self.is_beyond(tag, &mut remuxing.carried));
+                self.feed(remuxing, &tags[..beyond.unwrap_or(tags.len())], watch);
+                if beyond.is_some() {
+                    info!(stream = %self.stream.key(), module = %self.module.name(), "no codec left to carry");
+                    self.finish(remuxing, watch);
+                    *state = None;
+                    return;
+                }
                 // One batch a run, so that remuxers take turns.
                 waker.wake_by_ref();
             }
             Poll::Ready(None) => {
-                if let Some(mut instance) = remuxing.instance.take() {
-                    let result = watch.call(|| instance.finish(&mut remuxing.out));
-                    self.deliver(&mut remuxing.out);
-                    if let Err(fault) = result {
-                        self.on_fault(&fault);
-                    }
-                }
-                self.blocks.end();
+                self.finish(remuxing, watch);
                 *state = None;
             }
         }
@@ -205,6 +225,26 @@ impl Remux {
         if self.module.on_fault(fault) {
             self.blocks.end();
         }
+    }
+
+    /// Whether with `tag` the stream has turned to codecs that the format cannot carry, after some that it could.
+    fn is_beyond(&self, tag: &Tag, carried: &mut bool) -> bool {
+        let codec = tag.header.codec;
+        let carries = codec == Codec::NONE || self.module.carries(codec, codec);
+        *carried |= carries && codec != Codec::NONE;
+        let facts = || self.stream.facts();
+        *carried && !carries && !self.module.carries(facts().video, facts().audio)
+    }
+
+    fn finish(&self, remuxing: &mut Remuxing, watch: &CallWatch) {
+        if let Some(mut instance) = remuxing.instance.take() {
+            let result = watch.call(|| instance.finish(&mut remuxing.out));
+            self.deliver(&mut remuxing.out);
+            if let Err(fault) = result {
+                self.on_fault(&fault);
+            }
+        }
+        self.blocks.end();
     }
 
     fn feed(&self, remuxing: &mut Remuxing, tags: &[Tag], watch: &CallWatch) {

@@ -6,8 +6,8 @@
 //! Invariants:
 //! - a reader starts at a join point, after the configuration that was in force there;
 //! - a reader that falls out of the ring goes on at the newest join point, never in the middle of a GOP;
-//! - without readers the ring holds what a joiner needs and no more; with readers at most
-//!   [`RingLimits::window`] and [`RingLimits::max_bytes`];
+//! - without readers the ring holds what a joiner needs and no more, back to the join point [`RingLimits::lead`]
+//!   before the newest; with readers at most [`RingLimits::window`] besides, and [`RingLimits::max_bytes`];
 //! - a GOP over its limits is no join point any more: joiners wait for the next.
 //!
 //! Readers come in two paces: [`Pace::Each`] is woken by every entry, [`Pace::Merged`] by [`Ring::flush`], so
@@ -61,8 +61,11 @@ pub enum Role {
 /// How much a ring holds.
 #[derive(Clone, Copy, Debug)]
 pub struct RingLimits {
-    /// How far behind the newest entry a reader may fall.
+    /// How far behind the newest entry a reader may fall, beyond `lead`.
     pub window: Millis,
+    /// How far before the newest join point one is kept to join at: the most that [`JoinAt::Before`] gets. The window
+    /// slides with each join point.
+    pub lead: Millis,
     /// Bytes in all.
     pub max_bytes: usize,
     /// Entries of a GOP that is kept for joiners.
@@ -76,6 +79,8 @@ pub struct RingLimits {
 pub enum JoinAt {
     /// At the newest join point there is, else the next.
     Newest,
+    /// At the oldest join point at most this long before the newest, else the next.
+    Before(Millis),
     /// At the next join point to come.
     Next,
 }
@@ -129,6 +134,7 @@ struct Slot<E> {
 #[derive(Clone, Debug)]
 struct Join<E> {
     at: u64,
+    dts: Millis,
     replay: Arc<Replay<E>>,
 }
 
@@ -272,6 +278,7 @@ impl<E: Entry> Ring<E> {
         let key = state.wakers(pace).register();
         let after = match join {
             JoinAt::Newest => state.newest_join(),
+            JoinAt::Before(lead) => state.join_before(lead),
             JoinAt::Next => state.head(),
         };
         drop(state);
@@ -293,6 +300,17 @@ impl<E: Entry> State<E> {
     /// Where the newest join point is, else where the next may be.
     fn newest_join(&self) -> u64 {
         self.joins.back().map_or(self.head(), |join| join.at)
+    }
+
+    /// Where the oldest join point is that lies at most `lead` before the newest, and within the limit on bytes.
+    fn join_before(&self, lead: Millis) -> u64 {
+        let Some(newest) = self.joins.back().filter(|_| lead > Millis(0)) else { return self.newest_join() };
+        let too_old = |join: &Join<E>| {
+            let bytes = self.bytes_after - self.bytes_up_to(join.at);
+            newest.dts.0 - join.dts.0 > lead.0 || bytes > self.limits.max_bytes as u64
+        };
+        let oldest = self.joins.partition_point(too_old);
+        self.joins.get(oldest).map_or(newest.at, |join| join.at)
     }
 
     fn readers(&self) -> usize {
@@ -320,7 +338,10 @@ impl<E: Entry> State<E> {
                 Arc::make_mut(&mut self.replay).configs =
                     self.configs.iter().map(|(_, config)| config.clone()).collect();
             }
-            Role::Join => self.joins.push_back(Join { at: self.head(), replay: self.replay.clone() }),
+            Role::Join => {
+                let (at, dts) = (self.head(), entry.dts());
+                self.joins.push_back(Join { at, dts, replay: self.replay.clone() });
+            }
             Role::Media => {}
         }
         self.bytes_after += entry.size() as u64;
@@ -337,13 +358,14 @@ impl<E: Entry> State<E> {
                 self.joins.clear();
             }
         }
-        let keep_from = self.newest_join();
+        let keep_from = self.join_before(self.limits.lead);
+        let window = self.limits.window.0 + self.limits.lead.0;
         let readers = self.readers() > 0;
         while self.first < keep_from {
             let (Some(oldest), Some(newest)) = (self.entries.front(), self.entries.back()) else { break };
             let held = self.bytes_after - self.bytes_before;
-            let within = newest.entry.dts().0 - oldest.entry.dts().0 <= self.limits.window.0
-                && held <= self.limits.max_bytes as u64;
+            let within =
+                newest.entry.dts().0 - oldest.entry.dts().0 <= window && held <= self.limits.max_bytes as u64;
             if readers && within {
                 break;
             }
@@ -499,8 +521,13 @@ mod tests {
         }
     }
 
-    const LIMITS: RingLimits =
-        RingLimits { window: Millis(100), max_bytes: 1_000, max_gop_entries: 8, max_gop_bytes: 1_000 };
+    const LIMITS: RingLimits = RingLimits {
+        window: Millis(100),
+        lead: Millis(0),
+        max_bytes: 1_000,
+        max_gop_entries: 8,
+        max_gop_bytes: 1_000,
+    };
 
     /// Pushes letters: upper case joins, digits are configurations in that slot, `^` is a preamble.
     fn push(ring: &Ring<Letter>, letters: &str) {
@@ -598,6 +625,43 @@ mod tests {
         assert_eq!(read(&mut reader), "^1A");
         push(&ring, "abcdefBb");
         assert_eq!(read(&mut reader), "1Bb");
+    }
+
+    #[test]
+    fn keeps_a_sliding_window_to_join_at() {
+        let ring = Ring::new(RingLimits { lead: Millis(50), ..LIMITS });
+        let burst = |lead| read(&mut ring.reader(JoinAt::Before(Millis(lead)), Pace::Merged));
+        assert_eq!(burst(50), "");
+        ring.push(Letter('1', 0), Role::Config(1));
+        let letters: Vec<char> = ('A'..='Z').collect();
+        for (index, letter) in letters.iter().enumerate() {
+            ring.push(Letter(*letter, 10 * index as i64), Role::Join);
+            for lead in [0, 9, 10, 50, 1_000] {
+                let count = (lead.min(50) / 10) as usize;
+                let expected: String = letters[index.saturating_sub(count)..=index].iter().collect();
+                assert_eq!(burst(lead), format!("1{expected}"), "{lead} ms before {letter}");
+            }
+            assert!(ring.held().1 <= 7, "{:?}", ring.held());
+        }
+    }
+
+    #[test]
+    fn a_lead_is_bounded_by_bytes_and_gives_readers_their_window_besides() {
+        let limits = RingLimits { lead: Millis(50), ..LIMITS };
+        let ring = Ring::new(RingLimits { max_bytes: 3, ..limits });
+        push(&ring, "ABCDEF");
+        assert_eq!(ring.held(), (3, 3));
+        assert_eq!(read(&mut ring.reader(JoinAt::Before(Millis(50)), Pace::Each)), "DEF");
+
+        let ring = Ring::new(limits);
+        let join = |dts| ring.push(Letter('A', dts), Role::Join);
+        join(0);
+        let mut slow = ring.reader(JoinAt::Before(Millis(50)), Pace::Each);
+        assert_eq!(read(&mut slow), "A");
+        (1..=16).for_each(|index| join(10 * index));
+        assert_eq!(ring.held().1, 16, "what came after its lead and its window");
+        join(170);
+        assert_eq!((read(&mut slow).len(), slow.skipped()), (1, 1), "it catches up at the newest join point");
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! The stream decides what a tag means to joiners (see [`Stream::role`]): keyframes are join points, the latest
 //! metadata and sequence headers are replayed. Without video, every audio frame is a join point.
 //!
+//! Beside the ring of all tags there is one of audio alone, for formats that carry no video: each frame in it is a
+//! join point, and it holds the longest `fast_cache` of the vhost's mounts. With one, frames are copied into it: for so
+//! long, a shared one would keep the socket buffer that it arrived in alive, with the video in it.
+//!
 //! Video between the start of a publisher and its first keyframe is dropped: nobody can decode it. So is
 //! everything between a republish and the first keyframe, as long as the stream had video: viewers who stayed go
 //! on at a keyframe.
@@ -16,14 +20,15 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
-use crate::conf::Vhost;
+use crate::conf::{Mount, Vhost};
 use crate::media::{Codec, Millis, Packet, Tag, TagKind, Timeline};
 use crate::plugin::StreamFacts;
 
 use super::mount::LiveMount;
 use super::{Entry, JoinAt, Pace, PublishError, Reader, Ring, RingLimits, Role, StreamKey};
 
-/// Without a video frame for this long, a stream counts as audio-only, and every audio frame is a join point.
+/// Without a video frame for this long, a stream counts as audio-only, and every audio frame is a join point. Video
+/// that comes back is dropped up to its next keyframe, since nobody who joined meanwhile could decode it.
 const VIDEO_GONE: Millis = Millis(10_000);
 
 /// After a republish, audio waits this long for a keyframe.
@@ -60,6 +65,9 @@ pub struct Stream {
     key: StreamKey,
     vhost: Arc<Vhost>,
     tags: Arc<Ring<Tag>>,
+    audio: Arc<Ring<Tag>>,
+    /// The lead of `audio`.
+    lead: Millis,
     state: Mutex<State>,
     pub(super) mounts: Mutex<Vec<Arc<LiveMount>>>,
 }
@@ -78,6 +86,8 @@ struct State {
     /// Since when everything waits for a keyframe after a republish, on the caller's clock.
     waiting_since: Option<Millis>,
     last_video: Millis,
+    /// There was no video for so long that viewers joined at audio: they need a keyframe when it comes back.
+    video_gone: bool,
 }
 
 #[derive(Debug, Default)]
@@ -88,8 +98,16 @@ struct Track {
 
 impl Stream {
     pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>) -> Stream {
-        let limits = ring_limits(&vhost);
-        Stream { key, vhost, tags: Ring::new(limits), state: Mutex::default(), mounts: Mutex::default() }
+        let lead = vhost.mounts.iter().map(|mount| lead_of(mount)).max().unwrap_or(Millis(0));
+        Stream {
+            tags: Ring::new(ring_limits(&vhost, Millis(0))),
+            audio: Ring::new(ring_limits(&vhost, lead)),
+            key,
+            vhost,
+            lead,
+            state: Mutex::default(),
+            mounts: Mutex::default(),
+        }
     }
 
     /// The stream's name.
@@ -105,6 +123,11 @@ impl Stream {
     /// The ring of its tags.
     pub fn tags(&self) -> &Arc<Ring<Tag>> {
         &self.tags
+    }
+
+    /// The ring of its audio alone.
+    pub fn audio(&self) -> &Arc<Ring<Tag>> {
+        &self.audio
     }
 
     /// What is known of its tracks.
@@ -162,8 +185,27 @@ impl Stream {
             }
         }
         // Under the lock, so that two publishers in turn cannot mix.
+        if tag.kind == TagKind::AUDIO {
+            self.push_audio(tag.clone(), role);
+        }
         self.tags.push(tag, role);
         true
+    }
+
+    /// Appends a tag to the ring of audio, where `role` is what it is in the ring of all tags.
+    fn push_audio(&self, mut tag: Tag, role: Role) {
+        let frame = tag.header.packet == Packet::CODED_FRAME;
+        if frame && self.lead > Millis(0) {
+            tag.payload = Bytes::copy_from_slice(&tag.payload);
+        }
+        // An empty frame, which stands for silence, is no place to start.
+        let joins = frame && tag.header.data_len > 0;
+        let role = match role {
+            Role::Config(_) => role,
+            _ if joins => Role::Join,
+            _ => Role::Media,
+        };
+        self.audio.push(tag, role);
     }
 
     /// Ends the stream when publisher `left` was the last. True: it ended.
@@ -181,6 +223,7 @@ impl Stream {
     pub(super) fn end(&self) {
         info!(stream = %self.key, "ended");
         self.tags.end();
+        self.audio.end();
     }
 }
 
@@ -225,10 +268,11 @@ impl State {
     fn role_of_frame(&mut self, video: bool, keyframe: bool, now: Millis) -> Option<Role> {
         if video {
             self.keyframe_seen |= keyframe;
+            self.video_gone &= !keyframe;
             return match (keyframe, self.keyframe_seen) {
                 (true, _) => Some(Role::Join),
-                (false, true) => Some(Role::Media),
-                (false, false) => None,
+                (false, true) if !self.video_gone => Some(Role::Media),
+                (false, _) => None,
             };
         }
         if self.video.codec == Codec::NONE {
@@ -241,16 +285,22 @@ impl State {
             }
             debug!("no keyframe after a republish; going on with audio");
         }
-        let video_gone = self.timeline.head().0 - self.last_video.0 > VIDEO_GONE.0;
-        Some(if video_gone { Role::Join } else { Role::Media })
+        self.video_gone |= self.timeline.head().0 - self.last_video.0 > VIDEO_GONE.0;
+        Some(if self.video_gone { Role::Join } else { Role::Media })
     }
 }
 
+/// How much audio a viewer of `mount` gets at once.
+fn lead_of(mount: &Mount) -> Millis {
+    Millis(mount.fast_cache.as_millis() as i64)
+}
+
 /// How much a stream's ring, or a mount's, holds.
-pub(super) fn ring_limits(vhost: &Vhost) -> RingLimits {
+pub(super) fn ring_limits(vhost: &Vhost, lead: Millis) -> RingLimits {
     let play = &vhost.play;
     RingLimits {
         window: Millis(play.queue_length.as_millis() as i64),
+        lead,
         max_bytes: play.queue_max_bytes,
         max_gop_entries: play.gop_cache_max_frames,
         max_gop_bytes: play.gop_cache_max_bytes,
@@ -298,5 +348,84 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::Hub;
+    use super::*;
+    use crate::conf::Config;
+
+    const A: (TagKind, &[u8]) = (TagKind::AUDIO, b"\xaf\x01a");
+    const KEY: (TagKind, &[u8]) = (TagKind::VIDEO, b"\x17\x01\0\0\0k");
+    const INTER: (TagKind, &[u8]) = (TagKind::VIDEO, b"\x27\x01\0\0\0i");
+
+    /// The publisher of a new stream, on a vhost with these settings.
+    fn published(vhost: &str) -> Publisher {
+        let config = Config::parse(&format!("[vhost.a]\n{vhost}"), "remuxd.toml").unwrap();
+        let key = StreamKey::new("a", "live", "x");
+        Hub::new().publish(key, &config.vhosts[0]).unwrap()
+    }
+
+    fn push(publisher: &Publisher, (kind, body): (TagKind, &'static [u8]), dts: i64) {
+        let tag = Tag::new(kind, Millis(dts), Bytes::from_static(body));
+        assert!(publisher.push(tag, Millis(dts)));
+    }
+
+    /// The last bytes and the times of all tags that a reader can have now.
+    fn read(reader: &mut Reader<Tag>) -> Vec<(char, i64)> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut read = Vec::new();
+        while let Poll::Ready(Some(tags)) = reader.poll_read(&mut cx) {
+            read.extend(tags.iter().map(|tag| (char::from(*tag.payload.last().unwrap()), tag.dts.0)));
+        }
+        read
+    }
+
+    #[test]
+    fn video_that_comes_back_starts_at_a_keyframe() {
+        let publisher = published("");
+        let push = |tag, dts| push(&publisher, tag, dts);
+        let join = || publisher.stream().tags().reader(JoinAt::Newest, Pace::Each);
+        push(KEY, 0);
+        (0..=10_200).step_by(100).for_each(|dts| push(A, dts));
+        let mut joined = join();
+        assert_eq!(read(&mut joined), [('a', 10_200)], "audio goes on alone");
+        push(INTER, 10_250);
+        push(A, 10_300);
+        let mut later = join();
+        push(KEY, 10_350);
+        push(INTER, 10_400);
+        let rest = [('k', 10_350), ('i', 10_400)];
+        assert_eq!(read(&mut joined), [&[('a', 10_300)], &rest[..]].concat());
+        assert_eq!(read(&mut later), [&[('a', 10_300)], &rest[..]].concat());
+        assert_eq!(read(&mut join()), rest);
+    }
+
+    #[test]
+    fn keeps_the_longest_fast_cache_of_audio_apart_from_video() {
+        let mount = |cache, n| {
+            format!(
+                "[[vhost.a.http_remux]]\nenabled=true\nfast_cache={cache}\nmount=\"/{n}/[app]/[stream].x\"\n"
+            )
+        };
+        let publisher = published(&(mount(1, 1) + &mount(2, 2)));
+        let push = |tag, dts| push(&publisher, tag, dts);
+        push((TagKind::VIDEO, b"\x17\0\0\0\0c"), 0);
+        let audio =
+            |lead| read(&mut publisher.stream().audio().reader(JoinAt::Before(Millis(lead)), Pace::Each));
+        for dts in (0..10_000).step_by(100) {
+            push(A, dts);
+            push(INTER, dts);
+            push((TagKind::AUDIO, b"\xaf\x01"), dts + 1);
+            let frames = audio(60_000).into_iter().filter(|(kind, _)| *kind == 'a').map(|(_, dts)| dts);
+            let expected: Vec<_> = (0..=dts).step_by(100).filter(|time| dts - time <= 2_000).collect();
+            assert_eq!(frames.collect::<Vec<_>>(), expected);
+        }
+        assert_eq!(audio(0)[0], ('a', 9_900));
+        assert_eq!(publisher.stream().tags().held(), (0, 0), "no keyframe came");
     }
 }

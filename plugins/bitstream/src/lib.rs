@@ -3,5 +3,8 @@
 //! Everything here is a pure function over bytes: no IO, no clock, no state beyond the value at hand. It
 //! depends on the vocabulary of `remuxd-plugin-api` alone, so that any module may use it.
 
+pub mod aac;
 pub mod amf0;
+mod bits;
 pub mod flv;
+pub mod mpa;

@@ -8,7 +8,8 @@
 //!   that is announced (mpegts.js, flv.js) or ignore one that is not. So the header is held until both tracks are
 //!   known, or for [`HEADER_WAIT`];
 //! - a track that comes later still is passed on, after new metadata; new viewers get a header with its flag;
-//! - video begins at a keyframe; without video every audio frame is a place to join.
+//! - video begins at a keyframe, and so does video that comes back after a gap; without video, or in such a gap, every
+//!   audio frame is a place to join.
 //!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
@@ -198,7 +199,11 @@ impl FlvRemuxer {
                 self.last_video = tag.dts;
                 if tag.keyframe { JOIN } else { MEDIA }
             }
-            Packet::CODED_FRAME if !self.has_video || tag.dts.0 - self.last_video.0 > VIDEO_GONE => JOIN,
+            Packet::CODED_FRAME if !self.has_video || tag.dts.0 - self.last_video.0 > VIDEO_GONE => {
+                // Who joins here can decode no video before its next keyframe.
+                self.keyframe_seen = false;
+                JOIN
+            }
             _ => MEDIA,
         };
         match self.rewritten_header(tag) {
@@ -446,8 +451,10 @@ mod tests {
             [(CONFIG, 1), (CONFIG, 2), MEDIA, JOIN, MEDIA]
         );
         assert_eq!(flags(&[(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 600, AAC)]), [(CONFIG, 1), JOIN, JOIN]);
-        let gone = flags(&[(A, 0, AAC), (V, 0, AVC_KEY), (A, 23, AAC), (A, 10_001, AAC)]);
-        assert_eq!(gone, [MEDIA, JOIN, MEDIA, JOIN], "audio goes on alone");
+        let mut gone = vec![(A, 0, AAC), (V, 0, AVC_KEY), (A, 23, AAC), (A, 10_001, AAC)];
+        assert_eq!(flags(&gone), [MEDIA, JOIN, MEDIA, JOIN], "audio goes on alone");
+        gone.extend([(V, 10_010, AVC_INTER), (A, 10_024, AAC), (V, 10_050, AVC_KEY), (A, 10_060, AAC)]);
+        assert_eq!(flags(&gone)[4..], [JOIN, JOIN, MEDIA], "video comes back at a keyframe");
     }
 
     #[test]

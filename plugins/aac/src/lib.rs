@@ -1,0 +1,176 @@
+//! The `aac` format module: the audio of a stream as AAC in ADTS over HTTP.
+//!
+//! A joiner gets ADTS frames (ISO/IEC 14496-3, 1.A.2), each a header made of the newest sequence header and the frame as
+//! it was published. Video is dropped, payloads are passed on shared.
+//!
+//! Invariants: each block is one frame, and a viewer may join at every one. Frames before a sequence header are
+//! dropped; a new one holds from the next frame on. Empty messages, which stand for silence, make no block. What ADTS
+//! cannot carry (see [`remuxd_bitstream::aac`]) is dropped, and named in the log once for each sequence header: the
+//! publisher's fault is none of this module's.
+//!
+//! A stream that turns to another codec is none of this module's: the host ends the mount's viewers.
+
+#![forbid(unsafe_code)]
+
+use remuxd_bitstream::aac::{AudioSpecificConfig, Error};
+use remuxd_plugin_api::{
+    Block, BlockFlags, Codec, Format, FormatInfo, Packet, RemuxError, Remuxer, Setup, Sink, Tag, TagKind,
+    Transport, export_format, log,
+};
+
+/// AAC as an unending HTTP response.
+#[derive(Debug)]
+pub struct Aac;
+
+impl Format for Aac {
+    type Remuxer = AacRemuxer;
+
+    fn info() -> FormatInfo {
+        FormatInfo {
+            name: "aac",
+            version: env!("CARGO_PKG_VERSION"),
+            extensions: &["aac"],
+            transport: Transport::HTTP,
+            content_type: "audio/x-aac",
+            video_codecs: &[],
+            audio_codecs: &[Codec::AAC],
+            options: &[],
+        }
+    }
+
+    fn remuxer(_: &Setup) -> Result<AacRemuxer, RemuxError> {
+        Ok(AacRemuxer::default())
+    }
+}
+
+/// Makes ADTS of one stream.
+#[derive(Debug, Default)]
+pub struct AacRemuxer {
+    /// `None` before the first sequence header, and after one that cannot be read.
+    config: Option<AudioSpecificConfig>,
+    /// A fault since the last sequence header was named in the log.
+    named: bool,
+}
+
+impl AacRemuxer {
+    fn on_fault(&mut self, error: &Error) {
+        if !std::mem::replace(&mut self.named, true) {
+            log::warn(&format!("audio left out: {error}"));
+        }
+    }
+}
+
+impl Remuxer for AacRemuxer {
+    fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        if (tag.kind, tag.codec) != (TagKind::AUDIO, Codec::AAC) {
+            return Ok(());
+        }
+        let data = tag.data();
+        match tag.packet {
+            Packet::SEQUENCE_HEADER => {
+                let config = AudioSpecificConfig::parse(&data);
+                self.named = false;
+                if let Err(error) = &config {
+                    self.on_fault(error);
+                }
+                self.config = config.ok();
+            }
+            Packet::CODED_FRAME if !data.is_empty() => {
+                match self.config.as_ref().map(|config| config.adts_prefix(&data)) {
+                    None => {}
+                    Some(Err(error)) => self.on_fault(&error),
+                    Some(Ok(prefix)) => sink.block(Block {
+                        flags: BlockFlags::JOIN,
+                        track: 0,
+                        dts: tag.dts,
+                        parts: vec![prefix.into(), data],
+                    })?,
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+export_format!(Aac);
+
+#[cfg(test)]
+mod tests {
+    use remuxd_bitstream::flv::TagHeader;
+    use remuxd_plugin_api::Millis;
+
+    use super::*;
+
+    fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
+        let header = TagHeader::parse(kind, body);
+        let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
+        tag.codec = header.codec;
+        tag.packet = header.packet;
+        tag.data_offset = header.data_offset;
+        tag.data_len = header.data_len;
+        tag
+    }
+
+    fn remux(tags: &[Tag]) -> Vec<Block> {
+        let (mut remuxer, mut blocks) = (AacRemuxer::default(), Vec::new());
+        for tag in tags {
+            remuxer.tag(tag, &mut blocks).unwrap();
+        }
+        remuxer.finish(&mut blocks).unwrap();
+        blocks
+    }
+
+    fn bytes(blocks: &[Block]) -> Vec<Vec<u8>> {
+        assert!(blocks.iter().all(|block| block.flags == BlockFlags::JOIN));
+        blocks.iter().map(|block| block.parts.iter().flat_map(|part| part.to_vec()).collect()).collect()
+    }
+
+    const A: TagKind = TagKind::AUDIO;
+    /// LC, 44.1 kHz, stereo.
+    const CONFIG: &[u8] = b"\xaf\x00\x12\x10";
+
+    #[test]
+    fn makes_adts_of_frames_with_the_newest_configuration() {
+        let tags = [
+            tag(A, 0, b"\xaf\x01early"),
+            tag(TagKind::VIDEO, 0, b"\x17\x01\0\0\0key"),
+            tag(A, 0, CONFIG),
+            tag(A, 23, b"\xaf\x01one"),
+            tag(A, 46, b"\xaf\x01"),
+            tag(A, 46, b"\xaf"),
+            tag(A, 69, b"\x90mp4a\x11\x88"),
+            tag(A, 69, b"\x91mp4atwo"),
+            tag(A, 92, b"\x2f\xff\xfb\x90\x64"),
+        ];
+        let blocks = remux(&tags);
+        assert_eq!(
+            bytes(&blocks),
+            [
+                b"\xff\xf1\x50\x80\x01\x5f\xfcone".to_vec(),
+                // 48 kHz, mono.
+                b"\xff\xf1\x4c\x40\x01\x5f\xfctwo".to_vec(),
+            ]
+        );
+        assert_eq!(blocks[0].dts, Millis(23));
+        assert_eq!(blocks[0].parts[1].as_ptr(), tags[3].data().as_ptr(), "the payload is shared");
+    }
+
+    #[test]
+    fn drops_what_adts_cannot_carry_until_the_next_configuration() {
+        let long = [b"\xaf\x01", &[0; 8185][..]].concat();
+        let blocks = remux(&[
+            tag(A, 0, CONFIG),
+            tag(A, 0, &long),
+            tag(A, 23, b"\xaf\x01one"),
+            // Cut off; then of an object type without a profile.
+            tag(A, 46, b"\xaf\x00\x12"),
+            tag(A, 46, b"\xaf\x01no"),
+            tag(A, 69, b"\xaf\x00\xf8\xe6\x20"),
+            tag(A, 69, b"\xaf\x01no"),
+            tag(A, 92, CONFIG),
+            tag(A, 92, b"\xaf\x01two"),
+        ]);
+        assert_eq!(blocks.iter().map(|block| block.dts.0).collect::<Vec<_>>(), [23, 92]);
+    }
+}

@@ -1,0 +1,434 @@
+//! MP3 and AAC: what is served is what was published, at the right rate, and from `fast_cache` seconds back.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use remuxd_tests::audio::{AdtsFrame, read_adts, read_mp3};
+use remuxd_tests::browser::{self, Player};
+use remuxd_tests::capture::{Capture, End};
+use remuxd_tests::clip::Clip;
+use remuxd_tests::decode::decode;
+use remuxd_tests::download::{Download, Downloaded};
+use remuxd_tests::encoder::{Encoder, publish_looped};
+use remuxd_tests::flv::{AUDIO, Content, Tag, VIDEO, read_file};
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tool::{Ffmpeg, root, run};
+use remuxd_tests::wait::SOON;
+
+/// FLV, MP3 and AAC of every stream; the two with this `fast_cache`.
+fn config(fast_cache: &str) -> Config {
+    let audio = |format: &str| format!("mount = \"/[app]/[stream].{format}\"\nfast_cache = {fast_cache}");
+    Config::live().mount("mount = \"/[app]/[stream].flv\"").mount(&audio("mp3")).mount(&audio("aac"))
+}
+
+fn listen(host: &Host, key: &str, format: &str) -> Download {
+    Download::start(host.http, &format!("/{key}.{format}"))
+}
+
+fn status(host: &Host, key: &str, format: &str) -> u16 {
+    Request::get(&format!("/{key}.{format}")).send(host.http).unwrap().status
+}
+
+/// The raw frames that were published.
+fn published(tags: &[Tag]) -> Vec<Vec<u8>> {
+    let frames =
+        tags.iter().filter(|tag| tag.kind == AUDIO && matches!(tag.content(), Content::AccessUnit(_)));
+    let skip = |tag: &Tag| if tag.payload[0] >> 4 == 10 { 2 } else { 1 };
+    frames.map(|tag| tag.payload[skip(tag)..].to_vec()).collect()
+}
+
+/// A file of what was served.
+fn save(scratch: &Scratch, name: &str, served: &Downloaded) -> PathBuf {
+    let file = scratch.join(name);
+    std::fs::write(&file, &served.bytes).unwrap();
+    file
+}
+
+/// Rate and channels that ffprobe finds.
+fn probe(file: &std::path::Path) -> String {
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-show_entries", "stream=sample_rate,channels", "-of", "csv=p=0"]);
+    let output = run(command.arg(file)).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Publishes a clip with a real encoder, and holds what a viewer got who waited for it against it.
+fn is_served_as_published(ffmpeg: Ffmpeg, clip: Clip, format: &str, content_type: &str) {
+    let host = Host::start(&config("30"));
+    let key = host.key("encoded");
+    let viewer = listen(&host, &key, format);
+    let mut publishing = Encoder::Ffmpeg(ffmpeg).publish(clip, &host, &key);
+    let expected = published(&read_file(&publishing.finish()));
+    let served = viewer.finish(SOON);
+    assert_eq!((served.status, served.content_type.as_deref()), (200, Some(content_type)));
+    assert!(served.whole);
+    let frames = match format {
+        "mp3" => read_mp3(&served.bytes),
+        _ => read_adts(&served.bytes).into_iter().map(|frame| frame.data).collect(),
+    };
+    assert!(frames.len() > 150, "{}", frames.len());
+    assert!(frames == expected, "{} frames served, {} published", frames.len(), expected.len());
+    let scratch = Scratch::new();
+    let file = save(&scratch, &format!("served.{format}"), &served);
+    decode(Ffmpeg::Five, &file).unwrap();
+    decode(Ffmpeg::Nine, &file).unwrap();
+    assert_eq!(probe(&file), "44100,2");
+}
+
+#[test]
+fn mp3_is_served_as_published() {
+    is_served_as_published(Ffmpeg::Five, Clip::Mp3, "mp3", "audio/mpeg");
+}
+
+#[test]
+fn mp3_beside_video_is_served_as_published() {
+    is_served_as_published(Ffmpeg::Nine, Clip::H264Mp3, "mp3", "audio/mpeg");
+}
+
+#[test]
+fn aac_is_served_as_published() {
+    is_served_as_published(Ffmpeg::Five, Clip::Aac, "aac", "audio/x-aac");
+}
+
+#[test]
+fn aac_beside_video_is_served_as_published() {
+    is_served_as_published(Ffmpeg::Nine, Clip::H264Aac, "aac", "audio/x-aac");
+}
+
+/// Publishes tags at once, and returns what a viewer of AAC got who waited for them.
+fn served_aac(tags: &[Tag]) -> Downloaded {
+    let host = Host::start(&config("30"));
+    let key = host.key("once");
+    let viewer = listen(&host, &key, "aac");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    publisher.send(tags);
+    let frames = tags.iter().filter(|tag| tag.access_unit().is_some_and(|unit| unit.size > 0)).count();
+    viewer.wait_for(SOON, "the last frame", |bytes| (read_adts(bytes).len() >= frames).then_some(()));
+    drop(publisher);
+    viewer.finish(SOON)
+}
+
+#[test]
+fn he_aac_plays_at_its_full_rate() {
+    for (clip, core) in [("HeAac", 2), ("HeAacV2", 1)] {
+        let tags = read_file(&root().join(format!("tests/clips/{clip}.flv")));
+        let served = served_aac(&tags);
+        let frames = read_adts(&served.bytes);
+        assert!(frames.len() > 60, "{clip}: {}", frames.len());
+        // Signalled as the core, as ADTS has it.
+        let signalled =
+            |frame: &AdtsFrame| (frame.object_type, frame.sample_rate, frame.channel_configuration);
+        assert!(frames.iter().all(|frame| signalled(frame) == (2, 22_050, core)), "{clip}: {:?}", frames[0]);
+        let scratch = Scratch::new();
+        let file = save(&scratch, "served.aac", &served);
+        assert_eq!(probe(&file), "44100,2", "{clip}");
+        decode(Ffmpeg::Five, &file).unwrap();
+        decode(Ffmpeg::Nine, &file).unwrap();
+    }
+}
+
+/// Fields by width and value, as bytes.
+fn bits(fields: &[(usize, u32)]) -> Vec<u8> {
+    let bits =
+        fields.iter().flat_map(|(width, value)| (0..*width).rev().map(move |shift| value >> shift & 1));
+    let bits: Vec<u32> = bits.collect();
+    bits.chunks(8)
+        .map(|byte| byte.iter().enumerate().map(|(at, bit)| (bit << (7 - at)) as u8).sum())
+        .collect()
+}
+
+#[test]
+fn a_program_config_element_goes_with_the_frames() {
+    // AAC LC, 44.1 kHz, channel configuration 0: one channel pair in front, a comment of two bytes.
+    let pce =
+        [(4, 0), (2, 1), (4, 4), (4, 1), (4, 0), (4, 0), (2, 0), (3, 0), (4, 0), (3, 0), (1, 1), (4, 0)];
+    let mut config = bits(&[&[(5, 2), (4, 4), (4, 0), (3, 0)], &pce[..]].concat());
+    config.extend([2, b'h', b'i']);
+    let mut tags = read_file(&Clip::Aac.path());
+    let header = tags.iter_mut().find(|tag| tag.content() == Content::SequenceHeader).unwrap();
+    header.payload.splice(2.., config);
+    let served = served_aac(&tags);
+    let frames = read_adts(&served.bytes);
+    let mut element = bits(&[&[(3, 5)], &pce[..]].concat());
+    element.extend([2, b'h', b'i']);
+    let expected: Vec<_> = published(&tags).iter().map(|frame| [&element[..], frame].concat()).collect();
+    assert!(frames.iter().map(|frame| &frame.data).eq(&expected));
+    assert!(frames.iter().all(|frame| frame.channel_configuration == 0));
+    let scratch = Scratch::new();
+    // Who joins later has it too.
+    for (name, skipped) in [("all.aac", 0), ("later.aac", 50)] {
+        let start: usize = frames[..skipped].iter().map(|frame| frame.data.len() + 7).sum();
+        let part = Downloaded { bytes: served.bytes[start..].to_vec(), ..served.clone() };
+        let file = save(&scratch, name, &part);
+        decode(Ffmpeg::Five, &file).unwrap();
+        decode(Ffmpeg::Nine, &file).unwrap();
+        assert_eq!(probe(&file), "44100,2");
+    }
+}
+
+#[test]
+fn a_new_configuration_holds_from_the_next_frame_on() {
+    let mut media = Numbered::new(100);
+    let early = media.frames(2);
+    let mut tags: Vec<Tag> = early.into_iter().filter(|tag| tag.kind == AUDIO).collect();
+    let headers: [&[u8]; 4] = [b"\x12\x10", b"\x11\x88", b"\x13\x90\x56\xe5\xa0", b"\x12\x10"];
+    for header in headers {
+        tags.push(Tag { kind: AUDIO, timestamp: media.time(), payload: [b"\xaf\x00", header].concat() });
+        tags.extend(media.frames(2).into_iter().filter(|tag| tag.kind == AUDIO));
+    }
+    let host = Host::start(&config("30"));
+    let key = host.key("changes");
+    let viewer = listen(&host, &key, "aac");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    publisher.send(&tags);
+    let frames = viewer.wait_for(SOON, "16 frames", |bytes| {
+        let frames = read_adts(bytes);
+        (frames.len() == 16).then_some(frames)
+    });
+    let expected = [(44_100, 2), (48_000, 1), (22_050, 2), (44_100, 2)];
+    for (index, frame) in frames.iter().enumerate() {
+        assert_eq!((frame.sample_rate, frame.channel_configuration), expected[index / 4], "frame {index}");
+        assert_eq!(number(frame), index as u32 + 4, "frames before the first configuration are dropped");
+    }
+    drop(publisher);
+    assert!(viewer.finish(SOON).whole);
+}
+
+#[test]
+fn another_codec_is_415_before_any_header() {
+    let host = Host::start(&config("0"));
+    for (clip, refused, served) in [
+        (Clip::Aac, &["mp3"][..], &["aac"][..]),
+        (Clip::Mp3, &["aac"], &["mp3"]),
+        (Clip::H264, &["mp3", "aac"], &["flv"]),
+        (Clip::H264Mp3, &["aac"], &["mp3"]),
+        (Clip::H264Opus, &["mp3", "aac"], &["flv"]),
+    ] {
+        let key = host.key(&format!("{clip:?}"));
+        // One waits before there is a stream, one comes when it is live.
+        let waiting: Vec<_> =
+            [refused, served].concat().iter().map(|format| listen(&host, &key, format)).collect();
+        let early = Capture::rtmp(&host, &key);
+        let mut publisher = Publisher::open(host.rtmp, &key);
+        publisher.send(&read_file(&clip.path()));
+        early.wait_access_units(90, SOON);
+        for format in refused {
+            assert_eq!(status(&host, &key, format), 415, "{clip:?} as {format}");
+            let path = format!("/{key}.{format}");
+            assert_eq!(Request::new("HEAD", &path).send(host.http).unwrap().status, 415);
+        }
+        for format in served {
+            assert_eq!(status(&host, &key, format), 200, "{clip:?} as {format}");
+        }
+        drop(publisher);
+        let statuses: Vec<_> = waiting.into_iter().map(|viewer| viewer.finish(SOON).status).collect();
+        assert_eq!(statuses, [vec![415; refused.len()], vec![200; served.len()]].concat(), "{clip:?}");
+    }
+}
+
+#[test]
+fn a_stream_that_turns_to_another_codec_ends_its_viewers() {
+    let host = Host::start(&config("30"));
+    let key = host.key("turns");
+    let [viewer, flv] = [listen(&host, &key, "aac"), listen(&host, &key, "flv")];
+    let (aac, mp3) = (read_file(&Clip::Aac.path()), read_file(&Clip::Mp3.path()));
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    publisher.send(&aac);
+    publisher.send(
+        mp3.iter()
+            .map(|tag| Tag { timestamp: tag.timestamp + 5000, ..tag.clone() })
+            .collect::<Vec<_>>()
+            .iter(),
+    );
+    let served = viewer.finish(SOON);
+    assert!(served.whole, "the end is marked");
+    let frames: Vec<_> = read_adts(&served.bytes).into_iter().map(|frame| frame.data).collect();
+    assert!(frames == published(&aac), "{} frames", frames.len());
+    assert_eq!(status(&host, &key, "aac"), 415);
+    assert_eq!(status(&host, &key, "mp3"), 200);
+    drop(publisher);
+    assert!(flv.finish(SOON).whole, "who can carry both goes on");
+}
+
+/// The number in a frame of [`Numbered`].
+fn number(frame: &AdtsFrame) -> u32 {
+    u32::from_be_bytes(frame.data[..4].try_into().unwrap())
+}
+
+/// Milliseconds from audio frame to audio frame.
+const STEP: u32 = Numbered::STEP / 2;
+
+/// Numbered media on a host whose .aac has a `fast_cache` of two seconds.
+struct Aged {
+    host: Host,
+    key: String,
+    publisher: Publisher,
+    media: Numbered,
+    kinds: &'static [u8],
+    witness: Capture,
+}
+
+impl Aged {
+    const FAST_CACHE: u32 = 2_000;
+
+    fn start(config: &Config, kinds: &'static [u8]) -> Aged {
+        let host = Host::start(config);
+        let key = host.key("aged");
+        let witness = Capture::rtmp(&host, &key);
+        host.wait_log(&["play started"]);
+        let mut publisher = Publisher::open(host.rtmp, &key);
+        let media = Numbered::new(100);
+        publisher.send(media.headers().iter().filter(|tag| kinds.contains(&tag.kind)));
+        Aged { host, key, publisher, media, kinds, witness }
+    }
+
+    /// Publishes `count` pairs of audio frames, with video or without, and waits until the host has them.
+    fn publish(&mut self, count: u32) {
+        let tags = self.media.frames(count);
+        self.publisher.send(tags.iter().filter(|tag| self.kinds.contains(&tag.kind)));
+        let newest = self.newest().to_be_bytes();
+        let has = |tag: &Tag| tag.kind == AUDIO && tag.payload[2..].starts_with(&newest);
+        self.witness.wait_until(SOON, "the newest frame", |tags| tags.iter().rev().take(4).any(has));
+    }
+
+    /// The number of the newest audio frame.
+    fn newest(&self) -> u32 {
+        self.media.number() * 2 - 1
+    }
+
+    /// The first frame that a new viewer gets; the rest is checked.
+    fn first(&self, format: &str) -> u32 {
+        let viewer = Download::start(self.host.http, &format!("/{}{format}", self.key));
+        let frames = viewer.wait_for(SOON, "the newest frame", |bytes| {
+            let frames = read_adts(bytes);
+            (frames.last().map(number) == Some(self.newest())).then_some(frames)
+        });
+        let numbers: Vec<u32> = frames.iter().map(number).collect();
+        assert!(numbers.iter().copied().eq(numbers[0]..=self.newest()), "{numbers:?}");
+        numbers[0]
+    }
+
+    /// The first frame that a new viewer shall get.
+    fn expected(&self) -> u32 {
+        self.newest().saturating_sub(Aged::FAST_CACHE / STEP)
+    }
+}
+
+/// Video is dropped, whether there is any or not.
+const TRACKS: [&[u8]; 2] = [&[AUDIO], &[AUDIO, VIDEO]];
+
+#[test]
+fn the_first_viewer_gets_fast_cache_seconds_at_any_age() {
+    for kinds in TRACKS {
+        // Milliseconds: younger than the cache, just before, at and just after its length, older by far.
+        for age in [500, 1_960, 2_000, 2_040, 2_080, 9_000] {
+            let mut aged = Aged::start(&config("2"), kinds);
+            aged.publish(age / Numbered::STEP);
+            assert_eq!(aged.first(".aac"), aged.expected(), "of a stream of {age} ms");
+        }
+    }
+}
+
+#[test]
+fn later_viewers_get_a_window_that_slides() {
+    for kinds in TRACKS {
+        let mut aged = Aged::start(&config("2"), kinds);
+        aged.publish(120);
+        let first = listen(&aged.host, &aged.key, "aac");
+        // One viewer stays, so that the mount goes on; the steps share no factor with the GOP or the cache.
+        for step in (1..=7).cycle().take(60) {
+            assert_eq!(aged.first(".aac"), aged.expected(), "after {step} more");
+            aged.publish(step);
+        }
+        let total = aged.newest();
+        first.wait_for(SOON, "every frame", |bytes| {
+            let numbers: Vec<u32> = read_adts(bytes).iter().map(number).collect();
+            (numbers.last() == Some(&total))
+                .then(|| assert!(numbers.is_sorted_by(|one, two| one + 1 == *two)))
+        });
+    }
+}
+
+#[test]
+fn mounts_of_one_stream_have_a_fast_cache_each() {
+    let mount = |path: &str, keys: &str| format!("mount = \"/{path}[app]/[stream].aac\"\n{keys}");
+    let config = Config::live()
+        .mount(&mount("", "fast_cache = \"2s\""))
+        .mount(&mount("short/", "fast_cache = 0.5"))
+        .mount(&mount("none/", ""));
+    let mut aged = Aged::start(&config, &[AUDIO, VIDEO]);
+    aged.publish(100);
+    for _ in 0..3 {
+        for (prefix, cache) in [("none/", 0), ("", 2_000), ("short/", 500)] {
+            let key = std::mem::take(&mut aged.key);
+            aged.key = format!("{prefix}{key}");
+            assert_eq!(aged.first(".aac"), aged.newest() - cache / STEP, "/{prefix}");
+            aged.key = key;
+            aged.publish(3);
+        }
+    }
+}
+
+#[test]
+fn without_a_gop_cache_audio_still_starts_at_once() {
+    let mut aged = Aged::start(&config("2").play("gop_cache", "false"), &[AUDIO, VIDEO]);
+    aged.publish(110);
+    assert_eq!(aged.first(".aac"), aged.expected());
+}
+
+#[test]
+fn a_fast_cache_ends_with_its_stream() {
+    let mut aged = Aged::start(&config("2").play("wait", "0"), &[AUDIO]);
+    aged.publish(110);
+    let Aged { host, key, publisher, witness, .. } = aged;
+    drop(publisher);
+    assert_eq!(witness.finish(SOON).end, End::Clean);
+    assert_eq!(status(&host, &key, "aac"), 404);
+    // What comes after has nothing of what was before.
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut media = Numbered::new(100);
+    let again = Capture::http(&host, &key);
+    publisher.send(media.headers().iter().filter(|tag| tag.kind != VIDEO));
+    publisher.send(media.frames(20).iter().filter(|tag| tag.kind == AUDIO));
+    again.wait_access_units(40, SOON);
+    let frames = listen(&host, &key, "aac").wait_for(SOON, "40 frames", |bytes| {
+        let frames = read_adts(bytes);
+        (frames.len() >= 40).then_some(frames)
+    });
+    assert_eq!(frames.iter().map(number).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn silence_is_left_out() {
+    let mut tags = read_file(&Clip::Aac.path());
+    let frames = published(&tags);
+    let empty: Vec<Tag> = (0..20)
+        .map(|n| Tag {
+            kind: AUDIO,
+            timestamp: 1_000 + n * 20,
+            payload: b"\xaf\x01"[..(n % 2) as usize + 1].to_vec(),
+        })
+        .collect();
+    tags.splice(50..50, empty);
+    let served = served_aac(&tags);
+    assert!(read_adts(&served.bytes).into_iter().map(|frame| frame.data).eq(frames));
+}
+
+#[test]
+fn an_audio_element_plays_in_a_browser() {
+    let host = Host::start(&config("5"));
+    for (clip, format) in [(Clip::H264Mp3, "mp3"), (Clip::H264Aac, "aac")] {
+        let key = host.key(format);
+        let _publishing = publish_looped(clip, &host.rtmp_url(&key));
+        Capture::http(&host, &key).wait_access_units(30, SOON);
+        let url = format!("http://{}/{key}.{format}", host.http);
+        let outcome = browser::play(Player::Audio, &url, "a", Duration::from_secs(30)).unwrap();
+        assert!(outcome.advanced > 1.0 && outcome.audio_bytes > 0, "{format}: {outcome:?}");
+        assert!(outcome.errors.is_empty(), "{format}: {outcome:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! A viewer of any format: the bytes of one HTTP response, recorded on a thread of its own.
+
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::http::Request;
+
+/// A download at work.
+#[derive(Debug)]
+pub struct Download {
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    status: Option<u16>,
+    content_type: Option<String>,
+    bytes: Vec<u8>,
+    /// `None` while it goes on, then whether the end was marked.
+    whole: Option<bool>,
+}
+
+/// All of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Downloaded {
+    /// The status code; 0 when there was no response.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// Whether the end of the body was marked.
+    pub whole: bool,
+}
+
+impl Download {
+    /// Starts to GET `path`.
+    #[must_use]
+    pub fn start(address: SocketAddr, path: &str) -> Download {
+        let shared = Arc::new((Mutex::new(State::default()), Condvar::new()));
+        let (request, sink) = (Request::get(path), Arc::clone(&shared));
+        std::thread::spawn(move || {
+            let (state, changed) = &*sink;
+            let set = |change: &mut dyn FnMut(&mut State)| {
+                change(&mut state.lock().expect("no holder panics"));
+                changed.notify_all();
+            };
+            let Ok(mut response) = request.send(address) else {
+                return set(&mut |state| state.whole = Some(false));
+            };
+            set(&mut |state| {
+                state.status = Some(response.status);
+                state.content_type = response.header("content-type").map(str::to_owned);
+            });
+            let mut buffer = vec![0; 65536];
+            while let Ok(length @ 1..) = response.body.read(&mut buffer) {
+                set(&mut |state| state.bytes.extend_from_slice(&buffer[..length]));
+            }
+            set(&mut |state| state.whole = Some(response.body.is_whole()));
+        });
+        Download { shared }
+    }
+
+    /// Waits until the bytes so far satisfy `fact`, and returns what it makes of them.
+    ///
+    /// # Panics
+    /// When the response ends before, or `within` passes.
+    pub fn wait_for<T>(&self, within: Duration, what: &str, mut fact: impl FnMut(&[u8]) -> Option<T>) -> T {
+        let deadline = Instant::now() + within;
+        let (state, changed) = &*self.shared;
+        let mut state = state.lock().expect("no holder panics");
+        loop {
+            if let Some(result) = fact(&state.bytes) {
+                return result;
+            }
+            let (status, length) = (state.status, state.bytes.len());
+            assert!(state.whole.is_none(), "{what}: ended before ({status:?}, {length} bytes)");
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not within {within:?}: {what} ({status:?}, {length} bytes)");
+            state = changed.wait_timeout(state, left).expect("no holder panics").0;
+        }
+    }
+
+    /// Waits for the end of the response.
+    ///
+    /// # Panics
+    /// When `within` passes before.
+    #[must_use]
+    pub fn finish(self, within: Duration) -> Downloaded {
+        let (state, changed) = &*self.shared;
+        let state = state.lock().expect("no holder panics");
+        let (state, timeout) = changed
+            .wait_timeout_while(state, within, |state| state.whole.is_none())
+            .expect("no holder panics");
+        assert!(!timeout.timed_out(), "the response does not end within {within:?}");
+        Downloaded {
+            status: state.status.unwrap_or(0),
+            content_type: state.content_type.clone(),
+            bytes: state.bytes.clone(),
+            whole: state.whole == Some(true),
+        }
+    }
+}
