@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
 use crate::media::Codec;
-use crate::plugin::{Module, Options, Transport, resolve_options};
+use crate::plugin::{Module, Recipe, Transport};
 use crate::stream::{JoinAt, Pace, Span, Stream, Viewer};
 
 use super::router::{Route, query_pairs};
@@ -30,27 +30,27 @@ pub(super) async fn respond<B: Send + 'static>(
 ) -> Result<Response<Body>, Refusal> {
     let upgrade = websocket::Upgrade::of(request)?;
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
-    let target = target(service, request, transport)?;
+    let mut target = target(service, request, transport)?;
     let play = &target.route.vhost.play;
     let deadline = Instant::now() + play.wait.min(Duration::from_secs(86_400));
 
     let wait = service.hub.wait_for(target.route.key.clone());
     let stream = timeout_at(deadline, wait).await.map_err(|_| Refusal::NotLive)?;
-    let content_type = HeaderValue::from_str(target.module.content_type());
     let mut response = if request.method() == Method::HEAD {
         // As GET, without a viewer.
-        wait_for_media(&target.module, &stream, deadline).await?;
+        wait_for_media(target.module(), &stream, deadline).await?;
         Response::new(Body::empty())
     } else {
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
-        let mut viewer = watch(service, &target, &stream)?;
-        wait_for_media(&target.module, &stream, deadline).await?;
+        let mut viewer = watch(service, &mut target, &stream)?;
+        wait_for_media(target.module(), &stream, deadline).await?;
         let first = first_span(&mut viewer, &stream, deadline).await?;
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
             None => Response::new(Body::live(viewer, first)),
         }
     };
+    let content_type = HeaderValue::from_str(target.module().content_type());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type.map_err(|_| Refusal::Unavailable)?);
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
@@ -59,8 +59,14 @@ pub(super) async fn respond<B: Send + 'static>(
 
 struct Target {
     route: Route,
-    module: Arc<Module>,
-    options: Options,
+    transport: Transport,
+    recipe: Recipe,
+}
+
+impl Target {
+    fn module(&self) -> &Arc<Module> {
+        self.recipe.module()
+    }
 }
 
 /// The first mount of the request whose extension a module answers over `transport`.
@@ -70,13 +76,13 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let host = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or("");
     let query = uri.query().unwrap_or("");
-    let routes = service.router.routes(host, uri.path(), query)?;
+    let routes = service.router.load().routes(host, uri.path(), query)?;
     let mut refusal = Refusal::NotMounted;
     for route in routes {
         let extension = &route.mount.pattern.extension;
         if let Some(module) = service.registry.find(extension, transport) {
-            let options = resolve_options(module.options(), &route.mount.options, query_pairs(query))?;
-            return Ok(Target { route, module, options });
+            let recipe = Recipe::new(module, &route.mount.options, query_pairs(query))?;
+            return Ok(Target { route, transport, recipe });
         }
         if service.registry.find(extension, Transport::WEBSOCKET).is_some() {
             refusal = Refusal::WebSocketOnly;
@@ -86,14 +92,23 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
 }
 
 /// A viewer of the target; the first of a mount starts its clock.
-fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
-    let fast_cache = target.route.mount.fast_cache;
-    let watched = stream.watch(&target.module, &target.options, fast_cache, &service.pool);
-    let (viewer, started) = watched.map_err(|_| Refusal::Unavailable)?;
-    if started {
-        tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
+///
+/// The module may have changed while the request waited. Who comes with the generation of before, after live mounts were
+/// handed over, would start another mount of it: so it is looked up again after.
+fn watch(service: &Service, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
+    let mount = &target.route.mount;
+    loop {
+        let watched = stream.watch(&target.recipe, mount.fast_cache, &service.pool);
+        if let Ok((viewer, true)) = &watched {
+            tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
+        }
+        let module = service.registry.find(&mount.pattern.extension, target.transport);
+        let module = module.ok_or(Refusal::NotMounted)?;
+        if Arc::ptr_eq(&module, target.recipe.module()) {
+            return watched.map(|(viewer, _)| viewer).map_err(|_| Refusal::Unavailable);
+        }
+        target.recipe = target.recipe.of(module)?;
     }
-    Ok(viewer)
 }
 
 /// Waits until it is known whether `module` can carry a track of the stream: from the first join point on, unless the

@@ -266,6 +266,17 @@ impl<E: Entry> Ring<E> {
         !self.state.lock().joins.is_empty()
     }
 
+    /// Whether nothing was pushed ever.
+    pub fn is_untouched(&self) -> bool {
+        let state = self.state.lock();
+        state.head() == 0 && state.replay.preamble.is_none()
+    }
+
+    /// The configurations in force, by slot.
+    pub fn configs(&self) -> Vec<(u8, E)> {
+        self.state.lock().configs.clone()
+    }
+
     /// Bytes and entries held.
     pub fn held(&self) -> (usize, usize) {
         let state = self.state.lock();
@@ -365,7 +376,7 @@ impl<E: Entry> State<E> {
             let (Some(oldest), Some(newest)) = (self.entries.front(), self.entries.back()) else { break };
             let held = self.bytes_after - self.bytes_before;
             let within =
-                newest.entry.dts().0 - oldest.entry.dts().0 <= window && held <= self.limits.max_bytes as u64;
+                newest.entry.dts().0.saturating_sub(oldest.entry.dts().0) <= window && held <= self.limits.max_bytes as u64;
             if readers && within {
                 break;
             }
