@@ -8,10 +8,10 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::conf::{Config, Diagnostics, Mount, Report, Vhost};
+use crate::conf::{Config, Diagnostics, HttpServer, Mount, Report, Vhost};
 use crate::demo::{self, DemoMount};
 use crate::http::{Pages, Service};
-use crate::net::{Listening, Server, publish_loop};
+use crate::net::{Certificates, Listening, Server, publish_loop};
 use crate::plugin::{LoadFailure, Module, OptionError, Pool, Registry, Transport, check_options};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
@@ -26,14 +26,18 @@ pub struct Loaded {
     registry: Registry,
     /// Modules that were refused. The host runs without them.
     failures: Vec<LoadFailure>,
+    certificates: Certificates,
 }
 
-/// Reads a config file, loads its modules, and checks each against the other.
+/// What a config names: modules, those that were refused, and certificates.
+type Named = (Registry, Vec<LoadFailure>, Certificates);
+
+/// Reads a config file, loads its modules and certificates, and checks each against the other.
 ///
 /// # Errors
 /// Every mistake in the file. A module that is refused is none: the host goes on without it.
 pub fn load(file: &Path) -> Result<Loaded, Report> {
-    Config::load_and(file, load_modules).map(Loaded::new)
+    Config::load_and(file, load_named).map(Loaded::new)
 }
 
 /// As [`load`], from text; `name` stands in messages for the file.
@@ -41,7 +45,7 @@ pub fn load(file: &Path) -> Result<Loaded, Report> {
 /// # Errors
 /// As [`load`].
 pub fn load_text(text: &str, name: &str) -> Result<Loaded, Report> {
-    Config::parse_and(text, name, load_modules).map(Loaded::new)
+    Config::parse_and(text, name, load_named).map(Loaded::new)
 }
 
 /// As [`load`], for `remuxd check`: a module that is refused is a mistake too. Returns the warnings.
@@ -50,7 +54,7 @@ pub fn load_text(text: &str, name: &str) -> Result<Loaded, Report> {
 /// Every mistake in the file.
 pub fn check(file: &Path) -> Result<Report, Report> {
     let checked = Config::load_and(file, |config, diagnostics| {
-        let (_, failures) = load_modules(config, diagnostics);
+        let (_, failures, _) = load_named(config, diagnostics);
         for failure in &failures {
             let place = config.modules.load.iter().position(|name| *name == failure.name);
             let place = place.and_then(|at| config.modules.load_places.get(at)).cloned().unwrap_or_default();
@@ -61,7 +65,7 @@ pub fn check(file: &Path) -> Result<Report, Report> {
 }
 
 impl Loaded {
-    fn new((mut config, (registry, failures)): (Config, (Registry, Vec<LoadFailure>))) -> Loaded {
+    fn new((mut config, (registry, failures, certificates)): (Config, Named)) -> Loaded {
         // What is ignored shall cost no stream a window of its audio.
         for vhost in &mut config.vhosts {
             for mount in &mut Arc::make_mut(vhost).mounts {
@@ -71,7 +75,7 @@ impl Loaded {
                 }
             }
         }
-        Loaded { config, registry, failures }
+        Loaded { config, registry, failures, certificates }
     }
 
     /// The config.
@@ -80,16 +84,33 @@ impl Loaded {
     }
 }
 
+fn load_named(config: &Config, diagnostics: &mut Diagnostics) -> Named {
+    let (registry, failures) = load_modules(config, diagnostics);
+    (registry, failures, Certificates::load(config, diagnostics))
+}
+
 fn load_modules(config: &Config, diagnostics: &mut Diagnostics) -> (Registry, Vec<LoadFailure>) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("remuxd"));
     let beside = program.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
     let (registry, failures) = Registry::load(&config.modules, &beside, &program);
+    check_directory(config, diagnostics);
     for vhost in &config.vhosts {
         for mount in &vhost.mounts {
             check_mount(mount, &registry, !failures.is_empty(), diagnostics);
         }
     }
     (registry, failures)
+}
+
+/// Static files need a directory.
+fn check_directory(config: &Config, diagnostics: &mut Diagnostics) {
+    let HttpServer { dir: Some(dir), dir_place, .. } = &config.http_server else { return };
+    let problem = match std::fs::metadata(dir) {
+        Ok(metadata) if metadata.is_dir() => return,
+        Ok(_) => "not a directory".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    diagnostics.error("no files can be served from `http_server.dir`", dir_place, problem);
 }
 
 /// A mount needs a module that answers its extension, and that knows its options.
@@ -128,7 +149,7 @@ fn modules_of(mount: &Mount, registry: &Registry) -> Vec<Arc<Module>> {
 /// # Errors
 /// An address that cannot be listened on.
 pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
-    let Loaded { config, registry, failures } = loaded;
+    let Loaded { config, registry, failures, certificates } = loaded;
     for line in config.warnings.lines() {
         warn!("{line}");
     }
@@ -151,12 +172,13 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let listening = server.listen()?;
+    let listening = server.listen(certificates)?;
     for address in &listening.rtmp {
         println!("listening rtmp {address}");
     }
-    if let Some(address) = listening.http {
-        println!("listening http {address}");
+    let others = [("rtmps", listening.rtmps), ("http", listening.http), ("https", listening.https)];
+    for (protocol, address) in others.into_iter().filter_map(|(protocol, at)| Some((protocol, at?))) {
+        println!("listening {protocol} {address}");
     }
     if show_demo {
         start_demo(&listening, &mounts);

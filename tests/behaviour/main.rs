@@ -3,14 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod audio;
+mod bad_requests;
 mod check;
 mod demo;
 mod encoders;
+mod files;
 mod fmp4;
 mod hostile;
 mod http;
 mod lifecycle;
+mod mounts;
 mod players;
+mod redirect;
 mod rtmp;
 mod slow;
+mod tls;
 mod viewers;

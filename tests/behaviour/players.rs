@@ -10,6 +10,7 @@ use remuxd_tests::compare::{Coverage, check_order, compare};
 use remuxd_tests::encoder::{Encoder, publish_looped};
 use remuxd_tests::flv::read_file;
 use remuxd_tests::host::{Config, Host};
+use remuxd_tests::player::{mpv, vlc};
 use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::wait::SOON;
 
@@ -39,6 +40,18 @@ fn mpegts_js_plays_http_and_websocket() {
 #[test]
 fn flv_js_plays_http_and_websocket() {
     browsers_play(Clip::H264Aac, "av", &[Player::Flv]);
+}
+
+#[test]
+fn videojs_flvjs_plays_http() {
+    let host = Host::start(&Config::live());
+    let key = host.key("videojs");
+    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    Capture::http(&host, &key).wait_access_units(30, SOON);
+    let url = host.http_url(&key);
+    let outcome = browser::play(Player::VideoJs, &url, "av", Duration::from_secs(30)).unwrap();
+    assert!(outcome.errors.is_empty(), "{outcome:?}");
+    assert!(outcome.advanced > 1.0 && outcome.frames > 20 && outcome.audio_bytes > 0, "{outcome:?}");
 }
 
 #[test]
@@ -89,4 +102,16 @@ fn librtmp_plays_what_was_published() {
     check_order(&recording.tags).unwrap();
     let units = compare(&published, &recording.tags, Coverage::FromKeyframe).unwrap();
     assert!(units > 100, "{units}");
+}
+
+#[test]
+fn mpv_and_vlc_play_without_a_complaint() {
+    let host = Host::start(&Config::live());
+    let key = host.key("native");
+    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    Capture::http(&host, &key).wait_access_units(1, SOON);
+    for url in [host.http_url(&key), host.rtmp_url(&key)] {
+        mpv(&url, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
+        vlc(&url, "av", 3).unwrap_or_else(|complaint| panic!("{complaint}"));
+    }
 }

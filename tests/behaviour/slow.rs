@@ -2,8 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use remuxd_tests::capture::Capture;
 use remuxd_tests::compare::check_order;
 use remuxd_tests::flv::Reader;
@@ -137,5 +141,53 @@ fn a_viewer_that_takes_nothing_is_closed() {
     let end = stalled.body.read_to_end(&mut rest);
     assert!(end.is_err() && !stalled.body.is_whole(), "a stalled viewer is no clean end");
     assert_eq!(good.end(), None, "the other viewer stays");
+    publisher.stop();
+}
+
+/// The next piece of a body; `None` when its stream is reset.
+async fn next_piece(body: &mut Incoming) -> Option<usize> {
+    match std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        Some(Ok(frame)) => Some(frame.data_ref().map_or(0, |data| data.len())),
+        Some(Err(_)) => None,
+        None => panic!("a clean end"),
+    }
+}
+
+#[test]
+fn an_http_2_stream_that_takes_nothing_is_reset() {
+    let debug = "[log]\nlevel = \"info,remuxd::net=debug\"";
+    let host = Host::start(&Config::live().limits("send_timeout", "\"1s\"").tables(debug));
+    let key = host.key("window");
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(20_000));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(host.http).await.unwrap();
+        // The connection's window never closes, and its pings are answered: only the stream's does.
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(65_535)
+            .initial_connection_window_size(1 << 24)
+            .handshake::<_, String>(TokioIo::new(socket));
+        let (mut requests, connection) = connection.await.unwrap();
+        tokio::spawn(connection);
+        let request = || hyper::Request::get(host.http_url(&key)).body(String::new()).unwrap();
+        let mut stalled = requests.send_request(request()).await.unwrap().into_body();
+        let mut other = requests.send_request(request()).await.unwrap().into_body();
+        let opened = Instant::now();
+        while !host.log().contains("an HTTP/2 stream is reset") {
+            next_piece(&mut other).await.unwrap();
+            assert!(opened.elapsed() < SOON, "the host keeps it");
+        }
+        assert!(opened.elapsed() > Duration::from_millis(900), "{:?}", opened.elapsed());
+        let mut received = 0;
+        while let Some(length) = next_piece(&mut stalled).await {
+            received += length;
+        }
+        assert!(received <= 65_535, "{received}");
+        // The rest of the connection goes on.
+        next_piece(&mut other).await.unwrap();
+        let mut again = requests.send_request(request()).await.unwrap().into_body();
+        next_piece(&mut again).await.unwrap();
+        assert_eq!(host.log().matches("an HTTP/2 stream is reset").count(), 1);
+    });
     publisher.stop();
 }

@@ -1,7 +1,8 @@
-//! From the RTMP payload to the socket's iovecs: no copy, over HTTP and over WebSocket.
+//! From the RTMP payload to the socket's iovecs: no copy, over HTTP and over WebSocket. With TLS below them, no copy up
+//! to the slices that are encrypted.
 //!
-//! Everything runs in this process: an RTMP session, the `flv` modules as loaded, the HTTP service on hyper. The socket
-//! is a probe that notes where the bytes that it is given lie.
+//! Everything runs in this process: an RTMP session, the `flv` modules as loaded, the HTTP service on hyper. The socket,
+//! or TLS, is behind a probe that notes where the bytes that it is given lie.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -26,8 +27,14 @@ use remuxd::rtmp::tc_url::StreamName;
 use remuxd::rtmp::{ClientSession, ServerSession};
 use remuxd::stream::{Hub, StreamKey};
 use remuxd_tests::host::executable;
+use remuxd_tests::tls::{self, Certificate};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const FRAME: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -36,9 +43,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 type Written = Arc<Mutex<Vec<Range<usize>>>>;
 
 /// A socket that notes them.
-struct Probe(UnixStream, Written);
+struct Probe<S>(S, Written);
 
-impl Probe {
+impl<S> Probe<S> {
     fn note(&self, slices: &[IoSlice<'_>], mut count: usize) {
         for slice in slices {
             let len = count.min(slice.len());
@@ -49,7 +56,7 @@ impl Probe {
     }
 }
 
-impl AsyncRead for Probe {
+impl<S: AsyncRead + Unpin> AsyncRead for Probe<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -59,7 +66,7 @@ impl AsyncRead for Probe {
     }
 }
 
-impl AsyncWrite for Probe {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Probe<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.0).poll_write(cx, buf);
         if let Poll::Ready(Ok(count)) = &result {
@@ -81,7 +88,7 @@ impl AsyncWrite for Probe {
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.0.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -138,8 +145,12 @@ fn tags_over_rtmp() -> (Vec<Tag>, Range<usize>) {
 }
 
 /// How many bytes of `payload` were written from where it lies, after `request`.
-async fn shared_bytes(service: &Arc<Service>, request: &str, payload: &Bytes) -> usize {
-    let (near, mut far) = UnixStream::pair().unwrap();
+async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    (near, mut far): (S, impl AsyncRead + AsyncWrite + Unpin),
+    service: &Arc<Service>,
+    request: &str,
+    payload: &Bytes,
+) -> usize {
     let written = Written::default();
     let probe = Probe(near, written.clone());
     let service = service.clone();
@@ -166,6 +177,23 @@ async fn shared_bytes(service: &Arc<Service>, request: &str, payload: &Bytes) ->
         .iter()
         .map(|range| range.end.min(payload.end).saturating_sub(range.start.max(payload.start)))
         .sum()
+}
+
+/// The two ends of a TLS connection.
+async fn tls_pair() -> (impl AsyncRead + AsyncWrite + Send + Unpin, impl AsyncRead + AsyncWrite + Unpin) {
+    let made = Certificate::of(&["host"]);
+    let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.der.into()], key)
+        .unwrap();
+    let connector = TlsConnector::from(Arc::new(tls::client_config(true, tls::Version::Tls13, &[])));
+    let (near, far) = UnixStream::pair().unwrap();
+    let accept = TlsAcceptor::from(Arc::new(config)).accept(near);
+    let (near, far) = tokio::join!(accept, connector.connect("host".try_into().unwrap(), far));
+    (near.unwrap(), far.unwrap())
 }
 
 #[test]
@@ -200,10 +228,12 @@ fn payloads_are_shared_from_the_rtmp_buffer_to_the_iovecs() {
         let mut shared = Vec::new();
         for extra in ["", upgrade] {
             let request = format!("GET /live/shared.flv HTTP/1.1\r\nHost: host\r\n{extra}\r\n");
-            let bytes = shared_bytes(&service, &request, &keyframe);
+            let bytes = shared_bytes(UnixStream::pair().unwrap(), &service, &request, &keyframe);
+            shared.push(tokio::time::timeout(DEADLINE, bytes).await.unwrap());
+            let bytes = shared_bytes(tls_pair().await, &service, &request, &keyframe);
             shared.push(tokio::time::timeout(DEADLINE, bytes).await.unwrap());
         }
         shared
     });
-    assert_eq!(shared, [keyframe.len(); 2], "bytes sent from where they lie, over HTTP and over WebSocket");
+    assert_eq!(shared, [keyframe.len(); 4], "bytes sent from where they lie: HTTP, HTTPS, WS, WSS");
 }

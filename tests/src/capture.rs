@@ -1,15 +1,18 @@
 //! A viewer that records what it is served, on a thread of its own.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use tungstenite::WebSocket;
+use tungstenite::handshake::client::Response;
 
 use crate::flv::{AUDIO, Header, Reader, SCRIPT, Tag, VIDEO};
 use crate::host::Host;
 use crate::http::Request;
 use crate::rtmp::{Connection, Message, USER_CONTROL, split_key};
-use crate::websocket;
+use crate::{tls, websocket};
 
 /// How a stream ended for its viewer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,27 +101,19 @@ impl Capture {
     #[must_use]
     pub fn websocket(host: &Host, key: &str) -> Capture {
         let (address, path) = (host.http, host.path(key));
-        Capture::start(move |shared| {
-            let mut socket = match websocket::open(address, &path, &[]) {
-                Ok((socket, _)) => socket,
-                Err(error) => return End::Broken(format!("{error:?}")),
-            };
-            loop {
-                match socket.read() {
-                    Ok(tungstenite::Message::Binary(bytes)) => {
-                        if let Err(error) = shared.push(&bytes) {
-                            return End::Broken(error);
-                        }
-                    }
-                    Ok(tungstenite::Message::Close(Some(frame))) if u16::from(frame.code) == 1000 => {
-                        // Sends the answer; the host may be gone by then.
-                        let _ = socket.flush();
-                        return End::Clean;
-                    }
-                    Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {}
-                    other => return End::Broken(format!("{other:?}")),
-                }
-            }
+        Capture::start(move |shared| record_messages(websocket::open(address, &path, &[]), shared))
+    }
+
+    /// As [`Capture::websocket`], over TLS.
+    ///
+    /// # Panics
+    /// As [`Capture::http`].
+    #[must_use]
+    pub fn wss(host: &Host, key: &str) -> Capture {
+        let (address, url) = (host.https.expect("the configuration enables HTTPS"), host.wss_url(key));
+        Capture::start(move |shared| match tls::connect(address, None) {
+            Ok(socket) => record_messages(websocket::open_over(socket, &url, &[]), shared),
+            Err(error) => End::Broken(error.to_string()),
         })
     }
 
@@ -244,6 +239,37 @@ fn pump(from: &mut impl Read, shared: &Shared) -> End {
                 }
             }
             Err(error) => return End::Broken(error.to_string()),
+        }
+    }
+}
+
+/// Records the messages of a WebSocket, until it is closed and the connection ends in order.
+fn record_messages<S: Read + Write>(
+    opened: Result<(WebSocket<S>, Response), tungstenite::Error>,
+    shared: &Shared,
+) -> End {
+    let mut socket = match opened {
+        Ok((socket, _)) => socket,
+        Err(error) => return End::Broken(format!("{error:?}")),
+    };
+    loop {
+        match socket.read() {
+            Ok(tungstenite::Message::Binary(bytes)) => {
+                if let Err(error) = shared.push(&bytes) {
+                    return End::Broken(error);
+                }
+            }
+            Ok(tungstenite::Message::Close(Some(frame))) if u16::from(frame.code) == 1000 => {
+                // Sends the answer; the host may be gone by then.
+                let _ = socket.flush();
+                return match socket.get_mut().read(&mut [0]) {
+                    Ok(0) => End::Clean,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionReset => End::Clean,
+                    other => End::Broken(format!("after the close frame: {other:?}")),
+                };
+            }
+            Ok(tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_)) => {}
+            other => return End::Broken(format!("{other:?}")),
         }
     }
 }

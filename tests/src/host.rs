@@ -148,8 +148,12 @@ pub struct Host {
     child: Child,
     /// Where RTMP listens.
     pub rtmp: SocketAddr,
-    /// Where HTTP listens.
+    /// Where HTTP listens; port 0 when it does not.
     pub http: SocketAddr,
+    /// Where RTMPS listens, if it does.
+    pub rtmps: Option<SocketAddr>,
+    /// Where HTTPS listens, if it does.
+    pub https: Option<SocketAddr>,
     stdout: Text,
     log: Text,
     expected_end: bool,
@@ -228,29 +232,37 @@ impl Host {
         let log = Text::collect(child.stderr.take().expect("stderr is a pipe"));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         // From here on a panic prints the log.
-        let mut host =
-            Host { child, rtmp: nowhere, http: nowhere, stdout, log, expected_end: false, _scratch: scratch };
+        let mut host = Host {
+            child,
+            rtmp: nowhere,
+            http: nowhere,
+            rtmps: None,
+            https: None,
+            stdout,
+            log,
+            expected_end: false,
+            _scratch: scratch,
+        };
         wait_for(SOON, "the host prints `ready`", || {
             assert!(host.is_alive(), "the host ended at once");
             host.stdout.read().lines().any(|line| line == "ready").then_some(())
         });
-        host.rtmp = host.address("rtmp");
-        host.http = host.address("http");
+        host.rtmp = host.address("rtmp").unwrap_or_else(|| panic!("no RTMP in:\n{}", host.stdout()));
+        host.http = host.address("http").unwrap_or(nowhere);
+        (host.rtmps, host.https) = (host.address("rtmps"), host.address("https"));
         host
     }
 
     /// The address of a line `listening PROTOCOL ADDRESS`, where anything is answered by loopback.
-    fn address(&self, protocol: &str) -> SocketAddr {
+    fn address(&self, protocol: &str) -> Option<SocketAddr> {
         let start = format!("listening {protocol} ");
         let stdout = self.stdout.read();
         let line = stdout.lines().find_map(|line| line.strip_prefix(&start));
-        let mut address: SocketAddr = line.and_then(|text| text.trim().parse().ok()).unwrap_or_else(|| {
-            panic!("no `{start}ADDRESS` in:\n{stdout}");
-        });
+        let mut address: SocketAddr = line.and_then(|text| text.trim().parse().ok())?;
         if address.ip().is_unspecified() {
             address.set_ip([127, 0, 0, 1].into());
         }
-        address
+        Some(address)
     }
 
     /// A stream's name for this test, app and key: it carries [`SECRET`].
@@ -281,6 +293,33 @@ impl Host {
     #[must_use]
     pub fn ws_url(&self, key: &str) -> String {
         format!("ws://{}{}", self.http, self.path(key))
+    }
+
+    /// As [`Host::rtmp_url`], over TLS.
+    ///
+    /// # Panics
+    /// When RTMPS does not listen.
+    #[must_use]
+    pub fn rtmps_url(&self, key: &str) -> String {
+        format!("rtmps://{}/{key}", self.rtmps.expect("the configuration enables RTMPS"))
+    }
+
+    /// As [`Host::http_url`], over TLS.
+    ///
+    /// # Panics
+    /// When HTTPS does not listen.
+    #[must_use]
+    pub fn https_url(&self, key: &str) -> String {
+        format!("https://{}{}", self.https.expect("the configuration enables HTTPS"), self.path(key))
+    }
+
+    /// As [`Host::ws_url`], over TLS.
+    ///
+    /// # Panics
+    /// When HTTPS does not listen.
+    #[must_use]
+    pub fn wss_url(&self, key: &str) -> String {
+        self.https_url(key).replacen("https", "wss", 1)
     }
 
     /// What the host printed on standard output.

@@ -9,6 +9,7 @@
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
+//! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`], [`download`] | viewers that record what they are served, as FLV or as bytes |
 //! | [`flv`], [`audio`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
@@ -25,9 +26,11 @@ pub mod encoder;
 pub mod flv;
 pub mod host;
 pub mod http;
+pub mod player;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
+pub mod tls;
 pub mod tool;
 pub mod wait;
 pub mod websocket;

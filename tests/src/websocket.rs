@@ -1,5 +1,6 @@
 //! A WebSocket client over tungstenite.
 
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -21,7 +22,19 @@ pub fn open(
 ) -> Result<(Socket, Response), tungstenite::Error> {
     let socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
-    let mut request = format!("ws://{address}{path}").into_client_request()?;
+    open_over(socket, &format!("ws://{address}{path}"), headers)
+}
+
+/// As [`open`], on a connection that the test made, with or without TLS.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_over<S: Read + Write>(
+    socket: S,
+    url: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<(WebSocket<S>, Response), tungstenite::Error> {
+    let mut request = url.into_client_request()?;
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().expect("tests send valid header values"));
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::pattern::PatternError;
+use super::target::TargetError;
 
 /// A mistake in one key or value. Culprit: operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -71,6 +72,9 @@ pub enum Mistake {
     /// The mount pattern cannot be used.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// The redirect target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
 }
 
 /// What may have been meant by an unknown key.
@@ -114,6 +118,7 @@ impl Mistake {
                     .to_owned()
             }
             Mistake::Pattern(error) => return error.help().map(str::to_owned),
+            Mistake::Target(error) => return error.help().map(str::to_owned),
             _ => return None,
         })
     }

@@ -12,9 +12,11 @@ mod resolve;
 mod resolved;
 mod schema;
 mod table;
+mod target;
 mod value;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Place, Report, Source};
 pub use mistake::{Hint, Mistake};
 pub use pattern::{Match, PatternError};
 pub use resolved::*;
+pub use target::TargetError;

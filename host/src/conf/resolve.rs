@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::diagnostics::{Diagnostics, Place, Report};
-use super::resolved::{Config, Vhost};
+use super::resolved::{Config, DEFAULT_VHOST, MountPattern, Vhost};
 use super::schema;
 use super::table::Reading;
 
@@ -93,7 +93,8 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
     }
     listeners(&config, &mut diagnostics);
     names(&config, &mut diagnostics);
-    config.vhosts.iter().for_each(|vhost| mounts(vhost, &mut diagnostics));
+    certificates(&config, &mut diagnostics);
+    mounts(&config, &mut diagnostics);
     (config, diagnostics, known)
 }
 
@@ -101,9 +102,15 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
 fn listeners(config: &Config, diagnostics: &mut Diagnostics) {
     let http = config.http_server.enabled.then_some(&config.http_server);
     let rtmp = config.rtmp.listen.iter().zip(&config.rtmp.listen_places);
+    let tls = [("http_server.https", &config.http_server.https), ("rtmps", &config.rtmps)];
     let all: Vec<_> = rtmp
         .map(|(address, place)| ("rtmp", address, place))
         .chain(http.map(|http| ("http_server", &http.listen, &http.listen_place)))
+        .chain(
+            tls.iter()
+                .filter(|(_, tls)| tls.enabled)
+                .map(|(table, tls)| (*table, &tls.listen, &tls.listen_place)),
+        )
         .collect();
     for (index, (table, address, place)) in all.iter().enumerate() {
         if let Some((first, taken, before)) =
@@ -155,21 +162,82 @@ fn is_host_name(name: &str) -> bool {
     }
 }
 
-/// No two mounts of a vhost want the same path.
-fn mounts(vhost: &Vhost, diagnostics: &mut Diagnostics) {
-    for (index, mount) in vhost.mounts.iter().enumerate() {
-        if let Some(first) = vhost.mounts[..index].iter().find(|other| mount.pattern.collides(&other.pattern))
-        {
+/// A certificate has two files.
+fn certificates(config: &Config, diagnostics: &mut Diagnostics) {
+    let listeners = [&config.http_server.https, &config.rtmps];
+    let listeners = listeners.into_iter().filter(|tls| tls.enabled).map(|tls| &tls.certificate);
+    let vhosts = config.vhosts.iter().filter_map(|vhost| vhost.https.as_ref());
+    for files in listeners.chain(vhosts) {
+        let rows = [("key", &files.key, &files.key_place), ("cert", &files.cert, &files.cert_place)];
+        for (name, _, place) in rows.into_iter().filter(|(_, path, _)| path.as_os_str().is_empty()) {
             diagnostics
-                .error(
-                    format!("two mounts of vhost `{}` answer the same path", vhost.name),
-                    &mount.place,
-                    format!("`{}` here", mount.pattern.text),
-                )
-                .and(&first.place, format!("`{}` here", first.pattern.text))
-                .help("give one of them a path of its own, `/tv/[app]/[stream].EXTENSION`, or take it out");
+                .error(format!("a certificate without `{name}`"), place, format!("`{name}` names no file"))
+                .help("`key` and `cert` name a file each, in PEM format");
         }
     }
+}
+
+/// What a vhost answers: a mount or a redirect rule.
+struct Claim<'a> {
+    vhost: &'a Vhost,
+    what: &'static str,
+    pattern: &'a MountPattern,
+    place: &'a Place,
+}
+
+impl Claim<'_> {
+    /// Whether it answers under host names that are no vhost's. `[vhost]` of the default vhost is all of them.
+    fn answers_any_name(&self) -> bool {
+        !self.pattern.vhost_only || self.vhost.name == DEFAULT_VHOST
+    }
+
+    /// Whether some request is of both. Under its own name a vhost's mounts come before those of others that answer
+    /// any name, so that one which keeps to its name is in nobody's way.
+    fn collides(&self, other: &Claim) -> bool {
+        let shares_names = std::ptr::eq(self.vhost, other.vhost)
+            || (self.vhost.enabled
+                && other.vhost.enabled
+                && self.answers_any_name()
+                && other.answers_any_name());
+        shares_names && self.pattern.collides(other.pattern)
+    }
+}
+
+/// No two mounts or redirect rules want the same path.
+fn mounts(config: &Config, diagnostics: &mut Diagnostics) {
+    let claims: Vec<_> = config.vhosts.iter().flat_map(|vhost| claims(vhost)).collect();
+    for (index, claim) in claims.iter().enumerate() {
+        let Some(first) = claims[..index].iter().find(|other| claim.collides(other)) else { continue };
+        let (vhost, what, other) = (&claim.vhost.name, claim.what, first.what);
+        let title = if std::ptr::eq(claim.vhost, first.vhost) {
+            match what == other {
+                true => format!("two {what}s of vhost `{vhost}` answer the same path"),
+                false => format!("a {other} and a {what} of vhost `{vhost}` answer the same path"),
+            }
+        } else {
+            let before = &first.vhost.name;
+            format!(
+                "a {other} of vhost `{before}` and a {what} of vhost `{vhost}` answer the same path under any name"
+            )
+        };
+        let help = match std::ptr::eq(claim.vhost, first.vhost) {
+            true => "give one of them a path of its own, `/tv/[app]/[stream].EXTENSION`, or take it out",
+            false => {
+                "start one of them with `[vhost]/`, to answer under its vhost's name only, or give it a path of its own"
+            }
+        };
+        diagnostics
+            .error(title, claim.place, format!("`{}` here", claim.pattern.text))
+            .and(first.place, format!("`{}` here", first.pattern.text))
+            .help(help);
+    }
+}
+
+fn claims(vhost: &Vhost) -> impl Iterator<Item = Claim<'_>> {
+    let claim = move |what, pattern, place| Claim { vhost, what, pattern, place };
+    let mounts = vhost.mounts.iter().map(move |mount| claim("mount", &mount.pattern, &mount.place));
+    let redirects = vhost.redirects.iter().map(move |rule| claim("redirect", &rule.pattern, &rule.place));
+    mounts.chain(redirects)
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 pub struct Config {
     /// `[rtmp]`.
     pub rtmp: Rtmp,
+    /// `[rtmps]`: RTMP over TLS.
+    pub rtmps: TlsListener,
     /// `[http_server]`.
     pub http_server: HttpServer,
     /// `[modules]`.
@@ -47,7 +49,7 @@ pub struct Rtmp {
 /// `[http_server]`: live mounts over HTTP and WebSocket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpServer {
-    /// `enabled`, default false.
+    /// `enabled`: listen for HTTP without TLS. Default false.
     pub enabled: bool,
     /// `listen`: `[ip:]port`, default `8080`.
     pub listen: SocketAddr,
@@ -55,6 +57,39 @@ pub struct HttpServer {
     pub listen_place: Place,
     /// `crossdomain`: answer CORS requests. Default true.
     pub crossdomain: bool,
+    /// `[http_server.https]`: the same over TLS, whether `enabled` is set or not (SRS).
+    pub https: TlsListener,
+    /// `dir`: the directory of static files. Default, and for an empty string: none (SRS: `./objs/nginx/html`).
+    pub dir: Option<PathBuf>,
+    /// Where `dir` stands.
+    pub dir_place: Place,
+}
+
+/// `[http_server.https]` or `[rtmps]`: a listener that speaks TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsListener {
+    /// `enabled`, default false.
+    pub enabled: bool,
+    /// `listen`: `[ip:]port`, default `8088` of HTTPS and `1443` of RTMPS (SRS).
+    pub listen: SocketAddr,
+    /// Where `listen` stands.
+    pub listen_place: Place,
+    /// `key` and `cert`: for clients that ask for no name, or for one that no vhost has a certificate for.
+    pub certificate: CertificateFiles,
+}
+
+/// A certificate chain and its private key, as PEM files. Relative paths start at the working directory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    /// `key`: default `./conf/server.key` of a listener (SRS).
+    pub key: PathBuf,
+    /// Where `key` stands; of the default, where the table's header stands.
+    pub key_place: Place,
+    /// `cert`: the server's certificate first, then those that lead to its root. Default `./conf/server.crt` of a
+    /// listener (SRS).
+    pub cert: PathBuf,
+    /// Where `cert` stands; of the default, where the table's header stands.
+    pub cert_place: Place,
 }
 
 /// `[modules]`: where format modules come from.
@@ -131,8 +166,13 @@ pub struct Vhost {
     pub publish: Publish,
     /// `[vhost."NAME".play]`.
     pub play: Play,
+    /// `[vhost."NAME".https]`: a certificate of the vhost's own. Listeners show it to clients that ask for the vhost's
+    /// name, or for a name in the certificate. Default none.
+    pub https: Option<CertificateFiles>,
     /// `[[vhost."NAME".http_remux]]`, enabled ones only, in the order of the file.
     pub mounts: Vec<Arc<Mount>>,
+    /// `[[vhost."NAME".redirect]]`, enabled ones only, in the order of the file.
+    pub redirects: Vec<Arc<Redirect>>,
 }
 
 /// `[vhost."NAME".publish]`.
@@ -208,6 +248,43 @@ pub struct OptionPlace {
     pub key: Place,
     /// The value.
     pub value: Place,
+}
+
+/// `[[vhost."NAME".redirect]]`: a URL pattern whose requests are sent elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redirect {
+    /// `path`: a pattern as of a mount, default `[vhost]/[app]/[stream].flv`.
+    pub pattern: MountPattern,
+    /// `to`: where to.
+    pub target: RedirectTarget,
+    /// `status`: 301, 302, 307 or 308, default 302.
+    pub status: u16,
+    /// Where `path` stands; of the default, where the table's header stands.
+    pub place: Place,
+}
+
+/// A URL with variables, taken apart: `http://edge.example/[app]/[stream].flv`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectTarget {
+    /// As written.
+    pub text: String,
+    /// Its parts, from the left.
+    pub parts: Vec<TargetPart>,
+}
+
+/// One part of a redirect target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPart {
+    /// These characters.
+    Literal(String),
+    /// `[vhost]`: the name of the vhost as configured.
+    Vhost,
+    /// `[app]`.
+    App,
+    /// `[stream]`.
+    Stream,
+    /// `[query]`: the query of the request, without `?`.
+    Query,
 }
 
 /// A mount pattern, taken apart: `[vhost]/tv/[app]/[stream].flv`.

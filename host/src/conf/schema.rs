@@ -11,11 +11,14 @@ use super::diagnostics::{Place, Report};
 use super::resolved::*;
 use super::table::{Setting, Table};
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, placed, size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, placed, redirect_status, size, some,
+    text,
 };
 
 /// The modules that load unless the file says otherwise: those that come with the host.
 const DEFAULT_MODULES: [&str; 4] = ["flv", "mp3", "aac", "websocket-flv"];
+/// The private key and the certificate of SRS.
+const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"];
 /// The mount of SRS.
 const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 
@@ -37,6 +40,7 @@ const GIB: usize = 1 << 30;
 pub(super) fn config(file: &mut Table) -> Config {
     Config {
         rtmp: file.table("rtmp", rtmp),
+        rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
         modules: file.table("modules", modules),
         log: file.table("log", log),
@@ -61,12 +65,38 @@ fn rtmp(table: &mut Table) -> Rtmp {
 
 fn http_server(table: &mut Table) -> HttpServer {
     let (listen, listen_place) = table.key("listen", (any_ip(8080), Place::NONE), placed(listen));
+    let (dir, dir_place) = table.key("dir", (String::new(), Place::NONE), placed(text));
     HttpServer {
         enabled: table.key("enabled", false, flag),
         listen,
         listen_place,
         crossdomain: table.key("crossdomain", true, flag),
+        https: table.table("https", |table| tls_listener(table, 8088)),
+        dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
+        dir_place,
     }
+}
+
+fn tls_listener(table: &mut Table, port: u16) -> TlsListener {
+    let (listen, listen_place) = table.key("listen", (any_ip(port), Place::NONE), placed(listen));
+    TlsListener {
+        enabled: table.key("enabled", false, flag),
+        listen,
+        listen_place,
+        certificate: certificate(table, DEFAULT_CERTIFICATE),
+    }
+}
+
+fn certificate(table: &mut Table, [key, cert]: [&str; 2]) -> CertificateFiles {
+    let (key, key_place) = table.key("key", (key.to_owned(), table.place()), placed(text));
+    let (cert, cert_place) = table.key("cert", (cert.to_owned(), table.place()), placed(text));
+    CertificateFiles { key: key.into(), key_place, cert: cert.into(), cert_place }
+}
+
+/// A vhost's own certificate: none when both names are empty.
+fn own_certificate(table: &mut Table) -> Option<CertificateFiles> {
+    let files = certificate(table, ["", ""]);
+    (!files.key.as_os_str().is_empty() || !files.cert.as_os_str().is_empty()).then_some(files)
 }
 
 fn modules(table: &mut Table) -> Modules {
@@ -112,8 +142,15 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
         enabled: table.key("enabled", true, flag),
         publish: table.table("publish", publish),
         play: table.table("play", play),
+        https: table.table("https", own_certificate),
         mounts: table
             .tables("http_remux", |table| mount(table, name))
+            .into_iter()
+            .flatten()
+            .map(Arc::new)
+            .collect(),
+        redirects: table
+            .tables("redirect", |table| redirect(table, name))
             .into_iter()
             .flatten()
             .map(Arc::new)
@@ -149,8 +186,7 @@ fn play(table: &mut Table) -> Play {
 /// A mount, if it is enabled and its pattern good.
 fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
-    let default = (DEFAULT_MOUNT.to_owned(), table.place());
-    let (pattern, place) = table.key("mount", default, placed(text));
+    let (pattern, place) = pattern(table, "mount", vhost);
     let no_cache = (ZERO, Place::NONE);
     let (fast_cache, fast_cache_place) = table.key("fast_cache", no_cache, placed(duration(ZERO..=HOUR)));
     let (options, option_places) = table
@@ -158,8 +194,28 @@ fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
         .into_iter()
         .map(|Setting { key, value }| ((key.0, value.0), OptionPlace { key: key.1, value: value.1 }))
         .unzip();
+    let pattern = pattern?;
+    enabled.then_some(Mount { pattern, options, fast_cache, fast_cache_place, place, option_places })
+}
+
+/// A redirect rule, if it is enabled, and its pattern and target good.
+fn redirect(table: &mut Table, vhost: &str) -> Option<Redirect> {
+    let enabled = table.key("enabled", false, flag);
+    let (pattern, place) = pattern(table, "path", vhost);
+    let (to, to_place) = table.key("to", (String::new(), table.place()), placed(text));
+    let status = table.key("status", 302, redirect_status);
+    let given = enabled || !to.is_empty();
+    let span = to_place.span().unwrap_or_default();
+    let target = RedirectTarget::parse(&to, vhost).map_err(|error| vec![(error.into(), span)]);
+    let target = given.then(|| table.checked("to", target)).flatten();
+    enabled.then_some(Redirect { pattern: pattern?, target: target?, status, place })
+}
+
+/// A mount pattern, if it is good, and where it stands.
+fn pattern(table: &mut Table, key: &'static str, vhost: &str) -> (Option<MountPattern>, Place) {
+    let default = (DEFAULT_MOUNT.to_owned(), table.place());
+    let (pattern, place) = table.key(key, default, placed(text));
     let span = place.span().unwrap_or_default();
     let pattern = MountPattern::parse(&pattern, vhost).map_err(|error| vec![(error.into(), span)]);
-    let pattern = table.checked("mount", pattern)?;
-    enabled.then_some(Mount { pattern, options, fast_cache, fast_cache_place, place, option_places })
+    (table.checked(key, pattern), place)
 }

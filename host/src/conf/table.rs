@@ -99,6 +99,7 @@ impl<'a> Reading<'a> {
             Mistake::UnknownKey { .. } => format!("unknown key `{key}`"),
             Mistake::WrongType { .. } => format!("wrong type for `{key}`"),
             Mistake::Pattern(_) => "bad mount pattern".to_owned(),
+            Mistake::Target(_) => "bad redirect target".to_owned(),
             _ => format!("bad value for `{key}`"),
         };
         let diagnostic = self.diagnostics.error(title, &Place::new(span), &mistake);

@@ -160,6 +160,19 @@ pub(super) fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Kin
     }
 }
 
+/// A status that sends a client to another place for the same method (RFC 9110, 15.4).
+pub(super) fn redirect_status(value: &Value) -> Result<u16, Vec<Fault>> {
+    const ALLOWED: [(u16, &str); 4] = [(301, "301"), (302, "302"), (307, "307"), (308, "308")];
+    let DeValue::Integer(integer) = value.get_ref() else { return wrong_type(value, "an integer") };
+    match ALLOWED.iter().find(|(status, _)| i128::from(*status) == whole(integer)) {
+        Some((status, _)) => Ok(*status),
+        None => {
+            let allowed = ALLOWED.iter().map(|(_, name)| *name).collect();
+            fault(value, Mistake::NotOneOf { allowed, closest: None })
+        }
+    }
+}
+
 /// A list. Every faulty element is reported.
 pub(super) fn list<T>(kind: impl Kind<T>) -> impl Kind<Vec<T>> {
     move |value| {

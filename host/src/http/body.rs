@@ -1,11 +1,10 @@
-//! Response bodies: short texts, and live streams whose frames share their bytes with all viewers.
+//! Response bodies: short texts, files, and live streams whose frames share their bytes with all viewers.
 //!
-//! One frame is one [`Span`](crate::stream::Span): everything that is ready for the viewer. hyper writes it by
+//! One frame of a stream is one [`Span`](crate::stream::Span): everything that is ready for the viewer. hyper writes it by
 //! `writev` from the shared pieces; nothing is copied for a plain-text viewer. hyper asks for a frame only when it
 //! could write the last one, so a slow viewer's backlog stays in the ring.
 
-use std::convert::Infallible;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Frame, SizeHint};
 
+use super::files::FileBody;
 use crate::stream::{Span, SpanBuf, Viewer};
 
 /// The body of a response.
@@ -22,6 +22,8 @@ pub enum Body {
     Whole(Option<Bytes>),
     /// A live stream.
     Live(Live),
+    /// A part of a file. It fails when the file cannot be read to the end that was promised.
+    File(FileBody),
 }
 
 /// A viewer, and what it has got already.
@@ -52,12 +54,12 @@ impl<T: Into<Bytes>> From<T> for Body {
 
 impl hyper::body::Body for Body {
     type Data = Data;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Data>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Data>, io::Error>>> {
         let data = match &mut *self {
             Body::Whole(bytes) => bytes.take().map(Data::Bytes),
             Body::Live(live) => {
@@ -67,18 +69,27 @@ impl hyper::body::Body for Body {
                 };
                 span.map(|span| Data::Span(SpanBuf::new(span)))
             }
+            Body::File(file) => {
+                let next = std::task::ready!(file.poll_next(cx));
+                return Poll::Ready(next.map(|read| read.map(|bytes| Frame::data(Data::Bytes(bytes)))));
+            }
         };
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Body::Whole(None))
+        match self {
+            Body::Whole(bytes) => bytes.is_none(),
+            Body::Live(_) => false,
+            Body::File(file) => file.remaining() == 0,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Body::Live(_) => SizeHint::default(),
+            Body::File(file) => SizeHint::with_exact(file.remaining()),
         }
     }
 }

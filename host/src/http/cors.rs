@@ -14,6 +14,9 @@ use hyper::header::{
     ORIGIN, VARY,
 };
 
+/// What scripts may read of a response beside what they always may: players of files look at the range.
+const EXPOSED: &str = "Content-Type, Content-Length, Content-Range, Accept-Ranges, ETag, Server";
+
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
@@ -50,7 +53,7 @@ impl Cors {
         headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.append(VARY, HeaderValue::from_static("Origin"));
         let Some(preflight) = self.preflight else {
-            let exposed = HeaderValue::from_static("Content-Type, Content-Length, Server");
+            let exposed = HeaderValue::from_static(EXPOSED);
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
             return;
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
@@ -13,6 +13,7 @@ use crate::media::Codec;
 use crate::plugin::{Module, Recipe, Transport};
 use crate::stream::{JoinAt, Pace, Span, Stream, Viewer};
 
+use super::request::host;
 use super::router::{Route, query_pairs};
 use super::{Body, Refusal, Service, pacer, websocket};
 
@@ -27,8 +28,8 @@ const TRACK_WAIT: Duration = Duration::from_secs(1);
 pub(super) async fn respond<B: Send + 'static>(
     service: &Arc<Service>,
     request: &mut Request<B>,
+    upgrade: Option<websocket::Upgrade>,
 ) -> Result<Response<Body>, Refusal> {
-    let upgrade = websocket::Upgrade::of(request)?;
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
     let mut target = target(service, request, transport)?;
     let play = &target.route.vhost.play;
@@ -57,6 +58,13 @@ pub(super) async fn respond<B: Send + 'static>(
     Ok(response)
 }
 
+/// Whether a stream that the request means is there now.
+pub(super) fn is_live<B>(service: &Service, request: &Request<B>) -> Result<bool, Refusal> {
+    let uri = request.uri();
+    let routes = service.router.load().routes(host(request), uri.path(), uri.query().unwrap_or(""))?;
+    Ok(routes.iter().any(|route| service.hub.find(&route.key).is_some()))
+}
+
 struct Target {
     route: Route,
     transport: Transport,
@@ -72,11 +80,8 @@ impl Target {
 /// The first mount of the request whose extension a module answers over `transport`.
 fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> Result<Target, Refusal> {
     let uri = request.uri();
-    // HTTP/2 has the authority in the URI, HTTP/1.1 in Host; the URI counts (RFC 9110, 7.2).
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let host = uri.authority().map(|authority| authority.as_str()).or(host).unwrap_or("");
     let query = uri.query().unwrap_or("");
-    let routes = service.router.load().routes(host, uri.path(), query)?;
+    let routes = service.router.load().routes(host(request), uri.path(), query)?;
     let mut refusal = Refusal::NotMounted;
     for route in routes {
         let extension = &route.mount.pattern.extension;

@@ -1,4 +1,4 @@
-//! HTTP: live mounts as unending responses and as WebSockets, on the same URLs.
+//! HTTP: live mounts as unending responses and as WebSockets, on the same URLs; redirects and static files beside.
 //!
 //! Purpose: find the mount that a request means, tell the outcome by the status line, and hand the viewer's cursor
 //! to hyper or to a WebSocket. 200 is sent only when a byte will follow.
@@ -9,10 +9,15 @@
 //! Used by `net`; uses `stream`, `plugin` and `conf`.
 
 mod body;
+mod conditional;
 mod cors;
+mod files;
 mod live;
+mod media_type;
 mod pacer;
+mod redirect;
 mod refusal;
+mod request;
 mod router;
 mod websocket;
 
@@ -20,11 +25,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, SERVER,
+};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use tracing::debug;
 
 pub use body::{Body, Data};
+pub use conditional::{ByteRange, Condition, Validators};
 pub use pacer::{pace, pace_stream};
 pub use refusal::Refusal;
 pub use router::Router;
@@ -79,23 +87,44 @@ impl Service {
     ) -> Response<Body> {
         let crossdomain = self.config.http_server.crossdomain;
         let cors = cors::Cors::of(&request, crossdomain);
-        let outcome = match *request.method() {
-            Method::GET | Method::HEAD => match self.page(&request) {
-                Some(page) => Ok(page),
-                None => live::respond(self, &mut request).await,
+        let outcome = match request::check(&request) {
+            Ok(()) => match *request.method() {
+                Method::GET | Method::HEAD => self.get(&mut request).await,
+                Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
+                _ => Err(Refusal::Method { crossdomain }),
             },
-            Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
-            _ => Err(Refusal::Method { crossdomain }),
+            Err(refusal) => Err(refusal),
         };
         let mut response = outcome.unwrap_or_else(|refusal| {
             debug!(%peer, status = refusal.status().as_u16(), %refusal, "refused");
-            refused(&refusal, request.method() == Method::HEAD)
+            refused(&refusal, &request)
         });
         let headers = response.headers_mut();
         headers.insert(SERVER, SERVER_NAME);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         cors.apply(headers);
         response
+    }
+
+    /// Pages, then redirect rules, then streams that are live, then files, then streams that may come.
+    async fn get<B: Send + 'static>(
+        self: &Arc<Self>,
+        request: &mut Request<B>,
+    ) -> Result<Response<Body>, Refusal> {
+        if let Some(page) = self.page(request) {
+            return Ok(page);
+        }
+        let upgrade = websocket::Upgrade::of(request)?;
+        if let Some(redirect) = redirect::respond(&self.router.load(), request)? {
+            return Ok(redirect);
+        }
+        if upgrade.is_none()
+            && !live::is_live(self, request)?
+            && let Some(file) = files::respond(self, request).await?
+        {
+            return Ok(file);
+        }
+        live::respond(self, request, upgrade).await
     }
 
     fn page<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
@@ -107,9 +136,10 @@ impl Service {
     }
 }
 
-fn refused(refusal: &Refusal, head: bool) -> Response<Body> {
+fn refused<B>(refusal: &Refusal, request: &Request<B>) -> Response<Body> {
     let status = refusal.status();
-    let body = if head { Body::empty() } else { Body::from(format!("{refusal}\n")) };
+    let body =
+        if request.method() == Method::HEAD { Body::empty() } else { Body::from(format!("{refusal}\n")) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -118,8 +148,19 @@ fn refused(refusal: &Refusal, head: bool) -> Response<Body> {
         let allowed = if *crossdomain { "GET, HEAD, OPTIONS" } else { "GET, HEAD" };
         headers.insert(ALLOW, HeaderValue::from_static(allowed));
     }
-    if status == StatusCode::UPGRADE_REQUIRED {
+    if status == StatusCode::UPGRADE_REQUIRED && request.version() < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(hyper::header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    if let Refusal::Range { len } = refusal
+        && let Ok(range) = HeaderValue::try_from(format!("bytes */{len}"))
+    {
+        headers.insert(CONTENT_RANGE, range);
+    }
+    // What follows may be a body or, for all that is known, another request.
+    if matches!(refusal, Refusal::Content | Refusal::Host) && request.version() < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(hyper::header::RETRY_AFTER, HeaderValue::from_static("5"));

@@ -1,4 +1,4 @@
-//! Why a request is not answered with a stream.
+//! Why a request is not answered with what it asks for.
 
 use hyper::StatusCode;
 
@@ -12,13 +12,31 @@ pub enum Refusal {
     /// The path is not one: `..`, encoded slashes, no UTF-8.
     #[error("this path cannot be served")]
     Path,
+    /// Path and query are too long.
+    #[error("the URL is longer than {limit} bytes")]
+    TargetTooLong {
+        /// How long they may be.
+        limit: usize,
+    },
+    /// Host is missing where it must not be, twice, or no host (RFC 9112, 3.2).
+    #[error("the request must name one host")]
+    Host,
+    /// A GET or HEAD with a body.
+    #[error("this request must not have a body")]
+    Content,
     /// An option in the query has a value that the format does not take.
     #[error(transparent)]
     Option(#[from] OptionError),
     /// The opening handshake of a WebSocket is not right (RFC 6455, 4.2.1).
     #[error("this is no WebSocket handshake of version 13")]
     Handshake,
-    /// Neither a mount nor a page.
+    /// A WebSocket of another version (RFC 6455, 4.4).
+    #[error("this server speaks version 13 of WebSocket")]
+    WebSocketVersion,
+    /// The client wants to change to a protocol that is not spoken here.
+    #[error("this server upgrades to WebSocket only")]
+    UnknownUpgrade,
+    /// Neither a mount, nor a page, nor a file.
     #[error("nothing is mounted here")]
     NotMounted,
     /// The mount's format does not travel over plain HTTP.
@@ -27,6 +45,15 @@ pub enum Refusal {
     /// No publisher, also after the wait.
     #[error("this stream is not live")]
     NotLive,
+    /// The file is not what the client takes it for.
+    #[error("the file has changed")]
+    Precondition,
+    /// The file has nothing of the range, or is shorter than the offset, that the client asks for.
+    #[error("the file has {len} bytes")]
+    Range {
+        /// How long the file is.
+        len: u64,
+    },
     /// Methods other than GET, HEAD and OPTIONS.
     #[error("this method is not allowed here")]
     Method {
@@ -50,9 +77,16 @@ impl Refusal {
     /// The status that tells it.
     pub fn status(&self) -> StatusCode {
         match self {
-            Refusal::Path | Refusal::Option(_) | Refusal::Handshake => StatusCode::BAD_REQUEST,
+            Refusal::Path | Refusal::Host | Refusal::Content | Refusal::Option(_) | Refusal::Handshake => {
+                StatusCode::BAD_REQUEST
+            }
+            Refusal::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
             Refusal::NotMounted | Refusal::NotLive => StatusCode::NOT_FOUND,
-            Refusal::WebSocketOnly => StatusCode::UPGRADE_REQUIRED,
+            Refusal::WebSocketOnly | Refusal::WebSocketVersion | Refusal::UnknownUpgrade => {
+                StatusCode::UPGRADE_REQUIRED
+            }
+            Refusal::Precondition => StatusCode::PRECONDITION_FAILED,
+            Refusal::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Codec { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -17,7 +17,7 @@ use hyper::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use sha1_smol::Sha1;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -40,6 +40,10 @@ const PINGS_MISSED: u32 = 2;
 /// The largest message that a viewer may send, in bytes.
 const MAX_INCOMING: usize = 64 * 1024;
 
+/// Protocols that a client offers besides what it asks for (curl's `--http2` on every request): a server that does not
+/// speak them goes on without. Any other is what the client wants, and a stream would be no use to it.
+const IGNORED_UPGRADES: [&str; 1] = ["h2c"];
+
 /// An opening handshake.
 #[derive(Debug)]
 pub(super) struct Upgrade {
@@ -51,17 +55,27 @@ impl Upgrade {
     /// Reads the handshake of a request; `None` when it asks for no WebSocket.
     ///
     /// # Errors
-    /// [`Refusal::Handshake`] when it asks for one in a way that cannot be answered.
+    /// [`Refusal::Handshake`] and [`Refusal::WebSocketVersion`] when it asks for one in a way that cannot be answered;
+    /// [`Refusal::UnknownUpgrade`] when it asks for another protocol.
     pub(super) fn of<B>(request: &Request<B>) -> Result<Option<Upgrade>, Refusal> {
         let headers = request.headers();
-        if !has_token(headers, UPGRADE.as_str(), "websocket") {
+        // HTTP/1.0 has no upgrades (RFC 9110, 7.8), and HTTP/2 no such header.
+        if request.version() != Version::HTTP_11 || !headers.contains_key(UPGRADE) {
             return Ok(None);
         }
-        let key = headers.get(SEC_WEBSOCKET_KEY).ok_or(Refusal::Handshake)?;
-        let version = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
         let connection = has_token(headers, CONNECTION.as_str(), "upgrade");
-        if request.method() != Method::GET || !connection || !version || key.len() != 24 {
+        if !has_token(headers, UPGRADE.as_str(), "websocket") {
+            let ignored = IGNORED_UPGRADES.iter().any(|one| has_token(headers, UPGRADE.as_str(), one));
+            return if connection && !ignored { Err(Refusal::UnknownUpgrade) } else { Ok(None) };
+        }
+        let key = headers.get(SEC_WEBSOCKET_KEY).ok_or(Refusal::Handshake)?;
+        // Sixteen random bytes.
+        let is_key = BASE64.decode(key).is_ok_and(|bytes| bytes.len() == 16);
+        if request.method() != Method::GET || !connection || !is_key {
             return Err(Refusal::Handshake);
+        }
+        if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(Refusal::WebSocketVersion);
         }
         let digest = Sha1::from([key.as_bytes(), GUID].concat()).digest();
         let accept = HeaderValue::from_str(&BASE64.encode(digest.bytes())).map_err(|_| Refusal::Handshake)?;
@@ -130,15 +144,12 @@ async fn serve(io: TokioIo<hyper::upgrade::Upgraded>, viewer: Viewer, first: Arc
 }
 
 /// Sends the close frame, or the answer to the viewer's, and waits until both are through, so that the last messages
-/// arrive (RFC 6455, 7.1.1).
+/// arrive (RFC 6455, 7.1.1); then ends the connection, which over TLS takes a word (RFC 8446, 6.1).
 async fn close(socket: &mut Socket, message: Option<Message>) -> Result<(), tokio_websockets::Error> {
     if let Some(message) = message {
         socket.send(message).await?;
     }
-    while let Some(message) = socket.next().await {
-        message?;
-    }
-    Ok(())
+    socket.close().await
 }
 
 #[derive(Debug)]

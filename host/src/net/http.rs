@@ -1,6 +1,7 @@
-//! HTTP connections: hyper over a socket.
+//! HTTP connections: hyper over a socket, or over TLS over a socket.
 //!
-//! The protocol is told by the first bytes, under a deadline: hyper-util's own detection waits for ever (hyper#3756).
+//! Without TLS the protocol is told by the first bytes, under a deadline: hyper-util's own detection waits for ever
+//! (hyper#3756).
 //! `max_buf_size` is kept small: hyper pulls that much from a body ahead of a slow viewer's socket, out of reach of
 //! the ring's rules.
 
@@ -12,14 +13,16 @@ use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::Interest;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::Server;
+use super::stall::{Streams, Watched};
+use super::{Server, tls};
 
 /// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
 const MAX_BUFFER: usize = 16 * 1024;
@@ -59,7 +62,33 @@ pub(super) async fn serve(
     }
 }
 
-async fn serve_http1(server: &Server, socket: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+/// As [`serve`], over TLS, whose handshake tells the protocol.
+pub(super) async fn serve_tls(
+    server: Arc<Server>,
+    acceptor: TlsAcceptor,
+    socket: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
+    let socket = match tls::accept(&server, &acceptor, socket).await {
+        Ok(socket) => socket,
+        Err(error) => return debug!(%peer, %error, "TLS failed"),
+    };
+    let result = match tls::is_http2(&socket) {
+        true => Box::pin(serve_http2(&server, socket, peer)).await,
+        false => serve_http1(&server, socket, peer).await,
+    };
+    if let Err(error) = result {
+        debug!(%peer, %error, "connection closed");
+    }
+}
+
+/// A socket, with TLS or without.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+async fn serve_http1(server: &Server, socket: impl Io, peer: SocketAddr) -> hyper::Result<()> {
     let service = &server.service;
     let respond = service_fn(move |request| {
         let service = service.clone();
@@ -80,16 +109,16 @@ async fn serve_http1(server: &Server, socket: TcpStream, peer: SocketAddr) -> hy
     connection.await
 }
 
-async fn serve_http2(server: &Server, socket: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+async fn serve_http2(server: &Server, socket: impl Io, peer: SocketAddr) -> hyper::Result<()> {
     let asked = Arc::new(AtomicBool::new(false));
     let seen = asked.clone();
     let service = server.service.clone();
     let respond = service_fn(move |request| {
         asked.store(true, Ordering::Relaxed);
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.respond(request, peer).await) }
+        async move { Ok::<_, Infallible>(service.respond(request, peer).await.map(Watched::new)) }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(Streams { limit: server.config.limits.send_timeout })
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)

@@ -5,10 +5,13 @@
 //!
 //! Used by `main`; uses `http`, `rtmp`, `stream` and `conf`.
 
+mod certificates;
 mod http;
 mod listener;
 mod publish;
 mod rtmp;
+mod stall;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use certificates::{CertificateError, Certificates, Part};
 pub use listener::ListenError;
 pub use publish::{PublishLoopError, publish_loop};
 
@@ -26,6 +30,8 @@ use crate::conf::Config;
 use crate::http::{Service, SharedRouter};
 use crate::media::Millis;
 use crate::stream::Hub;
+
+use certificates::Owner;
 
 /// What connections share.
 pub struct Server {
@@ -55,28 +61,38 @@ impl Server {
         })
     }
 
-    /// Opens all listeners of the config; returns where they listen, HTTP last, or what could not be opened.
+    /// Opens all listeners of the config, those with TLS with `certificates`; returns where they listen, or what could
+    /// not be opened.
     ///
     /// # Errors
     /// [`ListenError`] for the first address that cannot be bound; nothing listens then.
-    pub fn listen(self: &Arc<Self>) -> Result<Listening, ListenError> {
-        let mut rtmp = Vec::new();
-        for &address in &self.config.rtmp.listen {
-            rtmp.push(listener::bind(address)?);
-        }
-        let http = match self.config.http_server.enabled {
-            true => Some(listener::bind(self.config.http_server.listen)?),
-            false => None,
-        };
-        let address = |listener: &TcpListener| listener.local_addr();
+    pub fn listen(self: &Arc<Self>, certificates: Certificates) -> Result<Listening, ListenError> {
+        let (plain, https) = (&self.config.http_server, &self.config.http_server.https);
+        let rtmp: Result<Vec<_>, _> = self.config.rtmp.listen.iter().map(|at| listener::bind(*at)).collect();
+        let rtmp = rtmp?;
+        let http = plain.enabled.then(|| listener::bind(plain.listen)).transpose()?;
+        let https = certificates.shown(&Owner::Https).map(|shown| Ok((listener::bind(https.listen)?, shown)));
+        let https = https.transpose()?;
+        let rtmps = certificates.shown(&Owner::Rtmps);
+        let rtmps = rtmps.map(|shown| Ok((listener::bind(self.config.rtmps.listen)?, shown))).transpose()?;
+
+        let address = |listener: &TcpListener| listener.local_addr().ok();
         let listening = Listening {
-            rtmp: rtmp.iter().filter_map(|listener| address(listener).ok()).collect(),
-            http: http.as_ref().and_then(|listener| address(listener).ok()),
+            rtmp: rtmp.iter().filter_map(address).collect(),
+            rtmps: rtmps.as_ref().and_then(|(listener, _)| address(listener)),
+            http: http.as_ref().and_then(address),
+            https: https.as_ref().and_then(|(listener, _)| address(listener)),
         };
         for listener in rtmp {
             let server = self.clone();
             self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
                 rtmp::serve(server.clone(), socket, peer, permit)
+            }));
+        }
+        if let Some((listener, shown)) = rtmps {
+            let (server, acceptor) = (self.clone(), tls::acceptor(shown, tls::RTMP));
+            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
+                rtmp::serve_tls(server.clone(), acceptor.clone(), socket, peer, permit)
             }));
         }
         if let Some(listener) = http {
@@ -85,6 +101,13 @@ impl Server {
                 http::serve(server.clone(), socket, peer, permit)
             }));
         }
+        if let Some((listener, shown)) = https {
+            let (server, acceptor) = (self.clone(), tls::acceptor(shown, tls::HTTP));
+            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
+                http::serve_tls(server.clone(), acceptor.clone(), socket, peer, permit)
+            }));
+        }
+        self.tasks.spawn(certificates.watch(self.stopping.clone()));
         Ok(listening)
     }
 
@@ -107,6 +130,10 @@ impl Server {
 pub struct Listening {
     /// RTMP listeners.
     pub rtmp: Vec<SocketAddr>,
-    /// The HTTP listener.
+    /// RTMP over TLS.
+    pub rtmps: Option<SocketAddr>,
+    /// HTTP.
     pub http: Option<SocketAddr>,
+    /// HTTP over TLS.
+    pub https: Option<SocketAddr>,
 }

@@ -8,15 +8,17 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
 use crate::http::pace_stream;
@@ -28,7 +30,7 @@ use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettin
 use crate::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
 
-use super::Server;
+use super::{Server, tls};
 
 /// How much is read at once: from a client that publishes, and from any other.
 const READ_PUBLISHER: usize = 64 * 1024;
@@ -67,10 +69,24 @@ enum Close {
     Stopping,
 }
 
+/// As [`serve`], over TLS.
+pub(super) async fn serve_tls(
+    server: Arc<Server>,
+    acceptor: TlsAcceptor,
+    socket: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    match tls::accept(&server, &acceptor, socket).await {
+        Ok(socket) => serve(server, socket, peer, permit).await,
+        Err(error) => debug!(%peer, %error, "TLS failed"),
+    }
+}
+
 /// Serves one connection until it closes.
 pub(super) async fn serve(
     server: Arc<Server>,
-    mut socket: TcpStream,
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) {
@@ -93,12 +109,17 @@ pub(super) async fn serve(
         publishing: HashMap::new(),
         playing: HashMap::new(),
         deadline,
+        unflushed: false,
         server,
     };
     let close = connection.run(&mut socket).await;
     let output = connection.session.output();
-    if !output.is_empty() && !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
-        let _ = timeout(LINGER, socket.write_all_buf(output)).await;
+    if !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
+        let last = async {
+            socket.write_all_buf(output).await?;
+            socket.shutdown().await
+        };
+        let _ = timeout(LINGER, last).await;
     }
     info!(%peer, reason = %close, "rtmp connection closed");
 }
@@ -111,6 +132,8 @@ struct Connection {
     playing: HashMap<u32, Playing>,
     /// When a client that neither publishes nor plays must go.
     deadline: Instant,
+    /// Whether the socket may hold bytes back that were written: TLS does.
+    unflushed: bool,
 }
 
 /// A publisher; when it goes, its stream expires after the vhost's `republish_wait`.
@@ -161,7 +184,7 @@ enum Got {
 }
 
 impl Connection {
-    async fn run(&mut self, socket: &mut TcpStream) -> Close {
+    async fn run(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Close {
         loop {
             match self.turn(socket).await {
                 Ok(()) => {}
@@ -171,7 +194,7 @@ impl Connection {
     }
 
     /// Handles what was read, then waits for one thing to happen.
-    async fn turn(&mut self, socket: &mut TcpStream) -> Result<(), Close> {
+    async fn turn(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), Close> {
         while let Some(event) = self.session.poll_event()? {
             self.on_event(event);
         }
@@ -188,16 +211,12 @@ impl Connection {
         if input.capacity() - input.len() < read_size / 4 {
             input.reserve(read_size);
         }
-        let (mut reader, mut writer) = socket.split();
-        let playing = &mut self.playing;
+        let (playing, unflushed) = (&mut self.playing, &mut self.unflushed);
         tokio::select! {
-            read = reader.read_buf(input) => {
-                if read? == 0 {
+            moved = poll_fn(|cx| poll_socket(socket, input, output, unflushed, cx)) => {
+                if moved? == 0 {
                     return Err(Close::Closed);
                 }
-            }
-            written = writer.write_buf(output), if unsent > 0 => {
-                written?;
             }
             (stream_id, got) = poll_fn(|cx| poll_playing(playing, cx)), if unsent < MAX_UNSENT => {
                 self.on_got(stream_id, got);
@@ -366,6 +385,26 @@ impl Connection {
             }
         }
     }
+}
+
+/// Writes or reads: how many bytes, 0 at the end of the input. What is written goes out at once.
+fn poll_socket(
+    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    input: &mut BytesMut,
+    output: &mut impl Buf,
+    unflushed: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if output.has_remaining() {
+        if let Poll::Ready(written) = pin!(socket.write_buf(output)).poll(cx) {
+            *unflushed = true;
+            return Poll::Ready(written);
+        }
+    } else if *unflushed && let Poll::Ready(flushed) = Pin::new(&mut *socket).poll_flush(cx) {
+        flushed?;
+        *unflushed = false;
+    }
+    pin!(socket.read_buf(input)).poll(cx)
 }
 
 /// The first player for whom there is something.

@@ -175,7 +175,7 @@ error: unknown key `listn`
 1 | listn = 3
   | ^^^^^ no such key in the file
   |
-  = help: it has `rtmp`, `http_server`, `modules`, `log`, `limits` or `vhost`
+  = help: it has `rtmp`, `rtmps`, `http_server`, `modules`, `log`, `limits` or `vhost`
 
 error: bad value for `chunk_size`
  --> remuxd.toml:4:14
@@ -261,6 +261,28 @@ error: unknown key `lisen`
   | ^^^^^ no such key in [rtmp]
   |
   = help: did you mean `listen`?"#,
+        ),
+        (
+            "[vhost.x.https]\ncert = \"x.crt\"",
+            r#"
+error: a certificate without `key`
+ --> remuxd.toml:1:1
+  |
+1 | [vhost.x.https]
+  | ^^^^^^^^^^^^^^^ `key` names no file
+  |
+  = help: `key` and `cert` name a file each, in PEM format"#,
+        ),
+        (
+            "http_server.https = { enabled = true, listen = 1935 }\nrtmp.listen = [1935]",
+            r#"
+error: 0.0.0.0:1935 of [rtmp] and 0.0.0.0:1935 of [http_server.https] are one address
+ --> remuxd.toml:1:48
+  |
+1 | http_server.https = { enabled = true, listen = 1935 }
+  |                                                ^^^^ cannot be listened on twice
+2 | rtmp.listen = [1935]
+  |                ---- already listened on here"#,
         ),
         (
             "rtmp = 1935",

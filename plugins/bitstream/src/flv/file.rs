@@ -5,8 +5,8 @@ use remuxd_plugin_api::TagKind;
 /// Bytes of the file header and of the PreviousTagSize that follows it.
 pub const FILE_HEADER_LEN: usize = 13;
 
-const TAG_HEADER_LEN: usize = 11;
-const PREVIOUS_TAG_SIZE_LEN: usize = 4;
+pub(super) const TAG_HEADER_LEN: usize = 11;
+pub(super) const PREVIOUS_TAG_SIZE_LEN: usize = 4;
 
 /// The file header, and PreviousTagSize0.
 pub fn file_header(audio: bool, video: bool) -> [u8; FILE_HEADER_LEN] {

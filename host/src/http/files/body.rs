@@ -1,0 +1,76 @@
+//! The body of a static file: read a chunk at a time, off the network threads.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Bytes that are read at once, and in memory for one client.
+const CHUNK: u64 = 64 * 1024;
+
+/// A part of a file, after some bytes of its own.
+#[derive(Debug)]
+pub struct FileBody {
+    first: Bytes,
+    file: Arc<File>,
+    part: Range<u64>,
+    /// The chunk that is being read.
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl FileBody {
+    /// `first`, then `part` of `file`.
+    pub(super) fn new(first: Bytes, file: File, part: Range<u64>) -> FileBody {
+        FileBody { first, file: Arc::new(file), part, reading: None }
+    }
+
+    /// Bytes that are still to come.
+    pub(in crate::http) fn remaining(&self) -> u64 {
+        self.first.len() as u64 + (self.part.end - self.part.start)
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// What the file system says, or [`io::ErrorKind::UnexpectedEof`] when the file has become shorter.
+    pub(in crate::http) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+        }
+        if self.part.is_empty() {
+            return Poll::Ready(None);
+        }
+        let (file, at) = (&self.file, self.part.start);
+        let len = CHUNK.min(self.part.end - at) as usize;
+        let reading = self.reading.get_or_insert_with(|| {
+            let file = file.clone();
+            spawn_blocking(move || read_chunk(&file, at, len))
+        });
+        let read = ready!(Pin::new(reading).poll(cx));
+        self.reading = None;
+        // The join fails only when the runtime shuts down.
+        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        Poll::Ready(Some(read.inspect(|bytes| self.part.start += bytes.len() as u64)))
+    }
+}
+
+fn read_chunk(file: &File, at: u64, len: usize) -> io::Result<Bytes> {
+    let mut chunk = vec![0; len];
+    loop {
+        match file.read_at(&mut chunk, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                chunk.truncate(read);
+                return Ok(chunk.into());
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Static files of `http_server.dir`: pages, players, recordings (RFC 9110).
+//!
+//! Invariants: nothing outside the directory is opened ([`beneath`]); names that start with a dot are not served, but
+//! for `.well-known` (RFC 8615); only regular files are; no file system call is made on a network thread; of a body at
+//! most one chunk is in memory beside what hyper holds. A file that gets shorter while it is sent ends the connection,
+//! so that no client takes the part for the whole.
+
+mod beneath;
+mod body;
+mod pseudo;
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use hyper::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
+    LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustix::io::Errno;
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use self::beneath::open_beneath;
+pub(super) use self::body::FileBody;
+
+use super::conditional::{ByteRange, Condition, Validators};
+use super::media_type::{UNKNOWN, media_type};
+use super::router::decode_path;
+use super::{Body, Refusal, Service};
+use crate::plugin::Transport;
+
+/// What a directory is served by.
+const INDEX: &str = "index.html";
+
+/// The one name that starts with a dot and is served: what other protocols look for at an origin.
+const WELL_KNOWN: &str = ".well-known";
+
+/// A cache may keep a file, and asks each time whether it is still so.
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// What stays as it is in the path of a redirect.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// What a path leads to.
+enum Found {
+    File(Recording),
+    /// A directory that was asked for without its slash.
+    Directory,
+    Nothing,
+}
+
+/// A file, and what goes before a part of it.
+struct Recording {
+    file: File,
+    metadata: Metadata,
+    /// Pseudo-streaming: what goes before the bytes from the offset on.
+    prologue: Option<(Bytes, u64)>,
+}
+
+/// Answers a GET or HEAD by a file; `None` when there is none at its path.
+///
+/// # Errors
+/// [`Refusal`] when there is one, and the request's conditions or ranges do not fit it, or it cannot be read.
+pub(super) async fn respond<B>(
+    service: &Service,
+    request: &Request<B>,
+) -> Result<Option<Response<Body>>, Refusal> {
+    let Some(dir) = &service.config.http_server.dir else { return Ok(None) };
+    let path = decode_path(request.uri().path())?;
+    let Some(asked) = relative(&path) else { return Ok(None) };
+    let start = pseudo::start(request.uri().query().unwrap_or(""));
+    let (dir, name) = (dir.clone(), asked.clone());
+    let found = spawn_blocking(move || find(&dir, &name, start)).await.map_err(|_| Refusal::Unavailable)?;
+    match found {
+        Ok(Found::File(recording)) => {
+            let extension = asked.rsplit_once('.').map_or("", |(_, extension)| extension);
+            let module = service.registry.find(extension, Transport::HTTP);
+            let media = match &module {
+                Some(module) => module.content_type(),
+                None => media_type(extension).unwrap_or(UNKNOWN),
+            };
+            send(recording, media, request.method(), request.headers()).map(Some)
+        }
+        Ok(Found::Directory) => Ok(Some(to_directory(&path, request.uri().query()))),
+        Ok(Found::Nothing) => Ok(None),
+        Err(error) => {
+            warn!(%error, "a file cannot be served");
+            Err(Refusal::Unavailable)
+        }
+    }
+}
+
+/// The file that a decoded path names, relative to the directory; `None` for one that is never served.
+fn relative(path: &str) -> Option<String> {
+    let path = path.strip_prefix('/')?;
+    let (dirs, last) = path.rsplit_once('/').map_or((None, path), |(dirs, last)| (Some(dirs), last));
+    let served = |segment: &str| !segment.is_empty() && !segment.starts_with('.');
+    let mut dirs = dirs.into_iter().flat_map(|dirs| dirs.split('/')).enumerate();
+    if !dirs.all(|(depth, segment)| served(segment) || (depth == 0 && segment == WELL_KNOWN)) {
+        return None;
+    }
+    match last {
+        "" => Some(format!("{path}{INDEX}")),
+        _ => served(last).then(|| path.to_owned()),
+    }
+}
+
+/// Looks a file up. Blocks.
+fn find(dir: &Path, name: &str, start: Option<u64>) -> io::Result<Found> {
+    let file = match open_beneath(dir, name) {
+        Ok(file) => file,
+        Err(error) if is_shortage(&error) => return Err(error),
+        Err(_) => return Ok(Found::Nothing),
+    };
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Ok(if name.ends_with(INDEX) { Found::Nothing } else { Found::Directory });
+    }
+    if !metadata.is_file() {
+        return Ok(Found::Nothing);
+    }
+    let prologue = match start {
+        Some(start) => pseudo::prologue(&file, start)?.map(|prologue| (prologue, start)),
+        None => None,
+    };
+    Ok(Found::File(Recording { file, metadata, prologue }))
+}
+
+/// Whether the host, not the path, is to blame.
+fn is_shortage(error: &io::Error) -> bool {
+    const SHORTAGES: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|error| SHORTAGES.contains(&error))
+}
+
+fn send(
+    recording: Recording,
+    media: &str,
+    method: &Method,
+    asked: &HeaderMap,
+) -> Result<Response<Body>, Refusal> {
+    let Recording { file, metadata, prologue } = recording;
+    let (len, validators) = (metadata.len(), Validators::of(&metadata));
+    let condition = validators.check(asked);
+    if condition == Condition::Failed {
+        return Err(Refusal::Precondition);
+    }
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, REVALIDATE);
+    insert(headers, ETAG, &validators.tag);
+    if let Some(modified) = validators.modified {
+        insert(headers, LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+    }
+    if condition == Condition::NotModified {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let range = match &prologue {
+        Some((_, start)) if *start >= len => return Err(Refusal::Range { len }),
+        Some((_, start)) => ByteRange::Part(*start..len),
+        // A range is for GET only (RFC 9110, 14.2).
+        None if *method == Method::GET => validators.range(asked, len),
+        None => ByteRange::Whole,
+    };
+    let part = match range {
+        ByteRange::Whole => 0..len,
+        ByteRange::Part(part) => part,
+        ByteRange::Unsatisfiable => return Err(Refusal::Range { len }),
+    };
+    insert(headers, CONTENT_TYPE, media);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let first = match prologue {
+        Some((prologue, _)) => prologue,
+        None => {
+            headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            if part.end - part.start < len {
+                let range = format!("bytes {}-{}/{len}", part.start, part.end - 1);
+                insert(headers, CONTENT_RANGE, &range);
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            }
+            Bytes::new()
+        }
+    };
+    let length = first.len() as u64 + (part.end - part.start);
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    if *method == Method::GET {
+        *response.body_mut() = Body::File(FileBody::new(first, file, part));
+    }
+    Ok(response)
+}
+
+/// Inserts a value made of visible ASCII; another would be left out.
+fn insert(headers: &mut HeaderMap, name: hyper::header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// Sends the client to the directory's path with its slash, so that relative links on the page are right. The path has
+/// no empty segment, so it is of this host.
+fn to_directory(path: &str, query: Option<&str>) -> Response<Body> {
+    let mut location = format!("{}/", utf8_percent_encode(path, PATH));
+    if let Some(query) = query {
+        location = location + "?" + query;
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    insert(response.headers_mut(), LOCATION, &location);
+    response.headers_mut().insert(CACHE_CONTROL, REVALIDATE);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_files_without_dots() {
+        for (path, expected) in [
+            ("/", Some("index.html")),
+            ("/a.html", Some("a.html")),
+            ("/a/b c.js", Some("a/b c.js")),
+            ("/a/", Some("a/index.html")),
+            ("/.well-known/acme-challenge/x", Some(".well-known/acme-challenge/x")),
+            ("/a.d/..x", None),
+            ("/a/.well-known/x", None),
+            ("/.well-known", None),
+            ("/.git/config", None),
+            ("/a/.htaccess", None),
+            ("//a", None),
+            ("/a//b", None),
+            ("/a//", None),
+            ("", None),
+        ] {
+            assert_eq!(relative(path).as_deref(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn directories_are_of_this_host() {
+        let response = to_directory("/a b/\u{fc}", Some("k=v"));
+        assert_eq!(response.headers()[LOCATION], "/a%20b/%C3%BC/?k=v");
+    }
+}

@@ -1,0 +1,219 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::conf::Place;
+
+/// A pair in PEM: the key, then the certificate.
+type Pem = [String; 2];
+
+fn pair(names: &[&str]) -> Pem {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    [made.signing_key.serialize_pem(), made.cert.pem()]
+}
+
+/// A directory that goes with its owner.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Dir {
+        let path = std::env::temp_dir().join(format!("remuxd-certificates-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+
+    fn files(&self, name: &str) -> CertificateFiles {
+        CertificateFiles {
+            key: self.0.join(format!("{name}.key")),
+            key_place: Place::NONE,
+            cert: self.0.join(format!("{name}.crt")),
+            cert_place: Place::NONE,
+        }
+    }
+
+    fn write(&self, name: &str, [key, cert]: &Pem) {
+        std::fs::write(self.files(name).key, key).unwrap();
+        std::fs::write(self.files(name).cert, cert).unwrap();
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a config says: HTTPS with the files `default`, and vhosts with files of their own.
+fn load(dir: &Dir, vhosts: &[(&str, &str)]) -> Result<Certificates, String> {
+    let quoted = |path: PathBuf| toml::Value::from(path.to_str().unwrap()).to_string();
+    let files = |name: &str| {
+        let files = dir.files(name);
+        format!("key = {}\ncert = {}\n", quoted(files.key), quoted(files.cert))
+    };
+    let mut text = format!("[http_server.https]\nenabled = true\n{}", files("default"));
+    for (vhost, name) in vhosts {
+        text += &format!("[vhost.\"{vhost}\".https]\n{}", files(name));
+    }
+    let loaded = Config::parse_and(&text, "remuxd.toml", Certificates::load);
+    loaded.map(|(_, certificates)| certificates).map_err(|report| report.to_string())
+}
+
+/// Whose certificate a client gets that asks for `name`: the first name in it.
+fn answer(certificates: &Certificates, name: Option<&str>) -> String {
+    let (_, shown) = &certificates.shown[0];
+    let key = shown.0.load().find(name);
+    let certificate = webpki::EndEntityCert::try_from(&key.cert[0]).unwrap();
+    let name = certificate.valid_dns_names().next().unwrap();
+    name.to_owned()
+}
+
+#[test]
+fn the_name_that_is_asked_for_decides() {
+    let dir = Dir::new("names");
+    dir.write("default", &pair(&["default.example", "www.wild.example"]));
+    dir.write("a", &pair(&["in-a.example", "both.example"]));
+    dir.write("b", &pair(&["in-b.example", "both.example", "a.example", "*.wild.example"]));
+    let certificates = load(&dir, &[("A.example", "a"), ("b.example", "b")]).unwrap();
+    for (name, expected) in [
+        (None, "default.example"),
+        (Some("unknown.example"), "default.example"),
+        (Some("localhost"), "default.example"),
+        (Some("default.example"), "default.example"),
+        (Some("a.example"), "in-a.example"),
+        (Some("b.example"), "in-b.example"),
+        (Some("in-b.example"), "in-b.example"),
+        (Some("both.example"), "in-a.example"),
+        (Some("x.wild.example"), "in-b.example"),
+        (Some("www.wild.example"), "default.example"),
+        (Some("wild.example"), "default.example"),
+        (Some("x.y.wild.example"), "default.example"),
+    ] {
+        assert_eq!(answer(&certificates, name), expected, "{name:?}");
+    }
+}
+
+#[test]
+fn nothing_is_read_without_tls() {
+    let text = "[vhost.x.https]\nkey = \"/nowhere\"\ncert = \"/nowhere\"";
+    let (_, certificates) = Config::parse_and(text, "remuxd.toml", Certificates::load).unwrap();
+    assert!(certificates.pairs.is_empty() && certificates.shown(&Owner::Https).is_none());
+}
+
+#[test]
+fn files_that_cannot_be_used_are_shown_with_their_line() {
+    let dir = Dir::new("mistakes");
+    let (one, other) = (pair(&["one.example"]), pair(&["other.example"]));
+    let half = |pem: &str| pem[..pem.len() / 2].to_owned();
+    for (key, cert, line, says) in [
+        (None, Some(one[1].clone()), 3, "cannot read"),
+        (Some(one[0].clone()), None, 4, "cannot read"),
+        (Some("garbage".into()), Some(one[1].clone()), 3, "holds no private key"),
+        (Some(one[1].clone()), Some(one[1].clone()), 3, "holds no private key"),
+        (Some(one[0].clone()), Some(one[0].clone()), 4, "holds no certificate"),
+        (Some(half(&one[0])), Some(one[1].clone()), 3, "is damaged"),
+        (Some(one[0].clone()), Some(half(&one[1])), 4, "is damaged"),
+        (Some(one[0].clone()), Some(other[1].clone()), 4, "does not belong"),
+    ] {
+        let files = dir.files("default");
+        for (path, text) in [(&files.key, key), (&files.cert, cert)] {
+            let _ = std::fs::remove_file(path);
+            text.into_iter().for_each(|text| std::fs::write(path, text).unwrap());
+        }
+        let report = load(&dir, &[]).unwrap_err();
+        assert!(report.contains(&format!("remuxd.toml:{line}:")), "{report}");
+        assert!(report.contains(says) && report.contains("1 mistake "), "{says}: {report}");
+    }
+}
+
+#[test]
+fn a_default_that_is_not_there_is_shown_with_its_table() {
+    let text = "[http_server.https]\nenabled = true";
+    let report = Config::parse_and(text, "remuxd.toml", Certificates::load).unwrap_err().to_string();
+    assert!(report.contains("./conf/server.key") && report.contains("./conf/server.crt"), "{report}");
+    assert!(report.contains("remuxd.toml:1:1") && report.contains("2 mistakes"), "{report}");
+}
+
+#[test]
+fn a_new_pair_is_taken_and_a_bad_one_is_reported_once() {
+    let dir = Dir::new("refresh");
+    let [first, second, third] =
+        [["first.example"], ["second.example"], ["third.example"]].map(|name| pair(&name));
+    dir.write("default", &first);
+    let mut certificates = load(&dir, &[]).unwrap();
+    let files = dir.files("default");
+    let mut look = |expected: &str, changes: &str| {
+        let found = certificates.refresh();
+        let found = found.iter().map(|change| match change {
+            Change::Renewed(_) => 'N',
+            Change::Refused(..) => 'R',
+        });
+        assert_eq!(
+            (found.collect::<String>(), answer(&certificates, None)),
+            (changes.to_owned(), expected.to_owned())
+        );
+    };
+    look("first.example", "");
+    // One file after the other: nothing is said while it may be on its way.
+    std::fs::write(&files.cert, &second[1]).unwrap();
+    look("first.example", "");
+    std::fs::write(&files.key, &second[0]).unwrap();
+    look("second.example", "N");
+    look("second.example", "");
+    // A mismatch that stays, then garbage, then half a file, then none.
+    std::fs::write(&files.cert, &third[1]).unwrap();
+    look("second.example", "");
+    look("second.example", "R");
+    look("second.example", "");
+    std::fs::write(&files.cert, "garbage").unwrap();
+    look("second.example", "");
+    look("second.example", "R");
+    std::fs::write(&files.cert, &third[1][..third[1].len() / 2]).unwrap();
+    look("second.example", "");
+    std::fs::remove_file(&files.cert).unwrap();
+    look("second.example", "");
+    look("second.example", "R");
+    look("second.example", "");
+    // What was in use comes back, and goes again.
+    std::fs::write(&files.cert, &second[1]).unwrap();
+    look("second.example", "");
+    std::fs::remove_file(&files.cert).unwrap();
+    look("second.example", "");
+    look("second.example", "R");
+    dir.write("default", &third);
+    look("third.example", "N");
+}
+
+#[test]
+fn a_link_that_points_elsewhere_is_followed() {
+    let dir = Dir::new("links");
+    dir.write("1", &pair(&["first.example"]));
+    dir.write("2", &pair(&["second.example"]));
+    let point = |version: &str| {
+        for extension in ["key", "crt"] {
+            let (link, new) =
+                (dir.0.join(format!("default.{extension}")), dir.0.join(format!("new.{extension}")));
+            symlink(format!("{version}.{extension}"), &new).unwrap();
+            std::fs::rename(new, link).unwrap();
+        }
+    };
+    point("1");
+    let mut certificates = load(&dir, &[]).unwrap();
+    point("2");
+    certificates.refresh();
+    assert_eq!(answer(&certificates, None), "second.example");
+}
+
+#[test]
+fn names_follow_what_the_certificate_holds() {
+    let dir = Dir::new("renamed");
+    dir.write("default", &pair(&["default.example"]));
+    dir.write("a", &pair(&["old.example"]));
+    let mut certificates = load(&dir, &[("a.example", "a")]).unwrap();
+    dir.write("a", &pair(&["new.example"]));
+    certificates.refresh();
+    for (name, expected) in
+        [("old.example", "default.example"), ("new.example", "new.example"), ("a.example", "new.example")]
+    {
+        assert_eq!(answer(&certificates, Some(name)), expected);
+    }
+}

@@ -1,0 +1,609 @@
+//! Static files: what is served, how, and that nothing else is.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use remuxd_tests::browser::{self, Player};
+use remuxd_tests::capture::{Capture, End};
+use remuxd_tests::clip::Clip;
+use remuxd_tests::decode::decode;
+use remuxd_tests::flv::{Content, SCRIPT, Tag, read_file};
+use remuxd_tests::host::{Config, Host, remuxd};
+use remuxd_tests::http::{Request, Response};
+use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tool::{Ffmpeg, run};
+use remuxd_tests::wait::{SOON, wait_until};
+use socket2::{Domain, Socket, Type};
+
+/// A host that serves a directory with a secret beside it. A viewer of a stream that is not there would wait long.
+struct Site {
+    host: Host,
+    scratch: Scratch,
+}
+
+/// What no client may get.
+const OUTSIDE: &str = "what lies outside";
+
+impl Site {
+    fn start(files: &[(&str, &[u8])]) -> Site {
+        let scratch = Scratch::new();
+        std::fs::create_dir(scratch.join("root")).unwrap();
+        std::fs::write(scratch.join("secret.txt"), OUTSIDE).unwrap();
+        let config = Config::live().play("wait", "\"60s\"");
+        let config = config.http("dir", &format!("{:?}", scratch.join("root").to_str().unwrap()));
+        let site = Site { host: Host::start(&config), scratch };
+        files.iter().for_each(|(name, content)| site.write(name, content));
+        site
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.join("root").join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.host.http)
+    }
+
+    fn get(&self, path: &str) -> Response {
+        self.send(&Request::get(path))
+    }
+
+    fn send(&self, request: &Request) -> Response {
+        request.send(self.host.http).unwrap()
+    }
+
+    /// curl's own words on a request: what `write_out` asks for.
+    fn curl(&self, arguments: &[&str], write_out: &str, path: &str) -> String {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "20", "--write-out", write_out]);
+        let output = command.args(arguments).arg(self.url(path)).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// The bytes of a body that ends as it promised.
+fn whole(mut response: Response) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    response.body.read_to_end(&mut bytes).unwrap();
+    assert!(response.body.is_whole());
+    bytes
+}
+
+/// A connection whose kernel buffers little.
+fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(8192).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
+}
+
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|index| (index % 251) as u8).collect()
+}
+
+#[test]
+fn files_are_served_with_their_type_and_validators() {
+    let big = pattern(3_000_000);
+    let site = Site::start(&[
+        ("index.html", b"<p>front"),
+        ("sub/index.html", b"<p>sub"),
+        ("sub/player.JS", b"play()"),
+        ("with space & ü.txt", b"odd"),
+        ("unknown.thing", &big),
+        ("film.flv", b"FLV"),
+        ("empty.txt", b""),
+        (".well-known/acme-challenge/token", b"proof"),
+    ]);
+    let rows: [(&str, &str, &[u8]); 8] = [
+        ("/", "text/html; charset=utf-8", b"<p>front"),
+        ("/index.html?v=1", "text/html; charset=utf-8", b"<p>front"),
+        ("/sub/", "text/html; charset=utf-8", b"<p>sub"),
+        ("/sub/player.JS", "text/javascript; charset=utf-8", b"play()"),
+        ("/with%20space%20&%20%C3%BC.txt", "text/plain; charset=utf-8", b"odd"),
+        ("/unknown.thing", "application/octet-stream", &big),
+        ("/film.flv", "video/x-flv", b"FLV"),
+        ("/.well-known/acme-challenge/token", "application/octet-stream", b"proof"),
+    ];
+    for (path, media, content) in rows {
+        let response = site.get(path);
+        assert_eq!((response.status, response.header("content-type")), (200, Some(media)), "{path}");
+        assert_eq!(response.header("content-length"), Some(&*content.len().to_string()), "{path}");
+        assert_eq!(response.header("cache-control"), Some("no-cache"), "{path}");
+        assert_eq!(response.header("accept-ranges"), Some("bytes"), "{path}");
+        assert!(response.header("etag").is_some_and(|tag| tag.starts_with('"')), "{path}");
+        assert!(response.header("last-modified").is_some(), "{path}");
+        let headers = response.headers.clone();
+        assert!(whole(response) == content, "{path}");
+
+        let mut head = site.send(&Request::new("HEAD", path));
+        let but_date = |headers: Vec<(String, String)>| -> Vec<_> {
+            headers.into_iter().filter(|(name, _)| name != "date").collect()
+        };
+        assert_eq!(but_date(head.headers.clone()), but_date(headers), "{path}");
+        assert_eq!(head.body.read(&mut [0; 16]).unwrap(), 0);
+        for version in ["--http1.0", "--http2-prior-knowledge"] {
+            let said = site.curl(&[version, "--output", "/dev/null"], "%{http_code} %{size_download}", path);
+            assert_eq!(said, format!("200 {}", content.len()), "{version} {path}");
+        }
+        let head = site.curl(
+            &["--http2-prior-knowledge", "--head", "--output", "/dev/null"],
+            "%{http_code} %{exitcode}",
+            path,
+        );
+        assert_eq!(head, "200 0", "{path}");
+    }
+    let empty = site.get("/empty.txt");
+    assert_eq!((empty.status, empty.header("content-length")), (200, Some("0")));
+    assert_eq!(site.send(&Request::new("POST", "/index.html").header("Content-Length", "0")).status, 405);
+}
+
+#[test]
+fn a_directory_is_its_index_behind_a_slash() {
+    let site = Site::start(&[("sub dir/index.html", b"<p>sub"), ("bare/file.txt", b"x")]);
+    let redirect = site.get("/sub%20dir?a=%20b");
+    assert_eq!((redirect.status, redirect.header("location")), (301, Some("/sub%20dir/?a=%20b")));
+    assert_eq!(site.curl(&["--location", "--output", "/dev/null"], "%{http_code}", "/sub%20dir"), "200");
+    for path in
+        ["/bare/", "/bare/file.txt/", "/sub%20dir/index.html/", "//sub%20dir", "/sub%20dir//", "/none/"]
+    {
+        assert_eq!(site.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn nothing_outside_the_directory_is_served() {
+    let site = Site::start(&[
+        ("inside.txt", b"inside"),
+        ("dir/file.txt", b"file"),
+        (".hidden", b"x"),
+        (".git/config", b"x"),
+    ]);
+    let secret = site.scratch.join("secret.txt");
+    symlink("inside.txt", site.path("alias.txt")).unwrap();
+    symlink("../inside.txt", site.path("dir/up-alias.txt")).unwrap();
+    symlink(&secret, site.path("absolute.txt")).unwrap();
+    symlink("../secret.txt", site.path("relative.txt")).unwrap();
+    symlink("../../root/../secret.txt", site.path("dir/winding.txt")).unwrap();
+    symlink(site.scratch.path(), site.path("absolute-dir")).unwrap();
+    symlink("..", site.path("relative-dir")).unwrap();
+    symlink("/", site.path("slash")).unwrap();
+    symlink("/proc/self/root", site.path("magic")).unwrap();
+    symlink("loop", site.path("loop")).unwrap();
+    symlink("absolute.txt", site.path("chain.txt")).unwrap();
+    for (path, content) in [("/alias.txt", "inside"), ("/dir/up-alias.txt", "inside")] {
+        let response = site.get(path);
+        assert_eq!((response.status, &*whole(response)), (200, content.as_bytes()), "{path}");
+    }
+    let absolute = secret.to_str().unwrap();
+    let paths = [
+        "/../secret.txt",
+        "/dir/../../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/..%2fsecret.txt",
+        "/dir/..%2f..%2fsecret.txt",
+        "/..%5csecret.txt",
+        "/%252e%252e/secret.txt",
+        "/dir/%00../../secret.txt",
+        "/.../secret.txt",
+        &format!("/{absolute}"),
+        &format!("/{}", absolute.replace('/', "%2f")),
+        "/absolute.txt",
+        "/relative.txt",
+        "/dir/winding.txt",
+        "/chain.txt",
+        "/absolute-dir/secret.txt",
+        "/relative-dir/secret.txt",
+        "/relative-dir",
+        "/slash/etc/hostname",
+        "/magic/etc/hostname",
+        "/loop",
+        "/.hidden",
+        "/%2ehidden",
+        "/.git/config",
+        "/dir/.",
+        "/.well-known",
+    ];
+    for path in paths {
+        let response = site.get(path);
+        assert!([400, 404].contains(&response.status), "{} for {path}", response.status);
+        let text = response.text().unwrap();
+        assert!(!text.contains(OUTSIDE), "{path}");
+    }
+}
+
+#[test]
+fn a_link_that_changes_meanwhile_never_leads_out() {
+    let site = Site::start(&[("inside.txt", b"inside"), ("dir/secret.txt", b"inside")]);
+    let done = AtomicBool::new(false);
+    let (link, next) = (site.path("link.txt"), site.path("next"));
+    let (dir_link, dir_next) = (site.path("links"), site.path("next-dir"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let swap = |to: &Path, next: &Path, link: &Path| {
+                symlink(to, next).unwrap();
+                std::fs::rename(next, link).unwrap();
+            };
+            while !done.load(Ordering::Relaxed) {
+                for (file, dir) in [("inside.txt", "dir"), ("../secret.txt", "..")] {
+                    swap(Path::new(file), &next, &link);
+                    swap(Path::new(dir), &dir_next, &dir_link);
+                }
+            }
+        });
+        let mut served = 0;
+        let until = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < until {
+            for path in ["/link.txt", "/links/secret.txt"] {
+                let response = site.get(path);
+                match response.status {
+                    200 => {
+                        served += 1;
+                        assert_eq!(whole(response), b"inside");
+                    }
+                    404 => {}
+                    status => panic!("{status}"),
+                }
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(served > 0, "the race was never on");
+    });
+}
+
+#[test]
+fn only_regular_files_are_opened_and_none_blocks() {
+    let site = Site::start(&[("file.txt", b"file")]);
+    run(Command::new("mkfifo").arg(site.path("fifo.txt"))).unwrap();
+    let _listener = UnixListener::bind(site.path("socket.txt")).unwrap();
+    let asked = Instant::now();
+    // More than there are threads for blocking calls.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    assert_eq!(site.get("/fifo.txt").status, 404);
+                }
+            });
+        }
+    });
+    assert_eq!(site.get("/socket.txt").status, 404);
+    assert_eq!(site.get("/file.txt").status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn conditional_requests_save_the_body() {
+    let site = Site::start(&[("page.html", b"<p>page")]);
+    let first = site.get("/page.html");
+    let tag = first.header("etag").unwrap().to_owned();
+    let modified = first.header("last-modified").unwrap().to_owned();
+    let old = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let weak = format!("W/{tag}");
+    let rows: [(&[(&str, &str)], u16); 11] = [
+        (&[("If-None-Match", &tag)], 304),
+        (&[("If-None-Match", &weak)], 304),
+        (&[("If-None-Match", "\"x\"")], 200),
+        (&[("If-Modified-Since", &modified)], 304),
+        (&[("If-Modified-Since", old)], 200),
+        (&[("If-None-Match", "\"x\""), ("If-Modified-Since", &modified)], 200),
+        (&[("If-Match", &tag)], 200),
+        (&[("If-Match", "\"x\"")], 412),
+        (&[("If-Unmodified-Since", &modified)], 200),
+        (&[("If-Unmodified-Since", old)], 412),
+        (&[("If-Modified-Since", "not a date")], 200),
+    ];
+    for method in ["GET", "HEAD"] {
+        for (headers, status) in rows {
+            let request =
+                headers.iter().fold(Request::new(method, "/page.html"), |request, (name, value)| {
+                    request.header(name, value)
+                });
+            let response = site.send(&request);
+            assert_eq!(response.status, status, "{method} {headers:?}");
+            if status != 412 {
+                assert_eq!(response.header("etag"), Some(&*tag), "{method} {headers:?}");
+                assert_eq!(response.header("cache-control"), Some("no-cache"), "{method} {headers:?}");
+            }
+        }
+    }
+    // curl's own: a file that it has, by time and by tag; then it changes.
+    let (page, tags) = (site.scratch.join("page"), site.scratch.join("tags"));
+    let (page, tags) = (page.to_str().unwrap(), tags.to_str().unwrap());
+    let by_time: &[&str] = &["--remote-time", "--output", page, "--time-cond", page];
+    let by_tag: &[&str] = &["--etag-save", tags, "--etag-compare", tags, "--output", "/dev/null"];
+    for expected in ["200 7", "304 0"] {
+        assert_eq!(site.curl(by_tag, "%{http_code} %{size_download}", "/page.html"), expected);
+    }
+    std::fs::write(page, "").unwrap();
+    assert_eq!(
+        site.curl(by_time, "%{http_code} %{size_download}", "/page.html"),
+        "304 0",
+        "it has a newer one"
+    );
+    site.write("page.html", b"<p>new page");
+    assert_eq!(site.curl(by_tag, "%{http_code} %{size_download}", "/page.html"), "200 11");
+}
+
+#[test]
+fn ranges_are_parts_of_the_file() {
+    let content = pattern(300_000);
+    let site = Site::start(&[("film.bin", &content), ("empty.bin", b"")]);
+    let rows: [(&str, u16, &str, std::ops::Range<usize>); 8] = [
+        ("bytes=0-0", 206, "bytes 0-0/300000", 0..1),
+        ("bytes=100-199", 206, "bytes 100-199/300000", 100..200),
+        ("bytes=299990-", 206, "bytes 299990-299999/300000", 299_990..300_000),
+        ("bytes=299990-999999999", 206, "bytes 299990-299999/300000", 299_990..300_000),
+        ("bytes=-10", 206, "bytes 299990-299999/300000", 299_990..300_000),
+        ("bytes=0-", 200, "", 0..300_000),
+        ("bytes=0-1,5-6", 200, "", 0..300_000),
+        ("bytes=9-1", 200, "", 0..300_000),
+    ];
+    for (range, status, answered, part) in rows {
+        let response = site.send(&Request::get("/film.bin").header("Range", range));
+        assert_eq!(response.status, status, "{range}");
+        assert_eq!(response.header("content-range").unwrap_or(""), answered, "{range}");
+        assert_eq!(response.header("content-length"), Some(&*part.len().to_string()), "{range}");
+        assert!(whole(response) == content[part], "{range}");
+    }
+    for (path, range) in
+        [("/film.bin", "bytes=300000-"), ("/film.bin", "bytes=-0"), ("/empty.bin", "bytes=0-")]
+    {
+        let response = site.send(&Request::get(path).header("Range", range));
+        assert_eq!(response.status, 416, "{path} {range}");
+        let len = if path == "/empty.bin" { 0 } else { content.len() };
+        assert_eq!(response.header("content-range"), Some(&*format!("bytes */{len}")));
+    }
+    let head = site.send(&Request::new("HEAD", "/film.bin").header("Range", "bytes=1-2"));
+    assert_eq!((head.status, head.header("content-length")), (200, Some("300000")), "a range is for GET");
+    let tag = head.header("etag").unwrap().to_owned();
+    for (if_range, status) in [(&*tag, 206), ("\"x\"", 200)] {
+        let request = Request::get("/film.bin").header("Range", "bytes=1-2").header("If-Range", if_range);
+        assert_eq!(site.send(&request).status, status, "{if_range}");
+    }
+
+    // curl: ranges, and a download that goes on where it was cut.
+    let file = site.scratch.join("part");
+    let output = file.to_str().unwrap();
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for (range, part) in [("5-9", 5..10), ("299999-", 299_999..300_000), ("-7", 299_993..300_000)] {
+            let said = site.curl(&[version, "-r", range, "--output", output], "%{http_code}", "/film.bin");
+            assert_eq!(said, "206", "{version} {range}");
+            assert!(std::fs::read(&file).unwrap() == content[part], "{version} {range}");
+        }
+        std::fs::write(&file, &content[..123_456]).unwrap();
+        assert_eq!(site.curl(&[version, "-C", "-", "--output", output], "%{http_code}", "/film.bin"), "206");
+        assert!(std::fs::read(&file).unwrap() == content);
+    }
+}
+
+#[test]
+fn a_file_that_gets_shorter_is_no_short_success() {
+    let site = Site::start(&[]);
+    let (len, left) = (64 << 20, 8 << 20);
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let file = std::fs::File::create(site.path("film.bin")).unwrap();
+        file.set_len(len).unwrap();
+        let mut command = Command::new("curl");
+        command.args(["--silent", version, "--limit-rate", "4M", "--max-time", "60", "--output"]);
+        let output = site.scratch.join("download");
+        let _ = std::fs::remove_file(&output);
+        let mut curl = command.arg(&output).arg(site.url("/film.bin")).spawn().unwrap();
+        let got = || std::fs::metadata(&output).map_or(0, |metadata| metadata.len());
+        wait_until(SOON, "curl has something", || got() > 0);
+        file.set_len(left).unwrap();
+        let status = curl.wait().unwrap();
+        // 18 is a partial file, 92 a stream that was reset.
+        assert!(matches!(status.code(), Some(18 | 92)), "{version}: {status}");
+        assert!(got() < len, "{version}");
+    }
+    // Over HTTP/1.0 as well, the length tells.
+    let file = std::fs::File::create(site.path("film.bin")).unwrap();
+    file.set_len(len).unwrap();
+    let mut response = Request::get("/film.bin").http10().send_over(narrow(site.host.http)).unwrap();
+    response.body.read_exact(&mut [0; 1000]).unwrap();
+    file.set_len(left).unwrap();
+    assert!(response.body.read_to_end(&mut Vec::new()).is_err() && !response.body.is_whole());
+}
+
+#[test]
+fn a_file_that_grows_is_what_it_was() {
+    let site = Site::start(&[("film.bin", &pattern(5_000_000))]);
+    let mut response = Request::get("/film.bin").send_over(narrow(site.host.http)).unwrap();
+    let mut bytes = vec![0; 1000];
+    response.body.read_exact(&mut bytes).unwrap();
+    let mut longer = pattern(5_000_000);
+    longer.extend_from_slice(&[0xff; 100_000]);
+    site.write("film.bin", &longer);
+    bytes.extend(whole(response));
+    assert_eq!(bytes.len(), 5_000_000);
+}
+
+#[test]
+fn stalled_downloads_hold_a_chunk_each() {
+    const CLIENTS: usize = 100;
+    let site = Site::start(&[]);
+    std::fs::File::create(site.path("film.bin")).unwrap().set_len(1 << 30).unwrap();
+    assert_eq!(site.send(&Request::get("/film.bin").header("Range", "bytes=0-9")).status, 206);
+    let before = site.host.resident();
+    let open = || Request::get("/film.bin").send_over(narrow(site.host.http)).unwrap();
+    let stalled: Vec<Response> = (0..CLIENTS).map(|_| open()).collect();
+    assert!(stalled.iter().all(|response| response.status == 200));
+    let grown = site.host.resident().saturating_sub(before) / CLIENTS as u64;
+    assert!(grown < 400 << 10, "{} KiB a client", grown >> 10);
+}
+
+#[test]
+fn a_live_stream_comes_before_a_file_and_a_file_before_the_wait() {
+    let site = Site::start(&[("live/recorded.flv", b"a file")]);
+    let key = site.host.key("both");
+    site.write(&format!("{key}.flv"), b"a file");
+    let asked = Instant::now();
+    assert_eq!(whole(site.get("/live/recorded.flv")), b"a file");
+    assert_eq!(whole(site.get(&site.host.path(&key))), b"a file");
+    assert!(asked.elapsed() < Duration::from_secs(10), "it waited for a publisher");
+    let mut publisher = Publisher::open(site.host.rtmp, &key);
+    let mut media = Numbered::new(500);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(30));
+    let live = Capture::http(&site.host, &key);
+    live.wait_until(SOON, "the last frame", |tags| Numbered::numbers(tags).last() == Some(&29));
+    drop(publisher);
+    assert_eq!(live.finish(SOON).end, End::Clean);
+    wait_until(SOON, "the file is back", || site.get(&site.host.path(&key)).header("etag").is_some());
+}
+
+#[test]
+fn without_a_directory_there_are_no_files_and_one_that_is_none_is_a_mistake() {
+    let host = Host::start(&Config::live().play("wait", "\"0s\""));
+    for path in ["/", "/index.html", "/etc/hostname", "/Cargo.toml"] {
+        assert_eq!(Request::get(path).send(host.http).unwrap().status, 404, "{path}");
+    }
+    let scratch = Scratch::new();
+    let file = scratch.join("under-test.toml");
+    for dir in [scratch.join("none"), file.clone()] {
+        let line = format!("dir = {:?}", dir.to_str().unwrap());
+        std::fs::write(&file, format!("[http_server]\nenabled = true\n{line}\n")).unwrap();
+        let output = remuxd(&["check", "--config", file.to_str().unwrap()]);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains("under-test.toml:3:7") && said.contains(&line), "{said}");
+    }
+}
+
+/// The offset of each tag of a file, with the tag.
+fn offsets(file: &Path) -> Vec<(usize, Tag)> {
+    let tags = read_file(file).into_iter();
+    tags.scan(13, |at, tag| {
+        let here = *at;
+        *at += 11 + tag.payload.len() + 4;
+        Some((here, tag))
+    })
+    .collect()
+}
+
+#[test]
+fn a_recording_starts_at_any_keyframe() {
+    for clip in [Clip::H264Aac, Clip::H264Mp3, Clip::H264, Clip::HevcAac, Clip::Av1Opus] {
+        let recording = std::fs::read(clip.path()).unwrap();
+        let site = Site::start(&[("vod/film.flv", &recording)]);
+        let tags = offsets(&clip.path());
+        let headers: Vec<&Tag> =
+            tags.iter().map(|(_, tag)| tag).filter(|tag| tag.content() == Content::SequenceHeader).collect();
+        let keyframes: Vec<usize> =
+            tags.iter().filter(|(_, tag)| tag.is_keyframe()).map(|(at, _)| *at).collect();
+        assert!(keyframes.len() >= 4, "{clip:?}");
+        for &start in &keyframes[1..] {
+            let path = format!("/vod/film.flv?start={start}");
+            let response = site.get(&path);
+            assert_eq!((response.status, response.header("content-type")), (200, Some("video/x-flv")));
+            let length: usize = response.header("content-length").unwrap().parse().unwrap();
+            let head = site.send(&Request::new("HEAD", &path));
+            assert_eq!(head.header("content-length"), Some(&*length.to_string()));
+            let bytes = whole(response);
+            assert_eq!(bytes.len(), length);
+            assert!(bytes.ends_with(&recording[start..]), "{clip:?}");
+            assert_eq!(bytes[..13], recording[..13], "{clip:?}");
+
+            let file = site.scratch.join("part.flv");
+            std::fs::write(&file, &bytes).unwrap();
+            let part = read_file(&file);
+            let rest = tags.iter().filter(|(at, _)| *at >= start).map(|(_, tag)| tag);
+            let expected: Vec<&Tag> = headers.iter().copied().chain(rest).collect();
+            assert!(part.iter().eq(expected), "{clip:?}");
+            assert!(part.iter().all(|tag| tag.kind != SCRIPT), "the metadata is of the whole file");
+            decode(clip.ffmpeg(), &file).unwrap();
+        }
+        // As a player gets it.
+        let url = site.url(&format!("/vod/film.flv?start={}", keyframes[2]));
+        let mut command = clip.ffmpeg().command();
+        run(command.args(["-xerror", "-i", &url, "-f", "null", "-"])).unwrap();
+    }
+}
+
+#[test]
+fn ffprobe_reads_a_part_by_the_index_of_the_metadata() {
+    let scratch = Scratch::new();
+    let indexed = scratch.join("indexed.flv");
+    let mut command = Ffmpeg::Five.command();
+    command.arg("-i").arg(Clip::H264Aac.path()).args([
+        "-c",
+        "copy",
+        "-flvflags",
+        "add_keyframe_index",
+        "-f",
+        "flv",
+    ]);
+    run(command.arg(&indexed)).unwrap();
+    let recording = std::fs::read(&indexed).unwrap();
+    let site = Site::start(&[("film.flv", &recording)]);
+    let positions = file_positions(&read_file(&indexed)[0].payload);
+    assert!(positions.len() >= 4, "{positions:?}");
+    for position in &positions[1..] {
+        let url = site.url(&format!("/film.flv?start={position}"));
+        let mut command = Command::new("ffprobe");
+        command.args(["-v", "error", "-select_streams", "v", "-read_intervals", "%+#1"]);
+        command.args(["-show_entries", "packet=flags", "-of", "csv=p=0", &url]);
+        let output = run(&mut command).unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with('K'), "{position} is no keyframe");
+    }
+}
+
+/// The numbers of `keyframes.filepositions` of a script tag.
+fn file_positions(script: &[u8]) -> Vec<u64> {
+    let name = b"filepositions\x0a";
+    let at = script.windows(name.len()).position(|window| window == name).unwrap() + name.len();
+    let count = u32::from_be_bytes(script[at..at + 4].try_into().unwrap()) as usize;
+    let numbers = script[at + 4..].chunks_exact(9).take(count);
+    numbers.map(|number| f64::from_be_bytes(number[1..].try_into().unwrap()) as u64).collect()
+}
+
+#[test]
+fn other_starts_are_the_whole_file_or_an_error() {
+    let recording = std::fs::read(Clip::H264Aac.path()).unwrap();
+    let len = recording.len();
+    let site = Site::start(&[("film.flv", &recording), ("film.txt", b"no recording")]);
+    for query in ["", "?start=0", "?start=-1", "?start=", "?start=undefined", "?begin=100"] {
+        let response = site.get(&format!("/film.flv{query}"));
+        assert_eq!((response.status, response.header("accept-ranges")), (200, Some("bytes")), "{query}");
+        assert!(whole(response) == recording, "{query}");
+    }
+    for start in [len.to_string(), (len + 1).to_string(), "9".repeat(30)] {
+        let response = site.get(&format!("/film.flv?start={start}"));
+        assert_eq!(
+            (response.status, response.header("content-range")),
+            (416, Some(&*format!("bytes */{len}")))
+        );
+        assert_eq!(response.text().unwrap(), format!("the file has {len} bytes\n"));
+    }
+    assert_eq!(whole(site.get("/film.txt?start=3")), b"no recording");
+    // Byte for byte from where it says, be it a tag's start or not.
+    let inside = whole(site.get(&format!("/film.flv?start={}", len - 5)));
+    assert!(inside.starts_with(b"FLV") && inside.ends_with(&recording[len - 5..]));
+    let tag = site.get("/film.flv?start=5000").header("etag").unwrap().to_owned();
+    let again = Request::get("/film.flv?start=5000").header("If-None-Match", &tag);
+    assert_eq!(site.send(&again).status, 304);
+}
+
+#[test]
+fn flv_js_plays_a_recording() {
+    let recording = std::fs::read(Clip::H264Aac.path()).unwrap();
+    let site = Site::start(&[("film.flv", &recording)]);
+    for player in [Player::FlvFile, Player::MpegtsFile] {
+        let outcome = browser::play(player, &site.url("/film.flv"), "av", Duration::from_secs(30)).unwrap();
+        assert!(outcome.errors.is_empty() && outcome.advanced > 1.0, "{player:?}: {outcome:?}");
+        assert!(outcome.frames > 20 && outcome.audio_bytes > 0, "{player:?}: {outcome:?}");
+    }
+}

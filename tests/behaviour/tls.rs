@@ -1,0 +1,406 @@
+//! HTTPS, WSS and RTMPS: every version and protocol, certificates by name and by reload, peers that do not play along.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use remuxd_tests::browser::{self, Player};
+use remuxd_tests::capture::{Capture, End};
+use remuxd_tests::clip::Clip;
+use remuxd_tests::compare::{Coverage, check_order, compare};
+use remuxd_tests::decode::decode;
+use remuxd_tests::encoder::{Encoder, publish_looped};
+use remuxd_tests::flv::{Reader, read_file};
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tls::{self, Certificate, Files, Version};
+use remuxd_tests::tool::{Ffmpeg, run};
+use remuxd_tests::wait::{SOON, wait_until};
+
+/// A host that speaks TLS with a certificate for 127.0.0.1.
+fn start() -> (Host, Files) {
+    start_with(Config::live())
+}
+
+fn start_with(config: Config) -> (Host, Files) {
+    let files = Files::of(&Certificate::of(&["127.0.0.1"]));
+    (Host::start(&config.tables(&files.listeners())), files)
+}
+
+/// A curl that records what it is served, once the host's certificate has proven good.
+fn curl(host: &Host, files: &Files, key: &str, arguments: &[&str], output: &std::path::Path) -> Child {
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--show-error", "--no-buffer", "--max-time", "60", "--cacert"])
+        .arg(files.cert());
+    command.args(["--write-out", "%{http_version} %{http_code} %{content_type} %{ssl_verify_result}"]);
+    command.args(arguments).arg("--output").arg(output).arg(host.https_url(key));
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn https_serves_over_both_versions_and_protocols() {
+    let (host, files) = start();
+    let key = host.key("https");
+    let scratch = Scratch::new();
+    let versions = [["--tlsv1.2", "--tls-max", "1.2"], ["--tlsv1.3", "--tls-max", "1.3"]];
+    let protocols = [("--http1.1", "1.1"), ("--http2", "2"), ("--no-alpn", "1.1")];
+    let mut viewers = Vec::new();
+    for version in versions {
+        for (protocol, spoken) in protocols {
+            let file = scratch.join(&format!("{}{protocol}.flv", version[0]));
+            let viewer = curl(&host, &files, &key, &[&version[..], &[protocol]].concat(), &file);
+            viewers.push((viewer, file, spoken));
+        }
+    }
+    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
+    let published = read_file(&publishing.finish());
+    for (mut viewer, file, spoken) in viewers {
+        let mut said = String::new();
+        viewer.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        // curl fails when the stream, or TLS, ends in any other way than in order.
+        assert!(viewer.wait().unwrap().success(), "{}", file.display());
+        assert_eq!(said, format!("{spoken} 200 video/x-flv 0"), "{}", file.display());
+        let served = read_file(&file);
+        check_order(&served).unwrap();
+        compare(&published, &served, Coverage::Whole).unwrap();
+        decode(Ffmpeg::Five, &file).unwrap();
+    }
+}
+
+#[test]
+fn wss_serves_and_ends_in_order() {
+    let (host, _files) = start();
+    let key = host.key("wss");
+    let viewer = Capture::wss(&host, &key);
+    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
+    let published = read_file(&publishing.finish());
+    let recording = viewer.finish(SOON);
+    assert_eq!((recording.end, recording.unfinished), (End::Clean, 0));
+    compare(&published, &recording.tags, Coverage::Whole).unwrap();
+    let scratch = Scratch::new();
+    let file = scratch.join("served.flv");
+    std::fs::write(&file, recording.bytes).unwrap();
+    decode(Ffmpeg::Five, &file).unwrap();
+}
+
+#[test]
+fn a_response_without_a_length_ends_with_close_notify() {
+    let (host, _files) = start();
+    let key = host.key("close");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut media = Numbered::new(5000);
+    let mut stream = tls::connect(host.https.unwrap(), None).unwrap();
+    write!(stream, "GET {} HTTP/1.0\r\n\r\n", host.path(&key)).unwrap();
+    let early = Capture::http(&host, &key);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(30));
+    early.wait_until(SOON, "the last frame", |tags| Numbered::numbers(tags).last() == Some(&29));
+    drop(publisher);
+    let mut served = Vec::new();
+    // rustls fails here when the connection ends without it (RFC 8446, 6.1).
+    stream.read_to_end(&mut served).unwrap();
+    let head = served.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let mut reader = Reader::default();
+    reader.push(&served[head..]).unwrap();
+    assert_eq!(Numbered::numbers(reader.tags()), (0..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn ffmpeg_plays_https() {
+    let (host, _files) = start();
+    let key = host.key("ffmpeg");
+    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    Capture::http(&host, &key).wait_access_units(1, SOON);
+    for ffmpeg in [Ffmpeg::Five, Ffmpeg::Nine] {
+        let mut command = ffmpeg.command();
+        command.args(["-xerror", "-tls_verify", "0", "-i", &host.https_url(&key)]);
+        command.args(["-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
+        let output = run(&mut command).unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{ffmpeg:?}");
+    }
+}
+
+#[test]
+fn mpegts_js_plays_https_and_wss() {
+    let (host, _files) = start();
+    let key = host.key("browser");
+    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    Capture::http(&host, &key).wait_access_units(30, SOON);
+    for url in [host.https_url(&key), host.wss_url(&key)] {
+        let outcome = browser::play(Player::Mpegts, &url, "av", Duration::from_secs(30)).unwrap();
+        assert!(outcome.errors.is_empty(), "{outcome:?}");
+        assert!(outcome.advanced > 1.0 && outcome.frames > 20 && outcome.audio_bytes > 0, "{outcome:?}");
+    }
+}
+
+/// Published over RTMPS, played over RTMPS, by clients that believe the host's certificate; each access unit arrives.
+fn rtmps(ffmpeg: Ffmpeg, clip: Clip) {
+    let (host, files) = start();
+    let key = host.key("rtmps");
+    let (url, file) = (host.rtmps_url(&key), clip.path());
+    let believes = |command: &mut Command| {
+        command.args(["-tls_verify", "1", "-ca_file"]).arg(files.cert());
+    };
+    let viewer = Capture::http(&host, &key);
+    let mut player = ffmpeg.command();
+    believes(&mut player);
+    player.args(["-i", &url, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "flv", "-"]);
+    let player = Capture::command(player);
+    let mut publisher = ffmpeg.command();
+    publisher.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv"]);
+    believes(&mut publisher);
+    run(publisher.arg(&url)).unwrap();
+    let published = read_file(&file);
+    let recording = viewer.finish(SOON);
+    assert_eq!(recording.end, End::Clean);
+    compare(&published, &recording.tags, Coverage::Whole).unwrap();
+    let played = player.finish(SOON);
+    let units = compare(&published, &played.tags, Coverage::FromKeyframe).unwrap();
+    assert!(units > 100, "{units}");
+}
+
+#[test]
+fn ffmpeg_5_publishes_and_plays_rtmps() {
+    rtmps(Ffmpeg::Five, Clip::H264Aac);
+}
+
+#[test]
+fn ffmpeg_9_publishes_and_plays_rtmps() {
+    rtmps(Ffmpeg::Nine, Clip::HevcAac);
+}
+
+#[test]
+fn each_vhost_shows_its_own_certificate() {
+    let [default, a, b] =
+        [&["default.example"][..], &["a.example"], &["b.example", "*.b.example"]].map(Certificate::of);
+    let files = [&default, &a, &b].map(Files::of);
+    let mut tables = files[0].listeners();
+    for (name, files) in [("a.example", &files[1]), ("b.example", &files[2])] {
+        tables += &format!("[vhost.\"{name}\".https]\n{}", files.toml());
+    }
+    let host = Host::start(&Config::live().tables(&tables));
+    for address in [host.https.unwrap(), host.rtmps.unwrap()] {
+        for (name, expected) in [
+            (Some("a.example"), &a),
+            (Some("A.EXAMPLE"), &a),
+            (Some("b.example"), &b),
+            (Some("x.b.example"), &b),
+            (Some("x.a.example"), &default),
+            (Some("other.example"), &default),
+            (None, &default),
+        ] {
+            assert_eq!(tls::shown(address, name).unwrap(), expected.der, "{name:?}");
+        }
+    }
+}
+
+#[test]
+fn a_new_certificate_is_shown_and_viewers_stay() {
+    let (host, files) = start();
+    let key = host.key("reload");
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(2000));
+    let address = host.https.unwrap();
+    let [old, new] = [(); 2].map(|()| Certificate::of(&["127.0.0.1"]));
+    let shows = |certificate: &Certificate| tls::shown(address, None).unwrap() == certificate.der;
+    files.write(&old);
+    wait_until(SOON, "the first new certificate is shown", || shows(&old));
+    let viewer = Capture::wss(&host, &key);
+    viewer.wait_access_units(10, SOON);
+
+    // One file, then the other: nothing to complain about.
+    std::fs::write(files.key(), &new.key).unwrap();
+    files.write(&new);
+    wait_until(SOON, "the second new certificate is shown", || shows(&new));
+    assert!(!host.log().contains("ERROR"), "{}", host.log());
+
+    // Pairs that cannot be used.
+    let other = Certificate::of(&["127.0.0.1"]);
+    let half = new.cert[..new.cert.len() / 2].to_owned();
+    for (cert, says) in
+        [(&other.cert, "does not belong"), (&"garbage".into(), "holds no certificate"), (&half, "is damaged")]
+    {
+        std::fs::write(files.cert(), cert).unwrap();
+        host.wait_log(&["ERROR", says, "[http_server.https]"]);
+        assert!(shows(&new), "{says}");
+    }
+    std::fs::remove_file(files.cert()).unwrap();
+    host.wait_log(&["ERROR", "cannot read", "[http_server.https]"]);
+    assert!(shows(&new));
+
+    // Each was told once a listener, however often it was looked at.
+    files.write(&old);
+    wait_until(SOON, "the first is shown again", || shows(&old));
+    let log = host.log();
+    assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 2 * 4, "{log}");
+
+    // All the while the viewer went on.
+    let tags = viewer.tags();
+    viewer.wait_until(SOON, "one more frame", |now| now.len() > tags.len());
+    publisher.stop();
+    let recording = viewer.finish(SOON);
+    assert_eq!(recording.end, End::Clean);
+    let numbers = Numbered::numbers(&recording.tags);
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
+}
+
+/// How long the host lets the connection live.
+fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    while socket.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
+        assert!(opened.elapsed() < Duration::from_secs(20), "the host keeps it");
+    }
+    opened.elapsed()
+}
+
+/// The first flight of a client.
+fn client_hello() -> Vec<u8> {
+    let config = tls::client_config(false, Version::Tls13, &[]);
+    let name = "unnamed".try_into().unwrap();
+    let mut hello = Vec::new();
+    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
+#[test]
+fn slow_handshakes_are_closed_by_the_deadline() {
+    let (host, _files) = start_with(Config::live().limits("handshake_timeout", "\"1s\""));
+    let hello = client_hello();
+    let addresses = [host.https.unwrap(), host.rtmps.unwrap()];
+    let openings =
+        [("nothing", &hello[..0]), ("half a hello", &hello[..hello.len() / 2]), ("a hello", &hello[..])];
+    let mut sockets = Vec::new();
+    for address in addresses {
+        for (name, bytes) in openings {
+            let mut socket = TcpStream::connect(address).unwrap();
+            socket.write_all(bytes).unwrap();
+            sockets.push((name, socket, Instant::now()));
+        }
+        let stream = tls::connect(address, None).unwrap();
+        sockets.push(("TLS and no request", stream.sock.try_clone().unwrap(), Instant::now()));
+        // Its end would be a close.
+        std::mem::forget(stream);
+    }
+    for (name, socket, opened) in sockets {
+        let took = lifetime(socket, opened);
+        assert!(took > Duration::from_millis(800) && took < Duration::from_secs(6), "{name}: {took:?}");
+    }
+}
+
+#[test]
+fn a_handshake_does_not_keep_the_host_from_ending() {
+    let (mut host, _files) = start();
+    let mut socket = TcpStream::connect(host.https.unwrap()).unwrap();
+    socket.write_all(&client_hello()).unwrap();
+    // The host has answered, and waits.
+    assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
+    let asked = Instant::now();
+    assert!(host.terminate().success());
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+/// All that a socket gives after `sent`, and how it ends.
+fn answer(address: std::net::SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.write_all(sent)?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).map(|_| answer)
+}
+
+#[test]
+fn the_wrong_protocol_is_closed_and_harms_nobody() {
+    let (host, _files) = start();
+    let key = host.key("good");
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(1000));
+    let viewer = Capture::wss(&host, &key);
+    viewer.wait_access_units(10, SOON);
+    let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", host.path(&key));
+    for address in [host.https.unwrap(), host.rtmps.unwrap()] {
+        // A TLS alert at most (RFC 8446, 6).
+        let said = answer(address, request.as_bytes()).unwrap();
+        assert!(said.is_empty() || said[0] == 21, "{said:?}");
+    }
+    let hello = client_hello();
+    let said = answer(host.http, &hello).unwrap();
+    assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 400"), "{said:?}");
+    assert_eq!(answer(host.rtmp, &hello).unwrap_or_default(), b"");
+
+    // Damaged in each byte of its head and here and there, and followed by noise.
+    let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for at in (0..60).chain((60..hello.len()).step_by(97)) {
+        let mut damaged = hello.clone();
+        damaged[at] ^= 0x5a;
+        for address in [host.https.unwrap(), host.rtmps.unwrap()] {
+            let mut socket = TcpStream::connect(address).unwrap();
+            // The host may close at once.
+            let _ = socket.write_all(&damaged).and_then(|()| socket.write_all(&noise));
+        }
+    }
+    // A handshake that is good, and noise in place of records.
+    let mut stream = tls::connect(host.https.unwrap(), None).unwrap();
+    stream.sock.write_all(&noise).unwrap();
+    let took = lifetime(stream.sock.try_clone().unwrap(), Instant::now());
+    assert!(took < Duration::from_secs(6), "{took:?}");
+
+    let frames = viewer.tags().len();
+    viewer.wait_access_units(frames + 10, SOON);
+    assert_eq!(viewer.end(), None);
+    publisher.stop();
+}
+
+/// A socket whose kernel buffers little.
+fn narrow(address: std::net::SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(8192).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn a_viewer_that_takes_nothing_is_closed() {
+    let (host, _files) = start_with(Config::live().limits("send_timeout", "\"1s\""));
+    let key = host.key("stalled");
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(200_000));
+    let good = Capture::wss(&host, &key);
+    good.wait_access_units(10, SOON);
+    let before = host.descriptors();
+    let mut stalled = tls::handshake(narrow(host.https.unwrap()), None, Version::Tls13, &[]).unwrap();
+    write!(stalled, "GET {} HTTP/1.1\r\nHost: x\r\n\r\n", host.path(&key)).unwrap();
+    wait_until(SOON, "the viewer's socket is there", || host.descriptors() > before);
+    wait_until(SOON * 2, "the viewer's socket is gone", || host.descriptors() <= before);
+    assert!(stalled.read_to_end(&mut Vec::new()).is_err(), "a stalled viewer is no clean end");
+    assert_eq!(good.end(), None, "the other viewer stays");
+    publisher.stop();
+}
+
+#[test]
+fn files_that_cannot_be_used_are_mistakes() {
+    let files = Files::of(&Certificate::of(&["127.0.0.1"]));
+    let toml = Config::live().tables(&files.listeners()).toml();
+    let scratch = Scratch::new();
+    let config = scratch.join("under-test.toml");
+    std::fs::write(&config, &toml).unwrap();
+    let check = |arguments: &[&str]| {
+        let file = config.to_str().unwrap();
+        let output = remuxd_tests::host::remuxd(&[arguments, &["--config", file]].concat());
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), said)
+    };
+    assert!(check(&["check"]).0);
+    std::fs::write(files.cert(), Certificate::of(&["127.0.0.1"]).cert).unwrap();
+    for arguments in [&["check"][..], &[]] {
+        let (well, said) = check(arguments);
+        assert!(!well && !said.contains("listening "), "{said}");
+        for (index, line) in toml.lines().enumerate().filter(|(_, line)| line.starts_with("cert = ")) {
+            assert!(
+                said.contains(&format!("under-test.toml:{}:", index + 1)) && said.contains(line),
+                "{said}"
+            );
+        }
+        assert!(said.contains("does not belong to the certificate"), "{said}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Native players without a screen or a loudspeaker.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use rustix::process::geteuid;
+
+use crate::scratch::Scratch;
+use crate::tool::run;
+
+/// Plays `url` with mpv for some seconds of media.
+///
+/// # Errors
+/// Every complaint in its log.
+pub fn mpv(url: &str, seconds: u32) -> Result<(), String> {
+    let mut command = Command::new("mpv");
+    command.args(["--no-config", "--vo=null", "--ao=null", "--msg-level=all=warn"]);
+    let output = run(command.arg(format!("--length={seconds}")).arg(url))?;
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    if said.trim().is_empty() { Ok(()) } else { Err(format!("mpv {url}: {said}")) }
+}
+
+/// Plays `url` with VLC for some seconds. `tracks` is what must be decoded: `av`, `v` or `a`.
+///
+/// # Errors
+/// Every complaint in its log about the stream, or what it did not decode.
+pub fn vlc(url: &str, tracks: &str, seconds: u32) -> Result<(), String> {
+    let home = Scratch::new();
+    let mut command = Command::new("vlc");
+    if geteuid().is_root() {
+        // VLC does not run as root.
+        command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "vlc"]);
+        let mode = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(home.path(), mode).map_err(|error| error.to_string())?;
+    }
+    command.env("HOME", home.path()).args([
+        "-vv",
+        "--no-color",
+        "--intf=dummy",
+        "--vout=dummy",
+        "--aout=dummy",
+    ]);
+    command.args(["--play-and-exit", &format!("--run-time={seconds}"), url, "vlc://quit"]);
+    let output = run(&mut command)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // What a machine without a desktop lacks is no fault of the stream, nor that AAC decoders need a frame to begin with.
+    let others = ["interface", "dbus", "libvlc", "pulse", "lua", "decoded zero sample"];
+    let about_the_stream = |line: &&str| !others.iter().any(|part| line.contains(part));
+    let complaint = |line: &&str| {
+        let words = [" error: ", " warning: ", "discontinuity", "too late", "dropping", "duplicate"];
+        words.iter().any(|word| line.contains(word))
+    };
+    let complaints: Vec<_> = said.lines().filter(about_the_stream).filter(complaint).collect();
+    let decoded = |track: char, line: &str| !tracks.contains(track) || said.contains(line);
+    if complaints.is_empty()
+        && decoded('v', "Received first picture")
+        && decoded('a', "main audio output debug: output")
+    {
+        Ok(())
+    } else {
+        Err(format!("vlc {url}: {}\n{said}", complaints.join("\n")))
+    }
+}

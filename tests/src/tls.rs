@@ -1,0 +1,228 @@
+//! Certificates made for a test, and a TLS client that believes any.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion,
+};
+
+use crate::scratch::Scratch;
+
+/// A certificate that signs itself, and its key.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The private key, PEM.
+    pub key: String,
+    /// The certificate, PEM.
+    pub cert: String,
+    /// The certificate as TLS sends it.
+    pub der: Vec<u8>,
+}
+
+impl Certificate {
+    /// For these names; `*.` makes a wildcard, and an address is one.
+    ///
+    /// # Panics
+    /// When a name cannot stand in a certificate.
+    #[must_use]
+    pub fn of(names: &[&str]) -> Certificate {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("tests use valid names");
+        Certificate {
+            key: made.signing_key.serialize_pem(),
+            cert: made.cert.pem(),
+            der: made.cert.der().to_vec(),
+        }
+    }
+}
+
+/// A key file and a certificate file.
+#[derive(Debug, Default)]
+pub struct Files(Scratch);
+
+impl Files {
+    /// The files of `certificate`.
+    #[must_use]
+    pub fn of(certificate: &Certificate) -> Files {
+        let files = Files::default();
+        files.write(certificate);
+        files
+    }
+
+    /// Puts another certificate into them, the certificate first.
+    ///
+    /// # Panics
+    /// When the scratch directory is not writable.
+    pub fn write(&self, certificate: &Certificate) {
+        std::fs::write(self.cert(), &certificate.cert).expect("the scratch directory is writable");
+        std::fs::write(self.key(), &certificate.key).expect("the scratch directory is writable");
+    }
+
+    /// The private key.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.0.join("server.key")
+    }
+
+    /// The certificate.
+    #[must_use]
+    pub fn cert(&self) -> PathBuf {
+        self.0.join("server.crt")
+    }
+
+    /// The two keys of a configuration that name them.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        format!("key = {:?}\ncert = {:?}\n", self.key(), self.cert())
+    }
+
+    /// The tables that have HTTPS and RTMPS listen with them.
+    #[must_use]
+    pub fn listeners(&self) -> String {
+        let keys = format!("enabled = true\nlisten = \"127.0.0.1:0\"\n{}", self.toml());
+        format!("[http_server.https]\n{keys}[rtmps]\n{keys}")
+    }
+}
+
+/// A TLS version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+/// An open connection.
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Connects and shakes hands. Asks for `name`, if there is one.
+///
+/// # Errors
+/// The socket's, or the handshake's.
+pub fn connect(address: SocketAddr, name: Option<&str>) -> io::Result<Stream> {
+    connect_with(address, name, Version::Tls13, &[])
+}
+
+/// As [`connect`], with a version and protocols to choose from (ALPN).
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_with(
+    address: SocketAddr,
+    name: Option<&str>,
+    version: Version,
+    protocols: &[&[u8]],
+) -> io::Result<Stream> {
+    let socket = TcpStream::connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    handshake(socket, name, version, protocols)
+}
+
+/// As [`connect_with`], on a socket that the test made.
+///
+/// # Errors
+/// As [`connect`].
+pub fn handshake(
+    mut socket: TcpStream,
+    name: Option<&str>,
+    version: Version,
+    protocols: &[&[u8]],
+) -> io::Result<Stream> {
+    let config = client_config(name.is_some(), version, protocols);
+    let name = ServerName::try_from(name.unwrap_or("unnamed").to_owned()).map_err(io::Error::other)?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket)?;
+    }
+    Ok(StreamOwned::new(connection, socket))
+}
+
+/// What the client of [`connect`] is configured with.
+///
+/// # Panics
+/// Never in practice.
+#[must_use]
+pub fn client_config(sends_name: bool, version: Version, protocols: &[&[u8]]) -> ClientConfig {
+    static TLS12_ONLY: &[&SupportedProtocolVersion] = &[&TLS12];
+    static TLS13_ONLY: &[&SupportedProtocolVersion] = &[&TLS13];
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let versions = if version == Version::Tls12 { TLS12_ONLY } else { TLS13_ONLY };
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .expect("aws-lc knows both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Believer(provider)))
+        .with_no_client_auth();
+    config.enable_sni = sends_name;
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    config
+}
+
+/// The certificate that a server shows a client who asks for `name`.
+///
+/// # Errors
+/// As [`connect`].
+pub fn shown(address: SocketAddr, name: Option<&str>) -> io::Result<Vec<u8>> {
+    let stream = connect(address, name)?;
+    let shown = stream.conn.peer_certificates().and_then(<[_]>::first);
+    Ok(shown.map(|certificate| certificate.to_vec()).unwrap_or_default())
+}
+
+/// Believes any certificate whose key the server has.
+#[derive(Debug)]
+struct Believer(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Believer {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
