@@ -19,6 +19,10 @@ pub struct Config {
     pub rtmps: TlsListener,
     /// `[http_server]`.
     pub http_server: HttpServer,
+    /// `[http_api]`.
+    pub http_api: HttpApi,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `[modules]`.
     pub modules: Modules,
     /// `[log]`.
@@ -90,6 +94,24 @@ pub struct CertificateFiles {
     pub cert: PathBuf,
     /// Where `cert` stands; of the default, where the table's header stands.
     pub cert_place: Place,
+}
+
+/// `[http_api]`: what the host says of itself, over TCP. It changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpApi {
+    /// `enabled`, default false.
+    pub enabled: bool,
+    /// `listen`: `[ip:]port`, default `1985`.
+    pub listen: SocketAddr,
+    /// Where `listen` stands.
+    pub listen_place: Place,
+}
+
+/// `[admin]`: how the commands of `remuxd` reach a running host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// `socket`: the path of a Unix socket. Default, and for an empty string: one that the config file's own path tells.
+    pub socket: Option<PathBuf>,
 }
 
 /// `[modules]`: where format modules come from.

@@ -42,6 +42,8 @@ pub(super) fn config(file: &mut Table) -> Config {
         rtmp: file.table("rtmp", rtmp),
         rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
+        http_api: file.table("http_api", http_api),
+        admin: file.table("admin", admin),
         modules: file.table("modules", modules),
         log: file.table("log", log),
         limits: file.table("limits", limits),
@@ -99,6 +101,16 @@ fn own_certificate(table: &mut Table) -> Option<CertificateFiles> {
     (!files.key.as_os_str().is_empty() || !files.cert.as_os_str().is_empty()).then_some(files)
 }
 
+fn http_api(table: &mut Table) -> HttpApi {
+    let (listen, listen_place) = table.key("listen", (any_ip(1985), Place::NONE), placed(listen));
+    HttpApi { enabled: table.key("enabled", false, flag), listen, listen_place }
+}
+
+fn admin(table: &mut Table) -> Admin {
+    let socket = table.key("socket", String::new(), text);
+    Admin { socket: (!socket.is_empty()).then(|| PathBuf::from(socket)) }
+}
+
 fn modules(table: &mut Table) -> Modules {
     let dir = table.key("dir", String::new(), text);
     let default = DEFAULT_MODULES.map(|name| (name.to_owned(), Place::NONE)).to_vec();
@@ -112,7 +124,8 @@ fn modules(table: &mut Table) -> Modules {
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
         workers: table.key("workers", 0, integer(0..=1024)),
         reload: table.key("reload", ReloadMode::Handover, choice(RELOAD_MODES)),
-        drain_timeout: Some(table.key("drain_timeout", HOUR, duration(ZERO..=DAY))).filter(|time| !time.is_zero()),
+        drain_timeout: Some(table.key("drain_timeout", HOUR, duration(ZERO..=DAY)))
+            .filter(|time| !time.is_zero()),
         watch: table.key("watch", false, flag),
         unload: table.key("unload", false, flag),
     }

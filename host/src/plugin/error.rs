@@ -269,10 +269,7 @@ impl LoadError {
     pub fn may_be_unfinished(&self) -> bool {
         matches!(
             self,
-            LoadError::NotFound { .. }
-                | LoadError::Read(_)
-                | LoadError::NotElf
-                | LoadError::Truncated { .. }
+            LoadError::NotFound { .. } | LoadError::Read(_) | LoadError::NotElf | LoadError::Truncated { .. }
         )
     }
 }

@@ -29,7 +29,7 @@ pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
 pub use recipe::Recipe;
-pub use registry::{Change, Generation, LoadFailure, Outcome, Prepared, Registry, Standing};
+pub use registry::{Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use stage::{Origin, Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};

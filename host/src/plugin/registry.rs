@@ -79,6 +79,15 @@ pub enum Change {
     Checked,
 }
 
+/// What a reload does with a generation under quarantine whose file has not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quarantined {
+    /// It is loaded again: the operator says so.
+    TryAgain,
+    /// It stays under quarantine.
+    Stays,
+}
+
 /// A table that is ready to be swapped in, and how it came about.
 #[derive(Debug)]
 pub struct Prepared {
@@ -100,6 +109,12 @@ impl Prepared {
     /// Whether a module was refused.
     pub fn has_failures(&self) -> bool {
         self.outcomes.iter().any(|outcome| outcome.result.is_err())
+    }
+
+    /// Whether every module that was refused may be one whose file is still being written.
+    pub fn is_unfinished(&self) -> bool {
+        let errors = self.outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err());
+        self.has_failures() && errors.into_iter().all(LoadError::may_be_unfinished)
     }
 
     /// Whether there is a new generation among the modules.
@@ -171,8 +186,10 @@ impl Registry {
         let mut failures = Vec::new();
         let mut table = Table::new();
         for name in &modules.load {
-            let (file, checked) = registry.check(name, modules, default_dir, probe_program);
-            let loaded = checked.and_then(|checked| registry.load_checked(name, checked, modules, &mut table));
+            let (file, checked) =
+                registry.check(name, modules, default_dir, probe_program, Quarantined::TryAgain);
+            let loaded =
+                checked.and_then(|checked| registry.load_checked(name, checked, modules, &mut table));
             if let Err(error) = loaded {
                 failures.push(LoadFailure { name: name.clone(), file, error });
             }
@@ -183,13 +200,19 @@ impl Registry {
 
     /// Takes all modules of `modules` through all steps, as [`load`](Self::load) does, and changes nothing. All of them
     /// are tried in child processes first; if one is refused there, none is loaded into this process.
-    pub fn prepare(&self, modules: &Modules, default_dir: &Path, probe_program: &Path) -> Prepared {
+    pub fn prepare(
+        &self,
+        modules: &Modules,
+        default_dir: &Path,
+        probe_program: &Path,
+        quarantined: Quarantined,
+    ) -> Prepared {
         let checked: Vec<_> = modules
             .load
             .iter()
             .map(|name| {
                 let began = Instant::now();
-                let (file, checked) = self.check(name, modules, default_dir, probe_program);
+                let (file, checked) = self.check(name, modules, default_dir, probe_program, quarantined);
                 (name, file, checked, began.elapsed())
             })
             .collect();
@@ -231,6 +254,11 @@ impl Registry {
         find(&self.table.read(), extension, transport).map(Module::standing)
     }
 
+    /// The module with this name, as [`find`](Self::find) has it.
+    pub fn named(&self, name: &str) -> Option<Arc<Module>> {
+        self.table.read().iter().find(|module| module.name() == name).map(Module::standing)
+    }
+
     /// All modules, in the order of the config.
     pub fn modules(&self) -> Vec<Arc<Module>> {
         self.table.read().to_vec()
@@ -251,6 +279,7 @@ impl Registry {
         modules: &Modules,
         default_dir: &Path,
         probe_program: &Path,
+        quarantined: Quarantined,
     ) -> (PathBuf, Result<Checked, LoadError>) {
         let dir = modules.dir.as_deref().unwrap_or(default_dir);
         if !is_name(name) {
@@ -262,7 +291,7 @@ impl Registry {
             Some(path) => path,
             None => return (path, Err(LoadError::NotFound { other })),
         };
-        let checked = self.check_file(name, &path, &terms(modules), probe_program);
+        let checked = self.check_file(name, &path, &terms(modules), probe_program, quarantined);
         (path, checked)
     }
 
@@ -272,6 +301,7 @@ impl Registry {
         path: &Path,
         terms: &Terms,
         probe_program: &Path,
+        quarantined: Quarantined,
     ) -> Result<Checked, LoadError> {
         let staged = self.stage.stage(name, path)?;
         let same = |module: &&Arc<Module>| {
@@ -279,7 +309,8 @@ impl Registry {
             module.name() == name && digests[0] == digests[1] && module.terms().same_rules(terms)
         };
         let table = self.table.read().clone();
-        if let Some(module) = table.iter().find(same).filter(|module| !module.is_quarantined()) {
+        let stays = |module: &&Arc<Module>| !module.is_quarantined() || quarantined == Quarantined::Stays;
+        if let Some(module) = table.iter().find(same).filter(stays) {
             return Ok(Checked::Same(module.clone()));
         }
         probe(probe_program, &staged)?;

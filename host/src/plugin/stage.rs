@@ -77,8 +77,7 @@ impl Stage {
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
         let library = read(file)?;
         let memory = check_elf(&library)?;
-        let origin =
-            Origin { file: file.to_owned(), digest: Sha256::digest(&library).into(), memory };
+        let origin = Origin { file: file.to_owned(), digest: Sha256::digest(&library).into(), memory };
         self.write(name, &library, origin).map_err(LoadError::Stage)
     }
 

@@ -269,12 +269,13 @@ impl Remux {
     /// Whether `blocks` are configurations and preambles alone, and the configurations those that viewers have.
     fn viewers_have(&self, blocks: &[OutBlock]) -> bool {
         let in_force = self.shared.blocks.configs();
-        let equals = |one: &OutBlock, other: &OutBlock| {
-            one.parts.iter().flatten().eq(other.parts.iter().flatten())
-        };
+        let equals =
+            |one: &OutBlock, other: &OutBlock| one.parts.iter().flatten().eq(other.parts.iter().flatten());
         let known = |block: &OutBlock| match role(block) {
             Role::Preamble => true,
-            Role::Config(track) => in_force.iter().any(|(slot, config)| *slot == track && equals(block, config)),
+            Role::Config(track) => {
+                in_force.iter().any(|(slot, config)| *slot == track && equals(block, config))
+            }
             Role::Join | Role::Media => false,
         };
         let made = |track| blocks.iter().any(|block| role(block) == Role::Config(track));

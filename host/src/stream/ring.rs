@@ -375,8 +375,8 @@ impl<E: Entry> State<E> {
         while self.first < keep_from {
             let (Some(oldest), Some(newest)) = (self.entries.front(), self.entries.back()) else { break };
             let held = self.bytes_after - self.bytes_before;
-            let within =
-                newest.entry.dts().0.saturating_sub(oldest.entry.dts().0) <= window && held <= self.limits.max_bytes as u64;
+            let within = newest.entry.dts().0.saturating_sub(oldest.entry.dts().0) <= window
+                && held <= self.limits.max_bytes as u64;
             if readers && within {
                 break;
             }
