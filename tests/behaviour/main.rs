@@ -15,6 +15,7 @@ mod lifecycle;
 mod mounts;
 mod players;
 mod redirect;
+mod reload;
 mod rtmp;
 mod slow;
 mod tls;

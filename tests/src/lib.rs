@@ -26,6 +26,7 @@ pub mod encoder;
 pub mod flv;
 pub mod host;
 pub mod http;
+pub mod modules;
 pub mod player;
 pub mod publisher;
 pub mod rtmp;
