@@ -1,6 +1,6 @@
 //! `remuxd check`.
 
-use remuxd_tests::host::{Config, remuxd};
+use remuxd_tests::host::{Config, Host, remuxd};
 use remuxd_tests::scratch::Scratch;
 
 /// Runs remuxd on a file: whether it succeeds, and all that it says.
@@ -72,6 +72,24 @@ fn options_are_checked_against_the_modules_schema() {
         assert!(!well, "{said}");
         assert!(said.contains(&format!("under-test.toml:{line}:")) && said.contains(hint), "{said}");
     }
+}
+
+#[test]
+fn what_is_ignored_is_a_warning() {
+    let toml = Config::live()
+        .mount("fast_cache = 30")
+        .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
+        .toml();
+    let line = toml.lines().position(|text| text == "fast_cache = 30").unwrap() + 1;
+    let (well, said) = run(&["check"], &toml);
+    assert!(well, "{said}");
+    assert!(said.contains("warning: fast_cache is ignored: flv carries video"), "{said}");
+    assert!(said.contains(&format!("under-test.toml:{line}:14")), "{said}");
+    // One for each module that answers .flv, none for .aac.
+    assert!(said.contains("warning: 2 warnings in") && said.contains("no mistakes"), "{said}");
+    let host = Host::start_toml(&toml);
+    let place = format!("remuxd.toml:{line}:14: fast_cache is ignored: flv carries video");
+    host.wait_log(&["WARN", &place]);
 }
 
 #[test]

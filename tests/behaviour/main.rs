@@ -18,5 +18,7 @@ mod redirect;
 mod reload;
 mod rtmp;
 mod slow;
+mod srs_page;
 mod tls;
+mod ts;
 mod viewers;

@@ -7,7 +7,7 @@ use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::Capture;
 use remuxd_tests::clip::Clip;
 use remuxd_tests::compare::{Coverage, check_order, compare};
-use remuxd_tests::encoder::{Encoder, publish_looped};
+use remuxd_tests::encoder::{Encoder, encode_live, publish_looped};
 use remuxd_tests::flv::read_file;
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::player::{mpv, vlc};
@@ -108,7 +108,7 @@ fn librtmp_plays_what_was_published() {
 fn mpv_and_vlc_play_without_a_complaint() {
     let host = Host::start(&Config::live());
     let key = host.key("native");
-    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    let _publishing = encode_live(&host.rtmp_url(&key));
     Capture::http(&host, &key).wait_access_units(1, SOON);
     for url in [host.http_url(&key), host.rtmp_url(&key)] {
         mpv(&url, 3).unwrap_or_else(|complaint| panic!("{complaint}"));

@@ -1,9 +1,10 @@
 // Plays one live URL in headless Chromium and prints, as JSON, what the video element did.
 //
-//   node play.mjs mpegts|flv|mpegts-file|flv-file|videojs|mse|page URL av|v|a MILLISECONDS
+//   node play.mjs mpegts|flv|mpegts-file|flv-file|videojs|mse|audio|page URL av|v|a MILLISECONDS
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
-// fetched across origins, as in real pages; `page` opens the URL itself and watches the first video element on it. The
+// fetched across origins, as in real pages; `audio` is an audio element with the URL as its source, without a library;
+// `page` opens the URL itself and watches the first video element on it. The
 // browser reaches loopback only. The player is not told which tracks there are: it has to see that from the stream.
 
 import { createServer } from "node:http";
@@ -26,7 +27,9 @@ const libraries = {
 };
 const [global, ...files] = libraries[player] ?? [];
 const library = files.map((file) => readFileSync(new URL(file, import.meta.url), "utf8")).join("\n;\n");
-const page = `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
+const page = player === "audio"
+  ? `<!doctype html><audio muted></audio>`
+  : `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
 
 const server = createServer((request, response) => {
   const [type, body] = request.url === "/library.js" ? ["text/javascript", library] : ["text/html", page];
@@ -51,8 +54,8 @@ try {
   const tab = await browser.newPage();
   const thrown = [];
   tab.on("pageerror", (error) => thrown.push(`page: ${error.message}`));
-  await tab.goto(global ? `http://127.0.0.1:${server.address().port}/` : url);
-  await tab.evaluate(start, { global, url, isLive });
+  await tab.goto(player !== "page" ? `http://127.0.0.1:${server.address().port}/` : url);
+  await tab.evaluate(start, { player, global, url, isLive });
   const outcome = await tab.evaluate(watch, { tracks, limit: Number(limit) });
   outcome.errors.push(...thrown);
   console.log(JSON.stringify(outcome));
@@ -66,13 +69,18 @@ try {
 }
 
 // In the page: attaches the player and keeps every error.
-function start({ global, url, isLive }) {
-  const video = document.querySelector("video");
+function start({ player, global, url, isLive }) {
+  const video = document.querySelector("video, audio");
   window.errors = [];
   video.addEventListener("error", () => window.errors.push(`element: ${video.error?.message}`));
+  if (player === "audio") {
+    video.src = url;
+    video.play().catch((error) => window.errors.push(`play: ${error}`));
+  }
   if (!global) return;
   const library = window[global];
-  const source = { type: "flv", isLive, cors: true, url };
+  const type = new URL(url).pathname.endsWith(".ts") ? "mpegts" : "flv";
+  const source = { type, isLive, cors: true, url };
   const instance = library.createPlayer(source, { enableStashBuffer: false, lazyLoad: false });
   instance.on(library.Events.ERROR, (...what) => window.errors.push(`player: ${JSON.stringify(what)}`));
   instance.attachMediaElement(video);
@@ -82,11 +90,11 @@ function start({ global, url, isLive }) {
 
 // In the page: waits for a first picture, then for a second and a half of moving ones.
 async function watch({ tracks, limit }) {
-  const video = document.querySelector("video");
+  const video = document.querySelector("video, audio");
   const deadline = performance.now() + limit;
   const state = () => ({
     time: video.currentTime,
-    frames: video.getVideoPlaybackQuality().totalVideoFrames,
+    frames: video.getVideoPlaybackQuality?.().totalVideoFrames ?? 0,
     audioBytes: video.webkitAudioDecodedByteCount,
   });
   const shows = (from, now) =>

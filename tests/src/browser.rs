@@ -18,6 +18,8 @@ pub enum Player {
     VideoJs,
     /// Media Source Extensions alone, for fragmented MP4.
     Mse,
+    /// An `<audio>` element, without a library.
+    Audio,
     /// mpegts.js, on a recording instead of a live stream.
     MpegtsFile,
     /// flv.js, likewise.
@@ -52,6 +54,7 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
         Player::Mse => "mse",
         Player::MpegtsFile => "mpegts-file",
         Player::FlvFile => "flv-file",
+        Player::Audio => "audio",
         Player::Page => "page",
     };
     let mut command = Command::new("node");

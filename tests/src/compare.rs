@@ -23,7 +23,18 @@ pub fn access_units(tags: &[Tag]) -> Vec<AccessUnit> {
 /// # Errors
 /// The first difference, in words.
 pub fn compare(published: &[Tag], served: &[Tag], coverage: Coverage) -> Result<usize, String> {
-    let (published, served) = (access_units(published), access_units(served));
+    compare_units(&access_units(published), &access_units(served), coverage)
+}
+
+/// As [`compare`], of access units from any format.
+///
+/// # Errors
+/// As for [`compare`].
+pub fn compare_units(
+    published: &[AccessUnit],
+    served: &[AccessUnit],
+    coverage: Coverage,
+) -> Result<usize, String> {
     let Some(first) = served.first() else { return Err("nothing was served".into()) };
     if served.len() > published.len() {
         return Err(format!("{} access units served, {} published", served.len(), published.len()));
@@ -31,7 +42,7 @@ pub fn compare(published: &[Tag], served: &[Tag], coverage: Coverage) -> Result<
     // Equal frames (silence) may repeat, so the end decides where the served part starts.
     let start = published.len() - served.len();
     let offset = first.dts - published[start].dts;
-    for (index, (sent, got)) in published[start..].iter().zip(&served).enumerate() {
+    for (index, (sent, got)) in published[start..].iter().zip(served).enumerate() {
         let expected = AccessUnit { dts: sent.dts + offset, ..sent.clone() };
         if *got != expected {
             let number = start + index;
@@ -45,7 +56,7 @@ pub fn compare(published: &[Tag], served: &[Tag], coverage: Coverage) -> Result<
         (Coverage::Whole, _) if start > first_video.unwrap_or(0) => {
             Err(format!("the first {start} access units are missing"))
         }
-        (Coverage::FromKeyframe, Some(_)) if !starts_at_keyframe(&served) => {
+        (Coverage::FromKeyframe, Some(_)) if !starts_at_keyframe(served) => {
             Err("the first video access unit served is no keyframe".into())
         }
         _ => Ok(served.len()),

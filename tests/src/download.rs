@@ -63,7 +63,7 @@ impl Download {
         Download { shared }
     }
 
-    /// Waits until the bytes so far satisfy `fact`, and returns what it makes of them.
+    /// Waits until the bytes so far of a 200 satisfy `fact`, and returns what it makes of them.
     ///
     /// # Panics
     /// When the response ends before, or `within` passes.
@@ -72,10 +72,12 @@ impl Download {
         let (state, changed) = &*self.shared;
         let mut state = state.lock().expect("no holder panics");
         loop {
-            if let Some(result) = fact(&state.bytes) {
+            let (status, length) = (state.status, state.bytes.len());
+            if status == Some(200)
+                && let Some(result) = fact(&state.bytes)
+            {
                 return result;
             }
-            let (status, length) = (state.status, state.bytes.len());
             assert!(state.whole.is_none(), "{what}: ended before ({status:?}, {length} bytes)");
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "not within {within:?}: {what} ({status:?}, {length} bytes)");

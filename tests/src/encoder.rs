@@ -80,6 +80,58 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     Publishing::start(command, clip.path(), scratch)
 }
 
+/// Has ffmpeg publish a minute of `clip`, over and over and as fast as the host takes it. What is published goes into a
+/// file as well.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn publish_minute(clip: Clip, url: &str) -> Publishing {
+    let scratch = Scratch::new();
+    let (list, record) = (scratch.join("list.txt"), scratch.join("published.flv"));
+    let turns = 60 / crate::clip::LENGTH.as_secs() as usize;
+    std::fs::write(&list, format!("file '{}'\n", clip.path().display()).repeat(turns)).expect("a list");
+    let mut command = clip.ffmpeg().command();
+    command.args(["-f", "concat", "-safe", "0", "-i"]).arg(&list);
+    command.args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+    command.args(["-map", "0", "-c", "copy", "-f", "flv"]).arg(&record);
+    Publishing::start(command, record, scratch)
+}
+
+/// Has ffmpeg encode H.264 and AAC and publish them, until the answer is dropped: no clip, so no seam.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn encode_live(url: &str) -> Publishing {
+    let mut command = Ffmpeg::Five.command();
+    command.args([
+        "-re",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=320x180:rate=25",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=sample_rate=44100",
+    ]);
+    command.args([
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-pix_fmt",
+        "yuv420p",
+        "-g",
+        "25",
+        "-c:a",
+        "aac",
+    ]);
+    command.args(["-f", "flv", url]);
+    Publishing::start(command, PathBuf::new(), Scratch::new())
+}
+
 /// GStreamer's muxer writes its own FLV, so what was published is what a second branch put into a file.
 fn gstreamer(clip: Clip, sink: &str, location: &str, scratch: &Scratch) -> (Command, PathBuf) {
     let record = scratch.join("published.flv");

@@ -11,8 +11,10 @@
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
-//! | [`capture`], [`download`] | viewers that record what they are served, as FLV or as bytes |
-//! | [`flv`], [`audio`], [`compare`], [`decode`] | reading, comparing and decoding what was served |
+//! | [`capture`] | a viewer that records what it is served, as FLV |
+//! | [`download`], [`fetch`] | the same for any format, as bytes |
+//! | [`flv`], [`audio`], [`ts`] | reading what was served |
+//! | [`compare`], [`decode`] | comparing and decoding it |
 //! | [`browser`] | players in headless Chromium |
 
 pub mod audio;
@@ -23,6 +25,7 @@ pub mod compare;
 pub mod decode;
 pub mod download;
 pub mod encoder;
+pub mod fetch;
 pub mod flv;
 pub mod host;
 pub mod http;
@@ -33,5 +36,6 @@ pub mod rtmp;
 pub mod scratch;
 pub mod tls;
 pub mod tool;
+pub mod ts;
 pub mod wait;
 pub mod websocket;

@@ -119,7 +119,7 @@ pub struct Admin {
 pub struct Modules {
     /// `dir`: where `lib*.so` are looked for. Default, and for an empty string: beside the executable.
     pub dir: Option<PathBuf>,
-    /// `load`: names of the modules to load. Default `["flv", "mp3", "aac", "websocket-flv"]`.
+    /// `load`: names of the modules to load. Default `["flv", "ts", "mp3", "aac", "websocket-flv"]`.
     pub load: Vec<String>,
     /// Where each name of `load` stands; of the default, nowhere.
     pub load_places: Vec<Place>,

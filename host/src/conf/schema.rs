@@ -16,7 +16,7 @@ use super::value::{
 };
 
 /// The modules that load unless the file says otherwise: those that come with the host.
-const DEFAULT_MODULES: [&str; 4] = ["flv", "mp3", "aac", "websocket-flv"];
+const DEFAULT_MODULES: [&str; 5] = ["flv", "ts", "mp3", "aac", "websocket-flv"];
 /// The private key and the certificate of SRS.
 const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"];
 /// The mount of SRS.

@@ -5,6 +5,13 @@
 
 pub mod aac;
 pub mod amf0;
+pub mod avc;
 mod bits;
 pub mod flv;
+pub mod hevc;
 pub mod mpa;
+pub mod nal;
+pub mod opus;
+mod record;
+
+pub use record::Truncated;

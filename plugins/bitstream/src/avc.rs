@@ -1,0 +1,91 @@
+//! H.264: AVCDecoderConfigurationRecord, the data of a sequence header, and NAL unit types.
+//!
+//! ISO/IEC 14496-15 5.3.3.1; ITU-T H.264 table 7-1.
+
+use crate::record::{Record, Truncated};
+
+/// NAL unit types.
+pub mod nal_type {
+    /// A slice of an instantaneous decoding refresh picture.
+    pub const IDR: u8 = 5;
+    /// A sequence parameter set.
+    pub const SPS: u8 = 7;
+    /// A picture parameter set.
+    pub const PPS: u8 = 8;
+    /// An access unit delimiter.
+    pub const AUD: u8 = 9;
+
+    /// The type of a NAL unit; 0, which has no meaning, for an empty one.
+    pub fn of(unit: &[u8]) -> u8 {
+        unit.first().map_or(0, |header| header & 0x1f)
+    }
+}
+
+/// The profiles whose records have a tail with sequence parameter set extensions.
+const HIGH_PROFILES: [u8; 4] = [100, 110, 122, 144];
+
+/// What a decoder must know before the first picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AvcDecoderConfiguration {
+    /// How many bytes the length in front of each NAL unit has: 1 to 4.
+    pub length_size: usize,
+    /// All parameter sets as NAL units: sequence, their extensions, picture.
+    pub parameter_sets: Vec<Vec<u8>>,
+}
+
+impl AvcDecoderConfiguration {
+    /// Reads a record. Bytes after it are passed over, and so is a version other than 1, which some encoders write.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub fn parse(record: &[u8]) -> Result<AvcDecoderConfiguration, Truncated> {
+        let mut record = Record::new("AVCDecoderConfigurationRecord", record);
+        let [_, profile, _, _, length_size, sequence_sets] = record.array()?;
+        let mut parameter_sets = record.units(usize::from(sequence_sets & 0x1f))?;
+        let [picture_sets] = record.array()?;
+        let pictures = record.units(usize::from(picture_sets))?;
+        if HIGH_PROFILES.contains(&profile) {
+            parameter_sets.extend(read_extensions(&mut record).unwrap_or_default());
+        }
+        parameter_sets.extend(pictures);
+        parameter_sets.retain(|set| !set.is_empty());
+        Ok(AvcDecoderConfiguration { length_size: usize::from(length_size & 3) + 1, parameter_sets })
+    }
+}
+
+/// The tail of the record. Many encoders leave it out.
+fn read_extensions(record: &mut Record<'_>) -> Result<Vec<Vec<u8>>, Truncated> {
+    let [_chroma_format, _luma_depth, _chroma_depth, extensions] = record.array()?;
+    record.units(usize::from(extensions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HIGH: &[u8] =
+        b"\x01\x64\0\x1f\xff\xe2\0\x03\x67ab\0\x02\x67c\x01\0\x02\x68d\xfd\xf8\xf8\x01\0\x02\x6de";
+
+    #[test]
+    fn reads_all_parameter_sets() {
+        let sets = |sets: &[&[u8]]| sets.iter().map(|set| set.to_vec()).collect::<Vec<_>>();
+        for (length, length_size) in [(0xfc, 1), (0xfd, 2), (0xff, 4)] {
+            let record = [&b"\x01\x42\0\x1f"[..], &[length], b"\xe1\0\x03\x67ab\x01\0\x02\x68d"].concat();
+            let parameter_sets = sets(&[b"\x67ab", b"\x68d"]);
+            assert_eq!(
+                AvcDecoderConfiguration::parse(&record),
+                Ok(AvcDecoderConfiguration { length_size, parameter_sets })
+            );
+        }
+        let high = AvcDecoderConfiguration::parse(HIGH).unwrap();
+        assert_eq!(high.parameter_sets, sets(&[b"\x67ab", b"\x67c", b"\x6de", b"\x68d"]));
+    }
+
+    #[test]
+    fn refuses_what_is_cut_off_but_for_its_tail() {
+        for end in 0..HIGH.len() {
+            let read = AvcDecoderConfiguration::parse(&HIGH[..end]);
+            assert_eq!(read.is_ok(), end >= 20, "{end}: {read:?}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! NAL units as they lie in an access unit of RTMP, FLV and MP4: each behind its length.
+//!
+//! ISO/IEC 14496-15 5.3.2 (AVC) and 8.3.2 (HEVC): the length has 1 to 4 bytes, as many as the decoder configuration
+//! record says (`lengthSizeMinusOne`).
+
+/// A NAL unit is longer than what is left of the access unit, or its length is cut off. The publisher is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("NAL unit of {length} bytes at byte {offset} where {left} are left")]
+pub struct Overrun {
+    /// Where in the access unit its length starts.
+    pub offset: usize,
+    /// The length that it states; that of the length field when this is cut off.
+    pub length: usize,
+    /// How many bytes there are after `offset`.
+    pub left: usize,
+}
+
+/// The NAL units of an access unit, in order, without the empty ones. Ends after the first error.
+#[derive(Clone, Debug)]
+pub struct NalUnits<'a> {
+    data: &'a [u8],
+    offset: usize,
+    length_size: usize,
+}
+
+impl<'a> NalUnits<'a> {
+    /// Reads `data`, where lengths have `length_size` bytes, 1 to 4.
+    pub fn new(data: &'a [u8], length_size: usize) -> NalUnits<'a> {
+        NalUnits { data, offset: 0, length_size: length_size.clamp(1, 4) }
+    }
+
+    fn read(&mut self) -> Result<&'a [u8], Overrun> {
+        let offset = self.offset;
+        let rest = &self.data[offset..];
+        let overrun = |length| Overrun { offset, length, left: rest.len() };
+        let Some((length, units)) = rest.split_at_checked(self.length_size) else {
+            return Err(overrun(self.length_size));
+        };
+        let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+        let unit = units.get(..length).ok_or(overrun(length))?;
+        self.offset += self.length_size + length;
+        Ok(unit)
+    }
+}
+
+impl<'a> Iterator for NalUnits<'a> {
+    type Item = Result<&'a [u8], Overrun>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.offset < self.data.len() {
+            match self.read() {
+                Ok([]) => {}
+                Ok(unit) => return Some(Ok(unit)),
+                Err(overrun) => {
+                    self.offset = self.data.len();
+                    return Some(Err(overrun));
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units(data: &[u8], length_size: usize) -> Result<Vec<&[u8]>, Overrun> {
+        NalUnits::new(data, length_size).collect()
+    }
+
+    #[test]
+    fn reads_lengths_of_each_size() {
+        for (length_size, data) in [
+            (1, &b"\x02ab\x00\x01c"[..]),
+            (2, b"\0\x02ab\0\0\0\x01c"),
+            (3, b"\0\0\x02ab\0\0\0\0\0\x01c"),
+            (4, b"\0\0\0\x02ab\0\0\0\0\0\0\0\x01c"),
+        ] {
+            assert_eq!(units(data, length_size), Ok(vec![&b"ab"[..], b"c"]), "{length_size}");
+        }
+        assert_eq!(units(b"", 4), Ok(vec![]));
+    }
+
+    #[test]
+    fn ends_at_the_first_unit_that_is_cut_off() {
+        let data = b"\0\0\0\x02ab\0\0\0\x03cd";
+        let mut read = NalUnits::new(data, 4);
+        assert_eq!(read.next(), Some(Ok(&b"ab"[..])));
+        assert_eq!(read.next(), Some(Err(Overrun { offset: 6, length: 3, left: 6 })));
+        assert_eq!(read.next(), None);
+        assert_eq!(units(b"\0\0", 4), Err(Overrun { offset: 0, length: 4, left: 2 }));
+        assert!(units(b"\xff\xff\xff\xff", 4).is_err());
+    }
+}

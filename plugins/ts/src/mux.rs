@@ -1,0 +1,242 @@
+//! The multiplex: access units in, blocks out.
+//!
+//! - Tables are a block of [`CONFIG`](BlockFlags::CONFIG): those who watch get each, a joiner gets the newest before its
+//!   first access unit. So continuity counters are right for everybody from the first packet on, wherever a viewer joins.
+//! - Tables come at the start, before each picture at which a decoder may start, with each change of the program under
+//!   a new version, and every [`TABLES_INTERVAL`] of the program clock.
+//! - An access unit is one block; references of the clock that are due before it are one, too. A picture at which a
+//!   decoder may start is a place to join. Without video each audio frame is, and carries a reference.
+//!
+//! ISO/IEC 13818-1 2.4.4 leaves intervals to others: ETSI TR 101 290 5.2.1 asks for tables each 0.5 s.
+
+use remuxd_plugin_api::{Block, BlockFlags, Millis, RemuxError, Sink};
+
+use crate::audio;
+use crate::clock::{Advance, Clock, Ticks};
+use crate::packet::{Adaptation, Continuity, write_adaptation, write_unit};
+use crate::pes;
+use crate::psi::{AUDIO_PID, AudioStream, Program, Tables, VIDEO_PID, VideoStream};
+
+/// Tables are due this long after the last ones, in milliseconds of the program clock: with one step of the clock and
+/// what it may stay back, still under 500 ms by DTS.
+const TABLES_INTERVAL: i64 = 300;
+
+/// Without video for this long, audio frames are places to join, as in the stream that the host hands out.
+const VIDEO_GONE: i64 = 10_000;
+
+/// The first byte of a state.
+const STATE_VERSION: u8 = 1;
+
+/// One access unit, ready for a PES packet.
+#[derive(Debug)]
+pub(crate) struct Unit<'a> {
+    /// Video, else audio.
+    pub video: bool,
+    /// A decoder may start here.
+    pub random_access: bool,
+    /// Milliseconds of the timeline.
+    pub dts: i64,
+    /// Not before `dts`.
+    pub pts: i64,
+    /// Its bytes, in order.
+    pub pieces: Vec<&'a [u8]>,
+}
+
+/// The multiplex of one program.
+#[derive(Debug, Default)]
+pub(crate) struct Mux {
+    program: Program,
+    tables: Tables,
+    video: Continuity,
+    audio: Continuity,
+    clock: Clock,
+    /// The clock at the last tables; `None` when new ones are due at once.
+    tables_at: Option<i64>,
+    /// The last block was tables.
+    after_tables: bool,
+    last_video: Option<i64>,
+}
+
+impl Mux {
+    /// The streams that the tables name.
+    pub(crate) fn program(&self) -> Program {
+        self.program
+    }
+
+    /// Changes the streams that the tables name, from the next access unit on.
+    pub(crate) fn set_program(&mut self, program: Program) {
+        if program != self.program {
+            if self.clock.parts().is_some() {
+                self.tables.version = (self.tables.version + 1) % 32;
+            }
+            self.program = program;
+            self.tables_at = None;
+        }
+    }
+
+    /// Access units will lag this far behind the newest, in milliseconds: said before the first one.
+    pub(crate) fn expect_lag(&mut self, lag: i64) {
+        self.clock.expect_lag(lag);
+    }
+
+    /// Lets the clock go on to a tag that has nothing to write.
+    pub(crate) fn pass(&mut self, dts: i64, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        if self.program != Program::default() {
+            self.advance(dts, false, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an access unit of a stream of the program.
+    pub(crate) fn write(&mut self, unit: &Unit<'_>, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        let (pid, stream_id) = match self.program.audio {
+            _ if unit.video => (VIDEO_PID, pes::VIDEO),
+            Some(stream) => (AUDIO_PID, audio::stream_id(stream)),
+            None => return Ok(()),
+        };
+        let has_clock = pid == self.program.clock_pid();
+        let discontinuity = self.advance(unit.dts, has_clock, sink)?;
+        let pcr = has_clock.then(|| Ticks::from_millis(self.clock.with_unit()));
+        let starts = unit.video && unit.random_access;
+        if self.tables_due() || starts && !self.after_tables {
+            self.write_tables(unit.dts, sink)?;
+        }
+        let payload = unit.pieces.iter().map(|piece| piece.len()).sum();
+        let (pts, dts) = (Ticks::from_millis(unit.pts), Ticks::from_millis(unit.dts));
+        let header = pes::header(stream_id, pts, dts, payload);
+        let mut pieces = Vec::with_capacity(1 + unit.pieces.len());
+        pieces.push(&header[..]);
+        pieces.extend(&unit.pieces);
+        let random_access = if unit.video { unit.random_access } else { has_clock };
+        let adaptation = Adaptation { discontinuity, random_access, pcr };
+        let counter = if unit.video { &mut self.video } else { &mut self.audio };
+        let mut packets = Vec::new();
+        write_unit(pid, counter, adaptation, &pieces, &mut packets);
+        let last_video = self.last_video.get_or_insert(unit.dts);
+        if unit.video {
+            *last_video = unit.dts;
+        }
+        let video_gone = unit.dts - *last_video > VIDEO_GONE;
+        let join = random_access || !unit.video && video_gone;
+        self.block(if join { BlockFlags::JOIN } else { BlockFlags::NONE }, unit.dts, packets, sink)
+    }
+
+    /// Moves the clock on to `dts`, and writes what is due before: tables, and references in between. True: the clock
+    /// has a new base, which the reference in the access unit to come must mark; when this `carries` one.
+    fn advance(&mut self, dts: i64, carries: bool, sink: &mut dyn Sink) -> Result<bool, RemuxError> {
+        let advance = self.clock.advance(dts);
+        if matches!(advance, Advance::Set(_)) {
+            self.tables_at = None;
+        }
+        if self.tables_at.is_none() {
+            self.write_tables(dts, sink)?;
+        }
+        let mut packets = Vec::new();
+        if let Advance::Set(discontinuity) = advance {
+            if carries {
+                return Ok(discontinuity);
+            }
+            self.write_reference(self.clock.reference(), discontinuity, &mut packets);
+        }
+        while let Some(reference) = self.clock.in_between() {
+            self.write_reference(reference, false, &mut packets);
+            if self.tables_due() {
+                self.block(BlockFlags::NONE, dts, std::mem::take(&mut packets), sink)?;
+                self.write_tables(dts, sink)?;
+            }
+        }
+        self.block(BlockFlags::NONE, dts, packets, sink)?;
+        Ok(false)
+    }
+
+    fn write_reference(&self, reference: i64, discontinuity: bool, packets: &mut Vec<u8>) {
+        let counter = if self.program.video.is_some() { self.video } else { self.audio };
+        let pcr = Some(Ticks::from_millis(reference));
+        let adaptation = Adaptation { discontinuity, random_access: false, pcr };
+        write_adaptation(self.program.clock_pid(), counter, adaptation, packets);
+    }
+
+    fn tables_due(&self) -> bool {
+        self.tables_at.is_none_or(|at| self.clock.reference() - at >= TABLES_INTERVAL)
+    }
+
+    fn write_tables(&mut self, dts: i64, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        self.tables_at = Some(self.clock.reference());
+        let packets = self.tables.write(self.program);
+        self.block(BlockFlags::CONFIG, dts, packets, sink)
+    }
+
+    /// Hands out `packets`, if there are any.
+    fn block(
+        &mut self,
+        flags: BlockFlags,
+        dts: i64,
+        packets: Vec<u8>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), RemuxError> {
+        if packets.is_empty() {
+            return Ok(());
+        }
+        self.after_tables = flags == BlockFlags::CONFIG;
+        sink.block(Block { flags, track: 0, dts: Millis(dts), parts: vec![packets.into()] })?;
+        Ok(())
+    }
+
+    /// What a successor must know; empty before the first access unit.
+    pub(crate) fn state(&self) -> Vec<u8> {
+        let Some(clock) = self.clock.parts() else { return Vec::new() };
+        let video = match self.program.video {
+            None => 0,
+            Some(VideoStream::H264) => 1,
+            Some(VideoStream::Hevc) => 2,
+        };
+        let audio = match self.program.audio {
+            None => [0, 0],
+            Some(AudioStream::Adts) => [1, 0],
+            Some(AudioStream::Mpeg { low_rates }) => [2, u8::from(low_rates)],
+            Some(AudioStream::Opus(channels)) => [3, channels],
+        };
+        let Tables { pat, pmt, version } = self.tables;
+        let mut state = vec![STATE_VERSION, pat.last(), pmt.last(), self.video.last(), self.audio.last()];
+        state.extend([version, video, audio[0], audio[1]]);
+        state.extend(clock.iter().flat_map(|part| part.to_be_bytes()));
+        state
+    }
+
+    /// A multiplex that goes on where a predecessor's `state` was taken; `None` when it says nothing that can be read.
+    pub(crate) fn resume(state: &[u8]) -> Option<Mux> {
+        let (&[state_version, pat, pmt, video, audio, version, video_stream, ref audio_stream @ ..], clock) =
+            state.split_first_chunk::<9>()?;
+        let (clock, rest) = clock.as_chunks::<8>();
+        let clock: [i64; 3] =
+            clock.iter().map(|part| i64::from_be_bytes(*part)).collect::<Vec<_>>().try_into().ok()?;
+        let in_range = clock.iter().all(|part| part.unsigned_abs() < 1 << 53);
+        if state_version != STATE_VERSION || !rest.is_empty() || !in_range {
+            return None;
+        }
+        let program = Program {
+            video: match video_stream {
+                0 => None,
+                1 => Some(VideoStream::H264),
+                2 => Some(VideoStream::Hevc),
+                _ => return None,
+            },
+            audio: match *audio_stream {
+                [0, _] => None,
+                [1, _] => Some(AudioStream::Adts),
+                [2, low_rates] => Some(AudioStream::Mpeg { low_rates: low_rates != 0 }),
+                [3, channels] => Some(AudioStream::Opus(channels)),
+                _ => return None,
+            },
+        };
+        let (pat, pmt) = (Continuity::after(pat), Continuity::after(pmt));
+        Some(Mux {
+            program,
+            tables: Tables { pat, pmt, version: version % 32 },
+            video: Continuity::after(video),
+            audio: Continuity::after(audio),
+            clock: Clock::resume(clock),
+            ..Mux::default()
+        })
+    }
+}

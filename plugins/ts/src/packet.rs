@@ -1,0 +1,209 @@
+//! Transport packets: 188 bytes, with adaptation fields, stuffing and continuity counters.
+//!
+//! ISO/IEC 13818-1 2.4.3.2 to 2.4.3.5.
+//!
+//! An access unit is copied once, into one buffer of whole packets that all viewers share. Sharing the payload would
+//! take two slices for each 188 bytes: two references counted and two iovecs a packet for each write, which costs more
+//! than the copy from the first viewer on.
+
+use crate::clock::Ticks;
+
+/// The length of a packet.
+pub(crate) const PACKET_LEN: usize = 188;
+
+/// What is left of it after the header.
+const BODY_LEN: usize = PACKET_LEN - 4;
+
+const SYNC_BYTE: u8 = 0x47;
+
+/// Counts the packets with payload of one PID, modulo 16. Packets without payload repeat the last value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Continuity(u8);
+
+impl Default for Continuity {
+    /// The first packet has 0.
+    fn default() -> Continuity {
+        Continuity(15)
+    }
+}
+
+impl Continuity {
+    /// A counter whose last value was `last`.
+    pub(crate) fn after(last: u8) -> Continuity {
+        Continuity(last & 15)
+    }
+
+    /// The value of the last packet with payload.
+    pub(crate) fn last(self) -> u8 {
+        self.0
+    }
+
+    fn next(&mut self) -> u8 {
+        self.0 = (self.0 + 1) & 15;
+        self.0
+    }
+}
+
+/// What an adaptation field says, beside stuffing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Adaptation {
+    /// The clock has another base from here on.
+    pub discontinuity: bool,
+    /// A decoder may start at the access unit that starts here.
+    pub random_access: bool,
+    /// The program clock.
+    pub pcr: Option<Ticks>,
+}
+
+impl Adaptation {
+    /// How many bytes it takes, its length field included; 0 when there is nothing to say.
+    fn len(self) -> usize {
+        match self {
+            Adaptation { discontinuity: false, random_access: false, pcr: None } => 0,
+            Adaptation { pcr: None, .. } => 2,
+            Adaptation { .. } => 8,
+        }
+    }
+
+    /// Writes the field over `len` bytes, which are at least [`len`](Self::len): the rest is stuffing.
+    fn write(self, len: usize, out: &mut Vec<u8>) {
+        let end = out.len() + len;
+        if len > 0 {
+            out.push((len - 1) as u8);
+        }
+        if len > 1 {
+            let flags = [self.discontinuity, self.random_access, false, self.pcr.is_some()];
+            let flags = flags.iter().fold(0, |bits, &flag| bits << 1 | u8::from(flag));
+            out.push(flags << 4);
+        }
+        if let Some(pcr) = self.pcr {
+            // Base, six reserved bits, and an extension of 0: milliseconds need none.
+            let field = pcr.base() << 15 | 0x3f << 9;
+            out.extend_from_slice(&field.to_be_bytes()[2..]);
+        }
+        out.resize(end, 0xff);
+    }
+}
+
+/// Writes the packets of one unit, a PES packet or a section with its pointer, given in `pieces`. The first packet
+/// carries `adaptation`, the last one is filled by stuffing.
+pub(crate) fn write_unit(
+    pid: u16,
+    counter: &mut Continuity,
+    adaptation: Adaptation,
+    pieces: &[&[u8]],
+    out: &mut Vec<u8>,
+) {
+    let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
+    out.reserve((left + adaptation.len()).div_ceil(BODY_LEN) * PACKET_LEN);
+    let mut pieces = pieces.iter().copied();
+    let mut piece: &[u8] = &[];
+    let mut first = true;
+    while left > 0 {
+        let adaptation = if first { adaptation } else { Adaptation::default() };
+        let payload = left.min(BODY_LEN - adaptation.len());
+        let fill = BODY_LEN - payload;
+        write_header(pid, first, fill > 0, true, counter.next(), out);
+        adaptation.write(fill, out);
+        let mut wanted = payload;
+        while wanted > 0 {
+            while piece.is_empty() {
+                piece = pieces.next().expect("`left` counts the bytes of all pieces");
+            }
+            let (now, later) = piece.split_at(piece.len().min(wanted));
+            out.extend_from_slice(now);
+            piece = later;
+            wanted -= now.len();
+        }
+        left -= payload;
+        first = false;
+    }
+}
+
+/// Writes a packet without payload.
+pub(crate) fn write_adaptation(pid: u16, counter: Continuity, adaptation: Adaptation, out: &mut Vec<u8>) {
+    write_header(pid, false, true, false, counter.last(), out);
+    adaptation.write(BODY_LEN, out);
+}
+
+fn write_header(pid: u16, start: bool, adaptation: bool, payload: bool, counter: u8, out: &mut Vec<u8>) {
+    let [high, low] = (pid & 0x1fff).to_be_bytes();
+    let control = u8::from(adaptation) << 5 | u8::from(payload) << 4;
+    out.extend_from_slice(&[SYNC_BYTE, u8::from(start) << 6 | high, low, control | counter]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packets(adaptation: Adaptation, size: usize) -> Vec<Vec<u8>> {
+        let unit: Vec<u8> = (0..size).map(|n| n as u8).collect();
+        let (head, tail) = unit.split_at(size / 3);
+        let mut out = Vec::new();
+        write_unit(0x100, &mut Continuity::default(), adaptation, &[head, &[], tail], &mut out);
+        assert_eq!(out.len() % PACKET_LEN, 0);
+        assert!(out.capacity() < out.len() + PACKET_LEN, "one allocation, not too large");
+        out.chunks(PACKET_LEN).map(<[u8]>::to_vec).collect()
+    }
+
+    /// The adaptation field without its length, and the payload.
+    fn split(packet: &[u8]) -> (&[u8], &[u8]) {
+        match packet[3] >> 4 {
+            1 => (&[], &packet[4..]),
+            _ => packet[5..].split_at(usize::from(packet[4])),
+        }
+    }
+
+    #[test]
+    fn carries_units_of_every_size() {
+        let pcr = Some(Ticks::from_millis(1));
+        for adaptation in [
+            Adaptation::default(),
+            Adaptation { random_access: true, ..Adaptation::default() },
+            Adaptation { pcr, ..Adaptation::default() },
+        ] {
+            for size in 1..=400 {
+                let packets = packets(adaptation, size);
+                assert_eq!(packets.len(), (size + adaptation.len()).div_ceil(BODY_LEN), "{size}");
+                let mut unit = Vec::new();
+                for (index, packet) in packets.iter().enumerate() {
+                    assert_eq!(packet[..3], [0x47, if index == 0 { 0x41 } else { 1 }, 0]);
+                    assert_eq!(usize::from(packet[3] & 15), index);
+                    let (field, payload) = split(packet);
+                    assert!(!payload.is_empty(), "{size}");
+                    let used = if index == 0 { adaptation.len().saturating_sub(1) } else { 0 };
+                    let stuffing = if used > 0 { &field[used..] } else { field.get(1..).unwrap_or(&[]) };
+                    assert!(stuffing.iter().all(|&byte| byte == 0xff), "{size}: {field:02x?}");
+                    unit.extend_from_slice(payload);
+                }
+                assert!(unit.iter().enumerate().all(|(n, &byte)| byte == n as u8) && unit.len() == size);
+            }
+        }
+    }
+
+    #[test]
+    fn counts_packets_with_payload_only() {
+        let (mut counter, mut out) = (Continuity::default(), Vec::new());
+        write_adaptation(0x100, counter, Adaptation::default(), &mut out);
+        for _ in 0..17 {
+            write_unit(0x100, &mut counter, Adaptation::default(), &[&[0; 10]], &mut out);
+            write_adaptation(0x100, counter, Adaptation::default(), &mut out);
+        }
+        let counters: Vec<_> = out.chunks(PACKET_LEN).map(|packet| packet[3] & 15).collect();
+        let expected: Vec<_> = std::iter::once(15).chain((0..17).flat_map(|n| [n % 16; 2])).collect();
+        assert_eq!(counters, expected);
+        assert_eq!(counter, Continuity::after(0));
+    }
+
+    #[test]
+    fn writes_flags_and_clock() {
+        let clock = Ticks::from_millis((1 << 33) / 90);
+        let adaptation = Adaptation { discontinuity: true, random_access: true, pcr: Some(clock) };
+        let mut out = Vec::new();
+        write_adaptation(0x1ffe, Continuity::after(3), adaptation, &mut out);
+        assert_eq!(out[..6], [0x47, 0x1f, 0xfe, 0x23, 183, 0xd0]);
+        let base = u64::from_be_bytes([0, 0, out[6], out[7], out[8], out[9], out[10], out[11]]) >> 15;
+        assert_eq!(base, clock.base());
+        assert_eq!((out[10] & 0x7e, out[10] & 1, out[11]), (0x7e, 0, 0));
+    }
+}

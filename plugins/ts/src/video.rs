@@ -1,0 +1,230 @@
+//! Pictures as a byte stream: start codes, access unit delimiters, parameter sets.
+//!
+//! ITU-T H.264 and H.265 annex B; ISO/IEC 13818-1 2.14.1 and 2.17.1 ask for a delimiter at the start of each access unit.
+
+use remuxd_bitstream::Truncated;
+use remuxd_bitstream::avc::{self, AvcDecoderConfiguration};
+use remuxd_bitstream::hevc::{self, HevcDecoderConfiguration};
+use remuxd_bitstream::nal::{NalUnits, Overrun};
+use remuxd_plugin_api::Codec;
+
+use crate::psi::VideoStream;
+
+/// With the zero byte that the first NAL unit of an access unit, and each parameter set, must have (B.1.2).
+const LONG_START_CODE: &[u8] = &[0, 0, 0, 1];
+const START_CODE: &[u8] = &[0, 0, 1];
+
+/// Delimiters that allow pictures of any type.
+const AVC_DELIMITER: &[u8] = &[0x09, 0xf0];
+const HEVC_DELIMITER: &[u8] = &[0x46, 0x01, 0x50];
+
+/// What a sequence header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VideoConfig {
+    codec: Codec,
+    pub stream: VideoStream,
+    length_size: usize,
+    parameter_sets: Vec<Vec<u8>>,
+}
+
+/// An access unit of a byte stream.
+#[derive(Debug)]
+pub(crate) struct Picture<'a> {
+    /// Its bytes, in order.
+    pub pieces: Vec<&'a [u8]>,
+    /// A decoder may start here.
+    pub random_access: bool,
+}
+
+/// What a NAL unit is to an access unit.
+enum Role {
+    Delimiter,
+    /// One of the kinds of parameter sets, as a bit.
+    ParameterSet(u8),
+    /// A slice of a picture at which a decoder may start.
+    RandomAccess,
+    Other,
+}
+
+impl VideoConfig {
+    /// Reads the sequence header of a codec that a transport stream carries here; `None` for another.
+    ///
+    /// # Errors
+    /// [`Truncated`].
+    pub(crate) fn parse(codec: Codec, record: &[u8]) -> Result<Option<VideoConfig>, Truncated> {
+        let (stream, length_size, parameter_sets) = match codec {
+            Codec::H264 => {
+                let record = AvcDecoderConfiguration::parse(record)?;
+                (VideoStream::H264, record.length_size, record.parameter_sets)
+            }
+            Codec::HEVC => {
+                let record = HevcDecoderConfiguration::parse(record)?;
+                (VideoStream::Hevc, record.length_size, record.parameter_sets)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets }))
+    }
+
+    /// The codec that it configures.
+    pub(crate) fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// The access unit in `data`; `None` when nothing is in it. All parameter sets go in before a keyframe, and when
+    /// `sets_due`, unless it has its own.
+    ///
+    /// # Errors
+    /// [`Overrun`].
+    pub(crate) fn picture<'a>(
+        &'a self,
+        data: &'a [u8],
+        keyframe: bool,
+        sets_due: bool,
+    ) -> Result<Option<Picture<'a>>, Overrun> {
+        let mut delimiter = None;
+        let mut random_access = keyframe;
+        let mut sets = 0;
+        let mut units = Vec::new();
+        for unit in NalUnits::new(data, self.length_size) {
+            let unit = unit?;
+            match self.role(unit) {
+                // One, and in front: another would start a new access unit.
+                Role::Delimiter => {
+                    delimiter.get_or_insert(unit);
+                    continue;
+                }
+                Role::ParameterSet(kind) => sets |= kind,
+                Role::RandomAccess => random_access = true,
+                Role::Other => {}
+            }
+            units.push(unit);
+        }
+        if units.is_empty() {
+            return Ok(None);
+        }
+        let (own_delimiter, all_sets) = match self.stream {
+            VideoStream::H264 => (AVC_DELIMITER, 0b011),
+            VideoStream::Hevc => (HEVC_DELIMITER, 0b111),
+        };
+        let mut pieces = vec![LONG_START_CODE, delimiter.unwrap_or(own_delimiter)];
+        if (random_access || sets_due) && sets != all_sets {
+            pieces.extend(self.parameter_sets.iter().flat_map(|set| [LONG_START_CODE, set]));
+        }
+        for unit in units {
+            let is_set = matches!(self.role(unit), Role::ParameterSet(_));
+            pieces.extend([if is_set { LONG_START_CODE } else { START_CODE }, unit]);
+        }
+        Ok(Some(Picture { pieces, random_access }))
+    }
+
+    fn role(&self, unit: &[u8]) -> Role {
+        match self.stream {
+            VideoStream::H264 => match avc::nal_type::of(unit) {
+                avc::nal_type::AUD => Role::Delimiter,
+                avc::nal_type::SPS => Role::ParameterSet(1),
+                avc::nal_type::PPS => Role::ParameterSet(2),
+                avc::nal_type::IDR => Role::RandomAccess,
+                _ => Role::Other,
+            },
+            VideoStream::Hevc => match hevc::nal_type::of(unit) {
+                hevc::nal_type::AUD => Role::Delimiter,
+                hevc::nal_type::SPS => Role::ParameterSet(1),
+                hevc::nal_type::PPS => Role::ParameterSet(2),
+                hevc::nal_type::VPS => Role::ParameterSet(4),
+                kind if hevc::nal_type::IRAP.contains(&kind) => Role::RandomAccess,
+                _ => Role::Other,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn avc(length: u8) -> VideoConfig {
+        let record =
+            [&b"\x01\x42\0\x1f"[..], &[length], b"\xe2\0\x02\x67a\0\x02\x67b\x01\0\x02\x68c"].concat();
+        VideoConfig::parse(Codec::H264, &record).unwrap().unwrap()
+    }
+
+    fn hevc() -> VideoConfig {
+        let mut record = vec![1; 21];
+        record.extend(b"\x0f\x03\x20\0\x01\0\x03\x40\x01v\x21\0\x01\0\x03\x42\x01s\x22\0\x02");
+        record.extend(b"\0\x03\x44\x01p\0\x03\x44\x01q");
+        VideoConfig::parse(Codec::HEVC, &record).unwrap().unwrap()
+    }
+
+    fn written(config: &VideoConfig, units: &[&[u8]], keyframe: bool, sets_due: bool) -> (Vec<u8>, bool) {
+        let mut data = Vec::new();
+        for unit in units {
+            data.extend_from_slice(&(unit.len() as u32).to_be_bytes()[4 - config.length_size..]);
+            data.extend_from_slice(unit);
+        }
+        let picture = config.picture(&data, keyframe, sets_due).unwrap().unwrap();
+        (picture.pieces.concat(), picture.random_access)
+    }
+
+    const AVC_SETS: &[u8] = b"\0\0\0\x01\x67a\0\0\0\x01\x67b\0\0\0\x01\x68c";
+    const HEVC_SETS: &[u8] = b"\0\0\0\x01\x40\x01v\0\0\0\x01\x42\x01s\0\0\0\x01\x44\x01p\0\0\0\x01\x44\x01q";
+
+    #[test]
+    fn writes_what_a_decoder_needs() {
+        let avc = avc(0xff);
+        let row = |units: &[&[u8]], keyframe, sets_due| written(&avc, units, keyframe, sets_due);
+        let aud = b"\0\0\0\x01\x09\xf0";
+        assert_eq!(row(&[b"\x41x"], false, false), ([&aud[..], b"\0\0\x01\x41x"].concat(), false));
+        assert_eq!(row(&[b"\x65x"], false, false), ([&aud[..], AVC_SETS, b"\0\0\x01\x65x"].concat(), true));
+        assert_eq!(row(&[b"\x41x"], true, false), ([&aud[..], AVC_SETS, b"\0\0\x01\x41x"].concat(), true));
+        assert_eq!(row(&[b"\x41x"], false, true), ([&aud[..], AVC_SETS, b"\0\0\x01\x41x"].concat(), false));
+        assert_eq!(
+            row(&[b"\x06s", b"\x09\x10", b"", b"\x65x"], true, false),
+            ([b"\0\0\0\x01\x09\x10", AVC_SETS, b"\0\0\x01\x06s\0\0\x01\x65x"].concat(), true),
+            "its own delimiter, in front"
+        );
+        assert_eq!(
+            row(&[b"\x67d", b"\x68e", b"\x65x"], true, true).0,
+            [&aud[..], b"\0\0\0\x01\x67d\0\0\0\x01\x68e\0\0\x01\x65x"].concat(),
+            "its own parameter sets"
+        );
+        let partial = row(&[b"\x67d", b"\x65x"], true, false).0;
+        assert_eq!(partial, [&aud[..], AVC_SETS, b"\0\0\0\x01\x67d\0\0\x01\x65x"].concat());
+    }
+
+    #[test]
+    fn writes_hevc_with_all_sets() {
+        let aud = b"\0\0\0\x01\x46\x01\x50";
+        for kind in 0..32u8 {
+            let unit = [kind << 1, 1, 9];
+            let irap = (16..24).contains(&kind);
+            let sets = if irap { HEVC_SETS } else { b"" };
+            let expected = [&aud[..], sets, b"\0\0\x01", &unit].concat();
+            assert_eq!(written(&hevc(), &[&unit], false, false), (expected, irap), "{kind}");
+        }
+        let own: &[&[u8]] = &[b"\x40\x01x", b"\x42\x01x", b"\x44\x01x", b"\x26\x01x"];
+        assert!(!written(&hevc(), own, true, true).0.windows(3).any(|bytes| bytes == b"\x40\x01v"));
+    }
+
+    #[test]
+    fn reads_lengths_of_each_size() {
+        for (length, length_size) in [(0xfc, 1), (0xfd, 2), (0xff, 4)] {
+            let config = avc(length);
+            assert_eq!(config.length_size, length_size);
+            assert!(
+                written(&config, &[b"\x41x", b"\x41y"], false, false)
+                    .0
+                    .ends_with(b"\0\0\x01\x41x\0\0\x01\x41y")
+            );
+        }
+    }
+
+    #[test]
+    fn makes_nothing_of_nothing() {
+        for data in [&b""[..], b"\0\0\0\0", b"\0\0\0\x02\x09\xf0"] {
+            assert!(avc(0xff).picture(data, true, true).unwrap().is_none());
+        }
+        assert!(avc(0xff).picture(b"\0\0\0\x09\x65", true, true).is_err());
+        assert_eq!(VideoConfig::parse(Codec::AV1, b""), Ok(None));
+    }
+}

@@ -1,0 +1,406 @@
+//! HTTP-TS: what is served decodes, keeps the rules of transport streams, and is what was published, at its time.
+
+use std::time::Duration;
+
+use remuxd_tests::browser::{self, Player};
+use remuxd_tests::clip::{Clip, LENGTH};
+use remuxd_tests::compare::{Coverage, compare_units};
+use remuxd_tests::decode::decode;
+use remuxd_tests::encoder::{publish_looped, publish_minute};
+use remuxd_tests::fetch::Fetch;
+use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::Publisher;
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tool::{Ffmpeg, run};
+use remuxd_tests::ts::{Stream, access_units, check, published_units, second_opinion};
+use remuxd_tests::wait::SOON;
+
+/// One mount; viewers may be far behind, since the tests publish faster than real time.
+fn config() -> Config {
+    Config::live()
+        .tables("[modules]\nload = [\"ts\"]")
+        .play("queue_length", "\"10m\"")
+        .mount("mount = \"[vhost]/[app]/[stream].ts\"")
+}
+
+fn path(key: &str) -> String {
+    format!("/{key}.ts")
+}
+
+/// Holds what was served against the rules, two readers, and what was published. Returns what it is.
+fn checked(published: &[Tag], served: &[u8], coverage: Coverage) -> Stream {
+    let stream = Stream::read(served);
+    check(&stream).unwrap();
+    let seen = second_opinion(served).unwrap();
+    let units = seen.values().map(|seen| seen.units).sum::<usize>();
+    assert_eq!(units, stream.units.len(), "{seen:?}");
+    let compared = compare_units(&published_units(published), &access_units(&stream).unwrap(), coverage);
+    assert_eq!(compared, Ok(stream.units.len()));
+    stream
+}
+
+fn decodes(ffmpeg: Ffmpeg, served: &[u8]) {
+    let scratch = Scratch::new();
+    let file = scratch.join("served.ts");
+    std::fs::write(&file, served).unwrap();
+    decode(ffmpeg, &file).unwrap();
+}
+
+/// The versions that the program map takes, each with its stream types.
+fn versions(stream: &Stream) -> Vec<(u8, Vec<u8>)> {
+    let maps = stream.tables.iter().filter_map(|table| {
+        let program = table.program.as_ref()?;
+        let types = program.streams.iter().map(|elementary| elementary.stream_type).collect();
+        Some((table.version, types))
+    });
+    let mut versions: Vec<_> = maps.collect();
+    versions.dedup();
+    versions
+}
+
+/// Publishes `tags` for a viewer that waits for them, and returns what it is served.
+fn serve(tags: &[Tag]) -> Vec<u8> {
+    let host = Host::start(&config());
+    let key = host.key("ts");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let fetch = Fetch::start(&host, &path(&key));
+    publisher.send(tags);
+    drop(publisher);
+    fetch.finish(LENGTH * 6)
+}
+
+fn minute(clip: Clip) {
+    let host = Host::start(&config());
+    let key = host.key("minute");
+    let fetch = Fetch::start(&host, &path(&key));
+    let mut publishing = publish_minute(clip, &host.rtmp_url(&key));
+    let published = read_file(&publishing.finish());
+    let served = fetch.finish(LENGTH * 6);
+    let stream = checked(&published, &served, Coverage::Whole);
+    let (first, last) = (stream.units.first().unwrap(), stream.units.last().unwrap());
+    assert!(last.dts - first.dts > 55 * 90_000, "{} ms", (last.dts - first.dts) / 90);
+    assert_eq!(versions(&stream).len(), 1);
+    decodes(clip.ffmpeg(), &served);
+}
+
+macro_rules! minutes {
+    ($($name:ident: $clip:ident;)*) => { $(#[test] fn $name() { minute(Clip::$clip); })* };
+}
+
+minutes! {
+    a_minute_of_h264_and_aac: H264Aac;
+    a_minute_of_h264_and_mp3: H264Mp3;
+    a_minute_of_h264_and_opus: H264Opus;
+    a_minute_of_h264_alone: H264;
+    a_minute_of_hevc_and_aac: HevcAac;
+    a_minute_of_aac_alone: Aac;
+    a_minute_of_mp3_alone: Mp3;
+}
+
+fn is_frame(tag: &Tag) -> bool {
+    matches!(tag.content(), Content::AccessUnit(_))
+}
+
+fn clip(clip: Clip) -> Vec<Tag> {
+    read_file(&clip.path()).into_iter().filter(|tag| tag.kind != SCRIPT).collect()
+}
+
+/// `tags` later.
+fn after(time: u32, tags: Vec<Tag>) -> Vec<Tag> {
+    tags.into_iter().map(|tag| Tag { timestamp: tag.timestamp.wrapping_add(time), ..tag }).collect()
+}
+
+#[test]
+fn opus_alone_is_served() {
+    let tags: Vec<Tag> = clip(Clip::H264Opus).into_iter().filter(|tag| tag.kind == AUDIO).collect();
+    let served = serve(&tags);
+    assert_eq!(versions(&checked(&tags, &served, Coverage::Whole)), [(0, vec![0x06])]);
+    decodes(Ffmpeg::Nine, &served);
+}
+
+#[test]
+fn hevc_with_the_legacy_codec_id_is_served() {
+    let mut tags = clip(Clip::HevcAac);
+    for tag in tags.iter_mut().filter(|tag| tag.kind == VIDEO) {
+        let (first, offset) = (tag.payload[0], if tag.payload[0] & 15 == 1 { 8 } else { 5 });
+        let packet = if first & 15 == 0 { 0 } else { 1 };
+        let composition = if offset == 8 { tag.payload[5..8].to_vec() } else { vec![0; 3] };
+        let header = [vec![(first & 0x70) | 12, packet], composition].concat();
+        tag.payload.splice(..offset, header);
+    }
+    let served = serve(&tags);
+    assert_eq!(versions(&checked(&tags, &served, Coverage::Whole)), [(0, vec![0x24, 0x0f])]);
+    decodes(Ffmpeg::Nine, &served);
+}
+
+#[test]
+fn one_picture_a_second_has_a_clock() {
+    let tags: Vec<Tag> = (0..3)
+        .flat_map(|turn| after(turn * 4_000, clip(Clip::H264)))
+        .filter(|tag| tag.is_keyframe() || !is_frame(tag))
+        .collect();
+    let served = serve(&tags);
+    let stream = checked(&tags, &served, Coverage::Whole);
+    assert_eq!(stream.units.len(), 12);
+    assert!(stream.clocks.len() > 11 * 24, "{}", stream.clocks.len());
+    decodes(Ffmpeg::Five, &served);
+}
+
+#[test]
+fn a_late_track_gets_a_new_version() {
+    for (late, expected) in
+        [(AUDIO, [(0, vec![0x1b]), (1, vec![0x1b, 0x0f])]), (VIDEO, [(0, vec![0x0f]), (1, vec![0x1b, 0x0f])])]
+    {
+        let all = clip(Clip::H264Aac);
+        let (headers, frames): (Vec<Tag>, Vec<Tag>) = all.into_iter().partition(|tag| !is_frame(tag));
+        let on_time = |tag: &Tag| tag.kind != late;
+        // Video comes in at a keyframe.
+        let from = if late == VIDEO { 2_000 } else { 2_100 };
+        let early = frames.iter().filter(|tag| tag.timestamp < from && on_time(tag));
+        let rest = frames.iter().filter(|tag| tag.timestamp >= from);
+        let early: Vec<Tag> = headers.iter().filter(|tag| on_time(tag)).chain(early).cloned().collect();
+        let late_header = headers.iter().filter(|tag| !on_time(tag)).cloned();
+        let late_header = late_header.map(|tag| Tag { timestamp: from, ..tag });
+        let tags: Vec<Tag> = early.into_iter().chain(late_header).chain(rest.cloned()).collect();
+        let served = serve(&tags);
+        let coverage = if late == VIDEO { Coverage::FromKeyframe } else { Coverage::Whole };
+        assert_eq!(versions(&checked(&tags, &served, coverage)), expected);
+        decodes(Ffmpeg::Five, &served);
+    }
+}
+
+#[test]
+fn a_change_of_codecs_gets_new_versions() {
+    let tags = [
+        clip(Clip::H264Aac),
+        after(4_100, clip(Clip::HevcAac)),
+        after(8_200, clip(Clip::H264Mp3)),
+        after(12_300, clip(Clip::H264Opus)),
+    ]
+    .concat();
+    let served = serve(&tags);
+    let stream = checked(&tags, &served, Coverage::Whole);
+    let types: Vec<Vec<u8>> = versions(&stream).into_iter().map(|(_, types)| types).collect();
+    for expected in [[0x1b, 0x0f], [0x24, 0x0f], [0x1b, 0x03], [0x1b, 0x06]] {
+        assert!(types.contains(&expected.to_vec()), "{types:02x?}");
+    }
+    // Each part decodes.
+    let program = |unit: usize| stream.program_at(stream.units[unit].at);
+    let mut from = 0;
+    for unit in 1..=stream.units.len() {
+        let ends = unit == stream.units.len()
+            || stream.units[unit].stream_type != stream.units[unit - 1].stream_type;
+        if ends && unit < stream.units.len() && program(unit) == program(from) {
+            continue;
+        }
+        from = unit.min(stream.units.len() - 1);
+    }
+    let tables: Vec<_> = stream.tables.iter().filter(|table| table.is_association()).collect();
+    let last = tables.iter().rev().take_while(|table| {
+        stream.program_at(table.at + 1).is_some_and(|program| program.streams[1].stream_type == 0x06)
+    });
+    let last = last.last().unwrap().at;
+    decodes(Ffmpeg::Nine, &served[last * 188..]);
+}
+
+#[test]
+fn a_change_of_resolution_keeps_the_version() {
+    let scratch = Scratch::new();
+    let file = scratch.join("large.flv");
+    let mut command = Ffmpeg::Five.command();
+    command.args(["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=2"]);
+    command.args(["-c:v", "libx264", "-preset", "veryfast", "-g", "25", "-pix_fmt", "yuv420p", "-f", "flv"]);
+    run(command.arg(&file)).unwrap();
+    let large: Vec<Tag> = read_file(&file).into_iter().filter(|tag| tag.kind != SCRIPT).collect();
+    let tags = [clip(Clip::H264), after(4_000, large)].concat();
+    let served = serve(&tags);
+    let stream = checked(&tags, &served, Coverage::Whole);
+    assert_eq!(versions(&stream), [(0, vec![0x1b])]);
+    decodes(Ffmpeg::Five, &served);
+}
+
+#[test]
+fn rtmp_timestamps_wrap_unseen() {
+    // After 24.8 days a signed timestamp wraps, after 49.7 any.
+    for edge in [1u32 << 31, 0] {
+        let tags = after(edge.wrapping_sub(2_000), clip(Clip::H264Aac));
+        let served = serve(&tags);
+        checked(&tags, &served, Coverage::Whole);
+        decodes(Ffmpeg::Five, &served);
+    }
+}
+
+#[test]
+fn transport_stream_timestamps_wrap_after_26_hours() {
+    const STEP: u32 = 5_000;
+    let wrap = ((1u64 << 33) / 90) as u32;
+    let clip = clip(Clip::H264Aac);
+    let key = clip.iter().find(|tag| tag.is_keyframe()).unwrap().clone();
+    let headers: Vec<Tag> = clip.iter().filter(|tag| !is_frame(tag)).cloned().collect();
+    // A picture each five seconds is the fastest way there that is no jump.
+    let slides = (0..).map(|n| n * STEP).take_while(|time| *time < wrap - 8_000);
+    let slides: Vec<Tag> = slides.map(|timestamp| Tag { timestamp, ..key.clone() }).collect();
+    // One of the constant second that comes before the first tag, and two of the clip.
+    let rest = after(wrap - 3_000, clip);
+    let host = Host::start(&config());
+    let name = host.key("days");
+    let mut publisher = Publisher::open(host.rtmp, &name);
+    publisher.send(&headers);
+    publisher.send(&slides);
+    let fetch = Fetch::start(&host, &path(&name));
+    fetch.wait_bytes(188, SOON);
+    publisher.send(&rest);
+    drop(publisher);
+    let served = fetch.finish(LENGTH * 10);
+    let tags = [headers, slides, rest].concat();
+    let stream = checked(&tags, &served, Coverage::FromKeyframe);
+    let (first, last) = (stream.units[0].dts, stream.units.last().unwrap().dts);
+    assert!(first < 1 << 33 && last > 1 << 33, "{first} to {last}");
+    let end = served.len() - 188 * stream.packets.len().min(1_000);
+    let joins = stream.tables.iter().filter(|table| table.is_association() && table.at * 188 >= end);
+    let join =
+        joins.map(|table| table.at).find(|at| stream.units.iter().any(|unit| unit.at == at + 2)).unwrap();
+    decodes(Ffmpeg::Five, &served[join * 188..]);
+}
+
+#[test]
+fn a_viewer_joins_with_tables_and_right_counters() {
+    for (source, coverage) in [(Clip::H264Aac, Coverage::FromKeyframe), (Clip::Aac, Coverage::FromKeyframe)] {
+        let tags = clip(source);
+        let host = Host::start(&config());
+        let key = host.key("join");
+        let mut publisher = Publisher::open(host.rtmp, &key);
+        let first = Fetch::start(&host, &path(&key));
+        let half = tags.len() / 2;
+        publisher.send(&tags[..half]);
+        first.wait_bytes(20_000, SOON);
+        let second = Fetch::start(&host, &path(&key));
+        second.wait_bytes(3 * 188, SOON);
+        publisher.send(&tags[half..]);
+        drop(publisher);
+        let [first, second] = [first, second].map(|fetch| fetch.finish(SOON));
+        checked(&tags, &first, Coverage::Whole);
+        let stream = checked(&tags, &second, coverage);
+        assert!(second.len() < first.len());
+        assert_eq!(versions(&stream).len(), 1);
+        decodes(source.ffmpeg(), &second);
+    }
+}
+
+#[test]
+fn jumps_of_the_publishers_clock_leave_no_trace() {
+    let turns: Vec<Vec<Tag>> = [0, 3_600_000, 100].map(|time| after(time, clip(Clip::H264Aac))).into();
+    let served = serve(&turns.concat());
+    let stream = Stream::read(&served);
+    check(&stream).unwrap();
+    assert_eq!(stream.units.len(), published_units(&turns.concat()).len());
+    let (first, last) = (&stream.units[0], stream.units.last().unwrap());
+    assert!((last.dts - first.dts) / 90 < 3 * 4_500, "{} ms", (last.dts - first.dts) / 90);
+    decodes(Ffmpeg::Five, &served);
+}
+
+#[test]
+fn silence_of_no_length_is_passed_over() {
+    let mut tags = clip(Clip::H264Aac);
+    for tag in tags.iter_mut().filter(|tag| tag.kind == AUDIO && is_frame(tag)) {
+        if (1_000..3_000).contains(&tag.timestamp) {
+            tag.payload.truncate(2);
+        }
+    }
+    let served = serve(&tags);
+    checked(&tags, &served, Coverage::Whole);
+    decodes(Ffmpeg::Five, &served);
+}
+
+#[test]
+fn a_publisher_that_comes_back_goes_on() {
+    let host = Host::start(&config().publish("republish_wait", "\"5s\""));
+    let key = host.key("again");
+    let tags = clip(Clip::H264Aac);
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let fetch = Fetch::start(&host, &path(&key));
+    publisher.send(&tags);
+    drop(publisher);
+    host.wait_log(&["publisher left"]);
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    publisher.send(&tags);
+    drop(publisher);
+    let served = fetch.finish(SOON);
+    let stream = Stream::read(&served);
+    check(&stream).unwrap();
+    assert_eq!(versions(&stream).len(), 1);
+    let video = stream.units.iter().filter(|unit| unit.is_video()).count();
+    assert_eq!(video, 2 * tags.iter().filter(|tag| tag.kind == VIDEO && is_frame(tag)).count());
+    decodes(Ffmpeg::Five, &served);
+}
+
+#[test]
+fn what_has_no_place_in_it_is_left_out_or_refused() {
+    let tags = clip(Clip::Av1Opus);
+    let host = Host::start(&config());
+    let key = host.key("left-out");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let fetch = Fetch::start(&host, &path(&key));
+    publisher.send(&tags);
+    drop(publisher);
+    let served = fetch.finish(SOON);
+    let audio: Vec<Tag> = tags.iter().filter(|tag| tag.kind == AUDIO).cloned().collect();
+    checked(&audio, &served, Coverage::FromKeyframe);
+    decodes(Ffmpeg::Nine, &served);
+    let lines = host.log().lines().filter(|line| line.contains("av01")).count();
+    assert_eq!(lines, 1, "{}", host.log());
+
+    let key = host.key("refused");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let video: Vec<&Tag> = tags.iter().filter(|tag| tag.kind == VIDEO).collect();
+    publisher.send(video);
+    assert_eq!(Request::get(&path(&key)).send(host.http).unwrap().status, 415);
+}
+
+/// mpegts.js, in Chromium.
+fn plays(source: Clip, tracks: &str) {
+    let host = Host::start(&config());
+    let key = host.key("browser");
+    let _publishing = publish_looped(source, &host.rtmp_url(&key));
+    let url = format!("http://{}{}", host.http, path(&key));
+    let outcome = browser::play(Player::Mpegts, &url, tracks, Duration::from_secs(30)).unwrap();
+    assert!(outcome.errors.is_empty(), "{outcome:?}");
+    assert!(outcome.advanced > 1.0, "{outcome:?}");
+    assert!(outcome.frames > 20 || tracks == "a", "{outcome:?}");
+    assert!(outcome.audio_bytes > 0 || tracks == "v", "{outcome:?}");
+}
+
+#[test]
+fn mpegts_js_plays_video_with_audio() {
+    plays(Clip::H264Aac, "av");
+}
+
+#[test]
+fn mpegts_js_plays_video_alone() {
+    plays(Clip::H264, "v");
+}
+
+#[test]
+fn mpegts_js_plays_audio_alone() {
+    plays(Clip::Aac, "a");
+}
+
+#[test]
+fn mpegts_js_plays_mp3() {
+    plays(Clip::H264Mp3, "av");
+}
+
+/// Two seconds of a live stream.
+#[test]
+fn ffmpeg_plays_the_url() {
+    let host = Host::start(&config());
+    let key = host.key("ffmpeg");
+    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    let mut command = Ffmpeg::Five.command();
+    let url = format!("http://{}{}", host.http, path(&key));
+    command.args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
+    let output = run(&mut command).unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

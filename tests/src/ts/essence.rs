@@ -1,0 +1,148 @@
+//! Access units of a transport stream and of what was published, in one form.
+//!
+//! Compared are NAL units without delimiters and parameter sets, which a transport stream has of its own, and audio
+//! frames without their headers; times in milliseconds.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use super::stream::{Stream, Unit};
+use crate::flv::{AUDIO, AccessUnit, Content, Tag, VIDEO};
+
+/// The access units of a transport stream.
+///
+/// # Errors
+/// The first one that cannot be read, in words.
+pub fn access_units(stream: &Stream) -> Result<Vec<AccessUnit>, String> {
+    stream
+        .units
+        .iter()
+        .map(|unit| access_unit(unit).map_err(|fault| format!("unit at packet {}: {fault}", unit.at)))
+        .collect()
+}
+
+fn access_unit(unit: &Unit) -> Result<AccessUnit, String> {
+    let payload = &unit.payload[..];
+    let (codec, data) = match unit.stream_type {
+        0x1b => (*b"avc1", essence(b"avc1", &nal_units(payload))),
+        0x24 => (*b"hvc1", essence(b"hvc1", &nal_units(payload))),
+        0x0f => (*b"mp4a", adts_frame(payload)?.to_vec()),
+        0x03 | 0x04 => (*b".mp3", payload.to_vec()),
+        0x06 => (*b"Opus", opus_packet(payload)?.to_vec()),
+        other => return Err(format!("stream type {other:#04x}")),
+    };
+    if unit.dts % 90 != 0 || unit.pts % 90 != 0 {
+        return Err(format!("times {} and {} are no milliseconds", unit.dts, unit.pts));
+    }
+    let kind = if unit.is_video() { VIDEO } else { AUDIO };
+    let (dts, cts) = (unit.dts / 90, ((unit.pts - unit.dts) / 90) as i32);
+    Ok(digest(kind, codec, unit.is_video() && unit.random_access, dts, cts, &data))
+}
+
+/// What was published, of codecs that a transport stream carries, in the same form: without empty frames, and with
+/// timestamps that do not wrap.
+#[must_use]
+pub fn published_units(tags: &[Tag]) -> Vec<AccessUnit> {
+    let mut length_size = 4;
+    let mut time = None;
+    let mut units = Vec::new();
+    for tag in tags {
+        if tag.kind == VIDEO && tag.content() == Content::SequenceHeader {
+            length_size = length_size_of(tag).unwrap_or(length_size);
+        }
+        let Some(unit) = tag.access_unit().filter(|unit| unit.size > 0) else { continue };
+        let dts = time.map_or(i64::from(tag.timestamp), |last: i64| {
+            last + i64::from(tag.timestamp.wrapping_sub(last as u32) as i32)
+        });
+        time = Some(dts);
+        let data = &tag.payload[tag.payload.len() - unit.size..];
+        let data = match &unit.codec {
+            b"avc1" | b"hvc1" => essence(&unit.codec, &prefixed_units(data, length_size)),
+            _ => data.to_vec(),
+        };
+        units.push(digest(unit.kind, unit.codec, unit.keyframe, dts, unit.cts, &data));
+    }
+    units
+}
+
+/// From the decoder configuration record: byte 4 in AVC's, 21 in HEVC's.
+fn length_size_of(tag: &Tag) -> Option<usize> {
+    let hevc = tag.payload[0] & 0x80 != 0 && tag.payload.get(1..5)? == b"hvc1" || tag.payload[0] & 0x8f == 12;
+    let byte = tag.payload.get(5 + if hevc { 21 } else { 4 })?;
+    Some(usize::from(byte & 3) + 1)
+}
+
+fn digest(kind: u8, codec: [u8; 4], keyframe: bool, dts: i64, cts: i32, data: &[u8]) -> AccessUnit {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(data);
+    AccessUnit { kind, codec, keyframe, dts, cts, size: data.len(), hash: hasher.finish() }
+}
+
+/// The NAL units that make the picture, each behind its length.
+fn essence(codec: &[u8; 4], units: &[&[u8]]) -> Vec<u8> {
+    let kept = units.iter().filter(|unit| {
+        let kind = nal_type(codec, unit);
+        if codec == b"hvc1" { !(32..=35).contains(&kind) } else { !matches!(kind, 7..=9) }
+    });
+    kept.flat_map(|unit| [&(unit.len() as u32).to_be_bytes(), *unit].concat()).collect()
+}
+
+/// The type of a NAL unit.
+pub(super) fn nal_type(codec: &[u8; 4], unit: &[u8]) -> u8 {
+    let first = unit.first().copied().unwrap_or_default();
+    if codec == b"hvc1" { first >> 1 & 0x3f } else { first & 0x1f }
+}
+
+fn prefixed_units(mut data: &[u8], length_size: usize) -> Vec<&[u8]> {
+    let mut units = Vec::new();
+    while let Some((length, rest)) = data.split_at_checked(length_size) {
+        let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+        let Some((unit, after)) = rest.split_at_checked(length) else { break };
+        units.push(unit);
+        data = after;
+    }
+    units
+}
+
+/// The NAL units of a byte stream (annex B): zero bytes before a start code belong to it.
+pub(super) fn nal_units(bytes: &[u8]) -> Vec<&[u8]> {
+    start_codes(bytes)
+        .windows(2)
+        .map(|pair| {
+            let unit = &bytes[pair[0] + 3..pair[1]];
+            let end = unit.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            &unit[..end]
+        })
+        .collect()
+}
+
+/// Where `00 00 01` is, and the end.
+pub(super) fn start_codes(bytes: &[u8]) -> Vec<usize> {
+    let codes = bytes.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at);
+    codes.chain([bytes.len()]).collect()
+}
+
+/// The frame of the one ADTS frame in `payload`.
+pub(super) fn adts_frame(payload: &[u8]) -> Result<&[u8], String> {
+    let [0xff, second, _, a, b, c, d, frame @ ..] = payload else {
+        return Err(format!("no ADTS frame: {:02x?}", &payload[..payload.len().min(7)]));
+    };
+    let length = usize::from(a & 3) << 11 | usize::from(*b) << 3 | usize::from(c >> 5);
+    if second & 0xf7 != 0xf1 || length != payload.len() || d & 3 != 0 {
+        return Err(format!("ADTS of {length} bytes in {}: {:02x?}", payload.len(), &payload[..7]));
+    }
+    Ok(frame)
+}
+
+/// The packet behind the one control header in `payload`.
+pub(super) fn opus_packet(payload: &[u8]) -> Result<&[u8], String> {
+    let [0x7f, 0xe0, rest @ ..] = payload else {
+        return Err(format!("no Opus control header: {:02x?}", &payload[..payload.len().min(3)]));
+    };
+    let full = rest.iter().take_while(|&&byte| byte == 0xff).count();
+    let last = rest.get(full).ok_or("an Opus control header is cut off")?;
+    let packet = &rest[full + 1..];
+    if full * 255 + usize::from(*last) != packet.len() {
+        return Err(format!("an Opus packet of {} bytes", packet.len()));
+    }
+    Ok(packet)
+}

@@ -1,0 +1,343 @@
+//! The rules that every transport stream of this server keeps, as a table.
+//!
+//! From ISO/IEC 13818-1, ETSI TR 101 290 5.2 and TS 101 154, and what players have been seen to need.
+
+use super::essence::{access_units, nal_type, nal_units, start_codes};
+use super::stream::{Program, Stream, Table, Unit};
+use crate::flv::AccessUnit;
+
+/// What a stream must do; the answer is the first fault, in words.
+pub type Rule = fn(&Stream) -> Result<(), String>;
+
+/// Tables and their distance, in 1/90 000 s.
+const TABLES_APART: i64 = 500 * 90;
+/// Clock references and theirs.
+const CLOCKS_APART: i64 = 40 * 90;
+/// How long before its DTS an access unit may come: the second that 2.4.2.6 allows.
+const CLOCK_AHEAD: i64 = 1_000 * 90;
+
+/// All rules, by name.
+pub const RULES: &[(&str, Rule)] = &[
+    ("sync", sync),
+    ("adaptation fields", adaptation_fields),
+    ("continuity", continuity),
+    ("PIDs", pids),
+    ("tables", tables),
+    ("tables first", tables_first),
+    ("tables often", tables_often),
+    ("tables before keyframes", tables_before_keyframes),
+    ("version", version),
+    ("clock PID", clock_pid),
+    ("clock often", clock_often),
+    ("clock before DTS", clock_before_dts),
+    ("clock near DTS", clock_near_dts),
+    ("PES headers", pes_headers),
+    ("PES lengths", pes_lengths),
+    ("timestamps", timestamps),
+    ("keyframe first", keyframe_first),
+    ("random access", random_access),
+    ("delimiters", delimiters),
+    ("parameter sets", parameter_sets),
+    ("start codes", start_code_lengths),
+    ("audio frames", audio_frames),
+];
+
+/// Holds a stream against all [`RULES`].
+///
+/// # Errors
+/// Each rule that it breaks: its name, and the first fault.
+pub fn check(stream: &Stream) -> Result<(), Vec<(&'static str, String)>> {
+    let broken: Vec<_> =
+        RULES.iter().filter_map(|(name, rule)| rule(stream).err().map(|fault| (*name, fault))).collect();
+    if broken.is_empty() { Ok(()) } else { Err(broken) }
+}
+
+/// The first fault that there is.
+fn none(mut faults: impl Iterator<Item = String>) -> Result<(), String> {
+    faults.next().map_or(Ok(()), Err)
+}
+
+fn sync(stream: &Stream) -> Result<(), String> {
+    let bad = stream.packets.iter().enumerate().filter(|(_, packet)| {
+        let [sync, first, _, last] = packet.header;
+        // No error, no priority, not scrambled, and something in it.
+        sync != 0x47 || first & 0xa0 != 0 || last & 0xc0 != 0 || last & 0x30 == 0
+    });
+    none(bad.map(|(at, packet)| format!("packet {at}: {:02x?}", packet.header)))?;
+    match (stream.rest, stream.packets.len()) {
+        (0, 1..) => Ok(()),
+        (rest, packets) => Err(format!("{packets} packets and {rest} bytes")),
+    }
+}
+
+fn adaptation_fields(stream: &Stream) -> Result<(), String> {
+    let faults = stream.packets.iter().enumerate();
+    none(
+        faults.filter_map(|(at, packet)| {
+            packet.field_fault.as_ref().map(|fault| format!("packet {at}: {fault}"))
+        }),
+    )
+}
+
+fn continuity(stream: &Stream) -> Result<(), String> {
+    let mut last = std::collections::BTreeMap::new();
+    none(stream.packets.iter().enumerate().filter_map(|(at, packet)| {
+        let (pid, found) = (packet.pid, packet.continuity);
+        let previous: u8 = last.insert(pid, found)?;
+        let expected = if packet.payload.is_some() { (previous + 1) & 15 } else { previous };
+        (found != expected).then(|| format!("packet {at}, PID {pid:#x}: {found}, not {expected}"))
+    }))
+}
+
+fn pids(stream: &Stream) -> Result<(), String> {
+    none(stream.strays.iter().map(|(at, stray)| format!("packet {at}: {stray}")))
+}
+
+fn tables(stream: &Stream) -> Result<(), String> {
+    none(stream.tables.iter().filter_map(|table| {
+        table.fault.as_ref().map(|fault| format!("packet {}, PID {:#x}: {fault}", table.at, table.pid))
+    }))
+}
+
+fn tables_first(stream: &Stream) -> Result<(), String> {
+    match &stream.tables[..] {
+        [pat, pmt, ..] if pat.at == 0 && pmt.at == 1 && pat.is_association() && !pmt.is_association() => {
+            Ok(())
+        }
+        _ => Err("the first two packets are no PAT and PMT".into()),
+    }
+}
+
+fn tables_often(stream: &Stream) -> Result<(), String> {
+    let map = stream.tables.iter().find(|table| !table.is_association()).map_or(0, |table| table.pid);
+    for pid in [0, map] {
+        let of_pid = |table: &&Table| table.pid == pid;
+        let places: Vec<usize> = stream.tables.iter().filter(of_pid).map(|table| table.at).collect();
+        let ends = places.iter().copied().skip(1).chain([stream.packets.len()]);
+        for (from, to) in places.iter().copied().zip(ends) {
+            let clocks = stream.clocks.iter().filter(|clock| (from..to).contains(&clock.at));
+            let mut time: Vec<i64> = clocks.map(|clock| clock.value).collect();
+            let before = stream.clocks.iter().rev().find(|clock| clock.at < from);
+            if stream.clocks.iter().any(|clock| (from..to).contains(&clock.at) && clock.discontinuity) {
+                continue;
+            }
+            time.extend(before.map(|clock| clock.value));
+            let times = time.iter().min().zip(time.iter().max());
+            if let Some((first, last)) = times.filter(|(first, last)| *last - *first > TABLES_APART) {
+                return Err(format!(
+                    "none on PID {pid:#x} for {} ms after packet {from}",
+                    (last - first) / 90
+                ));
+            }
+            let video = stream.units.iter().filter(|unit| unit.is_video() && (from..to).contains(&unit.at));
+            let times: Vec<i64> = video.map(|unit| unit.dts).collect();
+            if let [first, .., last] = times[..]
+                && last - first > TABLES_APART
+            {
+                return Err(format!(
+                    "none on PID {pid:#x} for {} ms of DTS after packet {from}",
+                    (last - first) / 90
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tables_before_keyframes(stream: &Stream) -> Result<(), String> {
+    let keyframes = stream.units.iter().filter(|unit| unit.is_video() && unit.random_access);
+    none(keyframes.filter_map(|unit| {
+        let pids = [unit.at.checked_sub(2)?, unit.at - 1].map(|at| &stream.packets[at]);
+        let found =
+            stream.tables.iter().filter(|table| table.at + 2 >= unit.at && table.at < unit.at).count();
+        (found != 2)
+            .then(|| format!("packet {}: PIDs {:#x} and {:#x} before", unit.at, pids[0].pid, pids[1].pid))
+    }))
+}
+
+fn version(stream: &Stream) -> Result<(), String> {
+    for association in [true, false] {
+        let tables: Vec<&Table> =
+            stream.tables.iter().filter(|table| table.is_association() == association).collect();
+        for pair in tables.windows(2) {
+            let step = if pair[0].body == pair[1].body { 0 } else { 1 };
+            let expected = (pair[0].version + step) % 32;
+            if pair[1].version != expected {
+                return Err(format!("packet {}: {}, not {expected}", pair[1].at, pair[1].version));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn clock_pid(stream: &Stream) -> Result<(), String> {
+    if stream.clocks.is_empty() {
+        return Err("no clock reference".into());
+    }
+    none(stream.clocks.iter().filter_map(|clock| {
+        let Program { clock_pid, streams } = stream.program_at(clock.at)?;
+        let listed = streams.iter().any(|elementary| elementary.pid == *clock_pid);
+        (clock.pid != *clock_pid || !listed)
+            .then(|| format!("packet {}: on PID {:#x}, not {clock_pid:#x}", clock.at, clock.pid))
+    }))
+}
+
+fn clock_often(stream: &Stream) -> Result<(), String> {
+    none(stream.clocks.windows(2).filter(|pair| !pair[1].discontinuity).filter_map(|pair| {
+        let step = pair[1].value - pair[0].value;
+        (!(0..=CLOCKS_APART).contains(&step))
+            .then(|| format!("packet {}: {} ms after the last", pair[1].at, step as f64 / 90.0))
+    }))?;
+    // What comes after the last one must not be far from it.
+    let (clock, unit) = (stream.clocks.last(), stream.units.last());
+    match clock.zip(unit) {
+        Some((clock, unit)) if unit.dts - clock.value > CLOCK_AHEAD => Err("none at the end".into()),
+        _ => Ok(()),
+    }
+}
+
+/// The clock when a packet comes: the last reference up to it.
+fn clock_at(stream: &Stream, packet: usize) -> Option<i64> {
+    let index = stream.clocks.partition_point(|clock| clock.at <= packet);
+    Some(stream.clocks[index.checked_sub(1)?].value)
+}
+
+fn clock_before_dts(stream: &Stream) -> Result<(), String> {
+    none(stream.units.iter().filter_map(|unit| {
+        let ahead = unit.dts - clock_at(stream, unit.end)?;
+        (ahead <= 0).then(|| format!("packet {}: {} ms after DTS", unit.end, -ahead / 90))
+    }))
+}
+
+fn clock_near_dts(stream: &Stream) -> Result<(), String> {
+    none(stream.units.iter().filter_map(|unit| {
+        let ahead = unit.dts - clock_at(stream, unit.at)?;
+        (ahead > CLOCK_AHEAD).then(|| format!("packet {}: {} ms before DTS", unit.at, ahead / 90))
+    }))
+}
+
+fn pes_headers(stream: &Stream) -> Result<(), String> {
+    none(stream.units.iter().filter_map(|unit| {
+        let stream_ids = match unit.stream_type {
+            0x1b | 0x24 => 0xe0..=0xef,
+            0x06 => 0xbd..=0xbd,
+            _ => 0xc0..=0xdf,
+        };
+        let fault = match &unit.fault {
+            Some(fault) => fault.clone(),
+            None if !stream_ids.contains(&unit.stream_id) => format!("stream_id {:#x}", unit.stream_id),
+            None => return None,
+        };
+        Some(format!("packet {}: {fault}", unit.at))
+    }))
+}
+
+fn pes_lengths(stream: &Stream) -> Result<(), String> {
+    none(stream.units.iter().filter_map(|unit| {
+        let open = unit.length == 0 && unit.is_video() && unit.actual_length > 0xffff;
+        (unit.length != unit.actual_length && !open)
+            .then(|| format!("packet {}: {}, not {}", unit.at, unit.length, unit.actual_length))
+    }))
+}
+
+fn timestamps(stream: &Stream) -> Result<(), String> {
+    let mut last = std::collections::BTreeMap::new();
+    none(stream.units.iter().filter_map(|unit| {
+        let previous = last.insert(unit.pid, unit.dts).unwrap_or(i64::MIN);
+        let good = unit.pts >= unit.dts && unit.has_dts == (unit.pts != unit.dts) && unit.dts >= previous;
+        (!good).then(|| format!("packet {}: PTS {}, DTS {} after {previous}", unit.at, unit.pts, unit.dts))
+    }))
+}
+
+fn keyframe_first(stream: &Stream) -> Result<(), String> {
+    match stream.units.iter().find(|unit| unit.is_video()) {
+        Some(unit) if !unit.random_access => Err(format!("packet {}", unit.at)),
+        _ => Ok(()),
+    }
+}
+
+fn codec(unit: &Unit) -> &'static [u8; 4] {
+    if unit.stream_type == 0x24 { b"hvc1" } else { b"avc1" }
+}
+
+/// The types of the NAL units of video.
+fn nal_types(unit: &Unit) -> Vec<u8> {
+    nal_units(&unit.payload).iter().map(|nal| nal_type(codec(unit), nal)).collect()
+}
+
+fn video(stream: &Stream) -> impl Iterator<Item = &Unit> {
+    stream.units.iter().filter(|unit| unit.is_video())
+}
+
+/// Whether a decoder may start at a picture of these types.
+fn starts(unit: &Unit, types: &[u8]) -> bool {
+    types.iter().any(|kind| if unit.stream_type == 0x24 { (16..24).contains(kind) } else { *kind == 5 })
+}
+
+fn random_access(stream: &Stream) -> Result<(), String> {
+    let unmarked = video(stream).filter(|unit| !unit.random_access && starts(unit, &nal_types(unit)));
+    none(unmarked.map(|unit| format!("packet {}", unit.at)))?;
+    let audio_only = stream.units.iter().filter(|unit| {
+        let pid = stream.program_at(unit.at).map(|program| program.clock_pid);
+        !unit.is_video() && pid == Some(unit.pid) && !unit.random_access
+    });
+    none(audio_only.map(|unit| format!("packet {}: audio alone", unit.at)))
+}
+
+fn delimiters(stream: &Stream) -> Result<(), String> {
+    none(video(stream).filter_map(|unit| {
+        let types = nal_types(unit);
+        let delimiter = if unit.stream_type == 0x24 { 35 } else { 9 };
+        let count = types.iter().filter(|kind| **kind == delimiter).count();
+        (types.first() != Some(&delimiter) || count != 1).then(|| format!("packet {}: {types:?}", unit.at))
+    }))
+}
+
+fn parameter_sets(stream: &Stream) -> Result<(), String> {
+    none(video(stream).filter_map(|unit| {
+        let types = nal_types(unit);
+        let hevc = unit.stream_type == 0x24;
+        let slice = types.iter().position(|kind| if hevc { *kind < 32 } else { (1..6).contains(kind) })?;
+        let wanted: &[u8] = if hevc { &[32, 33, 34] } else { &[7, 8] };
+        let all = wanted.iter().all(|kind| types[..slice].contains(kind));
+        (!all && (unit.random_access || starts(unit, &types)))
+            .then(|| format!("packet {}: {types:?}", unit.at))
+    }))
+}
+
+fn start_code_lengths(stream: &Stream) -> Result<(), String> {
+    none(video(stream).filter_map(|unit| {
+        let bytes = &unit.payload;
+        let codes = start_codes(bytes);
+        let bad = codes[..codes.len() - 1].iter().enumerate().any(|(index, &at)| {
+            let kind = nal_type(codec(unit), &bytes[at + 3..]);
+            let hevc = unit.stream_type == 0x24;
+            let is_set = if hevc { (32..=34).contains(&kind) } else { (7..=8).contains(&kind) };
+            // The zero byte in front (H.264 and H.265, B.2.1).
+            let long = at > 0 && bytes[at - 1] == 0;
+            index == 0 && at != 1 || (index == 0 || is_set) && !long
+        });
+        (bad || codes.len() == 1)
+            .then(|| format!("packet {}: {:02x?}", unit.at, &bytes[..bytes.len().min(8)]))
+    }))
+}
+
+/// The frames of audio can be read, and Opus is announced as such.
+fn audio_frames(stream: &Stream) -> Result<(), String> {
+    let units: Vec<AccessUnit> = access_units(stream)?;
+    if units.is_empty() {
+        return Err("no access unit".into());
+    }
+    let programs = stream.tables.iter().filter_map(|table| table.program.as_ref());
+    let private =
+        programs.flat_map(|program| &program.streams).filter(|elementary| elementary.stream_type == 6);
+    none(private.filter_map(|elementary| {
+        let announced =
+            matches!(elementary.descriptors[..], [5, 4, b'O', b'p', b'u', b's', 0x7f, 2, 0x80, _]);
+        (!announced).then(|| format!("descriptors {:02x?}", elementary.descriptors))
+    }))
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;
