@@ -22,7 +22,7 @@ const MODULES: [&str; 3] = ["flv", "websocket-flv", "aac"];
 fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
         .mount("mount = \"/[app]/[stream].flv\"")
-        .mount("mount = \"/[app]/[stream].aac\"")
+        .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
         .tables(&modules.table(&MODULES, more))
 }
 
@@ -47,11 +47,14 @@ impl Looped {
             tag.payload.splice(..0, *b"\x02\x00\x0d@setDataFrame");
         }
         let length = media.iter().map(|tag| tag.timestamp).max().unwrap() + 40;
+        // Audio before the first keyframe is for nobody.
         let mut gops: Vec<Vec<Tag>> = Vec::new();
         for tag in media {
-            match gops.last_mut() {
-                Some(gop) if !tag.is_keyframe() => gop.push(tag),
-                _ => gops.push(vec![tag]),
+            if tag.is_keyframe() {
+                gops.push(Vec::new());
+            }
+            if let Some(gop) = gops.last_mut() {
+                gop.push(tag);
             }
         }
         Looped { headers, gops, length, next: 0, published: Vec::new() }
