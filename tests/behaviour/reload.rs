@@ -1,11 +1,9 @@
 //! Hot reload: new builds, modules and mounts while streams are live, and no viewer notices.
 
-use std::time::Duration;
-
 use remuxd_tests::audio::read_adts;
 use remuxd_tests::capture::{Capture, End, Recording};
 use remuxd_tests::clip::Clip;
-use remuxd_tests::compare::{Coverage, check_order, compare};
+use remuxd_tests::compare::{Coverage, check_order, compare, compare_units};
 use remuxd_tests::decode::decode;
 use remuxd_tests::download::Download;
 use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, read_file};
@@ -14,14 +12,16 @@ use remuxd_tests::modules::ModuleDir;
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::Ffmpeg;
+use remuxd_tests::ts::{Stream, access_units, check, published_units};
 use remuxd_tests::wait::SOON;
 
-const MODULES: [&str; 3] = ["flv", "websocket-flv", "aac"];
+const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 
-/// FLV over HTTP and WebSocket, and AAC, from a module directory of the test's own.
+/// FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
 fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
         .mount("mount = \"/[app]/[stream].flv\"")
+        .mount("mount = \"/[app]/[stream].ts\"")
         .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
         .tables(&modules.table(&MODULES, more))
 }
@@ -97,10 +97,10 @@ fn assert_undisturbed(name: &str, recording: &Recording, media: &Looped) {
     assert_eq!(scripts, 1, "{name}: metadata");
 }
 
-fn assert_decodes(recording: &Recording) {
+fn assert_decodes(format: &str, bytes: &[u8]) {
     let scratch = Scratch::new();
-    let file = scratch.join("served.flv");
-    std::fs::write(&file, &recording.bytes).unwrap();
+    let file = scratch.join(&format!("served.{format}"));
+    std::fs::write(&file, bytes).unwrap();
     decode(Ffmpeg::Five, &file).unwrap();
 }
 
@@ -124,16 +124,22 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
                         }
                     })
                     .collect();
-            let aac: Vec<_> = (0..6).map(|_| Download::start(host.http, &format!("/{key}.aac"))).collect();
-            (flv, aac)
+            let start =
+                |format| (0..4).map(|_| Download::start(host.http, &format!("/{key}.{format}"))).collect();
+            let (ts, aac): (Vec<_>, Vec<_>) = (start("ts"), start("aac"));
+            (flv, ts, aac)
         })
         .collect();
     let mut step = |media: &mut [Looped; 2]| {
         for (media, publisher) in media.iter_mut().zip(&mut publishers) {
             media.send(publisher);
         }
-        for ((flv, aac), media) in viewers.iter().zip(&*media) {
+        for ((flv, ts, aac), media) in viewers.iter().zip(&*media) {
             flv.iter().for_each(|viewer| viewer.wait_access_units(media.access_units(), SOON));
+            // The last access unit may still be held.
+            let units = media.access_units() - 2;
+            let most = |bytes: &[u8]| (Stream::read(bytes).units.len() >= units).then_some(());
+            ts.iter().for_each(|viewer| viewer.wait_for(SOON, "all TS but the last", most));
             let frames = media.audio().len();
             let all = |bytes: &[u8]| (read_adts(bytes).len() == frames).then_some(());
             aac.iter().for_each(|viewer| viewer.wait_for(SOON, "all audio", all));
@@ -144,17 +150,32 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
         MODULES.iter().for_each(|name| modules.put_build(name, build));
         let said = host.reload();
         assert_eq!(said.matches(" loaded ").count(), MODULES.len(), "{said}");
-        assert!(said.contains("live mounts: 6 handed over, 0 draining"), "{said}");
+        assert!(said.contains("live mounts: 8 handed over, 0 draining"), "{said}");
         step(&mut media);
     }
-    assert_eq!(host.log().matches("mount handed over").count(), 60, "each mount goes over each time");
+    assert_eq!(host.log().matches("mount handed over").count(), 80, "each mount goes over each time");
     drop(publishers);
-    for ((flv, aac), media) in viewers.into_iter().zip(&media) {
+    for ((flv, ts, aac), media) in viewers.into_iter().zip(&media) {
         for (number, viewer) in flv.into_iter().enumerate() {
             let recording = viewer.finish(SOON);
             assert_undisturbed(&format!("viewer {number}"), &recording, media);
             if number < 2 {
-                assert_decodes(&recording);
+                assert_decodes("flv", &recording.bytes);
+            }
+        }
+        for (number, viewer) in ts.into_iter().enumerate() {
+            let served = viewer.finish(SOON);
+            assert!(served.whole);
+            let stream = Stream::read(&served.bytes);
+            check(&stream).unwrap_or_else(|error| panic!("TS viewer {number}: {error:?}"));
+            let units = compare_units(
+                &published_units(&media.published),
+                &access_units(&stream).unwrap(),
+                Coverage::Whole,
+            );
+            assert_eq!(units, Ok(media.access_units()), "TS viewer {number}");
+            if number == 0 {
+                assert_decodes("ts", &served.bytes);
             }
         }
         for viewer in aac {
@@ -164,5 +185,4 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
             assert!(frames == media.audio(), "{} frames of AAC", frames.len());
         }
     }
-    let _ = Duration::ZERO;
 }
