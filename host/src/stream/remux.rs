@@ -9,6 +9,9 @@
 //! byte, it goes no further. If not, the remuxer is made again and fed them with the time of the join point: viewers get
 //! new ones then, and no timestamp goes back.
 //!
+//! Rings drop what is old by the blocks' own times, so a module that lies about them would keep others from being
+//! dropped, or drop its own at once: a block must lie near the tags that it can be made of.
+//!
 //! A module call that hangs cannot be ended. The job is cut off from the ring then, for good, and another takes its
 //! place. A mount whose stream turns to codecs that its format cannot carry ends: for its viewers as if the stream had,
 //! and who comes after is told so.
@@ -29,6 +32,10 @@ use crate::plugin::{
 use super::mount::{LiveMount, Shared};
 use super::stream::{VIDEO_GONE, config_slot};
 use super::{JoinAt, Pace, Reader, Role};
+
+/// How far a block may lie from the tags that it can be made of, in milliseconds: a frame inside of a tag is later than
+/// the tag, and one that was held may be earlier.
+const SLACK: i64 = 10_000;
 
 /// Where a job starts to read the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +77,32 @@ struct Remuxing {
 struct Remuxer {
     instance: Instance,
     recipe: Arc<Recipe>,
+    /// The oldest tag that it may still hold, and the newest that it got.
+    oldest: i64,
+    newest: i64,
+}
+
+impl Remuxer {
+    /// Feeds a tag; what it made is good, also with a fault.
+    fn tag(&mut self, tag: &Tag, watch: &CallWatch) -> (Vec<OutBlock>, Result<(), ModuleFault>) {
+        self.oldest = self.oldest.min(tag.dts.0);
+        self.newest = self.newest.max(tag.dts.0);
+        let mut out = Vec::new();
+        let result = watch.call(|| self.instance.tag(tag, &mut out));
+        let result = check_times(&mut out, self.oldest, self.newest).and(result);
+        if out.iter().any(|block| matches!(role(block), Role::Join | Role::Media)) {
+            self.oldest = tag.dts.0;
+        }
+        (out, result)
+    }
+
+    /// Asks for what it still holds.
+    fn finish(&mut self, watch: &CallWatch) -> (Vec<OutBlock>, Result<(), ModuleFault>) {
+        let mut out = Vec::new();
+        let result = watch.call(|| self.instance.finish(&mut out));
+        let result = check_times(&mut out, self.oldest, self.newest).and(result);
+        (out, result)
+    }
 }
 
 impl Remux {
@@ -193,8 +226,7 @@ impl Remux {
         }
         // Before a join point there is nothing to make of a tag.
         let Some(remuxer) = &mut remuxing.remuxer else { return Ok(()) };
-        let mut out = Vec::new();
-        let result = watch.call(|| remuxer.instance.tag(tag, &mut out));
+        let (out, result) = remuxer.tag(tag, watch);
         self.deliver(out);
         result.map_err(|fault| (remuxer.recipe.module().clone(), fault))
     }
@@ -259,9 +291,14 @@ impl Remux {
                 (instance, out) = make(&now).map_err(fail)?;
             }
         }
-        watch.call(|| instance.tag(join, &mut out)).map_err(fail)?;
+        let (oldest, newest) = (join.dts.0, join.dts.0);
+        check_times(&mut out, oldest, newest).map_err(fail)?;
+        let mut remuxer = Remuxer { instance, recipe: recipe.clone(), oldest, newest };
+        let (more, result) = remuxer.tag(join, watch);
+        result.map_err(fail)?;
+        out.extend(more);
         self.deliver(out);
-        remuxing.remuxer = Some(Remuxer { instance, recipe: recipe.clone() });
+        remuxing.remuxer = Some(remuxer);
         self.shared.set_running(recipe.module());
         Ok(())
     }
@@ -286,8 +323,7 @@ impl Remux {
     fn last_words(&self, mut old: Remuxer, watch: &CallWatch) -> Vec<u8> {
         let module = old.recipe.module().clone();
         self.call_from_now(&module);
-        let mut out = Vec::new();
-        let finished = watch.call(|| old.instance.finish(&mut out));
+        let (out, finished) = old.finish(watch);
         self.deliver(out);
         let state = finished.and_then(|()| watch.call(|| old.instance.state()));
         watch.call(|| drop(old.instance));
@@ -300,8 +336,7 @@ impl Remux {
     /// The stream ended.
     fn finish(&self, remuxing: &mut Remuxing, watch: &CallWatch) {
         if let Some(mut remuxer) = remuxing.remuxer.take() {
-            let mut out = Vec::new();
-            let result = watch.call(|| remuxer.instance.finish(&mut out));
+            let (out, result) = remuxer.finish(watch);
             self.deliver(out);
             if let Err(fault) = result {
                 self.on_fault(remuxer.recipe.module(), &fault);
@@ -396,6 +431,25 @@ fn prepared(
         watch.call(|| instance.tag(config, &mut out))?;
     }
     Ok((instance, out))
+}
+
+/// Keeps the blocks up to the first whose time none of the tags from `oldest` to `newest` can have given it. What is a
+/// configuration may be as old as the stream; for the ring it is as old as may be.
+fn check_times(out: &mut Vec<OutBlock>, oldest: i64, newest: i64) -> Result<(), ModuleFault> {
+    let (first, last) = (oldest.saturating_sub(SLACK), newest.saturating_add(SLACK));
+    for index in 0..out.len() {
+        let block = &mut out[index];
+        match role(block) {
+            Role::Preamble | Role::Config(_) => block.dts = block.dts.clamp(Millis(first), Millis(last)),
+            Role::Join | Role::Media if (first..=last).contains(&block.dts.0) => {}
+            Role::Join | Role::Media => {
+                let dts = block.dts.0;
+                out.truncate(index);
+                return Err(ModuleFault::BadTime { dts, oldest, newest });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether with `tag` the stream has turned to codecs that the format cannot carry, after some that it could.
