@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin::{Api, Cause, Control, Reloader, serve_control, serve_tcp, socket_path, watch};
-use crate::conf::{Config, Vhost};
+use crate::conf::{Config, Place, Report, Vhost};
 use crate::demo::{self, DemoMount};
-use crate::http::{Pages, Service};
+use crate::http::{Client, Pages, Service};
 use crate::load::{Loaded, modules_of};
-use crate::net::{Listening, Server, publish_loop};
+use crate::net::{ListenError, Listening, Server, publish_loop};
 use crate::plugin::{Pool, Registry, Transport};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
@@ -45,7 +45,7 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let mounts = if show_demo { demo_mounts(&config, &registry) } else { Vec::new() };
     let pages: Option<Pages> = show_demo.then(|| {
         let mounts = mounts.clone();
-        Box::new(move |path: &str| demo::page(path, &mounts)) as Pages
+        Box::new(move |path: &str, client: &Client| demo::page(path, client, &mounts)) as Pages
     });
     let service = Service::new(config.clone(), hub.clone(), registry.clone(), pool.clone(), pages);
     let reloader = file.clone().map(|file| {
@@ -57,7 +57,7 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let listening = server.listen(certificates)?;
+    let listening = server.listen(certificates).map_err(|error| cannot_listen(&config, &error))?;
     for address in &listening.rtmp {
         println!("listening rtmp {address}");
     }
@@ -107,7 +107,8 @@ async fn start_admin(
     if config.http_api.enabled {
         let address = config.http_api.listen;
         let listener = TcpListener::bind(address).await;
-        let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+        let listener =
+            listener.map_err(|source| cannot_listen(config, &ListenError { address, source }))?;
         println!("listening http_api {}", listener.local_addr()?);
         tasks.spawn(serve_tcp(api.clone(), listener));
     }
@@ -115,6 +116,25 @@ async fn start_admin(
         tasks.spawn(watch(reloader.clone()));
     }
     Ok(tasks)
+}
+
+/// The line of the file with the address that cannot be listened on.
+fn cannot_listen(config: &Config, error: &ListenError) -> Report {
+    let (rtmp, rtmps, http) = (&config.rtmp, &config.rtmps, &config.http_server);
+    let others = [
+        (&http.listen, &http.listen_place),
+        (&http.https.listen, &http.https.listen_place),
+        (&rtmps.listen, &rtmps.listen_place),
+        (&config.http_api.listen, &config.http_api.listen_place),
+    ];
+    let mut listeners = rtmp.listen.iter().zip(&rtmp.listen_places).chain(others);
+    let place = listeners.find(|(address, _)| **address == error.address).map_or(&Place::NONE, |(_, at)| at);
+    let mut diagnostics = config.diagnostics();
+    let diagnostic = diagnostics.error(format!("cannot listen on {}", error.address), place, &error.source);
+    if error.source.kind() == std::io::ErrorKind::AddrInUse {
+        diagnostic.help("another process has it; they share it if both have `reuse_port = true`");
+    }
+    diagnostics.report()
 }
 
 /// The default vhost's mounts of the demo stream, one for each module that answers.
@@ -129,6 +149,7 @@ fn demo_mounts(config: &Config, registry: &Registry) -> Vec<DemoMount> {
                 name: module.name().into(),
                 url: path.clone(),
                 transport: if module.transport() == Transport::HTTP { "http" } else { "websocket" },
+                content_type: module.content_type().into(),
             })
         })
         .collect()

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use remuxd_tests::capture::Capture;
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
-use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::tool::run;
 use remuxd_tests::wait::{SOON, wait_until};
 
@@ -21,17 +22,16 @@ const GROWTH: u64 = 16 << 20;
 struct Live {
     host: Host,
     key: String,
-    _publisher: Publisher,
+    _publisher: Pace,
 }
 
 impl Live {
     fn start() -> Live {
         let host = Host::start(&Config::live().play("wait", "\"60s\""));
         let key = host.key("live");
-        let mut publisher = Publisher::open(host.rtmp, &key);
-        let mut media = Numbered::new(500);
-        publisher.send(&media.headers());
-        publisher.send(&media.frames(30));
+        let player = Capture::rtmp(&host, &key);
+        let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(500));
+        player.wait_access_units(10, SOON);
         Live { host, key, _publisher: publisher }
     }
 
@@ -55,25 +55,22 @@ impl Live {
     }
 }
 
-/// Sends bytes as they are; the statuses that come back until the host closes or has nothing to say, and whether it
-/// closes.
-fn answers(address: SocketAddr, bytes: &[u8]) -> (Vec<u16>, bool) {
+/// A request that ends the connection, and the status that tells that it was read as one.
+const LAST: (&str, u16) = ("GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404);
+
+/// Sends bytes as they are, and [`LAST`]; the statuses that come back.
+fn answers(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {
     let mut socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
     // The host may refuse before it has read all.
-    let _ = socket.write_all(bytes);
+    let _ = socket.write_all(&[bytes, LAST.0.as_bytes()].concat());
     let mut answer = Vec::new();
-    let mut buffer = [0; 65536];
-    let closes = loop {
-        match socket.read(&mut buffer) {
-            Ok(0) => break true,
-            Ok(length) => answer.extend_from_slice(&buffer[..length]),
-            Err(error) => break error.kind() == std::io::ErrorKind::ConnectionReset,
-        }
-    };
+    if let Err(error) = socket.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{}", String::from_utf8_lossy(&answer));
+    }
     let text = String::from_utf8_lossy(&answer);
     let lines = text.split("HTTP/1.").skip(1);
-    (lines.filter_map(|line| line.get(2..5)?.parse().ok()).collect(), closes)
+    lines.filter_map(|line| line.get(2..5)?.parse().ok()).collect()
 }
 
 /// What becomes of the connection.
@@ -185,7 +182,12 @@ fn every_broken_rule_has_its_status() {
         ("an unknown encoding", &[400], Closed, with(post("Transfer-Encoding: xchunked\r\n"), &second)),
         ("chunks, then not", &[400], Closed, with(post("Transfer-Encoding: chunked, identity\r\n"), &second)),
         ("a megabyte for 405", &[405], Closed, with(post("Content-Length: 1048576\r\n"), &vec![0; 1 << 20])),
-        ("a body after 100", &[405], Closed, post("Expect: 100-continue\r\nContent-Length: 5\r\n")),
+        (
+            "a body that was not waited for",
+            &[405],
+            Kept,
+            with(post("Expect: 100-continue\r\nContent-Length: 5\r\n"), b"hello"),
+        ),
         // Upgrades.
         ("WebSocket of version 8", &[426], Kept, get(&format!("{upgrade}{key}Sec-WebSocket-Version: 8\r\n"))),
         ("WebSocket without version", &[426], Kept, get(&format!("{upgrade}{key}"))),
@@ -221,9 +223,8 @@ fn every_broken_rule_has_its_status() {
         ("nothing but zeros", &[400], Closed, vec![0; 1 << 20]),
     ];
     live.costs_nothing(&rows, |(name, statuses, then, bytes)| {
-        let (got, closes) = answers(live.host.http, bytes);
-        assert_eq!(got, *statuses, "{name}");
-        assert_eq!(if closes { Then::Closed } else { Then::Kept }, *then, "{name}");
+        let last = if *then == Then::Kept { vec![LAST.1] } else { Vec::new() };
+        assert_eq!(answers(live.host.http, bytes), [statuses.to_vec(), last].concat(), "{name}");
     });
 }
 
@@ -232,13 +233,13 @@ fn pipelined_requests_are_answered_in_order_each_by_its_own_merit() {
     let live = Live::start();
     let at = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mixed = [at("/none"), at("/live/%2e%2e/x.flv"), at("/none")].concat();
-    assert_eq!(answers(live.host.http, mixed.as_bytes()), (vec![404, 400, 404], false));
+    assert_eq!(answers(live.host.http, mixed.as_bytes()), [404, 400, 404, LAST.1]);
     let many = at("/none").repeat(500);
-    assert_eq!(answers(live.host.http, many.as_bytes()).0, vec![404; 500]);
+    assert_eq!(answers(live.host.http, many.as_bytes()), [404; 501]);
     // After one that ends the connection nothing is answered.
     let hidden =
         [&at("/none"), "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", &at("/none")].concat();
-    assert_eq!(answers(live.host.http, hidden.as_bytes()), (vec![404, 400], true));
+    assert_eq!(answers(live.host.http, hidden.as_bytes()), [404, 400]);
 }
 
 #[test]

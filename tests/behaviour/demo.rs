@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use remuxd_tests::browser::{self, Player};
-use remuxd_tests::host::{Config, Host};
+use remuxd_tests::host::Host;
 use remuxd_tests::http::Request;
 use remuxd_tests::scratch::Scratch;
-use remuxd_tests::tool::{Ffmpeg, run};
+use remuxd_tests::tool::{Ffmpeg, root, run};
 use remuxd_tests::wait::{SOON, wait_for};
 
 /// The words of the output that are URLs with this scheme.
@@ -19,20 +19,29 @@ fn urls(host: &Host, scheme: &str) -> Vec<String> {
 fn the_printed_urls_and_the_page_play() {
     let scratch = Scratch::new();
     let file = scratch.join("remuxd.toml");
-    std::fs::write(&file, Config::live().toml()).unwrap();
+    // The demo's own, on free ports.
+    let own = std::fs::read_to_string(root().join("host/src/demo/demo.toml")).unwrap();
+    let own = own.replace("[\"1935\"]", "[\"127.0.0.1:0\"]").replace("\"8080\"", "\"127.0.0.1:0\"");
+    std::fs::write(&file, own).unwrap();
     let host = Host::start_demo(&["--config", file.to_str().unwrap()]);
     let page = wait_for(SOON, "the page's URL is printed", || {
-        urls(&host, "http://").into_iter().find(|url| !url.ends_with(".flv"))
+        urls(&host, "http://").into_iter().find(|url| url.ends_with('/'))
     });
     let streams: Vec<String> = ["http://", "rtmp://"]
         .iter()
         .flat_map(|scheme| urls(&host, scheme))
         .filter(|url| *url != page)
         .collect();
-    assert!(streams.iter().any(|url| url.ends_with(".flv")), "{streams:?}");
+    for format in [".flv", ".ts", ".aac"] {
+        assert!(streams.iter().any(|url| url.ends_with(format)), "{streams:?}");
+    }
     for url in streams {
         let mut command = Ffmpeg::Five.command();
-        command.args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
+        command.args(["-xerror", "-i", &url, "-map", "0:a"]);
+        if !url.ends_with(".aac") {
+            command.args(["-map", "0:v"]);
+        }
+        command.args(["-t", "2", "-f", "null", "-"]);
         let output = run(&mut command).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{url}");
     }

@@ -13,7 +13,7 @@ use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::clip::Clip;
 use remuxd_tests::decode::decode;
-use remuxd_tests::flv::{Content, SCRIPT, Tag, read_file};
+use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
 use remuxd_tests::host::{Config, Host, remuxd};
 use remuxd_tests::http::{Request, Response};
 use remuxd_tests::publisher::{Numbered, Publisher};
@@ -499,8 +499,12 @@ fn a_recording_starts_at_any_keyframe() {
         let recording = std::fs::read(clip.path()).unwrap();
         let site = Site::start(&[("vod/film.flv", &recording)]);
         let tags = offsets(&clip.path());
-        let headers: Vec<&Tag> =
-            tags.iter().map(|(_, tag)| tag).filter(|tag| tag.content() == Content::SequenceHeader).collect();
+        let header = |kind| {
+            let mut of_kind = tags.iter().map(|(_, tag)| tag).filter(|tag| tag.kind == kind);
+            of_kind.find(|tag| tag.content() == Content::SequenceHeader)
+        };
+        // Our encoders write that of the video first.
+        let headers: Vec<&Tag> = [VIDEO, AUDIO].into_iter().filter_map(header).collect();
         let keyframes: Vec<usize> =
             tags.iter().filter(|(_, tag)| tag.is_keyframe()).map(|(at, _)| *at).collect();
         assert!(keyframes.len() >= 4, "{clip:?}");

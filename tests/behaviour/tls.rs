@@ -92,34 +92,37 @@ fn a_response_without_a_length_ends_with_close_notify() {
     let key = host.key("close");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let mut media = Numbered::new(5000);
-    let mut stream = tls::connect(host.https.unwrap(), None).unwrap();
-    write!(stream, "GET {} HTTP/1.0\r\n\r\n", host.path(&key)).unwrap();
-    let early = Capture::http(&host, &key);
     publisher.send(&media.headers());
     publisher.send(&media.frames(30));
-    early.wait_until(SOON, "the last frame", |tags| Numbered::numbers(tags).last() == Some(&29));
+    let mut stream = tls::connect(host.https.unwrap(), None).unwrap();
+    write!(stream, "GET {} HTTP/1.0\r\n\r\n", host.path(&key)).unwrap();
+    let mut served = vec![0; 12];
+    stream.read_exact(&mut served).unwrap();
+    assert_eq!(served, b"HTTP/1.0 200");
     drop(publisher);
-    let mut served = Vec::new();
     // rustls fails here when the connection ends without it (RFC 8446, 6.1).
     stream.read_to_end(&mut served).unwrap();
     let head = served.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     let mut reader = Reader::default();
     reader.push(&served[head..]).unwrap();
-    assert_eq!(Numbered::numbers(reader.tags()), (0..30).collect::<Vec<_>>());
+    assert_eq!(Numbered::numbers(reader.tags()).last(), Some(&29));
 }
 
 #[test]
 fn ffmpeg_plays_https() {
     let (host, _files) = start();
     let key = host.key("ffmpeg");
-    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
-    Capture::http(&host, &key).wait_access_units(1, SOON);
-    for ffmpeg in [Ffmpeg::Five, Ffmpeg::Nine] {
+    let players = [Ffmpeg::Five, Ffmpeg::Nine].map(|ffmpeg| {
         let mut command = ffmpeg.command();
         command.args(["-xerror", "-tls_verify", "0", "-i", &host.https_url(&key)]);
-        command.args(["-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
-        let output = run(&mut command).unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{ffmpeg:?}");
+        // FFmpeg 9 calls the end of any live FLV over HTTP an error, without TLS too.
+        command.args(["-map", "0:v", "-map", "0:a", "-t", "3", "-f", "null", "-"]);
+        std::thread::spawn(move || run(&mut command))
+    });
+    let _ = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
+    for player in players {
+        let output = player.join().unwrap().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     }
 }
 

@@ -4,7 +4,7 @@
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
 // fetched across origins, as in real pages; `audio` is an audio element with the URL as its source, without a library;
-// `page` opens the URL itself and watches the first video element on it. The
+// `page` opens the URL itself, watches the first element on it, and wants all of them to play. The
 // browser reaches loopback only. The player is not told which tracks there are: it has to see that from the stream.
 
 import { createServer } from "node:http";
@@ -112,12 +112,15 @@ async function watch({ tracks, limit }) {
     first = state();
     done = await until(() => state().time > first.time + 1.5 && shows(first, state()));
   }
+  const all = [...document.querySelectorAll("video, audio")];
+  done &&= await until(() => all.every((media) => media.currentTime > 0));
+  const failures = (window.players ?? []).flatMap((entry) => entry.errors);
   const last = state();
   return {
     advanced: last.time - first.time,
     frames: last.frames - first.frames,
     audioBytes: last.audioBytes - first.audioBytes,
-    errors: window.errors,
+    errors: [...window.errors, ...failures],
     failed: !done,
   };
 }

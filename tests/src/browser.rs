@@ -14,16 +14,16 @@ pub enum Player {
     Mpegts,
     /// flv.js, frozen since 2021 and still everywhere.
     Flv,
-    /// video.js with videojs-flvjs.
-    VideoJs,
-    /// Media Source Extensions alone, for fragmented MP4.
-    Mse,
     /// An `<audio>` element, without a library.
     Audio,
     /// mpegts.js, on a recording instead of a live stream.
     MpegtsFile,
     /// flv.js, likewise.
     FlvFile,
+    /// video.js with videojs-flvjs.
+    VideoJs,
+    /// Media Source Extensions alone, for fragmented MP4.
+    Mse,
     /// The player of the page at the URL.
     Page,
 }
@@ -50,10 +50,10 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
     let name = match player {
         Player::Mpegts => "mpegts",
         Player::Flv => "flv",
-        Player::VideoJs => "videojs",
-        Player::Mse => "mse",
         Player::MpegtsFile => "mpegts-file",
         Player::FlvFile => "flv-file",
+        Player::VideoJs => "videojs",
+        Player::Mse => "mse",
         Player::Audio => "audio",
         Player::Page => "page",
     };

@@ -110,8 +110,20 @@ impl Capture {
     /// As [`Capture::http`].
     #[must_use]
     pub fn wss(host: &Host, key: &str) -> Capture {
-        let (address, url) = (host.https.expect("the configuration enables HTTPS"), host.wss_url(key));
-        Capture::start(move |shared| match tls::connect(address, None) {
+        let address = host.https.expect("the configuration enables HTTPS");
+        Capture::websocket_over(move || tls::connect(address, None), host.wss_url(key))
+    }
+
+    /// Over WebSocket from any URL, over a connection that the test makes.
+    ///
+    /// # Panics
+    /// As [`Capture::http`].
+    #[must_use]
+    pub fn websocket_over<S: Read + Write>(
+        connect: impl FnOnce() -> io::Result<S> + Send + 'static,
+        url: String,
+    ) -> Capture {
+        Capture::start(move |shared| match connect() {
             Ok(socket) => record_messages(websocket::open_over(socket, &url, &[]), shared),
             Err(error) => End::Broken(error.to_string()),
         })

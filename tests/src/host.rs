@@ -51,6 +51,7 @@ pub fn executable() -> PathBuf {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     top: String,
+    rtmp: String,
     http: String,
     limits: String,
     publish: String,
@@ -64,6 +65,13 @@ impl Config {
     #[must_use]
     pub fn live() -> Config {
         Config::default().publish("republish_wait", "\"0s\"")
+    }
+
+    /// A key of `[rtmp]`.
+    #[must_use]
+    pub fn rtmp(mut self, key: &str, value: &str) -> Config {
+        set(&mut self.rtmp, key, value);
+        self
     }
 
     /// A key of `[http_server]`.
@@ -112,14 +120,14 @@ impl Config {
     /// The file.
     #[must_use]
     pub fn toml(&self) -> String {
-        let Config { top, http, limits, publish, play, mounts } = self;
+        let Config { top, rtmp, http, limits, publish, play, mounts } = self;
         let mounts = if mounts.is_empty() {
             "[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n".to_owned()
         } else {
             mounts.clone()
         };
         format!(
-            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
+            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n{rtmp}[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
              {top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
              [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
         )
@@ -386,6 +394,19 @@ impl Host {
         wait_for(SOON, &format!("a log line with {parts:?}"), || {
             let log = self.log();
             log.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+        })
+    }
+
+    /// Waits until `count` lines of the log hold `part`, and returns the last of them.
+    ///
+    /// # Panics
+    /// When they do not come, or more than that.
+    pub fn wait_nth_log(&self, part: &str, count: usize) -> String {
+        wait_for(SOON, &format!("{count} log lines with {part:?}"), || {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains(part)).collect();
+            assert!(lines.len() <= count, "more than {count} lines with {part:?}:\n{log}");
+            lines.get(count - 1).map(|line| line.to_string())
         })
     }
 

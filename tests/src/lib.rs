@@ -13,6 +13,7 @@
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records what it is served, as FLV |
 //! | [`download`], [`fetch`] | the same for any format, as bytes |
+//! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`flv`], [`audio`], [`ts`] | reading what was served |
 //! | [`compare`], [`decode`] | comparing and decoding it |
 //! | [`browser`] | players in headless Chromium |
@@ -31,6 +32,7 @@ pub mod host;
 pub mod http;
 pub mod modules;
 pub mod player;
+pub mod proxy;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;

@@ -183,7 +183,7 @@ impl Diagnostics {
     }
 
     /// What was found, in the order of the file.
-    pub(super) fn report(mut self) -> Report {
+    pub fn report(mut self) -> Report {
         self.list.sort_by_key(|diagnostic| diagnostic.label.0.span().map(|span| span.start));
         Report { diagnostics: self }
     }

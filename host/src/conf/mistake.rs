@@ -52,6 +52,9 @@ pub enum Mistake {
     /// The value is no `[ip:]port`.
     #[error("not an address to listen on")]
     NotAnAddress,
+    /// The string is neither a CIDR block nor an address.
+    #[error("not a network")]
+    NotANetwork,
     /// The string is none of the allowed words.
     #[error("must be {}", words(allowed))]
     NotOneOf {
@@ -111,6 +114,9 @@ impl Mistake {
             Mistake::NotASize => "write bytes, 65536, or a string with a unit: \"64KiB\", \"16MiB\", \"1GiB\"".to_owned(),
             Mistake::NotAnAddress => {
                 "write [ip:]port with a numeric ip: \"8080\", \"127.0.0.1:8080\", \"[::]:8080\"".to_owned()
+            }
+            Mistake::NotANetwork => {
+                "write a CIDR block or an address: \"10.0.0.0/8\", \"fd00::/8\", \"127.0.0.1\"".to_owned()
             }
             Mistake::NotOneOf { closest: Some(word), .. } => format!("did you mean \"{word}\"?"),
             Mistake::NotALevel { .. } => {

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::diagnostics::{Diagnostics, Place, Report};
-use super::resolved::{Config, DEFAULT_VHOST, MountPattern, Vhost};
+use super::resolved::{Accept, Config, DEFAULT_VHOST, MountPattern, Vhost};
 use super::schema;
 use super::table::Reading;
 
@@ -92,6 +92,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
         }
     }
     listeners(&config, &mut diagnostics);
+    proxies(&config, &mut diagnostics);
     names(&config, &mut diagnostics);
     certificates(&config, &mut diagnostics);
     mounts(&config, &mut diagnostics);
@@ -135,6 +136,24 @@ fn overlap(one: &SocketAddr, two: &SocketAddr) -> bool {
     let (ips, any) = ((one.ip(), two.ip()), |address: &SocketAddr| address.ip().is_unspecified());
     let ip = ips.0 == ips.1 || (one.is_ipv4() == two.is_ipv4() && (any(one) || any(two)));
     ip && one.port() == two.port() && one.port() != 0
+}
+
+/// A listener that wants a PROXY protocol header has someone to take it from.
+fn proxies(config: &Config, diagnostics: &mut Diagnostics) {
+    let http = &config.http_server;
+    let listeners = [
+        ("rtmp", &config.rtmp.accept),
+        ("rtmps", &config.rtmps.accept),
+        ("http_server", &http.accept),
+        ("http_server.https", &http.https.accept),
+    ];
+    let closed = |accept: &Accept| accept.proxy_protocol && config.proxy.trusted.is_empty();
+    for (table, accept) in listeners.iter().filter(|(_, accept)| closed(accept)) {
+        let title = format!("nobody could connect to [{table}]");
+        diagnostics
+            .error(title, &accept.proxy_protocol_place, "taken from trusted proxies only")
+            .help("name their networks: [proxy] trusted = [\"10.0.0.0/8\"]");
+    }
 }
 
 /// Each vhost has a name that a request can ask for, its own. Letter case makes no difference in host names.

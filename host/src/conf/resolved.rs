@@ -1,9 +1,11 @@
 //! The configuration as the host uses it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::diagnostics::{Place, Report, Source};
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub http_api: HttpApi,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[proxy]`.
+    pub proxy: Proxy,
     /// `[modules]`.
     pub modules: Modules,
     /// `[log]`.
@@ -48,6 +52,19 @@ pub struct Rtmp {
     pub chunk_size: u32,
     /// `window_ack_size`: what the host asks its peers for, in bytes. Default 2500000 (SRS).
     pub window_ack_size: u32,
+    /// How its listeners take connections.
+    pub accept: Accept,
+}
+
+/// The keys that every table with a listener has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accept {
+    /// `proxy_protocol`: every connection opens with a PROXY protocol header, version 1 or 2. Default false.
+    pub proxy_protocol: bool,
+    /// Where `proxy_protocol` stands.
+    pub proxy_protocol_place: Place,
+    /// `reuse_port`: other processes may listen on the same addresses (SO_REUSEPORT). Default false.
+    pub reuse_port: bool,
 }
 
 /// `[http_server]`: live mounts over HTTP and WebSocket.
@@ -61,6 +78,8 @@ pub struct HttpServer {
     pub listen_place: Place,
     /// `crossdomain`: answer CORS requests. Default true.
     pub crossdomain: bool,
+    /// How the listener takes connections.
+    pub accept: Accept,
     /// `[http_server.https]`: the same over TLS, whether `enabled` is set or not (SRS).
     pub https: TlsListener,
     /// `dir`: the directory of static files. Default, and for an empty string: none (SRS: `./objs/nginx/html`).
@@ -80,6 +99,8 @@ pub struct TlsListener {
     pub listen_place: Place,
     /// `key` and `cert`: for clients that ask for no name, or for one that no vhost has a certificate for.
     pub certificate: CertificateFiles,
+    /// How the listener takes connections; the PROXY protocol comes before TLS.
+    pub accept: Accept,
 }
 
 /// A certificate chain and its private key, as PEM files. Relative paths start at the working directory.
@@ -112,6 +133,35 @@ pub struct HttpApi {
 pub struct Admin {
     /// `socket`: the path of a Unix socket. Default, and for an empty string: one that the config file's own path tells.
     pub socket: Option<PathBuf>,
+}
+
+/// `[proxy]`: the proxies in front of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// `trusted`: the networks whose word about addresses counts: CIDR blocks or single addresses. Default none.
+    pub trusted: Vec<IpNet>,
+    /// `headers`: where they say it; the first that a request has counts. Default X-Forwarded-For, Forwarded.
+    pub headers: Vec<ForwardedHeader>,
+}
+
+impl Proxy {
+    /// Whether the word of `address` counts.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        // A socket that listens on [::] sees IPv4 peers as ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// A header in which a proxy says whom it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `Forwarded` (RFC 7239), which has scheme and host too.
+    Forwarded,
+    /// `X-Forwarded-For`; scheme and host are in `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    XForwardedFor,
+    /// `X-Real-IP`, one address; the rest as with `X-Forwarded-For`.
+    XRealIp,
 }
 
 /// `[modules]`: where format modules come from.

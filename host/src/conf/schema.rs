@@ -11,8 +11,8 @@ use super::diagnostics::{Place, Report};
 use super::resolved::*;
 use super::table::{Setting, Table};
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, placed, redirect_status, size, some,
-    text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, network, placed, redirect_status,
+    size, some, text,
 };
 
 /// The modules that load unless the file says otherwise: those that come with the host.
@@ -44,6 +44,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         http_server: file.table("http_server", http_server),
         http_api: file.table("http_api", http_api),
         admin: file.table("admin", admin),
+        proxy: file.table("proxy", proxy),
         modules: file.table("modules", modules),
         log: file.table("log", log),
         limits: file.table("limits", limits),
@@ -62,7 +63,15 @@ fn rtmp(table: &mut Table) -> Rtmp {
         listen_places,
         chunk_size: table.key("chunk_size", 60_000, integer(128..=65_536)),
         window_ack_size: table.key("window_ack_size", 2_500_000, size(1..=u32::MAX)),
+        accept: accept(table),
     }
+}
+
+fn accept(table: &mut Table) -> Accept {
+    let off = (false, Place::NONE);
+    let (proxy_protocol, proxy_protocol_place) = table.key("proxy_protocol", off, placed(flag));
+    let reuse_port = table.key("reuse_port", false, flag);
+    Accept { proxy_protocol, proxy_protocol_place, reuse_port }
 }
 
 fn http_server(table: &mut Table) -> HttpServer {
@@ -73,9 +82,24 @@ fn http_server(table: &mut Table) -> HttpServer {
         listen,
         listen_place,
         crossdomain: table.key("crossdomain", true, flag),
+        accept: accept(table),
         https: table.table("https", |table| tls_listener(table, 8088)),
         dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
         dir_place,
+    }
+}
+
+fn proxy(table: &mut Table) -> Proxy {
+    let headers = &[
+        ("x-forwarded-for", ForwardedHeader::XForwardedFor),
+        ("forwarded", ForwardedHeader::Forwarded),
+        ("x-real-ip", ForwardedHeader::XRealIp),
+    ];
+    // Proxies that know X-Forwarded-For alone pass on what a viewer writes into Forwarded, so that one is second.
+    let default = vec![ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
+    Proxy {
+        trusted: table.key("trusted", Vec::new(), list(network)),
+        headers: table.key("headers", default, list(choice(headers))),
     }
 }
 
@@ -86,6 +110,7 @@ fn tls_listener(table: &mut Table, port: u16) -> TlsListener {
         listen,
         listen_place,
         certificate: certificate(table, DEFAULT_CERTIFICATE),
+        accept: accept(table),
     }
 }
 

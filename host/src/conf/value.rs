@@ -4,10 +4,11 @@
 //! string with units. A size is a number of bytes, or a string with `KiB`, `MiB` or `GiB`. An address is
 //! `[ip:]port` with a numeric ip, so that nothing has to be resolved to start.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
@@ -143,6 +144,13 @@ pub(super) fn listen(value: &Value) -> Result<SocketAddr, Vec<Fault>> {
 /// `port` of every IPv4 address.
 pub(super) fn any_ip(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
+/// A network: `10.0.0.0/8`, `fd00::/8`, or a single address.
+pub(super) fn network(value: &Value) -> Result<IpNet, Vec<Fault>> {
+    let text = text(value)?;
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.map_or_else(|| fault(value, Mistake::NotANetwork), Ok)
 }
 
 /// One of a few words.
@@ -303,6 +311,22 @@ mod tests {
         {
             assert_eq!(read(listen, toml), Err(Mistake::NotAnAddress), "{toml}");
         }
+    }
+
+    #[test]
+    fn networks_are_cidr_blocks_or_addresses() {
+        for (toml, expected) in [
+            ("\"10.0.0.0/8\"", "10.0.0.0/8"),
+            ("\"127.0.0.1\"", "127.0.0.1/32"),
+            ("\"fd00::/8\"", "fd00::/8"),
+            ("\"::1\"", "::1/128"),
+        ] {
+            assert_eq!(read(network, toml), Ok(expected.parse().unwrap()), "{toml}");
+        }
+        for toml in ["\"10.0.0.0/33\"", "\"localhost\"", "\"[::1]\"", "\"10.0.0.0:80\"", "\"\""] {
+            assert_eq!(read(network, toml), Err(Mistake::NotANetwork), "{toml}");
+        }
+        assert!(read(network, "10").is_err());
     }
 
     #[test]

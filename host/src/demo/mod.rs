@@ -1,13 +1,15 @@
 //! What `remuxd demo` shows: a sample that runs for ever, and a page that plays every mount.
 //!
 //! The sample goes the way of any stream: over RTMP into the host. The page knows no format: it lists the URLs that the
-//! host gives it and plays what mpegts.js (Apache-2.0, see `mpegts.LICENSE`) can.
+//! host gives it and plays what mpegts.js (Apache-2.0, see `mpegts.LICENSE`), or the browser itself, can.
 
 use bytes::Bytes;
 use remuxd_bitstream::flv::read_file;
 use serde::Serialize;
 
+use crate::http::Client;
 use crate::media::{Millis, Packet, Tag};
+use crate::plugin::Transport;
 
 /// The config of the demo, unless the operator names another.
 pub const CONFIG: &str = include_str!("demo.toml");
@@ -38,6 +40,8 @@ pub struct DemoMount {
     pub url: String,
     /// `http`, `websocket` or `rtmp`.
     pub transport: &'static str,
+    /// The content type.
+    pub content_type: String,
 }
 
 /// The sample's tags, turn after turn, with timestamps that go on.
@@ -61,12 +65,18 @@ pub fn tags() -> impl Iterator<Item = Tag> {
     })
 }
 
-/// The pages of the demo: the player page and its script.
-pub fn page(path: &str, mounts: &[DemoMount]) -> Option<(&'static str, Bytes)> {
+/// The pages of the demo: the player page and its script. Behind a proxy, the URLs are those of its outside.
+pub fn page(path: &str, client: &Client, mounts: &[DemoMount]) -> Option<(&'static str, Bytes)> {
     match path {
         "/" => {
+            let outside = |mount: &DemoMount| {
+                let websocket = mount.transport == "websocket";
+                let transport = if websocket { Transport::WEBSOCKET } else { Transport::HTTP };
+                DemoMount { url: client.url(transport, &mount.url), ..mount.clone() }
+            };
+            let mounts: Vec<_> = mounts.iter().map(outside).collect();
             // `<` would end the script element.
-            let list = serde_json::to_string(mounts).unwrap_or_default().replace('<', "\\u003c");
+            let list = serde_json::to_string(&mounts).unwrap_or_default().replace('<', "\\u003c");
             Some(("text/html; charset=utf-8", PAGE.replacen(MOUNTS_MARK, &list, 1).into()))
         }
         "/mpegts.js" => Some(("text/javascript; charset=utf-8", Bytes::from_static(PLAYER))),
@@ -77,6 +87,7 @@ pub fn page(path: &str, mounts: &[DemoMount]) -> Option<(&'static str, Bytes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Outside;
     use crate::media::{Codec, TagKind};
 
     #[test]
@@ -101,10 +112,21 @@ mod tests {
 
     #[test]
     fn the_page_lists_the_mounts() {
-        let mounts = [DemoMount { name: "a</script>".into(), url: "/live/demo.x".into(), transport: "http" }];
-        let (_, page) = page("/", &mounts).unwrap();
-        let page = std::str::from_utf8(&page).unwrap();
+        let mounts = [DemoMount {
+            name: "a</script>".into(),
+            url: "/live/demo.x".into(),
+            transport: "http",
+            content_type: "video/x".into(),
+        }];
+        let mut client = Client { address: [192, 0, 2, 1].into(), outside: None };
+        let text = |client: &Client| {
+            let (_, page) = page("/", client, &mounts).unwrap();
+            String::from_utf8(page.to_vec()).unwrap()
+        };
+        let page = text(&client);
         assert!(page.contains(r#""url":"/live/demo.x""#) && !page.contains("a</script>"));
         assert!(PAGE.contains(MOUNTS_MARK));
+        client.outside = Some(Outside { secure: true, host: "a.example".into() });
+        assert!(text(&client).contains(r#""url":"https://a.example/live/demo.x""#));
     }
 }

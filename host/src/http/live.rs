@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
+use tracing::info;
 
 use crate::media::Codec;
 use crate::plugin::{Module, Recipe, Transport};
@@ -15,11 +16,13 @@ use crate::stream::{JoinAt, Pace, Span, Stream, Viewer};
 
 use super::request::host;
 use super::router::{Route, query_pairs};
-use super::{Body, Refusal, Service, pacer, websocket};
+use super::{Body, Client, Refusal, Service, pacer, websocket};
 
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// How long a remuxer may take to its first block, when there is something to remux.
+const REMUX_TIME: Duration = Duration::from_secs(5);
 /// How long after the first track of a stream its second may come. It is not there when the stream is older, or when
 /// none came while a viewer has waited this long.
 const TRACK_WAIT: Duration = Duration::from_secs(1);
@@ -29,6 +32,7 @@ pub(super) async fn respond<B: Send + 'static>(
     service: &Arc<Service>,
     request: &mut Request<B>,
     upgrade: Option<websocket::Upgrade>,
+    client: &Client,
 ) -> Result<Response<Body>, Refusal> {
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
     let mut target = target(service, request, transport)?;
@@ -45,7 +49,10 @@ pub(super) async fn respond<B: Send + 'static>(
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
         let mut viewer = watch(service, &mut target, &stream)?;
         wait_for_media(target.module(), &stream, deadline).await?;
+        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+        let deadline = deadline.max(Instant::now() + REMUX_TIME);
         let first = first_span(&mut viewer, &stream, deadline).await?;
+        info!(client = %client.address, stream = %target.route.key, module = target.module().name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
             None => Response::new(Body::live(viewer, first)),

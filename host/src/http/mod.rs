@@ -12,6 +12,7 @@ mod body;
 mod conditional;
 mod cors;
 mod files;
+mod forwarded;
 mod live;
 mod media_type;
 mod pacer;
@@ -33,6 +34,7 @@ use tracing::debug;
 
 pub use body::{Body, Data};
 pub use conditional::{ByteRange, Condition, Validators};
+pub use forwarded::{Client, Outside};
 pub use pacer::{pace, pace_stream};
 pub use refusal::Refusal;
 pub use router::Router;
@@ -48,8 +50,9 @@ const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("remuxd/", env
 /// after finds the new ones.
 pub type SharedRouter = Arc<ArcSwap<Router>>;
 
-/// A page or a file of the host's own: content type and bytes by path. `None` leaves the path to the mounts.
-pub type Pages = Box<dyn Fn(&str) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
+/// A page or a file of the host's own: content type and bytes by path and who asks. `None` leaves the path to the
+/// mounts.
+pub type Pages = Box<dyn Fn(&str, &Client) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
 
 /// What requests are answered from.
 pub struct Service {
@@ -79,7 +82,7 @@ impl Service {
         &self.router
     }
 
-    /// Answers one request of `peer`.
+    /// Answers one request that came over a connection of `peer`.
     pub async fn respond<B: Send + 'static>(
         self: &Arc<Self>,
         mut request: Request<B>,
@@ -87,16 +90,17 @@ impl Service {
     ) -> Response<Body> {
         let crossdomain = self.config.http_server.crossdomain;
         let cors = cors::Cors::of(&request, crossdomain);
+        let client = Client::of(&request, peer.ip(), &self.config.proxy);
         let outcome = match request::check(&request) {
             Ok(()) => match *request.method() {
-                Method::GET | Method::HEAD => self.get(&mut request).await,
+                Method::GET | Method::HEAD => self.get(&mut request, &client).await,
                 Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
                 _ => Err(Refusal::Method { crossdomain }),
             },
             Err(refusal) => Err(refusal),
         };
         let mut response = outcome.unwrap_or_else(|refusal| {
-            debug!(%peer, status = refusal.status().as_u16(), %refusal, "refused");
+            debug!(client = %client.address, %peer, status = refusal.status().as_u16(), %refusal, "refused");
             refused(&refusal, &request)
         });
         let headers = response.headers_mut();
@@ -110,8 +114,9 @@ impl Service {
     async fn get<B: Send + 'static>(
         self: &Arc<Self>,
         request: &mut Request<B>,
+        client: &Client,
     ) -> Result<Response<Body>, Refusal> {
-        if let Some(page) = self.page(request) {
+        if let Some(page) = self.page(request, client) {
             return Ok(page);
         }
         let upgrade = websocket::Upgrade::of(request)?;
@@ -124,11 +129,11 @@ impl Service {
         {
             return Ok(file);
         }
-        live::respond(self, request, upgrade).await
+        live::respond(self, request, upgrade, client).await
     }
 
-    fn page<B>(&self, request: &Request<B>) -> Option<Response<Body>> {
-        let (content_type, bytes) = self.pages.as_ref()?(request.uri().path())?;
+    fn page<B>(&self, request: &Request<B>, client: &Client) -> Option<Response<Body>> {
+        let (content_type, bytes) = self.pages.as_ref()?(request.uri().path(), client)?;
         let body = if request.method() == Method::HEAD { Body::empty() } else { Body::from(bytes) };
         let mut response = Response::new(body);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

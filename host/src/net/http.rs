@@ -17,12 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use super::stall::{Streams, Watched};
-use super::{Server, tls};
+use super::{Server, proxy, tls};
 
 /// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
 const MAX_BUFFER: usize = 16 * 1024;
@@ -45,12 +45,14 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// Serves one connection until it closes, or the server stops and its responses are over.
 pub(super) async fn serve(
     server: Arc<Server>,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) {
-    let deadline = server.config.limits.handshake_timeout;
-    let result = match timeout(deadline, starts_http2(&socket)).await {
+    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let accept = &server.config.http_server.accept;
+    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
+    let result = match timeout_at(deadline, starts_http2(&socket)).await {
         // Boxed: an HTTP/1.1 viewer's task need not have room for it.
         Ok(Ok(true)) => Box::pin(serve_http2(&server, socket, peer)).await,
         Ok(Ok(false)) => serve_http1(&server, socket, peer).await,
@@ -66,10 +68,13 @@ pub(super) async fn serve(
 pub(super) async fn serve_tls(
     server: Arc<Server>,
     acceptor: TlsAcceptor,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: SocketAddr,
     _permit: OwnedSemaphorePermit,
 ) {
+    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let accept = &server.config.http_server.https.accept;
+    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
     let socket = match tls::accept(&server, &acceptor, socket).await {
         Ok(socket) => socket,
         Err(error) => return debug!(%peer, %error, "TLS failed"),

@@ -28,11 +28,12 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
-/// Opens a listener.
-pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+/// Opens a listener; with `reuse_port`, beside those of other processes that do the same.
+pub(super) fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, ListenError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(reuse_port)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

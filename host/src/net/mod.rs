@@ -8,6 +8,7 @@
 mod certificates;
 mod http;
 mod listener;
+pub mod proxy;
 mod publish;
 mod rtmp;
 mod stall;
@@ -26,7 +27,7 @@ pub use certificates::{CertificateError, Certificates, Part};
 pub use listener::ListenError;
 pub use publish::{PublishLoopError, publish_loop};
 
-use crate::conf::Config;
+use crate::conf::{Accept, Config, TlsListener};
 use crate::http::{Service, SharedRouter};
 use crate::media::Millis;
 use crate::stream::Hub;
@@ -68,13 +69,15 @@ impl Server {
     /// [`ListenError`] for the first address that cannot be bound; nothing listens then.
     pub fn listen(self: &Arc<Self>, certificates: Certificates) -> Result<Listening, ListenError> {
         let (plain, https) = (&self.config.http_server, &self.config.http_server.https);
-        let rtmp: Result<Vec<_>, _> = self.config.rtmp.listen.iter().map(|at| listener::bind(*at)).collect();
-        let rtmp = rtmp?;
-        let http = plain.enabled.then(|| listener::bind(plain.listen)).transpose()?;
-        let https = certificates.shown(&Owner::Https).map(|shown| Ok((listener::bind(https.listen)?, shown)));
-        let https = https.transpose()?;
-        let rtmps = certificates.shown(&Owner::Rtmps);
-        let rtmps = rtmps.map(|shown| Ok((listener::bind(self.config.rtmps.listen)?, shown))).transpose()?;
+        let (rtmp, rtmps) = (&self.config.rtmp, &self.config.rtmps);
+        let bind = |address: &SocketAddr, accept: &Accept| listener::bind(*address, accept.reuse_port);
+        let tls = |owner: &Owner, tls: &TlsListener| {
+            let shown = certificates.shown(owner);
+            shown.map(|shown| Ok((bind(&tls.listen, &tls.accept)?, shown))).transpose()
+        };
+        let rtmp: Vec<_> = rtmp.listen.iter().map(|at| bind(at, &rtmp.accept)).collect::<Result<_, _>>()?;
+        let http = plain.enabled.then(|| bind(&plain.listen, &plain.accept)).transpose()?;
+        let (https, rtmps) = (tls(&Owner::Https, https)?, tls(&Owner::Rtmps, rtmps)?);
 
         let address = |listener: &TcpListener| listener.local_addr().ok();
         let listening = Listening {

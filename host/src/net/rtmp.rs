@@ -30,7 +30,7 @@ use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettin
 use crate::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
 
-use super::{Server, tls};
+use super::{Server, proxy, tls};
 
 /// How much is read at once: from a client that publishes, and from any other.
 const READ_PUBLISHER: usize = 64 * 1024;
@@ -69,30 +69,46 @@ enum Close {
     Stopping,
 }
 
+/// Serves one connection until it closes.
+pub(super) async fn serve(
+    server: Arc<Server>,
+    mut socket: TcpStream,
+    peer: SocketAddr,
+    _permit: OwnedSemaphorePermit,
+) {
+    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let accept = &server.config.rtmp.accept;
+    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
+    converse(server, socket, peer, deadline).await;
+}
+
 /// As [`serve`], over TLS.
 pub(super) async fn serve_tls(
     server: Arc<Server>,
     acceptor: TlsAcceptor,
-    socket: TcpStream,
+    mut socket: TcpStream,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
+    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let accept = &server.config.rtmps.accept;
+    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
     match tls::accept(&server, &acceptor, socket).await {
-        Ok(socket) => serve(server, socket, peer, permit).await,
+        Ok(socket) => converse(server, socket, peer, deadline).await,
         Err(error) => debug!(%peer, %error, "TLS failed"),
     }
 }
 
-/// Serves one connection until it closes.
-pub(super) async fn serve(
+/// Speaks RTMP until the connection closes; by `deadline` the client publishes or plays.
+async fn converse(
     server: Arc<Server>,
     mut socket: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
+    deadline: Instant,
 ) {
+    let limits = &server.config.limits;
     let seed = RandomState::new().hash_one(peer);
     let handshake = ServerHandshake::new(server.now().0 as u32, Random::from_seed(seed));
-    let limits = &server.config.limits;
     let settings = ServerSettings {
         chunk_size: server.config.rtmp.chunk_size,
         window_ack_size: server.config.rtmp.window_ack_size,
@@ -102,7 +118,6 @@ pub(super) async fn serve(
             max_chunk_streams: MAX_CHUNK_STREAMS,
         },
     };
-    let deadline = Instant::now() + limits.handshake_timeout;
     let mut connection = Connection {
         peer,
         session: ServerSession::new(settings, handshake),
@@ -253,7 +268,14 @@ impl Connection {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Connect { .. } => self.session.accept_connect(),
+            Event::Connect { .. } => {
+                // SRS's own proxy header, before C0.
+                let trusted = self.server.config.proxy.trusts(self.peer.ip());
+                if let Some(client) = self.session.proxied_client().filter(|_| trusted) {
+                    self.peer.set_ip(client.into());
+                }
+                self.session.accept_connect();
+            }
             Event::Publish { stream_id, request } => self.on_publish(stream_id, &request),
             Event::Play { stream_id, request } => self.on_play(stream_id, &request),
             Event::Media { stream_id, tag } => self.on_media(stream_id, tag),

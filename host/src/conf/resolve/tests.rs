@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::conf::{DEFAULT_VHOST, PublishConflict};
+use crate::conf::{DEFAULT_VHOST, ForwardedHeader, PublishConflict};
 
 const SAMPLE: &str = include_str!("../../../../conf/remuxd.toml");
 
@@ -90,7 +90,7 @@ fn readme_and_demo_are_free_of_mistakes() {
     let readme = include_str!("../../../../README.md");
     let (_, rest) = readme.split_once("```toml\n").unwrap();
     let (readme, _) = rest.split_once("```").unwrap();
-    for (text, name, mounts) in [(readme, "README.md", 2), (crate::demo::CONFIG, "demo.toml", 1)] {
+    for (text, name, mounts) in [(readme, "README.md", 2), (crate::demo::CONFIG, "demo.toml", 3)] {
         let config = Config::parse(text, name).unwrap();
         assert_eq!((config.http_server.enabled, config.vhosts[0].mounts.len()), (true, mounts), "{name}");
     }
@@ -102,6 +102,10 @@ fn reads_what_is_written() {
         r#"
         [rtmp]
         listen = [1935, "[::1]:1936"]
+        proxy_protocol = true
+        [proxy]
+        trusted = ["10.0.0.0/8", "::1"]
+        headers = ["forwarded"]
         [log]
         format = "json"
         [modules]
@@ -125,6 +129,9 @@ fn reads_what_is_written() {
     )
     .unwrap();
     assert_eq!(config.rtmp.listen, ["0.0.0.0:1935".parse().unwrap(), "[::1]:1936".parse().unwrap()]);
+    let trusts = |address: &str| config.proxy.trusts(address.parse().unwrap());
+    assert!(trusts("10.1.2.3") && trusts("::ffff:10.1.2.3") && trusts("::1") && !trusts("11.0.0.1"));
+    assert_eq!(config.proxy.headers, [ForwardedHeader::Forwarded]);
     assert!(config.log.json);
     assert_eq!(config.modules.dir.as_deref(), Some(Path::new("lib")));
     let [b, a] = &*config.vhosts else { panic!("{:?}", config.vhosts) };
@@ -175,7 +182,7 @@ error: unknown key `listn`
 1 | listn = 3
   | ^^^^^ no such key in the file
   |
-  = help: it has `rtmp`, `rtmps`, `http_server`, `modules`, `log`, `limits` or `vhost`
+  = help: it has `rtmp`, `rtmps`, `http_server`, `proxy`, `modules`, `log`, `limits` or `vhost`
 
 error: bad value for `chunk_size`
  --> remuxd.toml:4:14
@@ -343,6 +350,28 @@ error: bad value for `level`
   |         ^^^^^^ `inof` is not a level
   |
   = help: levels are off, error, warn, info, debug and trace; a list has commas: "info,remuxd::rtmp=debug""#,
+        ),
+        (
+            "[proxy]\ntrusted = [\"10.0.0.0/33\"]",
+            r#"
+error: bad value for `trusted`
+ --> remuxd.toml:2:12
+  |
+2 | trusted = ["10.0.0.0/33"]
+  |            ^^^^^^^^^^^^^ not a network
+  |
+  = help: write a CIDR block or an address: "10.0.0.0/8", "fd00::/8", "127.0.0.1""#,
+        ),
+        (
+            "[rtmp]\nproxy_protocol = true",
+            r#"
+error: nobody could connect to [rtmp]
+ --> remuxd.toml:2:18
+  |
+2 | proxy_protocol = true
+  |                  ^^^^ taken from trusted proxies only
+  |
+  = help: name their networks: [proxy] trusted = ["10.0.0.0/8"]"#,
         ),
         (
             "[http_server]\nenabled = true\nlisten = 8080\n[rtmp]\nlisten = [\"127.0.0.1:8080\"]",

@@ -9,7 +9,7 @@ mod beneath;
 mod body;
 mod pseudo;
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -56,7 +56,9 @@ enum Found {
 /// A file, and what goes before a part of it.
 struct Recording {
     file: File,
-    metadata: Metadata,
+    /// Bytes of the file when it was opened; more is not served.
+    len: u64,
+    validators: Validators,
     /// Pseudo-streaming: what goes before the bytes from the offset on.
     prologue: Option<(Bytes, u64)>,
 }
@@ -127,7 +129,8 @@ fn find(dir: &Path, name: &str, start: Option<u64>) -> io::Result<Found> {
         Some(start) => pseudo::prologue(&file, start)?.map(|prologue| (prologue, start)),
         None => None,
     };
-    Ok(Found::File(Recording { file, metadata, prologue }))
+    let validators = Validators::of(&metadata);
+    Ok(Found::File(Recording { file, len: metadata.len(), validators, prologue }))
 }
 
 /// Whether the host, not the path, is to blame.
@@ -142,8 +145,7 @@ fn send(
     method: &Method,
     asked: &HeaderMap,
 ) -> Result<Response<Body>, Refusal> {
-    let Recording { file, metadata, prologue } = recording;
-    let (len, validators) = (metadata.len(), Validators::of(&metadata));
+    let Recording { file, len, validators, prologue } = recording;
     let condition = validators.check(asked);
     if condition == Condition::Failed {
         return Err(Refusal::Precondition);

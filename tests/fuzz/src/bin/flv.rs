@@ -1,8 +1,8 @@
-//! FLV: tag headers lie within their tag; a remuxer makes a file that reads back, whatever the tags are.
+//! FLV: tag headers lie within their tag; the prologue of a file takes little of it and reads back; a remuxer makes a file that reads back, whatever the tags are.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use remuxd_bitstream::flv::{FlvRemuxer, TagHeader, read_file};
+use remuxd_bitstream::flv::{FileError, FlvRemuxer, MAX_TAGS, PrologueReader, TagHeader, read_file};
 use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, Remuxer, Setup, StreamFacts, Tag, TagKind};
 
 const FORMS: [&str; 3] = ["as_published", "legacy", "enhanced"];
@@ -20,8 +20,32 @@ fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
     tag
 }
 
+/// The prologue of the part of a file from `start` on.
+fn prologue(file: &[u8], start: u64) {
+    let mut reader = PrologueReader::new(start);
+    let mut steps = 0;
+    while let Some(wanted) = reader.wants() {
+        steps += 1;
+        assert!(steps <= MAX_TAGS + 4 && wanted.end - wanted.start < 1 << 17);
+        let at = |offset: u64| offset.min(file.len() as u64) as usize;
+        if reader.feed(&file[at(wanted.start)..at(wanted.end)]).is_err() {
+            return;
+        }
+    }
+    let prologue = reader.into_bytes();
+    assert!(prologue.len() <= 13 + file.len());
+    for tag in read_file(&prologue) {
+        // A file's own sizes after its tags are passed on as they are.
+        match tag {
+            Ok(_) | Err(FileError::PreviousTagSize { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let [form, stream @ ..] = data else { return };
+    prologue(stream, u64::from(*form) << 4);
     for tag in read_file(stream).flatten() {
         assert!(tag.body.len() < 1 << 24);
     }

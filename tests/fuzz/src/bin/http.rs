@@ -1,5 +1,5 @@
 //! HTTP request paths: Host, path and query of any bytes find a mount or a refusal, and a stream found has the names
-//! that the path has.
+//! that the path has; a redirect leads to the host of its rule, in characters that a header can have.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,6 +15,10 @@ mount = "/tv/[app]/[stream].ts"
 [[vhost."a.example".http_remux]]
 enabled = true
 mount = "[vhost]/[app]/[stream].flv"
+[[vhost."__defaultVhost__".redirect]]
+enabled = true
+path = "/go/[app]/[stream].flv"
+to = "http://edge.example/[vhost]/[app]/[stream]?from=[stream]&[query]"
 "#;
 
 thread_local! {
@@ -26,6 +30,13 @@ fuzz_target!(|data: &str| {
     let mut part = || parts.next().unwrap_or("");
     let (host, path, query) = (part(), part(), part());
     let found = ROUTER.with(|router| router.routes(host, path, query));
+    let redirect = ROUTER.with(|router| router.redirect(host, path, query));
+    if let Ok(Some((status, url))) = redirect {
+        assert_eq!(status, 302);
+        assert!(url.starts_with("http://edge.example/__defaultVhost__/"), "{url}");
+        assert!(url.bytes().all(|byte| byte.is_ascii_graphic()), "{url}");
+        assert_eq!(url.split('?').next().map(|path| path.split('/').count()), Some(6), "{url}");
+    }
     for route in found.into_iter().flatten() {
         for name in [&route.key.app, &route.key.stream] {
             assert!(!name.is_empty() && !name.contains(['/', '\\', '\0']), "{name:?}");

@@ -1,0 +1,326 @@
+//! Whom a proxy serves: `Forwarded` (RFC 7239), `X-Forwarded-*` and `X-Real-IP`.
+//!
+//! A header is worth as much as who wrote it. The walk starts at the connection's peer and goes through the list from
+//! its end, the part that the nearest proxy wrote, for as long as the one reached is a trusted proxy itself; who is
+//! not, is the client. What such a client wrote further left is never looked at.
+//!
+//! An entry that names no address (`unknown`, `_hidden`, anything malformed) ends the walk at the proxy that wrote
+//! it. `Forwarded` is split at every comma, though a quoted string may hold one: else a quote that a viewer opens
+//! could swallow what the proxy writes behind it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::Request;
+use hyper::header::{FORWARDED, HOST, HeaderMap};
+
+use crate::conf::{ForwardedHeader, Proxy};
+use crate::plugin::Transport;
+
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+const X_FORWARDED_HOST: &str = "x-forwarded-host";
+const X_REAL_IP: &str = "x-real-ip";
+
+/// Who makes a request, and how it reached the outermost proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// How it came, if a trusted proxy said so.
+    pub outside: Option<Outside>,
+}
+
+/// How a request reached the outermost proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside {
+    /// Over TLS.
+    pub secure: bool,
+    /// The host, and the port if it is not the scheme's own, that the client asked for.
+    pub host: String,
+}
+
+impl Client {
+    /// Who makes `request` over a connection of `peer`.
+    pub fn of<B>(request: &Request<B>, peer: IpAddr, proxy: &Proxy) -> Client {
+        let mut client = Client { address: peer.to_canonical(), outside: None };
+        if !proxy.trusts(peer) {
+            return client;
+        }
+        let headers = request.headers();
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        let asked = authority.or_else(|| headers.get(HOST)?.to_str().ok());
+        let hops = hops(headers, proxy);
+        let (mut secure, mut host) = (hops.secure, hops.host);
+        for hop in hops.from_the_end {
+            secure = hop.secure.or(secure);
+            host = hop.host.or(host);
+            let Some(address) = hop.address else { break };
+            client.address = address;
+            if !proxy.trusts(address) {
+                break;
+            }
+        }
+        let host = host.or(asked).filter(|host| is_host(host));
+        client.outside = secure.zip(host).map(|(secure, host)| Outside { secure, host: host.to_owned() });
+        client
+    }
+
+    /// The URL of `path` as the client would write it, if a proxy told enough; else the path is all there is.
+    pub fn url(&self, transport: Transport, path: &str) -> String {
+        let Some(Outside { secure, host }) = &self.outside else { return path.to_owned() };
+        let scheme = match (transport == Transport::WEBSOCKET, secure) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "ws",
+            (true, true) => "wss",
+        };
+        format!("{scheme}://{host}{path}")
+    }
+}
+
+/// What the headers say.
+struct Hops<'a> {
+    /// The nearest first.
+    from_the_end: Box<dyn Iterator<Item = Hop<'a>> + 'a>,
+    secure: Option<bool>,
+    host: Option<&'a str>,
+}
+
+/// What one proxy says of the one that it serves.
+#[derive(Debug, Default)]
+struct Hop<'a> {
+    address: Option<IpAddr>,
+    secure: Option<bool>,
+    host: Option<&'a str>,
+}
+
+fn hops<'a>(headers: &'a HeaderMap, proxy: &Proxy) -> Hops<'a> {
+    let name = |header: &ForwardedHeader| match header {
+        ForwardedHeader::Forwarded => FORWARDED.as_str(),
+        ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
+        ForwardedHeader::XRealIp => X_REAL_IP,
+    };
+    let present = proxy.headers.iter().find(|header| headers.contains_key(name(header)));
+    if present == Some(&ForwardedHeader::Forwarded) {
+        let from_the_end = Box::new(from_the_end(headers, FORWARDED.as_str()).map(forwarded));
+        return Hops { from_the_end, secure: None, host: None };
+    }
+    let addresses = present.map(|header| from_the_end(headers, name(header)));
+    let hop = |text| Hop { address: address(text), ..Hop::default() };
+    // These two are of the outermost proxy, where it appended to what it got, and else of the only one to set them.
+    let first = |name| first(headers, name);
+    Hops {
+        from_the_end: Box::new(addresses.into_iter().flatten().map(hop)),
+        secure: first(X_FORWARDED_PROTO).and_then(secure),
+        host: first(X_FORWARDED_HOST),
+    }
+}
+
+/// The entries of a list header, the last first. Proxies append to the last line of it, or add one.
+fn from_the_end<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    let lines: Vec<_> = headers.get_all(name).iter().collect();
+    // A line that is no text is one entry without a meaning.
+    lines.into_iter().rev().flat_map(|line| line.to_str().unwrap_or("").rsplit(',').map(str::trim))
+}
+
+fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    Some(headers.get(name)?.to_str().ok()?.split(',').next()?.trim())
+}
+
+/// One element of `Forwarded`: pairs with semicolons (RFC 7239, section 4).
+fn forwarded(element: &str) -> Hop<'_> {
+    let mut hop = Hop::default();
+    for (name, value) in element.split(';').filter_map(|pair| pair.split_once('=')) {
+        let (name, value) = (name.trim(), value.trim());
+        // No value that counts has a character that would need a backslash in quotes.
+        let value = value.strip_prefix('"').map_or(Some(value), |quoted| quoted.strip_suffix('"'));
+        let Some(value) = value else { continue };
+        if name.eq_ignore_ascii_case("for") {
+            hop.address = address(value);
+        } else if name.eq_ignore_ascii_case("proto") {
+            hop.secure = secure(value);
+        } else if name.eq_ignore_ascii_case("host") {
+            hop.host = Some(value);
+        }
+    }
+    hop
+}
+
+/// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001::7`, `[2001::7]`, `[2001::7]:80`.
+fn address(text: &str) -> Option<IpAddr> {
+    // A port may be hidden too (section 6.3).
+    let text = text.split_once(":_").map_or(text, |(node, _)| node);
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|ip| ip.contains(':'));
+    let ip = bare.unwrap_or(text).parse().ok();
+    let ip = ip.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))?;
+    Some(ip.to_canonical())
+}
+
+fn secure(scheme: &str) -> Option<bool> {
+    match scheme.to_ascii_lowercase().as_str() {
+        "https" | "wss" => Some(true),
+        "http" | "ws" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether the text can stand for host and port in a URL, and in a page.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use ForwardedHeader::{Forwarded, XForwardedFor, XRealIp};
+
+    const DEFAULT: &[ForwardedHeader] = &[XForwardedFor, Forwarded];
+
+    fn client(peer: &str, names: &[ForwardedHeader], headers: &[(&str, &str)]) -> Client {
+        let trusted = ["127.0.0.0/8", "10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
+        let proxy = Proxy { trusted: trusted.to_vec(), headers: names.to_vec() };
+        let request = headers
+            .iter()
+            .fold(Request::builder().uri("/live/a.flv"), |builder, (name, value)| {
+                builder.header(*name, *value)
+            })
+            .body(())
+            .unwrap();
+        Client::of(&request, peer.parse().unwrap(), &proxy)
+    }
+
+    #[track_caller]
+    fn check(peer: &str, names: &[ForwardedHeader], headers: &[(&str, &str)], expected: &str) {
+        assert_eq!(client(peer, names, headers).address.to_string(), expected, "{peer} {headers:?}");
+    }
+
+    #[test]
+    fn the_nearest_address_that_is_no_trusted_proxy_is_the_client() {
+        for (list, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1:4711", "192.0.2.1"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:4711", "2001:db8::7"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            // What the client itself claims to come from.
+            ("198.51.100.9, 192.0.2.1", "192.0.2.1"),
+            ("10.9.9.9, 192.0.2.1", "192.0.2.1"),
+            ("\", 192.0.2.1", "192.0.2.1"),
+            // Through more proxies.
+            ("192.0.2.1, 10.0.0.7", "192.0.2.1"),
+            ("198.51.100.9, 192.0.2.1,10.0.0.7 , fd00::2", "192.0.2.1"),
+            // Only proxies: a viewer inside.
+            ("10.0.0.8, 10.0.0.7", "10.0.0.8"),
+            // No address: as far as the one who says so.
+            ("unknown", "127.0.0.1"),
+            ("", "127.0.0.1"),
+            ("192.0.2.1, 192.0.2.1.9", "127.0.0.1"),
+            ("192.0.2.1, unknown, 10.0.0.7", "10.0.0.7"),
+        ] {
+            check("127.0.0.1", DEFAULT, &[("x-forwarded-for", list)], expected);
+        }
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_writes_it() {
+        for (list, expected) in [
+            ("for=192.0.2.1", "192.0.2.1"),
+            ("For=\"192.0.2.1:4711\"", "192.0.2.1"),
+            ("For=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
+            ("for=\"[2001:db8:cafe::17]:_port\"", "2001:db8:cafe::17"),
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
+            ("by=203.0.113.43; for=192.0.2.60", "192.0.2.60"),
+            ("for=192.0.2.43, for=198.51.100.17", "198.51.100.17"),
+            ("for=192.0.2.43, for=10.0.0.7", "192.0.2.43"),
+            ("for=_hidden, for=10.0.0.7", "10.0.0.7"),
+            ("for=unknown", "127.0.0.1"),
+            ("for=_SEVKISEK", "127.0.0.1"),
+            ("proto=https", "127.0.0.1"),
+            ("for=", "127.0.0.1"),
+            ("for=\"192.0.2.1", "127.0.0.1"),
+            ("192.0.2.1", "127.0.0.1"),
+            // A quote that the viewer opened does not hide it.
+            ("for=\", for=192.0.2.1", "192.0.2.1"),
+            ("x=\"a\\\", for=192.0.2.1", "192.0.2.1"),
+        ] {
+            check("127.0.0.1", &[Forwarded], &[("forwarded", list)], expected);
+        }
+    }
+
+    #[test]
+    fn lines_of_one_header_are_one_list() {
+        let lines = [("x-forwarded-for", "198.51.100.9"), ("x-forwarded-for", "192.0.2.1")];
+        check("127.0.0.1", DEFAULT, &lines, "192.0.2.1");
+        let lines = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "10.0.0.7")];
+        check("127.0.0.1", DEFAULT, &lines, "192.0.2.1");
+    }
+
+    #[test]
+    fn the_first_configured_header_counts() {
+        let all =
+            [("forwarded", "for=192.0.2.1"), ("x-forwarded-for", "192.0.2.2"), ("x-real-ip", "192.0.2.3")];
+        check("127.0.0.1", DEFAULT, &all, "192.0.2.2");
+        check("127.0.0.1", &[Forwarded], &all, "192.0.2.1");
+        check("127.0.0.1", &[XRealIp, Forwarded], &all, "192.0.2.3");
+        check("127.0.0.1", DEFAULT, &all[..1], "192.0.2.1");
+        check("127.0.0.1", DEFAULT, &all[2..], "127.0.0.1");
+        check("127.0.0.1", &[], &all, "127.0.0.1");
+    }
+
+    #[test]
+    fn others_are_taken_for_themselves() {
+        let all = [("x-forwarded-for", "192.0.2.2"), ("x-forwarded-proto", "https"), ("host", "a.example")];
+        for (peer, expected) in [("198.51.100.1", "198.51.100.1"), ("::ffff:198.51.100.1", "198.51.100.1")] {
+            let client = client(peer, DEFAULT, &all);
+            assert_eq!((client.address.to_string().as_str(), client.outside), (expected, None));
+        }
+        check("::ffff:10.0.0.1", DEFAULT, &all, "192.0.2.2");
+    }
+
+    #[test]
+    fn urls_are_those_that_the_client_sees() {
+        for (headers, http, websocket) in [
+            (
+                vec![("x-forwarded-proto", "https"), ("host", "a.example:8443")],
+                "https://a.example:8443/p",
+                "wss://a.example:8443/p",
+            ),
+            (
+                vec![("x-forwarded-proto", "HTTP"), ("host", "a.example")],
+                "http://a.example/p",
+                "ws://a.example/p",
+            ),
+            (
+                vec![("x-forwarded-proto", "https, http"), ("x-forwarded-host", "b.example"), ("host", "in")],
+                "https://b.example/p",
+                "wss://b.example/p",
+            ),
+            (
+                vec![(
+                    "forwarded",
+                    "for=192.0.2.1;proto=https;host=b.example, for=10.0.0.7;proto=http;host=in",
+                )],
+                "https://b.example/p",
+                "wss://b.example/p",
+            ),
+            // What the client wrote is not looked at.
+            (
+                vec![
+                    ("forwarded", "for=192.0.2.9;host=evil.example, for=192.0.2.1;proto=https"),
+                    ("host", "a"),
+                ],
+                "https://a/p",
+                "wss://a/p",
+            ),
+            (vec![("host", "a.example")], "/p", "/p"),
+            (vec![("x-forwarded-proto", "gopher"), ("host", "a.example")], "/p", "/p"),
+            (vec![("x-forwarded-proto", "https"), ("x-forwarded-host", "<script>")], "/p", "/p"),
+        ] {
+            let client = client("127.0.0.1", DEFAULT, &headers);
+            let urls = [Transport::HTTP, Transport::WEBSOCKET].map(|transport| client.url(transport, "/p"));
+            assert_eq!(urls, [http, websocket], "{headers:?}");
+        }
+    }
+}

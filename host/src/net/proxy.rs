@@ -1,0 +1,320 @@
+//! The PROXY protocol (haproxy.org, proxy-protocol.txt, versions 1 and 2): a proxy's first bytes tell whom it serves.
+//!
+//! A listener either wants the header of every connection or of none, as the specification demands: a server that
+//! guesses would take the word of any peer. It comes before everything else, TLS included.
+//!
+//! The header is taken off the socket to the byte, so that whatever reads next finds the socket as if nothing had
+//! stood before. Bounds: 107 bytes for version 1 (section 2.1), [`MAX_HEADER`] for version 2, whose TLVs are skipped.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::str::Utf8Error;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info};
+
+use crate::conf::Accept;
+
+use super::Server;
+
+/// What both versions have at least, and what tells them apart.
+pub const SIGNATURE: usize = ppp::v2::PROTOCOL_PREFIX.len();
+
+/// The fixed part of version 2 (section 2.2).
+const V2_FIXED: usize = 16;
+
+/// The largest header of version 1, its line end included (section 2.1).
+const MAX_V1: usize = 107;
+
+/// The largest header of version 2 that is read, in bytes: both addresses and certificates' names fit with room.
+pub const MAX_HEADER: usize = 4096;
+
+/// The start of a version 1 header without addresses.
+const V1_UNKNOWN: &[u8] = b"PROXY UNKNOWN";
+
+/// Why a header cannot be used. Culprit: peer, or the operator who configured it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderError {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Neither version's first bytes.
+    #[error("the connection opens with no PROXY protocol header")]
+    Missing,
+    /// More bytes than are read.
+    #[error("the header has more than {limit} bytes")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// Version 1 is a line of text.
+    #[error("{0}")]
+    Text(#[from] Utf8Error),
+    /// A field of version 1.
+    #[error("version 1: {0}")]
+    V1(#[from] ppp::v1::ParseError),
+    /// A field of version 2.
+    #[error("version 2: {0}")]
+    V2(#[from] ppp::v2::ParseError),
+}
+
+/// What is still to be taken of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// This many bytes; 0 when it is whole.
+    Bytes(usize),
+    /// All up to the end of the line, at most this many bytes.
+    Line(usize),
+}
+
+/// Takes the header of a new connection, if its listener takes one. The address that it names, else the peer's own;
+/// `None` when the connection is to be closed, which is logged.
+pub(super) async fn take(
+    server: &Server,
+    accept: &Accept,
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Option<SocketAddr> {
+    if !accept.proxy_protocol {
+        return Some(peer);
+    }
+    if !server.config.proxy.trusts(peer.ip()) {
+        info!(%peer, "connection refused: not a trusted proxy");
+        return None;
+    }
+    match timeout_at(deadline, read(socket)).await {
+        Ok(Ok(source)) => Some(source.unwrap_or(peer)),
+        Ok(Err(error)) => {
+            info!(%peer, %error, "connection refused: no usable PROXY protocol header");
+            None
+        }
+        Err(_) => {
+            debug!(%peer, "no PROXY protocol header in time");
+            None
+        }
+    }
+}
+
+/// Reads the header, and not a byte more.
+async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError> {
+    let mut header = vec![0; SIGNATURE];
+    socket.read_exact(&mut header).await?;
+    loop {
+        match rest(&header)? {
+            Rest::Bytes(0) => return source(&header),
+            Rest::Bytes(count) => {
+                let start = header.len();
+                header.resize(start + count, 0);
+                socket.read_exact(&mut header[start..]).await?;
+            }
+            Rest::Line(most) => {
+                // A byte before the line's end is the header's, so that all of them can be taken.
+                let mut ahead = [0; MAX_V1];
+                let count = socket.peek(&mut ahead[..most]).await?;
+                let line = ahead[..count].iter().position(|byte| *byte == b'\n').map_or(count, |end| end + 1);
+                if line == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                let start = header.len();
+                header.resize(start + line, 0);
+                socket.read_exact(&mut header[start..]).await?;
+            }
+        }
+    }
+}
+
+/// What is missing of a header that starts so, with [`SIGNATURE`] bytes at least.
+///
+/// # Errors
+/// [`HeaderError`] for what is the start of no header, and of one that is too long.
+pub fn rest(start: &[u8]) -> Result<Rest, HeaderError> {
+    if start.starts_with(ppp::v2::PROTOCOL_PREFIX) {
+        let Some(length) = start.get(V2_FIXED - 2..V2_FIXED) else {
+            return Ok(Rest::Bytes(V2_FIXED - start.len()));
+        };
+        let whole = V2_FIXED + usize::from(u16::from_be_bytes([length[0], length[1]]));
+        return match whole {
+            ..=MAX_HEADER => Ok(Rest::Bytes(whole.saturating_sub(start.len()))),
+            _ => Err(HeaderError::TooLong { limit: MAX_HEADER }),
+        };
+    }
+    if !start.starts_with(b"PROXY ") {
+        return Err(HeaderError::Missing);
+    }
+    match start.len() {
+        _ if start.ends_with(b"\n") => Ok(Rest::Bytes(0)),
+        MAX_V1.. => Err(HeaderError::TooLong { limit: MAX_V1 }),
+        length => Ok(Rest::Line(MAX_V1 - length)),
+    }
+}
+
+/// The source address in a whole header; `None` where the proxy speaks for itself, as in a health check, or does not
+/// know.
+///
+/// # Errors
+/// [`HeaderError`] for what is no header, or more than one.
+pub fn source(header: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
+    if header.starts_with(ppp::v2::PROTOCOL_PREFIX) {
+        // The address of a LOCAL command is to be ignored, whatever it is (section 2.2).
+        let local = header.get(SIGNATURE) == Some(&0x20);
+        return if local { Ok(None) } else { Ok(v2_source(&ppp::v2::Header::try_from(header)?)) };
+    }
+    // What follows UNKNOWN in its line means nothing (section 2.1).
+    if header.ends_with(b"\r\n")
+        && header.strip_prefix(V1_UNKNOWN).is_some_and(|rest| b" \r".contains(&rest[0]))
+    {
+        return Ok(None);
+    }
+    let line = std::str::from_utf8(header)?;
+    Ok(match ppp::v1::Header::try_from(line)?.addresses {
+        ppp::v1::Addresses::Tcp4(ip) => Some((ip.source_address, ip.source_port).into()),
+        ppp::v1::Addresses::Tcp6(ip) => Some((canonical(ip.source_address), ip.source_port).into()),
+        ppp::v1::Addresses::Unknown => None,
+    })
+}
+
+fn v2_source(header: &ppp::v2::Header<'_>) -> Option<SocketAddr> {
+    match header.addresses {
+        ppp::v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
+        ppp::v2::Addresses::IPv6(ip) => Some((canonical(ip.source_address), ip.source_port).into()),
+        ppp::v2::Addresses::Unix(_) | ppp::v2::Addresses::Unspecified => None,
+    }
+}
+
+/// HAProxy writes an IPv4 peer of an IPv6 listener as `::ffff:a.b.c.d`.
+fn canonical(address: std::net::Ipv6Addr) -> IpAddr {
+    address.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+        let mut header = ppp::v2::PROTOCOL_PREFIX.to_vec();
+        header.extend([0x20 | command, family]);
+        header.extend((body.len() as u16).to_be_bytes());
+        header.extend(body);
+        header
+    }
+
+    const IPV4: &[u8] = &[192, 0, 2, 1, 192, 0, 2, 2, 0x12, 0x34, 0, 80];
+    const TLV: &[u8] = &[0x04, 0, 3, 0, 0, 0];
+
+    fn ipv6() -> Vec<u8> {
+        let mut body = vec![0; 36];
+        (body[0], body[1], body[15], body[33]) = (0x20, 0x01, 7, 99);
+        body
+    }
+
+    fn good() -> Vec<(Vec<u8>, Option<&'static str>)> {
+        vec![
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 4660 80\r\n".to_vec(), Some("192.0.2.1:4660")),
+            (b"PROXY TCP6 2001::7 2001::8 99 80\r\n".to_vec(), Some("[2001::7]:99")),
+            (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 99 80\r\n".to_vec(), Some("192.0.2.1:99")),
+            (b"PROXY UNKNOWN\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN ffff::1 a b c d e f g h\r\n".to_vec(), None),
+            (v2(1, 0x11, IPV4), Some("192.0.2.1:4660")),
+            (v2(1, 0x11, &[IPV4, TLV].concat()), Some("192.0.2.1:4660")),
+            (v2(1, 0x21, &ipv6()), Some("[2001::7]:99")),
+            (v2(1, 0x31, &[b'/'; 216]), None),
+            (v2(1, 0x00, b""), None),
+            (v2(1, 0x00, TLV), None),
+            (v2(0, 0x00, b""), None),
+            // A LOCAL command's family is to be ignored, even where its addresses are missing.
+            (v2(0, 0x11, b""), None),
+            (v2(0, 0x11, IPV4), None),
+        ]
+    }
+
+    fn bad() -> Vec<Vec<u8>> {
+        vec![
+            b"GET /live/a.flv HTTP/1.1\r\n\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 4660 80\n".to_vec(),
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 4660\r\n".to_vec(),
+            b"PROXY TCP4 2001::7 2001::8 99 80\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 466000 80\r\n".to_vec(),
+            b"PROXY UNKNOWNS\r\n".to_vec(),
+            b"PROXY UNKNOWN x\n".to_vec(),
+            b"PROXY UDP4 192.0.2.1 192.0.2.2 4660 80\r\n".to_vec(),
+            [b"PROXY TCP4 ".as_slice(), &[b'1'; 200], b"\r\n"].concat(),
+            [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200], b"\r\n"].concat(),
+            b"PROXY TCP4 \xff\xff 192.0.2.2 4660 80\r\n".to_vec(),
+            v2(1, 0x11, &IPV4[..11]),
+            v2(1, 0x41, IPV4),
+            v2(2, 0x11, IPV4),
+            v2(1, 0x11, &[0; MAX_HEADER]),
+        ]
+    }
+
+    /// Sends `bytes` in steps; what the header says, and what is left in the socket after it.
+    async fn through_a_socket(
+        bytes: &[u8],
+        step: usize,
+    ) -> Result<(Option<SocketAddr>, Vec<u8>), HeaderError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let bytes = bytes.to_vec();
+        let sender = tokio::spawn(async move {
+            for part in bytes.chunks(step) {
+                // The reader may have refused it already.
+                let _ = client.write_all(part).await;
+                tokio::task::yield_now().await;
+            }
+        });
+        let source = read(&mut socket).await?;
+        sender.await.unwrap();
+        let mut left = Vec::new();
+        socket.read_to_end(&mut left).await.unwrap();
+        Ok((source, left))
+    }
+
+    #[tokio::test]
+    async fn takes_the_header_and_leaves_the_rest() {
+        for (header, expected) in good() {
+            let bytes = [&header[..], b"GET / HTTP/1.1\r\n\r\n"].concat();
+            for step in [1, 13, bytes.len()] {
+                let (source, left) = through_a_socket(&bytes, step).await.unwrap();
+                assert_eq!(source.map(|source| source.to_string()).as_deref(), expected, "{header:?}");
+                assert_eq!(left, b"GET / HTTP/1.1\r\n\r\n", "{header:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn refuses_what_is_no_header() {
+        for bytes in bad() {
+            for step in [1, bytes.len()] {
+                let taken = through_a_socket(&bytes, step).await;
+                assert!(taken.is_err(), "{taken:?} of {:?}", String::from_utf8_lossy(&bytes));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_within_the_header_is_an_error() {
+        for (header, _) in good() {
+            for length in 0..header.len() {
+                let taken = through_a_socket(&header[..length], usize::MAX).await;
+                assert!(matches!(taken, Err(HeaderError::Io(_))), "{taken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_sources_of_whole_headers_are_those_of_read() {
+        for (header, expected) in good() {
+            let source = source(&header).unwrap();
+            assert_eq!(source.map(|source| source.to_string()).as_deref(), expected);
+        }
+    }
+}

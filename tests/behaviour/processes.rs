@@ -1,0 +1,55 @@
+//! Several hosts on one port, and one on all cores.
+
+use remuxd_tests::host::{Config, Host, remuxd};
+use remuxd_tests::http::Request;
+use remuxd_tests::rtmp::Connection;
+use remuxd_tests::scratch::Scratch;
+
+/// The addresses of a host in place of the free ports.
+fn same_ports(config: &Config, host: &Host) -> String {
+    config
+        .toml()
+        .replace("[\"127.0.0.1:0\"]", &format!("[\"{}\"]", host.rtmp))
+        .replace("\"127.0.0.1:0\"", &format!("\"{}\"", host.http))
+}
+
+#[test]
+fn two_hosts_share_their_ports_on_request() {
+    let config = Config::live()
+        .rtmp("reuse_port", "true")
+        .http("reuse_port", "true")
+        .tables("[log]\nlevel = \"debug\"");
+    let first = Host::start(&config);
+    let second = Host::start_toml(&same_ports(&config, &first));
+    assert_eq!((first.rtmp, first.http), (second.rtmp, second.http));
+    // The kernel chooses by a hash of the addresses: 60 connections to one host alone are not to be expected.
+    for _ in 0..60 {
+        assert_eq!(Request::get("/nothing").send(first.http).unwrap().status, 404);
+        Connection::open(first.rtmp).unwrap();
+    }
+    for host in [&first, &second] {
+        host.wait_log(&["refused client="]);
+        host.wait_log(&["rtmp connection closed"]);
+    }
+}
+
+#[test]
+fn a_taken_port_is_shown_in_the_file() {
+    let first = Host::start(&Config::live());
+    let scratch = Scratch::new();
+    let file = scratch.join("second.toml");
+    let toml = same_ports(&Config::live(), &first);
+    for (address, table) in [(first.rtmp, "rtmp"), (first.http, "http_server")] {
+        // The other one is free.
+        let other = if table == "rtmp" { first.http } else { first.rtmp };
+        std::fs::write(&file, toml.replace(&other.to_string(), "127.0.0.1:0")).unwrap();
+        let output = remuxd(&["--config", file.to_str().unwrap()]);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success() && !said.contains("listening "), "{said}");
+        for part in
+            [&format!("cannot listen on {address}"), "in use", "second.toml:", "listen = ", "reuse_port"]
+        {
+            assert!(said.contains(part), "{part} is not in:\n{said}");
+        }
+    }
+}

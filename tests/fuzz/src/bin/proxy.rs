@@ -1,0 +1,71 @@
+//! What proxies say of their clients: a PROXY protocol header of any bytes is taken to its end or refused within the
+//! limit, and a request's headers give an address that is the peer's or one that they name.
+#![no_main]
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use hyper::Request;
+use libfuzzer_sys::fuzz_target;
+use remuxd::conf::Config;
+use remuxd::http::Client;
+use remuxd::net::proxy::{MAX_HEADER, Rest, SIGNATURE, rest, source};
+
+const CONFIG: &str = r#"
+[proxy]
+trusted = ["127.0.0.0/8", "fd00::/8"]
+headers = ["x-forwarded-for", "forwarded", "x-real-ip"]
+"#;
+
+thread_local! {
+    static PROXY: remuxd::conf::Proxy = Config::parse(CONFIG, "fuzz.toml").expect("a config without mistakes").proxy;
+}
+
+/// Takes a header as from a socket: never more bytes than are surely its own.
+fn header(data: &[u8]) {
+    let mut taken = SIGNATURE;
+    while let Some(start) = data.get(..taken) {
+        match rest(start) {
+            Ok(Rest::Bytes(0)) => {
+                // Bytes behind it make no difference to what it says.
+                let alone = source(start).ok();
+                assert!(start.starts_with(b"PROXY ") || alone.is_none() || source(data).ok() == alone);
+                return;
+            }
+            Ok(Rest::Bytes(count)) => taken += count,
+            Ok(Rest::Line(most)) => {
+                let ahead = &data[taken..data.len().min(taken + most)];
+                let line = ahead.iter().position(|byte| *byte == b'\n').map_or(ahead.len(), |end| end + 1);
+                if line == 0 {
+                    return;
+                }
+                taken += line;
+            }
+            Err(_) => return,
+        }
+        assert!(taken <= MAX_HEADER);
+    }
+}
+
+fn headers(data: &[u8]) {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let names = ["x-forwarded-for", "x-forwarded-for", "forwarded", "forwarded", "x-forwarded-proto", "host"];
+    let mut request = Request::new(());
+    for name in names {
+        let value = lines.next().and_then(|line| hyper::header::HeaderValue::from_bytes(line).ok());
+        value.into_iter().for_each(|value| drop(request.headers_mut().append(name, value)));
+    }
+    let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let client = PROXY.with(|proxy| Client::of(&request, peer, proxy));
+    assert_eq!(client.address, client.address.to_canonical());
+    if let Some(outside) = client.outside {
+        assert!(!outside.host.is_empty() && !outside.host.contains(['/', '"', '<', '\\', ' ']), "{outside:?}");
+    }
+    // Who is not trusted is taken for itself.
+    let stranger = IpAddr::from([192, 0, 2, 1]);
+    assert_eq!(PROXY.with(|proxy| Client::of(&request, stranger, proxy)).address, stranger);
+}
+
+fuzz_target!(|data: &[u8]| {
+    header(data);
+    headers(data);
+});
