@@ -107,8 +107,7 @@ async fn start_admin(
     if config.http_api.enabled {
         let address = config.http_api.listen;
         let listener = TcpListener::bind(address).await;
-        let listener =
-            listener.map_err(|source| cannot_listen(config, &ListenError { address, source }))?;
+        let listener = listener.map_err(|source| cannot_listen(config, &ListenError { address, source }))?;
         println!("listening http_api {}", listener.local_addr()?);
         tasks.spawn(serve_tcp(api.clone(), listener));
     }

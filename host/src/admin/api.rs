@@ -116,7 +116,7 @@ impl Api {
             let mounts: Vec<_> = mounts.iter().filter(by).collect();
             (mounts.len(), mounts.iter().map(|mount| mount.blocks().reader_count()).sum())
         };
-        generations.into_iter().map(|generation| status(generation, &used)).collect()
+        generations.into_iter().map(|generation| status(generation, used)).collect()
     }
 }
 

@@ -232,7 +232,7 @@ impl Module {
         self.fallback.lock().clone()
     }
 
-    pub(super) fn set_fallback(&self, module: Option<Arc<Module>>) {
+    pub(crate) fn set_fallback(&self, module: Option<Arc<Module>>) {
         // Dropped outside of the lock: it may be the last that holds a library.
         let _before = std::mem::replace(&mut *self.fallback.lock(), module);
     }

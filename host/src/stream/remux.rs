@@ -152,7 +152,6 @@ impl Job for Remux {
             Some(remuxing) if !self.is_stopped() => self.turn(remuxing, waker, watch),
             _ => true,
         };
-        // While it hung, the job was abandoned.
         if over || self.is_stopped() {
             *state = None;
             if *self.open.lock() {
@@ -186,16 +185,18 @@ impl Remux {
         let facts = self.shared.stream.facts();
         let beyond = tags.iter().position(|tag| is_beyond(tag, &recipe, facts, &mut remuxing.carried));
         for tag in &tags[..beyond.unwrap_or(tags.len())] {
+            // At each, because a fault may have put the module under quarantine.
+            let Some(recipe) = self.shared.settle() else { return true };
             remuxing.note(tag);
             let fed = self.feed(remuxing, tag, &recipe, facts, watch);
+            // While it hung, the job was abandoned.
             if self.is_stopped() {
                 return true;
             }
             if let Err((module, fault)) = fed {
                 self.on_fault(&module, &fault);
-                self.drop_remuxer(remuxing, watch);
-                remuxing.rejoin_next();
-                break;
+                let remuxer = remuxing.remuxer.take();
+                watch.call(|| drop(remuxer));
             }
         }
         if beyond.is_some() {
@@ -217,7 +218,9 @@ impl Remux {
         facts: StreamFacts,
         watch: &CallWatch,
     ) -> Result<(), (Arc<Module>, ModuleFault)> {
-        let current = remuxing.remuxer.as_ref().is_some_and(|remuxer| Arc::ptr_eq(&remuxer.recipe, recipe));
+        let is_current =
+            |remuxer: &Remuxer| Arc::ptr_eq(&remuxer.recipe, recipe) || remuxer.recipe.equals(recipe);
+        let current = remuxing.remuxer.as_ref().is_some_and(is_current);
         if !current && remuxing.is_join(tag, recipe.module(), facts) {
             return match remuxing.remuxer.take() {
                 Some(old) => self.hand_over(old, remuxing, tag, recipe, facts, watch),
@@ -348,11 +351,6 @@ impl Remux {
         }
     }
 
-    fn drop_remuxer(&self, remuxing: &mut Remuxing, watch: &CallWatch) {
-        let remuxer = remuxing.remuxer.take();
-        watch.call(|| drop(remuxer));
-    }
-
     /// Counts a fault against the module, unless the job was abandoned: then that was counted.
     fn on_fault(&self, module: &Arc<Module>, fault: &ModuleFault) {
         let hung = matches!(fault, ModuleFault::Hung { .. });
@@ -410,11 +408,6 @@ impl Remuxing {
             _ => module.video_codecs().is_empty() || facts.video == Codec::NONE || without_video(),
         }
     }
-
-    fn rejoin_next(&mut self) {
-        self.tags.rejoin_next();
-        self.last_video = None;
-    }
 }
 
 /// A new remuxer that got the configurations, and what it made of them.
@@ -471,3 +464,6 @@ fn role(block: &OutBlock) -> Role {
         Role::Media
     }
 }
+
+#[cfg(test)]
+mod tests;

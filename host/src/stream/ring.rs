@@ -472,12 +472,6 @@ impl<E: Entry> Reader<E> {
         Poll::Pending
     }
 
-    /// Starts again at the next join point to come, with its configurations.
-    pub fn rejoin_next(&mut self) {
-        let after = self.ring.state.lock().head();
-        self.cursor = Cursor::Joining { after, replay: Replayed::All };
-    }
-
     /// How many entries were passed over because this reader was too slow.
     pub fn skipped(&self) -> u64 {
         self.skipped
