@@ -10,6 +10,7 @@ use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::proxy::{Kind, connect_from};
 use remuxd_tests::publisher::Publisher;
+use remuxd_tests::tls::{self, Certificate, Files, Version};
 use remuxd_tests::tool::{Ffmpeg, run};
 
 /// Both listeners want the header, from 127.0.0.1 alone.
@@ -55,6 +56,25 @@ fn a_header_names_the_client() {
         assert_eq!(Request::get("/nothing").send_over(socket).unwrap().status, 404);
         let refused = host.wait_nth_log("refused client=", index + 1);
         assert!(refused.contains(&format!("client={client} ")), "{refused}");
+    }
+}
+
+#[test]
+fn the_header_comes_before_tls() {
+    let files = Files::of(&Certificate::of(&["127.0.0.1"]));
+    let listeners = files.listeners().replace("enabled = true\n", "enabled = true\nproxy_protocol = true\n");
+    let host = Host::start(&config().tables(&listeners));
+    let header = version2(1, 0x11, IPV4);
+    for (address, says, log) in [
+        (host.https.unwrap(), &b"GET /nothing HTTP/1.0\r\n\r\n"[..], "refused client=203.0.113.5 "),
+        (host.rtmps.unwrap(), b"no RTMP", "rtmp connection closed peer=203.0.113.5:4660 "),
+    ] {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(&header).unwrap();
+        let mut stream = tls::handshake(socket, None, Version::Tls13, &[]).unwrap();
+        stream.write_all(says).unwrap();
+        host.wait_log(&[log]);
+        assert!(tls::connect(address, None).is_err(), "TLS without the header");
     }
 }
 

@@ -64,16 +64,25 @@ fn versions(stream: &Stream) -> Vec<(u8, Vec<u8>)> {
 fn serve(tags: &[Tag]) -> Vec<u8> {
     let host = Host::start(&config());
     let key = host.key("ts");
-    let mut publisher = Publisher::open(host.rtmp, &key);
-    let fetch = Fetch::start(&host, &path(&key));
+    let (mut publisher, fetch) = watched(&host, &key);
     publisher.send(tags);
     drop(publisher);
     fetch.finish(LENGTH * 6)
 }
 
+/// A publisher that has sent nothing, and a viewer who waits for it.
+fn watched(host: &Host, key: &str) -> (Publisher, Fetch) {
+    let publisher = Publisher::open(host.rtmp, key);
+    let fetch = Fetch::start(host, &path(key));
+    host.wait_log(&["mount started"]);
+    (publisher, fetch)
+}
+
 fn minute(clip: Clip) {
     let host = Host::start(&config());
     let key = host.key("minute");
+    // Made before anybody waits for it.
+    let _ = clip.minute();
     let fetch = Fetch::start(&host, &path(&key));
     let mut publishing = publish_minute(clip, &host.rtmp_url(&key));
     let published = read_file(&publishing.finish());
@@ -123,6 +132,8 @@ fn opus_alone_is_served() {
 #[test]
 fn hevc_with_the_legacy_codec_id_is_served() {
     let mut tags = clip(Clip::HevcAac);
+    // The old form has no place for colour metadata.
+    tags.retain(|tag| tag.content() != Content::Other);
     for tag in tags.iter_mut().filter(|tag| tag.kind == VIDEO) {
         let (first, offset) = (tag.payload[0], if tag.payload[0] & 15 == 1 { 8 } else { 5 });
         let packet = if first & 15 == 0 { 0 } else { 1 };
@@ -186,17 +197,7 @@ fn a_change_of_codecs_gets_new_versions() {
     for expected in [[0x1b, 0x0f], [0x24, 0x0f], [0x1b, 0x03], [0x1b, 0x06]] {
         assert!(types.contains(&expected.to_vec()), "{types:02x?}");
     }
-    // Each part decodes.
-    let program = |unit: usize| stream.program_at(stream.units[unit].at);
-    let mut from = 0;
-    for unit in 1..=stream.units.len() {
-        let ends = unit == stream.units.len()
-            || stream.units[unit].stream_type != stream.units[unit - 1].stream_type;
-        if ends && unit < stream.units.len() && program(unit) == program(from) {
-            continue;
-        }
-        from = unit.min(stream.units.len() - 1);
-    }
+    // A viewer of the last part, from its first keyframe on.
     let tables: Vec<_> = stream.tables.iter().filter(|table| table.is_association()).collect();
     let last = tables.iter().rev().take_while(|table| {
         stream.program_at(table.at + 1).is_some_and(|program| program.streams[1].stream_type == 0x06)
@@ -234,35 +235,29 @@ fn rtmp_timestamps_wrap_unseen() {
 
 #[test]
 fn transport_stream_timestamps_wrap_after_26_hours() {
+    // Silence of no length each five seconds is the fastest way there that is no jump of the publisher's clock.
     const STEP: u32 = 5_000;
     let wrap = ((1u64 << 33) / 90) as u32;
-    let clip = clip(Clip::H264Aac);
-    let key = clip.iter().find(|tag| tag.is_keyframe()).unwrap().clone();
-    let headers: Vec<Tag> = clip.iter().filter(|tag| !is_frame(tag)).cloned().collect();
-    // A picture each five seconds is the fastest way there that is no jump.
-    let slides = (0..).map(|n| n * STEP).take_while(|time| *time < wrap - 8_000);
-    let slides: Vec<Tag> = slides.map(|timestamp| Tag { timestamp, ..key.clone() }).collect();
-    // One of the constant second that comes before the first tag, and two of the clip.
-    let rest = after(wrap - 3_000, clip);
+    // One second is the stream's constant, two are of the clip.
+    let start = wrap - 3_000;
+    let silence = |timestamp| Tag { kind: AUDIO, timestamp, payload: vec![0xaf, 1] };
+    let days: Vec<Tag> = (0..start / STEP).map(|n| silence(start % STEP + n * STEP)).collect();
+    let tags = after(start, clip(Clip::H264Aac));
     let host = Host::start(&config());
-    let name = host.key("days");
-    let mut publisher = Publisher::open(host.rtmp, &name);
-    publisher.send(&headers);
-    publisher.send(&slides);
-    let fetch = Fetch::start(&host, &path(&name));
-    fetch.wait_bytes(188, SOON);
-    publisher.send(&rest);
+    let key = host.key("days");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    publisher.send(&days);
+    // The answer comes after all that was sent before was read.
+    publisher.connection().create_stream().unwrap();
+    let fetch = Fetch::start(&host, &path(&key));
+    host.wait_log(&["mount started"]);
+    publisher.send(&tags);
     drop(publisher);
-    let served = fetch.finish(LENGTH * 10);
-    let tags = [headers, slides, rest].concat();
-    let stream = checked(&tags, &served, Coverage::FromKeyframe);
+    let served = fetch.finish(LENGTH * 6);
+    let stream = checked(&tags, &served, Coverage::Whole);
     let (first, last) = (stream.units[0].dts, stream.units.last().unwrap().dts);
     assert!(first < 1 << 33 && last > 1 << 33, "{first} to {last}");
-    let end = served.len() - 188 * stream.packets.len().min(1_000);
-    let joins = stream.tables.iter().filter(|table| table.is_association() && table.at * 188 >= end);
-    let join =
-        joins.map(|table| table.at).find(|at| stream.units.iter().any(|unit| unit.at == at + 2)).unwrap();
-    decodes(Ffmpeg::Five, &served[join * 188..]);
+    decodes(Ffmpeg::Five, &served);
 }
 
 #[test]
@@ -271,8 +266,7 @@ fn a_viewer_joins_with_tables_and_right_counters() {
         let tags = clip(source);
         let host = Host::start(&config());
         let key = host.key("join");
-        let mut publisher = Publisher::open(host.rtmp, &key);
-        let first = Fetch::start(&host, &path(&key));
+        let (mut publisher, first) = watched(&host, &key);
         let half = tags.len() / 2;
         publisher.send(&tags[..half]);
         first.wait_bytes(20_000, SOON);
@@ -319,8 +313,7 @@ fn a_publisher_that_comes_back_goes_on() {
     let host = Host::start(&config().publish("republish_wait", "\"5s\""));
     let key = host.key("again");
     let tags = clip(Clip::H264Aac);
-    let mut publisher = Publisher::open(host.rtmp, &key);
-    let fetch = Fetch::start(&host, &path(&key));
+    let (mut publisher, fetch) = watched(&host, &key);
     publisher.send(&tags);
     drop(publisher);
     host.wait_log(&["publisher left"]);
@@ -341,8 +334,7 @@ fn what_has_no_place_in_it_is_left_out_or_refused() {
     let tags = clip(Clip::Av1Opus);
     let host = Host::start(&config());
     let key = host.key("left-out");
-    let mut publisher = Publisher::open(host.rtmp, &key);
-    let fetch = Fetch::start(&host, &path(&key));
+    let (mut publisher, fetch) = watched(&host, &key);
     publisher.send(&tags);
     drop(publisher);
     let served = fetch.finish(SOON);

@@ -74,26 +74,39 @@ impl Clip {
     /// When the encoder fails.
     #[must_use]
     pub fn path(self) -> PathBuf {
+        self.make(&format!("{self:?}"), LENGTH)
+    }
+
+    /// A minute of the same, made now if it is not there yet.
+    ///
+    /// # Panics
+    /// When the encoder fails.
+    #[must_use]
+    pub fn minute(self) -> PathBuf {
+        self.make(&format!("{self:?}-minute"), Duration::from_secs(60))
+    }
+
+    fn make(self, name: &str, length: Duration) -> PathBuf {
         static MAKING: Mutex<()> = Mutex::new(());
         let _alone = MAKING.lock();
         let dir = target_dir().join("clips");
-        let path = dir.join(format!("{self:?}.flv"));
+        let path = dir.join(format!("{name}.flv"));
         if path.exists() {
             return path;
         }
         std::fs::create_dir_all(&dir).expect("target is writable");
         // Other test processes may make it too: each writes its own file, and the rename is atomic.
-        let unfinished = dir.join(format!("{self:?}-{}.part", std::process::id()));
+        let unfinished = dir.join(format!("{name}-{}.part", std::process::id()));
         let mut command = self.ffmpeg().command();
-        self.encode(&mut command);
+        self.encode(length, &mut command);
         run(command.args(["-flvflags", "no_duration_filesize", "-f", "flv"]).arg(&unfinished))
             .unwrap_or_else(|error| panic!("{error}"));
         std::fs::rename(&unfinished, &path).expect("target is writable");
         path
     }
 
-    fn encode(self, command: &mut Command) {
-        let seconds = LENGTH.as_secs();
+    fn encode(self, length: Duration, command: &mut Command) {
+        let seconds = length.as_secs();
         if self.video().is_some() {
             let picture = format!("testsrc2=size=320x180:rate={FRAME_RATE}:duration={seconds}");
             command.args(["-f", "lavfi", "-i", &picture]);

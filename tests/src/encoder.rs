@@ -80,22 +80,16 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     Publishing::start(command, clip.path(), scratch)
 }
 
-/// Has ffmpeg publish a minute of `clip`, over and over and as fast as the host takes it. What is published goes into a
-/// file as well.
+/// Has ffmpeg publish a minute of `clip`, as fast as the host takes it.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
 #[must_use]
 pub fn publish_minute(clip: Clip, url: &str) -> Publishing {
-    let scratch = Scratch::new();
-    let (list, record) = (scratch.join("list.txt"), scratch.join("published.flv"));
-    let turns = 60 / crate::clip::LENGTH.as_secs() as usize;
-    std::fs::write(&list, format!("file '{}'\n", clip.path().display()).repeat(turns)).expect("a list");
+    let file = clip.minute();
     let mut command = clip.ffmpeg().command();
-    command.args(["-f", "concat", "-safe", "0", "-i"]).arg(&list);
-    command.args(["-map", "0", "-c", "copy", "-f", "flv", url]);
-    command.args(["-map", "0", "-c", "copy", "-f", "flv"]).arg(&record);
-    Publishing::start(command, record, scratch)
+    command.arg("-i").arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+    Publishing::start(command, file, Scratch::new())
 }
 
 /// Has ffmpeg encode H.264 and AAC and publish them, until the answer is dropped: no clip, so no seam.

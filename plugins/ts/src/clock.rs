@@ -7,7 +7,7 @@
 //! - the lag: how far behind the newest DTS tags have arrived of late, which is how badly the publisher interleaves.
 //!
 //! Invariants:
-//! - the reference is never after the DTS of an access unit that follows it, and never goes back without a
+//! - the reference is before the DTS of every access unit that follows it, and never goes back without a
 //!   discontinuity being marked; that happens when a track falls behind further than ever, and after a gap of more
 //!   than [`LONGEST_GAP`];
 //! - DTS - PCR is at most [`DELAY`] + [`SLACK`] + [`STEP`] + lag;
@@ -107,7 +107,7 @@ impl Clock {
         self.observe(dts);
         let target = self.target();
         match self.reference {
-            Some(last) if last <= dts && target - last <= LONGEST_GAP => Advance::Steady,
+            Some(last) if last < dts && target - last <= LONGEST_GAP => Advance::Steady,
             last => {
                 self.reference = Some(target);
                 Advance::Set(last.is_some())

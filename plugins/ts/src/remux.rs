@@ -327,3 +327,6 @@ impl Remuxer for TsRemuxer {
         self.mux.state()
     }
 }
+
+#[cfg(test)]
+mod tests;

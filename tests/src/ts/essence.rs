@@ -8,19 +8,20 @@ use std::hash::{DefaultHasher, Hasher};
 use super::stream::{Stream, Unit};
 use crate::flv::{AUDIO, AccessUnit, Content, Tag, VIDEO};
 
-/// The access units of a transport stream.
+/// The access units of a transport stream, with times from the first one on.
 ///
 /// # Errors
 /// The first one that cannot be read, in words.
 pub fn access_units(stream: &Stream) -> Result<Vec<AccessUnit>, String> {
+    let start = stream.units.first().map_or(0, |unit| unit.dts);
     stream
         .units
         .iter()
-        .map(|unit| access_unit(unit).map_err(|fault| format!("unit at packet {}: {fault}", unit.at)))
+        .map(|unit| access_unit(unit, start).map_err(|fault| format!("unit at packet {}: {fault}", unit.at)))
         .collect()
 }
 
-fn access_unit(unit: &Unit) -> Result<AccessUnit, String> {
+fn access_unit(unit: &Unit, start: i64) -> Result<AccessUnit, String> {
     let payload = &unit.payload[..];
     let (codec, data) = match unit.stream_type {
         0x1b => (*b"avc1", essence(b"avc1", &nal_units(payload))),
@@ -30,11 +31,12 @@ fn access_unit(unit: &Unit) -> Result<AccessUnit, String> {
         0x06 => (*b"Opus", opus_packet(payload)?.to_vec()),
         other => return Err(format!("stream type {other:#04x}")),
     };
-    if unit.dts % 90 != 0 || unit.pts % 90 != 0 {
-        return Err(format!("times {} and {} are no milliseconds", unit.dts, unit.pts));
+    let (dts, pts) = (unit.dts - start, unit.pts - start);
+    if dts % 90 != 0 || pts % 90 != 0 {
+        return Err(format!("times {dts} and {pts} are no milliseconds"));
     }
     let kind = if unit.is_video() { VIDEO } else { AUDIO };
-    let (dts, cts) = (unit.dts / 90, ((unit.pts - unit.dts) / 90) as i32);
+    let (dts, cts) = (dts / 90, ((pts - dts) / 90) as i32);
     Ok(digest(kind, codec, unit.is_video() && unit.random_access, dts, cts, &data))
 }
 

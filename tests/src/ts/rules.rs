@@ -115,28 +115,21 @@ fn tables_often(stream: &Stream) -> Result<(), String> {
         let places: Vec<usize> = stream.tables.iter().filter(of_pid).map(|table| table.at).collect();
         let ends = places.iter().copied().skip(1).chain([stream.packets.len()]);
         for (from, to) in places.iter().copied().zip(ends) {
-            let clocks = stream.clocks.iter().filter(|clock| (from..to).contains(&clock.at));
-            let mut time: Vec<i64> = clocks.map(|clock| clock.value).collect();
-            let before = stream.clocks.iter().rev().find(|clock| clock.at < from);
-            if stream.clocks.iter().any(|clock| (from..to).contains(&clock.at) && clock.discontinuity) {
+            let clocks = of_packets(&stream.clocks, |clock| clock.at, from, to);
+            if clocks.iter().any(|clock| clock.discontinuity) {
                 continue;
             }
-            time.extend(before.map(|clock| clock.value));
-            let times = time.iter().min().zip(time.iter().max());
-            if let Some((first, last)) = times.filter(|(first, last)| *last - *first > TABLES_APART) {
+            let before = clock_at(stream, from);
+            let times = before.into_iter().chain(clocks.iter().map(|clock| clock.value));
+            let span = times.clone().max().zip(times.min()).map_or(0, |(last, first)| last - first);
+            let video =
+                of_packets(&stream.units, |unit| unit.at, from, to).iter().filter(|unit| unit.is_video());
+            let times = video.map(|unit| unit.dts);
+            let dts_span = times.clone().max().zip(times.min()).map_or(0, |(last, first)| last - first);
+            if span.max(dts_span) > TABLES_APART {
+                let (span, dts_span) = (span / 90, dts_span / 90);
                 return Err(format!(
-                    "none on PID {pid:#x} for {} ms after packet {from}",
-                    (last - first) / 90
-                ));
-            }
-            let video = stream.units.iter().filter(|unit| unit.is_video() && (from..to).contains(&unit.at));
-            let times: Vec<i64> = video.map(|unit| unit.dts).collect();
-            if let [first, .., last] = times[..]
-                && last - first > TABLES_APART
-            {
-                return Err(format!(
-                    "none on PID {pid:#x} for {} ms of DTS after packet {from}",
-                    (last - first) / 90
+                    "none on PID {pid:#x} for {span} ms, {dts_span} ms of DTS, after packet {from}"
                 ));
             }
         }
@@ -194,6 +187,11 @@ fn clock_often(stream: &Stream) -> Result<(), String> {
         Some((clock, unit)) if unit.dts - clock.value > CLOCK_AHEAD => Err("none at the end".into()),
         _ => Ok(()),
     }
+}
+
+/// Those of `items`, which are in order, that are in packets from `from` to before `to`.
+fn of_packets<T>(items: &[T], at: impl Fn(&T) -> usize, from: usize, to: usize) -> &[T] {
+    &items[items.partition_point(|item| at(item) < from)..items.partition_point(|item| at(item) < to)]
 }
 
 /// The clock when a packet comes: the last reference up to it.

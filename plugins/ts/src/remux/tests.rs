@@ -1,0 +1,460 @@
+//! What comes out is held against the test kit's rules of transport streams, for every viewer who may have joined.
+
+use remuxd_bitstream::flv::TagHeader;
+use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, StreamFacts};
+use remuxd_tests::ts::{Stream, check};
+
+use super::*;
+
+/// Kind, time and body of a tag.
+type Input = (TagKind, i64, Vec<u8>);
+
+const A: TagKind = TagKind::AUDIO;
+const V: TagKind = TagKind::VIDEO;
+
+fn tag((kind, dts, body): &Input) -> Tag {
+    let header = TagHeader::parse(*kind, body);
+    let mut tag = Tag::new(*kind, Millis(*dts), body.clone().into());
+    tag.codec = header.codec;
+    tag.packet = header.packet;
+    tag.keyframe = header.keyframe;
+    tag.composition_offset = header.composition_offset;
+    tag.data_offset = header.data_offset;
+    tag.data_len = header.data_len;
+    tag
+}
+
+fn setup(facts: StreamFacts) -> Setup {
+    Setup::new(Options::new(vec![(HEADER_WAIT.into(), "500".into())]), facts)
+}
+
+fn run(remuxer: &mut TsRemuxer, input: &[Input]) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for input in input {
+        remuxer.tag(&tag(input), &mut blocks).unwrap();
+    }
+    remuxer.finish(&mut blocks).unwrap();
+    blocks
+}
+
+fn remux(input: &[Input]) -> Vec<Block> {
+    run(&mut TsRemuxer::new(&setup(StreamFacts::default())), input)
+}
+
+fn bytes<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Vec<u8> {
+    blocks.into_iter().flat_map(|block| &block.parts).flat_map(|part| part.iter().copied()).collect()
+}
+
+/// What those get who may watch: from the start, and from places to join, some twenty of many.
+fn viewers(blocks: &[Block]) -> Vec<Vec<u8>> {
+    let joins: Vec<usize> = (0..blocks.len()).filter(|at| blocks[*at].flags == BlockFlags::JOIN).collect();
+    let joins = joins.iter().copied().step_by(1 + joins.len() / 20);
+    let join = |at: usize| {
+        let config = blocks[..at].iter().rfind(|block| block.flags == BlockFlags::CONFIG).unwrap();
+        bytes(std::iter::once(config).chain(&blocks[at..]))
+    };
+    std::iter::once(bytes(blocks)).chain(joins.map(join)).collect()
+}
+
+/// Checks what every viewer gets, and returns what the first gets.
+fn checked(blocks: &[Block]) -> Stream {
+    for (viewer, bytes) in viewers(blocks).iter().enumerate() {
+        assert_eq!(check(&Stream::read(bytes)), Ok(()), "viewer {viewer}");
+    }
+    Stream::read(&bytes(blocks))
+}
+
+/// The versions of the program map and its stream types.
+fn versions(stream: &Stream) -> Vec<(u8, Vec<u8>)> {
+    let programs = stream.tables.iter().filter_map(|table| Some((table.version, table.program.as_ref()?)));
+    let mut versions: Vec<_> = programs
+        .map(|(version, program)| {
+            (version, program.streams.iter().map(|stream| stream.stream_type).collect())
+        })
+        .collect();
+    versions.dedup();
+    versions
+}
+
+fn avc_config(dts: i64) -> Input {
+    (V, dts, b"\x17\0\0\0\0\x01\x42\0\x1f\xff\xe1\0\x02\x67a\x01\0\x02\x68b".to_vec())
+}
+
+fn avc(dts: i64, key: bool, size: usize) -> Input {
+    let header = [if key { 0x17 } else { 0x27 }, 1, 0, 0, if key { 0 } else { 40 }];
+    let unit = [&[if key { 0x65 } else { 0x41 }][..], &vec![0x77; size]].concat();
+    (V, dts, [&header[..], &(unit.len() as u32).to_be_bytes(), &unit].concat())
+}
+
+fn hevc_config(dts: i64) -> Input {
+    let mut body = b"\x1c\0\0\0\0".to_vec();
+    body.resize(5 + 21, 1);
+    body.extend(b"\xff\x03\x20\0\x01\0\x03\x40\x01v\x21\0\x01\0\x03\x42\x01s\x22\0\x01\0\x03\x44\x01p");
+    (V, dts, body)
+}
+
+fn hevc(dts: i64, key: bool) -> Input {
+    let unit: &[u8] = if key { b"\x26\x01xyz" } else { b"\x02\x01xyz" };
+    let header = [if key { 0x1c } else { 0x2c }, 1, 0, 0, 0];
+    (V, dts, [&header[..], &(unit.len() as u32).to_be_bytes(), unit].concat())
+}
+
+fn aac_config(dts: i64) -> Input {
+    (A, dts, b"\xaf\0\x12\x10".to_vec())
+}
+
+fn aac(dts: i64) -> Input {
+    (A, dts, [&b"\xaf\x01"[..], &[0x21; 300]].concat())
+}
+
+fn mp3(dts: i64) -> Input {
+    (A, dts, b"\x2f\xff\xfb\x90\x00data".to_vec())
+}
+
+fn opus(dts: i64) -> Input {
+    (A, dts, b"\x91Opusdata".to_vec())
+}
+
+fn av1(dts: i64) -> Input {
+    (V, dts, b"\x91av01data".to_vec())
+}
+
+/// Pictures each 40 ms, a keyframe each `gop`, from `from` to `to`.
+fn pictures(from: i64, to: i64, gop: i64) -> impl Iterator<Item = Input> {
+    (from..to).step_by(40).map(move |dts| avc(dts, (dts - from) % gop == 0, 700))
+}
+
+fn frames(from: i64, to: i64) -> impl Iterator<Item = Input> {
+    (from..to).step_by(23).map(aac)
+}
+
+/// In the order in which they are due.
+fn in_order(mut input: Vec<Input>) -> Vec<Input> {
+    input.sort_by_key(|(_, dts, _)| *dts);
+    input
+}
+
+fn headers(rest: Vec<Input>) -> Vec<Input> {
+    let at = rest.first().map_or(0, |(_, dts, _)| *dts);
+    [vec![aac_config(at), avc_config(at)], rest].concat()
+}
+
+fn both(from: i64, to: i64) -> Vec<Input> {
+    headers(in_order(pictures(from, to, 1_000).chain(frames(from, to)).collect()))
+}
+
+#[test]
+fn every_viewer_gets_a_whole_stream() {
+    let stream = checked(&remux(&both(0, 3_000)));
+    assert_eq!(versions(&stream), [(0, vec![0x1b, 0x0f])]);
+    assert_eq!(stream.units.iter().filter(|unit| unit.is_video()).count(), 75);
+}
+
+#[test]
+fn streams_of_one_kind_are_whole_too() {
+    let video = std::iter::once(avc_config(0)).chain(pictures(0, 2_000, 400)).collect::<Vec<_>>();
+    let slow =
+        std::iter::once(avc_config(0)).chain((0..6).map(|n| avc(n * 1_000, true, 900))).collect::<Vec<_>>();
+    let audio = std::iter::once(aac_config(0)).chain(frames(0, 2_000)).collect::<Vec<_>>();
+    let rare = std::iter::once(aac_config(0)).chain((0..20).map(|n| aac(n * 150))).collect::<Vec<_>>();
+    let mp3s = (0..80).map(|n| mp3(n * 26)).collect::<Vec<_>>();
+    let packets = (0..80).map(|n| opus(n * 20)).collect::<Vec<_>>();
+    let hevcs = std::iter::once(hevc_config(0)).chain((0..50).map(|n| hevc(n * 40, n % 25 == 0)));
+    for (input, stream_type, joins) in [
+        (video, 0x1b, 5),
+        (slow, 0x1b, 6),
+        (audio, 0x0f, 87),
+        (rare, 0x0f, 20),
+        (mp3s, 0x03, 80),
+        (packets, 0x06, 80),
+        (hevcs.collect(), 0x24, 2),
+    ] {
+        let blocks = remux(&input);
+        assert_eq!(versions(&checked(&blocks)), [(0, vec![stream_type])]);
+        let found = blocks.iter().filter(|block| block.flags == BlockFlags::JOIN).count();
+        assert_eq!(found, joins, "{stream_type:#x}");
+    }
+}
+
+#[test]
+fn waits_for_both_tracks_no_longer_than_it_must() {
+    let first_out = |facts: StreamFacts, input: &[Input]| {
+        let (mut remuxer, mut blocks) = (TsRemuxer::new(&setup(facts)), Vec::new());
+        input.iter().position(|input| {
+            remuxer.tag(&tag(input), &mut blocks).unwrap();
+            !blocks.is_empty()
+        })
+    };
+    let new = StreamFacts::default();
+    let video: Vec<_> = std::iter::once(avc_config(0)).chain(pictures(0, 2_000, 1_000)).collect();
+    assert_eq!(first_out(new, &video), Some(14), "half a second for audio");
+    let old = StreamFacts::new(Codec::H264, Codec::NONE, 60_000);
+    assert_eq!(first_out(old, &video), Some(1), "an old stream has no other track");
+    assert_eq!(first_out(new, &both(0, 1_000)), Some(2), "both sequence headers");
+    let with_mp3 = [vec![avc_config(0), avc(0, true, 9), avc(40, false, 9), mp3(41)], video.clone()].concat();
+    let known = StreamFacts::new(Codec::H264, Codec::MP3, 60_000);
+    assert_eq!(first_out(known, &with_mp3), Some(3), "MP3 is described by its first frame");
+    assert_eq!(first_out(known, &video), Some(14), "a track that the host knows is waited for, not for ever");
+    let left_out = StreamFacts::new(Codec::AV1, Codec::AAC, 0);
+    assert_eq!(first_out(left_out, &[av1(0), aac_config(0), aac(0)]), Some(2));
+}
+
+#[test]
+fn late_and_changed_tracks_get_versions() {
+    let late_audio = [headers(pictures(0, 1_000, 1_000).collect()), both(1_000, 2_000)].concat();
+    let late_audio: Vec<Input> =
+        late_audio.into_iter().filter(|(kind, dts, _)| *kind == V || *dts >= 1_000).collect();
+    let late_video = [aac_config(0)].into_iter().chain(frames(0, 1_000)).chain(both(1_000, 2_000)).collect();
+    let hevcs = (0..25).map(|n| hevc(1_000 + n * 40, n == 0));
+    let changed =
+        std::iter::once(hevc_config(1_000)).chain(in_order(hevcs.chain(frames(1_000, 2_000)).collect()));
+    let changed: Vec<Input> = both(0, 1_000).into_iter().chain(changed).collect();
+    let to_mp3 =
+        in_order(pictures(1_000, 2_000, 1_000).chain((0..38).map(|n| mp3(1_000 + n * 26))).collect());
+    let to_mp3: Vec<Input> = both(0, 1_000).into_iter().chain(to_mp3).collect();
+    let to_av1 = in_order((0..25).map(|n| av1(1_000 + n * 40)).chain(frames(1_000, 2_000)).collect());
+    let to_av1: Vec<Input> = both(0, 1_000).into_iter().chain(to_av1).collect();
+    let (video, audio, all) = (vec![0x1b], vec![0x0f], vec![0x1b, 0x0f]);
+    for (name, input, expected) in [
+        ("late audio", late_audio, [(0, video), (1, all.clone())]),
+        ("late video", late_video, [(0, audio.clone()), (1, all.clone())]),
+        ("another video codec", changed, [(0, all.clone()), (1, vec![0x24, 0x0f])]),
+        ("another audio codec", to_mp3, [(0, all.clone()), (1, vec![0x1b, 0x03])]),
+        ("a codec without a place", to_av1, [(0, all), (1, audio)]),
+    ] {
+        assert_eq!(versions(&checked(&remux(&input))), expected, "{name}");
+    }
+}
+
+#[test]
+fn versions_wrap_at_32() {
+    let input = (0..70).flat_map(|n| {
+        let at = n * 2_000;
+        let audio = if n % 2 == 0 { aac } else { mp3 };
+        std::iter::once(aac_config(at)).chain((0..40).map(move |n| audio(at + n * 50)))
+    });
+    let stream = checked(&remux(&input.collect::<Vec<_>>()));
+    let versions: Vec<u8> = versions(&stream).iter().map(|(version, _)| *version).collect();
+    assert_eq!(versions, (0..70).map(|n| n % 32).collect::<Vec<u8>>());
+}
+
+#[test]
+fn another_resolution_writes_its_parameter_sets() {
+    let larger = (V, 1_000, b"\x17\0\0\0\0\x01\x42\0\x1f\xff\xe1\0\x03\x67cd\x01\0\x02\x68e".to_vec());
+    let mut input = both(0, 1_000);
+    input.push(larger);
+    // A picture that is no keyframe, then one.
+    input.extend([avc(1_000, false, 9), avc(1_040, true, 9), avc(1_080, false, 9)]);
+    let stream = checked(&remux(&input));
+    assert_eq!(versions(&stream).len(), 1);
+    let has_sets =
+        |unit: &remuxd_tests::ts::Unit| unit.payload.windows(4).any(|bytes| bytes == b"\x01\x67cd");
+    let found: Vec<bool> = stream.units.iter().filter(|unit| unit.dts >= 2_000 * 90).map(has_sets).collect();
+    assert_eq!(found, [true, true, false]);
+}
+
+#[test]
+fn pictures_of_every_size_fit() {
+    let sizes = (0..400).chain([65_000, 65_500, 70_000, 1_000_000]);
+    let input = sizes.enumerate().map(|(n, size)| avc(n as i64 * 40, n % 9 == 0, size));
+    let input: Vec<Input> = std::iter::once(avc_config(0)).chain(input).collect();
+    let stream = Stream::read(&bytes(&remux(&input)));
+    assert_eq!(check(&stream), Ok(()));
+    assert_eq!(stream.units.len(), 404);
+    assert_eq!(stream.units.iter().filter(|unit| unit.length == 0).count(), 2);
+    let audio = (1..400).map(|size| (A, size as i64 * 20, [&b"\xaf\x01"[..], &vec![0x21; size]].concat()));
+    let audio: Vec<Input> = std::iter::once(aac_config(0)).chain(audio).collect();
+    assert_eq!(check(&Stream::read(&bytes(&remux(&audio)))), Ok(()));
+}
+
+#[test]
+fn times_wrap_and_go_on() {
+    let clock = (1i64 << 33) / 90 - 1_000;
+    for edge in [clock, clock * 7, 1 << 31, 1 << 32] {
+        let blocks = remux(&both(edge - 1_000, edge + 1_000));
+        let stream = checked(&blocks);
+        let (first, last) = (stream.units.first().unwrap().dts, stream.units.last().unwrap().dts);
+        assert!((1_900 * 90..2_000 * 90).contains(&(last - first)), "{edge}: {first} {last}");
+        assert_eq!(first % (1 << 33), (edge * 90) % (1 << 33));
+    }
+}
+
+#[test]
+fn badly_interleaved_tracks_keep_the_clock_right() {
+    // Audio comes 800 ms late, all the time.
+    let mut input: Vec<(i64, Input)> = both(0, 4_000).into_iter().map(|input| (input.1, input)).collect();
+    for (at, (kind, ..)) in &mut input {
+        *at += if *kind == A { 800 } else { 0 };
+    }
+    input.sort_by_key(|(at, _)| *at);
+    let input: Vec<Input> = input.into_iter().map(|(_, input)| input).collect();
+    let stream = Stream::read(&bytes(&remux(&input)));
+    assert_eq!(check(&stream), Ok(()));
+    // It comes late once more: the clock is set back, and says so.
+    let mut input = both(0, 4_000);
+    let late = input.iter().position(|(kind, dts, _)| *kind == A && *dts > 2_000).unwrap();
+    let mut audio = input.remove(late);
+    audio.1 -= 700;
+    input.insert(late, audio);
+    let stream = Stream::read(&bytes(&remux(&input)));
+    let broken: Vec<_> = check(&stream).unwrap_err().into_iter().map(|(rule, _)| rule).collect();
+    assert_eq!(broken, ["timestamps"], "that of the tag");
+    assert_eq!(stream.clocks.iter().filter(|clock| clock.discontinuity).count(), 1);
+}
+
+#[test]
+fn a_long_gap_is_another_time_base() {
+    let input = [both(0, 1_000), both(61_000, 62_000)].concat();
+    let stream = checked(&remux(&input));
+    assert_eq!(stream.clocks.iter().filter(|clock| clock.discontinuity).count(), 1);
+    let gap = [both(0, 1_000), both(21_000, 22_000)].concat();
+    let stream = checked(&remux(&gap));
+    assert!(stream.clocks.iter().all(|clock| !clock.discontinuity));
+    assert!(stream.clocks.len() > 500);
+}
+
+#[test]
+fn a_picture_is_never_due_before_it_is_decoded() {
+    let (kind, dts, mut body) = avc(40, false, 9);
+    body[2..5].copy_from_slice(&[0xff, 0xff, 0xd8]);
+    let stream = checked(&remux(&[avc_config(0), avc(0, true, 9), (kind, dts, body), avc(80, false, 9)]));
+    assert_eq!(stream.units[1].pts, stream.units[1].dts);
+}
+
+#[test]
+fn what_cannot_be_read_is_left_out() {
+    let cut = |(kind, dts, body): Input| (kind, dts, body[..body.len() - 1].to_vec());
+    let input = [
+        headers(vec![]),
+        vec![
+            avc(0, false, 9),
+            aac(0),
+            cut(avc(40, true, 9)),
+            avc(80, false, 9),
+            (V, 100, b"\x17\0\0\0\0\x01".to_vec()),
+            (A, 100, b"\xaf\0".to_vec()),
+            avc(120, true, 9),
+            (A, 130, b"\xaf\x01".to_vec()),
+            (A, 130, [&b"\xaf\x01"[..], &[0; 9_000]].concat()),
+            (V, 150, b"\x17\x01\0\0\0\0\0\0\0".to_vec()),
+            (TagKind::SCRIPT, 150, b"\x02\0\x0aonMetaData".to_vec()),
+            (V, 155, b"\x57\0".to_vec()),
+            aac(160),
+        ],
+    ];
+    let stream = Stream::read(&bytes(&remux(&input.concat())));
+    let units: Vec<(bool, i64)> =
+        stream.units.iter().map(|unit| (unit.is_video(), unit.dts / 90 - 1_000)).collect();
+    assert_eq!(units, [(false, 0), (true, 120), (false, 160)]);
+    assert_eq!(check(&stream), Ok(()));
+}
+
+#[test]
+fn nothing_comes_of_what_has_no_place() {
+    assert!(remux(&[av1(0), av1(40), (A, 50, b"\x91fLaCdata".to_vec()), av1(2_000)]).is_empty());
+    assert!(remux(&[]).is_empty());
+    let zero: Vec<Input> = (0..100).map(|n| (A, n * 20, b"\xaf\x01".to_vec())).collect();
+    assert!(remux(&zero).is_empty());
+    assert!(remux(&[vec![aac_config(0)], zero].concat()).is_empty());
+}
+
+#[test]
+fn a_successor_goes_on_where_its_predecessor_stopped() {
+    let mp3s = || in_order(pictures(0, 2_000, 1_000).chain((0..77).map(|n| mp3(n * 26))).collect());
+    for input in [both(0, 4_000), [vec![avc_config(0)], mp3s()].concat()] {
+        let alone = checked(&remux(&input));
+        let key = input.iter().rposition(|input| tag(input).keyframe).unwrap();
+        let facts = StreamFacts::new(Codec::H264, tag(input.last().unwrap()).codec, 2_000);
+        let mut first = TsRemuxer::new(&setup(facts));
+        let mut blocks = run(&mut first, &input[..key]);
+        let mut successor_setup = setup(facts);
+        successor_setup.state = first.state();
+        let mut second = TsRemuxer::new(&successor_setup);
+        // The host says again what it has of configurations.
+        let replay: Vec<Input> = input
+            .iter()
+            .filter(|(_, _, body)| body[1] == 0)
+            .map(|(kind, _, body)| (*kind, input[key].1, body.clone()))
+            .collect();
+        blocks.extend(run(&mut second, &[&replay, &input[key..]].concat()));
+        let stream = checked(&blocks);
+        assert_eq!(versions(&stream), versions(&alone));
+        assert_eq!(stream.units.len(), alone.units.len());
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_a_fresh_start() {
+    let mut remuxer = TsRemuxer::new(&setup(StreamFacts::default()));
+    assert!(remuxer.state().is_empty(), "nothing to hand over yet");
+    run(&mut remuxer, &both(0, 1_000));
+    let state = remuxer.state();
+    let fresh = bytes(&remux(&both(0, 1_000)));
+    let with_state = |state: &[u8]| {
+        let mut setup = setup(StreamFacts::default());
+        setup.state = state.to_vec();
+        bytes(&run(&mut TsRemuxer::new(&setup), &both(0, 1_000)))
+    };
+    assert_ne!(with_state(&state), fresh);
+    for end in 0..state.len() {
+        assert_eq!(with_state(&state[..end]), fresh);
+    }
+    let mut longer = state.clone();
+    longer.push(0);
+    let mut newer = state.clone();
+    newer[0] += 1;
+    let mut far = state.clone();
+    far[9] = 0x7f;
+    for state in [longer, newer, far] {
+        assert_eq!(with_state(&state), fresh);
+    }
+    for at in 0..state.len() {
+        for value in [0, 0x7f, 0xff] {
+            let mut changed = state.clone();
+            changed[at] = value;
+            assert!(!with_state(&changed).is_empty());
+        }
+    }
+}
+
+#[test]
+fn any_tags_make_whole_packets_and_right_counters() {
+    let mut seed = 1u64;
+    let mut random = move |limit: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % limit
+    };
+    for round in 0..300 {
+        // Times that are 33 bits apart look the same, so that the clock cannot be judged then.
+        let extreme = round % 2 == 0;
+        let mut input = both(0, 200);
+        input.extend([hevc_config(100), hevc(100, true), opus(120), mp3(140), av1(160)]);
+        for _ in 0..random(60) {
+            let at = random(input.len() as u64) as usize;
+            let (kind, dts, mut body) = input[random(input.len() as u64) as usize].clone();
+            match random(4) {
+                0 => body.truncate(random(body.len() as u64 + 1) as usize),
+                1 if !body.is_empty() => {
+                    let place = random(body.len().min(40) as u64) as usize;
+                    body[place] = random(256) as u8;
+                }
+                _ => {}
+            }
+            let dts = match random(12) {
+                0 if extreme => i64::MIN,
+                1 if extreme => i64::MAX,
+                2 => dts.saturating_add(random(100_000) as i64),
+                _ => dts,
+            };
+            input.insert(at, (kind, dts, body));
+        }
+        let blocks = remux(&input);
+        let broken = check(&Stream::read(&bytes(&blocks))).err().unwrap_or_default();
+        let kept =
+            ["sync", "adaptation fields", "continuity", "tables", "version", "clock PID", "clock before DTS"];
+        let kept = &kept[..kept.len() - usize::from(extreme)];
+        let broken: Vec<_> = broken.iter().filter(|(rule, _)| kept.contains(rule)).collect();
+        assert!(blocks.is_empty() || broken.is_empty(), "round {round}: {broken:?}");
+        assert_eq!(bytes(&remux(&input)), bytes(&blocks), "the same tags make the same bytes");
+    }
+}

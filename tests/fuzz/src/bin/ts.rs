@@ -1,0 +1,71 @@
+//! MPEG-TS: whatever the tags are, whole packets with right counters come out, and a state is read or refused.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use remuxd_bitstream::flv::TagHeader;
+use remuxd_plugin_api::{Block, Millis, Options, Remuxer, Setup, StreamFacts, Tag, TagKind};
+use remuxd_ts::TsRemuxer;
+
+fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
+    let header = TagHeader::parse(kind, body);
+    let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
+    tag.codec = header.codec;
+    tag.packet = header.packet;
+    tag.keyframe = header.keyframe;
+    tag.composition_offset = header.composition_offset;
+    tag.data_offset = header.data_offset;
+    tag.data_len = header.data_len;
+    tag
+}
+
+/// Holds packets against the continuity counters so far.
+fn check(blocks: &[Block], counters: &mut [Option<u8>; 0x2000]) {
+    for packet in blocks.iter().flat_map(|block| &block.parts).flat_map(|part| {
+        assert_eq!(part.len() % 188, 0, "whole packets");
+        part.chunks(188)
+    }) {
+        assert_eq!(packet[0], 0x47);
+        let pid = usize::from(u16::from_be_bytes([packet[1] & 0x1f, packet[2]]));
+        let (counter, payload) = (packet[3] & 15, packet[3] & 0x10 != 0);
+        if packet[3] & 0x20 != 0 {
+            assert!(packet[4] <= if payload { 182 } else { 183 });
+        }
+        if let Some(last) = counters[pid] {
+            assert_eq!(counter, (last + u8::from(payload)) & 15, "continuity on {pid:#x}");
+        }
+        counters[pid] = Some(counter);
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    // How much of the input is a state, and what is known of the stream, then tags.
+    let [state_len, wait, input @ ..] = data else { return };
+    let (state, mut rest) = input.split_at(usize::from(*state_len).min(input.len()));
+    let options = || Options::new(vec![("header_wait".into(), (i64::from(*wait) * 10).to_string())]);
+    let mut setup = Setup::new(options(), StreamFacts::default());
+    setup.state = state.to_vec();
+    let mut remuxer = TsRemuxer::new(&setup);
+    let (mut counters, mut dts) = ([None; 0x2000], 0);
+    // Each tag: kind and whether a successor takes over, hundredths of a second since the last, length, body.
+    while let [kind, step, len, body @ ..] = rest {
+        let (body, after) = body.split_at(usize::from(*len).min(body.len()));
+        let mut blocks: Vec<Block> = Vec::new();
+        if kind & 0x80 != 0 {
+            remuxer.finish(&mut blocks).expect("small tags are remuxed");
+            let mut setup = Setup::new(options(), StreamFacts::default());
+            setup.state = remuxer.state();
+            if setup.state.is_empty() {
+                counters = [None; 0x2000];
+            }
+            remuxer = TsRemuxer::new(&setup);
+        }
+        dts += i64::from(*step as i8) * 10;
+        let kind = [TagKind::AUDIO, TagKind::VIDEO, TagKind::SCRIPT][usize::from(kind & 0x7f) % 3];
+        remuxer.tag(&tag(kind, dts, body), &mut blocks).expect("small tags are remuxed");
+        check(&blocks, &mut counters);
+        rest = after;
+    }
+    let mut blocks: Vec<Block> = Vec::new();
+    remuxer.finish(&mut blocks).expect("small tags are remuxed");
+    check(&blocks, &mut counters);
+});
