@@ -1,10 +1,11 @@
 //! remuxd: a plugin host for live streaming.
 //!
 //! Layers, upper ones use lower ones: `main` → [`admin`], [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
-//! [`rtmp`] → [`media`]. [`conf`] is read by all and reads none. [`host`] puts the layers together for `main`; [`demo`] is
-//! what it shows.
+//! [`rtmp`] → [`media`]; [`author`] → [`plugin`]. [`conf`] is read by all and reads none. [`load`] checks a config and what
+//! it names against each other; [`host`] puts the layers together for `main`; [`demo`] is what it shows.
 
 pub mod admin;
+pub mod author;
 pub mod conf;
 pub mod demo;
 pub mod host;

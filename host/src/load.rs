@@ -76,21 +76,25 @@ fn load_named(config: &Config, diagnostics: &mut Diagnostics) -> Named {
 }
 
 fn load_modules(config: &Config, diagnostics: &mut Diagnostics) -> (Registry, Vec<LoadFailure>) {
-    let program = program();
-    let (registry, failures) = Registry::load(&config.modules, &beside(&program), &program);
+    let (registry, failures) = Registry::load(&config.modules, &beside(), &program());
     let find = |extension: &str, transport| registry.find(extension, transport);
     check_named(config, &find, !failures.is_empty(), diagnostics);
     (registry, failures)
 }
 
-/// The host's own program, which also tries modules.
+/// The host's own program, which child processes run: what runs here, also when an update has replaced the file.
 pub(crate) fn program() -> PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("remuxd"))
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { running } else { executable() }
 }
 
 /// Where modules are looked for unless the config says otherwise.
-pub(crate) fn beside(program: &Path) -> PathBuf {
-    program.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+pub(crate) fn beside() -> PathBuf {
+    executable().parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+fn executable() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("remuxd"))
 }
 
 /// Checks a config against the modules that `find` finds, and against the file system.

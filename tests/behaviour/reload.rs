@@ -8,7 +8,7 @@ use remuxd_tests::decode::decode;
 use remuxd_tests::download::Download;
 use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, read_file};
 use remuxd_tests::host::{Config, Host};
-use remuxd_tests::modules::ModuleDir;
+use remuxd_tests::module_dir::ModuleDir;
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::Ffmpeg;

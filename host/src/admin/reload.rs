@@ -94,7 +94,7 @@ impl Reloader {
 
     /// The directory that modules are in.
     pub fn module_dir(&self) -> PathBuf {
-        self.current.lock().modules.dir.clone().unwrap_or_else(|| beside(&program()))
+        self.current.lock().modules.dir.clone().unwrap_or_else(beside)
     }
 
     fn reload_now(&self, dry_run: bool, cause: Cause, runtime: &Handle) -> Report {
@@ -109,9 +109,7 @@ impl Reloader {
                     Cause::Operator => Quarantined::TryAgain,
                     Cause::FileChange => Quarantined::Stays,
                 };
-                let program = program();
-                let prepared =
-                    self.registry.prepare(&config.modules, &beside(&program), &program, quarantined);
+                let prepared = self.registry.prepare(&config.modules, &beside(), &program(), quarantined);
                 report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
                 report.needs_restart = needs_restart(&self.started, &config);
                 unfinished = prepared.is_unfinished();

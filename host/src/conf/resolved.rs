@@ -190,6 +190,8 @@ pub struct Modules {
     pub watch: bool,
     /// `unload`: unmap an old generation after its last use. Default false.
     pub unload: bool,
+    /// `[module."NAME"]`, in the order of the file.
+    pub own: Vec<OwnModule>,
 }
 
 /// What a new generation of a module means to the viewers of the one before.
@@ -199,6 +201,28 @@ pub enum ReloadMode {
     Handover,
     /// They stay until they leave, or `drain_timeout` ends them.
     Drain,
+}
+
+/// `[module."NAME"]`: what holds for one module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnModule {
+    /// The name, as in `modules.load`.
+    pub name: String,
+    /// Where the name stands.
+    pub place: Place,
+    /// `isolation`: where the module's code runs. Default `none`.
+    pub isolation: Isolation,
+    /// `max_memory`: of the module's process, above what the program itself takes, in bytes. Default 256 MiB.
+    pub max_memory: usize,
+}
+
+/// Where a module's code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// In the host.
+    None,
+    /// In a process of its own, without files or network.
+    Process,
 }
 
 /// `[log]`.

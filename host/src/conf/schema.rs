@@ -45,7 +45,10 @@ pub(super) fn config(file: &mut Table) -> Config {
         http_api: file.table("http_api", http_api),
         admin: file.table("admin", admin),
         proxy: file.table("proxy", proxy),
-        modules: file.table("modules", modules),
+        modules: {
+            let modules = file.table("modules", modules);
+            Modules { own: file.named("module", own_module), ..modules }
+        },
         log: file.table("log", log),
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
@@ -153,6 +156,17 @@ fn modules(table: &mut Table) -> Modules {
             .filter(|time| !time.is_zero()),
         watch: table.key("watch", false, flag),
         unload: table.key("unload", false, flag),
+        own: Vec::new(),
+    }
+}
+
+fn own_module(table: &mut Table, name: &str) -> OwnModule {
+    let isolations = &[("none", Isolation::None), ("process", Isolation::Process)];
+    OwnModule {
+        name: name.to_owned(),
+        place: table.place(),
+        isolation: table.key("isolation", Isolation::None, choice(isolations)),
+        max_memory: table.key("max_memory", 256 * MIB, size(16 * MIB..=64 * GIB)),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use remuxd_plugin_api::Transport;
 use thiserror::Error;
 
+use super::conformance::Breach;
 use super::elf::{Machine, class_name, type_name};
 use super::{InfoError, ModuleFault};
 
@@ -150,23 +151,29 @@ pub enum LoadError {
     /// The child process that tries the module cannot be run.
     #[error("cannot be tried in a child process: {0}")]
     Probe(#[source] io::Error),
-    /// A signal ended the child process that loaded the module.
-    #[error("loading it ends the process: {}", signal_name(*signal))]
+    /// A signal ended the child process that tried the module.
+    #[error("{during} ends the process: {}", signal_name(*signal))]
     ProbeCrashed {
+        /// What was tried.
+        during: Trial,
         /// The signal's number.
         signal: i32,
     },
-    /// The child process ended itself while it loaded the module.
-    #[error("loading it ends the process: exit status {status}{}", before(said))]
+    /// The child process ended itself while it tried the module.
+    #[error("{during} ends the process: exit status {status}{}", before(said))]
     ProbeExited {
+        /// What was tried.
+        during: Trial,
         /// The exit status.
         status: i32,
         /// The last line that it printed, if any.
         said: String,
     },
-    /// Loading did not end in time.
-    #[error("loading it takes longer than {limit:?}")]
+    /// The child process did not end in time.
+    #[error("{during} takes longer than {limit:?}")]
     ProbeTimedOut {
+        /// What was tried.
+        during: Trial,
         /// How long was waited.
         limit: Duration,
     },
@@ -216,6 +223,9 @@ pub enum LoadError {
     /// The description breaks the rules.
     #[error("its description is wrong: {0}")]
     Info(#[from] InfoError),
+    /// It broke a rule when a short stream was played to it.
+    #[error("it fails the self-test: {0}")]
+    SelfTest(#[from] Breach),
     /// The module in the file has another name than the one that was asked for.
     #[error("the module in it is named {found:?}")]
     NameMismatch {
@@ -234,6 +244,24 @@ pub enum LoadError {
     },
 }
 
+/// What the child process tried when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// To load the module.
+    Loading,
+    /// To play the self-test to it.
+    SelfTest,
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trial::Loading => "loading it",
+            Trial::SelfTest => "playing the self-test to it",
+        })
+    }
+}
+
 impl LoadError {
     /// The step that refused the module.
     pub fn step(&self) -> Step {
@@ -250,6 +278,10 @@ impl LoadError {
             | LoadError::NotShared { .. }
             | LoadError::Truncated { .. }
             | LoadError::Damaged { .. } => Step::Elf,
+            LoadError::ProbeCrashed { during: Trial::SelfTest, .. }
+            | LoadError::ProbeExited { during: Trial::SelfTest, .. }
+            | LoadError::ProbeTimedOut { during: Trial::SelfTest, .. }
+            | LoadError::SelfTest(_) => Step::SelfTest,
             LoadError::Probe(_)
             | LoadError::ProbeCrashed { .. }
             | LoadError::ProbeExited { .. }
@@ -286,12 +318,12 @@ fn transport_name(transport: Transport) -> &'static str {
 }
 
 /// What a process said, to stand behind another text.
-fn before(said: &str) -> String {
+pub(super) fn before(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(", after {said:?}") }
 }
 
 /// Name of a signal, with the numbers of Linux that are equal on all machines the host knows.
-fn signal_name(signal: i32) -> String {
+pub(super) fn signal_name(signal: i32) -> String {
     let name = match signal {
         4 => "SIGILL",
         5 => "SIGTRAP",
@@ -313,19 +345,33 @@ mod tests {
     #[test]
     fn every_line_is_readable() {
         let rows = [
-            (LoadError::ProbeCrashed { signal: 11 }, "loading it ends the process: SIGSEGV"),
-            (LoadError::ProbeCrashed { signal: 40 }, "loading it ends the process: signal 40"),
             (
-                LoadError::ProbeExited { status: 3, said: String::new() },
+                LoadError::ProbeCrashed { during: Trial::Loading, signal: 11 },
+                "loading it ends the process: SIGSEGV",
+            ),
+            (
+                LoadError::ProbeCrashed { during: Trial::Loading, signal: 40 },
+                "loading it ends the process: signal 40",
+            ),
+            (
+                LoadError::ProbeExited { during: Trial::Loading, status: 3, said: String::new() },
                 "loading it ends the process: exit status 3",
             ),
             (
-                LoadError::ProbeExited { status: 127, said: "Assertion failed!".into() },
+                LoadError::ProbeExited {
+                    during: Trial::Loading,
+                    status: 127,
+                    said: "Assertion failed!".into(),
+                },
                 "loading it ends the process: exit status 127, after \"Assertion failed!\"",
             ),
             (
-                LoadError::ProbeTimedOut { limit: Duration::from_millis(1500) },
+                LoadError::ProbeTimedOut { during: Trial::Loading, limit: Duration::from_millis(1500) },
                 "loading it takes longer than 1.5s",
+            ),
+            (
+                LoadError::ProbeTimedOut { during: Trial::SelfTest, limit: Duration::from_millis(1500) },
+                "playing the self-test to it takes longer than 1.5s",
             ),
             (
                 LoadError::Taken {

@@ -5,20 +5,21 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use abi_stable::std_types::{RString, RVec};
 use parking_lot::Mutex;
-use remuxd_plugin_api::abi::{
-    self, ModuleRef, OPTION_CHOICE, OPTION_FLAG, OPTION_INTEGER, OPTION_TEXT, RawInfo, RawSetup, RawValue,
-};
+use remuxd_plugin_api::abi::{self, OPTION_CHOICE, OPTION_FLAG, OPTION_INTEGER, OPTION_TEXT, RawInfo};
 use remuxd_plugin_api::{Codec, Setup, Transport};
 use thiserror::Error;
 use tracing::error;
 
+use super::instance::Remuxer;
+use super::linked::Code;
 use super::loader::{Build, Library, Terms};
+use super::process::{Allowance, Process};
 use super::stage::Origin;
 use super::{Instance, ModuleFault};
 
@@ -27,7 +28,7 @@ const FAULT_WINDOW: Duration = Duration::from_secs(60);
 
 /// One loaded generation of a format module.
 pub struct Module {
-    table: ModuleRef,
+    home: Home,
     description: Description,
     build: Build,
     terms: Terms,
@@ -39,7 +40,30 @@ pub struct Module {
     quarantined: AtomicBool,
     /// The generation that takes over when this one is quarantined.
     fallback: Mutex<Option<Arc<Module>>>,
-    library: Arc<Library>,
+}
+
+/// Where the module's code runs.
+pub(super) enum Home {
+    /// In this process.
+    Linked(Code),
+    /// In a process of its own, which ends with the last holder.
+    Isolated(Arc<Process>),
+}
+
+/// Tells whether a module's code is still there, and keeps nothing of it.
+#[derive(Debug)]
+pub(super) enum Hold {
+    Library(Weak<Library>),
+    Process(Weak<Process>),
+}
+
+impl Hold {
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Hold::Library(library) => library.strong_count() > 0,
+            Hold::Process(process) => process.strong_count() > 0,
+        }
+    }
 }
 
 impl fmt::Debug for Module {
@@ -49,15 +73,9 @@ impl fmt::Debug for Module {
 }
 
 impl Module {
-    pub(super) fn new(
-        table: ModuleRef,
-        library: Arc<Library>,
-        description: Description,
-        build: Build,
-        terms: &Terms,
-    ) -> Module {
+    pub(super) fn new(home: Home, description: Description, build: Build, terms: &Terms) -> Module {
         Module {
-            table,
+            home,
             description,
             build,
             terms: terms.clone(),
@@ -66,7 +84,6 @@ impl Module {
             fault_count: Arc::default(),
             quarantined: AtomicBool::new(false),
             fallback: Mutex::default(),
-            library,
         }
     }
 
@@ -142,7 +159,18 @@ impl Module {
 
     /// The file that it was loaded from; `None` of one that is linked in.
     pub fn origin(&self) -> Option<&Origin> {
-        self.library.origin()
+        match &self.home {
+            Home::Linked(code) => code.library.origin(),
+            Home::Isolated(process) => process.launch().file.origin(),
+        }
+    }
+
+    /// What its process may use; `None` of one that runs in this process.
+    pub fn allowance(&self) -> Option<&Allowance> {
+        match &self.home {
+            Home::Linked(_) => None,
+            Home::Isolated(process) => Some(&process.launch().allowance),
+        }
     }
 
     /// What it was loaded under.
@@ -159,8 +187,11 @@ impl Module {
         &self.fault_count
     }
 
-    pub(super) fn library(&self) -> &Arc<Library> {
-        &self.library
+    pub(super) fn hold(&self) -> Hold {
+        match &self.home {
+            Home::Linked(code) => Hold::Library(Arc::downgrade(&code.library)),
+            Home::Isolated(process) => Hold::Process(Arc::downgrade(process)),
+        }
     }
 
     /// Makes a remuxer for one (stream, mount, variant), which goes on from `setup.state` if there is one and the
@@ -169,31 +200,20 @@ impl Module {
     /// # Errors
     /// The module's own error, or its panic.
     pub fn remuxer(&self, setup: &Setup) -> Result<Instance, ModuleFault> {
-        let values: Vec<_> = setup
-            .options
-            .iter()
-            .map(|(name, value)| RawValue { name: name.into(), value: value.into() })
-            .collect();
-        let state = setup.state.as_slice();
-        let setup = RawSetup {
-            options: values.as_slice().into(),
-            video: setup.stream.video.0,
-            audio: setup.stream.audio.0,
-            age_ms: setup.stream.age_ms,
-            reserved_u32: 0,
-            reserved: [0; 4],
+        let remuxer = match &self.home {
+            Home::Linked(code) => Remuxer::Linked(code.remuxer(setup)?),
+            Home::Isolated(process) => Remuxer::Isolated(process.remuxer(setup)?),
         };
-        let remuxer = match self.table.resume() {
-            Some(resume) if !state.is_empty() => resume(&setup, state.into()),
-            _ => self.table.remuxer()(&setup),
-        };
-        let remuxer = remuxer.into_result()?;
-        Ok(Instance::new(remuxer, self.table, self.terms.max_output, self.name(), self.library.clone()))
+        Ok(Instance::new(remuxer, self.terms.max_output, self.name()))
     }
 
     /// Counts a fault of one of its remuxers. True: there were more than `max_faults` within a minute, and the
     /// generation is in quarantine from now on.
     pub fn on_fault(&self, fault: &ModuleFault) -> bool {
+        // The fault of the remuxer that ended their process was counted, or will be.
+        if *fault == ModuleFault::Bystander {
+            return self.is_quarantined();
+        }
         let now = Instant::now();
         self.fault_count.fetch_add(1, Ordering::Relaxed);
         let mut faults = self.faults.lock();
@@ -281,6 +301,18 @@ impl OwnedOptionKind {
             }
             OwnedOptionKind::Choice(words) => words.iter().any(|word| word == value),
             OwnedOptionKind::Text => true,
+        }
+    }
+}
+
+/// What the values are: `a whole number from 0 to 9`.
+impl fmt::Display for OwnedOptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OwnedOptionKind::Flag => f.write_str("true or false"),
+            OwnedOptionKind::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
+            OwnedOptionKind::Choice(words) => f.write_str(&words.join(" or ")),
+            OwnedOptionKind::Text => f.write_str("text"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::{Options, OwnedOptionKind, OwnedOptionSpec};
+use super::{Options, OwnedOptionSpec};
 
 /// How much of a value is shown, in characters.
 const MAX_SHOWN: usize = 64;
@@ -99,17 +99,8 @@ fn check_value(spec: &OwnedOptionSpec, value: &str) -> Result<(), OptionError> {
     Err(OptionError::Value {
         key: spec.name.clone(),
         value: value.chars().take(MAX_SHOWN).collect(),
-        expected: expected(&spec.kind),
+        expected: spec.kind.to_string(),
     })
-}
-
-fn expected(kind: &OwnedOptionKind) -> String {
-    match kind {
-        OwnedOptionKind::Flag => "true or false".into(),
-        OwnedOptionKind::Integer { min, max } => format!("a whole number from {min} to {max}"),
-        OwnedOptionKind::Choice(words) => words.join(" or "),
-        OwnedOptionKind::Text => "text".into(),
-    }
 }
 
 /// The declared key that differs least, if it differs in no more than a third of its letters.
@@ -122,6 +113,7 @@ fn closest(specs: &[OwnedOptionSpec], key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::OwnedOptionKind;
 
     fn spec(name: &str, kind: OwnedOptionKind, default: &str, variant: bool) -> OwnedOptionSpec {
         OwnedOptionSpec { name: name.into(), kind, default: default.into(), doc: String::new(), variant }

@@ -20,9 +20,10 @@ use parking_lot::{Mutex, RwLock};
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
-use super::loader::Library;
-use super::{LoadError, Module, Stage, Staged, Terms, load, probe};
-use crate::conf::Modules;
+use super::module::Hold;
+use super::process::{self, Launch};
+use super::{Allowance, LoadError, Module, Stage, Staged, Terms, load, probe};
+use crate::conf::{Isolation, Modules, OwnModule};
 
 /// Modules, each of which answers what no other does.
 type Table = Vec<Arc<Module>>;
@@ -128,7 +129,7 @@ impl Prepared {
 struct Known {
     facts: Generation,
     module: Weak<Module>,
-    library: Weak<Library>,
+    hold: Hold,
     faults: Arc<AtomicU64>,
 }
 
@@ -223,7 +224,7 @@ impl Registry {
             let result = match checked {
                 Ok(checked) if whole => self.load_checked(name, checked, modules, &mut table),
                 Ok(Checked::Same(module)) => Ok(Change::Unchanged(module)),
-                Ok(Checked::New(_)) => Ok(Change::Checked),
+                Ok(Checked::New(_) | Checked::Started(_)) => Ok(Change::Checked),
                 Err(error) => Err(error),
             };
             Outcome { name: name.clone(), file, result, took: took + began.elapsed() }
@@ -268,7 +269,7 @@ impl Registry {
     pub fn generations(&self) -> Vec<Generation> {
         let table = self.table.read().clone();
         let mut known = self.known.lock();
-        known.retain(|known| known.library.strong_count() > 0);
+        known.retain(|known| known.hold.is_alive());
         known.iter().map(|known| known.now(&table)).collect()
     }
 
@@ -291,7 +292,7 @@ impl Registry {
             Some(path) => path,
             None => return (path, Err(LoadError::NotFound { other })),
         };
-        let checked = self.check_file(name, &path, &terms(modules), probe_program, quarantined);
+        let checked = self.check_file(name, &path, modules, probe_program, quarantined);
         (path, checked)
     }
 
@@ -299,22 +300,42 @@ impl Registry {
         &self,
         name: &str,
         path: &Path,
-        terms: &Terms,
+        modules: &Modules,
         probe_program: &Path,
         quarantined: Quarantined,
     ) -> Result<Checked, LoadError> {
         let staged = self.stage.stage(name, path)?;
+        let isolated = |own: &&OwnModule| own.name == name && own.isolation == Isolation::Process;
+        let allowance = modules
+            .own
+            .iter()
+            .find(isolated)
+            .map(|own| Allowance { max_output: modules.max_output, max_memory: own.max_memory });
         let same = |module: &&Arc<Module>| {
             let digests = [module.origin(), staged.origin()].map(|origin| origin.map(|origin| origin.digest));
-            module.name() == name && digests[0] == digests[1] && module.terms().same_rules(terms)
+            let same_rules = module.terms().same_rules(&terms(modules));
+            let same_home = module.allowance() == allowance.as_ref();
+            module.name() == name && digests[0] == digests[1] && same_rules && same_home
         };
         let table = self.table.read().clone();
         let stays = |module: &&Arc<Module>| !module.is_quarantined() || quarantined == Quarantined::Stays;
         if let Some(module) = table.iter().find(same).filter(stays) {
             return Ok(Checked::Same(module.clone()));
         }
-        probe(probe_program, &staged)?;
-        Ok(Checked::New(staged))
+        let Some(allowance) = allowance else {
+            probe(probe_program, &staged)?;
+            return Ok(Checked::New(staged));
+        };
+        // Its process is the trial too.
+        let launch = Launch {
+            name: name.to_owned(),
+            program: probe_program.to_owned(),
+            file: staged,
+            allowance,
+            call_limit: modules.call_timeout,
+        };
+        let terms = Terms { generation: self.next_generation(), ..terms(modules) };
+        Ok(Checked::Started(process::load(launch, &terms)?))
     }
 
     /// Everything after the probe; adds the module to `table`.
@@ -327,8 +348,15 @@ impl Registry {
     ) -> Result<Change, LoadError> {
         let change = match checked {
             Checked::Same(module) => Change::Unchanged(module),
-            Checked::New(staged) => Change::Loaded(self.load_new(staged, modules)?),
+            Checked::New(staged) => {
+                let terms = Terms { generation: self.next_generation(), ..terms(modules) };
+                Change::Loaded(load(staged, &terms)?)
+            }
+            Checked::Started(module) => Change::Loaded(module),
         };
+        if let Change::Loaded(module) = &change {
+            self.note(module);
+        }
         let (Change::Unchanged(module) | Change::Loaded(module)) = &change else { return Ok(change) };
         if module.name() != name {
             return Err(LoadError::NameMismatch { found: module.name().to_owned() });
@@ -346,19 +374,20 @@ impl Registry {
         Ok(change)
     }
 
-    fn load_new(&self, staged: Staged, modules: &Modules) -> Result<Arc<Module>, LoadError> {
-        let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
-        let module = load(staged, &Terms { generation, ..terms(modules) })?;
+    fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn note(&self, module: &Arc<Module>) {
         info!(
             module = module.name(),
             version = module.version(),
-            generation,
+            generation = module.generation(),
             rustc = module.rustc(),
             file = %module.origin().map_or(Path::new(""), |origin| &origin.file).display(),
             "module loaded"
         );
-        self.known.lock().push(Known::new(&module));
-        Ok(module)
+        self.known.lock().push(Known::new(module));
     }
 
     fn swap(&self, table: Table) -> Arc<Table> {
@@ -371,6 +400,8 @@ enum Checked {
     /// Its bytes are those of the generation in use.
     Same(Arc<Module>),
     New(Staged),
+    /// It runs in a process of its own.
+    Started(Arc<Module>),
 }
 
 impl Known {
@@ -391,7 +422,7 @@ impl Known {
         Known {
             facts,
             module: Arc::downgrade(module),
-            library: Arc::downgrade(module.library()),
+            hold: module.hold(),
             faults: module.fault_counter().clone(),
         }
     }
