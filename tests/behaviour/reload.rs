@@ -20,6 +20,8 @@ const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 /// FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
 fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
+        // Loading takes its time on a busy machine.
+        .publish("normal_timeout", "\"1m\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")
         .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")

@@ -368,12 +368,6 @@ impl Host {
         said
     }
 
-    /// The process.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
     /// What the host printed on standard output.
     #[must_use]
     pub fn stdout(&self) -> String {

@@ -20,7 +20,6 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 
 use super::LoadError;
 use super::elf::check_elf;
@@ -52,8 +51,6 @@ pub struct Staged {
 pub struct Origin {
     /// The operator's file.
     pub file: PathBuf,
-    /// SHA-256 of its bytes: equal bytes are one build.
-    pub digest: [u8; 32],
     /// Bytes of address space that it takes when it is mapped.
     pub memory: u64,
 }
@@ -77,7 +74,7 @@ impl Stage {
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
         let library = read(file)?;
         let memory = check_elf(&library)?;
-        let origin = Origin { file: file.to_owned(), digest: Sha256::digest(&library).into(), memory };
+        let origin = Origin { file: file.to_owned(), memory };
         self.write(name, &library, origin).map_err(LoadError::Stage)
     }
 
@@ -115,6 +112,12 @@ impl Staged {
     /// Where the copy is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether both are copies of one build.
+    pub fn equals(&self, other: &Staged) -> bool {
+        let bytes = |staged: &Staged| fs::read(&staged.path).ok();
+        bytes(self).is_some_and(|own| bytes(other).is_some_and(|other| own == other))
     }
 
     /// What it is a copy of, if this process made it.

@@ -251,7 +251,7 @@ impl Remux {
         let Err((module, fault)) = self.start(remuxing, join, recipe, facts, &state, watch) else {
             info!(
                 stream = %self.shared.stream.key(),
-                module = recipe.module().name(),
+                module = %recipe.module().name(),
                 from = before.module().generation(),
                 to = recipe.module().generation(),
                 took = ?began.elapsed(),
@@ -356,7 +356,7 @@ impl Remux {
         let hung = matches!(fault, ModuleFault::Hung { .. });
         if hung || !self.is_stopped() {
             let generation = module.generation();
-            warn!(stream = %self.shared.stream.key(), module = module.name(), generation, %fault, "remuxer ended");
+            warn!(stream = %self.shared.stream.key(), module = %module.name(), generation, %fault, "remuxer ended");
             module.on_fault(fault);
         }
     }
