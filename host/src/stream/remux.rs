@@ -284,9 +284,10 @@ impl Remux {
         let configs: Vec<Tag> = remuxing.configs.iter().map(|(_, config)| config.clone()).collect();
         let make = |configs: &[Tag]| prepared(recipe, configs, facts, state, watch);
         let (mut instance, mut out) = make(&configs).map_err(fail)?;
+        let mut known = Vec::new();
         if !self.shared.blocks.is_untouched() {
             if self.viewers_have(&out) {
-                out.retain(|block| block.flags.contains(BlockFlags::PREAMBLE));
+                (out, known) = out.into_iter().partition(|block| role(block) == Role::Preamble);
             } else {
                 let now: Vec<Tag> =
                     configs.into_iter().map(|config| Tag { dts: join.dts, ..config }).collect();
@@ -300,6 +301,7 @@ impl Remux {
         let (more, result) = remuxer.tag(join, watch);
         result.map_err(fail)?;
         out.extend(more);
+        self.renew(known);
         self.deliver(out);
         remuxing.remuxer = Some(remuxer);
         self.shared.set_running(recipe.module());
@@ -363,6 +365,16 @@ impl Remux {
 
     fn call_from_now(&self, module: &Arc<Module>) {
         *self.called.lock() = module.clone();
+    }
+
+    /// Lets the ring have configurations that viewers have from another generation, so that it can go.
+    fn renew(&self, configs: Vec<OutBlock>) {
+        let open = self.open.lock();
+        if *open {
+            for block in configs {
+                self.shared.blocks.renew_config(block.track, block);
+            }
+        }
     }
 
     /// Sends blocks to the ring, unless the job was cut off from it.
