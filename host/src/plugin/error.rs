@@ -84,7 +84,7 @@ pub enum LoadError {
         name: String,
     },
     /// There is no file for this module.
-    #[error("not found, nor {other} beside it")]
+    #[error("not found, nor {other} beside it, nor the module in another lib*.so there")]
     NotFound {
         /// The other file name that it could have.
         other: String,

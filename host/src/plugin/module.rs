@@ -310,6 +310,18 @@ impl OwnedOptionKind {
     }
 }
 
+impl OwnedOptionKind {
+    /// The one way to write `value`, which [`accepts`](Self::accepts) has accepted: equal values are equal texts.
+    pub(super) fn canonical(&self, value: String) -> String {
+        match self {
+            OwnedOptionKind::Integer { .. } => {
+                value.parse::<i64>().map_or(value, |number| number.to_string())
+            }
+            _ => value,
+        }
+    }
+}
+
 /// What the values are: `a whole number from 0 to 9`.
 impl fmt::Display for OwnedOptionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -72,7 +72,7 @@ pub fn resolve_options<'q>(
             Some(value) => value.into_owned(),
             None => set().unwrap_or(&spec.default).clone(),
         };
-        (spec.name.clone(), value)
+        (spec.name.clone(), spec.kind.canonical(value))
     });
     Ok(Options::new(values.collect()))
 }
@@ -117,6 +117,19 @@ mod tests {
 
     fn spec(name: &str, kind: OwnedOptionKind, default: &str, variant: bool) -> OwnedOptionSpec {
         OwnedOptionSpec { name: name.into(), kind, default: default.into(), doc: String::new(), variant }
+    }
+
+    #[test]
+    fn one_number_is_one_value_however_it_is_written() {
+        let specs = [spec("depth", OwnedOptionKind::Integer { min: -9, max: 9 }, "07", true)];
+        let resolve = |query: &[(&'static str, &'static str)]| {
+            let query = query.iter().map(|&(key, value)| (Cow::from(key), Cow::from(value)));
+            resolve_options(&specs, &[], query).unwrap()
+        };
+        for (written, value) in [("7", "7"), ("007", "7"), ("+7", "7"), ("-0", "0"), ("-05", "-5")] {
+            assert_eq!(resolve(&[("depth", written)]).text("depth"), value, "{written}");
+        }
+        assert_eq!(resolve(&[]), resolve(&[("depth", "7")]));
     }
 
     fn specs() -> [OwnedOptionSpec; 4] {

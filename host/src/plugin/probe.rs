@@ -25,7 +25,7 @@ const COMMAND: &str = "__probe";
 /// What the child says before the self-test.
 const LOADED: &str = "remuxd probe: loaded";
 /// What the child says in the end.
-const PASSES: &str = "remuxd probe: passes";
+const PASSES: &str = "remuxd probe: passes: ";
 const REFUSED: &str = "remuxd probe: refused: ";
 /// What a Rust program says after a panic.
 const ADVICE: &str = "note: ";
@@ -35,10 +35,18 @@ const ADVICE: &str = "note: ";
 /// # Errors
 /// `Probe`, `ProbeCrashed`, `ProbeExited`, `ProbeTimedOut`, `ProbeRefused`.
 pub fn probe(program: &Path, file: &Staged) -> Result<(), LoadError> {
+    probe_name(program, file).map(drop)
+}
+
+/// As [`probe`]; returns the module's name.
+///
+/// # Errors
+/// As [`probe`].
+pub(super) fn probe_name(program: &Path, file: &Staged) -> Result<String, LoadError> {
     run(Command::new(program).arg(COMMAND).arg(file.path()).env("RUST_BACKTRACE", "0"))
 }
 
-fn run(command: &mut Command) -> Result<(), LoadError> {
+fn run(command: &mut Command) -> Result<String, LoadError> {
     let ended = child::run(command, PROBE_LIMIT).map_err(LoadError::Probe)?;
     let said = Said::read(ended.said);
     let during = said.during();
@@ -72,7 +80,7 @@ impl Said {
     }
 }
 
-fn judge(status: ExitStatus, said: &Said) -> Result<(), LoadError> {
+fn judge(status: ExitStatus, said: &Said) -> Result<String, LoadError> {
     let during = said.during();
     if let Some(signal) = status.signal() {
         return Err(LoadError::ProbeCrashed { during, signal });
@@ -82,11 +90,11 @@ fn judge(status: ExitStatus, said: &Said) -> Result<(), LoadError> {
     {
         return Err(LoadError::ProbeRefused { step, line: line.to_owned() });
     }
-    let passes = said.last == PASSES;
-    match status.code() {
-        Some(0) if passes => Ok(()),
-        code => {
-            let said = if passes { String::new() } else { said.last.clone() };
+    let name = said.last.strip_prefix(PASSES);
+    match (status.code(), name) {
+        (Some(0), Some(name)) => Ok(name.to_owned()),
+        (code, _) => {
+            let said = if name.is_some() { String::new() } else { said.last.clone() };
             Err(LoadError::ProbeExited { during, status: code.unwrap_or(-1), said })
         }
     }
@@ -96,18 +104,20 @@ fn judge(status: ExitStatus, said: &Said) -> Result<(), LoadError> {
 pub fn probe_main(file: &Path) -> ExitCode {
     child::prepare();
     let (verdict, code) = match try_module(file) {
-        Ok(()) => (PASSES.to_owned(), ExitCode::SUCCESS),
+        Ok(name) => (format!("{PASSES}{name}"), ExitCode::SUCCESS),
         Err(error) => (format!("{REFUSED}{}: {error}", error.step()), ExitCode::FAILURE),
     };
     say(&verdict);
     code
 }
 
-fn try_module(file: &Path) -> Result<(), LoadError> {
+/// Returns the module's name.
+fn try_module(file: &Path) -> Result<String, LoadError> {
     let terms = Terms { generation: 0, max_output: MAX_OUTPUT, max_faults: 0, unload: false };
     let module = loader::load(Staged::lent(file), &terms)?;
     say(LOADED);
-    Ok(conformance::self_test(&module)?)
+    conformance::self_test(&module)?;
+    Ok(module.name().to_owned())
 }
 
 #[cfg(test)]
@@ -117,14 +127,14 @@ mod tests {
     use super::*;
 
     /// Runs a shell script as the child.
-    fn shell(script: &str) -> Result<(), LoadError> {
+    fn shell(script: &str) -> Result<String, LoadError> {
         run(Command::new("/bin/sh").arg("-c").arg(script))
     }
 
     #[test]
     fn believes_only_the_last_line_with_exit_status_0() {
         let rows = [
-            ("echo before >&2; echo remuxd probe: passes", "passes"),
+            ("echo before >&2; echo remuxd probe: passes: x", "passes x"),
             ("echo remuxd probe: refused: 'preflight: no  good'; exit 1", "no good"),
             (
                 "echo remuxd probe: refused: 'magic: no good'; exit 1",
@@ -144,14 +154,14 @@ mod tests {
                 "loading it ends the process: exit status 127, after \"inconsistency!\"",
             ),
             (
-                "echo remuxd probe: passes; echo more",
+                "echo remuxd probe: passes: x; echo more",
                 "loading it ends the process: exit status 0, after \"more\"",
             ),
-            ("echo remuxd probe: passes; kill -SEGV $$", "loading it ends the process: SIGSEGV"),
-            ("read line || echo remuxd probe: passes", "passes"),
+            ("echo remuxd probe: passes: x; kill -SEGV $$", "loading it ends the process: SIGSEGV"),
+            ("read line || echo remuxd probe: passes: x", "passes x"),
         ];
         for (script, expected) in rows {
-            let line = shell(script).map_or_else(|error| error.to_string(), |()| "passes".into());
+            let line = shell(script).map_or_else(|error| error.to_string(), |name| format!("passes {name}"));
             assert_eq!(line, expected, "{script}");
         }
     }
@@ -169,7 +179,7 @@ mod tests {
     #[test]
     fn a_process_left_behind_with_the_output_delays_no_verdict_beyond_the_limit() {
         let began = Instant::now();
-        shell("sleep 9 & echo remuxd probe: passes").unwrap();
+        shell("sleep 9 & echo remuxd probe: passes: x").unwrap();
         assert!(began.elapsed() < Duration::from_secs(8));
     }
 

@@ -1,7 +1,8 @@
 //! Registry: the modules that are loaded, by what they answer.
 //!
 //! The module `NAME` of `modules.load` is the file `libremuxd_NAME.so` in the module directory, as cargo names the
-//! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's.
+//! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's. Else it is the
+//! first `lib*.so` there, in the order of their names, with a module of that name in it.
 //!
 //! A reload is prepared beside the table that is in use: [`Registry::prepare`] takes every module through all steps, and
 //! [`Registry::adopt`] swaps the table as a whole. What was prepared and is not adopted changes nothing. A module whose
@@ -21,6 +22,7 @@ use remuxd_plugin_api::Transport;
 use tracing::info;
 
 use super::module::Hold;
+use super::probe::probe_name;
 use super::process::{self, Launch};
 use super::{Allowance, LoadError, Module, Stage, Staged, Terms, load, probe};
 use crate::conf::{Isolation, Modules, OwnModule};
@@ -290,7 +292,10 @@ impl Registry {
         let path = dir.join(&file);
         let path = match [path.clone(), dir.join(&other)].into_iter().find(|path| path.exists()) {
             Some(path) => path,
-            None => return (path, Err(LoadError::NotFound { other })),
+            None => match self.file_of(name, dir, probe_program) {
+                Some(path) => path,
+                None => return (path, Err(LoadError::NotFound { other })),
+            },
         };
         let checked = self.check_file(name, &path, modules, probe_program, quarantined);
         (path, checked)
@@ -336,6 +341,18 @@ impl Registry {
         };
         let terms = Terms { generation: self.next_generation(), ..terms(modules) };
         Ok(Checked::Started(process::load(launch, &terms)?))
+    }
+
+    /// The library of another file name that has the module `name` in it. Only files that export what a module exports
+    /// are tried, each in a child process; those that are refused there are passed over.
+    fn file_of(&self, name: &str, dir: &Path, probe_program: &Path) -> Option<PathBuf> {
+        let entries = dir.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        let mut files: Vec<_> = entries.filter(|file| is_library(file)).collect();
+        files.sort();
+        files.into_iter().find(|file| {
+            let tried = self.stage.stage_module(name, file).and_then(|file| probe_name(probe_program, &file));
+            tried.is_ok_and(|found| found == name)
+        })
     }
 
     /// Everything after the probe; adds the module to `table`.
@@ -448,6 +465,12 @@ fn terms(modules: &Modules) -> Terms {
         max_faults: modules.max_faults,
         unload: modules.unload,
     }
+}
+
+/// Whether a file is a library by its name.
+fn is_library(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("lib") && name.ends_with(".so"))
 }
 
 fn find<'a>(modules: &'a [Arc<Module>], extension: &str, transport: Transport) -> Option<&'a Arc<Module>> {

@@ -20,6 +20,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use remuxd_plugin_api::abi::PREFLIGHT_SYMBOL;
 
 use super::LoadError;
 use super::elf::check_elf;
@@ -72,10 +73,25 @@ impl Stage {
     /// # Errors
     /// [`LoadError`]: it cannot be read, is no library for this machine, or cannot be copied. Nothing was mapped.
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
-        let library = read(file)?;
-        let memory = check_elf(&library)?;
+        self.stage_bytes(name, file, &read(file)?)
+    }
+
+    fn stage_bytes(&self, name: &str, file: &Path, library: &[u8]) -> Result<Staged, LoadError> {
+        let memory = check_elf(library)?;
         let origin = Origin { file: file.to_owned(), memory };
-        self.write(name, &library, origin).map_err(LoadError::Stage)
+        self.write(name, library, origin).map_err(LoadError::Stage)
+    }
+
+    /// As [`stage`](Self::stage), and refuses a file that cannot export what a module exports.
+    ///
+    /// # Errors
+    /// As for [`stage`](Self::stage), or `NotAModule`.
+    pub(super) fn stage_module(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
+        let (library, symbol) = (read(file)?, PREFLIGHT_SYMBOL.as_bytes());
+        if !library.windows(symbol.len()).any(|window| window == symbol) {
+            return Err(LoadError::NotAModule);
+        }
+        self.stage_bytes(name, file, &library)
     }
 
     fn write(&self, name: &str, library: &[u8], origin: Origin) -> io::Result<Staged> {

@@ -4,7 +4,7 @@
 //! groups of six pictures, so that it can be cut at every sixth.
 
 use bytes::Bytes;
-use remuxd_bitstream::flv::{TagHeader, legacy_hevc_header, read_file};
+use remuxd_bitstream::flv::{TagHeader, legacy_video_header, read_file};
 
 use crate::media::{Codec, Packet, TagKind};
 
@@ -93,8 +93,8 @@ impl Recording {
     pub fn legacy(self) -> Recording {
         let rewrite = |body: Bytes| {
             let header = TagHeader::parse(TagKind::VIDEO, &body);
-            let data = &body[header.data_offset as usize..];
-            Bytes::from([&legacy_hevc_header(&header)[..], data].concat())
+            let Some(head) = legacy_video_header(&header) else { return body };
+            Bytes::from([&head[..], &body[header.data_offset as usize..]].concat())
         };
         let frames = self.frames.into_iter().map(rewrite).collect();
         Recording { header: self.header.map(rewrite), frames, ..self }
