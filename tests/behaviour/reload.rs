@@ -8,7 +8,7 @@ use remuxd_tests::capture::{Capture, End, Recording};
 use remuxd_tests::clip::Clip;
 use remuxd_tests::compare::{Coverage, check_order, compare, compare_units};
 use remuxd_tests::decode::decode;
-use remuxd_tests::download::Download;
+use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
@@ -133,8 +133,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
                         }
                     })
                     .collect();
-            let start =
-                |format| (0..4).map(|_| Download::start(host.http, &format!("/{key}.{format}"))).collect();
+            let start = |format| (0..4).map(|_| Fetch::start(&host, &format!("/{key}.{format}"))).collect();
             let (ts, aac): (Vec<_>, Vec<_>) = (start("ts"), start("aac"));
             (flv, ts, aac)
         })
@@ -173,7 +172,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
             }
         }
         for (number, viewer) in ts.into_iter().enumerate() {
-            let served = viewer.finish(SOON);
+            let served = viewer.outcome(SOON);
             assert!(served.whole);
             let stream = Stream::read(&served.bytes);
             check(&stream).unwrap_or_else(|error| panic!("TS viewer {number}: {error:?}"));
@@ -188,7 +187,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
             }
         }
         for viewer in aac {
-            let served = viewer.finish(SOON);
+            let served = viewer.outcome(SOON);
             assert!(served.whole);
             let frames: Vec<_> = read_adts(&served.bytes).into_iter().map(|frame| frame.data).collect();
             assert!(frames == media.audio(), "{} frames of AAC", frames.len());
@@ -422,7 +421,7 @@ fn mounts_and_modules_come_and_go() {
     scene.host.write_config(&with_module);
     assert!(scene.host.reload().contains("0 handed over, 0 draining"));
     scene.go_on();
-    let ts = Download::start(scene.host.http, &scene.path("ts"));
+    let ts = Fetch::start(&scene.host, &scene.path("ts"));
     ts.wait_for(SOON, "TS", |bytes| (!bytes.is_empty()).then_some(()));
     // Gone again: the viewer stays, nobody else comes.
     scene.host.write_config(&only_flv.toml());
