@@ -43,8 +43,17 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Staged {
     path: PathBuf,
-    /// Made by this process.
-    own: bool,
+    /// What it is a copy of; unknown of one that another process made.
+    origin: Option<Origin>,
+}
+
+/// What a private copy was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The operator's file.
+    pub file: PathBuf,
+    /// Bytes of address space that it takes when it is mapped.
+    pub memory: u64,
 }
 
 impl Stage {
@@ -64,9 +73,13 @@ impl Stage {
     /// # Errors
     /// [`LoadError`]: it cannot be read, is no library for this machine, or cannot be copied. Nothing was mapped.
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
-        let library = read(file)?;
-        check_elf(&library)?;
-        self.write(name, &library).map_err(LoadError::Stage)
+        self.stage_bytes(name, file, &read(file)?)
+    }
+
+    fn stage_bytes(&self, name: &str, file: &Path, library: &[u8]) -> Result<Staged, LoadError> {
+        let memory = check_elf(library)?;
+        let origin = Origin { file: file.to_owned(), memory };
+        self.write(name, library, origin).map_err(LoadError::Stage)
     }
 
     /// As [`stage`](Self::stage), and refuses a file that cannot export what a module exports.
@@ -74,20 +87,18 @@ impl Stage {
     /// # Errors
     /// As for [`stage`](Self::stage), or `NotAModule`.
     pub(super) fn stage_module(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
-        let library = read(file)?;
-        let symbol = PREFLIGHT_SYMBOL.as_bytes();
+        let (library, symbol) = (read(file)?, PREFLIGHT_SYMBOL.as_bytes());
         if !library.windows(symbol.len()).any(|window| window == symbol) {
             return Err(LoadError::NotAModule);
         }
-        check_elf(&library)?;
-        self.write(name, &library).map_err(LoadError::Stage)
+        self.stage_bytes(name, file, &library)
     }
 
-    fn write(&self, name: &str, library: &[u8]) -> io::Result<Staged> {
+    fn write(&self, name: &str, library: &[u8], origin: Origin) -> io::Result<Staged> {
         let number = self.copies.fetch_add(1, Ordering::Relaxed) + 1;
         let path = self.dir()?.join(format!("{name}-{number}.so"));
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
-        let staged = Staged { path, own: true };
+        let staged = Staged { path, origin: Some(origin) };
         file.write_all(library)?;
         Ok(staged)
     }
@@ -111,18 +122,29 @@ impl Default for Stage {
 impl Staged {
     /// A copy that another process made and removes.
     pub fn lent(path: &Path) -> Staged {
-        Staged { path: path.to_owned(), own: false }
+        Staged { path: path.to_owned(), origin: None }
     }
 
     /// Where the copy is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether both are copies of one build.
+    pub fn equals(&self, other: &Staged) -> bool {
+        let bytes = |staged: &Staged| fs::read(&staged.path).ok();
+        bytes(self).is_some_and(|own| bytes(other).is_some_and(|other| own == other))
+    }
+
+    /// What it is a copy of, if this process made it.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if self.own {
+        if self.origin.is_some() {
             // If it cannot be removed now, it goes with the directory.
             let _ = fs::remove_file(&self.path);
         }
