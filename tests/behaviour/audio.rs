@@ -9,8 +9,8 @@ use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::clip::Clip;
 use remuxd_tests::decode::decode;
-use remuxd_tests::download::{Download, Downloaded};
 use remuxd_tests::encoder::{Encoder, publish_looped};
+use remuxd_tests::fetch::{Fetch, Fetched};
 use remuxd_tests::flv::{AUDIO, Content, Tag, VIDEO, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
@@ -25,8 +25,8 @@ fn config(fast_cache: &str) -> Config {
     Config::live().mount("mount = \"/[app]/[stream].flv\"").mount(&audio("mp3")).mount(&audio("aac"))
 }
 
-fn listen(host: &Host, key: &str, format: &str) -> Download {
-    Download::start(host.http, &format!("/{key}.{format}"))
+fn listen(host: &Host, key: &str, format: &str) -> Fetch {
+    Fetch::start(host, &format!("/{key}.{format}"))
 }
 
 fn status(host: &Host, key: &str, format: &str) -> u16 {
@@ -42,7 +42,7 @@ fn published(tags: &[Tag]) -> Vec<Vec<u8>> {
 }
 
 /// A file of what was served.
-fn save(scratch: &Scratch, name: &str, served: &Downloaded) -> PathBuf {
+fn save(scratch: &Scratch, name: &str, served: &Fetched) -> PathBuf {
     let file = scratch.join(name);
     std::fs::write(&file, &served.bytes).unwrap();
     file
@@ -64,7 +64,7 @@ fn is_served_as_published(ffmpeg: Ffmpeg, clip: Clip, format: &str, content_type
     let viewer = listen(&host, &key, format);
     let mut publishing = Encoder::Ffmpeg(ffmpeg).publish(clip, &host, &key);
     let expected = published(&read_file(&publishing.finish()));
-    let served = viewer.finish(SOON);
+    let served = viewer.outcome(SOON);
     assert_eq!((served.status, served.content_type.as_deref()), (200, Some(content_type)));
     assert!(served.whole);
     let frames = match format {
@@ -101,7 +101,7 @@ fn aac_beside_video_is_served_as_published() {
 }
 
 /// Publishes tags at once, and returns what a viewer of AAC got who waited for them.
-fn served_aac(tags: &[Tag]) -> Downloaded {
+fn served_aac(tags: &[Tag]) -> Fetched {
     let host = Host::start(&config("30"));
     let key = host.key("once");
     let viewer = listen(&host, &key, "aac");
@@ -110,7 +110,7 @@ fn served_aac(tags: &[Tag]) -> Downloaded {
     let frames = tags.iter().filter(|tag| tag.access_unit().is_some_and(|unit| unit.size > 0)).count();
     viewer.wait_for(SOON, "the last frame", |bytes| (read_adts(bytes).len() >= frames).then_some(()));
     drop(publisher);
-    viewer.finish(SOON)
+    viewer.outcome(SOON)
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_program_config_element_goes_with_the_frames() {
     // Who joins later has it too.
     for (name, skipped) in [("all.aac", 0), ("later.aac", 50)] {
         let start: usize = frames[..skipped].iter().map(|frame| frame.data.len() + 7).sum();
-        let part = Downloaded { bytes: served.bytes[start..].to_vec(), ..served.clone() };
+        let part = Fetched { bytes: served.bytes[start..].to_vec(), ..served.clone() };
         let file = save(&scratch, name, &part);
         decode(Ffmpeg::Five, &file).unwrap();
         decode(Ffmpeg::Nine, &file).unwrap();
@@ -196,7 +196,7 @@ fn a_new_configuration_holds_from_the_next_frame_on() {
         assert_eq!(number(frame), index as u32 + 4, "frames before the first configuration are dropped");
     }
     drop(publisher);
-    assert!(viewer.finish(SOON).whole);
+    assert!(viewer.outcome(SOON).whole);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn another_codec_is_415_before_any_header() {
             assert_eq!(status(&host, &key, format), 200, "{clip:?} as {format}");
         }
         drop(publisher);
-        let statuses: Vec<_> = waiting.into_iter().map(|viewer| viewer.finish(SOON).status).collect();
+        let statuses: Vec<_> = waiting.into_iter().map(|viewer| viewer.outcome(SOON).status).collect();
         assert_eq!(statuses, [vec![415; refused.len()], vec![200; served.len()]].concat(), "{clip:?}");
     }
 }
@@ -241,14 +241,14 @@ fn a_stream_that_turns_to_another_codec_ends_its_viewers() {
     viewer.wait_for(SOON, "all AAC", |bytes| (read_adts(bytes).len() == frames).then_some(()));
     let later = |tag: &Tag| Tag { timestamp: tag.timestamp + 5_000, ..tag.clone() };
     publisher.send(&mp3.iter().map(later).collect::<Vec<_>>());
-    let served = viewer.finish(SOON);
+    let served = viewer.outcome(SOON);
     assert!(served.whole, "the end is marked");
     let frames: Vec<_> = read_adts(&served.bytes).into_iter().map(|frame| frame.data).collect();
     assert!(frames == published(&aac), "{} frames", frames.len());
     assert_eq!(status(&host, &key, "aac"), 415);
     assert_eq!(status(&host, &key, "mp3"), 200);
     drop(publisher);
-    assert!(flv.finish(SOON).whole, "who can carry both goes on");
+    assert!(flv.outcome(SOON).whole, "who can carry both goes on");
 }
 
 /// The number in a frame of [`Numbered`].
@@ -268,7 +268,7 @@ struct Aged {
     kinds: &'static [u8],
     witness: Capture,
     /// Viewers who stay: what they have, their mounts have remuxed.
-    staying: Vec<Download>,
+    staying: Vec<Fetch>,
 }
 
 impl Aged {

@@ -21,6 +21,7 @@ mod proxies;
 mod proxy_protocol;
 mod redirect;
 mod rtmp;
+mod shapes;
 mod slow;
 mod srs_page;
 mod tls;

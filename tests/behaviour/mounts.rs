@@ -1,11 +1,18 @@
 //! Mounts: which requests each answers, and which none does.
 
-use remuxd_tests::capture::Capture;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use remuxd_tests::capture::{Capture, End};
+use remuxd_tests::clip::Clip;
+use remuxd_tests::decode::decode;
+use remuxd_tests::encoder::Encoder;
 use remuxd_tests::flv::{Content, VIDEO};
 use remuxd_tests::host::{Config, Host, SECRET, remuxd};
 use remuxd_tests::http::Request;
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tool::Ffmpeg;
 use remuxd_tests::wait::SOON;
 use remuxd_tests::websocket;
 
@@ -204,6 +211,35 @@ fn one_stream_goes_out_of_all_mounts_at_once() {
         let len = other.len().min(all[0].len());
         assert!(len > 10 && other[other.len() - len..] == all[0][all[0].len() - len..]);
     }
+}
+
+#[test]
+fn one_stream_goes_out_in_every_format_at_once() {
+    let mount = |extension| format!("mount = \"/[app]/[stream].{extension}\"");
+    let extensions = ["flv", "ts", "aac"];
+    let config = extensions.iter().fold(Config::live(), |config, extension| config.mount(&mount(extension)));
+    let host = Host::start(&config);
+    let key = host.key("one");
+    let scratch = Scratch::new();
+    let files = extensions.map(|extension| scratch.join(&format!("served.{extension}")));
+    let download = |(extension, file): (&str, &PathBuf)| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--fail", "--max-time", "60", "--output"]).arg(file);
+        command.arg(format!("http://{}/{key}.{extension}", host.http)).spawn().unwrap()
+    };
+    let downloads: Vec<Child> = extensions.into_iter().zip(&files).map(download).collect();
+    let websocket = Capture::websocket(&host, &key);
+    let _ = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
+    for mut curl in downloads {
+        assert!(curl.wait().unwrap().success());
+    }
+    let recording = websocket.finish(SOON);
+    assert_eq!(recording.end, End::Clean);
+    std::fs::write(scratch.join("websocket.flv"), recording.bytes).unwrap();
+    for file in files.iter().chain([&scratch.join("websocket.flv")]) {
+        decode(Ffmpeg::Five, file).unwrap();
+    }
+    assert_eq!(host.log().matches("mount started").count(), extensions.len() + 1, "{}", host.log());
 }
 
 /// A configuration of tables, and its two lines that want the same path.

@@ -5,14 +5,6 @@ use remuxd_tests::http::Request;
 use remuxd_tests::rtmp::Connection;
 use remuxd_tests::scratch::Scratch;
 
-/// The addresses of a host in place of the free ports.
-fn same_ports(config: &Config, host: &Host) -> String {
-    config
-        .toml()
-        .replace("[\"127.0.0.1:0\"]", &format!("[\"{}\"]", host.rtmp))
-        .replace("\"127.0.0.1:0\"", &format!("\"{}\"", host.http))
-}
-
 #[test]
 fn two_hosts_share_their_ports_on_request() {
     let config = Config::live()
@@ -20,7 +12,8 @@ fn two_hosts_share_their_ports_on_request() {
         .http("reuse_port", "true")
         .tables("[log]\nlevel = \"debug\"");
     let first = Host::start(&config);
-    let second = Host::start_toml(&same_ports(&config, &first));
+    let (rtmp, http) = (format!("[\"{}\"]", first.rtmp), format!("\"{}\"", first.http));
+    let second = Host::start(&config.rtmp("listen", &rtmp).http("listen", &http));
     assert_eq!((first.rtmp, first.http), (second.rtmp, second.http));
     // The kernel chooses by a hash of the addresses: 60 connections to one host alone are not to be expected.
     for _ in 0..60 {
@@ -38,11 +31,10 @@ fn a_taken_port_is_shown_in_the_file() {
     let first = Host::start(&Config::live());
     let scratch = Scratch::new();
     let file = scratch.join("second.toml");
-    let toml = same_ports(&Config::live(), &first);
-    for (address, table) in [(first.rtmp, "rtmp"), (first.http, "http_server")] {
-        // The other one is free.
-        let other = if table == "rtmp" { first.http } else { first.rtmp };
-        std::fs::write(&file, toml.replace(&other.to_string(), "127.0.0.1:0")).unwrap();
+    let rtmp = Config::live().rtmp("listen", &format!("[\"{}\"]", first.rtmp));
+    let http = Config::live().http("listen", &format!("\"{}\"", first.http));
+    for (address, config) in [(first.rtmp, rtmp), (first.http, http)] {
+        std::fs::write(&file, config.toml()).unwrap();
         let output = remuxd(&["--config", file.to_str().unwrap()]);
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(!output.status.success() && !said.contains("listening "), "{said}");

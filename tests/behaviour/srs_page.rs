@@ -7,8 +7,8 @@ use remuxd_tests::audio::{read_adts, read_mp3};
 use remuxd_tests::capture::Capture;
 use remuxd_tests::clip::Clip;
 use remuxd_tests::decode::decode;
-use remuxd_tests::download::Download;
 use remuxd_tests::encoder::Encoder;
+use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Tag, read_file};
 use remuxd_tests::host::{Host, remuxd};
 use remuxd_tests::publisher::Publisher;
@@ -125,8 +125,8 @@ fn bursts(name: &str, clip: Clip, format: &str, samples: u64, count: fn(&[u8]) -
     witness.wait_until(SOON, "the newest frame", arrived);
     let ends = |bytes: &[u8]| bytes.ends_with(&newest[if format == "aac" { 2 } else { 1 }..]);
     for viewer in ["the first viewer", "a later one", "and one more"] {
-        let download = Download::start(host.http, &path);
-        let burst = download.wait_for(SOON, "the newest frame", |bytes| ends(bytes).then(|| bytes.to_vec()));
+        let viewing = Fetch::start(&host, &path);
+        let burst = viewing.wait_for(SOON, "the newest frame", |bytes| ends(bytes).then(|| bytes.to_vec()));
         let frame = samples as f64 / 44_100.0;
         let seconds = count(&burst) as f64 * frame;
         // And the rounding of timestamps to milliseconds.

@@ -6,11 +6,12 @@ use remuxd_tests::browser::{self, Player};
 use remuxd_tests::clip::{Clip, LENGTH};
 use remuxd_tests::compare::{Coverage, compare_units};
 use remuxd_tests::decode::decode;
-use remuxd_tests::encoder::{publish_looped, publish_minute};
+use remuxd_tests::encoder::{Encoder, encode_live, publish_looped};
 use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
+use remuxd_tests::player::{mpv, vlc};
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, run};
@@ -67,7 +68,7 @@ fn serve(tags: &[Tag]) -> Vec<u8> {
     let (mut publisher, fetch) = watched(&host, &key);
     publisher.send(tags);
     drop(publisher);
-    fetch.finish(LENGTH * 6)
+    fetch.finish(LENGTH * 10)
 }
 
 /// A publisher that has sent nothing, and a viewer who waits for it.
@@ -78,34 +79,53 @@ fn watched(host: &Host, key: &str) -> (Publisher, Fetch) {
     (publisher, fetch)
 }
 
+/// A minute that a real encoder made.
 fn minute(clip: Clip) {
-    let host = Host::start(&config());
-    let key = host.key("minute");
-    // Made before anybody waits for it.
-    let _ = clip.minute();
-    let fetch = Fetch::start(&host, &path(&key));
-    let mut publishing = publish_minute(clip, &host.rtmp_url(&key));
-    let published = read_file(&publishing.finish());
-    let served = fetch.finish(LENGTH * 6);
+    let published: Vec<Tag> = read_file(&clip.minute());
+    let served = serve(&published);
     let stream = checked(&published, &served, Coverage::Whole);
     let (first, last) = (stream.units.first().unwrap(), stream.units.last().unwrap());
-    assert!(last.dts - first.dts > 55 * 90_000, "{} ms", (last.dts - first.dts) / 90);
+    assert!(last.dts - first.dts > 59 * 90_000, "{} ms", (last.dts - first.dts) / 90);
     assert_eq!(versions(&stream).len(), 1);
     decodes(clip.ffmpeg(), &served);
 }
 
-macro_rules! minutes {
-    ($($name:ident: $clip:ident;)*) => { $(#[test] fn $name() { minute(Clip::$clip); })* };
+/// A real encoder publishes in real time; the viewer was there before.
+fn live(clip: Clip) {
+    let host = Host::start(&config());
+    let key = host.key("encoder");
+    let fetch = Fetch::start(&host, &path(&key));
+    let mut publishing = Encoder::Ffmpeg(clip.ffmpeg()).publish(clip, &host, &key);
+    let published = read_file(&publishing.finish());
+    let served = fetch.finish(SOON);
+    checked(&published, &served, Coverage::FromKeyframe);
+    decodes(clip.ffmpeg(), &served);
 }
 
-minutes! {
-    a_minute_of_h264_and_aac: H264Aac;
-    a_minute_of_h264_and_mp3: H264Mp3;
-    a_minute_of_h264_and_opus: H264Opus;
-    a_minute_of_h264_alone: H264;
-    a_minute_of_hevc_and_aac: HevcAac;
-    a_minute_of_aac_alone: Aac;
-    a_minute_of_mp3_alone: Mp3;
+macro_rules! clips {
+    ($($codecs:ident: $clip:ident;)*) => {
+        $(mod $codecs {
+            #[test]
+            fn for_a_minute() {
+                super::minute(super::Clip::$clip);
+            }
+
+            #[test]
+            fn from_a_live_encoder() {
+                super::live(super::Clip::$clip);
+            }
+        })*
+    };
+}
+
+clips! {
+    h264_and_aac: H264Aac;
+    h264_and_mp3: H264Mp3;
+    h264_and_opus: H264Opus;
+    h264_alone: H264;
+    hevc_and_aac: HevcAac;
+    aac_alone: Aac;
+    mp3_alone: Mp3;
 }
 
 fn is_frame(tag: &Tag) -> bool {
@@ -389,10 +409,20 @@ fn mpegts_js_plays_mp3() {
 fn ffmpeg_plays_the_url() {
     let host = Host::start(&config());
     let key = host.key("ffmpeg");
-    let _publishing = publish_looped(Clip::H264Aac, &host.rtmp_url(&key));
+    let _publishing = encode_live(&host.rtmp_url(&key));
     let mut command = Ffmpeg::Five.command();
     let url = format!("http://{}{}", host.http, path(&key));
     command.args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
     let output = run(&mut command).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn mpv_and_vlc_play_without_a_complaint() {
+    let host = Host::start(&config());
+    let key = host.key("native");
+    let _publishing = encode_live(&host.rtmp_url(&key));
+    let url = format!("http://{}{}", host.http, path(&key));
+    mpv(&url, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
+    vlc(&url, "av", 3).unwrap_or_else(|complaint| panic!("{complaint}"));
 }

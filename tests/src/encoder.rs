@@ -80,18 +80,6 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     Publishing::start(command, clip.path(), scratch)
 }
 
-/// Has ffmpeg publish a minute of `clip`, as fast as the host takes it.
-///
-/// # Panics
-/// When ffmpeg is not installed.
-#[must_use]
-pub fn publish_minute(clip: Clip, url: &str) -> Publishing {
-    let file = clip.minute();
-    let mut command = clip.ffmpeg().command();
-    command.arg("-i").arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
-    Publishing::start(command, file, Scratch::new())
-}
-
 /// Has ffmpeg encode H.264 and AAC and publish them, until the answer is dropped: no clip, so no seam.
 ///
 /// # Panics

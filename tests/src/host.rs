@@ -123,9 +123,10 @@ impl Config {
         } else {
             mounts.clone()
         };
+        let rtmp = over("listen = [\"127.0.0.1:0\"]\n", rtmp);
+        let http = over("enabled = true\nlisten = \"127.0.0.1:0\"\n", http);
         format!(
-            "[rtmp]\nlisten = [\"127.0.0.1:0\"]\n{rtmp}[http_server]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{http}\
-             {top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
+            "[rtmp]\n{rtmp}[http_server]\n{http}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
              [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
         )
     }
@@ -136,6 +137,14 @@ fn set(table: &mut String, key: &str, value: &str) {
     let start = format!("{key} = ");
     *table = table.lines().filter(|line| !line.starts_with(&start)).map(|line| format!("{line}\n")).collect();
     table.push_str(&format!("{start}{value}\n"));
+}
+
+/// The keys of a table, and those of `base` that it does not have.
+fn over(base: &str, table: &str) -> String {
+    let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+    let own: Vec<_> = table.lines().map(key).collect();
+    base.lines().filter(|line| !own.contains(&key(line))).map(|line| format!("{line}\n")).collect::<String>()
+        + table
 }
 
 /// Runs `remuxd` with these arguments to its end.
@@ -484,5 +493,7 @@ mod tests {
         assert_eq!(toml.matches("republish_wait").count(), 1, "{toml}");
         assert!(toml.contains("republish_wait = \"5s\""), "{toml}");
         assert!(toml.contains("http_remux"), "{toml}");
+        let toml = Config::live().http("enabled", "false").toml();
+        assert!(toml.contains("[http_server]\nlisten = \"127.0.0.1:0\"\nenabled = false\n"), "{toml}");
     }
 }

@@ -12,7 +12,7 @@
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records what it is served, as FLV |
-//! | [`download`], [`fetch`] | the same for any format, as bytes |
+//! | [`fetch`] | the same for any format, as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`flv`], [`audio`], [`ts`] | reading what was served |
 //! | [`compare`], [`decode`] | comparing and decoding it |
@@ -24,7 +24,6 @@ pub mod capture;
 pub mod clip;
 pub mod compare;
 pub mod decode;
-pub mod download;
 pub mod encoder;
 pub mod fetch;
 pub mod flv;

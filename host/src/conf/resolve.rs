@@ -7,7 +7,7 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Diagnostics, Place, Report};
 use super::mistake::closest;
-use super::resolved::{Accept, Config, DEFAULT_VHOST, Modules, MountPattern, Vhost};
+use super::resolved::{Accept, Config, DEFAULT_VHOST, Limits, Modules, MountPattern, Vhost};
 use super::schema;
 use super::table::Reading;
 
@@ -94,6 +94,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
     }
     listeners(&config, &mut diagnostics);
     proxies(&config, &mut diagnostics);
+    limits(&config.limits, &mut diagnostics);
     names(&config, &mut diagnostics);
     own_modules(&config, &mut diagnostics);
     certificates(&config, &mut diagnostics);
@@ -167,6 +168,21 @@ fn proxies(config: &Config, diagnostics: &mut Diagnostics) {
             .error(title, &accept.proxy_protocol_place, "taken from trusted proxies only")
             .help("name their networks: [proxy] trusted = [\"10.0.0.0/8\"]");
     }
+}
+
+/// The largest message can be buffered.
+fn limits(limits: &Limits, diagnostics: &mut Diagnostics) {
+    if limits.max_buffered >= limits.max_message as usize {
+        return;
+    }
+    // One of the two was written, since the defaults fit.
+    let (buffered, message) = (&limits.max_buffered_place, &limits.max_message_place);
+    let label = format!("less than `max_message`, {} bytes", limits.max_message);
+    let diagnostic = diagnostics.error("no message of `max_message` would fit", buffered, label);
+    if message.span().is_some() {
+        diagnostic.and(message, "as large as this");
+    }
+    diagnostic.help("make `max_buffered` at least as large, or `max_message` smaller");
 }
 
 /// Each vhost has a name that a request can ask for, its own. Letter case makes no difference in host names.

@@ -205,8 +205,12 @@ pub struct Limits {
     pub send_timeout: Duration,
     /// `max_message`: the largest RTMP message, in bytes. Default 16 MiB.
     pub max_message: u32,
-    /// `max_buffered`: bytes of unfinished messages on one RTMP connection. Default 32 MiB.
+    /// Where `max_message` stands.
+    pub max_message_place: Place,
+    /// `max_buffered`: bytes of unfinished messages on one RTMP connection; at least `max_message`. Default 32 MiB.
     pub max_buffered: usize,
+    /// Where `max_buffered` stands.
+    pub max_buffered_place: Place,
 }
 
 /// `[vhost."NAME"]`.

@@ -157,12 +157,20 @@ fn log(table: &mut Table) -> Log {
 }
 
 fn limits(table: &mut Table) -> Limits {
+    let message = (16 << 20, Place::NONE);
+    let (max_message, max_message_place) =
+        table.key("max_message", message, placed(size(64 << 10..=16 << 20)));
+    let buffered = (32 * MIB, Place::NONE);
+    let (max_buffered, max_buffered_place) =
+        table.key("max_buffered", buffered, placed(size(64 * KIB..=GIB)));
     Limits {
         max_connections: table.key("max_connections", 100_000, integer(1..=10_000_000)),
         handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(SECOND..=HOUR)),
         send_timeout: table.key("send_timeout", 30 * SECOND, duration(SECOND..=HOUR)),
-        max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
-        max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
+        max_message,
+        max_message_place,
+        max_buffered,
+        max_buffered_place,
     }
 }
 

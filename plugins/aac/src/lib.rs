@@ -97,19 +97,13 @@ export_format!(Aac);
 
 #[cfg(test)]
 mod tests {
-    use remuxd_bitstream::flv::TagHeader;
+    use remuxd_bitstream::flv::read_tag;
     use remuxd_plugin_api::Millis;
 
     use super::*;
 
     fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
-        let header = TagHeader::parse(kind, body);
-        let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
-        tag.codec = header.codec;
-        tag.packet = header.packet;
-        tag.data_offset = header.data_offset;
-        tag.data_len = header.data_len;
-        tag
+        read_tag(kind, Millis(dts), body.to_vec().into())
     }
 
     fn remux(tags: &[Tag]) -> Vec<Block> {

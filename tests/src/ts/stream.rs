@@ -250,11 +250,11 @@ impl Unit {
         };
         self.payload = payload.to_vec();
         match (presence >> 6, fields) {
-            (2, [pts @ ..]) if pts.len() == 5 => {
+            (2, pts) if pts.len() == 5 => {
                 self.pts = time.next(timestamp(2, pts)?);
                 self.dts = self.pts;
             }
-            (3, [both @ ..]) if both.len() == 10 => {
+            (3, both) if both.len() == 10 => {
                 let pts = timestamp(3, &both[..5])?;
                 self.dts = time.next(timestamp(1, &both[5..])?);
                 self.pts = Unwrap(Some(self.dts)).next(pts);

@@ -342,6 +342,30 @@ error: bad value for `max_message`
   = help: write bytes, 65536, or a string with a unit: "64KiB", "16MiB", "1GiB""#,
         ),
         (
+            "[limits]\nmax_buffered = \"8MiB\"",
+            r#"
+error: no message of `max_message` would fit
+ --> remuxd.toml:2:16
+  |
+2 | max_buffered = "8MiB"
+  |                ^^^^^^ less than `max_message`, 16777216 bytes
+  |
+  = help: make `max_buffered` at least as large, or `max_message` smaller"#,
+        ),
+        (
+            "[limits]\nmax_buffered = \"8MiB\"\nmax_message = 9000000",
+            r#"
+error: no message of `max_message` would fit
+ --> remuxd.toml:2:16
+  |
+2 | max_buffered = "8MiB"
+  |                ^^^^^^ less than `max_message`, 9000000 bytes
+3 | max_message = 9000000
+  |               ------- as large as this
+  |
+  = help: make `max_buffered` at least as large, or `max_message` smaller"#,
+        ),
+        (
             "[vhost.x.publish]\nnormal_timeout = 5000",
             r#"
 error: bad value for `normal_timeout`

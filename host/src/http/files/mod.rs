@@ -16,7 +16,7 @@ use std::path::Path;
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
-    LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
+    LAST_MODIFIED, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -85,7 +85,12 @@ pub(super) async fn respond<B>(
                 Some(module) => module.content_type(),
                 None => media_type(extension).unwrap_or(UNKNOWN),
             };
-            send(recording, media, request.method(), request.headers()).map(Some)
+            let mut response = send(recording, media, request.method(), request.headers())?;
+            if service.config.http_server.crossdomain {
+                // A cache that keeps it for a page of this site has no answer for those of others.
+                response.headers_mut().insert(VARY, HeaderValue::from_static("Origin"));
+            }
+            Ok(Some(response))
         }
         Ok(Found::Directory) => Ok(Some(to_directory(&path, request.uri().query()))),
         Ok(Found::Nothing) => Ok(None),

@@ -1,6 +1,7 @@
 //! Pseudo-streaming: `?start=N` sends a recording from byte N on, playable by itself.
 //!
-//! N is the offset of a keyframe, which a player takes from the recording's metadata; it is taken as it is. What goes
+//! N is the offset of a keyframe, which a player takes from the recording's metadata; it is taken as it is, be it a tag's
+//! start or not (SRS), and a `Range` beside it is ignored. What goes
 //! in front, the file header and the sequence headers, is found by the syntax of RTMP's payload in its file form, the
 //! one recorded format that the host reads (see `plugins/bitstream`); whether a file is of it, its first bytes tell.
 

@@ -4,9 +4,10 @@
 //! it is understood: what is unknown or cut off is [`Packet::OTHER`], never an error, as enhanced RTMP asks.
 //!
 //! Deviations tolerated: HEVC with the legacy codec id 12, which was agreed between Chinese CDNs and their players
-//! before enhanced RTMP, in the layout of AVC.
+//! before enhanced RTMP, in the layout of AVC; sequence headers of nothing, as FFmpeg sends for an encoder that gave
+//! no configuration, are [`Packet::OTHER`], for they must not replace one that says something.
 
-use remuxd_plugin_api::{Codec, Millis, Packet, TagKind};
+use remuxd_plugin_api::{Codec, Millis, Packet, SharedBytes, Tag, TagKind};
 
 /// What the header of an audio or video tag says, decided once.
 ///
@@ -22,8 +23,8 @@ pub struct TagHeader {
     pub keyframe: bool,
     /// The header is an enhanced one.
     pub enhanced: bool,
-    /// The body has tracks beside track 0, or framing for them.
-    pub multitrack: bool,
+    /// What plain enhanced syntax says stands within more of it: multitrack framing, or ModEx.
+    pub wrapped: bool,
     /// Presentation time less decoding time.
     pub composition_offset: Millis,
     /// Where the codec's own data start in the tag body.
@@ -79,11 +80,30 @@ impl TagHeader {
             _ => is_metadata(body).then(|| TagHeader { packet: Packet::METADATA, ..TagHeader::default() }),
         };
         match header {
+            Some(header) if configures_nothing(&header) => TagHeader { packet: Packet::OTHER, ..header },
             Some(header) if header.data_offset > 0 => header,
             Some(header) => TagHeader { data_len: body.len() as u32, ..header },
             None => TagHeader { data_len: body.len() as u32, ..TagHeader::default() },
         }
     }
+}
+
+/// The tag with this body, as the host hands it to a remuxer.
+pub fn read_tag(kind: TagKind, dts: Millis, payload: SharedBytes) -> Tag {
+    let header = TagHeader::parse(kind, &payload);
+    let mut tag = Tag::new(kind, dts, payload);
+    tag.codec = header.codec;
+    tag.packet = header.packet;
+    tag.keyframe = header.keyframe;
+    tag.composition_offset = header.composition_offset;
+    tag.data_offset = header.data_offset;
+    tag.data_len = header.data_len;
+    tag
+}
+
+/// A decoder of Opus with up to two channels needs no configuration; the other codecs with a sequence header do.
+fn configures_nothing(header: &TagHeader) -> bool {
+    header.packet == Packet::SEQUENCE_HEADER && header.data_len == 0 && header.codec != Codec::OPUS
 }
 
 /// Reads big-endian fields; `None` past the end.
@@ -223,10 +243,11 @@ fn read_enhanced(
     packet_type: u8,
     keyframe: bool,
 ) -> Option<TagHeader> {
+    let modified = packet_type == ex::MOD_EX;
     let mut packet_type = fields.skip_mod_ex(packet_type)?;
     let multitrack =
         packet_type == if kind == TagKind::VIDEO { ex::VIDEO_MULTITRACK } else { ex::AUDIO_MULTITRACK };
-    let header = TagHeader { enhanced: true, multitrack, ..TagHeader::default() };
+    let header = TagHeader { enhanced: true, wrapped: modified || multitrack, ..TagHeader::default() };
     if !multitrack {
         let codec = fields.codec()?;
         let end = fields.body.len();
@@ -326,16 +347,47 @@ pub fn enhanced_audio_header(header: &TagHeader) -> Vec<u8> {
     bytes
 }
 
-/// The header with codec id 12 that goes before the data of `header`.
-pub fn legacy_hevc_header(header: &TagHeader) -> Vec<u8> {
+/// The legacy header that goes before the data of `header`; `None` when there is none that says the same.
+pub fn legacy_video_header(header: &TagHeader) -> Option<Vec<u8>> {
+    let codec_id = match header.codec {
+        Codec::H264 => video::AVC,
+        Codec::HEVC => video::HEVC,
+        _ => return None,
+    };
     let packet_type = match header.packet {
         Packet::SEQUENCE_HEADER => 0,
+        Packet::CODED_FRAME => 1,
         Packet::SEQUENCE_END => 2,
-        _ => 1,
+        _ => return None,
     };
-    let mut bytes = vec![frame_type(header) << 4 | video::HEVC, packet_type];
+    let mut bytes = vec![frame_type(header) << 4 | codec_id, packet_type];
     bytes.extend_from_slice(&(header.composition_offset.0 as i32).to_be_bytes()[1..]);
-    bytes
+    Some(bytes)
+}
+
+/// The legacy header that goes before the data of `header`; `None` when there is none that says the same. It says 44
+/// kHz, 16 bits and stereo: so AAC always does, and players of MP3 ask its frames.
+pub fn legacy_audio_header(header: &TagHeader) -> Option<Vec<u8>> {
+    const FLAGS: u8 = 0x0f;
+    match (header.codec, header.packet) {
+        (Codec::AAC, Packet::SEQUENCE_HEADER) => Some(vec![sound::AAC << 4 | FLAGS, 0]),
+        (Codec::AAC, Packet::CODED_FRAME) => Some(vec![sound::AAC << 4 | FLAGS, 1]),
+        (Codec::MP3, Packet::CODED_FRAME) => Some(vec![sound::MP3 << 4 | FLAGS]),
+        _ => None,
+    }
+}
+
+/// The number that metadata have for a codec whose tags are legacy ones, or enhanced ones; `None` for those that are
+/// not rewritten.
+pub fn codec_id(codec: Codec, enhanced: bool) -> Option<u32> {
+    match codec {
+        _ if enhanced => Some(codec.0),
+        Codec::H264 => Some(video::AVC.into()),
+        Codec::HEVC => Some(video::HEVC.into()),
+        Codec::AAC => Some(sound::AAC.into()),
+        Codec::MP3 => Some(sound::MP3.into()),
+        _ => None,
+    }
 }
 
 /// Everything but an inter frame says keyframe, as encoders do.
@@ -360,6 +412,11 @@ mod tests {
     #[rustfmt::skip]
     const ROWS: &[Row] = &[
         ("aac sequence header", A, b"\xaf\x00\x12\x10", Codec::AAC, HEADER, false, 0, b"\x12\x10"),
+        ("aac sequence header of nothing", A, b"\xaf\x00", Codec::AAC, Packet::OTHER, false, 0, b""),
+        ("enhanced aac sequence header of nothing", A, b"\x90mp4a", Codec::AAC, Packet::OTHER, false, 0, b""),
+        ("opus sequence start of nothing", A, b"\x90Opus", Codec::OPUS, HEADER, false, 0, b""),
+        ("avc sequence header of nothing", V, b"\x17\x00\0\0\0", Codec::H264, Packet::OTHER, false, 0, b""),
+        ("av1 sequence start of nothing", V, b"\x90av01", Codec::AV1, Packet::OTHER, false, 0, b""),
         ("aac frame", A, b"\xaf\x01raw", Codec::AAC, FRAME, false, 0, b"raw"),
         ("aac silence", A, b"\xaf\x01", Codec::AAC, FRAME, false, 0, b""),
         ("aac silence without a packet type", A, b"\xaf", Codec::AAC, FRAME, false, 0, b""),
@@ -423,19 +480,18 @@ mod tests {
                 continue;
             }
             let data = &body[header.data_offset as usize..][..header.data_len as usize];
-            let mut forms = match *kind {
-                A => vec![enhanced_audio_header(&header)],
-                _ => vec![enhanced_video_header(&header)],
+            let forms = match *kind {
+                A => [Some(enhanced_audio_header(&header)), legacy_audio_header(&header)],
+                _ => [Some(enhanced_video_header(&header)), legacy_video_header(&header)],
             };
-            if *codec == Codec::HEVC && *packet != Packet::METADATA {
-                forms.push(legacy_hevc_header(&header));
-            }
-            for form in forms {
+            let legacy = matches!(*codec, Codec::H264 | Codec::HEVC | Codec::AAC | Codec::MP3);
+            assert!(forms[1].is_none() || legacy, "{name}");
+            for form in forms.into_iter().flatten() {
                 let written = [&form[..], data].concat();
                 let read = TagHeader::parse(*kind, &written);
                 let expected = TagHeader {
                     enhanced: read.enhanced,
-                    multitrack: false,
+                    wrapped: false,
                     data_offset: form.len() as u32,
                     ..header
                 };

@@ -18,14 +18,33 @@ const DROPPED: &[&str] = &[
     "server",
 ];
 
+/// What metadata say of the audio or the video track.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announcement {
+    /// `hasAudio`, `hasVideo`.
+    pub present: bool,
+    /// `audiocodecid`, `videocodecid`, where the publisher gave one; `None` leaves it as it is.
+    pub codec_id: Option<u32>,
+}
+
 /// The body of an `onMetaData` script tag: the publisher's `published` one, cleaned, or a minimal one when it sent
 /// none or it cannot be read.
-pub fn clean_metadata(published: Option<&[u8]>, audio: bool, video: bool) -> Vec<u8> {
+pub fn clean_metadata(published: Option<&[u8]>, audio: Announcement, video: Announcement) -> Vec<u8> {
     let mut properties = published.and_then(properties).unwrap_or_default();
     properties.retain(|(name, _)| !DROPPED.contains(&name.as_str()));
+    for (name, value) in &mut properties {
+        let id = match name.as_str() {
+            "audiocodecid" => audio.codec_id,
+            "videocodecid" => video.codec_id,
+            _ => None,
+        };
+        if let Some(id) = id {
+            *value = Value::Number(id.into());
+        }
+    }
     properties.extend([
-        ("hasAudio".into(), Value::Boolean(audio)),
-        ("hasVideo".into(), Value::Boolean(video)),
+        ("hasAudio".into(), Value::Boolean(audio.present)),
+        ("hasVideo".into(), Value::Boolean(video.present)),
         ("server".into(), Value::String(concat!("remuxd/", env!("CARGO_PKG_VERSION")).into())),
     ]);
     let mut body = Vec::new();
@@ -45,6 +64,9 @@ fn properties(body: &[u8]) -> Option<Vec<(String, Value)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HERE: Announcement = Announcement { present: true, codec_id: None };
+    const GONE: Announcement = Announcement { present: false, codec_id: None };
 
     fn metadata(values: &[Value]) -> Vec<u8> {
         let mut body = Vec::new();
@@ -66,7 +88,7 @@ mod tests {
             vec![name.clone(), Value::Object(published.clone())],
             vec![set, name.clone(), Value::EcmaArray(published)],
         ] {
-            let cleaned = clean_metadata(Some(&metadata(&values)), true, false);
+            let cleaned = clean_metadata(Some(&metadata(&values)), HERE, GONE);
             let read = amf0::read_all(&cleaned, &mut Budget::default()).unwrap();
             let [name_read, Value::EcmaArray(properties)] = &read[..] else { panic!("{read:?}") };
             assert_eq!(*name_read, name);
@@ -83,6 +105,6 @@ mod tests {
 
     #[test]
     fn makes_one_when_there_is_none_that_can_be_read() {
-        assert_eq!(clean_metadata(None, false, true), clean_metadata(Some(b"\x03\x00"), false, true));
+        assert_eq!(clean_metadata(None, GONE, HERE), clean_metadata(Some(b"\x03\x00"), GONE, HERE));
     }
 }

@@ -10,7 +10,10 @@ mod prologue;
 mod remux;
 
 pub use file::{FILE_HEADER_LEN, FileError, FileTag, FileTags, file_header, read_file, tag_header};
-pub use header::{TagHeader, enhanced_audio_header, enhanced_video_header, legacy_hevc_header};
-pub use metadata::clean_metadata;
+pub use header::{
+    TagHeader, codec_id, enhanced_audio_header, enhanced_video_header, legacy_audio_header,
+    legacy_video_header, read_tag,
+};
+pub use metadata::{Announcement, clean_metadata};
 pub use prologue::{MAX_TAGS, PrologueReader};
 pub use remux::{AUDIO_CODECS, COLOR_INFO, FlvRemuxer, HEADER_WAIT, HEVC_FORM, OPTIONS, VIDEO_CODECS};

@@ -4,17 +4,19 @@
 //! keyframe (FLV 10.1, E.2 to E.4; the order is SRS's). Payloads are passed on shared.
 //!
 //! Invariants:
-//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, tell the truth: players wait for a track
-//!   that is announced (mpegts.js, flv.js) or ignore one that is not. So the header is held until both tracks are
-//!   known, or for [`HEADER_WAIT`];
+//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, name the tracks that have a frame which
+//!   decodes: players wait for a track that is announced (mpegts.js, flv.js) or ignore one that is not. So the header
+//!   is held until both tracks have one, or for [`HEADER_WAIT`];
 //! - a track that comes later still is passed on, after new metadata; new viewers get a header with its flag;
-//! - video begins at a keyframe, and so does video that comes back after a gap; without video, or in such a gap, every
-//!   audio frame is a place to join.
+//! - a frame goes out if it decodes: after its sequence header, and pictures from a keyframe on, also when the sequence
+//!   header changes. Frames of nothing, which stand for silence, are left out;
+//! - without video, or in a gap of it, every audio frame is a place to join; after a gap video begins at a keyframe.
 //!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
-//! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Of several
-//! tracks (enhanced RTMP multitrack) track 0 is passed on, since no FLV player reads the others.
+//! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Enhanced H.264,
+//! AAC and MP3 are written in the legacy form, which every player reads, mpegts.js none else. Of several tracks (enhanced
+//! RTMP multitrack) track 0 is passed on, since no FLV player reads the others; ModEx is left out.
 
 use remuxd_plugin_api::{
     Block, BlockFlags, Codec, Millis, OptionKind, OptionSpec, Packet, RemuxError, Remuxer, Setup,
@@ -22,8 +24,8 @@ use remuxd_plugin_api::{
 };
 
 use super::{
-    TagHeader, clean_metadata, enhanced_audio_header, enhanced_video_header, file_header, legacy_hevc_header,
-    tag_header,
+    Announcement, TagHeader, clean_metadata, codec_id, enhanced_audio_header, enhanced_video_header,
+    file_header, legacy_audio_header, legacy_video_header, tag_header,
 };
 
 /// The video codecs that FLV has a name for, legacy or enhanced.
@@ -96,7 +98,7 @@ const VIDEO_CONFIG: u8 = 2;
 const VIDEO_METADATA: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HevcForm {
+enum Form {
     AsPublished,
     Legacy,
     Enhanced,
@@ -105,51 +107,122 @@ enum HevcForm {
 /// Makes FLV of one stream.
 #[derive(Debug)]
 pub struct FlvRemuxer {
-    hevc: HevcForm,
+    hevc: Form,
     color_info: bool,
-    header_wait: i64,
-    has_audio: bool,
-    has_video: bool,
+    audio: Track,
+    video: Track,
     /// The file header is out.
     started: bool,
     /// What waits for it.
     held: Vec<Tag>,
     held_bytes: usize,
+    /// When the first frame came.
+    first_frame: Option<Millis>,
     metadata: Option<SharedBytes>,
-    keyframe_seen: bool,
     last_video: Millis,
+}
+
+/// The audio or the video of the stream.
+#[derive(Debug, Default)]
+struct Track {
+    /// How long the file header waits for its first frame, in milliseconds of the stream's time.
+    wait: i64,
+    codec: Codec,
+    /// Its newest tag was an enhanced one.
+    enhanced: bool,
+    /// The data of the newest sequence header of this codec.
+    configuration: Option<SharedBytes>,
+    /// A decoder that has the configuration can go on with the next frame.
+    decodes: bool,
+    /// A frame that decodes has come.
+    seen: bool,
+    /// The newest file header names it.
+    announced: bool,
+    /// The sequence header and metadata of a track that no file header names yet, the newest of each.
+    unannounced: Vec<Tag>,
+}
+
+impl Track {
+    /// A track of which the host knows the codec, or [`Codec::NONE`], in a stream of this age.
+    fn new(codec: Codec, age: i64, wait: i64) -> Track {
+        // A track that an older stream has not shown is not there.
+        let wait = if codec == Codec::NONE { (wait - age).max(0) } else { wait };
+        Track { wait, ..Track::default() }
+    }
+
+    /// Whether the tag goes out: whether a decoder has a use for it.
+    fn takes(&mut self, tag: &Tag) -> bool {
+        let changes_codec = tag.codec != self.codec;
+        self.enhanced = TagHeader::parse(tag.kind, &tag.payload).enhanced;
+        match tag.packet {
+            Packet::SEQUENCE_HEADER => {
+                let data = tag.data();
+                if changes_codec || self.configuration.as_deref() != Some(&*data) {
+                    self.decodes = false;
+                }
+                (self.codec, self.configuration) = (tag.codec, Some(data));
+                true
+            }
+            Packet::CODED_FRAME => {
+                if tag.data_len == 0 {
+                    return false;
+                }
+                if changes_codec {
+                    (self.codec, self.configuration, self.decodes) = (tag.codec, None, false);
+                }
+                let configured = self.configuration.is_some() || !needs_configuration(tag.codec);
+                self.decodes |= configured && (tag.keyframe || tag.kind == TagKind::AUDIO);
+                self.seen |= self.decodes;
+                self.decodes
+            }
+            Packet::METADATA | Packet::SEQUENCE_END => true,
+            // Tracks beside the first, and what this format has no meaning for.
+            _ => false,
+        }
+    }
+}
+
+/// Whether frames of the codec mean nothing without a sequence header.
+fn needs_configuration(codec: Codec) -> bool {
+    matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC | Codec::AAC)
 }
 
 impl FlvRemuxer {
     /// A remuxer for the stream of `setup`.
     pub fn new(setup: &Setup) -> FlvRemuxer {
         let hevc = match setup.options.text(HEVC_FORM) {
-            "legacy" => HevcForm::Legacy,
-            "enhanced" => HevcForm::Enhanced,
-            _ => HevcForm::AsPublished,
+            "legacy" => Form::Legacy,
+            "enhanced" => Form::Enhanced,
+            _ => Form::AsPublished,
         };
-        let wait = setup.options.integer(HEADER_WAIT);
+        let (wait, age) = (setup.options.integer(HEADER_WAIT), i64::from(setup.stream.age_ms));
         FlvRemuxer {
             hevc,
             color_info: setup.options.flag(COLOR_INFO),
-            // A track that an older stream has not shown is not there.
-            header_wait: wait - i64::from(setup.stream.age_ms).min(wait),
-            has_audio: setup.stream.audio != Codec::NONE,
-            has_video: setup.stream.video != Codec::NONE,
+            audio: Track::new(setup.stream.audio, age, wait),
+            video: Track::new(setup.stream.video, age, wait),
             started: false,
             held: Vec::new(),
             held_bytes: 0,
+            first_frame: None,
             metadata: None,
-            keyframe_seen: false,
             last_video: Millis(0),
+        }
+    }
+
+    fn track(&mut self, kind: TagKind) -> Option<&mut Track> {
+        match kind {
+            TagKind::AUDIO => Some(&mut self.audio),
+            TagKind::VIDEO => Some(&mut self.video),
+            _ => None,
         }
     }
 
     /// Whether the header has waited long enough. `dts` is of the newest tag.
     fn may_start(&self, dts: Millis) -> bool {
-        let waited = self.held.first().map_or(0, |first| dts.0 - first.dts.0);
-        self.has_audio && self.has_video
-            || waited >= self.header_wait && (self.has_audio || self.has_video)
+        let waited = self.first_frame.map(|first| dts.0 - first.0);
+        let enough = |track: &Track| track.seen || waited.is_some_and(|waited| waited >= track.wait);
+        enough(&self.audio) && enough(&self.video)
             || self.held.len() >= MAX_HELD_TAGS
             || self.held_bytes >= MAX_HELD_BYTES
     }
@@ -164,44 +237,57 @@ impl FlvRemuxer {
         Ok(())
     }
 
-    /// The file header and the metadata, for the tracks known now.
-    fn write_start(&self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+    /// The file header and the metadata, for the tracks seen by now.
+    fn write_start(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        (self.audio.announced, self.video.announced) = (self.audio.seen, self.video.seen);
+        let (audio, video) = (self.audio.seen, self.video.seen);
         sink.block(Block {
             flags: BlockFlags::PREAMBLE,
             track: 0,
             dts,
-            parts: vec![file_header(self.has_audio, self.has_video).to_vec().into()],
+            parts: vec![file_header(audio, video).to_vec().into()],
         })?;
-        let body = clean_metadata(self.metadata.as_deref(), self.has_audio, self.has_video);
+        let body = clean_metadata(
+            self.metadata.as_deref(),
+            self.announcement(&self.audio),
+            self.announcement(&self.video),
+        );
         write_tag(TagKind::SCRIPT, dts, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
     }
 
-    /// A media tag, after the header.
+    /// A tag that is taken, after the file header; before it what announces its track.
     fn write(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        let known = match tag.kind {
-            TagKind::AUDIO => &mut self.has_audio,
-            TagKind::VIDEO => &mut self.has_video,
-            _ => return write_tag(tag.kind, tag.dts, Vec::new(), tag.payload.clone(), MEDIA, sink),
+        let Some(track) = self.track(tag.kind) else {
+            return write_tag(tag.kind, tag.dts, Vec::new(), tag.payload.clone(), MEDIA, sink);
         };
-        if !*known {
-            *known = true;
+        if !track.announced {
+            if tag.packet != Packet::CODED_FRAME {
+                track.unannounced.retain(|older| older.packet != tag.packet);
+                track.unannounced.push(tag.clone());
+                return Ok(());
+            }
+            let unannounced = std::mem::take(&mut track.unannounced);
             self.write_start(tag.dts, sink)?;
+            for tag in unannounced.iter().filter(|tag| tag.packet != Packet::SEQUENCE_END) {
+                self.write_media(tag, sink)?;
+            }
         }
+        self.write_media(tag, sink)
+    }
+
+    /// A tag of a track that is announced.
+    fn write_media(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let video = tag.kind == TagKind::VIDEO;
         let role = match tag.packet {
             Packet::SEQUENCE_HEADER => (BlockFlags::CONFIG, if video { VIDEO_CONFIG } else { AUDIO_CONFIG }),
             Packet::METADATA => (BlockFlags::CONFIG, VIDEO_METADATA),
             Packet::CODED_FRAME if video => {
-                self.keyframe_seen |= tag.keyframe;
-                if !self.keyframe_seen {
-                    return Ok(());
-                }
                 self.last_video = tag.dts;
                 if tag.keyframe { JOIN } else { MEDIA }
             }
-            Packet::CODED_FRAME if !self.has_video || tag.dts.0 - self.last_video.0 > VIDEO_GONE => {
+            Packet::CODED_FRAME if !self.video.announced || tag.dts.0 - self.last_video.0 > VIDEO_GONE => {
                 // Who joins here can decode no video before its next keyframe.
-                self.keyframe_seen = false;
+                self.video.decodes = false;
                 JOIN
             }
             _ => MEDIA,
@@ -217,16 +303,36 @@ impl FlvRemuxer {
     fn rewritten_header(&self, tag: &Tag) -> Rewrite {
         let header = TagHeader::parse(tag.kind, &tag.payload);
         let video = tag.kind == TagKind::VIDEO;
-        let form = if header.codec == Codec::HEVC { self.hevc } else { HevcForm::AsPublished };
+        let form = self.form(header.codec);
         match form {
             _ if header.packet == Packet::METADATA && !self.color_info => Rewrite::Drop,
-            HevcForm::Legacy if header.packet == Packet::METADATA => Rewrite::Drop,
-            HevcForm::Legacy if header.enhanced => Rewrite::Header(legacy_hevc_header(&header)),
-            HevcForm::Enhanced if !header.enhanced => Rewrite::Header(enhanced_video_header(&header)),
-            _ if header.multitrack && video => Rewrite::Header(enhanced_video_header(&header)),
-            _ if header.multitrack => Rewrite::Header(enhanced_audio_header(&header)),
+            Form::Legacy if header.enhanced => {
+                let legacy = if video { legacy_video_header(&header) } else { legacy_audio_header(&header) };
+                legacy.map_or(Rewrite::Drop, Rewrite::Header)
+            }
+            Form::Enhanced if !header.enhanced => Rewrite::Header(enhanced_video_header(&header)),
+            _ if header.wrapped && video => Rewrite::Header(enhanced_video_header(&header)),
+            _ if header.wrapped => Rewrite::Header(enhanced_audio_header(&header)),
             _ => Rewrite::Keep,
         }
+    }
+
+    /// The form that tags of a codec are written in.
+    fn form(&self, codec: Codec) -> Form {
+        match codec {
+            Codec::HEVC => self.hevc,
+            Codec::H264 | Codec::AAC | Codec::MP3 => Form::Legacy,
+            _ => Form::AsPublished,
+        }
+    }
+
+    /// What metadata say of a track.
+    fn announcement(&self, track: &Track) -> Announcement {
+        let enhanced = match self.form(track.codec) {
+            Form::AsPublished => track.enhanced,
+            form => form == Form::Enhanced,
+        };
+        Announcement { present: track.announced, codec_id: codec_id(track.codec, enhanced) }
     }
 }
 
@@ -263,22 +369,18 @@ fn write_tag(
 
 impl Remuxer for FlvRemuxer {
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        match (tag.kind, tag.packet) {
-            (TagKind::SCRIPT, Packet::METADATA) => {
-                self.metadata = Some(tag.payload.clone());
-                return if self.started { self.write_start(tag.dts, sink) } else { Ok(()) };
-            }
-            // Tracks beside the first, and what this format has no meaning for.
-            (TagKind::AUDIO | TagKind::VIDEO, Packet::OTHER) => return Ok(()),
-            _ => {}
+        if (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA) {
+            self.metadata = Some(tag.payload.clone());
+            return if self.started { self.write_start(tag.dts, sink) } else { Ok(()) };
+        }
+        if self.track(tag.kind).is_some_and(|track| !track.takes(tag)) {
+            return Ok(());
         }
         if self.started {
             return self.write(tag, sink);
         }
-        match tag.kind {
-            TagKind::AUDIO => self.has_audio = true,
-            TagKind::VIDEO => self.has_video = true,
-            _ => {}
+        if tag.packet == Packet::CODED_FRAME {
+            self.first_frame.get_or_insert(tag.dts);
         }
         self.held_bytes += tag.payload.len();
         self.held.push(tag.clone());
@@ -291,254 +393,11 @@ impl Remuxer for FlvRemuxer {
 
     fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         match self.held.first().map(|first| first.dts) {
-            Some(dts) if !self.started => self.start(dts, sink),
+            Some(dts) if !self.started && self.first_frame.is_some() => self.start(dts, sink),
             _ => Ok(()),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use remuxd_plugin_api::{Options, StreamFacts};
-
-    use super::super::read_file;
-    use super::*;
-    use crate::amf0::{self, Budget, Value};
-
-    /// Kind, time and body of a tag.
-    type Input = (TagKind, i64, &'static [u8]);
-
-    const A: TagKind = TagKind::AUDIO;
-    const V: TagKind = TagKind::VIDEO;
-    const AAC_CONFIG: &[u8] = b"\xaf\x00\x12\x10";
-    const AAC: &[u8] = b"\xaf\x01audio";
-    const AVC_CONFIG: &[u8] = b"\x17\x00\0\0\0avcC";
-    const AVC_KEY: &[u8] = b"\x17\x01\0\0\x28key";
-    const AVC_INTER: &[u8] = b"\x27\x01\0\0\0inter";
-    const META: &[u8] = b"\x02\x00\x0aonMetaData\x08\0\0\0\x01\x00\x05width\x00\x40\x84\0\0\0\0\0\0\0\0\x09";
-
-    fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
-        let header = TagHeader::parse(kind, body);
-        let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
-        tag.codec = header.codec;
-        tag.packet = header.packet;
-        tag.keyframe = header.keyframe;
-        tag.composition_offset = header.composition_offset;
-        tag.data_offset = header.data_offset;
-        tag.data_len = header.data_len;
-        tag
-    }
-
-    fn remuxer(hevc: &str, facts: StreamFacts) -> FlvRemuxer {
-        let options = vec![(HEVC_FORM.into(), hevc.into()), (HEADER_WAIT.into(), "500".into())];
-        FlvRemuxer::new(&Setup::new(Options::new(options), facts))
-    }
-
-    fn remux(tags: &[(TagKind, i64, &[u8])]) -> Vec<Block> {
-        let mut remuxer = remuxer("as_published", StreamFacts::default());
-        let mut blocks = Vec::new();
-        for (kind, dts, body) in tags {
-            remuxer.tag(&tag(*kind, *dts, body), &mut blocks).unwrap();
-        }
-        remuxer.finish(&mut blocks).unwrap();
-        blocks
-    }
-
-    /// What a viewer from the start has.
-    fn file(blocks: &[Block]) -> Vec<u8> {
-        let first = blocks.iter().position(|block| block.flags == BlockFlags::PREAMBLE).unwrap();
-        let rest = blocks.iter().filter(|block| block.flags != BlockFlags::PREAMBLE);
-        std::iter::once(&blocks[first])
-            .chain(rest)
-            .flat_map(|block| &block.parts)
-            .flat_map(|part| part.to_vec())
-            .collect()
-    }
-
-    /// The media of a file: kind, timestamp, body.
-    fn media(blocks: &[Block]) -> Vec<(TagKind, u32, Vec<u8>)> {
-        let file = file(blocks);
-        read_file(&file)
-            .map(|tag| tag.unwrap())
-            .filter(|tag| tag.kind != TagKind::SCRIPT)
-            .map(|tag| (tag.kind, tag.timestamp, tag.body.to_vec()))
-            .collect()
-    }
-
-    /// `hasAudio` and `hasVideo` of the newest metadata, which must agree with the newest file header.
-    fn tracks(blocks: &[Block]) -> (bool, bool) {
-        let preamble = blocks.iter().rfind(|block| block.flags == BlockFlags::PREAMBLE).unwrap();
-        let flags = preamble.parts[0][4];
-        let metadata =
-            blocks.iter().rfind(|block| block.flags == BlockFlags::CONFIG && block.track == METADATA);
-        let values = amf0::read_all(&metadata.unwrap().parts[1], &mut Budget::default()).unwrap();
-        let [_, Value::EcmaArray(properties)] = &values[..] else { panic!("{values:?}") };
-        let has = |name| properties.contains(&(String::from(name), Value::Boolean(true)));
-        let tracks = (has("hasAudio"), has("hasVideo"));
-        assert_eq!(flags, u8::from(tracks.0) << 2 | u8::from(tracks.1));
-        tracks
-    }
-
-    #[test]
-    fn announces_the_tracks_that_there_are() {
-        for (name, tags, expected) in [
-            (
-                "both",
-                vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (A, 23, AAC)],
-                (true, true),
-            ),
-            (
-                "audio only",
-                vec![(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 400, AAC), (A, 600, AAC)],
-                (true, false),
-            ),
-            ("video only", vec![(V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 1_000, AVC_INTER)], (false, true)),
-            ("a stream that ends at once", vec![(A, 0, AAC_CONFIG), (A, 0, AAC)], (true, false)),
-        ] {
-            let blocks = remux(&tags);
-            assert_eq!(tracks(&blocks), expected, "{name}");
-            let bodies: Vec<_> =
-                tags.iter().map(|(kind, dts, body)| (*kind, *dts as u32, body.to_vec())).collect();
-            assert_eq!(media(&blocks), bodies, "{name}");
-            assert_eq!(blocks[1].track, METADATA, "{name}: metadata comes first");
-        }
-    }
-
-    #[test]
-    fn holds_the_header_no_longer_than_it_must() {
-        let mut blocks = Vec::new();
-        let mut fresh = remuxer("as_published", StreamFacts::default());
-        fresh.tag(&tag(A, 0, AAC), &mut blocks).unwrap();
-        fresh.tag(&tag(A, 499, AAC), &mut blocks).unwrap();
-        assert!(blocks.is_empty());
-        fresh.tag(&tag(A, 500, AAC), &mut blocks).unwrap();
-        assert_eq!(blocks.len(), 5);
-        for facts in
-            [StreamFacts::new(Codec::NONE, Codec::AAC, 500), StreamFacts::new(Codec::H264, Codec::AAC, 0)]
-        {
-            let mut blocks = Vec::new();
-            remuxer("as_published", facts).tag(&tag(A, 0, AAC), &mut blocks).unwrap();
-            assert_eq!(blocks.len(), 3, "{facts:?}");
-        }
-    }
-
-    #[test]
-    fn passes_a_late_track_on_after_telling_so() {
-        for (late, early) in [
-            (
-                [(A, 600, AAC_CONFIG), (A, 600, AAC)],
-                [(V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 550, AVC_INTER)],
-            ),
-            ([(V, 600, AVC_CONFIG), (V, 600, AVC_KEY)], [(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 550, AAC)]),
-        ] {
-            let mut tags = early.to_vec();
-            assert_ne!(tracks(&remux(&tags)), (true, true));
-            tags.extend(late);
-            let blocks = remux(&tags);
-            assert_eq!(tracks(&blocks), (true, true));
-            assert_eq!(media(&blocks).len(), 5);
-        }
-    }
-
-    #[test]
-    fn marks_where_a_viewer_may_join() {
-        let flags = |tags: &[(TagKind, i64, &[u8])]| -> Vec<_> {
-            remux(tags)[2..].iter().map(|block| (block.flags, block.track)).collect()
-        };
-        const CONFIG: BlockFlags = BlockFlags::CONFIG;
-        assert_eq!(
-            flags(&[(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (A, 0, AAC), (V, 1, AVC_KEY), (V, 2, AVC_INTER)]),
-            [(CONFIG, 1), (CONFIG, 2), MEDIA, JOIN, MEDIA]
-        );
-        assert_eq!(flags(&[(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 600, AAC)]), [(CONFIG, 1), JOIN, JOIN]);
-        let mut gone = vec![(A, 0, AAC), (V, 0, AVC_KEY), (A, 23, AAC), (A, 10_001, AAC)];
-        assert_eq!(flags(&gone), [MEDIA, JOIN, MEDIA, JOIN], "audio goes on alone");
-        gone.extend([(V, 10_010, AVC_INTER), (A, 10_024, AAC), (V, 10_050, AVC_KEY), (A, 10_060, AAC)]);
-        assert_eq!(flags(&gone)[4..], [JOIN, JOIN, MEDIA], "video comes back at a keyframe");
-    }
-
-    #[test]
-    fn drops_video_before_its_first_keyframe() {
-        let blocks = remux(&[(V, 0, AVC_CONFIG), (V, 0, AVC_INTER), (A, 0, AAC), (V, 40, AVC_KEY)]);
-        assert_eq!(
-            media(&blocks).iter().map(|(_, _, body)| &body[..]).collect::<Vec<_>>(),
-            [AVC_CONFIG, AAC, AVC_KEY]
-        );
-    }
-
-    #[test]
-    fn cleans_metadata_and_repeats_it_when_it_changes() {
-        let script = TagKind::SCRIPT;
-        let blocks = remux(&[(script, 0, META), (A, 0, AAC), (V, 0, AVC_KEY), (script, 40, META)]);
-        let metadata: Vec<_> = blocks.iter().filter(|block| block.flags == BlockFlags::CONFIG).collect();
-        assert_eq!(metadata.len(), 2);
-        assert_eq!(metadata[1].dts, Millis(40));
-        assert!(metadata.iter().all(|block| block.parts[1].windows(5).any(|name| name == b"width")));
-    }
-
-    #[test]
-    fn writes_hevc_in_the_form_asked_for() {
-        let (legacy, enhanced): (&[Input], &[Input]) = (
-            &[(V, 0, b"\x1c\x00\0\0\0hvcC"), (V, 0, b"\x1c\x01\0\0\x28key"), (V, 40, b"\x2c\x01\0\0\0inter")],
-            &[(V, 0, b"\x90hvc1hvcC"), (V, 0, b"\x91hvc1\0\0\x28key"), (V, 40, b"\xa3hvc1inter")],
-        );
-        for (form, input, expected) in [
-            ("as_published", legacy, legacy),
-            ("as_published", enhanced, enhanced),
-            ("legacy", legacy, legacy),
-            ("legacy", enhanced, legacy),
-            ("enhanced", legacy, enhanced),
-            ("enhanced", enhanced, enhanced),
-        ] {
-            let mut remuxer = remuxer(form, StreamFacts::default());
-            let mut blocks = Vec::new();
-            for (kind, dts, body) in input {
-                remuxer.tag(&tag(*kind, *dts, body), &mut blocks).unwrap();
-            }
-            remuxer.finish(&mut blocks).unwrap();
-            let expected: Vec<_> =
-                expected.iter().map(|(kind, dts, body)| (*kind, *dts as u32, body.to_vec())).collect();
-            assert_eq!(media(&blocks), expected, "{form}");
-        }
-    }
-
-    #[test]
-    fn passes_colour_metadata_on_when_asked_only() {
-        for (asked, passed) in [("false", 1), ("true", 2)] {
-            let options = vec![(COLOR_INFO.into(), asked.into())];
-            let mut remuxer = FlvRemuxer::new(&Setup::new(Options::new(options), StreamFacts::default()));
-            let mut blocks = Vec::new();
-            remuxer.tag(&tag(V, 0, b"\x94av01amf"), &mut blocks).unwrap();
-            remuxer.tag(&tag(V, 0, b"\x91av01obu"), &mut blocks).unwrap();
-            remuxer.finish(&mut blocks).unwrap();
-            assert_eq!(media(&blocks).len(), passed, "{asked}");
-        }
-    }
-
-    #[test]
-    fn passes_track_0_of_several_on_and_no_other() {
-        let blocks = remux(&[
-            (V, 0, b"\x96\x13avc1\x01\0\0\x01y\x00\0\0\x03key"),
-            (A, 0, b"\x95\x01Opus\x00aud"),
-            (A, 0, b"\x95\x01Opus\x01other"),
-        ]);
-        assert_eq!(media(&blocks), [(V, 0, b"\x93avc1key".to_vec()), (A, 0, b"\x91Opusaud".to_vec())]);
-    }
-
-    #[test]
-    fn passes_silence_on_and_drops_what_is_no_media() {
-        let blocks = remux(&[(A, 0, b"\xaf\x01"), (A, 0, b""), (V, 0, b"\x57\x00"), (V, 0, AVC_KEY)]);
-        assert_eq!(media(&blocks), [(A, 0, b"\xaf\x01".to_vec()), (V, 0, AVC_KEY.to_vec())]);
-    }
-
-    #[test]
-    fn shares_payloads() {
-        let mut remuxer = remuxer("enhanced", StreamFacts::new(Codec::HEVC, Codec::AAC, 0));
-        let (audio, video) = (tag(A, 0, AAC), tag(V, 0, b"\x1c\x01\0\0\x28key"));
-        let mut blocks = Vec::new();
-        remuxer.tag(&audio, &mut blocks).unwrap();
-        remuxer.tag(&video, &mut blocks).unwrap();
-        assert_eq!(blocks[2].parts[1].as_ptr(), audio.payload.as_ptr());
-        assert_eq!(blocks[3].parts[1].as_ptr(), video.data().as_ptr());
-    }
-}
+mod tests;

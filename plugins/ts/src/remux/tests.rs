@@ -1,6 +1,6 @@
 //! What comes out is held against the test kit's rules of transport streams, for every viewer who may have joined.
 
-use remuxd_bitstream::flv::TagHeader;
+use remuxd_bitstream::flv::read_tag;
 use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, StreamFacts};
 use remuxd_tests::ts::{Stream, check};
 
@@ -13,15 +13,7 @@ const A: TagKind = TagKind::AUDIO;
 const V: TagKind = TagKind::VIDEO;
 
 fn tag((kind, dts, body): &Input) -> Tag {
-    let header = TagHeader::parse(*kind, body);
-    let mut tag = Tag::new(*kind, Millis(*dts), body.clone().into());
-    tag.codec = header.codec;
-    tag.packet = header.packet;
-    tag.keyframe = header.keyframe;
-    tag.composition_offset = header.composition_offset;
-    tag.data_offset = header.data_offset;
-    tag.data_len = header.data_len;
-    tag
+    read_tag(*kind, Millis(*dts), body.clone().into())
 }
 
 fn setup(facts: StreamFacts) -> Setup {

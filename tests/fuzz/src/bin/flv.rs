@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use remuxd_bitstream::flv::{FileError, FlvRemuxer, MAX_TAGS, PrologueReader, TagHeader, read_file};
+use remuxd_bitstream::flv::{
+    FileError, FlvRemuxer, MAX_TAGS, PrologueReader, TagHeader, read_file, read_tag,
+};
 use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, Remuxer, Setup, StreamFacts, Tag, TagKind};
 
 const FORMS: [&str; 3] = ["as_published", "legacy", "enhanced"];
@@ -10,14 +12,7 @@ const FORMS: [&str; 3] = ["as_published", "legacy", "enhanced"];
 fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
     let header = TagHeader::parse(kind, body);
     assert!((header.data_offset + header.data_len) as usize <= body.len());
-    let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
-    tag.codec = header.codec;
-    tag.packet = header.packet;
-    tag.keyframe = header.keyframe;
-    tag.composition_offset = header.composition_offset;
-    tag.data_offset = header.data_offset;
-    tag.data_len = header.data_len;
-    tag
+    read_tag(kind, Millis(dts), body.to_vec().into())
 }
 
 /// The prologue of the part of a file from `start` on.

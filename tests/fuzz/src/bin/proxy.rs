@@ -58,7 +58,10 @@ fn headers(data: &[u8]) {
     let client = PROXY.with(|proxy| Client::of(&request, peer, proxy));
     assert_eq!(client.address, client.address.to_canonical());
     if let Some(outside) = client.outside {
-        assert!(!outside.host.is_empty() && !outside.host.contains(['/', '"', '<', '\\', ' ']), "{outside:?}");
+        assert!(
+            !outside.host.is_empty() && !outside.host.contains(['/', '"', '<', '\\', ' ']),
+            "{outside:?}"
+        );
     }
     // Who is not trusted is taken for itself.
     let stranger = IpAddr::from([192, 0, 2, 1]);

@@ -2,20 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use remuxd_bitstream::flv::TagHeader;
+use remuxd_bitstream::flv::read_tag;
 use remuxd_plugin_api::{Block, Millis, Options, Remuxer, Setup, StreamFacts, Tag, TagKind};
 use remuxd_ts::TsRemuxer;
 
 fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
-    let header = TagHeader::parse(kind, body);
-    let mut tag = Tag::new(kind, Millis(dts), body.to_vec().into());
-    tag.codec = header.codec;
-    tag.packet = header.packet;
-    tag.keyframe = header.keyframe;
-    tag.composition_offset = header.composition_offset;
-    tag.data_offset = header.data_offset;
-    tag.data_len = header.data_len;
-    tag
+    read_tag(kind, Millis(dts), body.to_vec().into())
 }
 
 /// Holds packets against the continuity counters so far.

@@ -1,0 +1,434 @@
+use remuxd_plugin_api::{Options, StreamFacts};
+
+use super::super::{read_file, read_tag};
+use super::*;
+use crate::amf0::{self, Budget, Value};
+
+/// Kind, time and body of a tag.
+type Input = (TagKind, i64, &'static [u8]);
+
+const A: TagKind = TagKind::AUDIO;
+const V: TagKind = TagKind::VIDEO;
+const AAC_CONFIG: &[u8] = b"\xaf\x00\x12\x10";
+const AAC: &[u8] = b"\xaf\x01audio";
+const AVC_CONFIG: &[u8] = b"\x17\x00\0\0\0avcC";
+const AVC_KEY: &[u8] = b"\x17\x01\0\0\x28key";
+const AVC_INTER: &[u8] = b"\x27\x01\0\0\0inter";
+const META: &[u8] = b"\x02\x00\x0aonMetaData\x08\0\0\0\x01\x00\x05width\x00\x40\x84\0\0\0\0\0\0\0\0\x09";
+
+fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
+    read_tag(kind, Millis(dts), body.to_vec().into())
+}
+
+fn remuxer(hevc: &str, facts: StreamFacts) -> FlvRemuxer {
+    let options = vec![(HEVC_FORM.into(), hevc.into()), (HEADER_WAIT.into(), "500".into())];
+    FlvRemuxer::new(&Setup::new(Options::new(options), facts))
+}
+
+fn remux(tags: &[(TagKind, i64, &[u8])]) -> Vec<Block> {
+    let mut remuxer = remuxer("as_published", StreamFacts::default());
+    let mut blocks = Vec::new();
+    for (kind, dts, body) in tags {
+        remuxer.tag(&tag(*kind, *dts, body), &mut blocks).unwrap();
+    }
+    remuxer.finish(&mut blocks).unwrap();
+    blocks
+}
+
+/// What a viewer from the start has.
+fn file(blocks: &[Block]) -> Vec<u8> {
+    let first = blocks.iter().position(|block| block.flags == BlockFlags::PREAMBLE).unwrap();
+    let rest = blocks.iter().filter(|block| block.flags != BlockFlags::PREAMBLE);
+    std::iter::once(&blocks[first])
+        .chain(rest)
+        .flat_map(|block| &block.parts)
+        .flat_map(|part| part.to_vec())
+        .collect()
+}
+
+/// The media of a file: kind, timestamp, body.
+fn media(blocks: &[Block]) -> Vec<(TagKind, u32, Vec<u8>)> {
+    let file = file(blocks);
+    read_file(&file)
+        .map(|tag| tag.unwrap())
+        .filter(|tag| tag.kind != TagKind::SCRIPT)
+        .map(|tag| (tag.kind, tag.timestamp, tag.body.to_vec()))
+        .collect()
+}
+
+/// A file in words: its tracks, then its tags. `A0` and `V0` are sequence headers, `a` is audio, `K` a keyframe, `p`
+/// another picture, `end` the end of a sequence, `meta` metadata with their tracks.
+fn describe(blocks: &[Block]) -> String {
+    let file = file(blocks);
+    let tracks =
+        |audio: bool, video: bool| format!("{}{}", ["-", "a"][audio as usize], ["-", "v"][video as usize]);
+    let mut words = vec![tracks(file[4] & 4 != 0, file[4] & 1 != 0)];
+    for tag in read_file(&file) {
+        let tag = tag.unwrap();
+        let header = TagHeader::parse(tag.kind, tag.body);
+        let word = match (tag.kind, header.packet) {
+            (A, Packet::SEQUENCE_HEADER) => "A0".into(),
+            (A, _) => "a".into(),
+            (V, Packet::SEQUENCE_HEADER) => "V0".into(),
+            (V, Packet::SEQUENCE_END) => "end".into(),
+            (V, _) => if header.keyframe { "K" } else { "p" }.into(),
+            _ => {
+                let has = |name| property(tag.body, name) == Some(Value::Boolean(true));
+                format!("meta({})", tracks(has("hasAudio"), has("hasVideo")))
+            }
+        };
+        words.push(format!("{word}@{}", tag.timestamp));
+    }
+    words.join(" ")
+}
+
+/// A property of a metadata tag.
+fn property(body: &[u8], name: &str) -> Option<Value> {
+    let values = amf0::read_all(body, &mut Budget::default()).unwrap();
+    let [_, Value::EcmaArray(properties)] = &values[..] else { panic!("{values:?}") };
+    properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+}
+
+/// `hasAudio` and `hasVideo` of the newest metadata, which must agree with the newest file header.
+fn tracks(blocks: &[Block]) -> (bool, bool) {
+    let preamble = blocks.iter().rfind(|block| block.flags == BlockFlags::PREAMBLE).unwrap();
+    let flags = preamble.parts[0][4];
+    let metadata = blocks.iter().rfind(|block| block.flags == BlockFlags::CONFIG && block.track == METADATA);
+    let values = amf0::read_all(&metadata.unwrap().parts[1], &mut Budget::default()).unwrap();
+    let [_, Value::EcmaArray(properties)] = &values[..] else { panic!("{values:?}") };
+    let has = |name| properties.contains(&(String::from(name), Value::Boolean(true)));
+    let tracks = (has("hasAudio"), has("hasVideo"));
+    assert_eq!(flags, u8::from(tracks.0) << 2 | u8::from(tracks.1));
+    tracks
+}
+
+#[test]
+fn announces_the_tracks_that_there_are() {
+    for (name, tags, expected) in [
+        ("both", vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (A, 23, AAC)], (true, true)),
+        ("audio only", vec![(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 400, AAC), (A, 600, AAC)], (true, false)),
+        ("video only", vec![(V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 1_000, AVC_INTER)], (false, true)),
+        ("a stream that ends at once", vec![(A, 0, AAC_CONFIG), (A, 0, AAC)], (true, false)),
+    ] {
+        let blocks = remux(&tags);
+        assert_eq!(tracks(&blocks), expected, "{name}");
+        let bodies: Vec<_> =
+            tags.iter().map(|(kind, dts, body)| (*kind, *dts as u32, body.to_vec())).collect();
+        assert_eq!(media(&blocks), bodies, "{name}");
+        assert_eq!(blocks[1].track, METADATA, "{name}: metadata comes first");
+    }
+}
+
+const AVC_CONFIG_2: &[u8] = b"\x17\x00\0\0\0avcC of 720p";
+const AVC_END: &[u8] = b"\x17\x02\0\0\0";
+const MP3: &[u8] = b"\x2fmp3";
+
+#[test]
+fn a_track_is_announced_by_its_first_frame_that_decodes() {
+    for (name, tags, expected) in [
+        (
+            "audio that is configured only",
+            vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 500, AVC_INTER)],
+            "-v meta(-v)@0 V0@0 K@0 p@500",
+        ),
+        (
+            "audio that is configured early and comes late",
+            vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 500, AVC_INTER), (A, 600, AAC)],
+            "-v meta(-v)@0 V0@0 K@0 p@500 meta(av)@600 A0@0 a@600",
+        ),
+        (
+            "video that waits for its keyframe",
+            vec![(A, 0, MP3), (A, 500, MP3), (V, 600, AVC_CONFIG), (V, 610, AVC_INTER), (V, 620, AVC_KEY)],
+            "a- meta(a-)@0 a@0 a@500 meta(av)@620 V0@600 K@620",
+        ),
+        (
+            "the wait begins with a frame",
+            vec![
+                (A, 0, AAC_CONFIG),
+                (A, 1_000, AAC),
+                (A, 1_499, AAC),
+                (V, 1_490, AVC_CONFIG),
+                (V, 1_499, AVC_KEY),
+            ],
+            "av meta(av)@0 A0@0 a@1000 a@1499 V0@1490 K@1499",
+        ),
+        ("nothing that decodes", vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_INTER)], ""),
+    ] {
+        let blocks = remux(&tags);
+        let described = if blocks.is_empty() { String::new() } else { describe(&blocks) };
+        assert_eq!(described, expected, "{name}");
+    }
+}
+
+#[test]
+fn frames_that_cannot_be_decoded_are_left_out() {
+    for (name, tags, expected) in [
+        (
+            "before the sequence header, or the keyframe, or of nothing",
+            vec![
+                (V, 0, AVC_KEY),
+                (A, 0, AAC),
+                (V, 1, AVC_CONFIG),
+                (V, 1, AVC_INTER),
+                (A, 1, AAC_CONFIG),
+                (A, 2, b""),
+                (A, 2, b"\xaf"),
+                (A, 2, b"\xaf\x01"),
+                (V, 2, b"\x27\x01\0\0\0"),
+                (A, 3, AAC),
+                (V, 4, b"\x57\x00"),
+                (V, 5, AVC_KEY),
+                (V, 6, AVC_END),
+            ],
+            "av meta(av)@1 V0@1 A0@1 a@3 K@5 end@6",
+        ),
+        (
+            "after a changed sequence header, up to the keyframe",
+            vec![
+                (V, 0, AVC_CONFIG),
+                (V, 0, AVC_KEY),
+                (A, 0, MP3),
+                (V, 40, AVC_CONFIG_2),
+                (V, 40, AVC_INTER),
+                (V, 80, AVC_KEY),
+                (V, 80, AVC_CONFIG_2),
+                (V, 120, AVC_INTER),
+            ],
+            "av meta(av)@0 V0@0 K@0 a@0 V0@40 K@80 V0@80 p@120",
+        ),
+        (
+            "of another codec than the sequence header",
+            vec![
+                (V, 0, AVC_CONFIG),
+                (V, 0, AVC_KEY),
+                (A, 0, MP3),
+                (V, 40, b"\x1c\x01\0\0\0key"),
+                (A, 80, MP3),
+            ],
+            "av meta(av)@0 V0@0 K@0 a@0 a@80",
+        ),
+        (
+            "a sequence header of nothing changes nothing",
+            vec![
+                (V, 0, AVC_CONFIG),
+                (V, 0, AVC_KEY),
+                (A, 0, MP3),
+                (V, 40, b"\x17\x00\0\0\0"),
+                (V, 40, AVC_INTER),
+            ],
+            "av meta(av)@0 V0@0 K@0 a@0 p@40",
+        ),
+        (
+            "AV1 and VP9 need none",
+            vec![(V, 0, b"\x91av01obu"), (A, 0, MP3), (V, 40, b"\xa1vp09no"), (V, 80, b"\x91vp09key")],
+            "av meta(av)@0 K@0 a@0 K@80",
+        ),
+    ] {
+        assert_eq!(describe(&remux(&tags)), expected, "{name}");
+    }
+}
+
+#[test]
+fn holds_the_header_no_longer_than_it_must() {
+    // What is known, then the tags that are held, then the one that starts.
+    let rows = [
+        (StreamFacts::default(), vec![(A, 0, MP3), (A, 499, MP3)], (A, 500, MP3)),
+        (StreamFacts::default(), vec![(A, 0, MP3), (V, 0, AVC_CONFIG)], (V, 0, AVC_KEY)),
+        (StreamFacts::new(Codec::NONE, Codec::MP3, 300), vec![(A, 0, MP3), (A, 199, MP3)], (A, 200, MP3)),
+        (StreamFacts::new(Codec::NONE, Codec::MP3, 500), vec![], (A, 0, MP3)),
+        (StreamFacts::new(Codec::H264, Codec::MP3, 9_000), vec![(A, 0, MP3), (A, 499, MP3)], (A, 500, MP3)),
+        (
+            StreamFacts::new(Codec::H264, Codec::MP3, 0),
+            vec![(A, 0, MP3), (V, 0, AVC_CONFIG)],
+            (V, 0, AVC_KEY),
+        ),
+    ];
+    for (facts, held, start) in rows {
+        let mut remuxer = remuxer("as_published", facts);
+        let mut blocks = Vec::new();
+        for (kind, dts, body) in &held {
+            remuxer.tag(&tag(*kind, *dts, body), &mut blocks).unwrap();
+        }
+        assert!(blocks.is_empty(), "{facts:?}");
+        remuxer.tag(&tag(start.0, start.1, start.2), &mut blocks).unwrap();
+        assert_eq!(blocks.len(), 2 + held.len() + 1, "{facts:?}");
+    }
+}
+
+#[test]
+fn passes_a_late_track_on_after_telling_so() {
+    for (late, early) in [
+        ([(A, 600, AAC_CONFIG), (A, 600, AAC)], [(V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 550, AVC_INTER)]),
+        ([(V, 600, AVC_CONFIG), (V, 600, AVC_KEY)], [(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 550, AAC)]),
+    ] {
+        let mut tags = early.to_vec();
+        assert_ne!(tracks(&remux(&tags)), (true, true));
+        tags.extend(late);
+        let blocks = remux(&tags);
+        assert_eq!(tracks(&blocks), (true, true));
+        assert_eq!(media(&blocks).len(), 5);
+    }
+}
+
+#[test]
+fn marks_where_a_viewer_may_join() {
+    let flags = |tags: &[(TagKind, i64, &[u8])]| -> Vec<_> {
+        remux(tags)[2..].iter().map(|block| (block.flags, block.track)).collect()
+    };
+    const CONFIG: BlockFlags = BlockFlags::CONFIG;
+    assert_eq!(
+        flags(&[(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (A, 0, AAC), (V, 1, AVC_KEY), (V, 2, AVC_INTER)]),
+        [(CONFIG, 1), (CONFIG, 2), MEDIA, JOIN, MEDIA]
+    );
+    assert_eq!(flags(&[(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 600, AAC)]), [(CONFIG, 1), JOIN, JOIN]);
+    let mut gone = vec![(A, 0, MP3), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (A, 23, MP3), (A, 10_001, MP3)];
+    assert_eq!(flags(&gone), [MEDIA, (CONFIG, 2), JOIN, MEDIA, JOIN], "audio goes on alone");
+    gone.extend([(V, 10_010, AVC_INTER), (A, 10_024, MP3), (V, 10_050, AVC_KEY), (A, 10_060, MP3)]);
+    assert_eq!(flags(&gone)[5..], [JOIN, JOIN, MEDIA], "video comes back at a keyframe");
+}
+
+#[test]
+fn cleans_metadata_and_repeats_it_when_it_changes() {
+    let script = TagKind::SCRIPT;
+    let blocks = remux(&[(script, 0, META), (A, 0, MP3), (V, 0, b"\x12h263"), (script, 40, META)]);
+    let metadata: Vec<_> = blocks.iter().filter(|block| block.flags == BlockFlags::CONFIG).collect();
+    assert_eq!(metadata.len(), 2);
+    assert_eq!(metadata[1].dts, Millis(40));
+    assert!(metadata.iter().all(|block| block.parts[1].windows(5).any(|name| name == b"width")));
+}
+
+#[test]
+fn writes_hevc_in_the_form_asked_for() {
+    let (legacy, enhanced): (&[Input], &[Input]) = (
+        &[(V, 0, b"\x1c\x00\0\0\0hvcC"), (V, 0, b"\x1c\x01\0\0\x28key"), (V, 40, b"\x2c\x01\0\0\0inter")],
+        &[(V, 0, b"\x90hvc1hvcC"), (V, 0, b"\x91hvc1\0\0\x28key"), (V, 40, b"\xa3hvc1inter")],
+    );
+    for (form, input, expected) in [
+        ("as_published", legacy, legacy),
+        ("as_published", enhanced, enhanced),
+        ("legacy", legacy, legacy),
+        ("legacy", enhanced, legacy),
+        ("enhanced", legacy, enhanced),
+        ("enhanced", enhanced, enhanced),
+    ] {
+        let mut remuxer = remuxer(form, StreamFacts::default());
+        let mut blocks = Vec::new();
+        for (kind, dts, body) in input {
+            remuxer.tag(&tag(*kind, *dts, body), &mut blocks).unwrap();
+        }
+        remuxer.finish(&mut blocks).unwrap();
+        let expected: Vec<_> =
+            expected.iter().map(|(kind, dts, body)| (*kind, *dts as u32, body.to_vec())).collect();
+        assert_eq!(media(&blocks), expected, "{form}");
+    }
+}
+
+#[test]
+fn passes_colour_metadata_on_when_asked_only() {
+    for (asked, passed) in [("false", 1), ("true", 2)] {
+        let options = vec![(COLOR_INFO.into(), asked.into())];
+        let mut remuxer = FlvRemuxer::new(&Setup::new(Options::new(options), StreamFacts::default()));
+        let mut blocks = Vec::new();
+        remuxer.tag(&tag(V, 0, b"\x94av01amf"), &mut blocks).unwrap();
+        remuxer.tag(&tag(V, 0, b"\x91av01obu"), &mut blocks).unwrap();
+        remuxer.finish(&mut blocks).unwrap();
+        assert_eq!(media(&blocks).len(), passed, "{asked}");
+    }
+}
+
+#[test]
+fn passes_track_0_of_several_on_and_no_other() {
+    let blocks = remux(&[
+        (V, 0, b"\x96\x11av01\x01\0\0\x01y\x00\0\0\x03key"),
+        (A, 0, b"\x95\x01Opus\x00aud"),
+        (A, 0, b"\x95\x01Opus\x01other"),
+    ]);
+    assert_eq!(media(&blocks), [(V, 0, b"\x91av01key".to_vec()), (A, 0, b"\x91Opusaud".to_vec())]);
+}
+
+#[test]
+fn writes_what_players_know_of_enhanced_rtmp() {
+    // As published, and as served, if at all.
+    type Row = (TagKind, &'static [u8], Option<&'static [u8]>);
+    let rows: &[Row] = &[
+        (V, b"\x90avc1cfg", Some(b"\x17\x00\0\0\0cfg")),
+        (V, b"\x91avc1\0\0\x28key", Some(b"\x17\x01\0\0\x28key")),
+        (V, b"\x93avc1key", Some(b"\x17\x01\0\0\0key")),
+        (V, b"\xa1avc1\xff\xff\xd8pic", Some(b"\x27\x01\xff\xff\xd8pic")),
+        (V, b"\x92avc1", Some(b"\x17\x02\0\0\0")),
+        (A, b"\x90mp4acfg", Some(b"\xaf\x00cfg")),
+        (A, b"\x91mp4ax", Some(b"\xaf\x01x")),
+        (A, b"\x92mp4a", None),
+        (A, b"\x90.mp3cfg", None),
+        (A, b"\x91.mp3x", Some(b"\x2fx")),
+        (A, b"\x94.mp3x", None),
+        (A, b"\x97\x02abc\x01Opusx", Some(b"\x91Opusx")),
+        (A, b"\x95\x01mp4a\x00x", Some(b"\xaf\x01x")),
+        (V, b"\x97\x02abc\x03hvc1key", Some(b"\x93hvc1key")),
+        (V, b"\x91av01obu", Some(b"\x91av01obu")),
+        (A, b"\x91Opusx", Some(b"\x91Opusx")),
+    ];
+    for (kind, body, expected) in rows {
+        let published = tag(*kind, 1, body);
+        let mut tags = vec![(A, 0, MP3), (V, 0, &b"\x12h263"[..])];
+        let configuration: &[u8] = match published.codec {
+            Codec::H264 => b"\x90avc1avcC",
+            Codec::HEVC => b"\x90hvc1hvcC",
+            Codec::AAC => b"\x90mp4aasc",
+            _ => b"",
+        };
+        let keyframe: &[u8] = if published.codec == Codec::H264 { b"\x93avc1first" } else { b"" };
+        tags.extend(
+            [configuration, keyframe].iter().filter(|body| !body.is_empty()).map(|body| (*kind, 0, *body)),
+        );
+        tags.push((*kind, 1, body));
+        let served = media(&remux(&tags)).pop().filter(|(_, time, _)| *time == 1);
+        assert_eq!(served.map(|(_, _, body)| body).as_deref(), *expected, "{}", body.escape_ascii());
+    }
+}
+
+#[test]
+fn the_codec_ids_of_metadata_are_those_of_the_tags() {
+    let hvc1 = f64::from(Codec::HEVC.0);
+    let enhanced_hevc: (&[u8], &[u8]) = (b"\x90hvc1hvcC", b"\x91hvc1\0\0\0key");
+    let legacy_hevc: (&[u8], &[u8]) = (b"\x1c\x00\0\0\0hvcC", b"\x1c\x01\0\0\0key");
+    for (form, (configuration, keyframe), id) in [
+        ("legacy", enhanced_hevc, 12.0),
+        ("enhanced", legacy_hevc, hvc1),
+        ("as_published", legacy_hevc, 12.0),
+        ("as_published", enhanced_hevc, hvc1),
+        ("as_published", (b"\x90avc1avcC", b"\x93avc1key"), 7.0),
+    ] {
+        let published = [("videocodecid", 99.0), ("audiocodecid", 99.0), ("width", 16.0)];
+        let published = published.map(|(name, value)| (name.into(), Value::Number(value)));
+        let mut body = Vec::new();
+        amf0::write(&Value::String("onMetaData".into()), &mut body);
+        amf0::write(&Value::EcmaArray(published.to_vec()), &mut body);
+        let mut remuxer = remuxer(form, StreamFacts::default());
+        let mut blocks = Vec::new();
+        for tag in [
+            tag(TagKind::SCRIPT, 0, &body),
+            tag(A, 0, b"\x91.mp3x"),
+            tag(V, 0, configuration),
+            tag(V, 0, keyframe),
+        ] {
+            remuxer.tag(&tag, &mut blocks).unwrap();
+        }
+        let metadata = &blocks[1].parts[1];
+        let properties =
+            ["videocodecid", "audiocodecid", "width"].map(|name| property(metadata, name).unwrap());
+        assert_eq!(properties, [id, 2.0, 16.0].map(Value::Number), "{form}");
+    }
+}
+
+#[test]
+fn shares_payloads() {
+    let mut remuxer = remuxer("enhanced", StreamFacts::new(Codec::HEVC, Codec::AAC, 0));
+    let (audio, video) = (tag(A, 0, MP3), tag(V, 0, b"\x1c\x01\0\0\x28key"));
+    let mut blocks = Vec::new();
+    remuxer.tag(&audio, &mut blocks).unwrap();
+    remuxer.tag(&tag(V, 0, b"\x1c\x00\0\0\0hvcC"), &mut blocks).unwrap();
+    remuxer.tag(&video, &mut blocks).unwrap();
+    assert_eq!(blocks[2].parts[1].as_ptr(), audio.payload.as_ptr());
+    assert_eq!(blocks[4].parts[1].as_ptr(), video.data().as_ptr());
+}
