@@ -1,14 +1,16 @@
 //! remuxd: a plugin host for live streaming.
 //!
-//! Layers, upper ones use lower ones: `main` → [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
-//! [`rtmp`] → [`media`]; [`author`] → [`plugin`]. [`conf`] is read by all and reads none. [`host`] puts the layers together for `main`; [`demo`] is
-//! what it shows.
+//! Layers, upper ones use lower ones: `main` → [`admin`], [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
+//! [`rtmp`] → [`media`]; [`author`] → [`plugin`]. [`conf`] is read by all and reads none. [`load`] checks a config and what
+//! it names against each other; [`host`] puts the layers together for `main`; [`demo`] is what it shows.
 
+pub mod admin;
 pub mod author;
 pub mod conf;
 pub mod demo;
 pub mod host;
 pub mod http;
+pub mod load;
 pub mod media;
 pub mod net;
 pub mod plugin;

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use remuxd::author::{Api, Inspected, default_dir, new_module, test_module};
 use remuxd::conf::Log;
-use remuxd::{host, plugin};
+use remuxd::{admin, host, load, plugin};
 use tracing_subscriber::EnvFilter;
 
 /// Gives pages back after a spike of viewers; serves the host only, each module has its own allocator.
@@ -35,6 +35,14 @@ enum Command {
     Run,
     /// Check the config and the modules it names; report all mistakes
     Check,
+    /// Make the running server load new builds of modules, and the config's vhosts and mounts
+    Reload {
+        /// Say what would happen, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the modules of the running server
+    Status,
     /// Run the server with a built-in live stream and a page that plays it
     Demo,
     /// For authors of modules: look at one, test one, write one
@@ -117,6 +125,13 @@ fn main() -> ExitCode {
             return plugin::module_main(&file, plugin::Allowance { max_output, max_memory });
         }
         Some(Command::Check) => check(cli.config),
+        Some(Command::Reload { dry_run }) => match reload(cli.config, dry_run) {
+            Ok(true) => Ok(()),
+            // The report says why.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Some(Command::Status) => find_config(cli.config).and_then(|file| admin::status_command(&file)),
         Some(Command::Demo) => demo(cli.config),
         Some(Command::Module(command)) => module(command),
         Some(Command::Run) | None => run(cli.config),
@@ -132,15 +147,15 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
-    let loaded = host::load(&find_config(config)?)?;
+    let loaded = load::load(&find_config(config)?)?;
     start_log(&loaded.config().log)?;
     in_runtime(host::run(loaded, false))
 }
 
 fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
     let loaded = match config {
-        Some(file) => host::load(&file)?,
-        None => host::load_text(remuxd::demo::CONFIG, "the demo's own config")?,
+        Some(file) => load::load(&file)?,
+        None => load::load_text(remuxd::demo::CONFIG, "the demo's own config")?,
     };
     start_log(&loaded.config().log)?;
     in_runtime(host::run(loaded, true))
@@ -148,12 +163,16 @@ fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
     let file = find_config(config)?;
-    let warnings = host::check(&file)?;
+    let warnings = load::check(&file)?;
     if !warnings.is_empty() {
         eprintln!("{warnings}");
     }
     println!("{}: no mistakes", file.display());
     Ok(())
+}
+
+fn reload(config: Option<PathBuf>, dry_run: bool) -> anyhow::Result<bool> {
+    admin::reload_command(&find_config(config)?, dry_run)
 }
 
 fn module(command: ModuleCommand) -> anyhow::Result<()> {

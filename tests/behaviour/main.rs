@@ -20,6 +20,7 @@ mod processes;
 mod proxies;
 mod proxy_protocol;
 mod redirect;
+mod reload;
 mod rtmp;
 mod shapes;
 mod slow;

@@ -14,6 +14,9 @@ use crate::scratch::Scratch;
 use crate::tool::{root, run, target_dir};
 use crate::wait::{SOON, wait_for};
 
+/// What the configuration is called in the host's scratch directory.
+const CONFIG_FILE: &str = "remuxd.toml";
+
 /// Part of every stream key that tests use. The host's log must never hold it.
 pub const SECRET: &str = "5ecretKey";
 
@@ -171,10 +174,12 @@ pub struct Host {
     pub rtmps: Option<SocketAddr>,
     /// Where HTTPS listens, if it does.
     pub https: Option<SocketAddr>,
+    /// Where the API listens, if it does.
+    pub api: Option<SocketAddr>,
     stdout: Text,
     log: Text,
     expected_end: bool,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl fmt::Debug for Host {
@@ -224,7 +229,7 @@ impl Host {
     #[must_use]
     pub fn start_toml(toml: &str) -> Host {
         let scratch = Scratch::new();
-        let file = scratch.join("remuxd.toml");
+        let file = scratch.join(CONFIG_FILE);
         std::fs::write(&file, toml).expect("the scratch directory is writable");
         let mut command = Command::new(executable());
         command.arg("--config").arg(&file);
@@ -255,10 +260,11 @@ impl Host {
             http: nowhere,
             rtmps: None,
             https: None,
+            api: None,
             stdout,
             log,
             expected_end: false,
-            _scratch: scratch,
+            scratch,
         };
         wait_for(SOON, "the host prints `ready`", || {
             assert!(host.is_alive(), "the host ended at once");
@@ -267,6 +273,7 @@ impl Host {
         host.rtmp = host.address("rtmp").unwrap_or_else(|| panic!("no RTMP in:\n{}", host.stdout()));
         host.http = host.address("http").unwrap_or(nowhere);
         (host.rtmps, host.https) = (host.address("rtmps"), host.address("https"));
+        host.api = host.address("http_api");
         host
     }
 
@@ -339,6 +346,43 @@ impl Host {
         self.https_url(key).replacen("https", "wss", 1)
     }
 
+    /// Writes its configuration anew. It counts from the next reload.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn write_config(&self, toml: &str) {
+        std::fs::write(self.scratch.join(CONFIG_FILE), toml).expect("the scratch directory is writable");
+    }
+
+    /// Runs `remuxd` with these arguments and the host's configuration to its end.
+    ///
+    /// # Panics
+    /// When it cannot start.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        let file = self.scratch.join(CONFIG_FILE);
+        let mut command = Command::new(executable());
+        command.arg("--config").arg(file).args(arguments).stdin(Stdio::null());
+        command.output().expect("the host's program starts")
+    }
+
+    /// `remuxd reload`, which must succeed: what it printed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn reload(&self) -> String {
+        let output = self.command(&["reload"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// What the host printed on standard output.
     #[must_use]
     pub fn stdout(&self) -> String {
@@ -380,19 +424,13 @@ impl Host {
         self.child.try_wait().expect("the host is a child of ours").is_none()
     }
 
-    /// Its process number.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Its child processes, with the kernel's letter for what each is doing: `Z` is one that was not reaped.
     ///
     /// # Panics
     /// When there are no processes to look at.
     #[must_use]
     pub fn children(&self) -> Vec<(Pid, char)> {
-        let own = self.pid().to_string();
+        let own = self.child.id().to_string();
         let entries = std::fs::read_dir("/proc").expect("Linux").flatten();
         let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
         stats

@@ -106,10 +106,12 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
 fn listeners(config: &Config, diagnostics: &mut Diagnostics) {
     let http = config.http_server.enabled.then_some(&config.http_server);
     let rtmp = config.rtmp.listen.iter().zip(&config.rtmp.listen_places);
+    let api = config.http_api.enabled.then_some(&config.http_api);
     let tls = [("http_server.https", &config.http_server.https), ("rtmps", &config.rtmps)];
     let all: Vec<_> = rtmp
         .map(|(address, place)| ("rtmp", address, place))
         .chain(http.map(|http| ("http_server", &http.listen, &http.listen_place)))
+        .chain(api.map(|api| ("http_api", &api.listen, &api.listen_place)))
         .chain(
             tls.iter()
                 .filter(|(_, tls)| tls.enabled)

@@ -21,6 +21,10 @@ pub struct Config {
     pub rtmps: TlsListener,
     /// `[http_server]`.
     pub http_server: HttpServer,
+    /// `[http_api]`.
+    pub http_api: HttpApi,
+    /// `[admin]`.
+    pub admin: Admin,
     /// `[proxy]`.
     pub proxy: Proxy,
     /// `[modules]`.
@@ -113,6 +117,24 @@ pub struct CertificateFiles {
     pub cert_place: Place,
 }
 
+/// `[http_api]`: what the host says of itself, over TCP. It changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpApi {
+    /// `enabled`, default false.
+    pub enabled: bool,
+    /// `listen`: `[ip:]port`, default `1985`.
+    pub listen: SocketAddr,
+    /// Where `listen` stands.
+    pub listen_place: Place,
+}
+
+/// `[admin]`: how the commands of `remuxd` reach a running host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// `socket`: the path of a Unix socket. Default, and for an empty string: one that the config file's own path tells.
+    pub socket: Option<PathBuf>,
+}
+
 /// `[proxy]`: the proxies in front of the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
@@ -159,8 +181,26 @@ pub struct Modules {
     pub call_timeout: Duration,
     /// `workers`: threads that run remuxers. 0, the default: one a core.
     pub workers: usize,
+    /// `reload`: what a new generation means to the viewers of the one before. Default `handover`.
+    pub reload: ReloadMode,
+    /// `drain_timeout`: how long viewers of an old generation may stay on it. `None`, as 0 in the file: for ever. Default
+    /// 1 h.
+    pub drain_timeout: Option<Duration>,
+    /// `watch`: reload when a file in the module directory changes. Default false.
+    pub watch: bool,
+    /// `unload`: unmap an old generation after its last use. Default false.
+    pub unload: bool,
     /// `[module."NAME"]`, in the order of the file.
     pub own: Vec<OwnModule>,
+}
+
+/// What a new generation of a module means to the viewers of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadMode {
+    /// They go over to it at the next keyframe.
+    Handover,
+    /// They stay until they leave, or `drain_timeout` ends them.
+    Drain,
 }
 
 /// `[module."NAME"]`: what holds for one module.

@@ -22,6 +22,10 @@ const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"
 /// The mount of SRS.
 const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 
+const RELOAD_MODES: &[(&str, ReloadMode)] =
+    &[("handover", ReloadMode::Handover), ("drain", ReloadMode::Drain)];
+
+const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +42,8 @@ pub(super) fn config(file: &mut Table) -> Config {
         rtmp: file.table("rtmp", rtmp),
         rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
+        http_api: file.table("http_api", http_api),
+        admin: file.table("admin", admin),
         proxy: file.table("proxy", proxy),
         modules: {
             let modules = file.table("modules", modules);
@@ -123,6 +129,16 @@ fn own_certificate(table: &mut Table) -> Option<CertificateFiles> {
     (!files.key.as_os_str().is_empty() || !files.cert.as_os_str().is_empty()).then_some(files)
 }
 
+fn http_api(table: &mut Table) -> HttpApi {
+    let (listen, listen_place) = table.key("listen", (any_ip(1985), Place::NONE), placed(listen));
+    HttpApi { enabled: table.key("enabled", false, flag), listen, listen_place }
+}
+
+fn admin(table: &mut Table) -> Admin {
+    let socket = table.key("socket", String::new(), text);
+    Admin { socket: (!socket.is_empty()).then(|| PathBuf::from(socket)) }
+}
+
 fn modules(table: &mut Table) -> Modules {
     let dir = table.key("dir", String::new(), text);
     let default = DEFAULT_MODULES.map(|name| (name.to_owned(), Place::NONE)).to_vec();
@@ -135,6 +151,11 @@ fn modules(table: &mut Table) -> Modules {
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
         workers: table.key("workers", 0, integer(0..=1024)),
+        reload: table.key("reload", ReloadMode::Handover, choice(RELOAD_MODES)),
+        drain_timeout: Some(table.key("drain_timeout", HOUR, duration(ZERO..=DAY)))
+            .filter(|time| !time.is_zero()),
+        watch: table.key("watch", false, flag),
+        unload: table.key("unload", false, flag),
         own: Vec::new(),
     }
 }
@@ -233,14 +254,8 @@ fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
         .into_iter()
         .map(|Setting { key, value }| ((key.0, value.0), OptionPlace { key: key.1, value: value.1 }))
         .unzip();
-    enabled.then_some(Mount {
-        pattern: pattern?,
-        options,
-        fast_cache,
-        fast_cache_place,
-        place,
-        option_places,
-    })
+    let pattern = pattern?;
+    enabled.then_some(Mount { pattern, options, fast_cache, fast_cache_place, place, option_places })
 }
 
 /// A redirect rule, if it is enabled, and its pattern and target good.

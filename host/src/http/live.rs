@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use crate::media::Codec;
-use crate::plugin::{Module, Options, Transport, resolve_options};
+use crate::plugin::{Module, Recipe, Transport};
 use crate::stream::{JoinAt, Pace, Span, Stream, Viewer};
 
 use super::request::host;
@@ -35,30 +35,30 @@ pub(super) async fn respond<B: Send + 'static>(
     client: &Client,
 ) -> Result<Response<Body>, Refusal> {
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
-    let target = target(service, request, transport)?;
+    let mut target = target(service, request, transport)?;
     let play = &target.route.vhost.play;
     let deadline = Instant::now() + play.wait.min(Duration::from_secs(86_400));
 
     let wait = service.hub.wait_for(target.route.key.clone());
     let stream = timeout_at(deadline, wait).await.map_err(|_| Refusal::NotLive)?;
-    let content_type = HeaderValue::from_str(target.module.content_type());
     let mut response = if request.method() == Method::HEAD {
         // As GET, without a viewer.
-        wait_for_media(&target.module, &stream, deadline).await?;
+        wait_for_media(target.module(), &stream, deadline).await?;
         Response::new(Body::empty())
     } else {
         // Watched first and judged then, so that a viewer who was here before the first frame gets it.
-        let mut viewer = watch(service, &target, &stream)?;
-        wait_for_media(&target.module, &stream, deadline).await?;
+        let mut viewer = watch(service, &mut target, &stream)?;
+        wait_for_media(target.module(), &stream, deadline).await?;
         // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
         let deadline = deadline.max(Instant::now() + REMUX_TIME);
         let first = first_span(&mut viewer, &stream, deadline).await?;
-        info!(client = %client.address, stream = %target.route.key, module = target.module.name(), "viewing");
+        info!(client = %client.address, stream = %target.route.key, module = target.module().name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
             None => Response::new(Body::live(viewer, first)),
         }
     };
+    let content_type = HeaderValue::from_str(target.module().content_type());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type.map_err(|_| Refusal::Unavailable)?);
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
@@ -68,27 +68,33 @@ pub(super) async fn respond<B: Send + 'static>(
 /// Whether a stream that the request means is there now.
 pub(super) fn is_live<B>(service: &Service, request: &Request<B>) -> Result<bool, Refusal> {
     let uri = request.uri();
-    let routes = service.router.routes(host(request), uri.path(), uri.query().unwrap_or(""))?;
+    let routes = service.router.load().routes(host(request), uri.path(), uri.query().unwrap_or(""))?;
     Ok(routes.iter().any(|route| service.hub.find(&route.key).is_some()))
 }
 
 struct Target {
     route: Route,
-    module: Arc<Module>,
-    options: Options,
+    transport: Transport,
+    recipe: Recipe,
+}
+
+impl Target {
+    fn module(&self) -> &Arc<Module> {
+        self.recipe.module()
+    }
 }
 
 /// The first mount of the request whose extension a module answers over `transport`.
 fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> Result<Target, Refusal> {
     let uri = request.uri();
     let query = uri.query().unwrap_or("");
-    let routes = service.router.routes(host(request), uri.path(), query)?;
+    let routes = service.router.load().routes(host(request), uri.path(), query)?;
     let mut refusal = Refusal::NotMounted;
     for route in routes {
         let extension = &route.mount.pattern.extension;
         if let Some(module) = service.registry.find(extension, transport) {
-            let options = resolve_options(module.options(), &route.mount.options, query_pairs(query))?;
-            return Ok(Target { route, module, options });
+            let recipe = Recipe::new(module, &route.mount.options, query_pairs(query))?;
+            return Ok(Target { route, transport, recipe });
         }
         if service.registry.find(extension, Transport::WEBSOCKET).is_some() {
             refusal = Refusal::WebSocketOnly;
@@ -98,14 +104,23 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
 }
 
 /// A viewer of the target; the first of a mount starts its clock.
-fn watch(service: &Service, target: &Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
-    let fast_cache = target.route.mount.fast_cache;
-    let watched = stream.watch(&target.module, &target.options, fast_cache, &service.pool);
-    let (viewer, started) = watched.map_err(|_| Refusal::Unavailable)?;
-    if started {
-        tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
+///
+/// The module may have changed while the request waited. Who comes with the generation of before, after live mounts were
+/// handed over, would start another mount of it: so it is looked up again after.
+fn watch(service: &Service, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
+    let mount = &target.route.mount;
+    loop {
+        let watched = stream.watch(&target.recipe, mount.fast_cache, &service.pool);
+        if let Ok((viewer, true)) = &watched {
+            tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
+        }
+        let module = service.registry.find(&mount.pattern.extension, target.transport);
+        let module = module.ok_or(Refusal::NotMounted)?;
+        if Arc::ptr_eq(&module, target.recipe.module()) {
+            return watched.map(|(viewer, _)| viewer).map_err(|_| Refusal::Unavailable);
+        }
+        target.recipe = target.recipe.of(module)?;
     }
-    Ok(viewer)
 }
 
 /// Waits until it is known whether `module` can carry a track of the stream: from the first join point on, unless the

@@ -25,6 +25,7 @@ mod websocket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, SERVER,
 };
@@ -45,6 +46,10 @@ use crate::stream::Hub;
 /// What `Server` says.
 const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("remuxd/", env!("CARGO_PKG_VERSION")));
 
+/// The router in force. A reload replaces it as a whole: a stream keeps the vhost that it was published on, what comes
+/// after finds the new ones.
+pub type SharedRouter = Arc<ArcSwap<Router>>;
+
 /// A page or a file of the host's own: content type and bytes by path and who asks. `None` leaves the path to the
 /// mounts.
 pub type Pages = Box<dyn Fn(&str, &Client) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
@@ -52,7 +57,7 @@ pub type Pages = Box<dyn Fn(&str, &Client) -> Option<(&'static str, bytes::Bytes
 /// What requests are answered from.
 pub struct Service {
     config: Arc<Config>,
-    router: Router,
+    router: SharedRouter,
     hub: Arc<Hub>,
     registry: Arc<Registry>,
     pool: Arc<Pool>,
@@ -68,8 +73,13 @@ impl Service {
         pool: Arc<Pool>,
         pages: Option<Pages>,
     ) -> Arc<Service> {
-        let router = Router::new(&config);
+        let router = Arc::new(ArcSwap::from_pointee(Router::new(&config)));
         Arc::new(Service { config, router, hub, registry, pool, pages })
+    }
+
+    /// Where its requests go, for whoever replaces it and for RTMP.
+    pub fn router(&self) -> &SharedRouter {
+        &self.router
     }
 
     /// Answers one request that came over a connection of `peer`.
@@ -110,7 +120,7 @@ impl Service {
             return Ok(page);
         }
         let upgrade = websocket::Upgrade::of(request)?;
-        if let Some(redirect) = redirect::respond(&self.router, request)? {
+        if let Some(redirect) = redirect::respond(&self.router.load(), request)? {
             return Ok(redirect);
         }
         if upgrade.is_none()

@@ -28,7 +28,7 @@ pub use listener::ListenError;
 pub use publish::{PublishLoopError, publish_loop};
 
 use crate::conf::{Accept, Config, TlsListener};
-use crate::http::{Router, Service};
+use crate::http::{Service, SharedRouter};
 use crate::media::Millis;
 use crate::stream::Hub;
 
@@ -38,7 +38,7 @@ use certificates::Owner;
 pub struct Server {
     config: Arc<Config>,
     hub: Arc<Hub>,
-    router: Router,
+    router: SharedRouter,
     service: Arc<Service>,
     connections: Arc<Semaphore>,
     /// Cancelled when the host stops: listeners close, connections finish.
@@ -51,7 +51,7 @@ impl Server {
     /// A server without listeners.
     pub fn new(config: Arc<Config>, hub: Arc<Hub>, service: Arc<Service>) -> Arc<Server> {
         Arc::new(Server {
-            router: Router::new(&config),
+            router: service.router().clone(),
             connections: Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS))),
             config,
             hub,

@@ -305,7 +305,7 @@ impl Connection {
 
     fn on_publish(&mut self, stream_id: u32, request: &PublishRequest) {
         let name = &request.name;
-        let Some(vhost) = self.server.router.vhost(&name.vhost).cloned() else {
+        let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
             self.session.reject_publish(stream_id, &Rejection::NotFound);
             return;
         };
@@ -341,7 +341,7 @@ impl Connection {
 
     fn on_play(&mut self, stream_id: u32, request: &PlayRequest) {
         let name = &request.name;
-        let Some(vhost) = self.server.router.vhost(&name.vhost) else {
+        let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
             self.session.reject_play(stream_id, &Rejection::NotFound);
             return;
         };

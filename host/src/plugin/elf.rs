@@ -106,11 +106,11 @@ pub(super) fn type_name(kind: u16) -> String {
 }
 
 /// Checks that `file` is a shared library for this machine, that nothing which would be mapped is missing, and that
-/// all that the linker follows stays inside of it.
+/// all that the linker follows stays inside of it. Returns how many bytes of address space it takes.
 ///
 /// # Errors
 /// `NotElf`, `WrongClass`, `WrongByteOrder`, `WrongMachine`, `NotShared`, `Truncated`, `Damaged`.
-pub fn check_elf(file: &[u8]) -> Result<(), LoadError> {
+pub fn check_elf(file: &[u8]) -> Result<u64, LoadError> {
     if !file.starts_with(&MAGIC) {
         return Err(LoadError::NotElf);
     }
@@ -132,7 +132,8 @@ pub fn check_elf(file: &[u8]) -> Result<(), LoadError> {
     }
     check_len(file, HEADER_LEN as u64)?;
     let (image, dynamic) = check_segments(file)?;
-    dynamic::check(&image, dynamic)
+    dynamic::check(&image, dynamic)?;
+    Ok(image.end())
 }
 
 /// One program header.
@@ -346,7 +347,7 @@ mod tests {
     fn line(change: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut file = library();
         change(&mut file);
-        check_elf(&file).map_or_else(|error| error.to_string(), |()| "accepted".into())
+        check_elf(&file).map_or_else(|error| error.to_string(), |_| "accepted".into())
     }
 
     #[test]

@@ -51,6 +51,16 @@ pub enum ModuleFault {
         /// The track.
         track: u8,
     },
+    /// It sent a block with a time that none of its tags can have given it.
+    #[error("a block at {dts} ms, made of tags from {oldest} to {newest} ms")]
+    BadTime {
+        /// The block's time, in milliseconds of the stream's timeline.
+        dts: i64,
+        /// The oldest tag that may be in it.
+        oldest: i64,
+        /// The newest tag that it got.
+        newest: i64,
+    },
     /// An earlier call failed.
     #[error("called after a fault")]
     Poisoned,

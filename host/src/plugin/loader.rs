@@ -30,11 +30,11 @@ use super::c_abi::{self, CModule};
 use super::layout::check_layout;
 use super::linked::Code;
 use super::module::{Description, Home, Module};
-use super::stage::Staged;
+use super::stage::{Origin, Staged};
 use super::{LoadError, ModuleFault, one_line};
 
 /// What a module is loaded under.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// The number of this generation; unique in the life of the host.
     pub generation: u64,
@@ -52,7 +52,14 @@ pub(super) struct Library {
     _image: Option<libloading::os::unix::Library>,
     logger: Box<Logger>,
     // The linker and backtraces may read the file as long as it is mapped.
-    _file: Option<Staged>,
+    file: Option<Staged>,
+}
+
+impl Terms {
+    /// Whether these are the same rules, for whichever generation.
+    pub(super) fn same_rules(&self, other: &Terms) -> bool {
+        *self == Terms { generation: self.generation, ..other.clone() }
+    }
 }
 
 /// What log lines of a module are told apart by.
@@ -68,10 +75,15 @@ impl fmt::Debug for Library {
 }
 
 impl Library {
+    /// What it was made of, if this process staged it.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.file.as_ref().and_then(Staged::origin)
+    }
+
     fn new(image: Option<libloading::os::unix::Library>, file: Option<Staged>) -> Arc<Library> {
         let path = file.as_ref().map_or(Path::new("linked"), Staged::path);
         let logger = Box::new(Logger { file: path.to_owned(), name: OnceLock::new() });
-        Arc::new(Library { _image: image, logger, _file: file })
+        Arc::new(Library { _image: image, logger, file })
     }
 }
 

@@ -22,6 +22,7 @@ mod module;
 mod options;
 mod probe;
 mod process;
+mod recipe;
 mod registry;
 mod stage;
 mod worker;
@@ -38,9 +39,10 @@ pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
 pub use process::{Allowance, WireError, module_main};
-pub use registry::{LoadFailure, Registry};
+pub use recipe::Recipe;
+pub use registry::{Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
-pub use stage::{Stage, Staged};
+pub use stage::{Origin, Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};
 
 /// The version of the interface that this host has: major, minor.

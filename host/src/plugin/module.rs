@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 use abi_stable::std_types::{RString, RVec};
 use parking_lot::Mutex;
@@ -18,8 +18,9 @@ use tracing::error;
 
 use super::instance::Remuxer;
 use super::linked::Code;
-use super::loader::{Build, Terms};
-use super::process::Process;
+use super::loader::{Build, Library, Terms};
+use super::process::{Allowance, Process};
+use super::stage::Origin;
 use super::{Instance, ModuleFault};
 
 /// Over how long faults are counted.
@@ -31,8 +32,14 @@ pub struct Module {
     description: Description,
     build: Build,
     terms: Terms,
+    since: SystemTime,
+    /// Within the last minute.
     faults: Mutex<VecDeque<Instant>>,
+    /// In its life; outlives the module in the registry.
+    fault_count: Arc<AtomicU64>,
     quarantined: AtomicBool,
+    /// The generation that takes over when this one is quarantined.
+    fallback: Mutex<Option<Arc<Module>>>,
 }
 
 /// Where the module's code runs.
@@ -41,6 +48,22 @@ pub(super) enum Home {
     Linked(Code),
     /// In a process of its own, which ends with the last holder.
     Isolated(Arc<Process>),
+}
+
+/// Tells whether a module's code is still there, and keeps nothing of it.
+#[derive(Debug)]
+pub(super) enum Hold {
+    Library(Weak<Library>),
+    Process(Weak<Process>),
+}
+
+impl Hold {
+    pub fn is_alive(&self) -> bool {
+        match self {
+            Hold::Library(library) => library.strong_count() > 0,
+            Hold::Process(process) => process.strong_count() > 0,
+        }
+    }
 }
 
 impl fmt::Debug for Module {
@@ -56,8 +79,11 @@ impl Module {
             description,
             build,
             terms: terms.clone(),
+            since: SystemTime::now(),
             faults: Mutex::default(),
+            fault_count: Arc::default(),
             quarantined: AtomicBool::new(false),
+            fallback: Mutex::default(),
         }
     }
 
@@ -126,6 +152,48 @@ impl Module {
         self.build.abi
     }
 
+    /// When it was loaded.
+    pub fn since(&self) -> SystemTime {
+        self.since
+    }
+
+    /// The file that it was loaded from; `None` of one that is linked in.
+    pub fn origin(&self) -> Option<&Origin> {
+        match &self.home {
+            Home::Linked(code) => code.library.origin(),
+            Home::Isolated(process) => process.launch().file.origin(),
+        }
+    }
+
+    /// What its process may use; `None` of one that runs in this process.
+    pub fn allowance(&self) -> Option<&Allowance> {
+        match &self.home {
+            Home::Linked(_) => None,
+            Home::Isolated(process) => Some(&process.launch().allowance),
+        }
+    }
+
+    /// What it was loaded under.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Faults of its remuxers since it was loaded.
+    pub fn fault_count(&self) -> u64 {
+        self.fault_count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fault_counter(&self) -> &Arc<AtomicU64> {
+        &self.fault_count
+    }
+
+    pub(super) fn hold(&self) -> Hold {
+        match &self.home {
+            Home::Linked(code) => Hold::Library(Arc::downgrade(&code.library)),
+            Home::Isolated(process) => Hold::Process(Arc::downgrade(process)),
+        }
+    }
+
     /// Makes a remuxer for one (stream, mount, variant), which goes on from `setup.state` if there is one and the
     /// module knows how. A call into the module.
     ///
@@ -147,6 +215,7 @@ impl Module {
             return self.is_quarantined();
         }
         let now = Instant::now();
+        self.fault_count.fetch_add(1, Ordering::Relaxed);
         let mut faults = self.faults.lock();
         faults.push_back(now);
         while faults.front().is_some_and(|&first| now.duration_since(first) > FAULT_WINDOW) {
@@ -166,6 +235,26 @@ impl Module {
     /// Whether it had too many faults to be used again.
     pub fn is_quarantined(&self) -> bool {
         self.quarantined.load(Ordering::Acquire)
+    }
+
+    /// This generation, or when it is quarantined the newest good one before it; if there is none, this one again.
+    pub fn standing(self: &Arc<Self>) -> Arc<Module> {
+        let mut module = self.clone();
+        while module.is_quarantined() {
+            let Some(before) = module.fallback() else { return self.clone() };
+            module = before;
+        }
+        module
+    }
+
+    /// The generation that takes over when this one is quarantined.
+    pub fn fallback(&self) -> Option<Arc<Module>> {
+        self.fallback.lock().clone()
+    }
+
+    pub(crate) fn set_fallback(&self, module: Option<Arc<Module>>) {
+        // Dropped outside of the lock: it may be the last that holds a library.
+        let _before = std::mem::replace(&mut *self.fallback.lock(), module);
     }
 }
 

@@ -2,28 +2,41 @@
 //!
 //! The module `NAME` of `modules.load` is the file `libremuxd_NAME.so` in the module directory, as cargo names the
 //! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's. Else it is the
-//! first `lib*.so` there, in the order of their names, with a module of that name in it. One
-//! module that is refused does not keep the others from being loaded.
+//! first `lib*.so` there, in the order of their names, with a module of that name in it.
+//!
+//! A reload is prepared beside the table that is in use: [`Registry::prepare`] takes every module through all steps, and
+//! [`Registry::adopt`] swaps the table as a whole. What was prepared and is not adopted changes nothing. A module whose
+//! file has the bytes of the generation in use stays as it is; one under quarantine is loaded again, which is how an
+//! operator lifts a quarantine.
+//!
+//! Each generation keeps the good one before it, for the day that it is quarantined itself.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
+use super::module::Hold;
 use super::probe::probe_name;
 use super::process::{self, Launch};
-use super::{Allowance, LoadError, Module, Stage, Terms, load, probe};
+use super::{Allowance, LoadError, Module, Stage, Staged, Terms, load, probe};
 use crate::conf::{Isolation, Modules, OwnModule};
+
+/// Modules, each of which answers what no other does.
+type Table = Vec<Arc<Module>>;
 
 /// The loaded modules.
 #[derive(Debug)]
 pub struct Registry {
     /// Replaced as a whole: who reads it sees one generation of everything.
-    table: RwLock<Arc<Vec<Arc<Module>>>>,
+    table: RwLock<Arc<Table>>,
+    /// Every generation that was loaded and may still be mapped, in their order.
+    known: Mutex<Vec<Known>>,
     generations: AtomicU64,
     stage: Stage,
 }
@@ -45,33 +58,208 @@ impl fmt::Display for LoadFailure {
     }
 }
 
-impl Registry {
-    /// Loads all modules of `modules`, from `default_dir` if the config names no directory. Each is tried in a child
-    /// process of `probe_program` before; see [`probe`]. What failed comes beside.
-    pub fn load(modules: &Modules, default_dir: &Path, probe_program: &Path) -> (Registry, Vec<LoadFailure>) {
-        let registry =
-            Registry { table: RwLock::default(), generations: AtomicU64::new(0), stage: Stage::new() };
-        let dir = modules.dir.as_deref().unwrap_or(default_dir);
-        let mut failures = Vec::new();
-        for name in &modules.load {
-            let (file, loaded) = registry.load_one(name, dir, modules, probe_program);
-            match loaded.and_then(|module| registry.insert(module)) {
-                Ok(module) => info!(
-                    module = module.name(),
-                    version = module.version(),
-                    rustc = module.rustc(),
-                    file = %file.display(),
-                    "module loaded"
-                ),
-                Err(error) => failures.push(LoadFailure { name: name.clone(), file, error }),
-            }
-        }
-        (registry, failures)
+/// What became of one name of `modules.load`.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The name.
+    pub name: String,
+    /// The file that it was looked for in.
+    pub file: PathBuf,
+    /// What changes, or why nothing does.
+    pub result: Result<Change, LoadError>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What a reload does to a module.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The generation in use goes on.
+    Unchanged(Arc<Module>),
+    /// A new generation.
+    Loaded(Arc<Module>),
+    /// It passed all checks up to the probe; another module did not, so it was not loaded.
+    Checked,
+}
+
+/// What a reload does with a generation under quarantine whose file has not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quarantined {
+    /// It is loaded again: the operator says so.
+    TryAgain,
+    /// It stays under quarantine.
+    Stays,
+}
+
+/// A table that is ready to be swapped in, and how it came about.
+#[derive(Debug)]
+pub struct Prepared {
+    table: Table,
+    outcomes: Vec<Outcome>,
+}
+
+impl Prepared {
+    /// One outcome for each name, in the order of the config.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
     }
 
     /// The module that answers `extension`, without the dot, over `transport`.
+    pub fn find(&self, extension: &str, transport: Transport) -> Option<&Arc<Module>> {
+        find(&self.table, extension, transport)
+    }
+
+    /// Whether a module was refused.
+    pub fn has_failures(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome.result.is_err())
+    }
+
+    /// Whether every module that was refused may be one whose file is still being written.
+    pub fn is_unfinished(&self) -> bool {
+        let errors = self.outcomes.iter().filter_map(|outcome| outcome.result.as_ref().err());
+        self.has_failures() && errors.into_iter().all(LoadError::may_be_unfinished)
+    }
+
+    /// Whether there is a new generation among the modules.
+    pub fn has_new(&self) -> bool {
+        self.outcomes.iter().any(|outcome| matches!(outcome.result, Ok(Change::Loaded(_))))
+    }
+}
+
+/// A generation that was loaded once. Holds nothing of it.
+#[derive(Debug)]
+struct Known {
+    facts: Generation,
+    module: Weak<Module>,
+    hold: Hold,
+    faults: Arc<AtomicU64>,
+}
+
+/// A generation whose library is mapped.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The module's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The version of the interface that it was built for.
+    pub abi: (u16, u16),
+    /// The mount extensions that it answers.
+    pub extensions: Vec<String>,
+    /// How its blocks travel.
+    pub transport: Transport,
+    /// The number of the generation.
+    pub number: u64,
+    /// The operator's file.
+    pub file: PathBuf,
+    /// When it was loaded.
+    pub since: SystemTime,
+    /// Bytes of address space that its image takes.
+    pub memory: u64,
+    /// Faults of its remuxers so far.
+    pub faults: u64,
+    /// What it is good for.
+    pub standing: Standing,
+}
+
+/// What a generation is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// New viewers get it.
+    Current,
+    /// It takes over when the current one is quarantined.
+    Fallback,
+    /// It had too many faults.
+    Quarantined,
+    /// It serves those who have it already, or nobody.
+    Superseded,
+}
+
+impl Registry {
+    /// Loads all modules of `modules`, from `default_dir` if the config names no directory. Each is tried in a child
+    /// process of `probe_program` before; see [`probe`]. One module that is refused does not keep the others from
+    /// being loaded; what failed comes beside.
+    pub fn load(modules: &Modules, default_dir: &Path, probe_program: &Path) -> (Registry, Vec<LoadFailure>) {
+        let registry = Registry {
+            table: RwLock::default(),
+            known: Mutex::default(),
+            generations: AtomicU64::new(0),
+            stage: Stage::new(),
+        };
+        let mut failures = Vec::new();
+        let mut table = Table::new();
+        for name in &modules.load {
+            let (file, checked) =
+                registry.check(name, modules, default_dir, probe_program, Quarantined::TryAgain);
+            let loaded =
+                checked.and_then(|checked| registry.load_checked(name, checked, modules, &mut table));
+            if let Err(error) = loaded {
+                failures.push(LoadFailure { name: name.clone(), file, error });
+            }
+        }
+        registry.swap(table);
+        (registry, failures)
+    }
+
+    /// Takes all modules of `modules` through all steps, as [`load`](Self::load) does, and changes nothing. All of them
+    /// are tried in child processes first; if one is refused there, none is loaded into this process.
+    pub fn prepare(
+        &self,
+        modules: &Modules,
+        default_dir: &Path,
+        probe_program: &Path,
+        quarantined: Quarantined,
+    ) -> Prepared {
+        let checked: Vec<_> = modules
+            .load
+            .iter()
+            .map(|name| {
+                let began = Instant::now();
+                let (file, checked) = self.check(name, modules, default_dir, probe_program, quarantined);
+                (name, file, checked, began.elapsed())
+            })
+            .collect();
+        let whole = checked.iter().all(|(_, _, checked, _)| checked.is_ok());
+        let mut table = Table::new();
+        let outcomes = checked.into_iter().map(|(name, file, checked, took)| {
+            let began = Instant::now();
+            let result = match checked {
+                Ok(checked) if whole => self.load_checked(name, checked, modules, &mut table),
+                Ok(Checked::Same(module)) => Ok(Change::Unchanged(module)),
+                Ok(Checked::New(_) | Checked::Started(_)) => Ok(Change::Checked),
+                Err(error) => Err(error),
+            };
+            Outcome { name: name.clone(), file, result, took: took + began.elapsed() }
+        });
+        let outcomes = outcomes.collect();
+        Prepared { table, outcomes }
+    }
+
+    /// Puts what was prepared in the place of the table in use. Returns the names that are no longer answered.
+    pub fn adopt(&self, prepared: Prepared) -> Vec<String> {
+        let before = self.swap(prepared.table);
+        let table = self.table.read().clone();
+        for module in table.iter() {
+            let Some(old) = before.iter().find(|old| old.name() == module.name()) else { continue };
+            if !Arc::ptr_eq(old, module) {
+                let good = Some(old.standing()).filter(|old| !old.is_quarantined());
+                module.set_fallback(good);
+                old.set_fallback(None);
+            }
+        }
+        let kept = |name: &str| table.iter().any(|module| module.name() == name);
+        before.iter().map(|old| old.name()).filter(|name| !kept(name)).map(str::to_owned).collect()
+    }
+
+    /// The module that answers `extension`, without the dot, over `transport`: its current generation, or the one
+    /// that takes over from a generation under quarantine.
     pub fn find(&self, extension: &str, transport: Transport) -> Option<Arc<Module>> {
-        find(&self.table.read(), extension, transport).cloned()
+        find(&self.table.read(), extension, transport).map(Module::standing)
+    }
+
+    /// The module with this name, as [`find`](Self::find) has it.
+    pub fn named(&self, name: &str) -> Option<Arc<Module>> {
+        self.table.read().iter().find(|module| module.name() == name).map(Module::standing)
     }
 
     /// All modules, in the order of the config.
@@ -79,63 +267,89 @@ impl Registry {
         self.table.read().to_vec()
     }
 
-    /// Also says which file it was, or should have been.
-    fn load_one(
+    /// All generations whose libraries are mapped, the oldest first.
+    pub fn generations(&self) -> Vec<Generation> {
+        let table = self.table.read().clone();
+        let mut known = self.known.lock();
+        known.retain(|known| known.hold.is_alive());
+        known.iter().map(|known| known.now(&table)).collect()
+    }
+
+    /// Everything up to the probe. Also says which file it was, or should have been.
+    fn check(
         &self,
         name: &str,
-        dir: &Path,
         modules: &Modules,
+        default_dir: &Path,
         probe_program: &Path,
-    ) -> (PathBuf, Result<Arc<Module>, LoadError>) {
-        let [file, other] = file_names(name);
-        let path = dir.join(&file);
+        quarantined: Quarantined,
+    ) -> (PathBuf, Result<Checked, LoadError>) {
+        let dir = modules.dir.as_deref().unwrap_or(default_dir);
         if !is_name(name) {
             return (dir.to_owned(), Err(LoadError::BadName { name: name.to_owned() }));
         }
+        let [file, other] = file_names(name);
+        let path = dir.join(&file);
         let path = match [path.clone(), dir.join(&other)].into_iter().find(|path| path.exists()) {
             Some(path) => path,
-            None => match self.file_of(name, dir, probe_program) {
+            None => match self.file_of(name, dir, modules, probe_program) {
                 Some(path) => path,
                 None => return (path, Err(LoadError::NotFound { other })),
             },
         };
-        let terms = Terms {
-            generation: self.generations.fetch_add(1, Ordering::Relaxed) + 1,
-            max_output: modules.max_output,
-            max_faults: modules.max_faults,
-            unload: false,
-        };
-        let loaded = match modules.own.iter().find(|own| own.name == name) {
-            Some(own) if own.isolation == Isolation::Process => {
-                self.load_isolated(name, &path, &terms, (modules, own), probe_program)
-            }
-            _ => self.load_file(name, &path, &terms, probe_program),
-        };
-        (path, loaded)
+        let checked = self.check_file(name, &path, modules, probe_program, quarantined);
+        (path, checked)
     }
 
-    /// Its process is the trial too.
-    fn load_isolated(
+    fn check_file(
         &self,
         name: &str,
         path: &Path,
-        terms: &Terms,
-        (modules, own): (&Modules, &OwnModule),
-        program: &Path,
-    ) -> Result<Arc<Module>, LoadError> {
+        modules: &Modules,
+        probe_program: &Path,
+        quarantined: Quarantined,
+    ) -> Result<Checked, LoadError> {
+        let staged = self.stage.stage(name, path)?;
+        let isolated = |own: &&OwnModule| own.name == name && own.isolation == Isolation::Process;
+        let allowance = modules
+            .own
+            .iter()
+            .find(isolated)
+            .map(|own| Allowance { max_output: modules.max_output, max_memory: own.max_memory });
+        let same = |module: &&Arc<Module>| {
+            let digests = [module.origin(), staged.origin()].map(|origin| origin.map(|origin| origin.digest));
+            let same_rules = module.terms().same_rules(&terms(modules));
+            let same_home = module.allowance() == allowance.as_ref();
+            module.name() == name && digests[0] == digests[1] && same_rules && same_home
+        };
+        let table = self.table.read().clone();
+        let stays = |module: &&Arc<Module>| !module.is_quarantined() || quarantined == Quarantined::Stays;
+        if let Some(module) = table.iter().find(same).filter(stays) {
+            return Ok(Checked::Same(module.clone()));
+        }
+        let Some(allowance) = allowance else {
+            probe(probe_program, &staged)?;
+            return Ok(Checked::New(staged));
+        };
+        // Its process is the trial too.
         let launch = Launch {
             name: name.to_owned(),
-            program: program.to_owned(),
-            file: self.stage.stage(name, path)?,
-            allowance: Allowance { max_output: modules.max_output, max_memory: own.max_memory },
+            program: probe_program.to_owned(),
+            file: staged,
+            allowance,
             call_limit: modules.call_timeout,
         };
-        named(name, process::load(launch, terms)?)
+        let terms = Terms { generation: self.next_generation(), ..terms(modules) };
+        Ok(Checked::Started(process::load(launch, &terms)?))
     }
 
     /// The library of another file name that has the module `name` in it. Only files that export what a module exports
-    /// are tried, each in a child process; those that are refused there are passed over.
-    fn file_of(&self, name: &str, dir: &Path, probe_program: &Path) -> Option<PathBuf> {
+    /// are tried, each in a child process; those that are refused there are passed over. None for a module with a
+    /// process of its own: the trial is not as strict as that.
+    fn file_of(&self, name: &str, dir: &Path, modules: &Modules, probe_program: &Path) -> Option<PathBuf> {
+        if modules.own.iter().any(|own| own.name == name && own.isolation == Isolation::Process) {
+            return None;
+        }
         let entries = dir.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
         let mut files: Vec<_> = entries.filter(|file| is_library(file)).collect();
         files.sort();
@@ -145,22 +359,31 @@ impl Registry {
         })
     }
 
-    fn load_file(
+    /// Everything after the probe; adds the module to `table`.
+    fn load_checked(
         &self,
         name: &str,
-        path: &Path,
-        terms: &Terms,
-        probe_program: &Path,
-    ) -> Result<Arc<Module>, LoadError> {
-        let staged = self.stage.stage(name, path)?;
-        probe(probe_program, &staged)?;
-        named(name, load(staged, terms)?)
-    }
-
-    fn insert(&self, module: Arc<Module>) -> Result<Arc<Module>, LoadError> {
-        let mut table = self.table.write();
+        checked: Checked,
+        modules: &Modules,
+        table: &mut Table,
+    ) -> Result<Change, LoadError> {
+        let change = match checked {
+            Checked::Same(module) => Change::Unchanged(module),
+            Checked::New(staged) => {
+                let terms = Terms { generation: self.next_generation(), ..terms(modules) };
+                Change::Loaded(load(staged, &terms)?)
+            }
+            Checked::Started(module) => Change::Loaded(module),
+        };
+        if let Change::Loaded(module) = &change {
+            self.note(module);
+        }
+        let (Change::Unchanged(module) | Change::Loaded(module)) = &change else { return Ok(change) };
+        if module.name() != name {
+            return Err(LoadError::NameMismatch { found: module.name().to_owned() });
+        }
         for extension in module.extensions() {
-            if let Some(taken) = find(&table, extension, module.transport()) {
+            if let Some(taken) = find(table, extension, module.transport()) {
                 return Err(LoadError::Taken {
                     extension: extension.clone(),
                     transport: module.transport(),
@@ -168,17 +391,83 @@ impl Registry {
                 });
             }
         }
-        Arc::make_mut(&mut table).push(module.clone());
-        Ok(module)
+        table.push(module.clone());
+        Ok(change)
+    }
+
+    fn next_generation(&self) -> u64 {
+        self.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn note(&self, module: &Arc<Module>) {
+        info!(
+            module = module.name(),
+            version = module.version(),
+            generation = module.generation(),
+            rustc = module.rustc(),
+            file = %module.origin().map_or(Path::new(""), |origin| &origin.file).display(),
+            "module loaded"
+        );
+        self.known.lock().push(Known::new(module));
+    }
+
+    fn swap(&self, table: Table) -> Arc<Table> {
+        std::mem::replace(&mut *self.table.write(), Arc::new(table))
     }
 }
 
-/// The module, if it is the one that was asked for.
-fn named(name: &str, module: Arc<Module>) -> Result<Arc<Module>, LoadError> {
-    if module.name() == name {
-        Ok(module)
-    } else {
-        Err(LoadError::NameMismatch { found: module.name().to_owned() })
+/// A module file that passed everything up to the probe.
+enum Checked {
+    /// Its bytes are those of the generation in use.
+    Same(Arc<Module>),
+    New(Staged),
+    /// It runs in a process of its own.
+    Started(Arc<Module>),
+}
+
+impl Known {
+    fn new(module: &Arc<Module>) -> Known {
+        let facts = Generation {
+            name: module.name().to_owned(),
+            version: module.version().to_owned(),
+            abi: module.abi(),
+            extensions: module.extensions().to_vec(),
+            transport: module.transport(),
+            number: module.generation(),
+            file: module.origin().map(|origin| origin.file.clone()).unwrap_or_default(),
+            since: module.since(),
+            memory: module.origin().map_or(0, |origin| origin.memory),
+            faults: 0,
+            standing: Standing::Superseded,
+        };
+        Known {
+            facts,
+            module: Arc::downgrade(module),
+            hold: module.hold(),
+            faults: module.fault_counter().clone(),
+        }
+    }
+
+    fn now(&self, table: &Table) -> Generation {
+        let is = |module: &Arc<Module>| std::ptr::eq(Arc::as_ptr(module), self.module.as_ptr());
+        let standing = match self.module.upgrade() {
+            Some(module) if module.is_quarantined() => Standing::Quarantined,
+            Some(_) if table.iter().any(|module| is(&module.standing())) => Standing::Current,
+            Some(_) if table.iter().any(|module| module.fallback().is_some_and(|module| is(&module))) => {
+                Standing::Fallback
+            }
+            _ => Standing::Superseded,
+        };
+        Generation { faults: self.faults.load(Ordering::Relaxed), standing, ..self.facts.clone() }
+    }
+}
+
+fn terms(modules: &Modules) -> Terms {
+    Terms {
+        generation: 0,
+        max_output: modules.max_output,
+        max_faults: modules.max_faults,
+        unload: modules.unload,
     }
 }
 

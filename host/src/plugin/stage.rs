@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use remuxd_plugin_api::abi::PREFLIGHT_SYMBOL;
+use sha2::{Digest, Sha256};
 
 use super::LoadError;
 use super::elf::check_elf;
@@ -43,8 +44,19 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Staged {
     path: PathBuf,
-    /// Made by this process.
-    own: bool,
+    /// What it is a copy of; unknown of one that another process made.
+    origin: Option<Origin>,
+}
+
+/// What a private copy was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The operator's file.
+    pub file: PathBuf,
+    /// SHA-256 of its bytes: equal bytes are one build.
+    pub digest: [u8; 32],
+    /// Bytes of address space that it takes when it is mapped.
+    pub memory: u64,
 }
 
 impl Stage {
@@ -64,9 +76,7 @@ impl Stage {
     /// # Errors
     /// [`LoadError`]: it cannot be read, is no library for this machine, or cannot be copied. Nothing was mapped.
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
-        let library = read(file)?;
-        check_elf(&library)?;
-        self.write(name, &library).map_err(LoadError::Stage)
+        self.copy(name, file, &read(file)?)
     }
 
     /// As [`stage`](Self::stage), and refuses a file that cannot export what a module exports.
@@ -79,15 +89,20 @@ impl Stage {
         if !library.windows(symbol.len()).any(|window| window == symbol) {
             return Err(LoadError::NotAModule);
         }
-        check_elf(&library)?;
-        self.write(name, &library).map_err(LoadError::Stage)
+        self.copy(name, file, &library)
     }
 
-    fn write(&self, name: &str, library: &[u8]) -> io::Result<Staged> {
+    fn copy(&self, name: &str, file: &Path, library: &[u8]) -> Result<Staged, LoadError> {
+        let memory = check_elf(library)?;
+        let origin = Origin { file: file.to_owned(), digest: Sha256::digest(library).into(), memory };
+        self.write(name, library, origin).map_err(LoadError::Stage)
+    }
+
+    fn write(&self, name: &str, library: &[u8], origin: Origin) -> io::Result<Staged> {
         let number = self.copies.fetch_add(1, Ordering::Relaxed) + 1;
         let path = self.dir()?.join(format!("{name}-{number}.so"));
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
-        let staged = Staged { path, own: true };
+        let staged = Staged { path, origin: Some(origin) };
         file.write_all(library)?;
         Ok(staged)
     }
@@ -111,18 +126,23 @@ impl Default for Stage {
 impl Staged {
     /// A copy that another process made and removes.
     pub fn lent(path: &Path) -> Staged {
-        Staged { path: path.to_owned(), own: false }
+        Staged { path: path.to_owned(), origin: None }
     }
 
     /// Where the copy is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// What it is a copy of, if this process made it.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if self.own {
+        if self.origin.is_some() {
             // If it cannot be removed now, it goes with the directory.
             let _ = fs::remove_file(&self.path);
         }

@@ -6,7 +6,7 @@
 //!
 //! A watchdog looks at the module calls that are under way. One that takes longer than the limit is named, and its
 //! thread is replaced, so that the pool keeps its size; a thread that comes back late finishes its run and goes.
-//! Replacements are bounded: a hung thread cannot be ended.
+//! How many may hang at a time is bounded: a hung thread cannot be ended.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tracing::{error, warn};
 
-/// How many hung threads are replaced in the life of a pool.
-const MAX_REPLACED: usize = 64;
+/// How many threads may hang at a time and be replaced.
+const MAX_HUNG: usize = 64;
 
 /// Work that comes in runs.
 pub trait Job: Send + Sync + 'static {
@@ -97,7 +97,8 @@ struct Shared {
     closing: Condvar,
     /// The threads that belong to the pool; a replaced one does not.
     seats: Mutex<Vec<Arc<Seat>>>,
-    replaced: AtomicUsize,
+    /// Replaced threads that have not come back.
+    hung: AtomicUsize,
     call_limit: Duration,
     started: Instant,
 }
@@ -121,7 +122,7 @@ struct Seat {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("replaced", &self.replaced()).finish_non_exhaustive()
+        f.debug_struct("Pool").field("hung", &self.hung()).finish_non_exhaustive()
     }
 }
 
@@ -137,7 +138,7 @@ impl Pool {
             available: Condvar::new(),
             closing: Condvar::new(),
             seats: Mutex::default(),
-            replaced: AtomicUsize::new(0),
+            hung: AtomicUsize::new(0),
             call_limit,
             started: Instant::now(),
         });
@@ -149,9 +150,9 @@ impl Pool {
         Arc::new(Pool { shared })
     }
 
-    /// How many hung threads were replaced.
-    pub fn replaced(&self) -> usize {
-        self.shared.replaced.load(Ordering::Relaxed)
+    /// How many threads hang in a module call now, and were replaced.
+    pub fn hung(&self) -> usize {
+        self.shared.hung.load(Ordering::Relaxed)
     }
 }
 
@@ -180,10 +181,11 @@ impl Shared {
         }
     }
 
-    fn pop(&self) -> Option<Arc<Task>> {
+    /// The next task for a thread of the pool; `None` when it shall go.
+    fn pop(&self, seat: &Seat) -> Option<Arc<Task>> {
         let mut queue = self.queue.lock();
         loop {
-            if queue.closed {
+            if queue.closed || seat.replaced.load(Ordering::Acquire) {
                 return None;
             }
             match queue.tasks.pop_front() {
@@ -203,9 +205,7 @@ impl Shared {
     fn work(self: &Arc<Self>, seat: &Arc<Seat>) {
         let watch = CallWatch { pool: self.clone(), seat: seat.clone() };
         SEAT.set(Some(seat.clone()));
-        while !seat.replaced.load(Ordering::Acquire)
-            && let Some(task) = self.pop()
-        {
+        while let Some(task) = self.pop(seat) {
             task.state.swap(RUNNING, Ordering::AcqRel);
             *seat.task.lock() = Some(task.clone());
             let waker = Waker::from(task.clone());
@@ -219,6 +219,9 @@ impl Shared {
                 task.state.swap(QUEUED, Ordering::AcqRel);
                 self.push(task);
             }
+        }
+        if seat.replaced.load(Ordering::Acquire) {
+            self.hung.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -251,14 +254,25 @@ impl Shared {
             let Some(task) = seat.task.lock().clone() else { continue };
             warn!(job = task.job.name(), ?elapsed, limit = ?self.call_limit, "a module call takes too long");
             task.job.on_hang(elapsed);
-            if self.replaced.fetch_add(1, Ordering::Relaxed) < MAX_REPLACED {
-                seat.replaced.store(true, Ordering::Release);
+            if self.hung.load(Ordering::Relaxed) >= MAX_HUNG {
+                error!(limit = MAX_HUNG, "too many hung threads; this one is not replaced");
+            } else if self.dismiss(&seat, began) {
                 self.seats.lock().retain(|other| !Arc::ptr_eq(other, &seat));
                 self.start_worker();
-            } else {
-                error!(limit = MAX_REPLACED, "too many hung threads; this one is not replaced");
             }
         }
+    }
+
+    /// Tells a thread to go when its call is over. False: the call is over.
+    fn dismiss(&self, seat: &Seat, began: u64) -> bool {
+        // Under the lock under which the thread would take its next task.
+        let _queue = self.queue.lock();
+        let still = seat.call_began.load(Ordering::Acquire) == began;
+        if still {
+            self.hung.fetch_add(1, Ordering::Relaxed);
+            seat.replaced.store(true, Ordering::Release);
+        }
+        still
     }
 
     fn micros(&self) -> u64 {
@@ -373,11 +387,41 @@ mod tests {
         let (other, _) = task(&pool, move |_| done.send(()).unwrap());
         other.schedule();
         ran.recv_timeout(DEADLINE).expect("the only worker was replaced");
-        assert_eq!(pool.replaced(), 1);
+        assert_eq!(pool.hung(), 1);
         release.send(()).unwrap();
         stuck.schedule();
         release.send(()).unwrap();
         assert!(hung.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_thread_that_comes_back_is_not_hung_any_more() {
+        let pool = Pool::new(1, Duration::from_millis(5));
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(released);
+        let (stuck, _) = task(&pool, move |watch| {
+            watch.call(|| {
+                let _ = released.lock().recv();
+            });
+        });
+        let wait = |count| {
+            let deadline = Instant::now() + DEADLINE;
+            while pool.hung() != count {
+                assert!(Instant::now() < deadline, "{} hang", pool.hung());
+                thread::yield_now();
+            }
+        };
+        // More than may hang at a time, one after the other.
+        for _ in 0..=MAX_HUNG {
+            stuck.schedule();
+            wait(1);
+            release.send(()).unwrap();
+            wait(0);
+        }
+        let (done, ran) = mpsc::channel();
+        let (other, _) = task(&pool, move |_| done.send(()).unwrap());
+        other.schedule();
+        ran.recv_timeout(DEADLINE).expect("the pool has kept its size");
     }
 
     #[test]

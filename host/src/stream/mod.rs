@@ -13,13 +13,14 @@ mod error;
 mod hub;
 mod key;
 mod mount;
+mod remux;
 mod ring;
 mod span;
 #[expect(clippy::module_inception, reason = "the layer is named for what it is about")]
 mod stream;
 mod wakers;
 
-pub use error::{MountError, PublishError};
+pub use error::{HandoverError, MountError, PublishError};
 pub use hub::{Hub, StreamWait};
 pub use key::StreamKey;
 pub use mount::{LiveMount, Viewer};

@@ -1,26 +1,25 @@
-//! Live mount: one remuxer of one stream, and the ring of blocks that its viewers read.
+//! Live mount: the ring of blocks that viewers of one stream in one format read, and who fills it.
 //!
 //! A mount is lazy: it starts with its first viewer, from the stream's newest join point, and is stopped some time
 //! after the last. One that carries audio alone starts from the stream's ring of audio, as far back as its `fast_cache`
-//! says, and keeps as much for later viewers. The remuxer runs on the worker pool, one batch of tags at a time; a fault ends the remuxer, not
-//! the mount: a new one starts at the next join point of the stream, and viewers stay. A mount whose stream turns to
-//! codecs that its format cannot carry ends: for its viewers as if the stream had, and who comes after is told so.
+//! says, and keeps as much for later viewers.
+//!
+//! A mount outlives what fills it. Its remuxer ends with a fault and goes over to another generation of the module; the
+//! job that feeds it is abandoned when it hangs. Viewers see the ring alone, and stay.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
-use crate::media::{Codec, Millis, Tag};
-use crate::plugin::{
-    BlockFlags, CallWatch, Instance, Job, Module, ModuleFault, Options, OutBlock, Pool, Setup, Task,
-};
+use crate::media::Millis;
+use crate::plugin::{Module, OutBlock, Pool, Recipe, Task};
 
+use super::remux::{Remux, StartAt};
 use super::stream::{Stream, ring_limits};
-use super::{Entry, JoinAt, MountError, Pace, Reader, Ring, Role, Span};
+use super::{Entry, HandoverError, JoinAt, MountError, Reader, Ring, Span};
 
 /// How many variants of one mount may be live on a stream.
 const MAX_VARIANTS: usize = 16;
@@ -44,245 +43,235 @@ impl Entry for OutBlock {
     }
 }
 
-/// One remuxer of one stream, shared by all its viewers.
+/// One format of one stream, shared by all its viewers.
 #[derive(Debug)]
 pub struct LiveMount {
-    module: Arc<Module>,
-    options: Options,
+    shared: Arc<Shared>,
     lead: Millis,
-    blocks: Arc<Ring<OutBlock>>,
+    pool: Arc<Pool>,
+    /// Who fills the ring. Empty only while the mount is made.
+    filler: Mutex<Option<Filler>>,
+}
+
+#[derive(Debug)]
+struct Filler {
     remux: Arc<Remux>,
     task: Arc<Task>,
 }
 
+/// What a mount has in common with the job that fills it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) stream: Arc<Stream>,
+    pub(super) blocks: Arc<Ring<OutBlock>>,
+    /// What the next remuxer is made of.
+    recipe: Mutex<Arc<Recipe>>,
+    /// Whose remuxer there is now.
+    running: Mutex<Option<Arc<Module>>>,
+}
+
+impl Shared {
+    /// What the next remuxer is made of. When the generation is under quarantine, the good one before it takes over;
+    /// without one the mount ends, and there is `None`.
+    pub(super) fn settle(&self) -> Option<Arc<Recipe>> {
+        let mut recipe = self.recipe.lock();
+        if !recipe.module().is_quarantined() {
+            return Some(recipe.clone());
+        }
+        let standing = recipe.module().standing();
+        let taken_over = (!standing.is_quarantined()).then(|| self.recipe_of(standing, &recipe));
+        match taken_over {
+            Some(Ok(fallback)) => {
+                let (from, to) = (recipe.module().generation(), fallback.module().generation());
+                info!(stream = %self.stream.key(), module = recipe.module().name(), from, to, "mount falls back");
+                *recipe = fallback;
+                Some(recipe.clone())
+            }
+            Some(Err(error)) => {
+                warn!(stream = %self.stream.key(), module = recipe.module().name(), %error, "mount cannot fall back");
+                self.blocks.end();
+                None
+            }
+            None => {
+                self.blocks.end();
+                None
+            }
+        }
+    }
+
+    /// What the next remuxer is made of, good or not.
+    pub(super) fn recipe(&self) -> Arc<Recipe> {
+        self.recipe.lock().clone()
+    }
+
+    pub(super) fn set_running(&self, module: &Arc<Module>) {
+        // Dropped outside of the lock: it may be the last that holds a library.
+        let _before = self.running.lock().replace(module.clone());
+    }
+
+    /// No remuxer of `module` runs any more.
+    pub(super) fn unset_running(&self, module: &Arc<Module>) {
+        let mut running = self.running.lock();
+        let _before = running.take_if(|running| Arc::ptr_eq(running, module));
+        drop(running);
+    }
+
+    /// The recipe for another generation, with the same wishes.
+    fn recipe_of(&self, module: Arc<Module>, now: &Recipe) -> Result<Arc<Recipe>, HandoverError> {
+        let old = now.module();
+        let answers = |extension| module.extensions().contains(extension);
+        let facts = self.stream.facts();
+        let carries = |module: &Module| module.carries(facts.video, facts.audio);
+        if module.transport() != old.transport()
+            || module.is_audio_only() != old.is_audio_only()
+            || !old.extensions().iter().all(answers)
+            || (carries(old) && !carries(&module))
+        {
+            return Err(HandoverError::OtherFormat);
+        }
+        Ok(Arc::new(now.of(module)?))
+    }
+}
+
 impl LiveMount {
-    /// The module generation that remuxes.
-    pub fn module(&self) -> &Arc<Module> {
-        &self.module
+    /// The module generation that new remuxers are of; the one at work may be older.
+    pub fn module(&self) -> Arc<Module> {
+        self.shared.recipe.lock().module().clone()
+    }
+
+    /// The module generation at work.
+    pub fn running(&self) -> Option<Arc<Module>> {
+        self.shared.running.lock().clone()
     }
 
     /// The ring of its blocks.
     pub fn blocks(&self) -> &Arc<Ring<OutBlock>> {
-        &self.blocks
+        &self.shared.blocks
+    }
+
+    /// Lets `module`, another generation, take over: at the next join point of the stream, on the same ring.
+    ///
+    /// # Errors
+    /// [`HandoverError`]: the generation cannot go on where the one before is. That one stays.
+    pub fn hand_over(&self, module: &Arc<Module>) -> Result<(), HandoverError> {
+        let mut recipe = self.shared.recipe.lock();
+        if !Arc::ptr_eq(recipe.module(), module) {
+            *recipe = self.shared.recipe_of(module.clone(), &recipe)?;
+        }
+        Ok(())
+    }
+
+    /// Ends it for its viewers, cleanly.
+    pub fn end(&self) {
+        self.shared.blocks.end();
+        if let Some(filler) = &*self.filler.lock() {
+            filler.stop();
+        }
+    }
+
+    /// Starts a job that fills the ring.
+    fn fill(self: &Arc<Self>, at: StartAt) {
+        let mount = Arc::downgrade(self);
+        let remux = Remux::new(self.shared.clone(), mount, self.lead, at);
+        let filler = Filler { task: Task::new(remux.clone(), &self.pool), remux };
+        filler.task.schedule();
+        *self.filler.lock() = Some(filler);
+    }
+
+    /// Abandons the job that fills the ring, which hangs and was cut off from it, for one that starts at the next join
+    /// point.
+    pub(super) fn fill_anew(self: &Arc<Self>) {
+        if self.shared.settle().is_some() && !self.shared.blocks.is_ended() {
+            self.fill(StartAt::Next);
+        }
     }
 }
 
-impl Drop for LiveMount {
-    fn drop(&mut self) {
-        self.remux.stopped.store(true, Ordering::Release);
-        self.blocks.end();
+impl Filler {
+    fn stop(&self) {
+        self.remux.stop();
         // Its last run lets go of the stream's ring.
         self.task.schedule();
     }
 }
 
+impl Drop for LiveMount {
+    fn drop(&mut self) {
+        self.shared.blocks.end();
+        if let Some(filler) = self.filler.get_mut() {
+            filler.stop();
+        }
+    }
+}
+
 impl Stream {
-    /// A new viewer of this stream through `module` with `options`, who gets `fast_cache` of audio at once where the
-    /// module carries audio alone. The flag is true when the mount was started
-    /// for it; then somebody must call [`Ring::flush`] on its blocks, and [`stop_idle`](Self::stop_idle).
+    /// A new viewer of this stream by `recipe`, who gets `fast_cache` of audio at once where the module carries audio
+    /// alone. The flag is true when the mount was started for it; then somebody must call [`Ring::flush`] on its
+    /// blocks, and [`stop_idle`](Self::stop_idle).
     ///
     /// # Errors
     /// [`MountError`]: too many variants, or a module under quarantine.
     pub fn watch(
         self: &Arc<Self>,
-        module: &Arc<Module>,
-        options: &Options,
+        recipe: &Recipe,
         fast_cache: Duration,
         pool: &Arc<Pool>,
     ) -> Result<(Viewer, bool), MountError> {
+        let module = recipe.module();
         if module.is_quarantined() {
             return Err(MountError::Quarantined);
         }
         let mut mounts = self.mounts.lock();
-        mounts.retain(|mount| !mount.blocks.is_ended());
+        mounts.retain(|mount| !mount.blocks().is_ended());
         let lead = if module.is_audio_only() { Millis(fast_cache.as_millis() as i64) } else { Millis(0) };
         let same = |mount: &&Arc<LiveMount>| {
-            Arc::ptr_eq(&mount.module, module) && (&mount.options, mount.lead) == (options, lead)
+            mount.lead == lead && mount.shared.settle().is_some_and(|other| other.equals(recipe))
         };
         let (mount, started) = match mounts.iter().find(same) {
             Some(mount) => (mount.clone(), false),
             None => {
-                let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module, module)).count();
+                let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module(), module)).count();
                 if variants >= MAX_VARIANTS {
                     return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
                 }
-                let mount = self.start(module, options, lead, pool);
+                let mount = self.start(recipe, lead, pool);
                 mounts.push(mount.clone());
                 (mount, true)
             }
         };
         // What a vhost says of its GOP cache does not hold where there is no GOP.
         let join_at = if module.is_audio_only() { JoinAt::Before(lead) } else { self.join_at() };
-        let reader = mount.blocks.reader(join_at, self.pace());
+        let reader = mount.blocks().reader(join_at, self.pace());
         Ok((Viewer { reader, mount }, started))
     }
 
-    fn start(
-        self: &Arc<Self>,
-        module: &Arc<Module>,
-        options: &Options,
-        lead: Millis,
-        pool: &Arc<Pool>,
-    ) -> Arc<LiveMount> {
-        info!(stream = %self.key(), module = %module.name(), "mount started");
-        let blocks = Ring::new(ring_limits(self.vhost(), lead));
-        let tags = if module.is_audio_only() { self.audio() } else { self.tags() };
-        let remux = Arc::new(Remux {
+    fn start(self: &Arc<Self>, recipe: &Recipe, lead: Millis, pool: &Arc<Pool>) -> Arc<LiveMount> {
+        info!(stream = %self.key(), module = %recipe.module().name(), "mount started");
+        let shared = Arc::new(Shared {
             stream: self.clone(),
-            module: module.clone(),
-            options: options.clone(),
-            blocks: blocks.clone(),
-            stopped: AtomicBool::new(false),
-            state: Mutex::new(Some(Remuxing {
-                tags: tags.reader(JoinAt::Before(lead), Pace::Each),
-                instance: None,
-                carried: false,
-                out: Vec::new(),
-            })),
+            blocks: Ring::new(ring_limits(self.vhost(), lead)),
+            recipe: Mutex::new(Arc::new(recipe.clone())),
+            running: Mutex::default(),
         });
-        let task = Task::new(remux.clone(), pool);
-        task.schedule();
-        Arc::new(LiveMount { module: module.clone(), options: options.clone(), lead, blocks, remux, task })
+        let mount = Arc::new(LiveMount { shared, lead, pool: pool.clone(), filler: Mutex::default() });
+        mount.fill(StartAt::First);
+        mount
     }
 
     /// Stops `mount` when it has no viewer. True: it is stopped.
     pub fn stop_idle(&self, mount: &Arc<LiveMount>) -> bool {
         let mut mounts = self.mounts.lock();
-        if mount.blocks.reader_count() > 0 && !mount.blocks.is_ended() {
+        if mount.blocks().reader_count() > 0 && !mount.blocks().is_ended() {
             return false;
         }
         mounts.retain(|other| !Arc::ptr_eq(other, mount));
-        debug!(stream = %self.key(), module = %mount.module.name(), "mount stopped");
+        debug!(stream = %self.key(), module = %mount.module().name(), "mount stopped");
         true
     }
-}
 
-/// The job that feeds a remuxer.
-#[derive(Debug)]
-struct Remux {
-    stream: Arc<Stream>,
-    module: Arc<Module>,
-    options: Options,
-    blocks: Arc<Ring<OutBlock>>,
-    stopped: AtomicBool,
-    /// `None` once stopped: a stopped job holds on to no ring.
-    state: Mutex<Option<Remuxing>>,
-}
-
-#[derive(Debug)]
-struct Remuxing {
-    tags: Reader<Tag>,
-    instance: Option<Instance>,
-    /// A tag of a codec that the format can carry has come.
-    carried: bool,
-    out: Vec<OutBlock>,
-}
-
-impl Job for Remux {
-    fn name(&self) -> String {
-        format!("{} of {}", self.module.name(), self.stream.key())
-    }
-
-    fn run(&self, waker: &Waker, watch: &CallWatch) {
-        let mut state = self.state.lock();
-        if self.stopped.load(Ordering::Acquire) {
-            *state = None;
-            return;
-        }
-        let Some(remuxing) = state.as_mut() else { return };
-        match remuxing.tags.poll_read(&mut Context::from_waker(waker)) {
-            Poll::Pending => {}
-            Poll::Ready(Some(tags)) => {
-                let beyond = tags.iter().position(|tag| self.is_beyond(tag, &mut remuxing.carried));
-                self.feed(remuxing, &tags[..beyond.unwrap_or(tags.len())], watch);
-                if beyond.is_some() {
-                    info!(stream = %self.stream.key(), module = %self.module.name(), "no codec left to carry");
-                    self.finish(remuxing, watch);
-                    *state = None;
-                    return;
-                }
-                // One batch a run, so that remuxers take turns.
-                waker.wake_by_ref();
-            }
-            Poll::Ready(None) => {
-                self.finish(remuxing, watch);
-                *state = None;
-            }
-        }
-    }
-
-    fn on_hang(&self, elapsed: Duration) {
-        // The call cannot be ended; its viewers can.
-        self.on_fault(&ModuleFault::Hung { elapsed });
-        self.blocks.end();
-    }
-}
-
-impl Remux {
-    /// Counts a fault against the module; the mount ends when that puts the module under quarantine.
-    fn on_fault(&self, fault: &ModuleFault) {
-        warn!(stream = %self.stream.key(), module = %self.module.name(), %fault, "remuxer ended");
-        if self.module.on_fault(fault) {
-            self.blocks.end();
-        }
-    }
-
-    /// Whether with `tag` the stream has turned to codecs that the format cannot carry, after some that it could.
-    fn is_beyond(&self, tag: &Tag, carried: &mut bool) -> bool {
-        let codec = tag.header.codec;
-        let carries = codec == Codec::NONE || self.module.carries(codec, codec);
-        *carried |= carries && codec != Codec::NONE;
-        let facts = || self.stream.facts();
-        *carried && !carries && !self.module.carries(facts().video, facts().audio)
-    }
-
-    fn finish(&self, remuxing: &mut Remuxing, watch: &CallWatch) {
-        if let Some(mut instance) = remuxing.instance.take() {
-            let result = watch.call(|| instance.finish(&mut remuxing.out));
-            self.deliver(&mut remuxing.out);
-            if let Err(fault) = result {
-                self.on_fault(&fault);
-            }
-        }
-        self.blocks.end();
-    }
-
-    fn feed(&self, remuxing: &mut Remuxing, tags: &[Tag], watch: &CallWatch) {
-        for tag in tags {
-            let result = match &mut remuxing.instance {
-                Some(instance) => watch.call(|| instance.tag(tag, &mut remuxing.out)),
-                None => {
-                    let setup = Setup::new(self.options.clone(), self.stream.facts());
-                    watch.call(|| {
-                        let mut instance = self.module.remuxer(&setup)?;
-                        instance.tag(tag, &mut remuxing.out)?;
-                        remuxing.instance = Some(instance);
-                        Ok(())
-                    })
-                }
-            };
-            self.deliver(&mut remuxing.out);
-            let Err(fault) = result else { continue };
-            self.on_fault(&fault);
-            remuxing.instance = None;
-            remuxing.tags.rejoin_next();
-            return;
-        }
-    }
-
-    fn deliver(&self, out: &mut Vec<OutBlock>) {
-        for block in out.drain(..) {
-            let role = if block.flags.contains(BlockFlags::PREAMBLE) {
-                Role::Preamble
-            } else if block.flags.contains(BlockFlags::CONFIG) {
-                Role::Config(block.track)
-            } else if block.flags.contains(BlockFlags::JOIN) {
-                Role::Join
-            } else {
-                Role::Media
-            };
-            self.blocks.push(block, role);
-        }
+    /// Its live mounts, in no order.
+    pub fn live_mounts(&self) -> Vec<Arc<LiveMount>> {
+        self.mounts.lock().clone()
     }
 }
 

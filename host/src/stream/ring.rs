@@ -266,6 +266,17 @@ impl<E: Entry> Ring<E> {
         !self.state.lock().joins.is_empty()
     }
 
+    /// Whether nothing was pushed ever.
+    pub fn is_untouched(&self) -> bool {
+        let state = self.state.lock();
+        state.head() == 0 && state.replay.preamble.is_none()
+    }
+
+    /// The configurations in force, by slot.
+    pub fn configs(&self) -> Vec<(u8, E)> {
+        self.state.lock().configs.clone()
+    }
+
     /// Bytes and entries held.
     pub fn held(&self) -> (usize, usize) {
         let state = self.state.lock();
@@ -459,12 +470,6 @@ impl<E: Entry> Reader<E> {
         }
         state.wakers(self.pace).wait(self.key, cx.waker());
         Poll::Pending
-    }
-
-    /// Starts again at the next join point to come, with its configurations.
-    pub fn rejoin_next(&mut self) {
-        let after = self.ring.state.lock().head();
-        self.cursor = Cursor::Joining { after, replay: Replayed::All };
     }
 
     /// How many entries were passed over because this reader was too slow.

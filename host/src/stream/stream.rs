@@ -29,7 +29,7 @@ use super::{Entry, JoinAt, Pace, PublishError, Reader, Ring, RingLimits, Role, S
 
 /// Without a video frame for this long, a stream counts as audio-only, and every audio frame is a join point. Video
 /// that comes back is dropped up to its next keyframe, since nobody who joined meanwhile could decode it.
-const VIDEO_GONE: Millis = Millis(10_000);
+pub(super) const VIDEO_GONE: Millis = Millis(10_000);
 
 /// After a republish, audio waits this long for a keyframe.
 const KEYFRAME_WAIT: Millis = Millis(3_000);
@@ -42,6 +42,22 @@ const METADATA: Role = Role::Config(0);
 const AUDIO_SEQUENCE_HEADER: Role = Role::Config(1);
 const VIDEO_SEQUENCE_HEADER: Role = Role::Config(2);
 const VIDEO_METADATA: Role = Role::Config(3);
+
+/// The slot of a tag that is a configuration; joiners get them in this order.
+pub(super) fn config_slot(tag: &Tag) -> Option<u8> {
+    let role = match (tag.kind, tag.header.packet) {
+        (TagKind::AUDIO, Packet::SEQUENCE_HEADER) => AUDIO_SEQUENCE_HEADER,
+        (TagKind::VIDEO, Packet::SEQUENCE_HEADER) => VIDEO_SEQUENCE_HEADER,
+        (TagKind::VIDEO, Packet::METADATA) => VIDEO_METADATA,
+        (TagKind::AUDIO, _) => return None,
+        (_, Packet::METADATA) => METADATA,
+        _ => return None,
+    };
+    match role {
+        Role::Config(slot) => Some(slot),
+        _ => None,
+    }
+}
 
 impl Entry for Tag {
     type Batch = Vec<Tag>;

@@ -203,7 +203,7 @@ error: unknown key `listn`
 1 | listn = 3
   | ^^^^^ no such key in the file
   |
-  = help: it has `rtmp`, `rtmps`, `http_server`, `proxy`, `modules`, `module`, `log`, `limits` or `vhost`
+  = help: it has `rtmp`, `rtmps`, `http_server`, `http_api`, `admin`, `proxy`, `modules`, `module`, `log`, `limits` or `vhost`
 
 error: bad value for `chunk_size`
  --> remuxd.toml:4:14

@@ -4,7 +4,7 @@
 //! groups of six pictures, so that it can be cut at every sixth.
 
 use bytes::Bytes;
-use remuxd_bitstream::flv::{TagHeader, legacy_hevc_header, read_file};
+use remuxd_bitstream::flv::{TagHeader, legacy_video_header, read_file};
 
 use crate::media::{Codec, Packet, TagKind};
 
@@ -94,7 +94,7 @@ impl Recording {
         let rewrite = |body: Bytes| {
             let header = TagHeader::parse(TagKind::VIDEO, &body);
             let data = &body[header.data_offset as usize..];
-            Bytes::from([&legacy_hevc_header(&header)[..], data].concat())
+            Bytes::from([&legacy_video_header(&header).unwrap_or_default()[..], data].concat())
         };
         let frames = self.frames.into_iter().map(rewrite).collect();
         Recording { header: self.header.map(rewrite), frames, ..self }

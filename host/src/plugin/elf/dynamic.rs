@@ -361,7 +361,7 @@ mod tests {
     fn line(at: usize, bytes: &[u8]) -> String {
         let mut file = library();
         file[at..at + bytes.len()].copy_from_slice(bytes);
-        check_elf(&file).map_or_else(|error| error.to_string(), |()| "accepted".into())
+        check_elf(&file).map_or_else(|error| error.to_string(), |_| "accepted".into())
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::plugin::loader::{self, Terms};
 use crate::plugin::{Instance, Module, Staged};
 
 /// What a module's process is told when it starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// As [`Terms::max_output`].
     pub max_output: usize,

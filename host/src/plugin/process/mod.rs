@@ -94,6 +94,11 @@ struct Shared {
 }
 
 impl Process {
+    /// How it is started, and what it is held to.
+    pub fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
     /// Makes a remuxer, in a new process if the last one has ended.
     ///
     /// # Errors

@@ -1,0 +1,313 @@
+//! Reload: new modules, vhosts and mounts while streams are live.
+//!
+//! What a reload changes: which modules are loaded, and of which build; vhosts with all that is in them. A stream that is
+//! live keeps the settings of the vhost that it was published on until it ends, and a viewer the mount that it came by.
+//! What it does not change: listeners, limits, certificates' names, the log. Those are named in the report, and count from
+//! the next start.
+//!
+//! The order: read the file, take the modules through all steps, check each against the other; up to here nothing has
+//! changed, and a mistake ends it. Then swap the modules, swap the routes, and hand the live mounts over.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tracing::{debug, error, info, warn};
+
+use super::report::{ModuleReport, Report, Verdict};
+use crate::conf::{Config, ReloadMode, Vhost};
+use crate::http::{Router, SharedRouter};
+use crate::load::{beside, check_named, drop_ignored, program};
+use crate::plugin::{Module, Prepared, Quarantined, Registry};
+use crate::stream::{Hub, LiveMount, Stream};
+
+/// Who asked for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// An operator, by signal or command.
+    Operator,
+    /// A file has changed. It may not be whole yet, so a refusal is no failure: its last write asks again.
+    FileChange,
+}
+
+/// Replaces modules, vhosts and mounts.
+#[derive(Debug)]
+pub struct Reloader {
+    file: PathBuf,
+    /// What the host was started with: the rest of it is in force until it ends.
+    started: Arc<Config>,
+    /// The vhosts and modules in force. Locked for a whole reload: there is one at a time.
+    current: Mutex<Arc<Config>>,
+    registry: Arc<Registry>,
+    router: SharedRouter,
+    hub: Arc<Hub>,
+    last: Mutex<Option<Report>>,
+    counts: [AtomicU64; 3],
+}
+
+impl Reloader {
+    /// A reloader of the config in `file`, which is in force as `config`.
+    pub fn new(
+        file: PathBuf,
+        config: Arc<Config>,
+        registry: Arc<Registry>,
+        router: SharedRouter,
+        hub: Arc<Hub>,
+    ) -> Arc<Reloader> {
+        Arc::new(Reloader {
+            file,
+            started: config.clone(),
+            current: Mutex::new(config),
+            registry,
+            router,
+            hub,
+            last: Mutex::default(),
+            counts: Default::default(),
+        })
+    }
+
+    /// Reloads, or with `dry_run` says what a reload would do. Waits for a reload that is under way.
+    pub async fn reload(self: &Arc<Self>, dry_run: bool, cause: Cause) -> Report {
+        let (reloader, runtime) = (self.clone(), Handle::current());
+        let work = move || reloader.reload_now(dry_run, cause, &runtime);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(report) => report,
+            Err(error) => {
+                error!(%error, "a reload panicked in the host's own code");
+                Report { mistakes: error.to_string(), ..Report::new(dry_run) }
+            }
+        }
+    }
+
+    /// How the last reload went that was no dry run.
+    pub fn last(&self) -> Option<Report> {
+        self.last.lock().clone()
+    }
+
+    /// How many reloads there were with this verdict, without dry runs.
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.counts[verdict as usize].load(Ordering::Relaxed)
+    }
+
+    /// The directory that modules are in.
+    pub fn module_dir(&self) -> PathBuf {
+        self.current.lock().modules.dir.clone().unwrap_or_else(beside)
+    }
+
+    fn reload_now(&self, dry_run: bool, cause: Cause, runtime: &Handle) -> Report {
+        let mut current = self.current.lock();
+        let began = Instant::now();
+        let mut report = Report::new(dry_run);
+        let mut unfinished = false;
+        match Config::load(&self.file) {
+            Err(mistakes) => report.mistakes = mistakes.to_string(),
+            Ok(mut config) => {
+                let quarantined = match cause {
+                    Cause::Operator => Quarantined::TryAgain,
+                    Cause::FileChange => Quarantined::Stays,
+                };
+                let prepared = self.registry.prepare(&config.modules, &beside(), &program(), quarantined);
+                report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
+                report.needs_restart = needs_restart(&self.started, &config);
+                unfinished = prepared.is_unfinished();
+                if self.is_good(&mut config, &prepared, &mut report) {
+                    report.verdict = self.verdict(&current, &config, &prepared);
+                    if report.verdict == Verdict::Applied && !dry_run {
+                        *current = Arc::new(config);
+                        self.apply(&current, prepared, &mut report, runtime);
+                    }
+                }
+            }
+        }
+        report.took_ms = began.elapsed().as_secs_f64() * 1e3;
+        drop(current);
+        tell(&report, cause, unfinished);
+        let pending = cause == Cause::FileChange && report.verdict == Verdict::Refused;
+        if !dry_run && !pending {
+            self.counts[report.verdict as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        if !dry_run {
+            *self.last.lock() = Some(report.clone());
+        }
+        report
+    }
+
+    /// Checks modules and config against each other.
+    fn is_good(&self, config: &mut Config, prepared: &Prepared, report: &mut Report) -> bool {
+        if prepared.has_failures() {
+            return false;
+        }
+        let find = |extension: &str, transport| prepared.find(extension, transport).cloned();
+        let mut diagnostics = config.diagnostics();
+        check_named(config, &find, false, &mut diagnostics);
+        drop_ignored(config, &find);
+        match diagnostics.finish() {
+            Ok(_) => true,
+            Err(mistakes) => {
+                report.mistakes = mistakes.to_string();
+                false
+            }
+        }
+    }
+
+    fn verdict(&self, current: &Config, config: &Config, prepared: &Prepared) -> Verdict {
+        let modules = |config: &Config| (config.modules.clone(), config.vhosts.clone());
+        let same_names = self.registry.modules().len() == prepared.outcomes().len();
+        if !prepared.has_new() && same_names && modules(current) == modules(config) {
+            Verdict::Unchanged
+        } else {
+            Verdict::Applied
+        }
+    }
+
+    fn apply(&self, config: &Config, prepared: Prepared, report: &mut Report, runtime: &Handle) {
+        let removed = self.registry.adopt(prepared);
+        report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
+        self.router.store(Arc::new(Router::new(config)));
+        // After the swap: whoever looked a module up before it looks again, or is found here.
+        for stream in self.hub.streams() {
+            for mount in stream.live_mounts() {
+                match self.move_on(&stream, &mount, config) {
+                    Moved::Not => {}
+                    Moved::HandedOver => report.handed_over += 1,
+                    Moved::Drains(module) => {
+                        report.draining += 1;
+                        if let Some(limit) = config.modules.drain_timeout {
+                            drain(&mount, module, limit, runtime);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets a live mount go over to the generation in force, where that can be and is wanted.
+    fn move_on(&self, stream: &Stream, mount: &LiveMount, config: &Config) -> Moved {
+        let old = mount.module();
+        let new = self.registry.named(old.name());
+        match new {
+            Some(new) if Arc::ptr_eq(&new, &old) => Moved::Not,
+            Some(new) if config.modules.reload == ReloadMode::Handover => match mount.hand_over(&new) {
+                Ok(()) => Moved::HandedOver,
+                Err(error) => {
+                    let (stream, module) = (stream.key(), old.name());
+                    warn!(%stream, module, %error, "mount cannot be handed over; it drains");
+                    Moved::Drains(old)
+                }
+            },
+            _ => Moved::Drains(old),
+        }
+    }
+}
+
+impl Report {
+    fn new(dry_run: bool) -> Report {
+        Report {
+            verdict: Verdict::Refused,
+            dry_run,
+            took_ms: 0.0,
+            modules: Vec::new(),
+            handed_over: 0,
+            draining: 0,
+            needs_restart: Vec::new(),
+            mistakes: String::new(),
+        }
+    }
+}
+
+/// What a reload does to a live mount.
+enum Moved {
+    Not,
+    HandedOver,
+    /// It stays with this generation.
+    Drains(Arc<Module>),
+}
+
+/// Ends a mount after `limit`, unless it goes over to another generation before.
+fn drain(mount: &Arc<LiveMount>, module: Arc<Module>, limit: Duration, runtime: &Handle) {
+    let (mount, generation) = (Arc::downgrade(mount), module.generation());
+    // It must not be what keeps the generation in memory.
+    drop(module);
+    runtime.spawn(async move {
+        tokio::time::sleep(limit).await;
+        if let Some(mount) = mount.upgrade()
+            && mount.module().generation() == generation
+        {
+            info!(module = mount.module().name(), generation, ?limit, "drained mount ended");
+            mount.end();
+        }
+    });
+}
+
+fn tell(report: &Report, cause: Cause, unfinished: bool) {
+    let dry_run = report.dry_run;
+    for module in report.modules.iter().filter(|module| module.change == "refused") {
+        let step = module.step.as_deref().unwrap_or_default();
+        let reason = module.reason.as_deref().unwrap_or_default();
+        match cause {
+            Cause::FileChange if unfinished => {
+                debug!(module = module.name, step, reason, "a module file is not whole yet");
+            }
+            _ => warn!(module = module.name, file = module.file, step, reason, dry_run, "module refused"),
+        }
+    }
+    if !report.mistakes.is_empty() {
+        warn!(dry_run, "config refused\n{}", report.mistakes);
+    }
+    for key in &report.needs_restart {
+        warn!("{key} has changed, which counts from the next start");
+    }
+    let (took_ms, handed_over, draining) = (report.took_ms as u64, report.handed_over, report.draining);
+    match report.verdict {
+        Verdict::Applied => info!(dry_run, took_ms, handed_over, draining, "reloaded"),
+        Verdict::Unchanged if cause == Cause::FileChange => debug!("reloaded; nothing has changed"),
+        Verdict::Unchanged => info!(dry_run, took_ms, "reloaded; nothing has changed"),
+        Verdict::Refused if unfinished && cause == Cause::FileChange => {}
+        Verdict::Refused => warn!(dry_run, "not reloaded; everything stays as it was"),
+    }
+}
+
+/// The keys in which `new` differs from what the host was started with, and which no reload changes.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    // Every table is named, so that none is forgotten.
+    let Config {
+        rtmp,
+        rtmps,
+        http_server,
+        proxy,
+        http_api,
+        admin,
+        modules,
+        log,
+        limits,
+        vhosts: _,
+        source: _,
+        warnings: _,
+    } = old;
+    let fixed = [
+        ("[rtmp]", *rtmp == new.rtmp),
+        ("[rtmps]", *rtmps == new.rtmps),
+        ("[http_server]", *http_server == new.http_server),
+        ("[proxy]", *proxy == new.proxy),
+        ("[http_api]", *http_api == new.http_api),
+        ("[admin]", *admin == new.admin),
+        ("[log]", *log == new.log),
+        ("[limits]", *limits == new.limits),
+        ("modules.workers", modules.workers == new.modules.workers),
+        ("modules.call_timeout", modules.call_timeout == new.modules.call_timeout),
+        ("modules.watch", modules.watch == new.modules.watch),
+    ];
+    let certificates = |config: &Config| {
+        let named = |vhost: &Arc<Vhost>| Some((vhost.name.clone(), vhost.https.clone()?));
+        config.vhosts.iter().filter_map(named).collect::<Vec<_>>()
+    };
+    let mut keys: Vec<_> =
+        fixed.into_iter().filter(|(_, same)| !same).map(|(key, _)| key.to_owned()).collect();
+    if certificates(old) != certificates(new) {
+        keys.push("the certificate of a vhost".to_owned());
+    }
+    keys
+}

@@ -1,0 +1,85 @@
+//! Serving the API, over the control socket and over TCP.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{debug, error};
+
+use super::{Api, Control};
+
+/// Connections at a time, on each of the two.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a request head may take.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is buffered for one connection, in bytes; limits the request head too.
+const MAX_BUFFER: usize = 16 << 10;
+
+/// After an accept failed, the next is tried this much later.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves the control socket until the task is dropped.
+pub async fn serve_control(api: Arc<Api>, control: Control) {
+    serve_all(api, true, |cx| control.poll_accept(cx)).await;
+}
+
+/// Serves what changes nothing over TCP, until the task is dropped.
+pub async fn serve_tcp(api: Arc<Api>, listener: TcpListener) {
+    serve_all(api, false, |cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket)).await;
+}
+
+async fn serve_all<S>(
+    api: Arc<Api>,
+    may_change: bool,
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        match poll_fn(&mut accept).await {
+            Ok(socket) => {
+                let api = api.clone();
+                tokio::spawn(async move {
+                    serve(&api, may_change, socket).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                error!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve<S>(api: &Arc<Api>, may_change: bool, socket: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let respond = service_fn(|request| {
+        let api = api.clone();
+        async move { Ok::<_, Infallible>(api.respond(&request, may_change).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(socket), respond)
+        .await;
+    if let Err(error) = served {
+        debug!(%error, "a connection to the API broke");
+    }
+}

@@ -1,0 +1,293 @@
+use std::sync::Mutex as StdMutex;
+use std::thread;
+
+use bytes::Bytes;
+use remuxd_plugin_api::{
+    Block, Format, FormatInfo, RemuxError, Remuxer as Author, Setup, Sink, Tag as AuthorTag, Transport,
+};
+
+use super::super::{Hub, Publisher, StreamKey, Viewer};
+use super::*;
+use crate::conf::Config;
+use crate::plugin::{Pool, Terms, linked};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, unload: false };
+
+/// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
+/// the state, and the last byte of a frame; and `$` in the end. C has another configuration, X cannot be made, and the
+/// frames p, z, f and s go wrong.
+struct Text<const N: char>;
+
+struct TextRemuxer<const N: char> {
+    count: u8,
+    dts: Millis,
+}
+
+impl<const N: char> Format for Text<N> {
+    type Remuxer = TextRemuxer<N>;
+
+    fn info() -> FormatInfo {
+        FormatInfo {
+            name: "text",
+            version: "1",
+            extensions: &["text"],
+            transport: Transport::HTTP,
+            content_type: "text/plain",
+            video_codecs: &[Codec::H264],
+            audio_codecs: &[],
+            options: &[],
+        }
+    }
+
+    fn remuxer(setup: &Setup) -> Result<TextRemuxer<N>, RemuxError> {
+        if N == 'X' {
+            panic!("expected in this test");
+        }
+        Ok(TextRemuxer { count: setup.state.first().copied().unwrap_or(b'0'), dts: Millis(0) })
+    }
+}
+
+impl<const N: char> Author for TextRemuxer<N> {
+    fn tag(&mut self, tag: &AuthorTag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        let last = tag.payload.slice(tag.payload.len() - 1..);
+        let (flags, dts) = match (tag.packet, &*last) {
+            (Packet::SEQUENCE_HEADER, _) => {
+                let title = if N == 'C' { b"H" } else { b"h" };
+                let parts = vec![title.to_vec().into(), last];
+                return Ok(sink.block(Block { flags: BlockFlags::CONFIG, parts, dts: tag.dts, track: 0 })?);
+            }
+            (_, b"p") => panic!("expected in this test"),
+            (_, b"z") => (BlockFlags::NONE, Millis(tag.dts.0 - 12_000)),
+            (_, b"f") => (BlockFlags::NONE, Millis(i64::MAX)),
+            (_, b"s") => {
+                wait_for_release();
+                (BlockFlags::NONE, tag.dts)
+            }
+            _ if tag.keyframe => (BlockFlags::JOIN, tag.dts),
+            _ => (BlockFlags::NONE, tag.dts),
+        };
+        self.dts = tag.dts;
+        let parts = vec![vec![N as u8, self.count].into(), last];
+        self.count += 1;
+        Ok(sink.block(Block { flags, parts, dts, track: 0 })?)
+    }
+
+    fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        let parts = vec![b"$".to_vec().into()];
+        Ok(sink.block(Block { parts, dts: self.dts, ..Block::default() })?)
+    }
+
+    fn state(&mut self) -> Vec<u8> {
+        vec![self.count]
+    }
+}
+
+static RELEASED: StdMutex<bool> = StdMutex::new(false);
+
+fn wait_for_release() {
+    while !*RELEASED.lock().unwrap() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn module<const N: char>(generation: u64) -> Arc<Module> {
+    linked::<Text<N>>(&Terms { generation, ..TERMS }).unwrap()
+}
+
+/// A stream and its first viewer, through generation A.
+struct Rig {
+    publisher: Publisher,
+    pool: Arc<Pool>,
+    first: Arc<Module>,
+    viewer: Viewer,
+    dts: i64,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        // A panic that is printed with a backtrace takes its time.
+        Rig::with_limit(DEADLINE)
+    }
+
+    fn with_limit(call_limit: Duration) -> Rig {
+        let config = Config::parse("[vhost.a.play]\nmin_latency = true", "remuxd.toml").unwrap();
+        let publisher = Hub::new().publish(StreamKey::new("a", "live", "x"), &config.vhosts[0]).unwrap();
+        let pool = Pool::new(1, call_limit);
+        let first = module::<'A'>(1);
+        let viewer = watch(&publisher, &first, &pool);
+        Rig { publisher, pool, first, viewer, dts: 0 }
+    }
+
+    /// Publishes: `H` and `I` are configurations, upper case a keyframe, lower case another frame, a second each.
+    fn publish(&mut self, letters: &str) {
+        for letter in letters.chars() {
+            let start: &[u8] = match letter {
+                'H' | 'I' => b"\x17\0\0\0\0",
+                'A'..='Z' => b"\x17\x01\0\0\0",
+                _ => b"\x27\x01\0\0\0",
+            };
+            let body = Bytes::from([start, &[letter as u8]].concat());
+            assert!(self.publisher.push(Tag::new(TagKind::VIDEO, Millis(self.dts), body), Millis(self.dts)));
+            self.dts += 1000;
+        }
+    }
+
+    /// Waits for what the viewer gets next; `!` stands for the end.
+    #[track_caller]
+    fn sees(&mut self, text: &str) {
+        assert_eq!(read(&mut self.viewer, text.len()), text);
+    }
+
+    fn hand_over(&self, module: &Arc<Module>) {
+        self.viewer.mount().hand_over(module).unwrap();
+    }
+}
+
+fn watch(publisher: &Publisher, module: &Arc<Module>, pool: &Arc<Pool>) -> Viewer {
+    let recipe = Recipe::new(module.clone(), &[], std::iter::empty()).unwrap();
+    publisher.stream().watch(&recipe, Duration::ZERO, pool).unwrap().0
+}
+
+/// At least `len` letters; `!` stands for the end.
+#[track_caller]
+fn read(viewer: &mut Viewer, len: usize) -> String {
+    let deadline = Instant::now() + DEADLINE;
+    let mut read = String::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        match viewer.poll_next(&mut cx) {
+            Poll::Ready(Some(span)) => {
+                read.extend(span.parts().iter().flatten().map(|&byte| char::from(byte)));
+            }
+            Poll::Ready(None) => return read + "!",
+            Poll::Pending if read.len() >= len => return read,
+            Poll::Pending => {
+                assert!(Instant::now() < deadline, "{read:?}, {len} expected");
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_successor_goes_on_at_the_next_keyframe_with_the_state_and_no_configuration_again() {
+    let mut rig = Rig::new();
+    rig.publish("HBb");
+    rig.sees("hHA0BA1b");
+    let next = module::<'B'>(2);
+    rig.hand_over(&next);
+    rig.publish("c");
+    rig.sees("A2c");
+    assert_eq!(rig.viewer.mount().running().unwrap().generation(), 1);
+    rig.publish("Dd");
+    rig.sees("$B3DB4d");
+    assert_eq!(rig.viewer.mount().running().unwrap().generation(), 2);
+    let mut late = watch(&rig.publisher, &next, &rig.pool);
+    assert_eq!(read(&mut late, 8), "hHB3DB4d");
+    assert!(Arc::ptr_eq(late.mount(), rig.viewer.mount()), "viewers are not split");
+}
+
+#[test]
+fn viewers_get_a_configuration_that_is_another() {
+    let mut rig = Rig::new();
+    rig.publish("HB");
+    rig.sees("hHA0B");
+    rig.hand_over(&module::<'C'>(2));
+    rig.publish("D");
+    rig.sees("$HHC1D");
+    let config = &rig.viewer.mount().blocks().configs()[0].1;
+    assert_eq!(config.dts, Millis(2000), "the time of the keyframe");
+}
+
+#[test]
+fn a_configuration_that_changed_before_is_not_repeated() {
+    let mut rig = Rig::new();
+    rig.publish("HBI");
+    rig.sees("hHA0BhI");
+    rig.hand_over(&module::<'B'>(2));
+    rig.publish("D");
+    rig.sees("$B1D");
+}
+
+#[test]
+fn the_predecessor_goes_on_when_its_successor_fails_and_stays_when_that_is_quarantined() {
+    let mut rig = Rig::new();
+    rig.publish("HBb");
+    rig.sees("hHA0BA1b");
+    let bad = module::<'X'>(2);
+    bad.set_fallback(Some(rig.first.clone()));
+    rig.hand_over(&bad);
+    // The limit is two faults.
+    rig.publish("DEF");
+    rig.sees("$A2D$A3E$A4F");
+    assert!(bad.is_quarantined());
+    rig.publish("Gg");
+    rig.sees("A5GA6g");
+    assert_eq!((rig.viewer.mount().module().generation(), bad.fault_count()), (1, 3));
+}
+
+#[test]
+fn a_fault_costs_a_gop_and_no_viewer() {
+    let mut rig = Rig::new();
+    rig.publish("HBpbDd");
+    rig.sees("hHA0BA0DA1d");
+    assert_eq!(rig.first.fault_count(), 1);
+}
+
+#[test]
+fn a_block_that_lies_about_its_time_is_a_fault() {
+    let mut rig = Rig::new();
+    rig.publish("HB");
+    rig.sees("hHA0B");
+    // More than ten seconds before the last tag, and far in the future.
+    rig.publish("zbDfbEe");
+    rig.sees("A0DA0EA1e");
+    assert_eq!(rig.first.fault_count(), 2);
+}
+
+#[test]
+fn the_generation_before_takes_over_from_one_in_quarantine() {
+    let mut rig = Rig::new();
+    rig.publish("HB");
+    rig.sees("hHA0B");
+    let bad = module::<'B'>(2);
+    bad.set_fallback(Some(rig.first.clone()));
+    rig.hand_over(&bad);
+    rig.publish("CpDpEpF");
+    rig.sees("$B1CB0DB0EA0F");
+    assert!(bad.is_quarantined());
+}
+
+#[test]
+fn a_mount_ends_with_its_quarantined_module_when_there_is_no_other() {
+    let mut rig = Rig::new();
+    rig.publish("HBpDpEpF");
+    rig.sees("hHA0BA0DA0E!");
+    let recipe = Recipe::new(rig.first.clone(), &[], std::iter::empty()).unwrap();
+    let watched = rig.publisher.stream().watch(&recipe, Duration::ZERO, &rig.pool);
+    assert_eq!(watched.err(), Some(super::super::MountError::Quarantined));
+}
+
+#[test]
+fn a_call_that_hangs_costs_a_gop_and_no_viewer() {
+    let mut rig = Rig::with_limit(Duration::from_millis(50));
+    rig.publish("HBs");
+    rig.sees("hHA0B");
+    let wait = |fact: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        while !fact() {
+            assert!(Instant::now() < deadline);
+            thread::yield_now();
+        }
+    };
+    wait(&|| rig.pool.hung() == 1);
+    rig.publish("bDd");
+    rig.sees("A0DA1d");
+    *RELEASED.lock().unwrap() = true;
+    wait(&|| rig.pool.hung() == 0);
+    rig.publish("Ee");
+    // Nothing of what the hung call made in the end.
+    rig.sees("A2EA3e");
+    assert_eq!(rig.first.fault_count(), 1);
+}
