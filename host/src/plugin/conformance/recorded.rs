@@ -93,8 +93,8 @@ impl Recording {
     pub fn legacy(self) -> Recording {
         let rewrite = |body: Bytes| {
             let header = TagHeader::parse(TagKind::VIDEO, &body);
-            let data = &body[header.data_offset as usize..];
-            Bytes::from([&legacy_video_header(&header).unwrap_or_default()[..], data].concat())
+            let Some(head) = legacy_video_header(&header) else { return body };
+            Bytes::from([&head[..], &body[header.data_offset as usize..]].concat())
         };
         let frames = self.frames.into_iter().map(rewrite).collect();
         Recording { header: self.header.map(rewrite), frames, ..self }
