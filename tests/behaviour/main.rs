@@ -14,6 +14,7 @@ mod hostile;
 mod http;
 mod isolation;
 mod lifecycle;
+mod minutes;
 mod mounts;
 mod players;
 mod processes;
