@@ -5,7 +5,7 @@ use remuxd_tests::capture::{Capture, End, Recording};
 use remuxd_tests::clip::Clip;
 use remuxd_tests::compare::{Coverage, check_order, compare, compare_units};
 use remuxd_tests::decode::decode;
-use remuxd_tests::download::Download;
+use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::module_dir::ModuleDir;
@@ -125,7 +125,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
                     })
                     .collect();
             let start =
-                |format| (0..4).map(|_| Download::start(host.http, &format!("/{key}.{format}"))).collect();
+                |format| (0..4).map(|_| Fetch::start(&host, &format!("/{key}.{format}"))).collect();
             let (ts, aac): (Vec<_>, Vec<_>) = (start("ts"), start("aac"));
             (flv, ts, aac)
         })
@@ -164,7 +164,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
             }
         }
         for (number, viewer) in ts.into_iter().enumerate() {
-            let served = viewer.finish(SOON);
+            let served = viewer.outcome(SOON);
             assert!(served.whole);
             let stream = Stream::read(&served.bytes);
             check(&stream).unwrap_or_else(|error| panic!("TS viewer {number}: {error:?}"));
@@ -179,7 +179,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
             }
         }
         for viewer in aac {
-            let served = viewer.finish(SOON);
+            let served = viewer.outcome(SOON);
             assert!(served.whole);
             let frames: Vec<_> = read_adts(&served.bytes).into_iter().map(|frame| frame.data).collect();
             assert!(frames == media.audio(), "{} frames of AAC", frames.len());
