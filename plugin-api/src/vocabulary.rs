@@ -139,7 +139,7 @@ impl Transport {
     pub const WEBSOCKET: Transport = Transport(1);
 }
 
-/// Flags of a [`Block`](crate::Block).
+/// Flags of a [`Block`](crate::Block): one of them at most.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BlockFlags(pub u8);

@@ -418,19 +418,13 @@ impl Host {
         self.child.try_wait().expect("the host is a child of ours").is_none()
     }
 
-    /// Its process number.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Its child processes, with the kernel's letter for what each is doing: `Z` is one that was not reaped.
     ///
     /// # Panics
     /// When there are no processes to look at.
     #[must_use]
     pub fn children(&self) -> Vec<(Pid, char)> {
-        let own = self.pid().to_string();
+        let own = self.child.id().to_string();
         let entries = std::fs::read_dir("/proc").expect("Linux").flatten();
         let stats = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
         stats

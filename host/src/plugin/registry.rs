@@ -292,7 +292,7 @@ impl Registry {
         let path = dir.join(&file);
         let path = match [path.clone(), dir.join(&other)].into_iter().find(|path| path.exists()) {
             Some(path) => path,
-            None => match self.file_of(name, dir, probe_program) {
+            None => match self.file_of(name, dir, modules, probe_program) {
                 Some(path) => path,
                 None => return (path, Err(LoadError::NotFound { other })),
             },
@@ -344,8 +344,12 @@ impl Registry {
     }
 
     /// The library of another file name that has the module `name` in it. Only files that export what a module exports
-    /// are tried, each in a child process; those that are refused there are passed over.
-    fn file_of(&self, name: &str, dir: &Path, probe_program: &Path) -> Option<PathBuf> {
+    /// are tried, each in a child process; those that are refused there are passed over. None for a module with a
+    /// process of its own: the trial is not as strict as that.
+    fn file_of(&self, name: &str, dir: &Path, modules: &Modules, probe_program: &Path) -> Option<PathBuf> {
+        if modules.own.iter().any(|own| own.name == name && own.isolation == Isolation::Process) {
+            return None;
+        }
         let entries = dir.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
         let mut files: Vec<_> = entries.filter(|file| is_library(file)).collect();
         files.sort();
