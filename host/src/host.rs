@@ -92,6 +92,9 @@ fn load_named(config: &Config, diagnostics: &mut Diagnostics) -> Named {
 fn load_modules(config: &Config, diagnostics: &mut Diagnostics) -> (Registry, Vec<LoadFailure>) {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("remuxd"));
     let beside = program.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
+    // Child processes run what runs here, also when an update has replaced the file.
+    let running = PathBuf::from("/proc/self/exe");
+    let program = if running.exists() { running } else { program };
     let (registry, failures) = Registry::load(&config.modules, &beside, &program);
     check_directory(config, diagnostics);
     for vhost in &config.vhosts {

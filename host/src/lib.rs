@@ -1,9 +1,10 @@
 //! remuxd: a plugin host for live streaming.
 //!
 //! Layers, upper ones use lower ones: `main` → [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
-//! [`rtmp`] → [`media`]. [`conf`] is read by all and reads none. [`host`] puts the layers together for `main`; [`demo`] is
+//! [`rtmp`] → [`media`]; [`author`] → [`plugin`]. [`conf`] is read by all and reads none. [`host`] puts the layers together for `main`; [`demo`] is
 //! what it shows.
 
+pub mod author;
 pub mod conf;
 pub mod demo;
 pub mod host;

@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use remuxd::author::{Api, Inspected, default_dir, new_module, test_module};
 use remuxd::conf::Log;
 use remuxd::{host, plugin};
 use tracing_subscriber::EnvFilter;
@@ -35,20 +37,88 @@ enum Command {
     Check,
     /// Run the server with a built-in live stream and a page that plays it
     Demo,
+    /// For authors of modules: look at one, test one, write one
+    #[command(subcommand)]
+    Module(ModuleCommand),
     /// Load one module and exit: what the host does in a child before it loads a module itself
     #[command(name = "__probe", hide = true)]
     Probe {
         /// The staged module file
         file: PathBuf,
     },
+    /// Run one check of the conformance kit and exit
+    #[command(name = "__check", hide = true)]
+    KitCheck {
+        /// The staged module file
+        file: PathBuf,
+        /// The check's name
+        check: String,
+        /// Options of a mount
+        #[arg(value_parser = read_pair)]
+        options: Vec<(String, String)>,
+    },
+    /// Load one module and serve the host: the process of a module with `isolation = "process"`
+    #[command(name = "__module", hide = true)]
+    ModuleProcess {
+        /// The staged module file
+        file: PathBuf,
+        /// As modules.max_output, in bytes
+        max_output: usize,
+        /// As module.NAME.max_memory, in bytes
+        max_memory: usize,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ModuleCommand {
+    /// Tell what a module file declares, or the reason why the host would refuse it
+    Inspect {
+        /// The library
+        file: PathBuf,
+    },
+    /// Write the crate of a new module, which builds, passes its tests and conforms
+    New {
+        /// The module's name: a-z, 0-9 and -
+        name: String,
+        /// Where to [default: remuxd-NAME]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Where remuxd's plugin-api is: a directory, or the URL of a git repository [default: the checkout that this
+        /// program was built in]
+        #[arg(long, value_name = "PATH_OR_GIT")]
+        api: Option<String>,
+    },
+    /// Run the conformance kit on a module file: exit status 1 when a check fails
+    Test {
+        /// The library
+        file: PathBuf,
+        /// An option of the mount; may be given several times
+        #[arg(long = "option", value_name = "KEY=VALUE", value_parser = read_pair)]
+        options: Vec<(String, String)>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn read_pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.into(), value.into()))
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Probe { file }) => return plugin::probe_main(&file),
+        Some(Command::KitCheck { file, check, options }) => {
+            return plugin::check_main(&file, &check, &options);
+        }
+        Some(Command::ModuleProcess { file, max_output, max_memory }) => {
+            return plugin::module_main(&file, plugin::Allowance { max_output, max_memory });
+        }
         Some(Command::Check) => check(cli.config),
         Some(Command::Demo) => demo(cli.config),
+        Some(Command::Module(command)) => module(command),
         Some(Command::Run) | None => run(cli.config),
     };
     match result {
@@ -83,6 +153,28 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
         eprintln!("{warnings}");
     }
     println!("{}: no mistakes", file.display());
+    Ok(())
+}
+
+fn module(command: ModuleCommand) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("the path of this program is not known")?;
+    match command {
+        ModuleCommand::Inspect { file } => match Inspected::new(&file, &program) {
+            Ok(inspected) => print!("{inspected}"),
+            Err(error) => bail!("{}: it would be refused: {error}", file.display()),
+        },
+        ModuleCommand::New { name, dir, api } => {
+            let dir = dir.unwrap_or_else(|| default_dir(&name));
+            let api = api.map(|api| Api::parse(&api)).or_else(|| Api::of_program(&program));
+            new_module(&name, &dir, api)?;
+            println!("{}: module {name}; see its README.md", dir.display());
+        }
+        ModuleCommand::Test { file, options, json } => {
+            if !test_module(&file, &options, &program, json, &mut io::stdout().lock())? {
+                bail!("{}: it does not conform", file.display());
+            }
+        }
+    }
     Ok(())
 }
 

@@ -29,7 +29,8 @@ pub trait Remuxer: Send + 'static {
     /// Consumes one tag and hands the blocks that it makes to `sink`.
     ///
     /// The first tags replay the stream's history: metadata, sequence headers, then the current GOP from its
-    /// keyframe (with an audio-only stream, from now). After that, tags arrive as they are published.
+    /// keyframe (with an audio-only stream, from now). A format that declares no video codec gets audio alone: the
+    /// sequence header, then the frames of the mount's `fast_cache`. After that, tags arrive as they are published.
     ///
     /// # Errors
     /// Any error ends this remuxer only. The host counts it against the module and starts a new remuxer at

@@ -30,8 +30,8 @@ pub mod log;
 mod tag;
 mod vocabulary;
 
+pub use self::bytes::SharedBytes;
 pub use block::{Block, Full, Sink};
-pub use bytes::SharedBytes;
 pub use error::RemuxError;
 pub use format::{Format, FormatInfo, OptionKind, OptionSpec, Options, Remuxer, Setup, StreamFacts};
 pub use tag::Tag;

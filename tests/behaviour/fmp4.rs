@@ -9,6 +9,7 @@ use std::time::Duration;
 use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::Capture;
 use remuxd_tests::clip::Clip;
+use remuxd_tests::decode::frames;
 use remuxd_tests::encoder::{Encoder, publish_looped};
 use remuxd_tests::host::{Config, Host, executable};
 use remuxd_tests::scratch::Scratch;
@@ -63,19 +64,6 @@ fn chromium_plays_fmp4_over_http_and_websocket() {
     }
 }
 
-/// A line for each frame: its size and a hash of what was decoded from it.
-fn frames(input: &str, map: &str) -> Vec<String> {
-    let mut command = Ffmpeg::Five.command();
-    command.args(["-xerror", "-i", input, "-map", map, "-f", "framehash", "-"]);
-    let output = run(&mut command).unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let frame = |line: &str| {
-        line.split(',').skip(4).map(|field| field.trim().to_owned()).collect::<Vec<_>>().join(",")
-    };
-    text.lines().filter(|line| !line.starts_with('#')).map(frame).collect()
-}
-
 #[test]
 fn fmp4_decodes_to_the_published_frames() {
     let (scratch, host) = host();
@@ -91,8 +79,7 @@ fn fmp4_decodes_to_the_published_frames() {
     let published = publishing.finish();
     fetching.join().expect("no panic").unwrap();
     for map in ["0:v", "0:a"] {
-        let (published, served) =
-            (frames(published.to_str().expect("a path"), map), frames(served.to_str().expect("a path"), map));
+        let (published, served) = (frames(&published, map).unwrap(), frames(&served, map).unwrap());
         assert!(served.len() > 50, "{map}: {}", served.len());
         assert!(published.ends_with(&served[1..]), "{map}: {} of {}", served.len(), published.len());
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod audio;
+mod authors;
 mod bad_requests;
 mod check;
 mod demo;
@@ -11,7 +12,9 @@ mod files;
 mod fmp4;
 mod hostile;
 mod http;
+mod isolation;
 mod lifecycle;
+mod minutes;
 mod mounts;
 mod players;
 mod processes;

@@ -11,6 +11,7 @@ use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
+use remuxd_tests::player::{mpv, vlc};
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, run};
@@ -414,4 +415,14 @@ fn ffmpeg_plays_the_url() {
     command.args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
     let output = run(&mut command).unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn mpv_and_vlc_play_without_a_complaint() {
+    let host = Host::start(&config());
+    let key = host.key("native");
+    let _publishing = encode_live(&host.rtmp_url(&key));
+    let url = format!("http://{}{}", host.http, path(&key));
+    mpv(&url, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
+    vlc(&url, "av", 3).unwrap_or_else(|complaint| panic!("{complaint}"));
 }

@@ -3,29 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
-use remuxd::plugin::Registry;
+use remuxd::plugin::{HOST_ABI, Registry};
+use remuxd_tests::modules::{MODULES, built, test_module};
 use remuxd_tests::scratch::Scratch;
-use remuxd_tests::tool::{root, run, target_dir};
+use remuxd_tests::tool::{root, run};
 
 use crate::host;
 
-/// The workspace of the Rust modules.
-const MODULES: &str = "tests/modules";
 /// The program that loads modules in processes of their own.
 pub const LOADER: &str = env!("CARGO_BIN_EXE_loader");
-
-/// The directory of the Rust modules of a workspace, built with a profile of it: `dev` or `abort`.
-fn built(workspace: &Path, target: &str, profile: &str) -> PathBuf {
-    let target = target_dir().join(target);
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--locked", "--profile", profile, "--target-dir"]).arg(&target);
-    build.current_dir(workspace);
-    run(&mut build).unwrap_or_else(|error| panic!("{error}"));
-    target.join(if profile == "dev" { "debug" } else { profile })
-}
 
 fn library(dir: &Path, name: &str) -> Vec<u8> {
     fs::read(dir.join(format!("libremuxd_{name}.so"))).expect("cargo built it")
@@ -33,8 +20,7 @@ fn library(dir: &Path, name: &str) -> Vec<u8> {
 
 /// The library of the Rust module `name`, whose panics unwind.
 pub fn bytes(name: &str) -> Vec<u8> {
-    static DIR: OnceLock<PathBuf> = OnceLock::new();
-    library(DIR.get_or_init(|| built(&root().join(MODULES), "modules", "dev")), name)
+    fs::read(test_module(name)).expect("cargo built it")
 }
 
 /// The library of the Rust module `name`, whose panics end the process.
@@ -44,6 +30,39 @@ pub fn bytes_with_abort(name: &str) -> Vec<u8> {
 
 /// The library of the module `good`, whose plugin API says something else about one type.
 pub fn bytes_with_another_layout() -> Vec<u8> {
+    let changed = |scratch: &Scratch| {
+        let tag = "pub struct RawTag {\n";
+        let file = scratch.join("plugin-api/src/abi/mod.rs");
+        let fields = fs::read_to_string(&file).expect("a copy");
+        let (before, after) = fields.split_once(tag).expect("the type of tags");
+        let after = after.replacen("pub reserved: [u64; 4]", "pub reserved: [u64; 5]", 1);
+        fs::write(file, [before, tag, &after].concat()).expect("a copy");
+    };
+    bytes_with_another_api("modules-other-layout", changed)
+}
+
+/// The library of the module `good`, built with a plugin API that is newer than the host's by a function.
+pub fn bytes_with_a_newer_minor() -> Vec<u8> {
+    let changed = |scratch: &Scratch| {
+        let file = |name: &str| scratch.join("plugin-api/src/abi").join(name);
+        let (_, minor) = HOST_ABI;
+        let version = |minor| format!("pub const ABI_MINOR: u16 = {minor};");
+        edit(&file("preflight.rs"), &version(minor), &version(minor + 7));
+        let last = "    pub resume: extern \"C\" fn(&RawSetup<'_>, RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault>,\n";
+        let appended =
+            "    /// Of a later version.\n    pub later: extern \"C\" fn(RawBlock) -> RVec<RawTag>,\n";
+        edit(&file("mod.rs"), last, &format!("{last}{appended}"));
+        let last = "        resume: resume::<F>,\n";
+        edit(&file("export.rs"), last, &format!("{last}        later,\n"));
+        let logger = "extern \"C\" fn set_logger(";
+        let later = "extern \"C\" fn later(_: RawBlock) -> RVec<RawTag> {\n    RVec::new()\n}\n\n";
+        edit(&file("export.rs"), logger, &format!("{later}{logger}"));
+    };
+    bytes_with_another_api("modules-newer-minor", changed)
+}
+
+/// The library of the module `good`, built with a copy of the plugin API that was changed.
+fn bytes_with_another_api(target: &str, change: impl FnOnce(&Scratch)) -> Vec<u8> {
     let scratch = Scratch::new();
     for part in ["Cargo.toml", "plugin-api", MODULES] {
         copy(&root().join(part), &scratch.join(part));
@@ -54,12 +73,8 @@ pub fn bytes_with_another_layout() -> Vec<u8> {
         "members = []",
     );
     edit(&scratch.join("Cargo.toml"), r#"default-members = ["host", "plugins/*"]"#, "");
-    let tag = "pub struct RawTag {\n";
-    let fields = fs::read_to_string(scratch.join("plugin-api/src/abi/mod.rs")).expect("a copy");
-    let (before, after) = fields.split_once(tag).expect("the type of tags");
-    let after = after.replacen("pub reserved: [u64; 4]", "pub reserved: [u64; 5]", 1);
-    fs::write(scratch.join("plugin-api/src/abi/mod.rs"), [before, tag, &after].concat()).expect("a copy");
-    library(&built(&scratch.join(MODULES), "modules-other-layout", "dev"), "good")
+    change(&scratch);
+    library(&built(&scratch.join(MODULES), target, "dev"), "good")
 }
 
 /// Copies a file, or a directory with all in it.

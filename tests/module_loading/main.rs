@@ -3,7 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod abi;
 mod built;
+mod c_modules;
+mod conformance;
 mod damage;
 mod faults;
 mod host;

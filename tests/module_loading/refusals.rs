@@ -132,14 +132,37 @@ fn refuses_a_second_module_for_the_same_extension_and_transport() {
 #[test]
 fn finds_a_module_by_either_name_of_its_file() {
     let dir = ModuleDir::new();
-    assert_eq!(refusal(&dir), bad("not found, nor libbad.so beside it"));
+    assert_eq!(
+        refusal(&dir),
+        bad("not found, nor libbad.so beside it, nor the module in another lib*.so there")
+    );
     fs::rename(dir.file("libremuxd_good.so"), dir.file("libgood.so")).unwrap();
     let (registry, lines) = dir.load(&["good", "web-good"]);
     assert_eq!(
         lines,
-        ["module web-good: DIR/libremuxd_web_good.so: not found, nor libweb_good.so beside it"]
+        [
+            "module web-good: DIR/libremuxd_web_good.so: not found, nor libweb_good.so beside it, nor the module in \
+          another lib*.so there"
+        ]
     );
     assert_good_works(&registry);
+}
+
+#[test]
+fn finds_a_module_in_a_file_of_another_name() {
+    let dir = ModuleDir::new();
+    // What comes first by its name, and is none, or broken, or another one.
+    dir.put_c("liba_plain.so", "plain.c", SHARED);
+    dir.put_c("liba_crashes.so", "crashes.c", SHARED);
+    dir.put("liba_text.so", b"remuxd_module_preflight");
+    dir.put("liba_twin.so", &bytes("twin"));
+    fs::rename(dir.file("libremuxd_good.so"), dir.file("libzeta-1.2.so")).unwrap();
+    let (registry, lines) = dir.load(&["good"]);
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_good_works(&registry);
+    fs::rename(dir.file("libzeta-1.2.so"), dir.file("zeta.so")).unwrap();
+    let (_, lines) = dir.load(&["good"]);
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
 #[test]

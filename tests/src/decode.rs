@@ -15,3 +15,22 @@ pub fn decode(ffmpeg: Ffmpeg, file: &Path) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stderr);
     if said.trim().is_empty() { Ok(()) } else { Err(format!("{}: {said}", file.display())) }
 }
+
+/// A line for each frame of a stream of `input`, which `map` picks: its size and a hash of what was decoded from it.
+///
+/// # Errors
+/// What the decoder said, if anything.
+pub fn frames(input: &Path, map: &str) -> Result<Vec<String>, String> {
+    let mut command = Ffmpeg::Five.command();
+    command.args(["-xerror", "-i"]).arg(input).args(["-map", map, "-f", "framehash", "-"]);
+    let output = run(&mut command)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !said.trim().is_empty() {
+        return Err(format!("{}: {said}", input.display()));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let frame = |line: &str| {
+        line.split(',').skip(4).map(|field| field.trim().to_owned()).collect::<Vec<_>>().join(",")
+    };
+    Ok(text.lines().filter(|line| !line.starts_with('#')).map(frame).collect())
+}

@@ -29,6 +29,7 @@ pub mod fetch;
 pub mod flv;
 pub mod host;
 pub mod http;
+pub mod modules;
 pub mod player;
 pub mod proxy;
 pub mod publisher;

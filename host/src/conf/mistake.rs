@@ -136,10 +136,7 @@ pub(super) const STRING: &str = "a string";
 pub(super) const TABLES: &str = "a list of tables";
 
 /// The candidate closest to `word`, if it is close at all: at most a third of its letters are wrong.
-pub(super) fn closest(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'static str>,
-) -> Option<&'static str> {
+pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))

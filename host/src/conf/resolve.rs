@@ -6,7 +6,8 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::diagnostics::{Diagnostics, Place, Report};
-use super::resolved::{Accept, Config, DEFAULT_VHOST, Limits, MountPattern, Vhost};
+use super::mistake::closest;
+use super::resolved::{Accept, Config, DEFAULT_VHOST, Limits, Modules, MountPattern, Vhost};
 use super::schema;
 use super::table::Reading;
 
@@ -95,6 +96,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Known) {
     proxies(&config, &mut diagnostics);
     limits(&config.limits, &mut diagnostics);
     names(&config, &mut diagnostics);
+    own_modules(&config, &mut diagnostics);
     certificates(&config, &mut diagnostics);
     mounts(&config, &mut diagnostics);
     (config, diagnostics, known)
@@ -127,6 +129,19 @@ fn listeners(config: &Config, diagnostics: &mut Diagnostics) {
                     "cannot be listened on twice",
                 )
                 .and(there, "already listened on here");
+        }
+    }
+}
+
+/// What is set for one module is set for one that is loaded.
+fn own_modules(config: &Config, diagnostics: &mut Diagnostics) {
+    let Modules { load, own, .. } = &config.modules;
+    for module in own.iter().filter(|module| !load.contains(&module.name)) {
+        let title = format!("module `{}` is not loaded", module.name);
+        let diagnostic =
+            diagnostics.error(title, &module.place, "set for a module that is not in modules.load");
+        if let Some(name) = closest(&module.name, load.iter().map(String::as_str)) {
+            diagnostic.help(format!("did you mean `{name}`?"));
         }
     }
 }

@@ -159,6 +159,30 @@ pub struct Modules {
     pub call_timeout: Duration,
     /// `workers`: threads that run remuxers. 0, the default: one a core.
     pub workers: usize,
+    /// `[module."NAME"]`, in the order of the file.
+    pub own: Vec<OwnModule>,
+}
+
+/// `[module."NAME"]`: what holds for one module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnModule {
+    /// The name, as in `modules.load`.
+    pub name: String,
+    /// Where the name stands.
+    pub place: Place,
+    /// `isolation`: where the module's code runs. Default `none`.
+    pub isolation: Isolation,
+    /// `max_memory`: of the module's process, above what the program itself takes, in bytes. Default 256 MiB.
+    pub max_memory: usize,
+}
+
+/// Where a module's code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// In the host.
+    None,
+    /// In a process of its own, without files or network.
+    Process,
 }
 
 /// `[log]`.

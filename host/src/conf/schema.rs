@@ -39,7 +39,10 @@ pub(super) fn config(file: &mut Table) -> Config {
         rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
         proxy: file.table("proxy", proxy),
-        modules: file.table("modules", modules),
+        modules: {
+            let modules = file.table("modules", modules);
+            Modules { own: file.named("module", own_module), ..modules }
+        },
         log: file.table("log", log),
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
@@ -132,6 +135,17 @@ fn modules(table: &mut Table) -> Modules {
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
         workers: table.key("workers", 0, integer(0..=1024)),
+        own: Vec::new(),
+    }
+}
+
+fn own_module(table: &mut Table, name: &str) -> OwnModule {
+    let isolations = &[("none", Isolation::None), ("process", Isolation::Process)];
+    OwnModule {
+        name: name.to_owned(),
+        place: table.place(),
+        isolation: table.key("isolation", Isolation::None, choice(isolations)),
+        max_memory: table.key("max_memory", 256 * MIB, size(16 * MIB..=64 * GIB)),
     }
 }
 

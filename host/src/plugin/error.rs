@@ -1,13 +1,76 @@
 //! Why a module was not loaded: one line for each step that can refuse it.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use remuxd_plugin_api::Transport;
 use thiserror::Error;
 
+use super::conformance::Breach;
 use super::elf::{Machine, class_name, type_name};
 use super::{InfoError, ModuleFault};
+
+/// One step on the way of a file into the host. Each is safe only after the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Step {
+    /// Finding the file and reading it, once.
+    Stage,
+    /// Looking at its headers and at all that the dynamic linker follows.
+    Elf,
+    /// Loading it in a child process.
+    Probe,
+    /// Mapping it, and reading what it says of its build.
+    Preflight,
+    /// Comparing the types of the interface.
+    Layout,
+    /// Asking for its description.
+    Description,
+    /// Remuxing a built-in sequence of tags, in the child process.
+    SelfTest,
+    /// Finding its place beside the other modules.
+    Registry,
+}
+
+impl Step {
+    /// All steps, in their order.
+    pub const ALL: [Step; 8] = [
+        Step::Stage,
+        Step::Elf,
+        Step::Probe,
+        Step::Preflight,
+        Step::Layout,
+        Step::Description,
+        Step::SelfTest,
+        Step::Registry,
+    ];
+
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Step::Stage => "stage",
+            Step::Elf => "elf",
+            Step::Probe => "probe",
+            Step::Preflight => "preflight",
+            Step::Layout => "layout",
+            Step::Description => "description",
+            Step::SelfTest => "self-test",
+            Step::Registry => "registry",
+        }
+    }
+
+    /// The step with this name.
+    pub fn named(name: &str) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| step.name() == name)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// Why a module was not loaded. The culprit is the module, or the operator who named it; of [`Stage`](Self::Stage) and
 /// [`Probe`](Self::Probe) the host's machine. [`Display`](std::fmt::Display) is one line.
@@ -21,7 +84,7 @@ pub enum LoadError {
         name: String,
     },
     /// There is no file for this module.
-    #[error("not found, nor {other} beside it")]
+    #[error("not found, nor {other} beside it, nor the module in another lib*.so there")]
     NotFound {
         /// The other file name that it could have.
         other: String,
@@ -88,29 +151,37 @@ pub enum LoadError {
     /// The child process that tries the module cannot be run.
     #[error("cannot be tried in a child process: {0}")]
     Probe(#[source] io::Error),
-    /// A signal ended the child process that loaded the module.
-    #[error("loading it ends the process: {}", signal_name(*signal))]
+    /// A signal ended the child process that tried the module.
+    #[error("{during} ends the process: {}", signal_name(*signal))]
     ProbeCrashed {
+        /// What was tried.
+        during: Trial,
         /// The signal's number.
         signal: i32,
     },
-    /// The child process ended itself while it loaded the module.
-    #[error("loading it ends the process: exit status {status}{}", before(said))]
+    /// The child process ended itself while it tried the module.
+    #[error("{during} ends the process: exit status {status}{}", before(said))]
     ProbeExited {
+        /// What was tried.
+        during: Trial,
         /// The exit status.
         status: i32,
         /// The last line that it printed, if any.
         said: String,
     },
-    /// Loading did not end in time.
-    #[error("loading it takes longer than {limit:?}")]
+    /// The child process did not end in time.
+    #[error("{during} takes longer than {limit:?}")]
     ProbeTimedOut {
+        /// What was tried.
+        during: Trial,
         /// How long was waited.
         limit: Duration,
     },
     /// The child process refused the module, by one of the errors below.
     #[error("{line}")]
     ProbeRefused {
+        /// The step that refused it there.
+        step: Step,
         /// That error.
         line: String,
     },
@@ -152,6 +223,9 @@ pub enum LoadError {
     /// The description breaks the rules.
     #[error("its description is wrong: {0}")]
     Info(#[from] InfoError),
+    /// It broke a rule when a short stream was played to it.
+    #[error("it fails the self-test: {0}")]
+    SelfTest(#[from] Breach),
     /// The module in the file has another name than the one that was asked for.
     #[error("the module in it is named {found:?}")]
     NameMismatch {
@@ -170,6 +244,68 @@ pub enum LoadError {
     },
 }
 
+/// What the child process tried when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// To load the module.
+    Loading,
+    /// To play the self-test to it.
+    SelfTest,
+}
+
+impl fmt::Display for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trial::Loading => "loading it",
+            Trial::SelfTest => "playing the self-test to it",
+        })
+    }
+}
+
+impl LoadError {
+    /// The step that refused the module.
+    pub fn step(&self) -> Step {
+        match self {
+            LoadError::BadName { .. }
+            | LoadError::NotFound { .. }
+            | LoadError::Read(_)
+            | LoadError::TooLarge { .. }
+            | LoadError::Stage(_) => Step::Stage,
+            LoadError::NotElf
+            | LoadError::WrongClass { .. }
+            | LoadError::WrongByteOrder { .. }
+            | LoadError::WrongMachine { .. }
+            | LoadError::NotShared { .. }
+            | LoadError::Truncated { .. }
+            | LoadError::Damaged { .. } => Step::Elf,
+            LoadError::ProbeCrashed { during: Trial::SelfTest, .. }
+            | LoadError::ProbeExited { during: Trial::SelfTest, .. }
+            | LoadError::ProbeTimedOut { during: Trial::SelfTest, .. }
+            | LoadError::SelfTest(_) => Step::SelfTest,
+            LoadError::Probe(_)
+            | LoadError::ProbeCrashed { .. }
+            | LoadError::ProbeExited { .. }
+            | LoadError::ProbeTimedOut { .. } => Step::Probe,
+            LoadError::ProbeRefused { step, .. } => *step,
+            LoadError::Open { .. }
+            | LoadError::NotAModule
+            | LoadError::AbiMajor { .. }
+            | LoadError::PanicAbort => Step::Preflight,
+            LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
+            LoadError::Fault(_) | LoadError::Info(_) => Step::Description,
+            LoadError::NameMismatch { .. } | LoadError::Taken { .. } => Step::Registry,
+        }
+    }
+
+    /// Whether the file may be one that is still being written.
+    pub fn may_be_unfinished(&self) -> bool {
+        matches!(
+            self,
+            LoadError::NotFound { .. } | LoadError::Read(_) | LoadError::NotElf | LoadError::Truncated { .. }
+        )
+    }
+}
+
 fn order_fault(order: u8) -> String {
     match order {
         1 | 2 => "made for a machine of the other byte order".into(),
@@ -182,12 +318,12 @@ fn transport_name(transport: Transport) -> &'static str {
 }
 
 /// What a process said, to stand behind another text.
-fn before(said: &str) -> String {
+pub(super) fn before(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(", after {said:?}") }
 }
 
 /// Name of a signal, with the numbers of Linux that are equal on all machines the host knows.
-fn signal_name(signal: i32) -> String {
+pub(super) fn signal_name(signal: i32) -> String {
     let name = match signal {
         4 => "SIGILL",
         5 => "SIGTRAP",
@@ -209,19 +345,33 @@ mod tests {
     #[test]
     fn every_line_is_readable() {
         let rows = [
-            (LoadError::ProbeCrashed { signal: 11 }, "loading it ends the process: SIGSEGV"),
-            (LoadError::ProbeCrashed { signal: 40 }, "loading it ends the process: signal 40"),
             (
-                LoadError::ProbeExited { status: 3, said: String::new() },
+                LoadError::ProbeCrashed { during: Trial::Loading, signal: 11 },
+                "loading it ends the process: SIGSEGV",
+            ),
+            (
+                LoadError::ProbeCrashed { during: Trial::Loading, signal: 40 },
+                "loading it ends the process: signal 40",
+            ),
+            (
+                LoadError::ProbeExited { during: Trial::Loading, status: 3, said: String::new() },
                 "loading it ends the process: exit status 3",
             ),
             (
-                LoadError::ProbeExited { status: 127, said: "Assertion failed!".into() },
+                LoadError::ProbeExited {
+                    during: Trial::Loading,
+                    status: 127,
+                    said: "Assertion failed!".into(),
+                },
                 "loading it ends the process: exit status 127, after \"Assertion failed!\"",
             ),
             (
-                LoadError::ProbeTimedOut { limit: Duration::from_millis(1500) },
+                LoadError::ProbeTimedOut { during: Trial::Loading, limit: Duration::from_millis(1500) },
                 "loading it takes longer than 1.5s",
+            ),
+            (
+                LoadError::ProbeTimedOut { during: Trial::SelfTest, limit: Duration::from_millis(1500) },
+                "playing the self-test to it takes longer than 1.5s",
             ),
             (
                 LoadError::Taken {

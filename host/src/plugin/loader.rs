@@ -8,7 +8,7 @@
 //! The file must be the host's own copy: it stays mapped, and a mapped file must not change.
 
 use std::error::Error as _;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,14 +19,17 @@ use abi_stable::StableAbi;
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
 use abi_stable::std_types::RStr;
 use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
+use remuxd_plugin_api::abi::c::{self, FORMAT_SYMBOL};
 use remuxd_plugin_api::abi::{
-    ABI_MAJOR, ABI_MINOR, MAGIC, ModuleRef, PREFLIGHT_SYMBOL, Preflight, RawLogger,
+    ABI_MAJOR, ABI_MINOR, MAGIC, ModuleRef, PREFLIGHT_SYMBOL, Preflight, RawInfo, RawLogger,
 };
 use remuxd_plugin_api::log::Level;
 use tracing::{debug, error, info, warn};
 
+use super::c_abi::{self, CModule};
 use super::layout::check_layout;
-use super::module::{Description, Module};
+use super::linked::Code;
+use super::module::{Description, Home, Module};
 use super::stage::Staged;
 use super::{LoadError, ModuleFault, one_line};
 
@@ -88,15 +91,31 @@ pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let image = unsafe { libloading::os::unix::Library::open(Some(file.path()), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| LoadError::Open { reason: linker_words(&error, file.path()) })?;
     let build = preflight(&image)?;
+    // SAFETY: a symbol's address is a pointer.
+    let c_format = unsafe { image.get::<*const c::Format>(FORMAT_SYMBOL) }.map(|format| *format);
     // SAFETY: abi_stable's header has this type; `upgrade` checks its magic and version before it is used.
     let header = unsafe { image.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME) }
         .map(|header| *header)
-        .map_err(|error| LoadError::Header { reason: linker_words(&error, file.path()) })?;
+        .map_err(|error| LoadError::Header { reason: linker_words(&error, file.path()) });
     let library = Library::new(Some(image), Some(file));
-    if !terms.unload {
-        // From here on the module's code runs, and it may leave a thread behind.
-        mem::forget(library.clone());
+    let keep = || {
+        if !terms.unload {
+            // From here on the module's code runs, and it may leave a thread behind.
+            mem::forget(library.clone());
+        }
+    };
+    let context = &raw const *library.logger;
+    if let Ok(format) = c_format {
+        keep();
+        // SAFETY: what this symbol of a module names is such a table, as its preflight data say.
+        let module = unsafe { CModule::read(format) }?;
+        let struct_size = size_of::<c::Logger>() as u32;
+        module.set_logger(&c::Logger { struct_size, reserved: 0, context: context.cast(), log: on_c_log });
+        let info = module.info()?;
+        return describe(Code { table: c_abi::table(), c: Some(module), library }, &info, build, terms);
     }
+    let header = header?;
+    keep();
     let header_error = |error: &dyn fmt::Display| LoadError::Header { reason: one_line(&error.to_string()) };
     let header = header.upgrade().map_err(|error| header_error(&error))?;
     let layout = header.layout().ok_or(LoadError::Header { reason: "no layout".into() })?;
@@ -104,9 +123,8 @@ pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     check_layout(host, (layout, build.abi.1)).map_err(|difference| LoadError::Layout { difference })?;
     // SAFETY: the layout was compared with that of `ModuleRef`.
     let table = unsafe { header.unchecked_layout::<ModuleRef>() }.map_err(|error| header_error(&error))?;
-    let context = (&raw const *library.logger).cast();
-    table.set_logger()(RawLogger { context, log: on_log, reserved: [0; 2] });
-    describe(table, library, build, terms)
+    table.set_logger()(RawLogger { context: context.cast(), log: on_log, reserved: [0; 2] });
+    describe_rust(table, library, build, terms)
 }
 
 /// Makes a module of a format that is linked into this program, as if it came from a library. It cannot log.
@@ -114,21 +132,24 @@ pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
 pub(crate) fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let build = Build { abi: (ABI_MAJOR, ABI_MINOR), rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
     let library = Library::new(None, None);
-    describe(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
+    describe_rust(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
 }
 
-fn describe(
+fn describe_rust(
     table: ModuleRef,
     library: Arc<Library>,
     build: Build,
     terms: &Terms,
 ) -> Result<Arc<Module>, LoadError> {
+    // What the module allocates for it is freed while its library is held.
     let info = table.info()().into_result().map_err(ModuleFault::from)?;
-    let description = Description::read(&info)?;
-    // A copy was made; what the module allocated is freed while its library is held.
-    drop(info);
-    let _ = library.logger.name.set(description.name.clone());
-    Ok(Arc::new(Module::new(table, library, description, build, terms)))
+    describe(Code { table, c: None, library: library.clone() }, &info, build, terms)
+}
+
+fn describe(code: Code, info: &RawInfo, build: Build, terms: &Terms) -> Result<Arc<Module>, LoadError> {
+    let description = Description::read(info)?;
+    let _ = code.library.logger.name.set(description.name.clone());
+    Ok(Arc::new(Module::new(Home::Linked(code), description, build, terms)))
 }
 
 fn preflight(image: &libloading::os::unix::Library) -> Result<Build, LoadError> {
@@ -174,6 +195,26 @@ fn linker_words(error: &libloading::Error, file: &Path) -> String {
 /// `context` is the [`Logger`] that was handed over with this function.
 unsafe extern "C" fn on_log(context: *const (), level: u8, line: RStr<'_>) {
     // SAFETY: the library's logger lives longer than the library's code.
+    unsafe { log_line(context, level, &line) }
+}
+
+/// As [`on_log`], for modules in C.
+///
+/// # Safety
+/// As for [`on_log`]; `line` is a C string.
+unsafe extern "C" fn on_c_log(context: *const c_void, level: c_int, line: *const c_char) {
+    if !line.is_null() {
+        // SAFETY: as this function's.
+        let line = unsafe { CStr::from_ptr(line) };
+        // SAFETY: as this function's.
+        unsafe { log_line(context.cast(), u8::try_from(level).unwrap_or(u8::MAX), &line.to_string_lossy()) }
+    }
+}
+
+/// # Safety
+/// `context` is the [`Logger`] of a library that is mapped.
+unsafe fn log_line(context: *const (), level: u8, line: &str) {
+    // SAFETY: the library's logger lives longer than the library's code.
     let logger = unsafe { &*context.cast::<Logger>() };
     // A subscriber that panics must not unwind into the module. There is nobody left to tell.
     let _ = catch_unwind(AssertUnwindSafe(|| {
@@ -181,7 +222,7 @@ unsafe extern "C" fn on_log(context: *const (), level: u8, line: RStr<'_>) {
             Some(name) => name.into(),
             None => logger.file.to_string_lossy(),
         };
-        let line = one_line(&line);
+        let line = one_line(line);
         match Level(level) {
             Level::ERROR => error!(%module, "{line}"),
             Level::WARN => warn!(%module, "{line}"),

@@ -1,36 +1,50 @@
 //! Format modules: loading them, calling them, and surviving them.
 //!
 //! Purpose: the host's side of the interface that `remuxd-plugin-api` defines, and the host's only unsafe code.
-//! The way of a file into the host: [`Stage`] (read, check, copy), [`probe`] (try in a child process), [`load`].
+//! The way of a file into the host: [`Stage`] (read, check, copy), [`probe`] (load it and play the self-test to it in a
+//! child process), [`load`].
 //!
 //! Invariants: no panic crosses the interface; whatever refers to a module's code or memory holds its library; all
 //! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
 
+mod c_abi;
+mod child;
+mod conformance;
 mod elf;
 mod error;
+mod fault;
 mod instance;
+mod intake;
 mod layout;
+mod linked;
 mod loader;
 mod module;
 mod options;
 mod probe;
+mod process;
 mod registry;
 mod stage;
 mod worker;
 
+pub use conformance::{Breach, Moment, Rule, Verdict, check_main, checks, run_check};
 pub use elf::Machine;
-pub use error::LoadError;
-pub use instance::{Instance, ModuleFault, OutBlock};
+pub use error::{LoadError, Step, Trial};
+pub use fault::ModuleFault;
+pub use instance::{Instance, OutBlock};
 #[cfg(test)]
 pub(crate) use loader::linked;
 pub use loader::{Terms, load};
 pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
+pub use process::{Allowance, WireError, module_main};
 pub use registry::{LoadFailure, Registry};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use stage::{Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};
+
+/// The version of the interface that this host has: major, minor.
+pub const HOST_ABI: (u16, u16) = (remuxd_plugin_api::abi::ABI_MAJOR, remuxd_plugin_api::abi::ABI_MINOR);
 
 /// The longest text of a module that goes on to the log, in characters.
 const MAX_LINE: usize = 1024;

@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use abi_stable::std_types::{RString, RVec};
 use parking_lot::Mutex;
-use remuxd_plugin_api::abi::{
-    self, ModuleRef, OPTION_CHOICE, OPTION_FLAG, OPTION_INTEGER, OPTION_TEXT, RawInfo, RawSetup, RawValue,
-};
+use remuxd_plugin_api::abi::{self, OPTION_CHOICE, OPTION_FLAG, OPTION_INTEGER, OPTION_TEXT, RawInfo};
 use remuxd_plugin_api::{Codec, Setup, Transport};
 use thiserror::Error;
 use tracing::error;
 
-use super::loader::{Build, Library, Terms};
+use super::instance::Remuxer;
+use super::linked::Code;
+use super::loader::{Build, Terms};
+use super::process::Process;
 use super::{Instance, ModuleFault};
 
 /// Over how long faults are counted.
@@ -26,13 +27,20 @@ const FAULT_WINDOW: Duration = Duration::from_secs(60);
 
 /// One loaded generation of a format module.
 pub struct Module {
-    table: ModuleRef,
+    home: Home,
     description: Description,
     build: Build,
     terms: Terms,
     faults: Mutex<VecDeque<Instant>>,
     quarantined: AtomicBool,
-    library: Arc<Library>,
+}
+
+/// Where the module's code runs.
+pub(super) enum Home {
+    /// In this process.
+    Linked(Code),
+    /// In a process of its own, which ends with the last holder.
+    Isolated(Arc<Process>),
 }
 
 impl fmt::Debug for Module {
@@ -42,21 +50,14 @@ impl fmt::Debug for Module {
 }
 
 impl Module {
-    pub(super) fn new(
-        table: ModuleRef,
-        library: Arc<Library>,
-        description: Description,
-        build: Build,
-        terms: &Terms,
-    ) -> Module {
+    pub(super) fn new(home: Home, description: Description, build: Build, terms: &Terms) -> Module {
         Module {
-            table,
+            home,
             description,
             build,
             terms: terms.clone(),
             faults: Mutex::default(),
             quarantined: AtomicBool::new(false),
-            library,
         }
     }
 
@@ -131,31 +132,20 @@ impl Module {
     /// # Errors
     /// The module's own error, or its panic.
     pub fn remuxer(&self, setup: &Setup) -> Result<Instance, ModuleFault> {
-        let values: Vec<_> = setup
-            .options
-            .iter()
-            .map(|(name, value)| RawValue { name: name.into(), value: value.into() })
-            .collect();
-        let state = setup.state.as_slice();
-        let setup = RawSetup {
-            options: values.as_slice().into(),
-            video: setup.stream.video.0,
-            audio: setup.stream.audio.0,
-            age_ms: setup.stream.age_ms,
-            reserved_u32: 0,
-            reserved: [0; 4],
+        let remuxer = match &self.home {
+            Home::Linked(code) => Remuxer::Linked(code.remuxer(setup)?),
+            Home::Isolated(process) => Remuxer::Isolated(process.remuxer(setup)?),
         };
-        let remuxer = match self.table.resume() {
-            Some(resume) if !state.is_empty() => resume(&setup, state.into()),
-            _ => self.table.remuxer()(&setup),
-        };
-        let remuxer = remuxer.into_result()?;
-        Ok(Instance::new(remuxer, self.table, self.terms.max_output, self.name(), self.library.clone()))
+        Ok(Instance::new(remuxer, self.terms.max_output, self.name()))
     }
 
     /// Counts a fault of one of its remuxers. True: there were more than `max_faults` within a minute, and the
     /// generation is in quarantine from now on.
     pub fn on_fault(&self, fault: &ModuleFault) -> bool {
+        // The fault of the remuxer that ended their process was counted, or will be.
+        if *fault == ModuleFault::Bystander {
+            return self.is_quarantined();
+        }
         let now = Instant::now();
         let mut faults = self.faults.lock();
         faults.push_back(now);
@@ -222,6 +212,30 @@ impl OwnedOptionKind {
             }
             OwnedOptionKind::Choice(words) => words.iter().any(|word| word == value),
             OwnedOptionKind::Text => true,
+        }
+    }
+}
+
+impl OwnedOptionKind {
+    /// The one way to write `value`, which [`accepts`](Self::accepts) has accepted: equal values are equal texts.
+    pub(super) fn canonical(&self, value: String) -> String {
+        match self {
+            OwnedOptionKind::Integer { .. } => {
+                value.parse::<i64>().map_or(value, |number| number.to_string())
+            }
+            _ => value,
+        }
+    }
+}
+
+/// What the values are: `a whole number from 0 to 9`.
+impl fmt::Display for OwnedOptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OwnedOptionKind::Flag => f.write_str("true or false"),
+            OwnedOptionKind::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
+            OwnedOptionKind::Choice(words) => f.write_str(&words.join(" or ")),
+            OwnedOptionKind::Text => f.write_str("text"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use super::{Options, OwnedOptionKind, OwnedOptionSpec};
+use super::{Options, OwnedOptionSpec};
 
 /// How much of a value is shown, in characters.
 const MAX_SHOWN: usize = 64;
@@ -72,7 +72,7 @@ pub fn resolve_options<'q>(
             Some(value) => value.into_owned(),
             None => set().unwrap_or(&spec.default).clone(),
         };
-        (spec.name.clone(), value)
+        (spec.name.clone(), spec.kind.canonical(value))
     });
     Ok(Options::new(values.collect()))
 }
@@ -99,17 +99,8 @@ fn check_value(spec: &OwnedOptionSpec, value: &str) -> Result<(), OptionError> {
     Err(OptionError::Value {
         key: spec.name.clone(),
         value: value.chars().take(MAX_SHOWN).collect(),
-        expected: expected(&spec.kind),
+        expected: spec.kind.to_string(),
     })
-}
-
-fn expected(kind: &OwnedOptionKind) -> String {
-    match kind {
-        OwnedOptionKind::Flag => "true or false".into(),
-        OwnedOptionKind::Integer { min, max } => format!("a whole number from {min} to {max}"),
-        OwnedOptionKind::Choice(words) => words.join(" or "),
-        OwnedOptionKind::Text => "text".into(),
-    }
 }
 
 /// The declared key that differs least, if it differs in no more than a third of its letters.
@@ -122,9 +113,23 @@ fn closest(specs: &[OwnedOptionSpec], key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::OwnedOptionKind;
 
     fn spec(name: &str, kind: OwnedOptionKind, default: &str, variant: bool) -> OwnedOptionSpec {
         OwnedOptionSpec { name: name.into(), kind, default: default.into(), doc: String::new(), variant }
+    }
+
+    #[test]
+    fn one_number_is_one_value_however_it_is_written() {
+        let specs = [spec("depth", OwnedOptionKind::Integer { min: -9, max: 9 }, "07", true)];
+        let resolve = |query: &[(&'static str, &'static str)]| {
+            let query = query.iter().map(|&(key, value)| (Cow::from(key), Cow::from(value)));
+            resolve_options(&specs, &[], query).unwrap()
+        };
+        for (written, value) in [("7", "7"), ("007", "7"), ("+7", "7"), ("-0", "0"), ("-05", "-5")] {
+            assert_eq!(resolve(&[("depth", written)]).text("depth"), value, "{written}");
+        }
+        assert_eq!(resolve(&[]), resolve(&[("depth", "7")]));
     }
 
     fn specs() -> [OwnedOptionSpec; 4] {

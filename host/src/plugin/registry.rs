@@ -1,7 +1,8 @@
 //! Registry: the modules that are loaded, by what they answer.
 //!
 //! The module `NAME` of `modules.load` is the file `libremuxd_NAME.so` in the module directory, as cargo names the
-//! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's. One
+//! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's. Else it is the
+//! first `lib*.so` there, in the order of their names, with a module of that name in it. One
 //! module that is refused does not keep the others from being loaded.
 
 use std::fmt;
@@ -13,8 +14,10 @@ use parking_lot::RwLock;
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
-use super::{LoadError, Module, Stage, Terms, load, probe};
-use crate::conf::Modules;
+use super::probe::probe_name;
+use super::process::{self, Launch};
+use super::{Allowance, LoadError, Module, Stage, Terms, load, probe};
+use crate::conf::{Isolation, Modules, OwnModule};
 
 /// The loaded modules.
 #[derive(Debug)]
@@ -91,7 +94,10 @@ impl Registry {
         }
         let path = match [path.clone(), dir.join(&other)].into_iter().find(|path| path.exists()) {
             Some(path) => path,
-            None => return (path, Err(LoadError::NotFound { other })),
+            None => match self.file_of(name, dir, probe_program) {
+                Some(path) => path,
+                None => return (path, Err(LoadError::NotFound { other })),
+            },
         };
         let terms = Terms {
             generation: self.generations.fetch_add(1, Ordering::Relaxed) + 1,
@@ -99,8 +105,44 @@ impl Registry {
             max_faults: modules.max_faults,
             unload: false,
         };
-        let loaded = self.load_file(name, &path, &terms, probe_program);
+        let loaded = match modules.own.iter().find(|own| own.name == name) {
+            Some(own) if own.isolation == Isolation::Process => {
+                self.load_isolated(name, &path, &terms, (modules, own), probe_program)
+            }
+            _ => self.load_file(name, &path, &terms, probe_program),
+        };
         (path, loaded)
+    }
+
+    /// Its process is the trial too.
+    fn load_isolated(
+        &self,
+        name: &str,
+        path: &Path,
+        terms: &Terms,
+        (modules, own): (&Modules, &OwnModule),
+        program: &Path,
+    ) -> Result<Arc<Module>, LoadError> {
+        let launch = Launch {
+            name: name.to_owned(),
+            program: program.to_owned(),
+            file: self.stage.stage(name, path)?,
+            allowance: Allowance { max_output: modules.max_output, max_memory: own.max_memory },
+            call_limit: modules.call_timeout,
+        };
+        named(name, process::load(launch, terms)?)
+    }
+
+    /// The library of another file name that has the module `name` in it. Only files that export what a module exports
+    /// are tried, each in a child process; those that are refused there are passed over.
+    fn file_of(&self, name: &str, dir: &Path, probe_program: &Path) -> Option<PathBuf> {
+        let entries = dir.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        let mut files: Vec<_> = entries.filter(|file| is_library(file)).collect();
+        files.sort();
+        files.into_iter().find(|file| {
+            let tried = self.stage.stage_module(name, file).and_then(|file| probe_name(probe_program, &file));
+            tried.is_ok_and(|found| found == name)
+        })
     }
 
     fn load_file(
@@ -112,12 +154,7 @@ impl Registry {
     ) -> Result<Arc<Module>, LoadError> {
         let staged = self.stage.stage(name, path)?;
         probe(probe_program, &staged)?;
-        let module = load(staged, terms)?;
-        if module.name() == name {
-            Ok(module)
-        } else {
-            Err(LoadError::NameMismatch { found: module.name().to_owned() })
-        }
+        named(name, load(staged, terms)?)
     }
 
     fn insert(&self, module: Arc<Module>) -> Result<Arc<Module>, LoadError> {
@@ -134,6 +171,21 @@ impl Registry {
         Arc::make_mut(&mut table).push(module.clone());
         Ok(module)
     }
+}
+
+/// The module, if it is the one that was asked for.
+fn named(name: &str, module: Arc<Module>) -> Result<Arc<Module>, LoadError> {
+    if module.name() == name {
+        Ok(module)
+    } else {
+        Err(LoadError::NameMismatch { found: module.name().to_owned() })
+    }
+}
+
+/// Whether a file is a library by its name.
+fn is_library(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("lib") && name.ends_with(".so"))
 }
 
 fn find<'a>(modules: &'a [Arc<Module>], extension: &str, transport: Transport) -> Option<&'a Arc<Module>> {

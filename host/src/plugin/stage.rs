@@ -20,6 +20,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use remuxd_plugin_api::abi::PREFLIGHT_SYMBOL;
 
 use super::LoadError;
 use super::elf::check_elf;
@@ -64,6 +65,20 @@ impl Stage {
     /// [`LoadError`]: it cannot be read, is no library for this machine, or cannot be copied. Nothing was mapped.
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
         let library = read(file)?;
+        check_elf(&library)?;
+        self.write(name, &library).map_err(LoadError::Stage)
+    }
+
+    /// As [`stage`](Self::stage), and refuses a file that cannot export what a module exports.
+    ///
+    /// # Errors
+    /// As for [`stage`](Self::stage), or `NotAModule`.
+    pub(super) fn stage_module(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
+        let library = read(file)?;
+        let symbol = PREFLIGHT_SYMBOL.as_bytes();
+        if !library.windows(symbol.len()).any(|window| window == symbol) {
+            return Err(LoadError::NotAModule);
+        }
         check_elf(&library)?;
         self.write(name, &library).map_err(LoadError::Stage)
     }

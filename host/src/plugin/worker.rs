@@ -8,6 +8,7 @@
 //! thread is replaced, so that the pool keeps its size; a thread that comes back late finishes its run and goes.
 //! Replacements are bounded: a hung thread cannot be ended.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -201,6 +202,7 @@ impl Shared {
 
     fn work(self: &Arc<Self>, seat: &Arc<Seat>) {
         let watch = CallWatch { pool: self.clone(), seat: seat.clone() };
+        SEAT.set(Some(seat.clone()));
         while !seat.replaced.load(Ordering::Acquire)
             && let Some(task) = self.pop()
         {
@@ -262,6 +264,20 @@ impl Shared {
     fn micros(&self) -> u64 {
         self.started.elapsed().as_micros() as u64 + 1
     }
+}
+
+thread_local! {
+    /// The seat of this thread, when it is a worker.
+    static SEAT: RefCell<Option<Arc<Seat>>> = const { RefCell::new(None) };
+}
+
+/// Takes the call under way on this thread out of the watchdog's sight: it has a deadline of its own.
+pub(super) fn unwatch() {
+    SEAT.with_borrow(|seat| {
+        if let Some(seat) = seat {
+            seat.call_began.store(0, Ordering::Release);
+        }
+    });
 }
 
 /// Lets the watchdog see calls into modules.

@@ -307,7 +307,7 @@ impl<E: Entry> State<E> {
         let Some(newest) = self.joins.back().filter(|_| lead > Millis(0)) else { return self.newest_join() };
         let too_old = |join: &Join<E>| {
             let bytes = self.bytes_after - self.bytes_up_to(join.at);
-            newest.dts.0 - join.dts.0 > lead.0 || bytes > self.limits.max_bytes as u64
+            newest.dts.0.saturating_sub(join.dts.0) > lead.0 || bytes > self.limits.max_bytes as u64
         };
         let oldest = self.joins.partition_point(too_old);
         self.joins.get(oldest).map_or(newest.at, |join| join.at)
@@ -364,8 +364,8 @@ impl<E: Entry> State<E> {
         while self.first < keep_from {
             let (Some(oldest), Some(newest)) = (self.entries.front(), self.entries.back()) else { break };
             let held = self.bytes_after - self.bytes_before;
-            let within =
-                newest.entry.dts().0 - oldest.entry.dts().0 <= window && held <= self.limits.max_bytes as u64;
+            let within = newest.entry.dts().0.saturating_sub(oldest.entry.dts().0) <= window
+                && held <= self.limits.max_bytes as u64;
             if readers && within {
                 break;
             }

@@ -14,7 +14,7 @@ macro_rules! layout {
 
 #[test]
 #[cfg(target_pointer_width = "64")]
-fn keeps_the_layout_of_1_1() {
+fn keeps_the_layout_since_1_1() {
     layout!(Preflight: 32, 8 {
         magic: 0, struct_size: 8, abi_major: 12, abi_minor: 14, panic_abort: 16, reserved: 17, rustc: 24,
     });
@@ -54,10 +54,39 @@ fn keeps_the_layout_of_shared_bytes() {
     assert_eq!((size_of::<SharedBytes>(), align_of::<SharedBytes>()), (32, 8));
 }
 
+/// The same numbers as in `include/remuxd_plugin.h`.
 #[test]
-fn keeps_the_numbers_of_1_1() {
+#[cfg(target_pointer_width = "64")]
+fn keeps_the_layout_of_c_since_1_2() {
+    layout!(c::RawBytes: 16, 8 { ptr: 0, len: 8, });
+    layout!(c::Value: 16, 8 { name: 0, value: 8, });
+    layout!(c::Setup: 48, 8 {
+        struct_size: 0, video: 4, audio: 8, age_ms: 12, options: 16, option_count: 24, state: 32,
+    });
+    layout!(c::Tag: 64, 8 {
+        struct_size: 0, kind: 4, packet: 5, flags: 6, reserved_u8: 7, codec: 8, reserved: 12, dts: 16,
+        composition_offset: 24, payload: 32, data: 48,
+    });
+    layout!(c::Block: 32, 8 {
+        struct_size: 0, flags: 4, track: 5, reserved: 6, dts: 8, parts: 16, part_count: 24,
+    });
+    layout!(c::Sink: 24, 8 { struct_size: 0, reserved: 4, context: 8, block: 16, });
+    layout!(c::Error: 256, 4 { struct_size: 0, reserved: 4, message: 8, });
+    layout!(c::Logger: 24, 8 { struct_size: 0, reserved: 4, context: 8, log: 16, });
+    layout!(c::OptionSpec: 56, 8 {
+        name: 0, default_value: 8, doc: 16, choices: 24, min: 32, max: 40, kind: 48, variant: 49, reserved: 50,
+    });
+    layout!(c::Format: 120, 8 {
+        struct_size: 0, transport: 4, reserved: 5, name: 8, version: 16, content_type: 24, extensions: 32,
+        video_codecs: 40, audio_codecs: 48, options: 56, option_count: 64, set_logger: 72, remuxer: 80, tag: 88,
+        finish: 96, state: 104, free: 112,
+    });
+}
+
+#[test]
+fn keeps_the_numbers_of_1_2() {
     assert_eq!(MAGIC, *b"remuxd\xff\x01");
-    assert_eq!((ABI_MAJOR, ABI_MINOR), (1, 1));
+    assert_eq!((ABI_MAJOR, ABI_MINOR), (1, 2));
     assert_eq!((TAG_KEYFRAME, TAG_DISCONTINUITY), (1, 2));
     assert_eq!((PUSH_TAKEN, PUSH_FULL, PUSH_ABORT), (0, 1, 2));
     assert_eq!((OPTION_FLAG, OPTION_INTEGER, OPTION_CHOICE, OPTION_TEXT), (0, 1, 2, 3));

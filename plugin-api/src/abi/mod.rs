@@ -11,8 +11,10 @@
 //! - What is returned is owned by the receiver and freed by its drop, while the library is mapped. What is
 //!   passed by reference is lent for the call.
 //!
-//! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor.
+//! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor. With 1.2 a
+//! module can be written in C: then it exports [`c::Format`] in the place of the header, and all of it is plain data.
 
+pub mod c;
 pub(crate) mod catch;
 mod export;
 #[cfg(test)]

@@ -18,7 +18,7 @@
 /// there before its time.
 pub(crate) const DELAY: i64 = 100;
 
-/// The greatest distance of two references, in milliseconds (ETSI TS 101 154 4.1.5.3: 40 ms recommended).
+/// The greatest distance of two references, in milliseconds (DVB recommends it; ISO/IEC 13818-1 2.7.2 has 100).
 pub(crate) const STEP: i64 = 40;
 
 /// How far a reference may stay back, so that 24 frames a second need not a reference in between for each frame.

@@ -1,7 +1,7 @@
 //! Program association and program map tables.
 //!
-//! ISO/IEC 13818-1 2.4.4.1 to 2.4.4.11, 2.6.8 (registration descriptor), annex A (checksum); Opus: "ETSI TS Opus" mapping
-//! of the Opus project, registration `Opus` and extension descriptor 0x80. PIDs are SRS's.
+//! ISO/IEC 13818-1 2.4.4.1 to 2.4.4.11, 2.6.8 (registration descriptor), annex A (checksum). Opus is private data with
+//! the registration `Opus` and the extension descriptor 0x80, as its mapping to transport streams has it. PIDs are SRS's.
 
 use crate::packet::{Adaptation, Continuity, write_unit};
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::conf::{DEFAULT_VHOST, ForwardedHeader, PublishConflict};
+use crate::conf::{DEFAULT_VHOST, ForwardedHeader, Isolation, PublishConflict};
 
 const SAMPLE: &str = include_str!("../../../../conf/remuxd.toml");
 
@@ -21,7 +21,7 @@ fn sample() -> impl Iterator<Item = (String, &'static str)> {
     SAMPLE.lines().skip_while(|line| !line.starts_with('[')).map(move |line| {
         if line.starts_with('[') {
             let header = line.trim_matches(['[', ']']);
-            shape = header.replace(&format!("\"{DEFAULT_VHOST}\""), "*");
+            shape = header.replace(&format!("\"{DEFAULT_VHOST}\""), "*").replace("\"flv\"", "*");
         }
         (shape.clone(), line)
     })
@@ -51,8 +51,9 @@ fn sample_documents_the_built_in_defaults() {
     assert_eq!(only(documented), defaults);
 
     let empty = Config::default();
-    assert!(empty.vhosts.is_empty());
-    assert_eq!(Config { vhosts: Vec::new(), ..defaults }, empty);
+    assert!(empty.vhosts.is_empty() && empty.modules.own.is_empty());
+    let modules = Modules { own: Vec::new(), ..defaults.modules.clone() };
+    assert_eq!(Config { vhosts: Vec::new(), modules, ..defaults }, empty);
 }
 
 #[test]
@@ -94,6 +95,26 @@ fn readme_and_demo_are_free_of_mistakes() {
         let config = Config::parse(text, name).unwrap();
         assert_eq!((config.http_server.enabled, config.vhosts[0].mounts.len()), (true, mounts), "{name}");
     }
+}
+
+#[test]
+fn what_is_set_for_one_module_is_set_for_one_that_is_loaded() {
+    let text = "[modules]\nload = [\"flv\", \"ts\"]\n[module.\"ts\"]\nisolation = \"process\"\nmax_memory = \"64MiB\"\n";
+    let config = Config::parse(text, "remuxd.toml").unwrap();
+    let [own] = &config.modules.own[..] else { panic!("{:?}", config.modules) };
+    assert_eq!((&*own.name, own.isolation, own.max_memory), ("ts", Isolation::Process, 64 << 20));
+    assert_eq!(
+        report("[module.\"flw\"]\n"),
+        r#"error: module `flw` is not loaded
+ --> remuxd.toml:1:9
+  |
+1 | [module."flw"]
+  |         ^^^^^ set for a module that is not in modules.load
+  |
+  = help: did you mean `flv`?
+
+error: 1 mistake in remuxd.toml"#
+    );
 }
 
 #[test]
@@ -182,7 +203,7 @@ error: unknown key `listn`
 1 | listn = 3
   | ^^^^^ no such key in the file
   |
-  = help: it has `rtmp`, `rtmps`, `http_server`, `proxy`, `modules`, `log`, `limits` or `vhost`
+  = help: it has `rtmp`, `rtmps`, `http_server`, `proxy`, `modules`, `module`, `log`, `limits` or `vhost`
 
 error: bad value for `chunk_size`
  --> remuxd.toml:4:14

@@ -1,0 +1,82 @@
+//! Inspect: what a module file is and declares, as an operator or an author wants to read it.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::media::Codec;
+use crate::plugin::{
+    HOST_ABI, LoadError, Module, OwnedOptionKind, OwnedOptionSpec, Stage, Terms, Transport, load, probe,
+};
+
+/// A module that the host would load. [`Display`](fmt::Display) is a page with all that it declares.
+#[derive(Debug)]
+pub struct Inspected {
+    file: PathBuf,
+    size: u64,
+    module: Arc<Module>,
+    // Removes the copy that the module is mapped from.
+    _stage: Stage,
+}
+
+impl Inspected {
+    /// Goes all steps of loading with `file`, the trial in a child process of `program` too.
+    ///
+    /// # Errors
+    /// The first step that refuses it.
+    pub fn new(file: &Path, program: &Path) -> Result<Inspected, LoadError> {
+        let stage = Stage::new();
+        let staged = stage.stage("inspected", file)?;
+        let size = fs::metadata(staged.path()).map_err(LoadError::Read)?.len();
+        probe(program, &staged)?;
+        // What only calls need is not asked for.
+        let terms = Terms { generation: 1, max_output: 0, max_faults: 0, unload: true };
+        Ok(Inspected { file: file.to_owned(), size, module: load(staged, &terms)?, _stage: stage })
+    }
+}
+
+impl fmt::Display for Inspected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let module = &self.module;
+        let (major, minor) = module.abi();
+        let (host_major, host_minor) = HOST_ABI;
+        let extensions: Vec<_> =
+            module.extensions().iter().map(|extension| format!(".{extension}")).collect();
+        let over = if module.transport() == Transport::WEBSOCKET { "WebSocket" } else { "HTTP" };
+        writeln!(f, "{}: {} bytes; it would be loaded\n", self.file.display(), self.size)?;
+        writeln!(f, "name          {}", module.name())?;
+        writeln!(f, "version       {}", module.version())?;
+        writeln!(f, "ABI           {major}.{minor}, this host has {host_major}.{host_minor}")?;
+        writeln!(f, "extensions    {}", extensions.join(" "))?;
+        writeln!(f, "transport     {over}")?;
+        writeln!(f, "content type  {}", module.content_type())?;
+        writeln!(f, "video codecs  {}", codecs(module.video_codecs()))?;
+        writeln!(f, "audio codecs  {}", codecs(module.audio_codecs()))?;
+        writeln!(f, "built by      {}", module.rustc())?;
+        // Rust that aborts is refused.
+        let panics = if module.rustc().starts_with("rustc ") { "unwind" } else { "none, it is not Rust" };
+        writeln!(f, "panics        {panics}")?;
+        if module.options().is_empty() {
+            return writeln!(f, "options       none");
+        }
+        writeln!(f, "options")?;
+        module.options().iter().try_for_each(|option| write_option(f, option))
+    }
+}
+
+fn codecs(codecs: &[Codec]) -> String {
+    match codecs {
+        [] => "none".into(),
+        codecs => codecs.iter().map(Codec::to_string).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn write_option(f: &mut fmt::Formatter<'_>, option: &OwnedOptionSpec) -> fmt::Result {
+    let bare = matches!(option.kind, OwnedOptionKind::Flag | OwnedOptionKind::Integer { .. });
+    let default = if bare { option.default.clone() } else { format!("{:?}", option.default) };
+    writeln!(f, "  {} = {default}", option.name)?;
+    let who = if option.variant { "; viewers may set it in the URL" } else { "" };
+    writeln!(f, "      {}{who}", option.kind)?;
+    writeln!(f, "      {}", option.doc)
+}

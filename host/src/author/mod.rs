@@ -1,0 +1,12 @@
+//! `remuxd module`: what the host's program does for authors of modules.
+//!
+//! [`Inspected`] tells what a file is, or why it would be refused; [`test_module`] runs the conformance kit on it;
+//! [`new_module`] writes a crate. Uses `plugin`; used by `main`.
+
+mod inspect;
+mod new;
+mod test;
+
+pub use inspect::Inspected;
+pub use new::{Api, NewError, default_dir, new_module};
+pub use test::{Row, test_module};

@@ -1,0 +1,160 @@
+//! New: a crate for a new module that builds, passes its tests and conforms, to be changed from there.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Where a new module finds the plugin API, which is on no registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Api {
+    /// A directory with the crate.
+    Path(PathBuf),
+    /// The URL of a git repository with the crate in it.
+    Git(String),
+}
+
+impl Api {
+    /// Reads a directory or a URL of git.
+    pub fn parse(text: &str) -> Api {
+        let git = text.contains("://") || text.starts_with("git@") || text.ends_with(".git");
+        if git { Api::Git(text.to_owned()) } else { Api::Path(PathBuf::from(text)) }
+    }
+
+    /// The crate in the checkout that this program was built in, if it still lies there.
+    pub fn of_program(program: &Path) -> Option<Api> {
+        let checkout =
+            program.ancestors().find(|dir| dir.join("plugin-api/include/remuxd_plugin.h").exists());
+        checkout.map(|dir| Api::Path(dir.join("plugin-api")))
+    }
+
+    fn toml(&self) -> Result<String, NewError> {
+        match self {
+            Api::Git(url) => Ok(format!("{{ git = {url:?} }}")),
+            Api::Path(path) => {
+                let whole = path.join("Cargo.toml").exists().then(|| path.canonicalize());
+                let path = whole.ok_or_else(|| NewError::NoApi { path: path.clone() })?;
+                Ok(format!("{{ path = {:?} }}", path.map_err(NewError::Write)?))
+            }
+        }
+    }
+}
+
+/// Why no crate was written. The culprit is the author.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NewError {
+    /// It cannot be the name of a module.
+    #[error("{name:?} is not a name of a module (a-z, 0-9 and -, a letter first)")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The directory is there already.
+    #[error("{} exists", dir.display())]
+    Exists {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The plugin API is not where it was said to be.
+    #[error("no crate in {}; --api takes the directory of remuxd's plugin-api, or the URL of its git repository", path.display())]
+    NoApi {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Nobody said where the plugin API is.
+    #[error(
+        "the plugin API is on no registry: say with --api where it is, a directory or the URL of a git repository"
+    )]
+    WhereIsApi,
+    /// The files cannot be written.
+    #[error("cannot be written: {0}")]
+    Write(#[source] io::Error),
+}
+
+/// The files of a crate, with their templates.
+const FILES: [(&str, &str); 5] = [
+    ("Cargo.toml", include_str!("template/Cargo.toml")),
+    ("README.md", include_str!("template/README.md")),
+    ("src/lib.rs", include_str!("template/lib.rs")),
+    (".github/workflows/ci.yml", include_str!("template/ci.yml")),
+    (".gitignore", "/target\n"),
+];
+
+const CI_WITH_KIT: &str = "      - run: cargo install --git {{url}} remuxd
+      - run: remuxd module test target/release/libremuxd_{{file}}.so";
+
+const CI_WITHOUT_KIT: &str = "      # remuxd-plugin-api is a directory of one machine in Cargo.toml: this needs a git repository there. Then add
+      # - run: cargo install --git URL remuxd
+      # - run: remuxd module test target/release/libremuxd_{{file}}.so";
+
+/// Writes the crate of the module `name` to `dir`, which must not exist, with the plugin API from `api`.
+///
+/// # Errors
+/// [`NewError`]: nothing, or not everything, was written.
+pub fn new_module(name: &str, dir: &Path, api: Option<Api>) -> Result<(), NewError> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.bytes().all(allowed) {
+        return Err(NewError::BadName { name: name.to_owned() });
+    }
+    if dir.exists() {
+        return Err(NewError::Exists { dir: dir.to_owned() });
+    }
+    let api = api.ok_or(NewError::WhereIsApi)?;
+    let (scope, kit) = match &api {
+        Api::Git(url) => (", and runs the conformance kit", CI_WITH_KIT.replace("{{url}}", url)),
+        Api::Path(_) => ("", CI_WITHOUT_KIT.to_owned()),
+    };
+    let api = api.toml()?;
+    for (file, template) in FILES {
+        let path = dir.join(file);
+        let text = template
+            .replace("{{ci_scope}}", scope)
+            .replace("{{ci_kit}}", &kit)
+            .replace("{{api}}", &api)
+            .replace("{{name}}", name)
+            .replace("{{file}}", &name.replace('-', "_"));
+        let parent = path.parent().unwrap_or(dir);
+        fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)).map_err(NewError::Write)?;
+    }
+    Ok(())
+}
+
+/// The directory of a new module when none is named: `remuxd-NAME`, here.
+pub fn default_dir(name: &str) -> PathBuf {
+    env::current_dir().unwrap_or_default().join(format!("remuxd-{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_where_the_plugin_api_is() {
+        for url in ["https://example.com/remuxd", "git@example.com:remuxd", "../remuxd.git"] {
+            assert_eq!(Api::parse(url), Api::Git(url.into()));
+        }
+        assert_eq!(Api::parse("../plugin-api"), Api::Path("../plugin-api".into()));
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let found = Api::of_program(&checkout.join("target/debug/remuxd"));
+        assert_eq!(found, Some(Api::Path(checkout.join("plugin-api"))));
+        assert_eq!(Api::of_program(Path::new("/usr/bin/remuxd")), None);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_a_module() {
+        let absent = Path::new("/nowhere/at/all");
+        let api = || Some(Api::Git("https://example.com/remuxd".into()));
+        for name in ["", "Flv", "a_b", "3gp", "-a", "../x"] {
+            let error = new_module(name, absent, api()).unwrap_err();
+            assert!(matches!(error, NewError::BadName { .. }), "{name}: {error}");
+        }
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert!(matches!(new_module("a", here, api()), Err(NewError::Exists { .. })));
+        assert!(matches!(new_module("a", absent, None), Err(NewError::WhereIsApi)));
+        let nothing = Some(Api::Path(absent.to_owned()));
+        assert!(matches!(new_module("a", absent, nothing), Err(NewError::NoApi { .. })));
+    }
+}

@@ -1,0 +1,228 @@
+//! Connection: a module's process as the host sees it.
+
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use remuxd_plugin_api::log::Level;
+use tracing::{debug, error, info, warn};
+
+use super::Launch;
+use super::link::{LinkError, Receiver, send};
+use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_LOG, kind};
+use crate::plugin::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial, one_line};
+
+/// The hidden command of the host's program.
+const COMMAND: &str = "__module";
+/// What the process is called in lists of processes.
+const PROGRAM: &str = "remuxd";
+/// How many lines a module may log in one call. More are dropped.
+const MAX_LINES: usize = 100;
+/// How much is read of what a process printed, in bytes: what a pipe holds.
+const MAX_PRINTED: u64 = 64 << 10;
+
+/// A running process. Killed and reaped on drop.
+#[derive(Debug)]
+pub struct Connection {
+    child: Child,
+    socket: UnixStream,
+    receiver: Receiver,
+    name: String,
+    call_limit: Duration,
+    /// What the process prints as errors, which nobody reads before it ends; what does not fit is lost.
+    printed: PipeReader,
+}
+
+impl Connection {
+    /// Starts the process and waits until it has loaded the module.
+    pub fn open(launch: &Launch) -> Result<(Connection, Described), LoadError> {
+        let (socket, theirs) = UnixStream::pair().map_err(LoadError::Probe)?;
+        let (printed, stderr) = pipe().map_err(LoadError::Probe)?;
+        let mut command = Command::new(&launch.program);
+        command
+            .arg0(PROGRAM)
+            .arg(COMMAND)
+            .arg(launch.file.path())
+            .arg(launch.allowance.max_output.to_string())
+            .arg(launch.allowance.max_memory.to_string())
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        let child = spawn(command).map_err(LoadError::Probe)?;
+        let receiver = socket.try_clone().map(Receiver::new);
+        let mut connection = Connection {
+            child,
+            receiver: receiver.map_err(LoadError::Probe)?,
+            socket,
+            name: launch.name.clone(),
+            call_limit: launch.call_limit,
+            printed,
+        };
+        let described = connection.described();
+        described.map(|described| (connection, described))
+    }
+
+    fn described(&mut self) -> Result<Described, LoadError> {
+        self.set_timeout(PROBE_LIMIT).map_err(LoadError::Probe)?;
+        let frame = self.receive(MAX_DESCRIPTION, Instant::now() + PROBE_LIMIT);
+        let described = frame.and_then(|frame| match frame.kind {
+            kind::REFUSED => {
+                Ok(Err(LoadError::ProbeRefused { step: Step::Probe, line: wire::refused(&frame.body) }))
+            }
+            _ => Ok(Ok(wire::described(frame.body(kind::DESCRIBED)?)?)),
+        });
+        self.set_timeout(self.call_limit).map_err(LoadError::Probe)?;
+        described.unwrap_or_else(|error| {
+            Err(match error {
+                LinkError::Closed => match self.end() {
+                    ModuleFault::Crashed { signal, .. } => {
+                        LoadError::ProbeCrashed { during: Trial::Loading, signal }
+                    }
+                    ModuleFault::Exited { status, said } => {
+                        LoadError::ProbeExited { during: Trial::Loading, status, said }
+                    }
+                    other => LoadError::Fault(other),
+                },
+                LinkError::TimedOut => {
+                    LoadError::ProbeTimedOut { during: Trial::Loading, limit: PROBE_LIMIT }
+                }
+                LinkError::Io(error) => LoadError::Probe(error),
+                LinkError::Wire(error) => LoadError::Fault(error.into()),
+            })
+        })
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How the process ended, if it has.
+    pub fn ended(&mut self) -> Option<ModuleFault> {
+        // A child that cannot be asked after is none.
+        let status = self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)))?;
+        Some(self.fault_of(status))
+    }
+
+    /// One request and the body of its answer, of the kind `expected`, `limit` bytes at most. With a fault the
+    /// connection is of no more use.
+    pub fn call(
+        &mut self,
+        request: &[u8],
+        payload: &[u8],
+        expected: u8,
+        limit: usize,
+    ) -> Result<Bytes, ModuleFault> {
+        let deadline = Instant::now() + self.call_limit;
+        let sent = send(&self.socket, request, payload, Some(deadline));
+        let answer = sent.and_then(|()| self.receive(limit, deadline));
+        answer.and_then(|frame| Ok(frame.body(expected)?)).map_err(|error| match error {
+            LinkError::Closed | LinkError::Io(_) => self.end(),
+            LinkError::TimedOut => ModuleFault::TimedOut { limit: self.call_limit },
+            LinkError::Wire(error) => error.into(),
+        })
+    }
+
+    /// The next frame that is no line for the log.
+    fn receive(&mut self, limit: usize, deadline: Instant) -> Result<Frame, LinkError> {
+        let mut lines = 0;
+        loop {
+            let frame = self.receiver.frame(limit.max(MAX_LOG + 2), Some(deadline))?;
+            if frame.kind != kind::LOG {
+                return Ok(frame);
+            }
+            lines += 1;
+            if lines <= MAX_LINES {
+                self.log(wire::logged(frame.body)?);
+            } else if lines == MAX_LINES + 1 {
+                warn!(module = self.name, limit = MAX_LINES, "more lines in one call; the rest is dropped");
+            }
+        }
+    }
+
+    fn log(&self, (level, line): (u8, String)) {
+        let module = &self.name;
+        match Level(level) {
+            Level::ERROR => error!(module, "{line}"),
+            Level::WARN => warn!(module, "{line}"),
+            Level::INFO => info!(module, "{line}"),
+            _ => debug!(module, "{line}"),
+        }
+    }
+
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.socket.set_read_timeout(Some(timeout))?;
+        self.socket.set_write_timeout(Some(timeout))
+    }
+
+    /// Ends the process and tells how it ended: a status that it has already stays.
+    fn end(&mut self) -> ModuleFault {
+        // It fails only when the process has been reaped.
+        let _ = self.child.kill();
+        let status = self.child.wait().unwrap_or_default();
+        self.fault_of(status)
+    }
+
+    fn fault_of(&mut self, status: ExitStatus) -> ModuleFault {
+        let said = self.last_words();
+        match status.signal() {
+            Some(signal) => ModuleFault::Crashed { signal, said },
+            None => ModuleFault::Exited { status: status.code().unwrap_or(-1), said },
+        }
+    }
+
+    /// The last line that the process printed, without the advice of a Rust program below it.
+    fn last_words(&mut self) -> String {
+        let mut printed = Vec::new();
+        // What was read before there is no more counts.
+        let _ = (&mut self.printed).take(MAX_PRINTED).read_to_end(&mut printed);
+        let lines = String::from_utf8_lossy(&printed);
+        let told = |line: &String| !line.is_empty() && !line.starts_with("note: ");
+        lines.lines().rev().map(one_line).find(told).unwrap_or_default()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A pipe that neither end waits for.
+fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&reader, true)?;
+    rustix::io::ioctl_fionbio(&writer, true)?;
+    Ok((reader, writer))
+}
+
+/// What the spawner is asked for, and where the answer goes.
+type Order = (Command, mpsc::Sender<io::Result<Child>>);
+
+/// Starts a process from a thread that lives as long as this one: the kernel sends the parent-death signal when the
+/// thread that started a process ends, not when its process does.
+fn spawn(command: Command) -> io::Result<Child> {
+    static SPAWNER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (orders, taken) = mpsc::channel::<Order>();
+        // Without the thread there is nobody to take orders, which is told below.
+        let _ = thread::Builder::new().name("remuxd-spawner".into()).spawn(move || {
+            for (mut command, reply) in taken {
+                // Who asked may have given up.
+                let _ = reply.send(command.spawn());
+            }
+        });
+        orders
+    });
+    let (reply, child) = mpsc::channel();
+    let gone = |_| io::Error::other("the thread that starts processes is gone");
+    spawner.send((command, reply)).map_err(|_| gone(mpsc::RecvError))?;
+    child.recv().map_err(gone)?
+}

@@ -1,0 +1,235 @@
+//! Link: frames over a socket, from either end.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::wire::{Frame, LENGTH, WireError};
+
+/// Most frames fit: they take one read.
+const BUFFER: usize = 4 << 10;
+/// What is allocated for a frame before its bytes are there.
+const PREALLOCATED: usize = 1 << 20;
+
+/// Why no frame came.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// The other end is closed.
+    #[error("closed")]
+    Closed,
+    /// Not in time.
+    #[error("timed out")]
+    TimedOut,
+    /// The socket failed.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+    /// What came is no frame.
+    #[error("a {0}")]
+    Wire(#[from] WireError),
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> LinkError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => LinkError::TimedOut,
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+                LinkError::Closed
+            }
+            _ => LinkError::Io(error),
+        }
+    }
+}
+
+/// The receiving half of a connection.
+#[derive(Debug)]
+pub struct Receiver {
+    socket: UnixStream,
+    buffer: Box<[u8]>,
+    /// Where in the buffer what was read and not taken lies.
+    start: usize,
+    end: usize,
+}
+
+impl Receiver {
+    pub fn new(socket: UnixStream) -> Receiver {
+        Receiver { socket, buffer: vec![0; BUFFER].into(), start: 0, end: 0 }
+    }
+
+    /// The next frame, `limit` bytes at most. The socket's own timeout bounds the wait for each read, `deadline` the
+    /// whole, to within one such wait.
+    pub fn frame(&mut self, limit: usize, deadline: Option<Instant>) -> Result<Frame, LinkError> {
+        while self.end - self.start < LENGTH {
+            self.fill(deadline)?;
+        }
+        let (length, _) =
+            self.buffer[self.start..].split_first_chunk::<LENGTH>().expect("LENGTH bytes are there");
+        let len = u32::from_be_bytes(*length) as usize;
+        self.start += LENGTH;
+        if len > limit {
+            return Err(WireError::TooLong { len, limit }.into());
+        }
+        let there = (self.end - self.start).min(len);
+        let mut frame = Vec::with_capacity(len.min(PREALLOCATED));
+        frame.extend_from_slice(&self.buffer[self.start..self.start + there]);
+        self.start += there;
+        if there < len {
+            let mut rest = Timed { socket: &self.socket, deadline }.take((len - there) as u64);
+            rest.read_to_end(&mut frame)?;
+            if frame.len() < len {
+                return Err(LinkError::Closed);
+            }
+        }
+        Ok(Frame::read(Bytes::from(frame))?)
+    }
+
+    fn fill(&mut self, deadline: Option<Instant>) -> Result<(), LinkError> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        match (Timed { socket: &self.socket, deadline }).read(&mut self.buffer[self.end..])? {
+            0 => Err(LinkError::Closed),
+            read => {
+                self.end += read;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Reads up to a deadline, to within one timeout of the socket.
+struct Timed<'a> {
+    socket: &'a UnixStream,
+    deadline: Option<Instant>,
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match (&mut &*self.socket).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// Sends the bytes of both, one after the other. Time is bounded as in [`Receiver::frame`].
+pub fn send(
+    mut socket: &UnixStream,
+    head: &[u8],
+    tail: &[u8],
+    deadline: Option<Instant>,
+) -> Result<(), LinkError> {
+    let mut parts = [IoSlice::new(head), IoSlice::new(tail)];
+    let mut parts = &mut parts[..];
+    while !parts.is_empty() {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(LinkError::TimedOut);
+        }
+        match socket.write_vectored(parts) {
+            Ok(0) if parts.iter().any(|part| !part.is_empty()) => return Err(LinkError::Closed),
+            Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn pair() -> (UnixStream, Receiver) {
+        let (near, far) = UnixStream::pair().unwrap();
+        far.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        (near, Receiver::new(far))
+    }
+
+    fn frame(kind: u8, len: usize) -> Vec<u8> {
+        let mut frame = (len as u32 + 1).to_be_bytes().to_vec();
+        frame.push(kind);
+        frame.resize(LENGTH + 1 + len, kind);
+        frame
+    }
+
+    #[test]
+    fn frames_come_whole_however_they_are_cut() {
+        let lengths = [0, 1, 7, BUFFER - 5, BUFFER - 4, BUFFER, 100_000, 2, 3 << 20];
+        let bytes: Vec<u8> = lengths.iter().zip(1..).flat_map(|(&len, kind)| frame(kind, len)).collect();
+        for piece in [1009, 65_536, usize::MAX] {
+            let (near, mut receiver) = pair();
+            receiver.socket.set_read_timeout(None).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    bytes.chunks(piece).for_each(|piece| send(&near, piece, &[], None).unwrap());
+                });
+                for (&len, kind) in lengths.iter().zip(1..) {
+                    let frame = receiver.frame(4 << 20, None).unwrap();
+                    assert_eq!((frame.kind, frame.body.len()), (kind, len));
+                    assert!(frame.body.iter().all(|&byte| byte == kind));
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn byte_by_byte_is_the_same() {
+        let (near, mut receiver) = pair();
+        let bytes = [frame(1, 3), frame(2, 0), frame(3, 1)].concat();
+        bytes.iter().for_each(|&byte| send(&near, &[byte], &[], None).unwrap());
+        for (kind, len) in [(1, 3), (2, 0), (3, 1)] {
+            let frame = receiver.frame(100, None).unwrap();
+            assert_eq!((frame.kind, frame.body.len()), (kind, len));
+        }
+    }
+
+    #[test]
+    fn says_why_no_frame_came() {
+        let (near, mut receiver) = pair();
+        assert!(matches!(receiver.frame(9, None), Err(LinkError::TimedOut)));
+        send(&near, &[0, 0, 0, 10], &[], None).unwrap();
+        let error = receiver.frame(9, None);
+        assert!(matches!(error, Err(LinkError::Wire(WireError::TooLong { len: 10, limit: 9 }))), "{error:?}");
+        let (near, mut receiver) = pair();
+        send(&near, &frame(1, 30)[..20], &[], None).unwrap();
+        drop(near);
+        assert!(matches!(receiver.frame(100, None), Err(LinkError::Closed)));
+        assert!(matches!(receiver.frame(100, None), Err(LinkError::Closed)));
+    }
+
+    #[test]
+    fn a_deadline_ends_a_trickle_both_ways() {
+        let (near, mut receiver) = pair();
+        receiver.socket.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
+        let deadline = Some(Instant::now() + Duration::from_millis(50));
+        let trickle = thread::spawn(move || {
+            let frame = frame(1, 1 << 20);
+            while send(&near, &frame[..6], &[], None).is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        assert!(matches!(receiver.frame(usize::MAX, deadline), Err(LinkError::TimedOut)));
+        drop(receiver);
+        trickle.join().unwrap();
+
+        let (near, mut receiver) = pair();
+        near.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let sender = thread::spawn(move || send(&near, &vec![0; 64 << 20], &[], Some(deadline)));
+        // It takes some, and too slowly.
+        while !sender.is_finished() {
+            let _ = (&mut &receiver.socket).read(&mut receiver.buffer);
+            thread::sleep(Duration::from_millis(4));
+        }
+        assert!(matches!(sender.join().unwrap(), Err(LinkError::TimedOut)));
+    }
+}

@@ -1,0 +1,214 @@
+//! Sandbox: what a module's process may not do.
+//!
+//! It is entered before the module's library is mapped, whose initialisers run then, and closed once it is. Nothing that
+//! was given up comes back.
+//!
+//! - Files: until the library is mapped, it and the system's libraries can be read; then nothing can. No file can be
+//!   written at any time. (Landlock; once closed, also the filter)
+//! - Network: none, and no sockets but the one to the host. (Filter, Landlock)
+//! - Processes and threads: none can be started, traced or signalled. A remuxer computes, in the call. (Filter)
+//! - Memory: `max_memory` above what the program itself takes, in address space, so that mappings that nobody has
+//!   touched count too. (Limit)
+//! - Core dumps: none. (Limit)
+//!
+//! The filter is a list of the system calls that computing and talking to the host take. Any other fails with `ENOSYS`,
+//! as on a kernel that does not have it, which libraries are prepared for.
+//!
+//! A kernel without Landlock or seccomp takes away what rests on it; [`Sandbox::missing`] says so.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, Scope, path_beneath_rules,
+};
+use rustix::process::{Resource, Rlimit, Signal, getpid, set_parent_process_death_signal, setrlimit};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+/// Where the dynamic linker looks for what a library needs.
+const LIBRARIES: [&str; 6] =
+    ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
+/// Open files, the linker's while it maps.
+const MAX_FILES: u64 = 32;
+/// The newest Landlock that is asked for. A kernel with an older one does what it can.
+const LANDLOCK: ABI = ABI::V6;
+
+/// The process's own restrictions.
+#[derive(Debug, Default)]
+pub struct Sandbox {
+    missing: Vec<String>,
+}
+
+impl Sandbox {
+    /// Leaves this process with what it takes to load the library `file`. It must have one thread.
+    pub fn enter(file: &Path, max_memory: usize) -> Sandbox {
+        let mut sandbox = Sandbox::default();
+        // A host that was killed takes the process with it, though it be in a loop.
+        sandbox.note("parent-death signal", set_parent_process_death_signal(Some(Signal::KILL)));
+        let memory = address_space().saturating_add(max_memory as u64);
+        for (limit, value) in
+            [(Resource::As, memory), (Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, MAX_FILES)]
+        {
+            let value = Rlimit { current: Some(value), maximum: Some(value) };
+            sandbox.note("limits", setrlimit(limit, value));
+        }
+        sandbox.landlock(Some(file));
+        sandbox.filter(true);
+        sandbox
+    }
+
+    /// The library is mapped: leaves this process with what it takes to compute and to talk to the host.
+    pub fn close(&mut self) {
+        self.landlock(None);
+        self.filter(false);
+    }
+
+    /// Which protections are missing, and why.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    fn note<E: std::fmt::Display>(&mut self, what: &str, result: Result<(), E>) {
+        if let Err(error) = result {
+            let line = format!("{what}: {error}");
+            if !self.missing.contains(&line) {
+                self.missing.push(line);
+            }
+        }
+    }
+
+    fn landlock(&mut self, library: Option<&Path>) {
+        let status = match restrict(library) {
+            Ok(RulesetStatus::FullyEnforced) => Ok(()),
+            Ok(RulesetStatus::PartiallyEnforced) => Err("only in part on this kernel".to_owned()),
+            Ok(RulesetStatus::NotEnforced) => Err("not on this kernel".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.note("Landlock", status);
+    }
+
+    /// Fails every system call that is not allowed.
+    fn filter(&mut self, loading: bool) {
+        let result = program(loading).and_then(|program| seccompiler::apply_filter(&program));
+        self.note("seccomp", result);
+    }
+}
+
+/// How large the process's address space is, in bytes; 0 where that cannot be read, and the limit is stricter.
+fn address_space() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |size| size << 10)
+}
+
+fn restrict(library: Option<&Path>) -> Result<RulesetStatus, RulesetError> {
+    let files = library.into_iter().chain(LIBRARIES.map(Path::new).into_iter().filter(|_| library.is_some()));
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let restricted = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::from_all(LANDLOCK))?
+        .create()?
+        .add_rules(path_beneath_rules(files, read))?
+        .restrict_self()?;
+    Ok(restricted.ruleset)
+}
+
+/// System calls that a module's code, its memory and the connection need.
+const RUNNING: &[i64] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_futex,
+    libc::SYS_getcpu,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_lseek,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_ppoll,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sendto,
+    libc::SYS_set_robust_list,
+    libc::SYS_sigaltstack,
+    libc::SYS_uname,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// What the dynamic linker needs beside, and the second half of the sandbox.
+const LOADING: &[i64] = &[
+    libc::SYS_faccessat,
+    libc::SYS_fstat,
+    libc::SYS_getcwd,
+    libc::SYS_landlock_add_rule,
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_landlock_restrict_self,
+    libc::SYS_newfstatat,
+    libc::SYS_openat,
+    libc::SYS_pread64,
+    libc::SYS_readlinkat,
+    libc::SYS_seccomp,
+];
+
+fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
+    let more = if loading { LOADING } else { &[] };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        RUNNING.iter().chain(more).map(|&call| (call, Vec::new())).collect();
+    // Signals for itself: how `abort` works.
+    let own = getpid().as_raw_pid() as u64;
+    rules.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Eq, own)?]);
+    rules.insert(libc::SYS_kill, vec![when(0, SeccompCmpOp::Eq, own)?]);
+    // Limits can be read.
+    rules.insert(libc::SYS_prlimit64, vec![when(2, SeccompCmpOp::Eq, 0)?]);
+    if loading {
+        let privileges = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS];
+        let privileges = privileges.map(|option| when(0, SeccompCmpOp::Eq, option as u64));
+        rules.insert(libc::SYS_prctl, privileges.into_iter().collect::<Result<_, _>>()?);
+    }
+    // Calls that later machines left out.
+    #[cfg(target_arch = "x86_64")]
+    {
+        let (running, loading_only) =
+            ([libc::SYS_poll, libc::SYS_time], [libc::SYS_open, libc::SYS_access, libc::SYS_readlink]);
+        rules.extend(running.map(|call| (call, Vec::new())));
+        rules.extend(loading_only.into_iter().filter(|_| loading).map(|call| (call, Vec::new())));
+    }
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Errno(libc::ENOSYS as u32),
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    Ok(filter.try_into()?)
+}
+
+fn when(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::Error> {
+    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, op, value)?;
+    Ok(SeccompRule::new(vec![condition])?)
+}

@@ -1,0 +1,249 @@
+/*
+ * remuxd_plugin.h: format modules in C.
+ *
+ * A module is a shared library that exports two symbols, remuxd_module_preflight (REMUXD_PREFLIGHT writes it) and
+ * remuxd_module_format, a remuxd_format that says what the format is and how a remuxer is made. README.md beside this
+ * directory tells how the host uses them; examples/c/adts.c is a whole module.
+ *
+ * Since ABI 1.2. C99, and C++ from C++11 on.
+ *
+ * Memory: what the host passes is lent for the call. What a module passes to the host is lent for that call too: the host
+ * copies it, except what lies in the payload of the tag at hand, which it shares. Strings are UTF-8 and end in 0.
+ * Everything that a remuxd_format points to lives as long as the library.
+ *
+ * Threads: any; never two calls at once for one remuxer. A call must not block, do IO, or read a clock.
+ *
+ * Versions: structs begin with their size in bytes and grow at the end. Read a field only when struct_size says that it is
+ * there; fill struct_size with sizeof. Fields named reserved are 0. Pass over kinds, packets and codecs that you do not
+ * know.
+ *
+ * A crash in C ends the host, unless the module has isolation = "process". No exception of C++ may leave a function of
+ * the module.
+ */
+#ifndef REMUXD_PLUGIN_H
+#define REMUXD_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define REMUXD_ABI_MAJOR 1
+#define REMUXD_ABI_MINOR 2
+
+/* A codec: its FourCC, big-endian. The codecs that a format declares are a list that ends in 0. */
+#define REMUXD_FOURCC(a, b, c, d) \
+    ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
+#define REMUXD_H264 REMUXD_FOURCC('a', 'v', 'c', '1')
+#define REMUXD_HEVC REMUXD_FOURCC('h', 'v', 'c', '1')
+#define REMUXD_AV1 REMUXD_FOURCC('a', 'v', '0', '1')
+#define REMUXD_VP9 REMUXD_FOURCC('v', 'p', '0', '9')
+#define REMUXD_AAC REMUXD_FOURCC('m', 'p', '4', 'a')
+#define REMUXD_MP3 REMUXD_FOURCC('.', 'm', 'p', '3')
+#define REMUXD_OPUS REMUXD_FOURCC('O', 'p', 'u', 's')
+
+/* remuxd_tag.kind */
+enum { REMUXD_AUDIO = 8, REMUXD_VIDEO = 9, REMUXD_SCRIPT = 18 };
+
+/* remuxd_tag.packet. A coded frame may be empty. */
+enum {
+    REMUXD_PACKET_OTHER = 0,
+    REMUXD_PACKET_SEQUENCE_HEADER = 1,
+    REMUXD_PACKET_CODED_FRAME = 2,
+    REMUXD_PACKET_SEQUENCE_END = 3,
+    REMUXD_PACKET_METADATA = 4
+};
+
+/* remuxd_tag.flags */
+enum { REMUXD_TAG_KEYFRAME = 1, REMUXD_TAG_DISCONTINUITY = 2 };
+
+/* remuxd_block.flags: one of them at most. */
+enum { REMUXD_BLOCK_PREAMBLE = 1, REMUXD_BLOCK_CONFIG = 2, REMUXD_BLOCK_JOIN = 4 };
+
+/* remuxd_format.transport */
+enum { REMUXD_HTTP = 0, REMUXD_WEBSOCKET = 1 };
+
+/* remuxd_option.kind */
+enum { REMUXD_OPTION_FLAG = 0, REMUXD_OPTION_INTEGER = 1, REMUXD_OPTION_CHOICE = 2, REMUXD_OPTION_TEXT = 3 };
+
+/* Levels of remuxd_logger.log. */
+enum { REMUXD_LOG_ERROR = 1, REMUXD_LOG_WARN = 2, REMUXD_LOG_INFO = 3, REMUXD_LOG_DEBUG = 4 };
+
+/* What functions answer. */
+enum { REMUXD_OK = 0, REMUXD_FAILED = 1 };
+
+/* Bytes that somebody else owns. */
+typedef struct remuxd_bytes {
+    const uint8_t *ptr;
+    size_t len;
+} remuxd_bytes;
+
+/* The value of an option, written as in the config without quotes. */
+typedef struct remuxd_value {
+    const char *name;
+    const char *value;
+} remuxd_value;
+
+/* What a remuxer is made for. */
+typedef struct remuxd_setup {
+    uint32_t struct_size;
+    uint32_t video; /* the stream's codecs, 0 when none was seen */
+    uint32_t audio;
+    uint32_t age_ms; /* how long the stream has been live */
+    const remuxd_value *options; /* one for each option that the format declares, in that order */
+    size_t option_count;
+    remuxd_bytes state; /* what the predecessor's state() said; empty for a fresh start */
+} remuxd_setup;
+
+/* One timestamped unit of a stream. Times are in milliseconds. */
+typedef struct remuxd_tag {
+    uint32_t struct_size;
+    uint8_t kind;
+    uint8_t packet;
+    uint8_t flags;
+    uint8_t reserved_u8;
+    uint32_t codec;
+    uint32_t reserved;
+    int64_t dts;
+    int64_t composition_offset; /* presentation time less decoding time */
+    remuxd_bytes payload; /* the body of the FLV tag */
+    remuxd_bytes data; /* the codec's own data in it: NAL units with lengths, a raw frame, a configuration record */
+} remuxd_tag;
+
+/* One piece of output. */
+typedef struct remuxd_block {
+    uint32_t struct_size;
+    uint8_t flags;
+    uint8_t track; /* 0 to 7: which configuration a REMUXD_BLOCK_CONFIG block replaces */
+    uint8_t reserved[2];
+    int64_t dts; /* of the first access unit inside */
+    const remuxd_bytes *parts; /* the bytes, in order */
+    size_t part_count;
+} remuxd_block;
+
+/* Takes blocks for the length of one call. */
+typedef struct remuxd_sink {
+    uint32_t struct_size;
+    uint32_t reserved;
+    void *context; /* the first argument of block */
+    /* REMUXD_FAILED: the call's byte budget is used up. Return REMUXD_FAILED at once. */
+    int (*block)(void *context, const remuxd_block *block);
+} remuxd_sink;
+
+/* Why a call failed: one line for the operator's log. */
+typedef struct remuxd_error {
+    uint32_t struct_size;
+    uint32_t reserved;
+    char message[248]; /* ends in 0 */
+} remuxd_error;
+
+/* Where log lines go, on any thread, as long as the library is mapped. */
+typedef struct remuxd_logger {
+    uint32_t struct_size;
+    uint32_t reserved;
+    const void *context; /* the first argument of log */
+    void (*log)(const void *context, int level, const char *line);
+} remuxd_logger;
+
+/* One option of a format. */
+typedef struct remuxd_option {
+    const char *name; /* snake_case */
+    const char *default_value; /* written as in the config without quotes */
+    const char *doc; /* one sentence for operators */
+    const char *const *choices; /* the words of REMUXD_OPTION_CHOICE; ends in NULL */
+    int64_t min; /* the bounds of REMUXD_OPTION_INTEGER */
+    int64_t max;
+    uint8_t kind;
+    uint8_t variant; /* 1: a viewer may set it in the URL */
+    uint8_t reserved[6];
+} remuxd_option;
+
+/* A format. Functions that may be NULL say so. */
+typedef struct remuxd_format {
+    uint32_t struct_size;
+    uint8_t transport;
+    uint8_t reserved[3];
+    const char *name; /* a-z, 0-9 and -, as modules.load has it */
+    const char *version;
+    const char *content_type;
+    const char *const *extensions; /* mount extensions without the dot; ends in NULL */
+    const uint32_t *video_codecs; /* ends in 0; NULL when it drops video */
+    const uint32_t *audio_codecs; /* ends in 0; NULL when it drops audio */
+    const remuxd_option *options;
+    size_t option_count;
+    /* May be NULL. Once, before anything else; the logger's fields may be copied. */
+    void (*set_logger)(const remuxd_logger *logger);
+    /* Makes a remuxer. NULL: it cannot, for the reason in error. */
+    void *(*remuxer)(const remuxd_setup *setup, remuxd_error *error);
+    /* Consumes a tag. After REMUXD_FAILED only free() is called. */
+    int (*tag)(void *remuxer, const remuxd_tag *tag, const remuxd_sink *sink, remuxd_error *error);
+    /* May be NULL. The stream ended, or goes over to a successor: hands out what is still held. */
+    int (*finish)(void *remuxer, const remuxd_sink *sink, remuxd_error *error);
+    /* May be NULL. Writes what a successor must know, room bytes at most, and returns how many. */
+    size_t (*state)(void *remuxer, uint8_t *into, size_t room);
+    /* Frees a remuxer, also one that failed. */
+    void (*free)(void *remuxer);
+} remuxd_format;
+
+/* What the host reads before anything else. */
+typedef struct remuxd_preflight {
+    char magic[8];
+    uint32_t struct_size;
+    uint16_t abi_major;
+    uint16_t abi_minor;
+    uint8_t panic_abort;
+    uint8_t reserved[7];
+    const char *compiler;
+} remuxd_preflight;
+
+#if defined(__GNUC__)
+#define REMUXD_EXPORT __attribute__((visibility("default")))
+#else
+#define REMUXD_EXPORT
+#endif
+
+#if defined(__clang__)
+#define REMUXD_COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define REMUXD_COMPILER "gcc " __VERSION__
+#else
+#define REMUXD_COMPILER "a C compiler"
+#endif
+
+/* Once in a module, at file scope. */
+#define REMUXD_PREFLIGHT \
+    REMUXD_EXPORT const remuxd_preflight remuxd_module_preflight = { \
+        {'r', 'e', 'm', 'u', 'x', 'd', '\xff', '\x01'}, sizeof(remuxd_preflight), REMUXD_ABI_MAJOR, \
+        REMUXD_ABI_MINOR, 0, {0}, REMUXD_COMPILER \
+    }
+
+/* The module defines it. */
+extern REMUXD_EXPORT const remuxd_format remuxd_module_format;
+extern REMUXD_EXPORT const remuxd_preflight remuxd_module_preflight;
+
+/* The layout is the same for every compiler, or this header does not compile. */
+#define REMUXD_ASSERT(name, holds) typedef char remuxd_assert_##name[(holds) ? 1 : -1]
+#if UINTPTR_MAX == UINT64_MAX
+REMUXD_ASSERT(bytes, sizeof(remuxd_bytes) == 16 && offsetof(remuxd_bytes, len) == 8);
+REMUXD_ASSERT(value, sizeof(remuxd_value) == 16 && offsetof(remuxd_value, value) == 8);
+REMUXD_ASSERT(setup, sizeof(remuxd_setup) == 48 && offsetof(remuxd_setup, options) == 16);
+REMUXD_ASSERT(setup_state, offsetof(remuxd_setup, state) == 32);
+REMUXD_ASSERT(tag, sizeof(remuxd_tag) == 64 && offsetof(remuxd_tag, codec) == 8);
+REMUXD_ASSERT(tag_bytes, offsetof(remuxd_tag, payload) == 32 && offsetof(remuxd_tag, data) == 48);
+REMUXD_ASSERT(block, sizeof(remuxd_block) == 32 && offsetof(remuxd_block, parts) == 16);
+REMUXD_ASSERT(sink, sizeof(remuxd_sink) == 24 && offsetof(remuxd_sink, block) == 16);
+REMUXD_ASSERT(error, sizeof(remuxd_error) == 256 && offsetof(remuxd_error, message) == 8);
+REMUXD_ASSERT(logger, sizeof(remuxd_logger) == 24 && offsetof(remuxd_logger, log) == 16);
+REMUXD_ASSERT(option, sizeof(remuxd_option) == 56 && offsetof(remuxd_option, kind) == 48);
+REMUXD_ASSERT(format, sizeof(remuxd_format) == 120 && offsetof(remuxd_format, name) == 8);
+REMUXD_ASSERT(format_functions, offsetof(remuxd_format, set_logger) == 72 && offsetof(remuxd_format, free) == 112);
+REMUXD_ASSERT(preflight, sizeof(remuxd_preflight) == 32 && offsetof(remuxd_preflight, compiler) == 24);
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,494 @@
+//! A module that does everything wrong harms its own mounts only, in the host and in a process of its own.
+//!
+//! `tests/modules/hostile` does what the publisher orders, in the middle of a live stream. Beside it, on the same stream,
+//! is a mount of `flv`, whose viewer must notice nothing: not a byte, and no gap longer than one frame interval over
+//! what the publisher and this machine's own scheduler are to blame for.
+//!
+//! `REMUXD_TIMES=100 cargo test -p remuxd-tests --test behaviour again_and_again` repeats the deaths of a process as often,
+//! which takes six minutes, longer than nextest lets a test run; the default is small.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use remuxd_tests::flv::{Reader, SCRIPT, Tag};
+use remuxd_tests::host::{Config, Host, executable};
+use remuxd_tests::http::Request;
+use remuxd_tests::modules::test_module;
+use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::wait::{SOON, wait_for, wait_until};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+/// From frame to frame.
+const STEP: Duration = Duration::from_millis(Numbered::STEP as u64);
+/// `modules.call_timeout` of these tests.
+const CALL_TIMEOUT: &str = "300ms";
+
+/// What an order leads to: a fault with these words in the log, or none.
+type Act = (&'static str, Option<&'static str>);
+
+/// What the host survives in its own process.
+const SURVIVABLE: [Act; 10] = [
+    ("panic", Some("panicked: told to")),
+    ("bomb", Some("panicked: no message")),
+    ("error", Some("told to")),
+    ("flood", Some("bytes of output in one call")),
+    ("flood_on", Some("bytes of output in one call")),
+    ("flags", Some("a block with flags 0x80")),
+    ("track", Some("a block of track 200")),
+    ("dts", None),
+    ("log", None),
+    ("sleep", None),
+];
+
+/// What ends a process.
+const DEADLY: [Act; 11] = [
+    ("segfault", Some("its process was ended by SIGSEGV")),
+    ("abort", Some("its process was ended by SIGABRT")),
+    ("exit", Some("its process exited with status 3")),
+    ("kill", Some("its process was ended by SIGKILL")),
+    ("overflow", Some("its process was ended by SIG")),
+    ("memory", Some("its process was ended by SIGABRT, after \"memory allocation of")),
+    ("thread", None),
+    ("hang", Some("a call took longer than 300ms")),
+    ("close", Some("its process was ended by SIGKILL")),
+    ("garbage", Some("its process sent a malformed")),
+    ("giant", Some("its process sent a frame of")),
+];
+
+/// A host with `flv` and `hostile` on every stream.
+struct Scene {
+    host: Host,
+    key: String,
+    _modules: Scratch,
+}
+
+impl Scene {
+    fn new(isolation: &str, modules: &str) -> Scene {
+        let dir = Scratch::new();
+        let beside = executable();
+        let beside = beside.parent().unwrap();
+        link(&beside.join("libremuxd_flv.so"), &dir);
+        link(&test_module("hostile"), &dir);
+        let tables = format!(
+            "[modules]\ndir = {:?}\nload = [\"flv\", \"hostile\"]\ncall_timeout = \"{CALL_TIMEOUT}\"\n{modules}\n\
+             [module.\"hostile\"]\nisolation = \"{isolation}\"\nmax_memory = \"64MiB\"\n",
+            dir.path()
+        );
+        let config = Config::live()
+            .play("min_latency", "true")
+            .mount("mount = \"/[app]/[stream].flv\"")
+            .mount("mount = \"/[app]/[stream].hostile\"")
+            .tables(&tables);
+        let host = Host::start(&config);
+        let key = host.key("live");
+        Scene { host, key, _modules: dir }
+    }
+
+    fn hostile_path(&self) -> String {
+        format!("/{}.hostile", self.key)
+    }
+
+    fn hostile(&self) -> Viewer {
+        Viewer::new(&self.host, &self.hostile_path())
+    }
+
+    fn neighbour(&self) -> Viewer {
+        Viewer::new(&self.host, &self.host.path(&self.key))
+    }
+
+    /// The module's process.
+    fn process(&self) -> Pid {
+        wait_for(SOON, "the module has a process", || {
+            let alive = self.host.children().into_iter().find(|(_, state)| *state != 'Z');
+            alive.map(|(process, _)| process)
+        })
+    }
+}
+
+fn link(file: &Path, dir: &Scratch) {
+    std::os::unix::fs::symlink(file, dir.join(file.file_name().unwrap().to_str().unwrap())).unwrap();
+}
+
+/// A publisher in real time that passes orders on.
+struct Live {
+    orders: mpsc::Sender<(String, mpsc::Sender<u32>)>,
+    thread: JoinHandle<Vec<(Tag, Instant)>>,
+}
+
+impl Live {
+    fn new(scene: &Scene) -> Live {
+        Live::with_key(scene, &scene.key)
+    }
+
+    fn with_key(scene: &Scene, key: &str) -> Live {
+        let mut publisher = Publisher::open(scene.host.rtmp, key);
+        let (orders, taken) = mpsc::channel::<(String, mpsc::Sender<u32>)>();
+        let thread = thread::spawn(move || {
+            let (start, mut media, mut sent) = (Instant::now(), Numbered::new(4000), Vec::new());
+            publisher.send(&media.headers());
+            loop {
+                match taken.try_recv() {
+                    Ok((word, reply)) => {
+                        publisher.send(&[order(&word, media.time())]);
+                        let _ = reply.send(media.number());
+                    }
+                    Err(mpsc::TryRecvError::Empty) => {}
+                    Err(mpsc::TryRecvError::Disconnected) => return sent,
+                }
+                let frame = media.frame();
+                sent.extend(frame.iter().map(|tag| (tag.clone(), Instant::now())));
+                publisher.send(&frame);
+                let due = start + Duration::from_millis(media.time().into());
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        });
+        Live { orders, thread }
+    }
+
+    /// Orders the hostile module to do `word`; the number of the next frame.
+    fn order(&self, word: &str) -> u32 {
+        let (reply, number) = mpsc::channel();
+        self.orders.send((word.to_owned(), reply)).unwrap();
+        number.recv_timeout(SOON).unwrap()
+    }
+
+    /// Leaves; what was sent, and when.
+    fn stop(self) -> Vec<(Tag, Instant)> {
+        drop(self.orders);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A data message `onCuePoint` with a word in it.
+fn order(word: &str, timestamp: u32) -> Tag {
+    let text = |text: &str| [&[2, 0, text.len() as u8], text.as_bytes()].concat();
+    let payload = [text("onCuePoint"), text(&format!("hostile:{word}"))].concat();
+    Tag { kind: SCRIPT, timestamp, payload }
+}
+
+/// A viewer that notes when each tag came.
+struct Viewer {
+    shared: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    tags: Vec<(Tag, Instant)>,
+    end: Option<String>,
+}
+
+impl Viewer {
+    fn new(host: &Host, path: &str) -> Viewer {
+        let shared = Arc::<Mutex<Seen>>::default();
+        let (address, request, sink) = (host.http, Request::get(path), shared.clone());
+        thread::spawn(move || {
+            let end = watch(address, &request, &sink);
+            sink.lock().unwrap().end = Some(end);
+        });
+        Viewer { shared }
+    }
+
+    /// The numbers of the frames that it saw.
+    fn numbers(&self) -> Vec<u32> {
+        let seen = self.shared.lock().unwrap();
+        seen.tags.iter().filter_map(|(tag, _)| Numbered::number_of(tag)).collect()
+    }
+
+    fn wait_number(&self, number: u32) {
+        wait_until(SOON, &format!("frame {number} or a later one"), || {
+            let seen = self.shared.lock().unwrap();
+            let last = seen.tags.iter().rev().find_map(|(tag, _)| Numbered::number_of(tag));
+            assert_eq!(seen.end, None, "at frame {last:?}, waiting for {number}");
+            last >= Some(number)
+        });
+    }
+
+    fn wait_end(&self) {
+        wait_until(SOON, "the viewer's end", || self.shared.lock().unwrap().end.is_some());
+    }
+
+    /// Its numbers go up by one, but for these gaps: from the first number, which is missing, to the second, a
+    /// keyframe.
+    fn assert_gaps(&self, gaps: &[(u32, u32)]) {
+        let numbers = self.numbers();
+        let seen = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1);
+        let seen: Vec<_> = seen.map(|pair| (pair[0] + 1, pair[1])).collect();
+        assert_eq!(seen, gaps);
+    }
+
+    /// It saw everything that was sent since it came, and nothing came late: no gap is longer than the publisher's
+    /// own by more than a frame interval and `noise`.
+    fn assert_undisturbed(&self, sent: &[(Tag, Instant)], noise: Duration) {
+        let seen = self.shared.lock().unwrap();
+        let units = |tags: &[(Tag, Instant)]| -> Vec<(Tag, Instant)> {
+            tags.iter().filter(|(tag, _)| tag.access_unit().is_some()).cloned().collect()
+        };
+        let (seen, sent) = (units(&seen.tags), units(sent));
+        let first = sent.iter().position(|(tag, _)| *tag == seen[0].0).unwrap();
+        let sent = &sent[first..];
+        assert!(sent.iter().map(|(tag, _)| tag).eq(seen.iter().map(|(tag, _)| tag)), "other bytes");
+        // The first came out of the history at once.
+        let fresh = seen.iter().zip(sent).skip_while(|((_, came), (_, went))| *came > *went + STEP);
+        let pairs: Vec<_> = fresh.collect();
+        assert!(pairs.len() > sent.len() / 2, "{} of {} came late", sent.len() - pairs.len(), sent.len());
+        let mut worst = Duration::ZERO;
+        for pair in pairs.windows(2) {
+            let (((_, came), (_, went)), ((tag, next_came), (_, next_went))) = (pair[0], pair[1]);
+            let (gap, own) = (*next_came - *came, *next_went - *went);
+            assert!(gap <= own + STEP + noise, "a gap of {gap:?} before {tag:?}, noise {noise:?}");
+            worst = worst.max(gap.saturating_sub(own));
+        }
+        println!("{} tags, at most {worst:?} more between two than was sent, noise {noise:?}", pairs.len());
+    }
+}
+
+fn watch(address: std::net::SocketAddr, request: &Request, sink: &Mutex<Seen>) -> String {
+    let mut response = match request.send(address) {
+        Ok(response) if response.status == 200 => response,
+        other => return format!("{other:?}"),
+    };
+    let (mut reader, mut buffer) = (Reader::default(), vec![0; 65536]);
+    loop {
+        match response.body.read(&mut buffer) {
+            Ok(0) => return "clean".into(),
+            Ok(len) => {
+                let before = reader.tags().len();
+                if let Err(error) = reader.push(&buffer[..len]) {
+                    return error;
+                }
+                let now = Instant::now();
+                let new = reader.tags()[before..].iter().map(|tag| (tag.clone(), now));
+                sink.lock().unwrap().tags.extend(new);
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// How late this machine's scheduler is, without the host: the worst that a sleeping thread saw.
+struct Noise {
+    worst: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Noise {
+    fn start() -> Noise {
+        let noise = Noise { worst: Arc::default(), stop: Arc::default() };
+        let (worst, stop) = (noise.worst.clone(), noise.stop.clone());
+        thread::spawn(move || {
+            let pause = Duration::from_millis(2);
+            while !stop.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                thread::sleep(pause);
+                let late = start.elapsed().saturating_sub(pause).as_micros() as u64;
+                worst.fetch_max(late, Ordering::Relaxed);
+            }
+        });
+        noise
+    }
+
+    /// A frame passes four threads on its way: publisher, network, worker, network.
+    fn stop(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        4 * Duration::from_micros(self.worst.load(Ordering::Relaxed))
+    }
+}
+
+/// Orders each act, and checks the hostile mount's viewer and the neighbour.
+fn survive(scene: &Scene, acts: &[Act]) {
+    let noise = Noise::start();
+    let live = Live::new(scene);
+    let (hostile, neighbour) = (scene.hostile(), scene.neighbour());
+    hostile.wait_number(3);
+    neighbour.wait_number(3);
+    let mut gaps = Vec::new();
+    for (word, fault) in acts {
+        let number = live.order(word);
+        let resumes = number.next_multiple_of(Numbered::GOP);
+        hostile.wait_number(resumes);
+        if let Some(fault) = fault {
+            scene.host.wait_log(&["remuxer ended", fault]);
+            gaps.extend((resumes > number).then_some((number, resumes)));
+        }
+    }
+    let last = live.order("nothing");
+    neighbour.wait_number(last);
+    hostile.assert_gaps(&gaps);
+    let sent = live.stop();
+    neighbour.wait_end();
+    hostile.wait_end();
+    neighbour.assert_undisturbed(&sent, noise.stop());
+}
+
+#[test]
+fn a_hostile_module_in_the_host_costs_its_own_mount_a_gop() {
+    survive(&Scene::new("none", "max_faults = 1000"), &SURVIVABLE);
+}
+
+#[test]
+fn a_hostile_module_in_its_process_costs_its_own_mount_a_gop() {
+    let scene = Scene::new("process", "max_faults = 1000");
+    survive(&scene, &SURVIVABLE);
+    assert!(!scene.host.log().contains("not fully shut in"), "this kernel lacks protections");
+}
+
+#[test]
+fn a_module_process_that_dies_costs_its_own_mount_a_gop() {
+    survive(&Scene::new("process", "max_faults = 1000"), &DEADLY);
+}
+
+/// Crash, loop, and kill from outside, again and again.
+#[test]
+fn a_module_process_may_die_again_and_again() {
+    let times = std::env::var("REMUXD_TIMES").map_or(2, |times| times.parse().unwrap());
+    let scene = Scene::new("process", "max_faults = 1000");
+    let noise = Noise::start();
+    let live = Live::new(&scene);
+    let (hostile, neighbour) = (scene.hostile(), scene.neighbour());
+    hostile.wait_number(1);
+    neighbour.wait_number(1);
+    let mut gaps = Vec::new();
+    for _ in 0..times {
+        for word in ["segfault", "hang"] {
+            let number = live.order(word);
+            let resumes = number.next_multiple_of(Numbered::GOP);
+            gaps.extend((resumes > number).then_some((number, resumes)));
+            hostile.wait_number(resumes);
+        }
+        // From outside it comes between two calls, or in the middle of one.
+        let before = live.order("nothing");
+        hostile.wait_number(before);
+        let process = scene.process();
+        kill_process(process, Signal::KILL).unwrap();
+        wait_until(SOON, "it resumes", || {
+            let numbers = hostile.numbers();
+            let gap = numbers.windows(2).rev().find(|pair| pair[1] != pair[0] + 1);
+            gap.is_some_and(|gap| gap[0] >= before)
+        });
+        let numbers = hostile.numbers();
+        let gap = numbers.windows(2).rev().find(|pair| pair[1] != pair[0] + 1).unwrap();
+        assert_eq!(gap[1], (gap[0] + 1).next_multiple_of(Numbered::GOP), "not at the next keyframe");
+        gaps.push((gap[0] + 1, gap[1]));
+        assert_ne!(scene.process(), process);
+    }
+    let last = live.order("nothing");
+    neighbour.wait_number(last);
+    hostile.assert_gaps(&gaps);
+    assert_eq!(scene.host.children().len(), 1, "one process, and none that was not reaped");
+    let sent = live.stop();
+    neighbour.wait_end();
+    neighbour.assert_undisturbed(&sent, noise.stop());
+}
+
+#[test]
+fn remuxers_that_share_a_process_begin_anew_and_are_not_to_blame() {
+    let scene = Scene::new("process", "max_faults = 1");
+    let (guilty, bystander) = (Live::new(&scene), Live::with_key(&scene, &scene.host.key("other")));
+    let one = scene.hostile();
+    let two = Viewer::new(&scene.host, &format!("/{}.hostile", scene.host.key("other")));
+    one.wait_number(1);
+    two.wait_number(1);
+    let number = guilty.order("segfault");
+    one.wait_number(number.next_multiple_of(Numbered::GOP));
+    scene.host.wait_log(&["remuxer ended", "its process ended by a fault of another remuxer"]);
+    let now = bystander.order("nothing");
+    two.wait_number(now.next_multiple_of(Numbered::GOP));
+    // A second fault would have been one too many.
+    assert_eq!(Request::get(&scene.hostile_path()).send(scene.host.http).unwrap().status, 200);
+}
+
+#[test]
+fn a_module_with_too_many_faults_answers_503_and_others_go_on() {
+    for (isolation, word) in [("none", "panic"), ("process", "segfault")] {
+        let scene = Scene::new(isolation, "max_faults = 2");
+        let noise = Noise::start();
+        let live = Live::new(&scene);
+        let (hostile, neighbour) = (scene.hostile(), scene.neighbour());
+        neighbour.wait_number(1);
+        for _ in 0..2 {
+            let number = live.order(word);
+            hostile.wait_number(number.next_multiple_of(Numbered::GOP));
+        }
+        live.order(word);
+        hostile.wait_end();
+        let refused = Request::get(&scene.hostile_path()).send(scene.host.http).unwrap();
+        assert_eq!(refused.status, 503, "{isolation}");
+        let last = live.order("nothing");
+        neighbour.wait_number(last + 2);
+        let sent = live.stop();
+        neighbour.wait_end();
+        neighbour.assert_undisturbed(&sent, noise.stop());
+    }
+}
+
+#[test]
+fn a_call_that_hangs_in_the_host_ends_its_own_mount() {
+    let scene = Scene::new("none", "max_faults = 1000\nworkers = 1");
+    let noise = Noise::start();
+    let live = Live::new(&scene);
+    let (hostile, neighbour) = (scene.hostile(), scene.neighbour());
+    hostile.wait_number(1);
+    neighbour.wait_number(1);
+    live.order("hang");
+    hostile.wait_end();
+    let line = scene.host.wait_log(&["remuxer ended", "has not come back"]);
+    assert!(line.contains("module=hostile"), "{line}");
+    // The only worker was taken, until the watchdog replaced it.
+    let last = live.order("nothing");
+    neighbour.wait_number(last);
+    let sent = live.stop();
+    neighbour.wait_end();
+    neighbour.assert_undisturbed(&sent, noise.stop() + Duration::from_millis(500));
+}
+
+#[test]
+fn a_module_process_has_no_files_no_network_and_no_other_processes() {
+    let victim = Path::new("/tmp/remuxd-hostile-victim");
+    fs::write(victim, "x").unwrap();
+    let scene = Scene::new("process", "");
+    let live = Live::new(&scene);
+    let hostile = scene.hostile();
+    hostile.wait_number(1);
+    for what in ["files", "network", "processes"] {
+        hostile.wait_number(live.order(what));
+        let line = scene.host.wait_log(&[&format!("{what} tried")]);
+        assert!(line.contains("worked [] early 0"), "{line}");
+    }
+    assert!(victim.exists());
+    fs::remove_file(victim).unwrap();
+    // The same code finds that it can do all of it where nothing holds it: the test can fail.
+    let scene = Scene::new("none", "");
+    let live = Live::new(&scene);
+    let hostile = scene.hostile();
+    hostile.wait_number(1);
+    hostile.wait_number(live.order("network"));
+    let line = scene.host.wait_log(&["network tried"]);
+    assert!(line.contains(r#"worked ["connect", "listen", "udp", "pair"] early 7"#), "{line}");
+}
+
+#[test]
+fn a_module_process_ends_with_its_host() {
+    for (word, kill) in [("nothing", false), ("nothing", true), ("hang", true)] {
+        let mut scene = Scene::new("process", "");
+        let live = Live::new(&scene);
+        let hostile = scene.hostile();
+        hostile.wait_number(1);
+        let process = scene.process();
+        live.order(word);
+        if kill {
+            scene.host.kill();
+        } else {
+            scene.host.terminate();
+        }
+        wait_until(SOON, "the module's process ends", || test_kill_process(process).is_err());
+        // Its publisher was cut off with the host.
+        drop(live.orders);
+        let _ = live.thread.join();
+    }
+}

@@ -1,0 +1,128 @@
+//! Modules in C are loaded, called, refused and tested as those in Rust are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use remuxd::media::{Millis, Tag, TagKind};
+use remuxd::plugin::{BlockFlags, Module, Options, Setup, StreamFacts, Transport};
+use remuxd_tests::tool::{root, run};
+
+use crate::built::ModuleDir;
+use crate::conformance::kit;
+
+/// Strict C99: both compilers must accept header and example without a word.
+const STRICT: [&str; 7] = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-shared", "-fPIC"];
+
+fn compile(compiler: &str, source: &Path, flags: &[&str], to: PathBuf) -> PathBuf {
+    let mut cc = Command::new(compiler);
+    cc.args(STRICT)
+        .args(flags)
+        .arg("-I")
+        .arg(root().join("plugin-api/include"))
+        .arg("-o")
+        .arg(&to)
+        .arg(source);
+    run(&mut cc).unwrap_or_else(|error| panic!("{error}"));
+    to
+}
+
+fn put(dir: &ModuleDir, flags: &[&str]) {
+    let source = root().join("tests/modules/c/stateful.c");
+    compile("cc", &source, flags, dir.file("libstateful.so"));
+}
+
+fn stateful(dir: &ModuleDir) -> Arc<Module> {
+    put(dir, &[]);
+    let (registry, lines) = dir.load(&["stateful"]);
+    assert!(lines.is_empty(), "{lines:?}");
+    registry.find("stateful", Transport::HTTP).unwrap()
+}
+
+fn setup(fail: &str, state: &[u8]) -> Setup {
+    let options = Options::new(vec![("fail".into(), fail.into())]);
+    let mut setup = Setup::new(options, StreamFacts::default());
+    setup.state = state.to_vec();
+    setup
+}
+
+fn tag(body: &[u8]) -> Tag {
+    Tag::new(TagKind::VIDEO, Millis(40), body.to_vec().into())
+}
+
+const KEYFRAME: &[u8] = b"\x17\x01\0\0\0\0\0\0\x01\x65";
+
+#[test]
+fn the_example_in_c_conforms_with_both_compilers() {
+    let dir = ModuleDir::new();
+    let source = root().join("plugin-api/examples/c/adts.c");
+    for compiler in ["gcc", "clang"] {
+        let library = compile(compiler, &source, &["-O2"], dir.file("libadts.so"));
+        let (passed, table) = kit(&library, &[]);
+        assert!(passed && table.contains("joins decoded"), "{compiler}:\n{table}");
+    }
+}
+
+#[test]
+fn the_header_is_cpp_too() {
+    for compiler in ["g++", "clang++"] {
+        let mut cpp = Command::new(compiler);
+        cpp.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++"]);
+        run(cpp.arg(root().join("plugin-api/include/remuxd_plugin.h")))
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn a_module_in_c_gets_and_gives_what_the_header_says() {
+    let module = stateful(&ModuleDir::new());
+    assert!(module.rustc().starts_with("gcc "), "{}", module.rustc());
+    assert_eq!(module.abi(), (1, 2));
+    let mut remuxer = module.remuxer(&setup("never", &[])).unwrap();
+    let (tag, mut blocks) = (tag(KEYFRAME), Vec::new());
+    remuxer.tag(&tag, &mut blocks).unwrap();
+    remuxer.finish(&mut blocks).unwrap();
+    let state = remuxer.state().unwrap();
+    remuxer.free().unwrap();
+    assert_eq!(state, [1]);
+    let [preamble, media, end] = &blocks[..] else { panic!("{blocks:?}") };
+    assert_eq!((preamble.flags, preamble.parts.concat()), (BlockFlags::PREAMBLE, b"HEAD".to_vec()));
+    assert_eq!((media.flags, media.dts), (BlockFlags::JOIN, Millis(40)));
+    assert_eq!(media.parts[..], [&[1][..], KEYFRAME, &KEYFRAME[5..]]);
+    // What lies in the payload is shared, in whole and in part.
+    assert_eq!(media.parts[1].as_ptr_range(), tag.payload.as_ptr_range());
+    assert_eq!(media.parts[2].as_ptr_range(), tag.payload[5..].as_ptr_range());
+    assert_eq!((end.flags, end.parts.concat()), (BlockFlags::NONE, b"END".to_vec()));
+
+    let mut successor = module.remuxer(&setup("never", &state)).unwrap();
+    successor.tag(&tag, &mut blocks).unwrap();
+    assert_eq!(blocks[4].parts[0][..], [2]);
+}
+
+#[test]
+fn errors_of_a_module_in_c_are_faults_with_its_message() {
+    let module = stateful(&ModuleDir::new());
+    let refused = |fail| module.remuxer(&setup(fail, &[])).map(drop).unwrap_err().to_string();
+    assert_eq!(refused("new"), "told to, in new");
+    assert_eq!(refused("silently"), "failed without a message");
+    let mut remuxer = module.remuxer(&setup("never", &[])).unwrap();
+    let fault = remuxer.tag(&tag(b"\x17\x01\0\0\0thirteen"), &mut Vec::new()).unwrap_err();
+    assert_eq!(fault.to_string(), "bad luck");
+    assert_eq!(remuxer.finish(&mut Vec::new()).unwrap_err().to_string(), "called after a fault");
+}
+
+#[test]
+fn a_table_that_is_not_whole_is_refused() {
+    let dir = ModuleDir::new();
+    let rows = [
+        ("-DNAME=NULL", "its description is wrong: name is \"NULL\""),
+        ("-DFREE=NULL", "its description is wrong: free is \"NULL\""),
+        ("-DSIZE=64", "its description is wrong: struct_size is \"64\""),
+        ("-DNAME=\"No\"", "its description is wrong: name is \"No\""),
+    ];
+    for (flag, line) in rows {
+        put(&dir, &[flag]);
+        let (_, lines) = dir.load(&["stateful"]);
+        assert_eq!(lines, [format!("module stateful: DIR/libstateful.so: {line}")], "{flag}");
+    }
+}

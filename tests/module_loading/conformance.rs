@@ -1,0 +1,124 @@
+//! The conformance kit passes modules that are right, and finds what is wrong with others.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use remuxd_tests::host::executable;
+
+use crate::built::ModuleDir;
+use crate::built::bytes;
+
+/// `remuxd module test` with more arguments: whether all passed, and the table.
+pub fn kit(file: &Path, arguments: &[&str]) -> (bool, String) {
+    let Output { status, stdout, .. } =
+        Command::new(executable()).args(["module", "test"]).arg(file).args(arguments).output().unwrap();
+    (status.success(), String::from_utf8(stdout).unwrap())
+}
+
+/// The verdict of one check on `flawed` with a flaw.
+fn check(flawed: &Path, name: &str, flaw: &str) -> String {
+    // Through the kit's own way to run a check; the whole table would take each flaw through all of them.
+    let staged = remuxd::plugin::Staged::lent(flawed);
+    let options = [("flaw".to_owned(), flaw.to_owned())];
+    format!("{:?}", remuxd::plugin::run_check(&executable(), &staged, name, &options).unwrap())
+}
+
+/// The modules beside the host.
+fn own_modules() -> Vec<PathBuf> {
+    let dir = executable().parent().unwrap().to_owned();
+    let files = dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "so"))
+        .filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("libremuxd_"))
+        .collect()
+}
+
+#[test]
+fn our_own_modules_conform() {
+    let modules = own_modules();
+    assert!(modules.len() >= 2, "{modules:?}");
+    for module in modules {
+        let (passed, table) = kit(&module, &[]);
+        assert!(passed, "{}:\n{table}", module.display());
+        assert!(table.contains(" joins decoded"), "nothing was decoded:\n{table}");
+    }
+}
+
+#[test]
+fn each_flaw_is_found_by_the_check_for_it() {
+    let dir = ModuleDir::new();
+    dir.put("libremuxd_flawed.so", &bytes("flawed"));
+    let file = dir.file("libremuxd_flawed.so");
+    let rows = [
+        (
+            "panics",
+            "sound streams",
+            "messages without content: at tag 5 (script, 0 ms): panicked: an empty payload",
+        ),
+        ("aborts", "sound streams", "SIGABRT ended the process"),
+        (
+            "fails at unknown codecs",
+            "sound streams",
+            "H.264 and AAC: at tag 4 (audio, 0 ms): the format cannot carry",
+        ),
+        (
+            "joins nowhere",
+            "sound streams",
+            "H.264 and AAC: no JOIN block in all of a stream that it can carry",
+        ),
+        ("has two roles", "sound streams", "(video, 0 ms): a block is CONFIG and JOIN at once"),
+        ("writes its header last", "sound streams", "the first PREAMBLE comes after a JOIN"),
+        (
+            "counts at 90 kHz",
+            "sound streams",
+            "a block's dts is 3600 ms, that of the tags so far is 0 to 40 ms",
+        ),
+        ("floods", "sound streams", "bytes of output in one call"),
+        ("forgets joiners", "joins decode alone", "H.264 and AAC, joined at 0 ms: ffprobe: "),
+        ("drops at a handover", "handover to itself", "H.264 and AAC: after a handover ffprobe: [h264] "),
+        ("leaves too much", "handover to itself", "in state(): a state of 100000 bytes, 65536 at most"),
+        (
+            "reads any state",
+            "state of another build",
+            "that is not its own: in remuxer(): panicked: what is that",
+        ),
+        (
+            "is not the same twice",
+            "same output each time",
+            "H.264 and AAC: played again, block 0 is another (0 ms)",
+        ),
+        ("shares state", "one stream, one remuxer", "beside another remuxer, block 2 is another (40 ms)"),
+        ("needs its finish", "freed at any time", "after 0 tags: in drop: panicked: dropped before finish"),
+        ("leaks", "memory", " bytes a tag"),
+        ("takes long", "time of a call", "s at tag 2 of giant pictures, 1s at most"),
+    ];
+    for (flaw, name, line) in rows {
+        let verdict = check(&file, name, flaw);
+        assert!(verdict.starts_with("Fail(") && verdict.contains(line), "{flaw}: {verdict}");
+    }
+}
+
+#[test]
+fn the_table_and_the_exit_status_tell_what_failed() {
+    let dir = ModuleDir::new();
+    dir.put("libremuxd_flawed.so", &bytes("flawed"));
+    let flawed = dir.file("libremuxd_flawed.so");
+    let (passed, table) = kit(&flawed, &["--option", "flaw=needs its finish"]);
+    assert!(!passed);
+    let failed: Vec<_> = table.lines().filter(|line| line.starts_with("FAIL")).collect();
+    assert_eq!(failed.len(), 1, "{table}");
+    assert!(failed[0].starts_with("FAIL  freed at any time"), "{table}");
+    let (passed, table) = kit(&flawed, &["--option", "flow=x"]);
+    assert!(!passed && table.contains(r#"no option "flow"; did you mean "flaw"?"#), "{table}");
+    let (passed, table) = kit(&flawed, &["--json"]);
+    let rows: serde_json::Value = serde_json::from_str(&table).unwrap();
+    assert!(passed, "without a flaw: {table}");
+    let rows = rows.as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["check"]), (14, &"loading, self-test".into()));
+
+    dir.put("libremuxd_mute.so", &bytes("mute"));
+    let (passed, table) = kit(&dir.file("libremuxd_mute.so"), &[]);
+    assert!(!passed);
+    let line = "FAIL  loading, self-test       it cannot describe its format: panicked: told to\n";
+    assert_eq!(table, line);
+}

@@ -1,0 +1,230 @@
+//! The bad things.
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::raw::{c_int, c_long, c_void};
+use std::os::unix::net::UnixStream;
+use std::panic::panic_any;
+use std::process::{abort, exit, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use remuxd_plugin_api::{log, Block, BlockFlags, Millis, RemuxError, Sink};
+
+/// What it can be told to do.
+pub const WORDS: &[&str] = &[
+    "nothing",
+    "panic",
+    "bomb",
+    "error",
+    "flood",
+    "flood_on",
+    "flags",
+    "track",
+    "dts",
+    "log",
+    "sleep",
+    "hang",
+    "segfault",
+    "abort",
+    "exit",
+    "kill",
+    "overflow",
+    "memory",
+    "thread",
+    "close",
+    "garbage",
+    "giant",
+    "files",
+    "network",
+    "processes",
+];
+
+extern "C" {
+    fn fork() -> c_int;
+    fn getpid() -> c_int;
+    fn getppid() -> c_int;
+    fn kill(pid: c_int, signal: c_int) -> c_int;
+    fn close(fd: c_int) -> c_int;
+    fn write(fd: c_int, bytes: *const c_void, len: usize) -> isize;
+    fn ptrace(request: c_int, pid: c_int, address: *mut c_void, data: *mut c_void) -> c_long;
+    fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
+    fn prctl(option: c_int, argument: usize) -> c_int;
+}
+
+const JOIN: u8 = BlockFlags::JOIN.0;
+
+/// Does what `word` says. Most of it does not come back.
+pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+    let block = |flags, track, dts| Block {
+        flags: BlockFlags(flags),
+        track,
+        dts: Millis(dts),
+        parts: vec![filler().into()],
+    };
+    match word {
+        "panic" => panic!("told to"),
+        "bomb" => panic_any(Bomb),
+        "error" => return Err(RemuxError::Other("told to".into())),
+        "flood" => loop {
+            sink.block(block(0, 0, 0))?;
+        },
+        "flood_on" => loop {
+            let _ = sink.block(block(0, 0, 0));
+        },
+        "flags" => sink.block(block(0x80, 0, 0))?,
+        "track" => sink.block(block(BlockFlags::CONFIG.0, 200, 0))?,
+        "dts" => {
+            for (flags, dts) in [(0, i64::MIN), (0, i64::MAX), (JOIN, i64::MIN), (JOIN, i64::MAX), (0, -1)] {
+                sink.block(block(flags, 0, dts))?;
+            }
+        }
+        "log" => (0..200).for_each(|n| log::error(&format!("line {n} {}", "x".repeat(5000)))),
+        "sleep" => thread::sleep(Duration::from_millis(100)),
+        "hang" => loop {
+            black_box(());
+        },
+        // SAFETY: none; this is what it is for.
+        "segfault" => unsafe { black_box(16 as *mut u8).write_volatile(1) },
+        "abort" => abort(),
+        "exit" => exit(3),
+        // SAFETY: a signal for itself.
+        "kill" => unsafe {
+            kill(getpid(), 9);
+        },
+        "overflow" => {
+            black_box(descend(&[0; 512]));
+        }
+        "memory" => loop {
+            black_box(vec![1_u8; 1 << 20]).leak();
+        },
+        "thread" => {
+            let thread = thread::Builder::new().spawn(|| {
+                // SAFETY: none, as above.
+                unsafe { black_box(16 as *mut u8).write_volatile(1) }
+            });
+            log::info(&format!("thread started: {}", thread.is_ok()));
+            let _ = thread.map(thread::JoinHandle::join);
+        }
+        // SAFETY: descriptors that are not this library's: the process goes on without them, or does not.
+        "close" => unsafe {
+            for fd in 0..64 {
+                close(fd);
+            }
+            thread::sleep(Duration::from_secs(3600));
+        },
+        "garbage" => send(&[0, 0, 0, 9, 19, 7, 7, 7, 7, 7, 7, 7, 7]),
+        "giant" => send(&[0xff; 64]),
+        "files" => report("files", &files()),
+        "network" => report("network", &network()),
+        "processes" => report("processes", &processes()),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A large FLV tag of script data that means nothing: a viewer's file stays one.
+fn filler() -> Vec<u8> {
+    const LEN: u32 = 100_000;
+    let mut tag = vec![18];
+    tag.extend_from_slice(&LEN.to_be_bytes()[1..]);
+    tag.resize(11 + LEN as usize, 0);
+    tag.extend_from_slice(&(LEN + 11).to_be_bytes());
+    tag
+}
+
+/// Panics again when the panic that carries it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic_any(Bomb);
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn descend(frame: &[u8; 512]) -> u64 {
+    let deeper = [frame[0].wrapping_add(1); 512];
+    black_box(descend(black_box(&deeper))) + u64::from(deeper[7])
+}
+
+/// Writes to whatever is open.
+fn send(bytes: &[u8]) {
+    for fd in 0..16 {
+        // SAFETY: the bytes are alive.
+        unsafe { write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    }
+}
+
+/// One line: which of the attempts worked.
+fn report(what: &str, attempts: &[(&str, bool)]) {
+    let worked: Vec<_> = attempts.iter().filter(|(_, worked)| *worked).map(|(name, _)| *name).collect();
+    log::warn(&format!(
+        "{what} tried {} worked {worked:?} early {}",
+        attempts.len(),
+        EARLY.load(Ordering::Relaxed)
+    ));
+}
+
+fn files() -> Vec<(&'static str, bool)> {
+    vec![
+        ("read passwd", fs::read("/etc/passwd").is_ok()),
+        ("read libc", File::open("/etc/ld.so.cache").is_ok()),
+        ("read itself", File::open("/proc/self/exe").is_ok()),
+        ("read maps", File::open("/proc/self/maps").is_ok()),
+        ("list root", fs::read_dir("/").is_ok()),
+        ("write tmp", fs::write("/tmp/remuxd-hostile", "x").is_ok()),
+        ("stat passwd", fs::metadata("/etc/passwd").is_ok()),
+        ("make dir", fs::create_dir("/tmp/remuxd-hostile-dir").is_ok()),
+        ("remove file", fs::remove_file("/tmp/remuxd-hostile-victim").is_ok()),
+    ]
+}
+
+fn network() -> Vec<(&'static str, bool)> {
+    let port = "127.0.0.1:1".parse().unwrap();
+    // Refused by the other end still means that it was asked.
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    vec![
+        ("connect", TcpStream::connect_timeout(&port, Duration::from_secs(1)).map_or_else(refused, |_| true)),
+        ("listen", TcpListener::bind("127.0.0.1:0").is_ok()),
+        ("udp", UdpSocket::bind("127.0.0.1:0").is_ok()),
+        ("pair", UnixStream::pair().is_ok()),
+    ]
+}
+
+fn processes() -> Vec<(&'static str, bool)> {
+    // SAFETY: what could come of it is what is asked; the forked process ends at once.
+    unsafe {
+        let child = fork();
+        if child == 0 {
+            exit(0);
+        }
+        vec![
+            ("fork", child > 0),
+            ("exec", Command::new("/bin/true").status().is_ok()),
+            ("signal parent", kill(getppid(), 0) == 0),
+            ("trace parent", ptrace(16, getppid(), std::ptr::null_mut(), std::ptr::null_mut()) == 0),
+            ("raise limits", setrlimit(9, &[u64::MAX, u64::MAX]) == 0),
+            ("outlive parent", prctl(1, 0) == 0),
+        ]
+    }
+}
+
+/// What the library's initialiser could do, in bits: read a file of the operator, open a socket, start a
+/// thread that keeps what the process gives up later.
+static EARLY: AtomicU32 = AtomicU32::new(0);
+
+#[used]
+#[link_section = ".init_array"]
+static INITIALISE: extern "C" fn() = {
+    extern "C" fn initialise() {
+        let mut worked = 0;
+        worked |= u32::from(fs::read("/etc/passwd").is_ok());
+        worked |= u32::from(UdpSocket::bind("127.0.0.1:0").is_ok()) << 1;
+        worked |= u32::from(thread::Builder::new().spawn(|| {}).is_ok()) << 2;
+        EARLY.store(worked, Ordering::Relaxed);
+    }
+    initialise
+};
