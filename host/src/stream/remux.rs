@@ -293,6 +293,8 @@ impl Remux {
                     configs.into_iter().map(|config| Tag { dts: join.dts, ..config }).collect();
                 watch.call(|| drop(instance));
                 (instance, out) = make(&now).map_err(fail)?;
+                // Viewers get them at this time, so that is how the next remuxer has to write them.
+                remuxing.configs.iter_mut().for_each(|(_, config)| config.dts = join.dts);
             }
         }
         let (oldest, newest) = (join.dts.0, join.dts.0);
