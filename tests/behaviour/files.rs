@@ -12,7 +12,7 @@ use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::clip::Clip;
 use remuxd_tests::decode::decode;
-use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
+use remuxd_tests::flv::{Content, SCRIPT, Tag, read_file};
 use remuxd_tests::host::{Config, Host, remuxd};
 use remuxd_tests::http::{Request, Response};
 use remuxd_tests::publisher::{Numbered, Publisher};

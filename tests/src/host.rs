@@ -418,6 +418,12 @@ impl Host {
         self.child.try_wait().expect("the host is a child of ours").is_none()
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its child processes, with the kernel's letter for what each is doing: `Z` is one that was not reaped.
     ///
     /// # Panics
