@@ -124,8 +124,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
                         }
                     })
                     .collect();
-            let start =
-                |format| (0..4).map(|_| Fetch::start(&host, &format!("/{key}.{format}"))).collect();
+            let start = |format| (0..4).map(|_| Fetch::start(&host, &format!("/{key}.{format}"))).collect();
             let (ts, aac): (Vec<_>, Vec<_>) = (start("ts"), start("aac"));
             (flv, ts, aac)
         })
