@@ -1,5 +1,8 @@
 //! Hot reload: new builds, modules and mounts while streams are live, and no viewer notices.
 
+use std::io::Write;
+use std::time::{Duration, Instant};
+
 use remuxd_tests::audio::read_adts;
 use remuxd_tests::capture::{Capture, End, Recording};
 use remuxd_tests::clip::Clip;
@@ -8,18 +11,23 @@ use remuxd_tests::decode::decode;
 use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, read_file};
 use remuxd_tests::host::{Config, Host};
-use remuxd_tests::module_dir::ModuleDir;
+use remuxd_tests::http::Request;
+use remuxd_tests::module_dir::{ModuleDir, bytes};
+use remuxd_tests::modules::test_module;
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
-use remuxd_tests::tool::Ffmpeg;
+use remuxd_tests::tool::{Ffmpeg, root};
 use remuxd_tests::ts::{Stream, access_units, check, published_units};
-use remuxd_tests::wait::SOON;
+use remuxd_tests::wait::{SOON, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 
 /// FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
 fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
+        // Loading takes its time on a busy machine.
+        .publish("normal_timeout", "\"1m\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")
         .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
@@ -93,8 +101,9 @@ fn assert_undisturbed(name: &str, recording: &Recording, media: &Looped) {
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let configurations = recording.tags.iter().filter(|tag| tag.content() == Content::SequenceHeader).count();
     assert_eq!(configurations, 2, "{name}: decoder configurations");
-    let scripts = recording.tags.iter().filter(|tag| tag.kind == SCRIPT).count();
-    assert_eq!(scripts, 1, "{name}: metadata");
+    let metadata = |tag: &&Tag| tag.payload.starts_with(b"\x02\x00\x0aonMetaData");
+    let metadata = recording.tags.iter().filter(metadata).count();
+    assert_eq!(metadata, 1, "{name}: metadata");
 }
 
 fn assert_decodes(format: &str, bytes: &[u8]) {
@@ -184,4 +193,332 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
             assert!(frames == media.audio(), "{} frames of AAC", frames.len());
         }
     }
+}
+
+/// A host with these modules, a stream that has sent its first GOP, and a viewer of FLV who has it.
+struct Scene {
+    modules: ModuleDir,
+    host: Host,
+    key: String,
+    publisher: Publisher,
+    media: Looped,
+    viewer: Capture,
+}
+
+impl Scene {
+    fn new(more: &str) -> Scene {
+        let modules = ModuleDir::with(&MODULES);
+        let host = Host::start(&config(&modules, more));
+        Scene::on(modules, host)
+    }
+
+    fn on(modules: ModuleDir, host: Host) -> Scene {
+        let key = host.key("live");
+        let publisher = Publisher::open(host.rtmp, &key);
+        let viewer = Capture::http(&host, &key);
+        let mut scene = Scene { modules, host, key, publisher, media: Looped::new(Clip::H264Aac), viewer };
+        scene.go_on();
+        scene
+    }
+
+    /// The next GOP reaches the viewer.
+    fn go_on(&mut self) {
+        self.media.send(&mut self.publisher);
+        self.viewer.wait_access_units(self.media.access_units(), SOON);
+    }
+
+    /// Ends the stream; the viewer has noticed nothing.
+    fn finish(self) {
+        drop(self.publisher);
+        assert_undisturbed("the viewer", &self.viewer.finish(SOON), &self.media);
+    }
+
+    fn path(&self, format: &str) -> String {
+        format!("/{}.{format}", self.key)
+    }
+
+    /// The generations of a module that the host has: number, state, viewers.
+    fn generations(&self, name: &str) -> Vec<(u64, String, u64)> {
+        let modules = Request::get("/api/v1/modules").send(self.host.api.unwrap()).unwrap();
+        let modules: serde_json::Value = serde_json::from_str(&modules.text().unwrap()).unwrap();
+        let of_name = modules.as_array().unwrap().iter().filter(|module| module["name"] == name);
+        of_name
+            .map(|module| {
+                let number = |key: &str| module[key].as_u64().unwrap();
+                let state = module["state"].as_str().unwrap().to_owned();
+                (number("generation"), state, number("viewers"))
+            })
+            .collect()
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let metrics = Request::get("/metrics").send(self.host.api.unwrap()).unwrap().text().unwrap();
+        metrics.lines().any(|one| one == line)
+    }
+
+    /// `remuxd reload`, which must be refused: what it printed.
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.host.command(arguments);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("refused; everything stays as it was"), "{said}");
+        said
+    }
+}
+
+const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"";
+
+/// The generation number and the state of each, without viewers.
+fn states(generations: &[(u64, String, u64)]) -> Vec<(u64, &str)> {
+    generations.iter().map(|(number, state, _)| (*number, state.as_str())).collect()
+}
+
+#[test]
+fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
+    let mut scene = Scene::new(API);
+    let flv = bytes("flv");
+    let c = |name: &str| root().join("tests/modules/c").join(name);
+    let compile = |source: &str| {
+        scene.modules.put_c("flv", &c(source));
+        std::fs::read(scene.modules.file("flv")).unwrap()
+    };
+    let mut damaged = flv.clone();
+    let middle = damaged.len() / 2;
+    damaged.truncate(middle);
+    let broken = [
+        ("elf", "not a shared library", b"#!/bin/sh\n".to_vec()),
+        ("elf", "not a shared library", Vec::new()),
+        ("elf", "truncated", damaged),
+        ("preflight", "not a remuxd module", compile("plain.c")),
+        ("preflight", "made for ABI 2", compile("major.c")),
+        ("preflight", "undefined symbol", compile("unresolved.c")),
+        ("layout", "header", compile("bare.c")),
+        ("probe", "SIGSEGV", compile("crashes.c")),
+        ("probe", "exit status 0", compile("exits.c")),
+        ("probe", "takes longer than", compile("hangs.c")),
+        ("registry", "the module in it is named \"aac\"", bytes("aac")),
+    ];
+    for (step, reason, library) in &broken {
+        scene.modules.put("flv", library);
+        for arguments in [&["reload", "--dry-run"][..], &["reload"]] {
+            let said = scene.refused(arguments);
+            let line = said.lines().find(|line| line.starts_with("flv")).unwrap();
+            assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{said}");
+        }
+        scene.go_on();
+    }
+    std::fs::remove_file(scene.modules.file("flv")).unwrap();
+    assert!(scene.refused(&["reload"]).contains("refused    at stage: "));
+    assert_eq!(states(&scene.generations("flv"))[..1], [(1, "current")]);
+    assert!(scene.metric(&format!("remuxd_reloads_total{{verdict=\"refused\"}} {}", broken.len() + 1)));
+    // What is good again is taken again.
+    scene.modules.put_build("flv", 1);
+    assert!(scene.host.reload().contains("live mounts: 1 handed over"));
+    scene.go_on();
+    scene.finish();
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let mut scene = Scene::new(API);
+    scene.modules.put_build("flv", 1);
+    let output = scene.host.command(&["reload", "--dry-run"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("would be reloaded"), "{said}");
+    assert_eq!(states(&scene.generations("flv"))[0], (1, "current"));
+    scene.go_on();
+    assert!(!scene.host.log().contains("mount handed over"));
+    assert!(scene.host.reload().contains("live mounts: 1 handed over"));
+    assert!(scene.host.reload().contains("nothing has changed"));
+    scene.finish();
+}
+
+#[test]
+fn sighup_reloads() {
+    let mut scene = Scene::new("");
+    scene.modules.put_build("flv", 1);
+    kill_process(Pid::from_raw(scene.host.pid() as i32).unwrap(), Signal::HUP).unwrap();
+    scene.host.wait_log(&["reloaded", "handed_over=1"]);
+    scene.go_on();
+    scene.host.wait_log(&["mount handed over", "module=flv", "to="]);
+    scene.finish();
+}
+
+#[test]
+fn the_module_file_may_change_in_any_way_while_it_is_used() {
+    let mut scene = Scene::new("");
+    let file = scene.modules.file("flv");
+    scene.modules.put("flv", &vec![0xff; 1 << 20]);
+    scene.go_on();
+    scene.modules.put("flv", b"");
+    scene.go_on();
+    std::fs::rename(&file, scene.modules.path().join("elsewhere")).unwrap();
+    scene.go_on();
+    std::fs::remove_file(scene.modules.path().join("elsewhere")).unwrap();
+    scene.go_on();
+    scene.finish();
+}
+
+#[test]
+fn with_drain_viewers_stay_on_their_generation_until_they_leave_or_the_timeout() {
+    let mut scene = Scene::new(&format!("reload = \"drain\"\ndrain_timeout = \"3s\"\n{API}"));
+    scene.modules.put_build("flv", 1);
+    assert!(scene.host.reload().contains("live mounts: 0 handed over, 1 draining"));
+    let began = Instant::now();
+    let second = Capture::http(&scene.host, &scene.key);
+    second.wait_access_units(1, SOON);
+    let generations = scene.generations("flv");
+    let [(old, draining, 1), (new, current, 1)] = &generations[..] else { panic!("{generations:?}") };
+    assert_eq!((old, draining.as_str(), current.as_str()), (&1, "draining", "current"));
+    assert!(new > old);
+    scene.go_on();
+    assert!(!scene.host.log().contains("mount handed over"));
+    // The first viewer's mount ends cleanly; the second goes on.
+    let media = scene.media.access_units();
+    let first = scene.viewer.finish(SOON);
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_undisturbed("the drained viewer", &first, &scene.media);
+    scene.media.send(&mut scene.publisher);
+    second.wait_access_units(media + 1, SOON);
+}
+
+#[test]
+fn the_watch_takes_no_half_file() {
+    let mut scene = Scene::new("watch = true");
+    scene.host.wait_log(&["watching modules"]);
+    let build = [&bytes("flv")[..], b"next"].concat();
+    let mut file = std::fs::File::create(scene.modules.file("flv")).unwrap();
+    for part in build.chunks(build.len() / 3 + 1) {
+        file.write_all(part).unwrap();
+        file.sync_all().unwrap();
+        // Longer than the host waits for a file to be quiet; this is the slow writer, not a wait for a fact.
+        std::thread::sleep(Duration::from_millis(600));
+        scene.go_on();
+    }
+    drop(file);
+    scene.host.wait_log(&["reloaded", "handed_over=1"]);
+    scene.go_on();
+    scene.host.wait_log(&["mount handed over", "module=flv"]);
+    let log = scene.host.log();
+    assert!(!log.contains("refused"), "{log}");
+    scene.finish();
+}
+
+#[test]
+fn mounts_and_modules_come_and_go() {
+    let modules = ModuleDir::with(&MODULES);
+    let only_flv = Config::live().tables(&modules.table(&["flv"], ""));
+    let with_ts = only_flv.clone().mount("").mount("mount = \"/[app]/[stream].ts\"");
+    let host = Host::start(&only_flv);
+    let mut scene = Scene::on(modules, host);
+    let status = |scene: &Scene| Request::get(&scene.path("ts")).send(scene.host.http).unwrap().status;
+    assert_eq!(status(&scene), 404);
+    // A mount without a module is a mistake, and nothing is taken over.
+    scene.host.write_config(&with_ts.toml());
+    assert!(scene.refused(&["reload"]).contains("no loaded module answers `.ts`"));
+    assert_eq!(status(&scene), 404);
+    let with_module = with_ts.toml().replace("load = [\"flv\"]", "load = [\"flv\", \"ts\"]");
+    scene.host.write_config(&with_module);
+    assert!(scene.host.reload().contains("0 handed over, 0 draining"));
+    scene.go_on();
+    let ts = Fetch::start(&scene.host, &scene.path("ts"));
+    ts.wait_for(SOON, "TS", |bytes| (!bytes.is_empty()).then_some(()));
+    // Gone again: the viewer stays, nobody else comes.
+    scene.host.write_config(&only_flv.toml());
+    let said = scene.host.reload();
+    assert!(
+        said.contains("ts               removed") && said.contains("0 handed over, 1 draining"),
+        "{said}"
+    );
+    assert_eq!(status(&scene), 404);
+    let before = ts.wait_for(SOON, "its length", |bytes| Some(bytes.len()));
+    scene.go_on();
+    ts.wait_for(SOON, "more TS", |bytes| (bytes.len() > before).then_some(()));
+    // What no reload changes is named.
+    scene.host.write_config(&only_flv.clone().limits("max_connections", "7").toml());
+    assert!(scene.host.reload().contains("[limits] has changed, which counts from the next start"));
+    scene.finish();
+}
+
+/// The generations of `flv` whose images are mapped.
+fn mapped(host: &Host) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.pid())).unwrap();
+    let mut files: Vec<_> = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .filter(|file| file.contains("/remuxd-") && file.contains("/flv-"))
+        .collect();
+    files.dedup();
+    files.sort_unstable();
+    files.dedup();
+    files.len()
+}
+
+#[test]
+fn old_generations_are_unmapped_only_when_told_to() {
+    for (unload, expected) in [(true, 2), (false, 5)] {
+        let modules = ModuleDir::with(&MODULES);
+        // One second of blocks is held for slow viewers, each with its library.
+        let config = config(&modules, &format!("unload = {unload}\n{API}")).play("queue_length", "\"1s\"");
+        let mut scene = Scene::on(modules, Host::start(&config));
+        for build in 1..=4 {
+            scene.modules.put_build("flv", build);
+            scene.host.reload();
+            scene.go_on();
+        }
+        scene.go_on();
+        scene.go_on();
+        // With `unload` the current one and the one that would take over from it.
+        wait_until(SOON, "old generations are gone", || mapped(&scene.host) <= expected);
+        assert_eq!(mapped(&scene.host), expected, "unload = {unload}");
+        let generations = scene.generations("flv");
+        let (states, last) = (states(&generations), expected - 1);
+        assert_eq!(states.len(), expected);
+        assert_eq!((states[last].1, states[last - 1].1), ("current", "fallback"));
+        assert!(states[..last - 1].iter().all(|(_, state)| *state == "retained"), "{states:?}");
+        assert!(scene.metric(&format!("remuxd_module_generations{{module=\"flv\"}} {expected}")));
+        scene.finish();
+    }
+}
+
+#[test]
+fn the_generation_before_takes_over_from_one_with_too_many_faults() {
+    let modules = ModuleDir::with(&MODULES);
+    let hostile = std::fs::read(test_module("hostile")).unwrap();
+    modules.put("hostile", &hostile);
+    let table = modules.table(&["flv", "hostile"], &format!("max_faults = 1\n{API}"));
+    let config = Config::live()
+        .publish("normal_timeout", "\"1m\"")
+        .mount("")
+        .mount("mount = \"/[app]/[stream].hostile\"")
+        .tables(&table);
+    let mut scene = Scene::on(modules, Host::start(&config));
+    let hostile_path = scene.path("hostile");
+    let sufferer = Capture::request(&scene.host, Request::get(&hostile_path));
+    sufferer.wait_access_units(scene.media.access_units(), SOON);
+    scene.modules.put("hostile", &[&hostile[..], b"next"].concat());
+    assert!(scene.host.reload().contains("1 handed over"));
+    scene.go_on();
+    for _ in 0..2 {
+        let mut payload = b"\x02\x00\x0a".to_vec();
+        payload.extend_from_slice(b"hostile:panic");
+        let timestamp = scene.media.published.last().unwrap().timestamp;
+        scene.publisher.send(&[Tag { kind: SCRIPT, timestamp, payload }]);
+        scene.host.wait_log(&["remuxer ended", "panicked: told to"]);
+        scene.go_on();
+    }
+    scene.host.wait_log(&["module quarantined", "hostile"]);
+    scene.host.wait_log(&["mount falls back", "module=hostile"]);
+    scene.go_on();
+    let last = scene.media.published.last().unwrap().payload.clone();
+    sufferer.wait_until(SOON, "the newest frame", |tags| tags.iter().any(|tag| tag.payload == last));
+    let generations = scene.generations("hostile");
+    assert_eq!(
+        states(&generations).iter().map(|(_, state)| *state).collect::<Vec<_>>(),
+        ["current", "quarantined"]
+    );
+    // The operator lifts a quarantine by a reload.
+    assert!(scene.host.reload().contains("1 handed over"));
+    assert_eq!(states(&scene.generations("hostile")).last().unwrap().1, "current");
+    scene.finish();
 }

@@ -102,7 +102,7 @@ fn shapes() -> Vec<Shape> {
         shape("MP3 alone", clip(Clip::Mp3), All, All, Refused, All),
         shape("video alone", clip(Clip::H264), All, All, Refused, Refused),
         shape("video alone, one picture a second", slow_video(), All, All, Refused, Refused),
-        shape("late audio", late_track(AUDIO), All, All, All, Refused),
+        shape("late audio", late_track(AUDIO), All, All, Refused, Refused),
         shape("late video", late_track(VIDEO), All, All, All, Refused),
         shape("change of both codecs", turn, All, All, UntilTheCodecTurns, Refused),
         shape(
@@ -215,11 +215,14 @@ fn every_shape_of_stream_goes_out_in_every_format() {
             ("HTTP-MP3", "mp3", shape.mp3, other("mp3")),
         ];
         wait_for(SOON, "five mounts", || (started() == before + viewers.len()).then_some(()));
-        publisher.send(&shape.tags);
         // Refused while the stream is there: one that has ended is no proof.
         let (refused, served): (Vec<_>, Vec<_>) = viewers.into_iter().partition(|viewer| viewer.2 == Refused);
         let check = |(name, format, gets, viewer)| holds(&shape, name, format, gets, viewer);
+        let (now, later) =
+            shape.tags.split_at(shape.tags.iter().take_while(|tag| tag.timestamp < 2_000).count());
+        publisher.send(now);
         refused.into_iter().for_each(check);
+        publisher.send(later);
         drop(publisher);
         served.into_iter().for_each(check);
     }

@@ -377,12 +377,6 @@ impl Host {
         said
     }
 
-    /// The process.
-    #[must_use]
-    pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
     /// What the host printed on standard output.
     #[must_use]
     pub fn stdout(&self) -> String {
@@ -422,6 +416,12 @@ impl Host {
     /// Whether the process runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("the host is a child of ours").is_none()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its child processes, with the kernel's letter for what each is doing: `Z` is one that was not reaped.

@@ -1,7 +1,7 @@
 //! Administration: reloads, what triggers them, and what the host says of itself.
 //!
 //! Purpose: one [`Reloader`] replaces modules, vhosts and mounts while streams are live. It is asked by SIGHUP, by the file
-//! watch ([`watch`]) and over a Unix socket ([`control`]), which `remuxd reload` and `remuxd status` use. [`Api`] answers
+//! watch ([`watch`]) and over a Unix socket ([`Control`]), which `remuxd reload` and `remuxd status` use. [`Api`] answers
 //! there, and what changes nothing also over TCP.
 //!
 //! Invariants: a reload happens as a whole or not at all, one at a time, and never on a network thread; nobody but the

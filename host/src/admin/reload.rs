@@ -194,7 +194,7 @@ impl Reloader {
                 Ok(()) => Moved::HandedOver,
                 Err(error) => {
                     let (stream, module) = (stream.key(), old.name());
-                    warn!(%stream, module, %error, "mount cannot be handed over; it drains");
+                    warn!(%stream, %module, %error, "mount cannot be handed over; it drains");
                     Moved::Drains(old)
                 }
             },
@@ -236,7 +236,7 @@ fn drain(mount: &Arc<LiveMount>, module: Arc<Module>, limit: Duration, runtime: 
         if let Some(mount) = mount.upgrade()
             && mount.module().generation() == generation
         {
-            info!(module = mount.module().name(), generation, ?limit, "drained mount ended");
+            info!(module = %mount.module().name(), generation, ?limit, "drained mount ended");
             mount.end();
         }
     });
@@ -249,9 +249,9 @@ fn tell(report: &Report, cause: Cause, unfinished: bool) {
         let reason = module.reason.as_deref().unwrap_or_default();
         match cause {
             Cause::FileChange if unfinished => {
-                debug!(module = module.name, step, reason, "a module file is not whole yet");
+                debug!(module = %module.name, step, reason, "a module file is not whole yet");
             }
-            _ => warn!(module = module.name, file = module.file, step, reason, dry_run, "module refused"),
+            _ => warn!(module = %module.name, file = module.file, step, reason, dry_run, "module refused"),
         }
     }
     if !report.mistakes.is_empty() {

@@ -8,7 +8,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::str::Utf8Error;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -19,20 +18,20 @@ use crate::conf::Accept;
 
 use super::Server;
 
-/// What both versions have at least, and what tells them apart.
-pub const SIGNATURE: usize = ppp::v2::PROTOCOL_PREFIX.len();
+/// How version 2 opens (section 2.2). No version 1 header is shorter.
+const V2_PREFIX: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The fixed part of version 2 (section 2.2).
-const V2_FIXED: usize = 16;
+/// What both versions have at least, and what tells them apart.
+pub const SIGNATURE: usize = V2_PREFIX.len();
+
+/// The fixed part of version 2: prefix, version and command, family and transport, length of the rest.
+const V2_FIXED: usize = SIGNATURE + 4;
 
 /// The largest header of version 1, its line end included (section 2.1).
 const MAX_V1: usize = 107;
 
 /// The largest header of version 2 that is read, in bytes: both addresses and certificates' names fit with room.
 pub const MAX_HEADER: usize = 4096;
-
-/// The start of a version 1 header without addresses.
-const V1_UNKNOWN: &[u8] = b"PROXY UNKNOWN";
 
 /// Why a header cannot be used. Culprit: peer, or the operator who configured it.
 #[derive(Debug, thiserror::Error)]
@@ -50,15 +49,21 @@ pub enum HeaderError {
         /// The limit.
         limit: usize,
     },
-    /// Version 1 is a line of text.
-    #[error("{0}")]
-    Text(#[from] Utf8Error),
-    /// A field of version 1.
-    #[error("version 1: {0}")]
-    V1(#[from] ppp::v1::ParseError),
-    /// A field of version 2.
-    #[error("version 2: {0}")]
-    V2(#[from] ppp::v2::ParseError),
+    /// A line of version 1 that is none.
+    #[error("version 1: a malformed line")]
+    Line,
+    /// A version and command of version 2 that it does not have.
+    #[error("version 2: version and command {0:#04x}")]
+    Command(u8),
+    /// A family and transport of version 2 that no connection of TCP has.
+    #[error("version 2: family and transport {0:#04x}")]
+    Family(u8),
+    /// Version 2 with less than the addresses of its family.
+    #[error("version 2: addresses of {length} bytes")]
+    Addresses {
+        /// How many bytes there are.
+        length: usize,
+    },
 }
 
 /// What is still to be taken of a header.
@@ -132,7 +137,7 @@ async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError>
 /// # Errors
 /// [`HeaderError`] for what is the start of no header, and of one that is too long.
 pub fn rest(start: &[u8]) -> Result<Rest, HeaderError> {
-    if start.starts_with(ppp::v2::PROTOCOL_PREFIX) {
+    if start.starts_with(V2_PREFIX) {
         let Some(length) = start.get(V2_FIXED - 2..V2_FIXED) else {
             return Ok(Rest::Bytes(V2_FIXED - start.len()));
         };
@@ -156,38 +161,65 @@ pub fn rest(start: &[u8]) -> Result<Rest, HeaderError> {
 /// know.
 ///
 /// # Errors
-/// [`HeaderError`] for what is no header, or more than one.
+/// [`HeaderError`] for what is no header.
 pub fn source(header: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
-    if header.starts_with(ppp::v2::PROTOCOL_PREFIX) {
-        // The address of a LOCAL command is to be ignored, whatever it is (section 2.2).
-        let local = header.get(SIGNATURE) == Some(&0x20);
-        return if local { Ok(None) } else { Ok(v2_source(&ppp::v2::Header::try_from(header)?)) };
-    }
-    // What follows UNKNOWN in its line means nothing (section 2.1).
-    if header.ends_with(b"\r\n")
-        && header.strip_prefix(V1_UNKNOWN).is_some_and(|rest| b" \r".contains(&rest[0]))
-    {
-        return Ok(None);
-    }
-    let line = std::str::from_utf8(header)?;
-    Ok(match ppp::v1::Header::try_from(line)?.addresses {
-        ppp::v1::Addresses::Tcp4(ip) => Some((ip.source_address, ip.source_port).into()),
-        ppp::v1::Addresses::Tcp6(ip) => Some((canonical(ip.source_address), ip.source_port).into()),
-        ppp::v1::Addresses::Unknown => None,
-    })
-}
-
-fn v2_source(header: &ppp::v2::Header<'_>) -> Option<SocketAddr> {
-    match header.addresses {
-        ppp::v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
-        ppp::v2::Addresses::IPv6(ip) => Some((canonical(ip.source_address), ip.source_port).into()),
-        ppp::v2::Addresses::Unix(_) | ppp::v2::Addresses::Unspecified => None,
+    match header.strip_prefix(V2_PREFIX) {
+        Some([command, family, _, _, rest @ ..]) => v2_source(*command, *family, rest),
+        _ => v1_source(header).ok_or(HeaderError::Line),
     }
 }
 
-/// HAProxy writes an IPv4 peer of an IPv6 listener as `::ffff:a.b.c.d`.
-fn canonical(address: std::net::Ipv6Addr) -> IpAddr {
-    address.to_canonical()
+/// `PROXY TCP4 source destination source-port destination-port`, or `PROXY UNKNOWN` and anything (section 2.1).
+fn v1_source(line: &[u8]) -> Option<Option<SocketAddr>> {
+    let line = str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
+    let fields: Vec<&str> = line.split(' ').collect();
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    match *fields {
+        ["PROXY", "UNKNOWN", ..] => Some(None),
+        ["PROXY", family, source, destination, source_port, destination_port]
+            if digits(source_port) && digits(destination_port) =>
+        {
+            destination_port.parse::<u16>().ok()?;
+            let (source, destination): (IpAddr, IpAddr) = (source.parse().ok()?, destination.parse().ok()?);
+            let both = |is: fn(&IpAddr) -> bool| is(&source) && is(&destination);
+            let right = match family {
+                "TCP4" => both(IpAddr::is_ipv4),
+                "TCP6" => both(IpAddr::is_ipv6),
+                _ => false,
+            };
+            let source = SocketAddr::new(source.to_canonical(), source_port.parse().ok()?);
+            right.then_some(Some(source))
+        }
+        _ => None,
+    }
+}
+
+/// What follows the prefix of version 2, without the length. What stands behind the addresses is skipped.
+fn v2_source(command: u8, family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
+    let source = match (command, family) {
+        // The family of a LOCAL command is to be ignored, whatever it is.
+        (0x20, _) => return Ok(None),
+        (0x21, 0x11) => v2_address::<4>(rest),
+        (0x21, 0x21) => v2_address::<16>(rest),
+        // Unknown to the proxy, or of a Unix socket.
+        (0x21, 0x00 | 0x01 | 0x31) => return Ok(None),
+        (0x21, family) => return Err(HeaderError::Family(family)),
+        (command, _) => return Err(HeaderError::Command(command)),
+    };
+    source.map(Some).ok_or(HeaderError::Addresses { length: rest.len() })
+}
+
+/// Source and destination of `N` bytes, then their ports.
+fn v2_address<const N: usize>(bytes: &[u8]) -> Option<SocketAddr>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let (source, bytes) = bytes.split_first_chunk::<N>()?;
+    let (_, bytes) = bytes.split_first_chunk::<N>()?;
+    let (ports, _) = bytes.split_first_chunk::<4>()?;
+    // HAProxy writes an IPv4 peer of an IPv6 listener as ::ffff:a.b.c.d.
+    let source = IpAddr::from(*source).to_canonical();
+    Some((source, u16::from_be_bytes([ports[0], ports[1]])).into())
 }
 
 #[cfg(test)]
@@ -198,7 +230,7 @@ mod tests {
     use super::*;
 
     fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
-        let mut header = ppp::v2::PROTOCOL_PREFIX.to_vec();
+        let mut header = V2_PREFIX.to_vec();
         header.extend([0x20 | command, family]);
         header.extend((body.len() as u16).to_be_bytes());
         header.extend(body);
@@ -247,6 +279,11 @@ mod tests {
             [b"PROXY TCP4 ".as_slice(), &[b'1'; 200], b"\r\n"].concat(),
             [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200], b"\r\n"].concat(),
             b"PROXY TCP4 \xff\xff 192.0.2.2 4660 80\r\n".to_vec(),
+            b"PROXY TCP6 2001::7 ::1 4 8\r\xc6\xbe1 \n".to_vec(),
+            b"PROXY TCP6 2001::7 ::1 4 +8\r\n".to_vec(),
+            b"PROXY TCP6 2001::7 ::1 4 8 \r\n".to_vec(),
+            b"PROXY  TCP6 2001::7 ::1 4 8\r\n".to_vec(),
+            v2(1, 0x12, IPV4),
             v2(1, 0x11, &IPV4[..11]),
             v2(1, 0x41, IPV4),
             v2(2, 0x11, IPV4),

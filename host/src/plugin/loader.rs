@@ -30,7 +30,7 @@ use super::c_abi::{self, CModule};
 use super::layout::check_layout;
 use super::linked::Code;
 use super::module::{Description, Home, Module};
-use super::stage::{Origin, Staged};
+use super::stage::Staged;
 use super::{LoadError, ModuleFault, one_line};
 
 /// What a module is loaded under.
@@ -75,9 +75,9 @@ impl fmt::Debug for Library {
 }
 
 impl Library {
-    /// What it was made of, if this process staged it.
-    pub fn origin(&self) -> Option<&Origin> {
-        self.file.as_ref().and_then(Staged::origin)
+    /// The copy that is mapped.
+    pub(super) fn file(&self) -> Option<&Staged> {
+        self.file.as_ref()
     }
 
     fn new(image: Option<libloading::os::unix::Library>, file: Option<Staged>) -> Arc<Library> {

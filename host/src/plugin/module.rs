@@ -20,7 +20,7 @@ use super::instance::Remuxer;
 use super::linked::Code;
 use super::loader::{Build, Library, Terms};
 use super::process::{Allowance, Process};
-use super::stage::Origin;
+use super::stage::{Origin, Staged};
 use super::{Instance, ModuleFault};
 
 /// Over how long faults are counted.
@@ -159,9 +159,14 @@ impl Module {
 
     /// The file that it was loaded from; `None` of one that is linked in.
     pub fn origin(&self) -> Option<&Origin> {
+        self.staged().and_then(Staged::origin)
+    }
+
+    /// The copy of that file that it runs from.
+    pub(super) fn staged(&self) -> Option<&Staged> {
         match &self.home {
-            Home::Linked(code) => code.library.origin(),
-            Home::Isolated(process) => process.launch().file.origin(),
+            Home::Linked(code) => code.library.file(),
+            Home::Isolated(process) => Some(&process.launch().file),
         }
     }
 

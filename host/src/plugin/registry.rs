@@ -317,10 +317,10 @@ impl Registry {
             .find(isolated)
             .map(|own| Allowance { max_output: modules.max_output, max_memory: own.max_memory });
         let same = |module: &&Arc<Module>| {
-            let digests = [module.origin(), staged.origin()].map(|origin| origin.map(|origin| origin.digest));
+            let same_build = || module.staged().is_some_and(|running| running.equals(&staged));
             let same_rules = module.terms().same_rules(&terms(modules));
             let same_home = module.allowance() == allowance.as_ref();
-            module.name() == name && digests[0] == digests[1] && same_rules && same_home
+            module.name() == name && same_rules && same_home && same_build()
         };
         let table = self.table.read().clone();
         let stays = |module: &&Arc<Module>| !module.is_quarantined() || quarantined == Quarantined::Stays;

@@ -21,7 +21,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use remuxd_plugin_api::abi::PREFLIGHT_SYMBOL;
-use sha2::{Digest, Sha256};
 
 use super::LoadError;
 use super::elf::check_elf;
@@ -53,8 +52,6 @@ pub struct Staged {
 pub struct Origin {
     /// The operator's file.
     pub file: PathBuf,
-    /// SHA-256 of its bytes: equal bytes are one build.
-    pub digest: [u8; 32],
     /// Bytes of address space that it takes when it is mapped.
     pub memory: u64,
 }
@@ -76,7 +73,13 @@ impl Stage {
     /// # Errors
     /// [`LoadError`]: it cannot be read, is no library for this machine, or cannot be copied. Nothing was mapped.
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
-        self.copy(name, file, &read(file)?)
+        self.stage_bytes(name, file, &read(file)?)
+    }
+
+    fn stage_bytes(&self, name: &str, file: &Path, library: &[u8]) -> Result<Staged, LoadError> {
+        let memory = check_elf(library)?;
+        let origin = Origin { file: file.to_owned(), memory };
+        self.write(name, library, origin).map_err(LoadError::Stage)
     }
 
     /// As [`stage`](Self::stage), and refuses a file that cannot export what a module exports.
@@ -84,18 +87,11 @@ impl Stage {
     /// # Errors
     /// As for [`stage`](Self::stage), or `NotAModule`.
     pub(super) fn stage_module(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
-        let library = read(file)?;
-        let symbol = PREFLIGHT_SYMBOL.as_bytes();
+        let (library, symbol) = (read(file)?, PREFLIGHT_SYMBOL.as_bytes());
         if !library.windows(symbol.len()).any(|window| window == symbol) {
             return Err(LoadError::NotAModule);
         }
-        self.copy(name, file, &library)
-    }
-
-    fn copy(&self, name: &str, file: &Path, library: &[u8]) -> Result<Staged, LoadError> {
-        let memory = check_elf(library)?;
-        let origin = Origin { file: file.to_owned(), digest: Sha256::digest(library).into(), memory };
-        self.write(name, library, origin).map_err(LoadError::Stage)
+        self.stage_bytes(name, file, &library)
     }
 
     fn write(&self, name: &str, library: &[u8], origin: Origin) -> io::Result<Staged> {
@@ -132,6 +128,12 @@ impl Staged {
     /// Where the copy is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether both are copies of one build.
+    pub fn equals(&self, other: &Staged) -> bool {
+        let bytes = |staged: &Staged| fs::read(&staged.path).ok();
+        bytes(self).is_some_and(|own| bytes(other).is_some_and(|other| own == other))
     }
 
     /// What it is a copy of, if this process made it.

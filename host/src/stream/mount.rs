@@ -83,12 +83,12 @@ impl Shared {
         match taken_over {
             Some(Ok(fallback)) => {
                 let (from, to) = (recipe.module().generation(), fallback.module().generation());
-                info!(stream = %self.stream.key(), module = recipe.module().name(), from, to, "mount falls back");
+                info!(stream = %self.stream.key(), module = %recipe.module().name(), from, to, "mount falls back");
                 *recipe = fallback;
                 Some(recipe.clone())
             }
             Some(Err(error)) => {
-                warn!(stream = %self.stream.key(), module = recipe.module().name(), %error, "mount cannot fall back");
+                warn!(stream = %self.stream.key(), module = %recipe.module().name(), %error, "mount cannot fall back");
                 self.blocks.end();
                 None
             }

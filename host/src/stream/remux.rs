@@ -251,7 +251,7 @@ impl Remux {
         let Err((module, fault)) = self.start(remuxing, join, recipe, facts, &state, watch) else {
             info!(
                 stream = %self.shared.stream.key(),
-                module = recipe.module().name(),
+                module = %recipe.module().name(),
                 from = before.module().generation(),
                 to = recipe.module().generation(),
                 took = ?began.elapsed(),
@@ -284,14 +284,17 @@ impl Remux {
         let configs: Vec<Tag> = remuxing.configs.iter().map(|(_, config)| config.clone()).collect();
         let make = |configs: &[Tag]| prepared(recipe, configs, facts, state, watch);
         let (mut instance, mut out) = make(&configs).map_err(fail)?;
+        let mut known = Vec::new();
         if !self.shared.blocks.is_untouched() {
             if self.viewers_have(&out) {
-                out.retain(|block| block.flags.contains(BlockFlags::PREAMBLE));
+                (out, known) = out.into_iter().partition(|block| role(block) == Role::Preamble);
             } else {
                 let now: Vec<Tag> =
                     configs.into_iter().map(|config| Tag { dts: join.dts, ..config }).collect();
                 watch.call(|| drop(instance));
                 (instance, out) = make(&now).map_err(fail)?;
+                // Viewers get them at this time, so that is how the next remuxer has to write them.
+                remuxing.configs.iter_mut().for_each(|(_, config)| config.dts = join.dts);
             }
         }
         let (oldest, newest) = (join.dts.0, join.dts.0);
@@ -300,6 +303,7 @@ impl Remux {
         let (more, result) = remuxer.tag(join, watch);
         result.map_err(fail)?;
         out.extend(more);
+        self.renew(known);
         self.deliver(out);
         remuxing.remuxer = Some(remuxer);
         self.shared.set_running(recipe.module());
@@ -356,13 +360,23 @@ impl Remux {
         let hung = matches!(fault, ModuleFault::Hung { .. });
         if hung || !self.is_stopped() {
             let generation = module.generation();
-            warn!(stream = %self.shared.stream.key(), module = module.name(), generation, %fault, "remuxer ended");
+            warn!(stream = %self.shared.stream.key(), module = %module.name(), generation, %fault, "remuxer ended");
             module.on_fault(fault);
         }
     }
 
     fn call_from_now(&self, module: &Arc<Module>) {
         *self.called.lock() = module.clone();
+    }
+
+    /// Lets the ring have configurations that viewers have from another generation, so that it can go.
+    fn renew(&self, configs: Vec<OutBlock>) {
+        let open = self.open.lock();
+        if *open {
+            for block in configs {
+                self.shared.blocks.renew_config(block.track, block);
+            }
+        }
     }
 
     /// Sends blocks to the ring, unless the job was cut off from it.

@@ -277,6 +277,12 @@ impl<E: Entry> Ring<E> {
         self.state.lock().configs.clone()
     }
 
+    /// Replaces the configuration in a slot by one that says the same: joiners get it from the next join point on, readers
+    /// have it already. What made the old one may go then.
+    pub fn renew_config(&self, slot: u8, entry: E) {
+        self.state.lock().set_config(slot, entry);
+    }
+
     /// Bytes and entries held.
     pub fn held(&self) -> (usize, usize) {
         let state = self.state.lock();
@@ -341,14 +347,7 @@ impl<E: Entry> State<E> {
                 Arc::make_mut(&mut self.replay).preamble = Some(entry);
                 return;
             }
-            Role::Config(slot) => {
-                match self.configs.binary_search_by_key(&slot, |(slot, _)| *slot) {
-                    Ok(at) => self.configs[at].1 = entry.clone(),
-                    Err(at) => self.configs.insert(at, (slot, entry.clone())),
-                }
-                Arc::make_mut(&mut self.replay).configs =
-                    self.configs.iter().map(|(_, config)| config.clone()).collect();
-            }
+            Role::Config(slot) => self.set_config(slot, entry.clone()),
             Role::Join => {
                 let (at, dts) = (self.head(), entry.dts());
                 self.joins.push_back(Join { at, dts, replay: self.replay.clone() });
@@ -358,6 +357,15 @@ impl<E: Entry> State<E> {
         self.bytes_after += entry.size() as u64;
         self.entries.push_back(Slot { entry, bytes_after: self.bytes_after });
         self.trim();
+    }
+
+    fn set_config(&mut self, slot: u8, entry: E) {
+        match self.configs.binary_search_by_key(&slot, |(slot, _)| *slot) {
+            Ok(at) => self.configs[at].1 = entry,
+            Err(at) => self.configs.insert(at, (slot, entry)),
+        }
+        Arc::make_mut(&mut self.replay).configs =
+            self.configs.iter().map(|(_, config)| config.clone()).collect();
     }
 
     /// Drops what no reader and no joiner may need.
@@ -579,6 +587,18 @@ mod tests {
         ring.push(Letter('y', 0), Role::Config(1));
         push(&ring, "b");
         assert_eq!(read(&mut ring.reader(JoinAt::Newest, Pace::Each)), "xAayb");
+    }
+
+    #[test]
+    fn a_renewed_configuration_is_for_joiners_only() {
+        let ring = Ring::new(LIMITS);
+        push(&ring, "1A");
+        let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
+        assert_eq!(read(&mut reader), "1A");
+        ring.renew_config(1, Letter('x', 0));
+        push(&ring, "B");
+        assert_eq!(read(&mut reader), "B");
+        assert_eq!(read(&mut ring.reader(JoinAt::Newest, Pace::Each)), "xB");
     }
 
     #[test]

@@ -12,6 +12,9 @@
 //!   header changes. Frames of nothing, which stand for silence, are left out;
 //! - without video, or in a gap of it, every audio frame is a place to join; after a gap video begins at a keyframe.
 //!
+//! A successor goes on in the middle of the file: the header is out, its tracks are announced, and the configurations that it
+//! writes are those of before, to the byte, so that viewers need not have them again.
+//!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
 //! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Enhanced H.264,
@@ -91,6 +94,9 @@ const VIDEO_GONE: i64 = 10_000;
 /// The largest body that a tag's 24-bit size can tell.
 const MAX_BODY: usize = (1 << 24) - 1;
 
+/// The first byte of a state.
+const STATE_VERSION: u8 = 1;
+
 /// Configurations by track; joiners get them in this order.
 const METADATA: u8 = 0;
 const AUDIO_CONFIG: u8 = 1;
@@ -119,6 +125,10 @@ pub struct FlvRemuxer {
     /// When the first frame came.
     first_frame: Option<Millis>,
     metadata: Option<SharedBytes>,
+    /// The time of the last metadata that went out.
+    metadata_time: Millis,
+    /// A predecessor wrote the file so far; this one has not written its header and metadata for joiners yet.
+    resumed: bool,
     last_video: Millis,
 }
 
@@ -206,8 +216,28 @@ impl FlvRemuxer {
             held_bytes: 0,
             first_frame: None,
             metadata: None,
+            metadata_time: Millis(0),
+            resumed: false,
             last_video: Millis(0),
         }
+        .resume(&setup.state)
+    }
+
+    /// Goes on where a predecessor's `state` was taken, if it says anything that can be read.
+    fn resume(mut self, state: &[u8]) -> FlvRemuxer {
+        let Some((&[STATE_VERSION, flags], rest)) = state.split_first_chunk() else { return self };
+        let Some((&audio, rest)) = rest.split_first_chunk() else { return self };
+        let Some((&video, rest)) = rest.split_first_chunk() else { return self };
+        let Ok(time) = rest.try_into() else { return self };
+        for (track, codec, shift) in [(&mut self.audio, audio, 0), (&mut self.video, video, 2)] {
+            track.codec = Codec(u32::from_be_bytes(codec));
+            track.seen = flags >> shift & 1 != 0;
+            track.announced = track.seen;
+            track.enhanced = flags >> shift & 2 != 0;
+        }
+        self.metadata_time = Millis(i64::from_be_bytes(time));
+        (self.started, self.resumed) = (true, true);
+        self
     }
 
     fn track(&mut self, kind: TagKind) -> Option<&mut Track> {
@@ -240,6 +270,7 @@ impl FlvRemuxer {
     /// The file header and the metadata, for the tracks seen by now.
     fn write_start(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         (self.audio.announced, self.video.announced) = (self.audio.seen, self.video.seen);
+        (self.metadata_time, self.resumed) = (dts, false);
         let (audio, video) = (self.audio.seen, self.video.seen);
         sink.block(Block {
             flags: BlockFlags::PREAMBLE,
@@ -371,7 +402,11 @@ impl Remuxer for FlvRemuxer {
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         if (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA) {
             self.metadata = Some(tag.payload.clone());
-            return if self.started { self.write_start(tag.dts, sink) } else { Ok(()) };
+            let time = if self.resumed { tag.dts.max(self.metadata_time) } else { tag.dts };
+            return if self.started { self.write_start(time, sink) } else { Ok(()) };
+        }
+        if self.resumed {
+            self.write_start(tag.dts.max(self.metadata_time), sink)?;
         }
         if self.track(tag.kind).is_some_and(|track| !track.takes(tag)) {
             return Ok(());
@@ -396,6 +431,18 @@ impl Remuxer for FlvRemuxer {
             Some(dts) if !self.started && self.first_frame.is_some() => self.start(dts, sink),
             _ => Ok(()),
         }
+    }
+
+    fn state(&mut self) -> Vec<u8> {
+        if !self.started {
+            return Vec::new();
+        }
+        let flags = |track: &Track| u8::from(track.announced) | u8::from(track.enhanced) << 1;
+        let mut state = vec![STATE_VERSION, flags(&self.audio) | flags(&self.video) << 2];
+        state.extend(self.audio.codec.0.to_be_bytes());
+        state.extend(self.video.codec.0.to_be_bytes());
+        state.extend(self.metadata_time.0.to_be_bytes());
+        state
     }
 }
 

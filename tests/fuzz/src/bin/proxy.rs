@@ -52,7 +52,9 @@ fn headers(data: &[u8]) {
     let mut request = Request::new(());
     for name in names {
         let value = lines.next().and_then(|line| hyper::header::HeaderValue::from_bytes(line).ok());
-        value.into_iter().for_each(|value| drop(request.headers_mut().append(name, value)));
+        value.into_iter().for_each(|value| {
+            request.headers_mut().append(name, value);
+        });
     }
     let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
     let client = PROXY.with(|proxy| Client::of(&request, peer, proxy));

@@ -432,3 +432,48 @@ fn shares_payloads() {
     assert_eq!(blocks[2].parts[1].as_ptr(), audio.payload.as_ptr());
     assert_eq!(blocks[4].parts[1].as_ptr(), video.data().as_ptr());
 }
+
+/// The bytes of each configuration, by track.
+fn configurations(blocks: &[Block]) -> Vec<(u8, Vec<u8>)> {
+    let configurations = blocks.iter().filter(|block| block.flags == BlockFlags::CONFIG);
+    let bytes = |block: &Block| block.parts.iter().flat_map(|part| part.to_vec()).collect();
+    let mut all: Vec<_> = configurations.map(|block| (block.track, bytes(block))).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_successor_goes_on_in_the_middle_of_the_file() {
+    let facts = StreamFacts::new(Codec::H264, Codec::AAC, 60_000);
+    let configs: [Input; 3] = [(TagKind::SCRIPT, 0, META), (A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG)];
+    for configs in [&configs[..], &configs[1..]] {
+        let feed = |remuxer: &mut FlvRemuxer, tags: &[Input]| {
+            let mut blocks = Vec::new();
+            for (kind, dts, body) in tags {
+                remuxer.tag(&tag(*kind, *dts, body), &mut blocks).unwrap();
+            }
+            blocks
+        };
+        let mut old = remuxer("as_published", facts);
+        assert!(old.state().is_empty(), "before the header there is nothing to go on with");
+        let mut before = feed(&mut old, configs);
+        before.extend(feed(&mut old, &[(V, 5000, AVC_KEY), (A, 5010, AAC)]));
+        old.finish(&mut before).unwrap();
+        let mut setup = Setup::new(Options::default(), facts);
+        setup.state = old.state();
+        let mut new = FlvRemuxer::new(&setup);
+        let again = feed(&mut new, configs);
+        assert_eq!(configurations(&again), configurations(&before));
+        let preambles = |block: &&Block| block.flags == BlockFlags::PREAMBLE;
+        assert_eq!(again.iter().filter(preambles).count(), 1);
+        assert!(again.iter().all(|block| block.flags != BlockFlags::JOIN));
+        // At once, without waiting for audio.
+        let [join] = &feed(&mut new, &[(V, 6000, AVC_KEY)])[..] else { panic!("more than a picture") };
+        assert_eq!(join.flags, BlockFlags::JOIN);
+        for length in 0..setup.state.len() {
+            let mut cut = setup.clone();
+            cut.state.truncate(length);
+            assert!(!FlvRemuxer::new(&cut).started, "{length} bytes of a state");
+        }
+    }
+}
