@@ -79,7 +79,10 @@ impl Remuxer for FlawedRemuxer {
         if self.has("panics") && self.tags > 4 && tag.payload.is_empty() {
             panic!("an empty payload");
         }
-        if self.has("fails at unknown codecs") && tag.codec != Codec::H264 && tag.packet == Packet::CODED_FRAME {
+        if self.has("fails at unknown codecs")
+            && tag.codec != Codec::H264
+            && tag.packet == Packet::CODED_FRAME
+        {
             return Err(RemuxError::Unsupported(tag.codec));
         }
         if self.has("takes long") && tag.payload.len() > 1 << 20 && !SLEPT.swap(true, SeqCst) {
