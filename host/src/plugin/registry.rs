@@ -347,11 +347,19 @@ impl Registry {
     /// are tried, each in a child process; those that are refused there are passed over. None for a module with a
     /// process of its own: the trial is not as strict as that.
     fn file_of(&self, name: &str, dir: &Path, modules: &Modules, probe_program: &Path) -> Option<PathBuf> {
-        if modules.own.iter().any(|own| own.name == name && own.isolation == Isolation::Process) {
+        let isolated: Vec<&str> = modules
+            .own
+            .iter()
+            .filter(|own| own.isolation == Isolation::Process)
+            .map(|own| &*own.name)
+            .collect();
+        if isolated.contains(&name) {
             return None;
         }
         let entries = dir.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
-        let mut files: Vec<_> = entries.filter(|file| is_library(file)).collect();
+        let of_isolated =
+            |file: &Path| isolated.iter().flat_map(|name| file_names(name)).any(|name| file.ends_with(name));
+        let mut files: Vec<_> = entries.filter(|file| is_library(file) && !of_isolated(file)).collect();
         files.sort();
         files.into_iter().find(|file| {
             let tried = self.stage.stage_module(name, file).and_then(|file| probe_name(probe_program, &file));
