@@ -11,7 +11,7 @@ use remuxd_tests::capture::Capture;
 use remuxd_tests::clip::Clip;
 use remuxd_tests::decode::frames;
 use remuxd_tests::encoder::{Encoder, publish_looped};
-use remuxd_tests::host::{Config, Host, executable};
+use remuxd_tests::host::{Config, Host, executable, remuxd};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root, run, target_dir};
 use remuxd_tests::wait::SOON;
@@ -83,4 +83,11 @@ fn fmp4_decodes_to_the_published_frames() {
         assert!(served.len() > 50, "{map}: {}", served.len());
         assert!(published.ends_with(&served[1..]), "{map}: {} of {}", served.len(), published.len());
     }
+}
+
+#[test]
+fn fmp4_passes_the_conformance_kit() {
+    let module = built().join("libremuxd_fmp4.so");
+    let output = remuxd(&["module", "test", module.to_str().expect("a path")]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -14,6 +14,9 @@ const LAST_DURATION: u32 = 40;
 /// The longest that a sample may last, in milliseconds: beyond it lies a hole.
 const MAX_DURATION: i64 = 60_000;
 
+/// Tags that wait for the second track are bounded, whatever their timestamps say.
+const MAX_WAITING: usize = 1000;
+
 /// One access unit that waits for the next of its track.
 #[derive(Debug)]
 struct Sample {
@@ -59,11 +62,15 @@ impl Track {
 pub struct Fmp4Remuxer {
     fragment: i64,
     header_wait: i64,
-    /// When the first tag came; `None` when there is nothing to wait for.
+    /// When the first access unit came.
     started: Option<Millis>,
+    /// What came before both tracks had, or could be waited for no longer.
+    waiting: Vec<Tag>,
     known: bool,
     video: Track,
     audio: Track,
+    /// Audio that came with the first keyframe, before that one's duration was known.
+    early: Vec<(Sample, u32)>,
     /// Starts with a keyframe, or has no video.
     starts: bool,
     sequence_number: u32,
@@ -80,9 +87,11 @@ impl Fmp4Remuxer {
             fragment: setup.options.integer("fragment_ms"),
             header_wait,
             started: None,
+            waiting: Vec::new(),
             known: !both && i64::from(stream.age_ms) >= header_wait,
             video: Track::new(VIDEO),
             audio: Track::new(AUDIO),
+            early: Vec::new(),
             starts: false,
             sequence_number: state,
         }
@@ -100,7 +109,8 @@ impl Fmp4Remuxer {
     fn is_ready(&mut self, now: Millis) -> bool {
         let started = *self.started.get_or_insert(now);
         let both = self.video.config.is_some() && self.audio.config.is_some();
-        both || self.known || now.0 - started.0 >= self.header_wait
+        let waited = now.0 - started.0 >= self.header_wait || self.waiting.len() >= MAX_WAITING;
+        both || self.known || waited
     }
 
     fn add(&mut self, kind: TagKind, sample: (Sample, u32), sink: &mut dyn Sink) -> Result<(), RemuxError> {
@@ -120,8 +130,14 @@ impl Fmp4Remuxer {
         if (key || audio_alone) && (changed(&self.video) || changed(&self.audio)) {
             self.cut(sink)?;
             self.announce(sink, sample.0.dts)?;
+            self.audio.run = mem::take(&mut self.early);
+            self.starts = true;
         }
         if self.track(kind).announced.is_none() {
+            let begins = self.video.held.as_ref().is_some_and(|video| video.sync);
+            if begins && kind == TagKind::AUDIO {
+                self.early.push(sample);
+            }
             return Ok(());
         }
         if self.video.run.is_empty() && self.audio.run.is_empty() {
@@ -167,33 +183,21 @@ impl Fmp4Remuxer {
     }
 }
 
-impl Remuxer for Fmp4Remuxer {
-    fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        let carried = match tag.kind {
-            TagKind::VIDEO => tag.codec == Codec::H264,
-            TagKind::AUDIO => tag.codec == Codec::AAC,
-            _ => false,
-        };
+impl Fmp4Remuxer {
+    fn write(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let data = tag.data();
-        if !carried || data.is_empty() {
-            return Ok(());
-        }
         match tag.packet {
             Packet::SEQUENCE_HEADER => {
                 self.track(tag.kind).config = Some(data);
                 Ok(())
             }
             Packet::CODED_FRAME => {
-                let ready = self.is_ready(tag.dts);
                 let track = self.track(tag.kind);
                 if track.config.is_none() {
                     return Ok(());
                 }
                 let sync = tag.keyframe || tag.kind == TagKind::AUDIO;
                 let sample = Sample { dts: tag.dts, composition_offset: tag.composition_offset, sync, data };
-                if !ready && track.announced.is_none() {
-                    return Ok(());
-                }
                 match track.hold(sample) {
                     Some(sample) => self.add(tag.kind, sample, sink),
                     None => Ok(()),
@@ -203,7 +207,38 @@ impl Remuxer for Fmp4Remuxer {
         }
     }
 
+    /// Writes what waited.
+    fn begin(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        self.known = true;
+        mem::take(&mut self.waiting).iter().try_for_each(|tag| self.write(tag, sink))
+    }
+}
+
+impl Remuxer for Fmp4Remuxer {
+    fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        let carried = match tag.kind {
+            TagKind::VIDEO => tag.codec == Codec::H264,
+            TagKind::AUDIO => tag.codec == Codec::AAC,
+            _ => false,
+        };
+        if !carried || tag.data().is_empty() {
+            return Ok(());
+        }
+        match tag.packet {
+            Packet::SEQUENCE_HEADER => self.write(tag, sink)?,
+            Packet::CODED_FRAME if self.known => return self.write(tag, sink),
+            Packet::CODED_FRAME => self.waiting.push(tag.clone()),
+            _ => return Ok(()),
+        }
+        if !self.waiting.is_empty() && self.is_ready(tag.dts) {
+            self.begin(sink)
+        } else {
+            Ok(())
+        }
+    }
+
     fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        self.begin(sink)?;
         for kind in [TagKind::VIDEO, TagKind::AUDIO] {
             if let Some(sample) = self.track(kind).release() {
                 self.add(kind, sample, sink)?;
