@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use remuxd_tests::publisher::Numbered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -228,7 +229,7 @@ impl Checker {
         let number =
             |at: usize| payload.get(at..at + 4).and_then(|four| four.try_into().ok()).map(u32::from_be_bytes);
         let (last, number) = match (rest[0], payload.get(1)) {
-            (9, Some(1)) => (&mut self.video, number(10)),
+            (9, Some(1)) => (&mut self.video, Numbered::number_in(payload)),
             (8, Some(1)) => (&mut self.audio, number(2)),
             _ => return Ok(Some(whole)),
         };

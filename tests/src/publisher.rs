@@ -169,7 +169,8 @@ impl Numbered {
         let mut video = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
         video.extend_from_slice(&nal_size.to_be_bytes());
         video.push(if keyframe { 0x65 } else { 0x41 });
-        video.extend_from_slice(&number.to_be_bytes());
+        // Seven bits a byte, the eighth set: no number looks like a start code.
+        video.extend([21, 14, 7, 0].map(|shift| 0x80 | (number >> shift) as u8));
         video.resize(5 + 4 + nal_size as usize, 0x55);
         let audio = |n: u32| {
             let mut payload = vec![0xaf, 1];
@@ -188,7 +189,14 @@ impl Numbered {
     #[must_use]
     pub fn number_of(tag: &Tag) -> Option<u32> {
         tag.access_unit().filter(|unit| unit.kind == VIDEO)?;
-        tag.payload.get(10..14).map(|number| u32::from_be_bytes([number[0], number[1], number[2], number[3]]))
+        Numbered::number_in(&tag.payload)
+    }
+
+    /// The number in the payload of such a frame.
+    #[must_use]
+    pub fn number_in(payload: &[u8]) -> Option<u32> {
+        let bytes = payload.get(10..14)?;
+        Some(bytes.iter().fold(0, |number, byte| number << 7 | u32::from(byte & 0x7f)))
     }
 
     /// The numbers of the served video frames.

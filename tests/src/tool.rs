@@ -15,9 +15,10 @@ pub fn root() -> &'static Path {
 /// The target directory that this test was built into.
 #[must_use]
 pub fn target_dir() -> PathBuf {
-    // target/PROFILE/deps/behaviour-HASH
+    // A test is target/PROFILE/deps/NAME-HASH, a program target/PROFILE/NAME.
     let test = std::env::current_exe().expect("the running test has a path");
-    test.ancestors().nth(3).expect("tests run from target/PROFILE/deps").to_owned()
+    let profile = test.ancestors().skip(1).find(|dir| !dir.ends_with("deps"));
+    profile.and_then(|profile| profile.parent()).expect("what cargo built is in target/PROFILE").to_owned()
 }
 
 /// A generation of FFmpeg: what Debian ships, and the newest.
