@@ -11,6 +11,9 @@ use remuxd_tests::publisher::Numbered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// An empty pong, masked with zeros (RFC 6455, 5.5.3).
+const PONG: &[u8] = &[0x8a, 0x80, 0, 0, 0, 0];
+
 /// How a viewer asks, and what it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -81,11 +84,15 @@ async fn read(address: SocketAddr, format: Format, key: &str, seen: &mut Seen) -
     if status != if websocket { "HTTP/1.1 101" } else { "HTTP/1.1 200" } {
         return Err(status);
     }
-    let mut framing = if websocket { Framing::WebSocket } else { Framing::Chunked };
+    let framing = if websocket { Framing::WebSocket } else { Framing::Chunked };
     let (mut body, mut checker) = (Vec::new(), Checker::new(format));
     let (began, mut last) = (Instant::now(), Instant::now());
     loop {
-        let ended = framing.unwrap(&mut input, &mut body)?;
+        let mut pings = 0;
+        let ended = framing.unwrap(&mut input, &mut body, &mut pings)?;
+        for _ in 0..pings {
+            socket.write_all(PONG).await.map_err(text)?;
+        }
         checker.check(&mut body)?;
         seen.checked = checker.checked;
         if ended {
@@ -108,8 +115,8 @@ enum Framing {
 }
 
 impl Framing {
-    /// Moves what is whole to `body`. True: the clean end.
-    fn unwrap(&mut self, input: &mut Vec<u8>, body: &mut Vec<u8>) -> Result<bool, String> {
+    /// Moves what is whole to `body`, and counts pings. True: the clean end.
+    fn unwrap(&self, input: &mut Vec<u8>, body: &mut Vec<u8>, pings: &mut u32) -> Result<bool, String> {
         let mut at = 0;
         let ended = loop {
             let rest = &input[at..];
@@ -136,12 +143,13 @@ impl Framing {
                     match first {
                         0x82 => (start, len, 0, false),
                         0x88 => (start, len, 0, true),
-                        // A ping; the longest proof is shorter than the host's patience with the second.
+                        // A ping.
                         0x89 => {
                             if rest.len() < start + len {
                                 break false;
                             }
                             at += start + len;
+                            *pings += 1;
                             continue;
                         }
                         other => return Err(format!("WebSocket frame {other:#x}")),
