@@ -203,6 +203,7 @@ fn a_new_configuration_holds_from_the_next_frame_on() {
 fn another_codec_is_415_before_any_header() {
     // The publisher is silent meanwhile, for longer on a busy machine than real ones may be.
     let host = Host::start(&config("0").publish("normal_timeout", "\"1m\""));
+    let mut mounts = 0;
     for (clip, refused, served) in [
         (Clip::Aac, &["mp3"][..], &["aac"][..]),
         (Clip::Mp3, &["aac"], &["mp3"]),
@@ -211,10 +212,12 @@ fn another_codec_is_415_before_any_header() {
         (Clip::H264Opus, &["mp3", "aac"], &["flv"]),
     ] {
         let key = host.key(&format!("{clip:?}"));
-        // One waits before there is a stream, one comes when it is live.
-        let waiting: Vec<_> =
-            [refused, served].concat().iter().map(|format| listen(&host, &key, format)).collect();
+        // One waits before there is anything to judge by, one comes when the stream is live.
         let mut publisher = Publisher::open(host.rtmp, &key);
+        let formats = [refused, served].concat();
+        let waiting: Vec<_> = formats.iter().map(|format| listen(&host, &key, format)).collect();
+        mounts += formats.len();
+        host.wait_nth_log("mount started", mounts);
         publisher.send(&read_file(&clip.path()));
         for format in refused {
             assert_eq!(status(&host, &key, format), 415, "{clip:?} as {format}");

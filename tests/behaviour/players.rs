@@ -55,11 +55,6 @@ fn videojs_flvjs_plays_http() {
 }
 
 #[test]
-fn mpegts_js_plays_av1_and_opus() {
-    browsers_play(Clip::Av1Opus, "av", &[Player::Mpegts]);
-}
-
-#[test]
 fn browsers_play_audio_alone() {
     browsers_play(Clip::Aac, "a", &[Player::Mpegts, Player::Flv]);
 }
