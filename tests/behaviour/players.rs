@@ -106,12 +106,16 @@ fn librtmp_plays_what_was_published() {
 
 #[test]
 fn mpv_and_vlc_play_without_a_complaint() {
-    let host = Host::start(&Config::live());
+    let mount = |config: Config, format: &str| config.mount(&format!("mount = \"/[app]/[stream].{format}\""));
+    let host = Host::start(&["flv", "ts", "aac"].into_iter().fold(Config::live(), mount));
     let key = host.key("native");
     let _publishing = encode_live(&host.rtmp_url(&key));
     Capture::http(&host, &key).wait_access_units(1, SOON);
-    for url in [host.http_url(&key), host.rtmp_url(&key)] {
+    let http = |format: &str| host.http_url(&key).replace(".flv", format);
+    for (url, tracks) in
+        [(http(".flv"), "av"), (http(".ts"), "av"), (http(".aac"), "a"), (host.rtmp_url(&key), "av")]
+    {
         mpv(&url, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
-        vlc(&url, "av", 3).unwrap_or_else(|complaint| panic!("{complaint}"));
+        vlc(&url, tracks, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
     }
 }
