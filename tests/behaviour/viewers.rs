@@ -17,6 +17,8 @@ fn live(config: &Config, frames: u32) -> (Host, String, Publisher, Numbered) {
     let mut publisher = Publisher::open(host.rtmp, &key);
     let mut media = Numbered::new(500);
     let early = Capture::http(&host, &key);
+    // Without a GOP cache it must be there before the first keyframe.
+    host.wait_log(&["mount started"]);
     publisher.send(&media.headers());
     publisher.send(&media.frames(frames));
     wait_number(&early, frames - 1);
@@ -53,6 +55,17 @@ fn without_gop_cache_a_viewer_waits_for_the_next_keyframe() {
     let (host, key, mut publisher, mut media) = live(&Config::live().play("gop_cache", "false"), 60);
     let viewer = Capture::rtmp(&host, &key);
     host.wait_log(&["play started"]);
+    publisher.send(&media.frames(20));
+    wait_number(&viewer, 79);
+    drop(publisher);
+    assert_eq!(Numbered::numbers(&viewer.finish(SOON).tags), (75..80).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_gop_cache_the_first_viewer_of_a_mount_waits_too() {
+    let (host, key, mut publisher, mut media) = live(&Config::live().play("gop_cache", "false"), 60);
+    let viewer = Capture::websocket(&host, &key);
+    host.wait_log(&["mount started", "websocket-flv"]);
     publisher.send(&media.frames(20));
     wait_number(&viewer, 79);
     drop(publisher);

@@ -1,7 +1,7 @@
 //! Live mount: the ring of blocks that viewers of one stream in one format read, and who fills it.
 //!
-//! A mount is lazy: it starts with its first viewer, from the stream's newest join point, and is stopped some time
-//! after the last. One that carries audio alone starts from the stream's ring of audio, as far back as its `fast_cache`
+//! A mount is lazy: it starts with its first viewer, from the stream's newest join point (without a GOP cache: the next
+//! one), and is stopped some time after the last. One that carries audio alone starts from the stream's ring of audio, as far back as its `fast_cache`
 //! says, and keeps as much for later viewers.
 //!
 //! A mount outlives what fills it. Its remuxer ends with a fault and goes over to another generation of the module; the
@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 use crate::media::Millis;
 use crate::plugin::{Module, OutBlock, Pool, Recipe, Task};
 
-use super::remux::{Remux, StartAt};
+use super::remux::Remux;
 use super::stream::{Stream, ring_limits};
 use super::{Entry, HandoverError, JoinAt, MountError, Reader, Ring, Span};
 
@@ -169,10 +169,9 @@ impl LiveMount {
         }
     }
 
-    /// Starts a job that fills the ring.
-    fn fill(self: &Arc<Self>, at: StartAt) {
-        let mount = Arc::downgrade(self);
-        let remux = Remux::new(self.shared.clone(), mount, self.lead, at);
+    /// Starts a job that fills the ring, from where `at` says in the stream.
+    fn fill(self: &Arc<Self>, at: JoinAt) {
+        let remux = Remux::new(self.shared.clone(), Arc::downgrade(self), at);
         let filler = Filler { task: Task::new(remux.clone(), &self.pool), remux };
         filler.task.schedule();
         *self.filler.lock() = Some(filler);
@@ -182,7 +181,7 @@ impl LiveMount {
     /// point.
     pub(super) fn fill_anew(self: &Arc<Self>) {
         if self.shared.settle().is_some() && !self.shared.blocks.is_ended() {
-            self.fill(StartAt::Next);
+            self.fill(JoinAt::Next);
         }
     }
 }
@@ -221,41 +220,45 @@ impl Stream {
         if module.is_quarantined() {
             return Err(MountError::Quarantined);
         }
-        let mut mounts = self.mounts.lock();
-        mounts.retain(|mount| !mount.blocks().is_ended());
-        let lead = if module.is_audio_only() { Millis(fast_cache.as_millis() as i64) } else { Millis(0) };
-        let same = |mount: &&Arc<LiveMount>| {
-            mount.lead == lead && mount.shared.settle().is_some_and(|other| other.equals(recipe))
-        };
-        let (mount, started) = match mounts.iter().find(same) {
-            Some(mount) => (mount.clone(), false),
-            None => {
-                let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module(), module)).count();
-                if variants >= MAX_VARIANTS {
-                    return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
-                }
-                let mount = self.start(recipe, lead, pool);
-                mounts.push(mount.clone());
-                (mount, true)
-            }
-        };
         // What a vhost says of its GOP cache does not hold where there is no GOP.
-        let join_at = if module.is_audio_only() { JoinAt::Before(lead) } else { self.join_at() };
+        let (lead, join_at) = if module.is_audio_only() {
+            let lead = Millis(fast_cache.as_millis() as i64);
+            (lead, JoinAt::Before(lead))
+        } else {
+            (Millis(0), self.join_at())
+        };
+        let mut mounts = self.mounts.lock();
+        for mount in mounts.iter() {
+            mount.shared.settle();
+        }
+        mounts.retain(|mount| !mount.blocks().is_ended());
+        let same = |mount: &&Arc<LiveMount>| mount.lead == lead && mount.shared.recipe().equals(recipe);
+        if let Some(mount) = mounts.iter().find(same) {
+            let reader = mount.blocks().reader(join_at, self.pace());
+            return Ok((Viewer { reader, mount: mount.clone() }, false));
+        }
+        let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module(), module)).count();
+        if variants >= MAX_VARIANTS {
+            return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
+        }
+        let mount = self.mount(recipe, lead, pool);
         let reader = mount.blocks().reader(join_at, self.pace());
-        Ok((Viewer { reader, mount }, started))
+        // From where this viewer wants to be, who misses nothing of it.
+        mount.fill(join_at);
+        mounts.push(mount.clone());
+        info!(stream = %self.key(), module = %module.name(), "mount started");
+        Ok((Viewer { reader, mount }, true))
     }
 
-    fn start(self: &Arc<Self>, recipe: &Recipe, lead: Millis, pool: &Arc<Pool>) -> Arc<LiveMount> {
-        info!(stream = %self.key(), module = %recipe.module().name(), "mount started");
+    /// A live mount whose ring nobody fills yet.
+    fn mount(self: &Arc<Self>, recipe: &Recipe, lead: Millis, pool: &Arc<Pool>) -> Arc<LiveMount> {
         let shared = Arc::new(Shared {
             stream: self.clone(),
             blocks: Ring::new(ring_limits(self.vhost(), lead)),
             recipe: Mutex::new(Arc::new(recipe.clone())),
             running: Mutex::default(),
         });
-        let mount = Arc::new(LiveMount { shared, lead, pool: pool.clone(), filler: Mutex::default() });
-        mount.fill(StartAt::First);
-        mount
+        Arc::new(LiveMount { shared, lead, pool: pool.clone(), filler: Mutex::default() })
     }
 
     /// Stops `mount` when it has no viewer. True: it is stopped.

@@ -37,15 +37,6 @@ use super::{JoinAt, Pace, Reader, Role};
 /// the tag, and one that was held may be earlier.
 const SLACK: i64 = 10_000;
 
-/// Where a job starts to read the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StartAt {
-    /// Where the mount's first viewer wants to.
-    First,
-    /// At the next join point to come.
-    Next,
-}
-
 /// The job that feeds a remuxer.
 #[derive(Debug)]
 pub(super) struct Remux {
@@ -106,16 +97,12 @@ impl Remuxer {
 }
 
 impl Remux {
-    pub(super) fn new(shared: Arc<Shared>, mount: Weak<LiveMount>, lead: Millis, at: StartAt) -> Arc<Remux> {
+    pub(super) fn new(shared: Arc<Shared>, mount: Weak<LiveMount>, at: JoinAt) -> Arc<Remux> {
         let module = shared.recipe().module().clone();
         let stream = &shared.stream;
         let tags = if module.is_audio_only() { stream.audio() } else { stream.tags() };
-        let join_at = match at {
-            StartAt::First => JoinAt::Before(lead),
-            StartAt::Next => JoinAt::Next,
-        };
         let remuxing = Remuxing {
-            tags: tags.reader(join_at, Pace::Each),
+            tags: tags.reader(at, Pace::Each),
             remuxer: None,
             configs: Vec::new(),
             last_video: None,
