@@ -480,6 +480,27 @@ fn a_fast_cache_ends_with_its_stream() {
 }
 
 #[test]
+fn audio_alone_goes_on_at_once_when_its_publisher_comes_back() {
+    let host = Host::start(&config("0").publish("republish_wait", "\"1m\""));
+    let key = host.key("again");
+    let viewer = listen(&host, &key, "aac");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut media = Numbered::new(100);
+    publisher.send(&[media.headers(), media.frames(10)].concat());
+    viewer.wait_for(SOON, "20 frames", |bytes| (read_adts(bytes).len() == 20).then_some(()));
+    drop(publisher);
+    host.wait_log(&["publisher left"]);
+    // In the middle of a GOP, and no keyframe comes.
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    publisher.send(&[media.headers(), media.frames(5)].concat());
+    let frames = viewer.wait_for(SOON, "30 frames", |bytes| {
+        let frames = read_adts(bytes);
+        (frames.len() == 30).then_some(frames)
+    });
+    assert!(frames.iter().map(number).eq(0..30));
+}
+
+#[test]
 fn silence_is_left_out() {
     let mut tags = read_file(&Clip::Aac.path());
     let frames = published(&tags);
