@@ -287,10 +287,13 @@ fn a_stream_that_turns_to_aac_that_adts_cannot_carry_ends_its_viewers() {
     publisher.send(&[media.headers(), media.frames(20)].concat());
     let served = viewer.outcome(SOON);
     assert!(served.whole && read_adts(&served.bytes).len() == 40);
+    // The answer comes after all that was sent before was read: who joins now joins behind the new configuration.
+    publisher.connection().create_stream().unwrap();
     assert_eq!(status(&host, &key, "aac"), 415);
     // And back.
     let mut media = media.with_audio_config(b"\x12\x10");
     publisher.send(&[media.headers(), media.frames(20)].concat());
+    publisher.connection().create_stream().unwrap();
     let viewer = listen(&host, &key, "aac");
     viewer.wait_for(SOON, "the newest frame", |bytes| {
         (read_adts(bytes).last().map(number) == Some(media.number() * 2 - 1)).then_some(())
