@@ -249,9 +249,11 @@ fn aac_that_adts_cannot_carry_is_415_before_any_header() {
         {
             let key = host.key(&format!("xhe-{isolation}-{}", kinds.len()));
             let formats = [refused, served].concat();
+            let mounts = host.log().matches("mount started").count();
             let waiting: Vec<_> = formats.iter().map(|format| listen(&host, &key, format)).collect();
             let mut media = Numbered::new(100).with_audio_config(XHE_AAC);
             let mut publisher = Publisher::open(host.rtmp, &key);
+            host.wait_nth_log("mount started", mounts + formats.len());
             let tags = [media.headers(), media.frames(60)].concat();
             publisher.send(tags.iter().filter(|tag| kinds.contains(&tag.kind)));
             // More often than faults may be.
@@ -280,6 +282,7 @@ fn a_stream_that_turns_to_aac_that_adts_cannot_carry_ends_its_viewers() {
     let key = host.key("turns-xhe");
     let viewer = listen(&host, &key, "aac");
     let mut publisher = Publisher::open(host.rtmp, &key);
+    host.wait_log(&["mount started"]);
     let mut media = Numbered::new(100);
     publisher.send(&[media.headers(), media.frames(20)].concat());
     viewer.wait_for(SOON, "40 frames", |bytes| (read_adts(bytes).len() == 40).then_some(()));
@@ -488,6 +491,7 @@ fn audio_alone_goes_on_at_once_when_its_publisher_comes_back() {
     let key = host.key("again");
     let viewer = listen(&host, &key, "aac");
     let mut publisher = Publisher::open(host.rtmp, &key);
+    host.wait_log(&["mount started"]);
     let mut media = Numbered::new(100);
     publisher.send(&[media.headers(), media.frames(10)].concat());
     viewer.wait_for(SOON, "20 frames", |bytes| (read_adts(bytes).len() == 20).then_some(()));

@@ -10,7 +10,7 @@
 //! - DTS and PTS are the tags', plus one constant.
 //!
 //! Left out, with one line in the log: codecs that have no mapping here (AV1, VP9, VVC, FLAC..), AAC that ADTS cannot carry
-//! (xHE-AAC, low delay), access units that cannot be read. When nothing is left the stream is
+//! (xHE-AAC, low delay), access units that cannot be read. When such AAC is all there is, the stream is
 //! [`Unsupported`](RemuxError::Unsupported). A repeated start of the publisher (`discontinuity` of a tag) needs nothing: the host's timeline goes
 //! on, the next picture is a keyframe, and so is the program clock's.
 //!
@@ -228,10 +228,11 @@ impl TsRemuxer {
     }
 
     /// # Errors
-    /// With `tag`, nothing of the stream can be carried.
-    fn check_carries(&self, tag: &Tag) -> Result<(), RemuxError> {
-        let nothing = self.video.is_nothing() && self.audio.is_nothing();
-        if nothing { Err(RemuxError::Unsupported(tag.codec)) } else { Ok(()) }
+    /// Nothing is left but AAC that ADTS cannot carry. What the codecs tell by themselves is for the host to judge.
+    fn check_carries(&self) -> Result<(), RemuxError> {
+        let codec = self.audio.left_out;
+        let nothing = AUDIO_CODECS.contains(&codec) && self.video.is_nothing();
+        if nothing { Err(RemuxError::Unsupported(codec)) } else { Ok(()) }
     }
 
     /// Holds `tag` until the tracks are known.
@@ -244,7 +245,7 @@ impl TsRemuxer {
         let settled = self.video.is_settled(waited, self.header_wait, self.rest_of_wait)
             && self.audio.is_settled(waited, self.header_wait, self.rest_of_wait);
         if settled {
-            self.check_carries(tag)?;
+            self.check_carries()?;
         }
         let full = self.held.len() >= MAX_HELD_TAGS || self.held_bytes >= MAX_HELD_BYTES;
         if known && settled || full { self.start(sink) } else { Ok(()) }
@@ -347,7 +348,7 @@ impl Remuxer for TsRemuxer {
             return self.hold(tag, sink);
         }
         self.write(tag, sink)?;
-        self.check_carries(tag)
+        self.check_carries()
     }
 
     fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
