@@ -1,7 +1,7 @@
 //! HTTPS, WSS and RTMPS: every version and protocol, certificates by name and by reload, peers that do not play along.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -282,8 +282,9 @@ fn slow_handshakes_are_closed_by_the_deadline() {
             socket.write_all(bytes).unwrap();
             sockets.push((name, socket, Instant::now()));
         }
+        let opened = Instant::now();
         let stream = tls::connect(address, None).unwrap();
-        sockets.push(("TLS and no request", stream.sock.try_clone().unwrap(), Instant::now()));
+        sockets.push(("TLS and no request", stream.sock.try_clone().unwrap(), opened));
         // Its end would be a close.
         std::mem::forget(stream);
     }
@@ -293,10 +294,70 @@ fn slow_handshakes_are_closed_by_the_deadline() {
     }
 }
 
+/// A client that takes `part` of the time for its TLS handshake, and trickles what it says then: how long it lives.
+fn lifetime_of_a_trickle(address: SocketAddr, part: Duration, protocols: &[&[u8]], says: &[u8]) -> Duration {
+    let opened = Instant::now();
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let name = "unnamed".try_into().unwrap();
+    let config = tls::client_config(false, Version::Tls13, protocols);
+    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    // This is the slow client, not a wait for a fact.
+    for (index, byte) in hello.iter().enumerate() {
+        let due = part * index as u32 / hello.len() as u32;
+        std::thread::sleep(due.saturating_sub(opened.elapsed()));
+        socket.write_all(&[*byte]).unwrap();
+    }
+    let mut said = says.iter();
+    loop {
+        assert!(opened.elapsed() < Duration::from_secs(30), "the host keeps it");
+        let waits = |error: &std::io::Error| error.kind() == ErrorKind::WouldBlock;
+        match client.read_tls(&mut socket) {
+            Ok(0) => break,
+            Err(error) if !waits(&error) => break,
+            _ => drop(client.process_new_packets()),
+        }
+        if !client.is_handshaking() {
+            // After it is said, the client waits.
+            let _ = said.next().map(|byte| client.writer().write_all(&[*byte]));
+        }
+        if client.wants_write() && client.write_tls(&mut socket).is_err() {
+            break;
+        }
+    }
+    assert!(!client.is_handshaking(), "closed within the handshake, after {:?}", opened.elapsed());
+    opened.elapsed()
+}
+
+#[test]
+fn tls_and_the_first_request_share_one_deadline() {
+    let limit = Duration::from_secs(5);
+    let (host, _files) = start_with(Config::live().limits("handshake_timeout", "\"5s\""));
+    let (https, rtmps) = (host.https.unwrap(), host.rtmps.unwrap());
+    let head = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'y'; 1000]].concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let clients: [(_, &[&[u8]], &[u8]); 3] =
+        [(https, &[b"http/1.1"], &head), (https, &[b"h2"], preface), (rtmps, &[], &[3; 700])];
+    std::thread::scope(|scope| {
+        for (address, protocols, says) in clients {
+            scope.spawn(move || {
+                let took = lifetime_of_a_trickle(address, limit * 3 / 5, protocols, says);
+                assert!(took > limit - Duration::from_millis(200), "{protocols:?}: {took:?}");
+                assert!(took < limit * 3 / 2, "{protocols:?}: {took:?}");
+            });
+        }
+    });
+}
+
 #[test]
 fn a_handshake_does_not_keep_the_host_from_ending() {
     let (mut host, _files) = start();
     let mut socket = TcpStream::connect(host.https.unwrap()).unwrap();
+    // Others have not begun.
+    let _silent = [host.http, host.https.unwrap(), host.rtmps.unwrap()].map(TcpStream::connect);
     socket.write_all(&client_hello()).unwrap();
     // The host has answered, and waits.
     assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
@@ -306,12 +367,35 @@ fn a_handshake_does_not_keep_the_host_from_ending() {
 }
 
 /// All that a socket gives after `sent`, and how it ends.
-fn answer(address: std::net::SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
+fn answer(address: SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
     socket.write_all(sent)?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).map(|_| answer)
+}
+
+#[test]
+fn who_speaks_no_tls_is_told() {
+    let (host, _files) = start_with(Config::live().tables("[log]\nlevel = \"debug\""));
+    let (https, rtmps) = (host.https.unwrap(), host.rtmps.unwrap());
+    let body = [b'x'; 300_000];
+    let posts = [b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n".as_slice(), &body].concat();
+    for request in [b"GET /live/x.flv HTTP/1.1\r\nHost: x\r\n\r\n".as_slice(), b"G", &posts] {
+        let said = String::from_utf8(answer(https, request).unwrap()).unwrap();
+        let (head, body) = said.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{said}");
+        assert!(head.contains("\r\nConnection: close"), "{said}");
+        assert!(body.contains("plain HTTP") && body.contains("HTTPS"), "{said}");
+    }
+    host.wait_nth_log("plain HTTP at a port for TLS", 3);
+    assert_eq!(answer(rtmps, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap_or_default(), b"");
+    host.wait_nth_log("plain HTTP at a port for TLS", 4);
+    for (index, address) in [https, rtmps].into_iter().enumerate() {
+        assert_eq!(answer(address, &[3; 1537]).unwrap_or_default(), b"");
+        host.wait_nth_log("plain RTMP at a port for TLS", index + 1);
+    }
 }
 
 #[test]
@@ -321,10 +405,9 @@ fn the_wrong_protocol_is_closed_and_harms_nobody() {
     let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(1000));
     let viewer = Capture::wss(&host, &key);
     viewer.wait_access_units(10, SOON);
-    let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", host.path(&key));
+    // A TLS alert at most (RFC 8446, 6).
     for address in [host.https.unwrap(), host.rtmps.unwrap()] {
-        // A TLS alert at most (RFC 8446, 6).
-        let said = answer(address, request.as_bytes()).unwrap();
+        let said = answer(address, b"\0what TLS never begins with").unwrap();
         assert!(said.is_empty() || said[0] == 21, "{said:?}");
     }
     let hello = client_hello();
@@ -356,7 +439,7 @@ fn the_wrong_protocol_is_closed_and_harms_nobody() {
 }
 
 /// A socket whose kernel buffers little.
-fn narrow(address: std::net::SocketAddr) -> TcpStream {
+fn narrow(address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8192).unwrap();
     socket.connect(&address.into()).unwrap();
