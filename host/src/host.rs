@@ -48,8 +48,10 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
         Box::new(move |path: &str, client: &Client| demo::page(path, client, &mounts)) as Pages
     });
     let service = Service::new(config.clone(), hub.clone(), registry.clone(), pool.clone(), pages);
+    let certificates = Arc::new(certificates);
     let reloader = file.clone().map(|file| {
-        Reloader::new(file, config.clone(), registry.clone(), service.router().clone(), hub.clone())
+        let (router, certificates) = (service.router().clone(), certificates.clone());
+        Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
     });
     let api = Api::new(registry, hub.clone(), pool, reloader.clone());
     let server = Server::new(config.clone(), hub, service);
@@ -57,7 +59,7 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let listening = server.listen(certificates).map_err(|error| cannot_listen(&config, &error))?;
+    let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &error))?;
     for address in &listening.rtmp {
         println!("listening rtmp {address}");
     }

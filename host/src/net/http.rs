@@ -113,6 +113,7 @@ impl Socket for tls::Socket {
     }
 }
 
+/// A connection of HTTP/1.1, and of the WebSocket that it may turn into.
 fn serve_http1<S: Socket>(
     server: &Server,
     socket: S,
@@ -136,6 +137,7 @@ fn serve_http1<S: Socket>(
         .with_upgrades()
 }
 
+/// A connection of HTTP/2.
 fn serve_http2<S: Socket>(
     server: &Server,
     socket: S,

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use certificates::{CertificateError, Certificates, Part};
+pub use certificates::{CertificateError, Certificates, NewCertificates, Part};
 pub use listener::ListenError;
 pub use publish::{PublishLoopError, publish_loop};
 
@@ -73,7 +73,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ListenError`] for the first address that cannot be bound; nothing listens then.
-    pub fn listen(self: &Arc<Self>, certificates: Certificates) -> Result<Listening, ListenError> {
+    pub fn listen(self: &Arc<Self>, certificates: &Arc<Certificates>) -> Result<Listening, ListenError> {
         let Config { rtmp, rtmps, http_server: http, .. } = &*self.config;
         let https = &http.https;
         let bind = |address: &SocketAddr, accept: &Accept| listener::bind(*address, accept.reuse_port);
@@ -105,7 +105,7 @@ impl Server {
         if let Some((listener, shown)) = on_https {
             self.serve(listener, &https.accept, Tls::new(shown, Inside::Http), http::serve);
         }
-        self.tasks.spawn(certificates.watch(self.stopping.clone()));
+        self.tasks.spawn(certificates.clone().watch(self.stopping.clone()));
         Ok(listening)
     }
 
