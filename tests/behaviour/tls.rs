@@ -249,6 +249,52 @@ fn a_new_certificate_is_shown_and_viewers_stay() {
     assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
 }
 
+#[test]
+fn a_reload_takes_certificates_that_lie_elsewhere_and_viewers_stay() {
+    let [old, new, vhost, bad] = [(); 4].map(|()| Certificate::of(&["127.0.0.1"]));
+    let [old_files, new_files, vhost_files, bad_files] = [&old, &new, &vhost, &bad].map(Files::of);
+    std::fs::write(bad_files.key(), &old.key).unwrap();
+    let host = Host::start(&Config::live().tables(&old_files.listeners()));
+    let (key, listeners) = (host.key("paths"), [host.https.unwrap(), host.rtmps.unwrap()]);
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(2000));
+    let viewer = Capture::wss(&host, &key);
+    viewer.wait_access_units(10, SOON);
+    let write = |listeners: &Files, vhost: &Files| {
+        let of_vhost = format!("[vhost.\"a.example\".https]\n{}", vhost.toml());
+        host.write_config(&Config::live().tables(&(listeners.listeners() + &of_vhost)).toml());
+    };
+    let shows = |default: &Certificate, a: &Certificate| {
+        for (name, expected) in [(None, default), (Some("a.example"), a)] {
+            let shown = listeners.map(|listener| tls::shown(listener, name).unwrap());
+            assert_eq!(shown, [(); 2].map(|()| expected.der.clone()), "{name:?}");
+        }
+    };
+    shows(&old, &old);
+    write(&new_files, &vhost_files);
+    let said = host.command(&["reload", "--dry-run"]);
+    assert!(
+        said.status.success() && !String::from_utf8_lossy(&said.stdout).contains("nothing has changed"),
+        "{said:?}"
+    );
+    shows(&old, &old);
+    let said = host.reload();
+    assert!(said.contains("reloaded in ") && !said.contains("next start"), "{said}");
+    shows(&new, &vhost);
+    for (listeners, vhost_) in [(&bad_files, &vhost_files), (&old_files, &bad_files)] {
+        write(listeners, vhost_);
+        let output = host.command(&["reload"]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let line = format!("cert = {:?}", bad_files.cert());
+        assert!(said.contains("does not belong to the certificate") && said.contains(&line), "{said}");
+        shows(&new, &vhost);
+    }
+    let tags = viewer.tags();
+    viewer.wait_until(SOON, "one more frame", |now| now.len() > tags.len());
+    publisher.stop();
+    assert_eq!(viewer.finish(SOON).end, End::Clean);
+}
+
 /// How long the host lets the connection live.
 fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
