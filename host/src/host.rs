@@ -10,7 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::admin::{Api, Cause, Control, Reloader, serve_control, serve_tcp, socket_path, watch};
+use crate::admin::{
+    Api, Cause, Control, Reloader, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
+};
 use crate::conf::{Config, Place, Report, Vhost};
 use crate::demo::{self, DemoMount};
 use crate::http::{Client, Pages, Service};
@@ -100,7 +102,11 @@ async fn start_admin(
 ) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     match file.map(|file| Control::open(socket_path(&file, config))) {
-        Some(Ok(control)) => drop(tasks.spawn(serve_control(api.clone(), control))),
+        Some(Ok(control)) => {
+            tasks.spawn(serve_control(api.clone(), control));
+            // Before the host is ready: whoever looks at its descriptors then sees none of this.
+            let _ = tokio::task::spawn_blocking(remove_dead_sockets).await;
+        }
         Some(Err(error)) => {
             warn!(%error, "no control socket; `remuxd reload` and `remuxd status` will not work")
         }

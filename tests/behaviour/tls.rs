@@ -1,22 +1,26 @@
 //! HTTPS, WSS and RTMPS: every version and protocol, certificates by name and by reload, peers that do not play along.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use remuxd_tests::audio::{read_adts, read_mp3};
 use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::clip::Clip;
-use remuxd_tests::compare::{Coverage, check_order, compare};
+use remuxd_tests::compare::{Coverage, check_order, compare, compare_units};
 use remuxd_tests::decode::decode;
 use remuxd_tests::encoder::{Encoder, publish_looped};
-use remuxd_tests::flv::{Reader, read_file};
+use remuxd_tests::flv::{Reader, Tag, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tls::{self, Certificate, Files, Version};
 use remuxd_tests::tool::{Ffmpeg, run};
+use remuxd_tests::ts::{self, Stream};
 use remuxd_tests::wait::{SOON, wait_until};
 
 /// A host that speaks TLS with a certificate for 127.0.0.1.
@@ -30,60 +34,113 @@ fn start_with(config: Config) -> (Host, Files) {
 }
 
 /// A curl that records what it is served, once the host's certificate has proven good.
-fn curl(host: &Host, files: &Files, key: &str, arguments: &[&str], output: &std::path::Path) -> Child {
+fn curl(host: &Host, files: &Files, path: &str, arguments: &[&str], output: &Path) -> Child {
     let mut command = Command::new("curl");
     command
         .args(["--silent", "--show-error", "--no-buffer", "--max-time", "60", "--cacert"])
         .arg(files.cert());
     command.args(["--write-out", "%{http_version} %{http_code} %{content_type} %{ssl_verify_result}"]);
-    command.args(arguments).arg("--output").arg(output).arg(host.https_url(key));
-    command.stdout(Stdio::piped()).spawn().unwrap()
+    let url = format!("https://{}{path}", host.https.unwrap());
+    command.args(arguments).arg("--output").arg(output).arg(url).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Holds what was served of a format against what was published: each access unit, from the first.
+fn check_served(format: &str, published: &[Tag], served: &[u8]) -> Result<(), String> {
+    match format {
+        "flv" => {
+            let mut reader = Reader::default();
+            reader.push(served)?;
+            check_order(reader.tags())?;
+            compare(published, reader.tags(), Coverage::Whole).map(drop)
+        }
+        "ts" => {
+            let stream = Stream::read(served);
+            ts::check(&stream).map_err(|faults| format!("{faults:?}"))?;
+            let served = ts::access_units(&stream)?;
+            compare_units(&ts::published_units(published), &served, Coverage::Whole).map(drop)
+        }
+        _ => {
+            let frames = match format {
+                "mp3" => read_mp3(served),
+                _ => read_adts(served).into_iter().map(|frame| frame.data).collect(),
+            };
+            let same = frames == crate::audio::published(published);
+            if same { Ok(()) } else { Err(format!("{} other frames", frames.len())) }
+        }
+    }
 }
 
 #[test]
-fn https_serves_over_both_versions_and_protocols() {
-    let (host, files) = start();
-    let key = host.key("https");
+fn each_format_is_served_over_each_version_and_protocol() {
+    // Viewers wait until all of them are there.
+    let mut config = Config::live().play("wait", "\"1m\"");
+    for format in ["flv", "ts"] {
+        config = config.mount(&format!("mount = \"/[app]/[stream].{format}\""));
+    }
+    for format in ["mp3", "aac"] {
+        config = config.mount(&format!("mount = \"/[app]/[stream].{format}\"\nfast_cache = 30"));
+    }
+    let (host, files) = start_with(config);
+    let before = host.descriptors();
     let scratch = Scratch::new();
+    let [aac, mp3] = ["aac", "mp3"].map(|audio| host.key(audio));
+    let formats = [
+        ("flv", &aac, "video/x-flv"),
+        ("ts", &aac, "video/MP2T"),
+        ("aac", &aac, "audio/x-aac"),
+        ("mp3", &mp3, "audio/mpeg"),
+    ];
     let versions = [["--tlsv1.2", "--tls-max", "1.2"], ["--tlsv1.3", "--tls-max", "1.3"]];
     let protocols = [("--http1.1", "1.1"), ("--http2", "2"), ("--no-alpn", "1.1")];
     let mut viewers = Vec::new();
-    for version in versions {
-        for (protocol, spoken) in protocols {
-            let file = scratch.join(&format!("{}{protocol}.flv", version[0]));
-            let viewer = curl(&host, &files, &key, &[&version[..], &[protocol]].concat(), &file);
-            viewers.push((viewer, file, spoken));
+    for (format, key, content_type) in formats {
+        for version in versions {
+            for (protocol, spoken) in protocols {
+                let file = scratch.join(&format!("{}{protocol}.{format}", version[0]));
+                let arguments = [&version[..], &[protocol]].concat();
+                let viewer = curl(&host, &files, &format!("/{key}.{format}"), &arguments, &file);
+                viewers.push((viewer, file, format, format!("{spoken} 200 {content_type} 0")));
+            }
         }
     }
-    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
-    let published = read_file(&publishing.finish());
-    for (mut viewer, file, spoken) in viewers {
+    let wss = [Version::Tls12, Version::Tls13].map(|version| {
+        let address = host.https.unwrap();
+        let connect = move || tls::connect_with(address, None, version, &[b"http/1.1"]);
+        Capture::websocket_over(connect, host.wss_url(&aac))
+    });
+    let there = before + viewers.len() + wss.len();
+    wait_until(SOON * 3, "every viewer is there", || host.descriptors() >= there);
+    let mut publishing = [
+        Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &aac),
+        Encoder::Ffmpeg(Ffmpeg::Nine).publish(Clip::H264Mp3, &host, &mp3),
+    ];
+    let [with_aac, with_mp3] = publishing.each_mut().map(|one| read_file(&one.finish()));
+    let mut decoded = HashSet::new();
+    for (mut viewer, file, format, expected) in viewers {
         let mut said = String::new();
         viewer.stdout.take().unwrap().read_to_string(&mut said).unwrap();
         // curl fails when the stream, or TLS, ends in any other way than in order.
         assert!(viewer.wait().unwrap().success(), "{}", file.display());
-        assert_eq!(said, format!("{spoken} 200 video/x-flv 0"), "{}", file.display());
-        let served = read_file(&file);
-        check_order(&served).unwrap();
-        compare(&published, &served, Coverage::Whole).unwrap();
-        decode(Ffmpeg::Five, &file).unwrap();
+        assert_eq!(said, expected, "{}", file.display());
+        let served = std::fs::read(&file).unwrap();
+        let published = if format == "mp3" { &with_mp3 } else { &with_aac };
+        check_served(format, published, &served)
+            .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        // Most viewers got the same bytes.
+        if decoded.insert(served) {
+            decode(Ffmpeg::Five, &file).unwrap();
+        }
     }
-}
-
-#[test]
-fn wss_serves_and_ends_in_order() {
-    let (host, _files) = start();
-    let key = host.key("wss");
-    let viewer = Capture::wss(&host, &key);
-    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
-    let published = read_file(&publishing.finish());
-    let recording = viewer.finish(SOON);
-    assert_eq!((recording.end, recording.unfinished), (End::Clean, 0));
-    compare(&published, &recording.tags, Coverage::Whole).unwrap();
-    let scratch = Scratch::new();
-    let file = scratch.join("served.flv");
-    std::fs::write(&file, recording.bytes).unwrap();
-    decode(Ffmpeg::Five, &file).unwrap();
+    for viewer in wss {
+        let recording = viewer.finish(SOON);
+        assert_eq!((recording.end, recording.unfinished), (End::Clean, 0));
+        check_served("flv", &with_aac, &recording.bytes).unwrap();
+        let file = scratch.join("wss.flv");
+        std::fs::write(&file, &recording.bytes).unwrap();
+        if decoded.insert(recording.bytes) {
+            decode(Ffmpeg::Five, &file).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod watch;
 
 pub use api::Api;
 pub use command::{reload_command, status_command};
-pub use control::{Control, ControlError, socket_path};
+pub use control::{Control, ControlError, remove_dead_sockets, socket_path};
 pub use reload::{Cause, Reloader};
 pub use report::{ModuleReport, Report, Verdict};
 pub use server::{serve_control, serve_tcp};
