@@ -104,7 +104,7 @@ async fn start_admin(
     match file.map(|file| Control::open(socket_path(&file, config))) {
         Some(Ok(control)) => {
             tasks.spawn(serve_control(api.clone(), control));
-            // Before the host is ready: whoever looks at its descriptors then sees none of this.
+            // Not on a thread that serves: the directory may be a large one.
             let _ = tokio::task::spawn_blocking(remove_dead_sockets).await;
         }
         Some(Err(error)) => {
