@@ -10,7 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::admin::{Api, Cause, Control, Reloader, serve_control, serve_tcp, socket_path, watch};
+use crate::admin::{
+    Api, Cause, Control, Reloader, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
+};
 use crate::conf::{Config, Place, Report, Vhost};
 use crate::demo::{self, DemoMount};
 use crate::http::{Client, Pages, Service};
@@ -48,8 +50,10 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
         Box::new(move |path: &str, client: &Client| demo::page(path, client, &mounts)) as Pages
     });
     let service = Service::new(config.clone(), hub.clone(), registry.clone(), pool.clone(), pages);
+    let certificates = Arc::new(certificates);
     let reloader = file.clone().map(|file| {
-        Reloader::new(file, config.clone(), registry.clone(), service.router().clone(), hub.clone())
+        let (router, certificates) = (service.router().clone(), certificates.clone());
+        Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
     });
     let api = Api::new(registry, hub.clone(), pool, reloader.clone());
     let server = Server::new(config.clone(), hub, service);
@@ -57,7 +61,7 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let listening = server.listen(certificates).map_err(|error| cannot_listen(&config, &error))?;
+    let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &error))?;
     for address in &listening.rtmp {
         println!("listening rtmp {address}");
     }
@@ -98,7 +102,11 @@ async fn start_admin(
 ) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     match file.map(|file| Control::open(socket_path(&file, config))) {
-        Some(Ok(control)) => drop(tasks.spawn(serve_control(api.clone(), control))),
+        Some(Ok(control)) => {
+            tasks.spawn(serve_control(api.clone(), control));
+            // Not on a thread that serves: the directory may be a large one.
+            let _ = tokio::task::spawn_blocking(remove_dead_sockets).await;
+        }
         Some(Err(error)) => {
             warn!(%error, "no control socket; `remuxd reload` and `remuxd status` will not work")
         }

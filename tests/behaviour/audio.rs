@@ -34,7 +34,7 @@ fn status(host: &Host, key: &str, format: &str) -> u16 {
 }
 
 /// The raw frames that were published.
-fn published(tags: &[Tag]) -> Vec<Vec<u8>> {
+pub(crate) fn published(tags: &[Tag]) -> Vec<Vec<u8>> {
     let frames =
         tags.iter().filter(|tag| tag.kind == AUDIO && matches!(tag.content(), Content::AccessUnit(_)));
     let skip = |tag: &Tag| if tag.payload[0] >> 4 == 10 { 2 } else { 1 };

@@ -1,9 +1,15 @@
 //! Start and end of the process.
 
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::publisher::{Numbered, Publisher};
-use remuxd_tests::wait::SOON;
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::wait::{SOON, wait_until};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 #[test]
 fn sigterm_ends_it_well_with_viewers_and_a_publisher() {
@@ -20,5 +26,41 @@ fn sigterm_ends_it_well_with_viewers_and_a_publisher() {
         // A deadline may cut a slow one, but nothing is left hanging.
         let recording = viewer.finish(SOON);
         assert_eq!((recording.end, recording.unfinished), (End::Clean, 0));
+    }
+}
+
+#[test]
+fn a_host_that_starts_removes_the_sockets_of_those_that_were_killed() {
+    let dir = Scratch::new();
+    let sockets = || {
+        let entries = std::fs::read_dir(dir.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<PathBuf>>()
+    };
+    let start = || {
+        let before = sockets();
+        let host = Host::start_in(&Config::live(), dir.path());
+        let new: Vec<_> = sockets().into_iter().filter(|path| !before.contains(path)).collect();
+        assert_eq!(new.len(), 1, "{new:?}");
+        (host, new.into_iter().next().unwrap())
+    };
+    let (_living, of_living) = start();
+    let [of_killed, of_another] = [start(), start()].map(|(mut host, socket)| {
+        host.kill();
+        socket
+    });
+    let foreign = dir.join("foreign.sock");
+    drop(UnixListener::bind(&foreign).unwrap());
+    // All are old but one, which might be of a host that is about to listen.
+    let later = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3600;
+    for (path, tv_sec) in [(&of_living, 0), (&of_killed, 0), (&foreign, 0), (&of_another, later as i64)] {
+        let time = Timespec { tv_sec, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+    let (_new, of_new) = start();
+    wait_until(SOON, "the socket of the killed host is gone", || !of_killed.exists());
+    assert!(of_another.exists() && foreign.exists());
+    for living in [of_living, of_new] {
+        UnixStream::connect(living).unwrap();
     }
 }

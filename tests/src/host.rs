@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -160,6 +160,16 @@ pub fn remuxd(arguments: &[&str]) -> Output {
     command.args(arguments).stdin(Stdio::null()).output().expect("the host starts")
 }
 
+/// What runs the host with this file, and where the file is.
+fn with_config(toml: &str) -> (Command, Scratch) {
+    let scratch = Scratch::new();
+    let file = scratch.join(CONFIG_FILE);
+    std::fs::write(&file, toml).expect("the scratch directory is writable");
+    let mut command = Command::new(executable());
+    command.arg("--config").arg(&file);
+    (command, scratch)
+}
+
 /// A running host; ended on drop.
 ///
 /// A test that panics prints the host's log. A test that does not fails all the same when the host has died, has
@@ -228,11 +238,18 @@ impl Host {
     /// As [`Host::start`].
     #[must_use]
     pub fn start_toml(toml: &str) -> Host {
-        let scratch = Scratch::new();
-        let file = scratch.join(CONFIG_FILE);
-        std::fs::write(&file, toml).expect("the scratch directory is writable");
-        let mut command = Command::new(executable());
-        command.arg("--config").arg(&file);
+        let (command, scratch) = with_config(toml);
+        Host::start_command(command, scratch)
+    }
+
+    /// As [`Host::start`], with its control socket in `dir`.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn start_in(config: &Config, dir: &Path) -> Host {
+        let (mut command, scratch) = with_config(&config.toml());
+        command.env("XDG_RUNTIME_DIR", dir);
         Host::start_command(command, scratch)
     }
 

@@ -3,20 +3,27 @@
 //! It speaks HTTP/1.1. Its path follows from the path of the config file, so that a command finds the host that runs with
 //! the same file. Only the host's own user and root may connect: the file's mode says so, and each peer's credentials
 //! are looked at. A socket that a dead host left is replaced, that of a living one is not.
+//!
+//! A host that is killed leaves its socket behind, and where each host has a config of its own, as in tests, nobody would
+//! replace it. So a host that starts removes those that its user's hosts left.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{UnixListener, UnixStream};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::conf::Config;
+
+/// A socket that is younger than this may be one whose host is about to listen.
+const YOUNG: Duration = Duration::from_secs(10);
 
 /// Why there is no control socket. Culprit: operator, or the host's machine.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +60,55 @@ pub fn socket_path(file: &Path, config: &Config) -> PathBuf {
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let digest = Sha256::digest(file.as_os_str().as_encoded_bytes());
     let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    socket_dir().join(format!("remuxd-{name}.sock"))
+}
+
+/// Where sockets are that the config names no path for.
+fn socket_dir() -> PathBuf {
     let dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    dir.map_or_else(std::env::temp_dir, PathBuf::from).join(format!("remuxd-{name}.sock"))
+    dir.map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+/// Whether [`socket_path`] makes such names.
+fn is_socket_name(name: &str) -> bool {
+    let digits = name.strip_prefix("remuxd-").and_then(|rest| rest.strip_suffix(".sock"));
+    let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(digit))
+}
+
+/// Removes the control sockets that dead hosts of this user left. Reads a directory, so not for a network thread.
+pub fn remove_dead_sockets() {
+    let count = sweep(&socket_dir(), YOUNG);
+    if count > 0 {
+        info!(count, "control sockets of dead hosts removed");
+    }
+}
+
+/// Removes those in `dir` that are not `young`, and that nobody listens on; how many.
+fn sweep(dir: &Path, young: Duration) -> usize {
+    let is_dead = |path: &Path| {
+        // Of the entry itself, not of what a link leads to.
+        fs::symlink_metadata(path).is_ok_and(|metadata| {
+            let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
+            metadata.file_type().is_socket()
+                && metadata.uid() == geteuid().as_raw()
+                && age.is_some_and(|age| age >= young)
+        }) && knock(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_socket_name));
+    named.map(|entry| entry.path()).filter(|path| is_dead(path) && fs::remove_file(path).is_ok()).count()
+}
+
+/// Whether anybody listens there, without waiting for a host that hangs.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        // It has more peers than it takes at a time.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        result => result,
+    }
 }
 
 impl Control {
@@ -66,7 +120,7 @@ impl Control {
         let fail = |source| ControlError::Open { path: path.clone(), source };
         let listener = match UnixListener::bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if BlockingStream::connect(&path).is_ok() {
+                if knock(&path).is_ok() {
                     return Err(ControlError::Taken { path });
                 }
                 // Nothing but a socket is ever removed.
@@ -131,6 +185,33 @@ mod tests {
     }
 
     #[test]
+    fn sweeps_what_dead_hosts_left_and_nothing_else() {
+        use std::os::unix::net::UnixListener;
+
+        let dir = scratch("sweep");
+        fs::create_dir(&dir).unwrap();
+        let dead = |name: &str| drop(UnixListener::bind(dir.join(name)).unwrap());
+        let (left, others) = ("remuxd-0123456789abcdef.sock", ["remuxd-0123456789abcde.sock", "x.sock"]);
+        [left, "remuxd-aaaaaaaaaaaaaaaa.sock"].into_iter().chain(others).for_each(dead);
+        let _living = UnixListener::bind(dir.join("remuxd-1111111111111111.sock")).unwrap();
+        fs::write(dir.join("remuxd-2222222222222222.sock"), "no socket").unwrap();
+        std::os::unix::fs::symlink(others[1], dir.join("remuxd-3333333333333333.sock")).unwrap();
+        let names = || {
+            let entries = fs::read_dir(&dir).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let before = names();
+        assert_eq!((sweep(&dir, Duration::from_secs(3600)), names()), (0, before.clone()));
+        assert_eq!(sweep(&dir, Duration::ZERO), 2);
+        let is_left = |name: &String| *name != left && !name.contains("aaaa");
+        assert_eq!(names(), before.into_iter().filter(is_left).collect::<Vec<_>>());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
     fn the_path_follows_from_the_file() {
         let config = Config::default();
         let (one, other) =
@@ -138,6 +219,7 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!(one, socket_path(Path::new("/x/a.toml"), &config));
         assert!(one.as_os_str().len() < 100, "a socket's path is short");
+        assert!(one.file_name().and_then(|name| name.to_str()).is_some_and(is_socket_name), "{one:?}");
         let named = Config::parse("[admin]\nsocket = \"/run/x.sock\"", "remuxd.toml").unwrap();
         assert_eq!(socket_path(Path::new("/x/a.toml"), &named), Path::new("/run/x.sock"));
     }

@@ -7,7 +7,7 @@
 //! Invariants: a reload happens as a whole or not at all, one at a time, and never on a network thread; nobody but the
 //! host's own user and root can ask for one; no connection is touched by it.
 //!
-//! Used by `host` and `main`; uses `load`, `http`, `stream`, `plugin` and `conf`.
+//! Used by `host` and `main`; uses `load`, `net`, `http`, `stream`, `plugin` and `conf`.
 
 mod api;
 mod command;
@@ -20,7 +20,7 @@ mod watch;
 
 pub use api::Api;
 pub use command::{reload_command, status_command};
-pub use control::{Control, ControlError, socket_path};
+pub use control::{Control, ControlError, remove_dead_sockets, socket_path};
 pub use reload::{Cause, Reloader};
 pub use report::{ModuleReport, Report, Verdict};
 pub use server::{serve_control, serve_tcp};

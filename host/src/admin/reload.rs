@@ -1,12 +1,13 @@
 //! Reload: new modules, vhosts and mounts while streams are live.
 //!
-//! What a reload changes: which modules are loaded, and of which build; vhosts with all that is in them. A stream that is
-//! live keeps the settings of the vhost that it was published on until it ends, and a viewer the mount that it came by.
-//! What it does not change: listeners, limits, certificates' names, the log. Those are named in the report, and count from
-//! the next start.
+//! What a reload changes: which modules are loaded, and of which build; vhosts with all that is in them; which certificates
+//! are shown. A stream that is live keeps the settings of the vhost that it was published on until it ends, and a viewer
+//! the mount that it came by. What it does not change: listeners, limits, the log. Those are named in the report, and count
+//! from the next start.
 //!
-//! The order: read the file, take the modules through all steps, check each against the other; up to here nothing has
-//! changed, and a mistake ends it. Then swap the modules, swap the routes, and hand the live mounts over.
+//! The order: read the file, take the modules through all steps, check each against the other, read new certificates; up to
+//! here nothing has changed, and a mistake ends it. Then swap the modules, the certificates and the routes, and hand the
+//! live mounts over.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 
 use super::report::{ModuleReport, Report, Verdict};
-use crate::conf::{Config, ReloadMode, Vhost};
+use crate::conf::{Config, ReloadMode};
 use crate::http::{Router, SharedRouter};
 use crate::load::{beside, check_named, drop_ignored, program};
+use crate::net::{Certificates, NewCertificates};
 use crate::plugin::{Module, Prepared, Quarantined, Registry};
 use crate::stream::{Hub, LiveMount, Stream};
 
@@ -42,6 +44,7 @@ pub struct Reloader {
     /// The vhosts and modules in force. Locked for a whole reload: there is one at a time.
     current: Mutex<Arc<Config>>,
     registry: Arc<Registry>,
+    certificates: Arc<Certificates>,
     router: SharedRouter,
     hub: Arc<Hub>,
     last: Mutex<Option<Report>>,
@@ -54,6 +57,7 @@ impl Reloader {
         file: PathBuf,
         config: Arc<Config>,
         registry: Arc<Registry>,
+        certificates: Arc<Certificates>,
         router: SharedRouter,
         hub: Arc<Hub>,
     ) -> Arc<Reloader> {
@@ -62,6 +66,7 @@ impl Reloader {
             started: config.clone(),
             current: Mutex::new(config),
             registry,
+            certificates,
             router,
             hub,
             last: Mutex::default(),
@@ -113,10 +118,12 @@ impl Reloader {
                 report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
                 report.needs_restart = needs_restart(&self.started, &config);
                 unfinished = prepared.is_unfinished();
-                if self.is_good(&mut config, &prepared, &mut report) {
-                    report.verdict = self.verdict(&current, &config, &prepared);
+                if let Some(certificates) = self.check(&mut config, &prepared, &mut report) {
+                    let new = certificates.has_new();
+                    report.verdict = self.verdict(&current, &config, &prepared, new);
                     if report.verdict == Verdict::Applied && !dry_run {
                         *current = Arc::new(config);
+                        self.certificates.adopt(certificates);
                         self.apply(&current, prepared, &mut report, runtime);
                     }
                 }
@@ -135,28 +142,40 @@ impl Reloader {
         report
     }
 
-    /// Checks modules and config against each other.
-    fn is_good(&self, config: &mut Config, prepared: &Prepared, report: &mut Report) -> bool {
+    /// Checks modules and config against each other, and reads new certificates. `None`: something is wrong.
+    fn check(
+        &self,
+        config: &mut Config,
+        prepared: &Prepared,
+        report: &mut Report,
+    ) -> Option<NewCertificates> {
         if prepared.has_failures() {
-            return false;
+            return None;
         }
         let find = |extension: &str, transport| prepared.find(extension, transport).cloned();
         let mut diagnostics = config.diagnostics();
         check_named(config, &find, false, &mut diagnostics);
         drop_ignored(config, &find);
+        let certificates = self.certificates.prepare(config, &mut diagnostics);
         match diagnostics.finish() {
-            Ok(_) => true,
+            Ok(_) => Some(certificates),
             Err(mistakes) => {
                 report.mistakes = mistakes.to_string();
-                false
+                None
             }
         }
     }
 
-    fn verdict(&self, current: &Config, config: &Config, prepared: &Prepared) -> Verdict {
+    fn verdict(
+        &self,
+        current: &Config,
+        config: &Config,
+        prepared: &Prepared,
+        new_certificates: bool,
+    ) -> Verdict {
         let modules = |config: &Config| (config.modules.clone(), config.vhosts.clone());
         let same_names = self.registry.modules().len() == prepared.outcomes().len();
-        if !prepared.has_new() && same_names && modules(current) == modules(config) {
+        if !prepared.has_new() && !new_certificates && same_names && modules(current) == modules(config) {
             Verdict::Unchanged
         } else {
             Verdict::Applied
@@ -272,6 +291,10 @@ fn tell(report: &Report, cause: Cause, unfinished: bool) {
 
 /// The keys in which `new` differs from what the host was started with, and which no reload changes.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    // Certificates are taken over.
+    let mut new = new.clone();
+    new.http_server.https.certificate = old.http_server.https.certificate.clone();
+    new.rtmps.certificate = old.rtmps.certificate.clone();
     // Every table is named, so that none is forgotten.
     let Config {
         rtmp,
@@ -300,14 +323,5 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("modules.call_timeout", modules.call_timeout == new.modules.call_timeout),
         ("modules.watch", modules.watch == new.modules.watch),
     ];
-    let certificates = |config: &Config| {
-        let named = |vhost: &Arc<Vhost>| Some((vhost.name.clone(), vhost.https.clone()?));
-        config.vhosts.iter().filter_map(named).collect::<Vec<_>>()
-    };
-    let mut keys: Vec<_> =
-        fixed.into_iter().filter(|(_, same)| !same).map(|(key, _)| key.to_owned()).collect();
-    if certificates(old) != certificates(new) {
-        keys.push("the certificate of a vhost".to_owned());
-    }
-    keys
+    fixed.into_iter().filter(|(_, same)| !same).map(|(key, _)| key.to_owned()).collect()
 }

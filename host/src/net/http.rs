@@ -6,23 +6,28 @@
 //! the ring's rules.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
+use std::ops::DerefMut;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
+use crate::http::Body;
+
+use super::opening::Opened;
 use super::stall::{Streams, Watched};
-use super::{Server, proxy, tls};
+use super::{LINGER, Server, tls};
 
 /// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
 const MAX_BUFFER: usize = 16 * 1024;
@@ -43,124 +48,176 @@ const HTTP2_PREFACE: &[u8] = b"PRI";
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves one connection until it closes, or the server stops and its responses are over.
-pub(super) async fn serve(
-    server: Arc<Server>,
-    mut socket: TcpStream,
-    peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
-) {
-    let deadline = Instant::now() + server.config.limits.handshake_timeout;
-    let accept = &server.config.http_server.accept;
-    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
-    let result = match timeout_at(deadline, starts_http2(&socket)).await {
+pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
+    let Opened { socket, peer, deadline, permit: _permit } = opened;
+    let http2 = tokio::select! {
+        told = timeout_at(deadline, socket.speaks_http2()) => told,
+        () = server.stopping.cancelled() => return,
+    };
+    let first = FirstRequest::due(deadline);
+    let result = match http2 {
+        Ok(Ok(false)) => {
+            let connection = pin!(serve_http1(&server, socket, peer, first.clone()));
+            drive(&server, connection, http1::UpgradeableConnection::graceful_shutdown, &first).await
+        }
         // Boxed: an HTTP/1.1 viewer's task need not have room for it.
-        Ok(Ok(true)) => Box::pin(serve_http2(&server, socket, peer)).await,
-        Ok(Ok(false)) => serve_http1(&server, socket, peer).await,
-        Ok(Err(error)) => return debug!(%peer, %error, "connection closed before a request"),
-        Err(_) => return debug!(%peer, "no request in time"),
+        Ok(Ok(true)) => {
+            let connection = Box::pin(serve_http2(&server, socket, peer, first.clone()));
+            drive(&server, connection, http2::Connection::graceful_shutdown, &first).await
+        }
+        Ok(Err(error)) => Err(Close::Io(error)),
+        Err(_) => Err(Close::NoRequest),
     };
     if let Err(error) = result {
         debug!(%peer, %error, "connection closed");
     }
 }
 
-/// As [`serve`], over TLS, whose handshake tells the protocol.
-pub(super) async fn serve_tls(
-    server: Arc<Server>,
-    acceptor: TlsAcceptor,
-    mut socket: TcpStream,
+/// Why a connection closes. Culprit: peer.
+#[derive(Debug, thiserror::Error)]
+enum Close {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("no request in time")]
+    NoRequest,
+}
+
+/// A socket of HTTP, over TLS or not.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Whether the peer speaks HTTP/2, else HTTP/1.1. Leaves all bytes in the socket.
+    fn speaks_http2(&self) -> impl Future<Output = io::Result<bool>> + Send;
+}
+
+impl Socket for TcpStream {
+    /// Waits for the first bytes.
+    async fn speaks_http2(&self) -> io::Result<bool> {
+        let mut first = [0; HTTP2_PREFACE.len()];
+        loop {
+            self.ready(Interest::READABLE).await?;
+            let count = self.peek(&mut first).await?;
+            let whole = count == first.len();
+            if count == 0 || whole || !HTTP2_PREFACE.starts_with(&first[..count]) {
+                return Ok(whole && first == HTTP2_PREFACE);
+            }
+            sleep(PREFACE_PAUSE).await;
+        }
+    }
+}
+
+impl Socket for tls::Socket {
+    /// The handshake has told.
+    async fn speaks_http2(&self) -> io::Result<bool> {
+        Ok(tls::is_http2(self))
+    }
+}
+
+/// A connection of HTTP/1.1, and of the WebSocket that it may turn into.
+fn serve_http1<S: Socket>(
+    server: &Server,
+    socket: S,
     peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
-) {
-    let deadline = Instant::now() + server.config.limits.handshake_timeout;
-    let accept = &server.config.http_server.https.accept;
-    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
-    let socket = match tls::accept(&server, &acceptor, socket).await {
-        Ok(socket) => socket,
-        Err(error) => return debug!(%peer, %error, "TLS failed"),
-    };
-    let result = match tls::is_http2(&socket) {
-        true => Box::pin(serve_http2(&server, socket, peer)).await,
-        false => serve_http1(&server, socket, peer).await,
-    };
-    if let Err(error) = result {
-        debug!(%peer, %error, "connection closed");
-    }
-}
-
-/// A socket, with TLS or without.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
-
-async fn serve_http1(server: &Server, socket: impl Io, peer: SocketAddr) -> hyper::Result<()> {
-    let service = &server.service;
+    first: FirstRequest,
+) -> http1::UpgradeableConnection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Future: Send> + use<S>>
+{
+    let service = server.service.clone();
     let respond = service_fn(move |request| {
+        first.is_there();
         let service = service.clone();
         // Boxed, because it is gone once the response has begun.
         Box::pin(async move { Ok::<_, Infallible>(service.respond(request, peer).await) })
     });
-    let connection = http1::Builder::new()
+    http1::Builder::new()
         .timer(TokioTimer::new())
+        // Of the requests after the first.
         .header_read_timeout(server.config.limits.handshake_timeout)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), respond)
-        .with_upgrades();
-    tokio::pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = server.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+        .with_upgrades()
 }
 
-async fn serve_http2(server: &Server, socket: impl Io, peer: SocketAddr) -> hyper::Result<()> {
-    let asked = Arc::new(AtomicBool::new(false));
-    let seen = asked.clone();
+/// A connection of HTTP/2.
+fn serve_http2<S: Socket>(
+    server: &Server,
+    socket: S,
+    peer: SocketAddr,
+    first: FirstRequest,
+) -> http2::Connection<
+    TokioIo<S>,
+    impl HttpService<Incoming, ResBody = Watched<Body>, Future: Send> + use<S>,
+    Streams,
+> {
     let service = server.service.clone();
     let respond = service_fn(move |request| {
-        asked.store(true, Ordering::Relaxed);
+        first.is_there();
         let service = service.clone();
         async move { Ok::<_, Infallible>(service.respond(request, peer).await.map(Watched::new)) }
     });
-    let connection = http2::Builder::new(Streams { limit: server.config.limits.send_timeout })
+    http2::Builder::new(Streams { limit: server.config.limits.send_timeout })
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_send_buf_size(MAX_STREAM_BUFFER)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_BUFFER as u32)
-        .serve_connection(TokioIo::new(socket), respond);
-    tokio::pin!(connection);
+        .serve_connection(TokioIo::new(socket), respond)
+}
+
+/// Drives a connection until it closes, or its first request is late. When the server stops, it is to `finish` what it
+/// has.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    server: &Server,
+    mut connection: Pin<impl DerefMut<Target = C>>,
+    finish: fn(Pin<&mut C>),
+    first: &FirstRequest,
+) -> Result<(), Close> {
     tokio::select! {
-        result = connection.as_mut() => return result,
-        () = server.stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        () = no_request(server.config.limits.handshake_timeout, &seen) => {
-            debug!(%peer, "no request in time");
-            return Ok(());
-        }
+        result = connection.as_mut() => return Ok(result?),
+        () = first.is_late() => return Err(Close::NoRequest),
+        () = server.stopping.cancelled() => finish(connection.as_mut()),
     }
-    connection.await
+    Ok(connection.await?)
 }
 
-/// Resolves when no request was seen until the deadline: HTTP/2 has no such limit of its own.
-async fn no_request(deadline: Duration, seen: &AtomicBool) {
-    sleep(deadline).await;
-    if seen.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
+/// The first request of a connection, and when it is due: neither hyper nor HTTP/2 has a limit that counts from accept.
+#[derive(Clone)]
+struct FirstRequest {
+    deadline: Instant,
+    there: Arc<AtomicBool>,
+}
+
+impl FirstRequest {
+    fn due(deadline: Instant) -> FirstRequest {
+        FirstRequest { deadline, there: Arc::default() }
+    }
+
+    fn is_there(&self) {
+        self.there.store(true, Ordering::Relaxed);
+    }
+
+    /// Resolves at the deadline, if it is not there then.
+    async fn is_late(&self) {
+        // Boxed, because it is gone long before the connection.
+        Box::pin(sleep_until(self.deadline)).await;
+        if self.there.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
-/// Waits for the first bytes and leaves them in the socket.
-async fn starts_http2(socket: &TcpStream) -> std::io::Result<bool> {
-    let mut first = [0; HTTP2_PREFACE.len()];
-    loop {
-        socket.ready(Interest::READABLE).await?;
-        let count = socket.peek(&mut first).await?;
-        let whole = count == first.len();
-        if count == 0 || whole || !HTTP2_PREFACE.starts_with(&first[..count]) {
-            return Ok(whole && first == HTTP2_PREFACE);
-        }
-        sleep(PREFACE_PAUSE).await;
-    }
+/// Answers a request that came without TLS where there must be some, and waits a little for the peer to read that.
+pub(super) async fn refuse_plain(socket: &mut TcpStream) -> io::Result<()> {
+    const BODY: &str = "a plain HTTP request came to an HTTPS port\n";
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nDate: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
+        httpdate::fmt_http_date(SystemTime::now()),
+        BODY.len(),
+    );
+    socket.write_all(head.as_bytes()).await?;
+    socket.shutdown().await?;
+    // What stays unread when a socket closes resets it, and the answer may be lost.
+    let _ = timeout(LINGER, tokio::io::copy(socket, &mut tokio::io::sink())).await;
+    Ok(())
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error, warn};
 
 use super::Server;
+use super::opening::{Accepted, Opened, Transport, open};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4_096;
@@ -42,12 +42,13 @@ pub(super) fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener,
     open().map_err(|source| ListenError { address, source })
 }
 
-/// Accepts until the server stops, and runs `serve` for each connection in a task of its own, which holds the permit
-/// until it is over. No future is wrapped in another here: a task would be as large as both.
-pub(super) async fn accept<F>(
+/// Accepts until the server stops, and has each connection opened, with a PROXY header or without, and served.
+pub(super) async fn accept<T: Transport, F>(
     server: Arc<Server>,
     listener: TcpListener,
-    serve: impl Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> F + Send + 'static,
+    transport: T,
+    proxy_protocol: bool,
+    serve: fn(Arc<Server>, Opened<T::Socket>) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -73,7 +74,8 @@ pub(super) async fn accept<F>(
             debug!(%peer, %error, "connection lost at once");
             continue;
         }
-        server.tasks.spawn(serve(socket, peer, permit));
+        let accepted = Accepted { socket, peer, permit };
+        server.tasks.spawn(open(server.clone(), transport.clone(), proxy_protocol, accepted, serve));
     }
 }
 

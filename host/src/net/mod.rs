@@ -8,6 +8,7 @@
 mod certificates;
 mod http;
 mod listener;
+mod opening;
 pub mod proxy;
 mod publish;
 mod rtmp;
@@ -16,14 +17,14 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use certificates::{CertificateError, Certificates, Part};
+pub use certificates::{CertificateError, Certificates, NewCertificates, Part};
 pub use listener::ListenError;
 pub use publish::{PublishLoopError, publish_loop};
 
@@ -33,6 +34,11 @@ use crate::media::Millis;
 use crate::stream::Hub;
 
 use certificates::Owner;
+use opening::{Opened, Plain, Transport};
+use tls::{Inside, Tls};
+
+/// How long a closing connection has to take its last bytes.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What connections share.
 pub struct Server {
@@ -67,51 +73,51 @@ impl Server {
     ///
     /// # Errors
     /// [`ListenError`] for the first address that cannot be bound; nothing listens then.
-    pub fn listen(self: &Arc<Self>, certificates: Certificates) -> Result<Listening, ListenError> {
-        let (plain, https) = (&self.config.http_server, &self.config.http_server.https);
-        let (rtmp, rtmps) = (&self.config.rtmp, &self.config.rtmps);
+    pub fn listen(self: &Arc<Self>, certificates: &Arc<Certificates>) -> Result<Listening, ListenError> {
+        let Config { rtmp, rtmps, http_server: http, .. } = &*self.config;
+        let https = &http.https;
         let bind = |address: &SocketAddr, accept: &Accept| listener::bind(*address, accept.reuse_port);
-        let tls = |owner: &Owner, tls: &TlsListener| {
+        let bind_tls = |owner: &Owner, tls: &TlsListener| {
             let shown = certificates.shown(owner);
             shown.map(|shown| Ok((bind(&tls.listen, &tls.accept)?, shown))).transpose()
         };
-        let rtmp: Vec<_> = rtmp.listen.iter().map(|at| bind(at, &rtmp.accept)).collect::<Result<_, _>>()?;
-        let http = plain.enabled.then(|| bind(&plain.listen, &plain.accept)).transpose()?;
-        let (https, rtmps) = (tls(&Owner::Https, https)?, tls(&Owner::Rtmps, rtmps)?);
+        let on_rtmp: Vec<_> =
+            rtmp.listen.iter().map(|at| bind(at, &rtmp.accept)).collect::<Result<_, _>>()?;
+        let on_http = http.enabled.then(|| bind(&http.listen, &http.accept)).transpose()?;
+        let (on_https, on_rtmps) = (bind_tls(&Owner::Https, https)?, bind_tls(&Owner::Rtmps, rtmps)?);
 
         let address = |listener: &TcpListener| listener.local_addr().ok();
         let listening = Listening {
-            rtmp: rtmp.iter().filter_map(address).collect(),
-            rtmps: rtmps.as_ref().and_then(|(listener, _)| address(listener)),
-            http: http.as_ref().and_then(address),
-            https: https.as_ref().and_then(|(listener, _)| address(listener)),
+            rtmp: on_rtmp.iter().filter_map(address).collect(),
+            rtmps: on_rtmps.as_ref().and_then(|(listener, _)| address(listener)),
+            http: on_http.as_ref().and_then(address),
+            https: on_https.as_ref().and_then(|(listener, _)| address(listener)),
         };
-        for listener in rtmp {
-            let server = self.clone();
-            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
-                rtmp::serve(server.clone(), socket, peer, permit)
-            }));
+        for listener in on_rtmp {
+            self.serve(listener, &rtmp.accept, Plain, rtmp::serve);
         }
-        if let Some((listener, shown)) = rtmps {
-            let (server, acceptor) = (self.clone(), tls::acceptor(shown, tls::RTMP));
-            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
-                rtmp::serve_tls(server.clone(), acceptor.clone(), socket, peer, permit)
-            }));
+        if let Some((listener, shown)) = on_rtmps {
+            self.serve(listener, &rtmps.accept, Tls::new(shown, Inside::Rtmp), rtmp::serve);
         }
-        if let Some(listener) = http {
-            let server = self.clone();
-            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
-                http::serve(server.clone(), socket, peer, permit)
-            }));
+        if let Some(listener) = on_http {
+            self.serve(listener, &http.accept, Plain, http::serve);
         }
-        if let Some((listener, shown)) = https {
-            let (server, acceptor) = (self.clone(), tls::acceptor(shown, tls::HTTP));
-            self.tasks.spawn(listener::accept(self.clone(), listener, move |socket, peer, permit| {
-                http::serve_tls(server.clone(), acceptor.clone(), socket, peer, permit)
-            }));
+        if let Some((listener, shown)) = on_https {
+            self.serve(listener, &https.accept, Tls::new(shown, Inside::Http), http::serve);
         }
-        self.tasks.spawn(certificates.watch(self.stopping.clone()));
+        self.tasks.spawn(certificates.clone().watch(self.stopping.clone()));
         Ok(listening)
+    }
+
+    fn serve<T: Transport, F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        accept: &Accept,
+        transport: T,
+        serve: fn(Arc<Server>, Opened<T::Socket>) -> F,
+    ) {
+        let proxy_protocol = accept.proxy_protocol;
+        self.tasks.spawn(listener::accept(self.clone(), listener, transport, proxy_protocol, serve));
     }
 
     /// Stops: closes the listeners, ends all streams, and waits for the connections to finish what they have.

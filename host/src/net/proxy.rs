@@ -14,8 +14,6 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use crate::conf::Accept;
-
 use super::Server;
 
 /// How version 2 opens (section 2.2). No version 1 header is shorter.
@@ -75,18 +73,14 @@ pub enum Rest {
     Line(usize),
 }
 
-/// Takes the header of a new connection, if its listener takes one. The address that it names, else the peer's own;
-/// `None` when the connection is to be closed, which is logged.
+/// Takes the header of a new connection. The address that it names, else the peer's own; `None` when the connection is
+/// to be closed, which is logged.
 pub(super) async fn take(
     server: &Server,
-    accept: &Accept,
     socket: &mut TcpStream,
     peer: SocketAddr,
     deadline: Instant,
 ) -> Option<SocketAddr> {
-    if !accept.proxy_protocol {
-        return Some(peer);
-    }
     if !server.config.proxy.trusts(peer.ip()) {
         info!(%peer, "connection refused: not a trusted proxy");
         return None;

@@ -15,10 +15,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
 use crate::http::pace_stream;
@@ -30,7 +27,8 @@ use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettin
 use crate::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
 
-use super::{Server, proxy, tls};
+use super::opening::Opened;
+use super::{LINGER, Server};
 
 /// How much is read at once: from a client that publishes, and from any other.
 const READ_PUBLISHER: usize = 64 * 1024;
@@ -41,9 +39,6 @@ const MAX_UNSENT: usize = 64 * 1024;
 
 /// How long a client may stay without publishing or playing after it did (SRS).
 const IDLE: Duration = Duration::from_secs(180);
-
-/// How long a closing connection has to take its last bytes.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Chunk streams that a client may use at once.
 const MAX_CHUNK_STREAMS: usize = 256;
@@ -69,43 +64,9 @@ enum Close {
     Stopping,
 }
 
-/// Serves one connection until it closes.
-pub(super) async fn serve(
-    server: Arc<Server>,
-    mut socket: TcpStream,
-    peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
-) {
-    let deadline = Instant::now() + server.config.limits.handshake_timeout;
-    let accept = &server.config.rtmp.accept;
-    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
-    converse(server, socket, peer, deadline).await;
-}
-
-/// As [`serve`], over TLS.
-pub(super) async fn serve_tls(
-    server: Arc<Server>,
-    acceptor: TlsAcceptor,
-    mut socket: TcpStream,
-    peer: SocketAddr,
-    _permit: OwnedSemaphorePermit,
-) {
-    let deadline = Instant::now() + server.config.limits.handshake_timeout;
-    let accept = &server.config.rtmps.accept;
-    let Some(peer) = proxy::take(&server, accept, &mut socket, peer, deadline).await else { return };
-    match tls::accept(&server, &acceptor, socket).await {
-        Ok(socket) => converse(server, socket, peer, deadline).await,
-        Err(error) => debug!(%peer, %error, "TLS failed"),
-    }
-}
-
-/// Speaks RTMP until the connection closes; by `deadline` the client publishes or plays.
-async fn converse(
-    server: Arc<Server>,
-    mut socket: impl AsyncRead + AsyncWrite + Unpin,
-    peer: SocketAddr,
-    deadline: Instant,
-) {
+/// Speaks RTMP until the connection closes; by its deadline the client publishes or plays.
+pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
+    let Opened { mut socket, peer, deadline, permit: _permit } = opened;
     let limits = &server.config.limits;
     let seed = RandomState::new().hash_one(peer);
     let handshake = ServerHandshake::new(server.now().0 as u32, Random::from_seed(seed));

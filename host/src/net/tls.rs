@@ -4,26 +4,25 @@
 //! its records. Every wrapper between the two has to forward `is_write_vectored` and `poll_write_vectored`; those of
 //! tokio-rustls and hyper-util do.
 
-use std::io;
 use std::sync::Arc;
 
 use rustls::server::ResolvesServerCert;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::Server;
 use super::certificates::provider;
+use super::http::refuse_plain;
+use super::opening::{OpenError, Transport};
 
-/// HTTP/2 and HTTP/1.1, as ALPN names them (RFC 7301, 6; RFC 9113, 3.2), preferred ones first.
-pub(super) const HTTP: &[&[u8]] = &[HTTP2, b"http/1.1"];
+/// HTTP/2 and HTTP/1.1, as ALPN names them (RFC 7301, 6; RFC 9113, 3.2), preferred ones first. RTMP has no name there.
+const HTTP: &[&[u8]] = &[HTTP2, b"http/1.1"];
 const HTTP2: &[u8] = b"h2";
 
-/// RTMP has no name there.
-pub(super) const RTMP: &[&[u8]] = &[];
+/// How RTMP without TLS begins: C0, the version.
+const RTMP_VERSION: u8 = 3;
 
 /// What rustls holds for a slow peer, in bytes, out of reach of the ring's rules: two full records. Its default is
 /// 64 KiB.
@@ -32,28 +31,55 @@ const MAX_UNSENT: usize = 32 * 1024;
 /// A socket that speaks TLS. Boxed, for it is ten times the size of a plain one.
 pub(super) type Socket = Box<TlsStream<TcpStream>>;
 
-/// What accepts for a listener that shows these certificates and speaks these protocols.
-pub(super) fn acceptor(certificates: Arc<dyn ResolvesServerCert>, protocols: &[&[u8]]) -> TlsAcceptor {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13, &TLS12])
-        .expect("aws-lc has cipher suites of both versions")
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    TlsAcceptor::from(Arc::new(config))
+/// What a listener speaks inside of TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inside {
+    Http,
+    Rtmp,
 }
 
-/// Shakes hands within `limits.handshake_timeout`. The connection's permit bounds how many do so at once.
-///
-/// # Errors
-/// When the peer fails or is late, or the server stops. Culprit: peer.
-pub(super) async fn accept(server: &Server, acceptor: &TlsAcceptor, socket: TcpStream) -> io::Result<Socket> {
-    let limit = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(MAX_UNSENT));
-    // Boxed, because it is gone once the peer is served.
-    let handshake = Box::pin(acceptor.accept_with(socket, limit));
-    tokio::select! {
-        accepted = timeout(server.config.limits.handshake_timeout, handshake) => Ok(Box::new(accepted??)),
-        () = server.stopping.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+/// TLS, as one listener speaks it.
+#[derive(Clone)]
+pub(super) struct Tls {
+    acceptor: TlsAcceptor,
+    inside: Inside,
+}
+
+impl Tls {
+    /// Shows these certificates.
+    pub(super) fn new(certificates: Arc<dyn ResolvesServerCert>, inside: Inside) -> Tls {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .expect("aws-lc has cipher suites of both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(certificates);
+        if inside == Inside::Http {
+            config.alpn_protocols = HTTP.iter().map(|name| name.to_vec()).collect();
+        }
+        Tls { acceptor: TlsAcceptor::from(Arc::new(config)), inside }
+    }
+}
+
+impl Transport for Tls {
+    type Socket = Socket;
+
+    /// Shakes hands. Who begins without TLS is closed, and over HTTP told why.
+    async fn open(&self, mut socket: TcpStream) -> Result<Socket, OpenError> {
+        let mut first = [0];
+        socket.peek(&mut first).await?;
+        match first[0] {
+            b'A'..=b'Z' | b'a'..=b'z' => {
+                if self.inside == Inside::Http {
+                    refuse_plain(&mut socket).await?;
+                }
+                return Err(OpenError::PlainHttp);
+            }
+            RTMP_VERSION => return Err(OpenError::PlainRtmp),
+            // rustls knows best what to say to all else.
+            _ => {}
+        }
+        let limit = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(MAX_UNSENT));
+        Ok(Box::new(self.acceptor.accept_with(socket, limit).await?))
     }
 }
 

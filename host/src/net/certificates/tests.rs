@@ -1,4 +1,5 @@
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use super::*;
 use crate::conf::Place;
@@ -43,17 +44,23 @@ impl Drop for Dir {
     }
 }
 
-/// What a config says: HTTPS with the files `default`, and vhosts with files of their own.
-fn load(dir: &Dir, vhosts: &[(&str, &str)]) -> Result<Certificates, String> {
+/// A config: HTTPS with the files `listener`, and vhosts with files of their own.
+fn config(dir: &Dir, listener: &str, vhosts: &[(&str, &str)]) -> String {
     let quoted = |path: PathBuf| toml::Value::from(path.to_str().unwrap()).to_string();
     let files = |name: &str| {
         let files = dir.files(name);
         format!("key = {}\ncert = {}\n", quoted(files.key), quoted(files.cert))
     };
-    let mut text = format!("[http_server.https]\nenabled = true\n{}", files("default"));
+    let mut text = format!("[http_server.https]\nenabled = true\n{}", files(listener));
     for (vhost, name) in vhosts {
         text += &format!("[vhost.\"{vhost}\".https]\n{}", files(name));
     }
+    text
+}
+
+/// What a config says that has the files `default` for HTTPS.
+fn load(dir: &Dir, vhosts: &[(&str, &str)]) -> Result<Certificates, String> {
+    let text = config(dir, "default", vhosts);
     let loaded = Config::parse_and(&text, "remuxd.toml", Certificates::load);
     loaded.map(|(_, certificates)| certificates).map_err(|report| report.to_string())
 }
@@ -96,7 +103,7 @@ fn the_name_that_is_asked_for_decides() {
 fn nothing_is_read_without_tls() {
     let text = "[vhost.x.https]\nkey = \"/nowhere\"\ncert = \"/nowhere\"";
     let (_, certificates) = Config::parse_and(text, "remuxd.toml", Certificates::load).unwrap();
-    assert!(certificates.pairs.is_empty() && certificates.shown(&Owner::Https).is_none());
+    assert!(certificates.pairs.lock().is_empty() && certificates.shown(&Owner::Https).is_none());
 }
 
 #[test]
@@ -139,9 +146,9 @@ fn a_new_pair_is_taken_and_a_bad_one_is_reported_once() {
     let [first, second, third] =
         [["first.example"], ["second.example"], ["third.example"]].map(|name| pair(&name));
     dir.write("default", &first);
-    let mut certificates = load(&dir, &[]).unwrap();
+    let certificates = load(&dir, &[]).unwrap();
     let files = dir.files("default");
-    let mut look = |expected: &str, changes: &str| {
+    let look = |expected: &str, changes: &str| {
         let found = certificates.refresh();
         let found = found.iter().map(|change| match change {
             Change::Renewed(_) => 'N',
@@ -197,7 +204,7 @@ fn a_link_that_points_elsewhere_is_followed() {
         }
     };
     point("1");
-    let mut certificates = load(&dir, &[]).unwrap();
+    let certificates = load(&dir, &[]).unwrap();
     point("2");
     certificates.refresh();
     assert_eq!(answer(&certificates, None), "second.example");
@@ -208,7 +215,7 @@ fn names_follow_what_the_certificate_holds() {
     let dir = Dir::new("renamed");
     dir.write("default", &pair(&["default.example"]));
     dir.write("a", &pair(&["old.example"]));
-    let mut certificates = load(&dir, &[("a.example", "a")]).unwrap();
+    let certificates = load(&dir, &[("a.example", "a")]).unwrap();
     dir.write("a", &pair(&["new.example"]));
     certificates.refresh();
     for (name, expected) in
@@ -216,4 +223,66 @@ fn names_follow_what_the_certificate_holds() {
     {
         assert_eq!(answer(&certificates, Some(name)), expected);
     }
+}
+
+/// Takes what another config says: whether there was anything new, or the mistakes.
+fn reload(certificates: &Certificates, text: &str) -> Result<bool, String> {
+    let prepare = |config: &Config, diagnostics: &mut Diagnostics| certificates.prepare(config, diagnostics);
+    let (_, new) = Config::parse_and(text, "remuxd.toml", prepare).map_err(|report| report.to_string())?;
+    let has_new = new.has_new();
+    certificates.adopt(new);
+    Ok(has_new)
+}
+
+#[test]
+fn a_reload_takes_files_that_lie_elsewhere() {
+    let dir = Dir::new("elsewhere");
+    for name in ["default", "other", "a", "b"] {
+        dir.write(name, &pair(&[&format!("{name}.pem")]));
+    }
+    std::fs::write(dir.files("bad").key, "garbage").unwrap();
+    let certificates = load(&dir, &[("a.example", "a")]).unwrap();
+    let disabled =
+        config(&dir, "nowhere", &[("b.example", "b")]).replace("enabled = true", "enabled = false");
+    let one_more = config(&dir, "other", &[]) + "[rtmps]\nenabled = true\nkey = \"/no\"\ncert = \"/no\"\n";
+    for (text, has_new, default, a, b) in [
+        (config(&dir, "default", &[("a.example", "a")]), Some(false), "default", "a", "default"),
+        (config(&dir, "other", &[("a.example", "a")]), Some(true), "other", "a", "other"),
+        (config(&dir, "other", &[("a.example", "b")]), Some(true), "other", "b", "other"),
+        (config(&dir, "other", &[("a.example", "a"), ("b.example", "b")]), Some(true), "other", "a", "b"),
+        // All or nothing.
+        (config(&dir, "default", &[("a.example", "bad")]), None, "other", "a", "b"),
+        (config(&dir, "bad", &[("a.example", "b")]), None, "other", "a", "b"),
+        // A listener that runs needs something to show, and one that does not shows nothing.
+        (disabled, Some(false), "other", "other", "b"),
+        (one_more, Some(false), "other", "other", "other"),
+        (config(&dir, "default", &[]), Some(true), "default", "default", "default"),
+    ] {
+        let taken = reload(&certificates, &text);
+        assert_eq!(taken.as_ref().ok(), has_new.as_ref(), "{taken:?}\n{text}");
+        if let Err(mistakes) = taken {
+            assert!(mistakes.contains("bad.crt") && mistakes.contains("remuxd.toml:"), "{mistakes}");
+        }
+        for (name, expected) in [(None, default), (Some("a.example"), a), (Some("b.example"), b)] {
+            assert_eq!(answer(&certificates, name), format!("{expected}.pem"), "{name:?} of\n{text}");
+        }
+    }
+    // What is looked at are the files of now.
+    dir.write("other", &pair(&["late.pem"]));
+    dir.write("a", &pair(&["late.pem"]));
+    assert!(certificates.refresh().is_empty());
+    dir.write("default", &pair(&["new.pem"]));
+    assert_eq!(certificates.refresh().len(), 1);
+    assert_eq!(answer(&certificates, None), "new.pem");
+}
+
+#[test]
+fn a_reload_leaves_unchanged_files_to_the_next_look() {
+    let dir = Dir::new("unchanged");
+    dir.write("default", &pair(&["default.example"]));
+    let certificates = load(&dir, &[]).unwrap();
+    // Half of a new pair.
+    std::fs::write(dir.files("default").cert, &pair(&["new.example"])[1]).unwrap();
+    assert_eq!(reload(&certificates, &config(&dir, "default", &[])), Ok(false));
+    assert_eq!(answer(&certificates, None), "default.example");
 }
