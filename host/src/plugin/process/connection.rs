@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Launch;
 use super::link::{LinkError, Receiver, send};
-use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_LOG, kind};
+use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_TEXT, kind};
 use crate::plugin::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial, one_line};
 
 /// The hidden command of the host's program.
@@ -74,7 +74,7 @@ impl Connection {
         let frame = self.receive(MAX_DESCRIPTION, Instant::now() + PROBE_LIMIT);
         let described = frame.and_then(|frame| match frame.kind {
             kind::REFUSED => {
-                Ok(Err(LoadError::ProbeRefused { step: Step::Probe, line: wire::refused(&frame.body) }))
+                Ok(Err(LoadError::ProbeRefused { step: Step::Probe, line: wire::refused(&frame.body)? }))
             }
             _ => Ok(Ok(wire::described(frame.body(kind::DESCRIBED)?)?)),
         });
@@ -134,7 +134,7 @@ impl Connection {
     fn receive(&mut self, limit: usize, deadline: Instant) -> Result<Frame, LinkError> {
         let mut lines = 0;
         loop {
-            let frame = self.receiver.frame(limit.max(MAX_LOG + 2), Some(deadline))?;
+            let frame = self.receiver.frame(limit.max(MAX_TEXT + 2), Some(deadline))?;
             if frame.kind != kind::LOG {
                 return Ok(frame);
             }

@@ -35,8 +35,9 @@ pub const LENGTH: usize = 4;
 pub const MAX_DESCRIPTION: usize = 1 << 20;
 /// What an answer may be longer than the budget of its call: a fault's message, and the largest state.
 pub const ANSWER_SLACK: usize = 128 << 10;
-/// The longest line of a log, in bytes.
-pub const MAX_LOG: usize = 4 << 10;
+/// The longest text for the log, in bytes: a line, why a module was refused, a fault's message. [`one_line`] makes
+/// none that is longer.
+pub const MAX_TEXT: usize = 8 << 10;
 
 /// The kinds of frames.
 pub mod kind {
@@ -321,6 +322,9 @@ pub fn described(mut from: Bytes) -> Read<Described> {
             reserved: [0; 4],
         })
     })?;
+    if !from.is_empty() {
+        return malformed("description");
+    }
     let info = RawInfo {
         name: name.into(),
         version: version.into(),
@@ -340,7 +344,7 @@ pub fn described(mut from: Bytes) -> Read<Described> {
 pub fn line(kind: u8, level: Option<u8>, text: &str) -> Vec<u8> {
     let mut to = frame(kind);
     to.extend(level);
-    let end = text.floor_char_boundary(MAX_LOG);
+    let end = text.floor_char_boundary(MAX_TEXT);
     to.extend_from_slice(&text.as_bytes()[..end]);
     seal(&mut to, 0);
     to
@@ -348,12 +352,12 @@ pub fn line(kind: u8, level: Option<u8>, text: &str) -> Vec<u8> {
 
 /// The body of a `LOG`: level and line.
 pub fn logged(mut from: Bytes) -> Read<(u8, String)> {
-    Ok((u8(&mut from, "level")?, refused(&from)))
+    Ok((u8(&mut from, "level")?, refused(&from)?))
 }
 
 /// The body of a `REFUSED`.
-pub fn refused(from: &[u8]) -> String {
-    one_line(&String::from_utf8_lossy(from))
+pub fn refused(from: &[u8]) -> Read<String> {
+    if from.len() > MAX_TEXT { malformed("text") } else { Ok(one_line(&String::from_utf8_lossy(from))) }
 }
 
 /// The frame that answers a call: how it went, and what it made. Parts that lie in `payload` go as its ranges.
@@ -395,14 +399,15 @@ pub fn answer(mut from: Bytes, payload: &Bytes, intake: &mut Intake<'_>) -> Read
     while !from.is_empty() {
         let (flags, track) = (u8(from, "flags")?, u8(from, "track")?);
         let head = BlockHead { flags, track, dts: i64(from, "time")? };
-        let count = u32(from, "parts")?;
+        let count = u32(from, "parts")? as usize;
         let mut parts = SmallVec::<[Bytes; 4]>::new();
-        for _ in 0..count {
+        // A part takes more memory than it may take bytes here: those beyond the budget are not even read.
+        for _ in 0..if intake.has_room(count) { count } else { 0 } {
             parts.push(read_part(from, payload)?);
         }
         let bytes = parts.iter().map(Bytes::len).sum();
         let own = || parts.into_iter().filter(|part| !part.is_empty()).collect();
-        if !intake.take(head, count as usize, bytes, own) {
+        if !intake.take(head, count, bytes, own) {
             break;
         }
     }
@@ -440,16 +445,16 @@ pub fn state(mut from: Bytes) -> Read<Result<Vec<u8>, ModuleFault>> {
 }
 
 fn put_fault(to: &mut Vec<u8>, fault: Option<&ModuleFault>) {
+    let Some(fault) = fault else { return to.put_u8(fault::NONE) };
     let (tag, number, message): (u8, usize, &str) = match fault {
-        None => (fault::NONE, 0, ""),
-        Some(ModuleFault::Panicked { message }) => (fault::PANICKED, 0, message),
-        Some(ModuleFault::Remux { message }) => (fault::REMUX, 0, message),
-        Some(ModuleFault::Flooded { limit }) => (fault::FLOODED, *limit, ""),
-        Some(ModuleFault::LargeState { size, .. }) => (fault::LARGE_STATE, *size, ""),
-        Some(ModuleFault::BadFlags { flags }) => (fault::BAD_FLAGS, usize::from(*flags), ""),
-        Some(ModuleFault::BadTrack { track }) => (fault::BAD_TRACK, usize::from(*track), ""),
+        ModuleFault::Panicked { message } => (fault::PANICKED, 0, message),
+        ModuleFault::Remux { message } => (fault::REMUX, 0, message),
+        ModuleFault::Flooded { limit } => (fault::FLOODED, *limit, ""),
+        ModuleFault::LargeState { size, .. } => (fault::LARGE_STATE, *size, ""),
+        ModuleFault::BadFlags { flags } => (fault::BAD_FLAGS, usize::from(*flags), ""),
+        ModuleFault::BadTrack { track } => (fault::BAD_TRACK, usize::from(*track), ""),
         // No other happens to a remuxer in its own process.
-        Some(_) => (fault::POISONED, 0, ""),
+        _ => (fault::POISONED, 0, ""),
     };
     to.put_u8(tag);
     to.put_u64(number as u64);
@@ -459,10 +464,13 @@ fn put_fault(to: &mut Vec<u8>, fault: Option<&ModuleFault>) {
 fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
     let what = "fault";
     let tag = u8(from, what)?;
+    if tag == fault::NONE {
+        // And no more: the answer is kept as long as a block of it is, so all of it must count against the budget.
+        return Ok(Ok(()));
+    }
     let number = from.try_get_u64().or_else(|_| malformed(what))? as usize;
-    let message = refused(&bytes(from, what)?);
+    let message = refused(&bytes(from, what)?)?;
     Ok(Err(match tag {
-        fault::NONE => return Ok(Ok(())),
         fault::PANICKED => ModuleFault::Panicked { message },
         fault::REMUX => ModuleFault::Remux { message },
         fault::FLOODED => ModuleFault::Flooded { limit: number },
@@ -593,10 +601,11 @@ mod tests {
 
     #[test]
     fn lines_are_cut_and_made_fit_for_the_log() {
-        let long = "a\n\u{1b}[1m".to_owned() + &"\u{e9}".repeat(MAX_LOG);
+        let long = "a\n\u{1b}[1m".to_owned() + &"\u{e9}".repeat(MAX_TEXT);
         let (level, line) = logged(body(super::line(kind::LOG, Some(2), &long), kind::LOG)).unwrap();
-        assert!(level == 2 && line.starts_with("a [1m\u{e9}") && line.len() < MAX_LOG, "{line}");
-        assert_eq!(refused(b"no\xff\n good"), "no\u{fffd} good");
+        assert!(level == 2 && line.starts_with("a [1m\u{e9}") && line.len() < MAX_TEXT, "{line}");
+        assert_eq!(refused(b"no\xff\n good").as_deref(), Ok("no\u{fffd} good"));
+        assert!(refused(&[b'x'; MAX_TEXT]).is_ok() && refused(&[b'x'; MAX_TEXT + 1]).is_err());
     }
 
     /// A description with one of everything.
