@@ -38,6 +38,8 @@ pub use loader::{Terms, load};
 pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
+#[cfg(fuzzing)]
+pub use process::check_wire;
 pub use process::{Allowance, WireError, module_main};
 pub use recipe::Recipe;
 pub use registry::{Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing};

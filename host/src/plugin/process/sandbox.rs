@@ -7,6 +7,7 @@
 //!   written at any time. (Landlock; once closed, also the filter)
 //! - Network: none, and no sockets but the one to the host. (Filter, Landlock)
 //! - Processes and threads: none can be started, traced or signalled. A remuxer computes, in the call. (Filter)
+//! - Privileges: none of the host's, should it run as root.
 //! - Memory: `max_memory` above what the program itself takes, in address space, so that mappings that nobody has
 //!   touched count too. (Limit)
 //! - Core dumps: none. (Limit)
@@ -25,6 +26,7 @@ use landlock::{
     RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal, getpid, set_parent_process_death_signal, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -56,6 +58,9 @@ impl Sandbox {
             let value = Rlimit { current: Some(value), maximum: Some(value) };
             sandbox.note("limits", setrlimit(limit, value));
         }
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        sandbox.note("capabilities", set_capabilities(None, none));
         sandbox.landlock(Some(file));
         sandbox.filter(true);
         sandbox
@@ -182,13 +187,13 @@ fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
         RUNNING.iter().chain(more).map(|&call| (call, Vec::new())).collect();
     // Signals for itself: how `abort` works.
     let own = getpid().as_raw_pid() as u64;
-    rules.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Eq, own)?]);
-    rules.insert(libc::SYS_kill, vec![when(0, SeccompCmpOp::Eq, own)?]);
-    // Limits can be read.
-    rules.insert(libc::SYS_prlimit64, vec![when(2, SeccompCmpOp::Eq, 0)?]);
+    rules.insert(libc::SYS_tgkill, vec![when(&[(0, own)])?]);
+    rules.insert(libc::SYS_kill, vec![when(&[(0, own)])?]);
+    // Its own limits can be read.
+    rules.insert(libc::SYS_prlimit64, vec![when(&[(0, 0), (2, 0)])?]);
     if loading {
         let privileges = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS];
-        let privileges = privileges.map(|option| when(0, SeccompCmpOp::Eq, option as u64));
+        let privileges = privileges.map(|option| when(&[(0, option as u64)]));
         rules.insert(libc::SYS_prctl, privileges.into_iter().collect::<Result<_, _>>()?);
     }
     // Calls that later machines left out.
@@ -208,7 +213,9 @@ fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
     Ok(filter.try_into()?)
 }
 
-fn when(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::Error> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, op, value)?;
-    Ok(SeccompRule::new(vec![condition])?)
+/// A call whose arguments, by their places, have these values.
+fn when(arguments: &[(u8, u64)]) -> Result<SeccompRule, seccompiler::Error> {
+    let equals =
+        |&(place, value)| SeccompCondition::new(place, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value);
+    Ok(SeccompRule::new(arguments.iter().map(equals).collect::<Result<_, _>>()?)?)
 }
