@@ -86,6 +86,7 @@ impl Scene {
         );
         let config = Config::live()
             .play("min_latency", "true")
+            .play("idle_timeout", "\"1s\"")
             .mount("mount = \"/[app]/[stream].flv\"")
             .mount("mount = \"/[app]/[stream].hostile\"")
             .tables(&tables);
@@ -452,6 +453,25 @@ fn a_call_that_hangs_in_the_host_costs_its_own_mount_a_gop() {
     hostile.wait_end();
     neighbour.wait_end();
     neighbour.assert_undisturbed(&sent, noise.stop() + Duration::from_millis(500));
+}
+
+#[test]
+fn a_remuxer_that_hangs_when_it_is_dropped_takes_no_worker_for_good() {
+    for (isolation, fault) in [("none", "has not come back"), ("process", "a call took longer than 300ms")] {
+        let scene = Scene::new(isolation, "max_faults = 1000\nworkers = 1");
+        let live = Live::new(&scene);
+        let neighbour = scene.neighbour();
+        let path = format!("{}?do=hang&in=drop", scene.hostile_path());
+        let mut only = Request::get(&path).send(scene.host.http).unwrap();
+        only.body.read_exact(&mut [0]).unwrap();
+        // With its last viewer a mount goes, and its remuxer.
+        drop(only);
+        scene.host.wait_log(&["module=hostile", fault]);
+        let now = live.order("nothing");
+        neighbour.wait_number(now);
+        live.stop();
+        neighbour.wait_end();
+    }
 }
 
 #[test]

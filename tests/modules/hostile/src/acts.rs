@@ -182,12 +182,10 @@ fn descend(frame: &[u8; 512]) -> u64 {
     black_box(descend(black_box(&deeper))) + u64::from(deeper[7])
 }
 
-/// Writes to whatever is open.
+/// Writes to standard input, which is the socket to the host.
 fn send(bytes: &[u8]) {
-    for fd in 0..16 {
-        // SAFETY: the bytes are alive.
-        unsafe { write(fd, bytes.as_ptr().cast(), bytes.len()) };
-    }
+    // SAFETY: the bytes are alive.
+    unsafe { write(0, bytes.as_ptr().cast(), bytes.len()) };
 }
 
 /// One line: which of the attempts worked.
