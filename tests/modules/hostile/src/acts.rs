@@ -64,7 +64,6 @@ extern "C" {
     fn shutdown(fd: c_int, how: c_int) -> c_int;
     fn sendmsg(fd: c_int, message: *const c_void, flags: c_int) -> isize;
     fn recvmsg(fd: c_int, message: *mut c_void, flags: c_int) -> isize;
-    fn alarm(seconds: c_uint) -> c_uint;
     fn unshare(flags: c_int) -> c_int;
     fn getpriority(which: c_int, who: c_uint) -> c_int;
     fn sched_setaffinity(pid: c_int, size: usize, mask: *const c_void) -> c_int;
@@ -140,7 +139,10 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             }
             thread::sleep(Duration::from_secs(3600));
         },
-        "garbage" => send(&[0, 0, 0, 9, 19, 7, 7, 7, 7, 7, 7, 7, 7]),
+        "garbage" => {
+            send(&[0, 0, 0, 9, 19, 7, 7, 7, 7, 7, 7, 7, 7]);
+            thread::sleep(Duration::from_secs(3600));
+        }
         "giant" => send(&[0xff; 64]),
         // Answers, one after the other, and nobody asked: no fault, no block.
         "babble" => loop {
@@ -262,7 +264,6 @@ fn kernel() -> Vec<(&'static str, bool)> {
             ("half a socket", known(shutdown(-1, 0).into())),
             ("send files", known(sendmsg(-1, none, 0) as c_long)),
             ("receive files", known(recvmsg(-1, none_mut, 0) as c_long)),
-            ("alarm", known(alarm(0).into())),
             ("namespace", known(unshare(0).into())),
             ("priority", known(getpriority(0, 0).into())),
             ("processor", known(sched_setaffinity(parent, 0, none).into())),
