@@ -62,6 +62,7 @@ mod fault {
     pub const BAD_FLAGS: u8 = 5;
     pub const BAD_TRACK: u8 = 6;
     pub const POISONED: u8 = 7;
+    pub const UNSUPPORTED: u8 = 8;
 }
 
 /// Tags of parts.
@@ -452,6 +453,7 @@ fn put_fault(to: &mut Vec<u8>, fault: Option<&ModuleFault>) {
     let (tag, number, message): (u8, usize, &str) = match fault {
         ModuleFault::Panicked { message } => (fault::PANICKED, 0, message),
         ModuleFault::Remux { message } => (fault::REMUX, 0, message),
+        ModuleFault::Unsupported { message } => (fault::UNSUPPORTED, 0, message),
         ModuleFault::Flooded { limit } => (fault::FLOODED, *limit, ""),
         ModuleFault::LargeState { size, .. } => (fault::LARGE_STATE, *size, ""),
         ModuleFault::BadFlags { flags } => (fault::BAD_FLAGS, usize::from(*flags), ""),
@@ -476,6 +478,7 @@ fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
     Ok(Err(match tag {
         fault::PANICKED => ModuleFault::Panicked { message },
         fault::REMUX => ModuleFault::Remux { message },
+        fault::UNSUPPORTED => ModuleFault::Unsupported { message },
         fault::FLOODED => ModuleFault::Flooded { limit: number },
         fault::LARGE_STATE => {
             ModuleFault::LargeState { size: number, limit: crate::plugin::instance::MAX_STATE }
@@ -582,6 +585,7 @@ mod tests {
         for fault in [
             ModuleFault::Panicked { message: message() },
             ModuleFault::Remux { message: message() },
+            ModuleFault::Unsupported { message: message() },
             ModuleFault::Flooded { limit: 5 },
             ModuleFault::LargeState { size: 1 << 20, limit: 64 << 10 },
             ModuleFault::BadFlags { flags: 200 },
