@@ -497,7 +497,7 @@ fn a_module_process_has_no_files_no_network_and_no_other_processes() {
     hostile.wait_number(1);
     hostile.wait_number(live.order("network"));
     let line = scene.host.wait_log(&["network tried"]);
-    assert!(line.contains(r#"worked ["connect", "listen", "udp", "pair"] early 7"#), "{line}");
+    assert!(line.contains(r#"worked ["connect", "listen", "udp", "pair"] early 15"#), "{line}");
     hostile.wait_number(live.order("kernel"));
     let line = scene.host.wait_log(&["kernel tried"]);
     assert!(line.contains("anonymous file") && line.contains("memory of parent"), "{line}");

@@ -24,7 +24,7 @@ pub static PAYLOAD: &[u8] = b"0123456789";
 pub fn check_wire(limit: usize, data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     check_answer(limit, body.clone());
-    holds(body.clone(), wire::state, |state| wire::put_state(state), kind::STATE);
+    holds(body.clone(), wire::state, wire::put_state, kind::STATE);
     holds(body.clone(), wire::logged, |(level, line)| wire::line(kind::LOG, Some(*level), line), kind::LOG);
     holds(
         body.clone(),
@@ -54,11 +54,11 @@ pub fn check_wire(limit: usize, data: &[u8]) {
     check_frames(limit, data);
 }
 
-/// An answer as read with a budget of `limit`: how the call went, the rule that a block broke, and the blocks.
-pub fn read_answer(
-    limit: usize,
-    body: Bytes,
-) -> (Result<Result<(), ModuleFault>, WireError>, Option<ModuleFault>, Vec<OutBlock>) {
+/// How a call went, the rule that a block of its answer broke, and the blocks.
+type Answer = (Result<Result<(), ModuleFault>, WireError>, Option<ModuleFault>, Vec<OutBlock>);
+
+/// An answer as read with a budget of `limit`.
+pub fn read_answer(limit: usize, body: Bytes) -> Answer {
     let mut blocks = Vec::new();
     let mut intake = Intake::new(&mut blocks, limit);
     let result = wire::answer(body, &Bytes::from_static(PAYLOAD), &mut intake);

@@ -295,7 +295,7 @@ fn kernel() -> Vec<(&'static str, bool)> {
 }
 
 /// What the library's initialiser could do, in bits: read a file of the operator, open a socket, start a
-/// thread that keeps what the process gives up later.
+/// thread that keeps what the process gives up later, write to a file.
 static EARLY: AtomicU32 = AtomicU32::new(0);
 
 #[used]
@@ -306,6 +306,7 @@ static INITIALISE: extern "C" fn() = {
         worked |= u32::from(fs::read("/etc/passwd").is_ok());
         worked |= u32::from(UdpSocket::bind("127.0.0.1:0").is_ok()) << 1;
         worked |= u32::from(thread::Builder::new().spawn(|| {}).is_ok()) << 2;
+        worked |= u32::from(File::options().write(true).open("/dev/null").is_ok()) << 3;
         EARLY.store(worked, Ordering::Relaxed);
     }
     initialise
