@@ -7,6 +7,7 @@
 //! `REMUXD_TIMES=100 cargo test -p remuxd-tests --test behaviour again_and_again` repeats the deaths of a process as often,
 //! which takes six minutes, longer than nextest lets a test run; the default is small.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -33,7 +34,7 @@ const CALL_TIMEOUT: &str = "300ms";
 type Act = (&'static str, Option<&'static str>);
 
 /// What the host survives in its own process.
-const SURVIVABLE: [Act; 10] = [
+const SURVIVABLE: [Act; 12] = [
     ("panic", Some("panicked: told to")),
     ("bomb", Some("panicked: no message")),
     ("error", Some("told to")),
@@ -44,10 +45,12 @@ const SURVIVABLE: [Act; 10] = [
     ("dts", Some("a block at -9223372036854775808 ms, made of tags from")),
     ("log", None),
     ("sleep", None),
+    ("print", None),
+    ("print", None),
 ];
 
 /// What ends a process.
-const DEADLY: [Act; 11] = [
+const DEADLY: [Act; 12] = [
     ("segfault", Some("its process was ended by SIGSEGV")),
     ("abort", Some("its process was ended by SIGABRT")),
     ("exit", Some("its process exited with status 3")),
@@ -59,6 +62,7 @@ const DEADLY: [Act; 11] = [
     ("close", Some("its process was ended by SIGKILL")),
     ("garbage", Some("its process sent a malformed")),
     ("giant", Some("its process sent a frame of")),
+    ("babble", Some("its process sent a frame that nobody asked for")),
 ];
 
 /// A host with `flv` and `hostile` on every stream.
@@ -82,6 +86,7 @@ impl Scene {
         );
         let config = Config::live()
             .play("min_latency", "true")
+            .play("idle_timeout", "\"1s\"")
             .mount("mount = \"/[app]/[stream].flv\"")
             .mount("mount = \"/[app]/[stream].hostile\"")
             .tables(&tables);
@@ -451,6 +456,25 @@ fn a_call_that_hangs_in_the_host_costs_its_own_mount_a_gop() {
 }
 
 #[test]
+fn a_remuxer_that_hangs_when_it_is_dropped_takes_no_worker_for_good() {
+    for (isolation, fault) in [("none", "has not come back"), ("process", "a call took longer than 300ms")] {
+        let scene = Scene::new(isolation, "max_faults = 1000\nworkers = 1");
+        let live = Live::new(&scene);
+        let neighbour = scene.neighbour();
+        let path = format!("{}?do=hang&in=drop", scene.hostile_path());
+        let mut only = Request::get(&path).send(scene.host.http).unwrap();
+        only.body.read_exact(&mut [0]).unwrap();
+        // With its last viewer a mount goes, and its remuxer.
+        drop(only);
+        scene.host.wait_log(&["module=hostile", fault]);
+        let now = live.order("nothing");
+        neighbour.wait_number(now);
+        live.stop();
+        neighbour.wait_end();
+    }
+}
+
+#[test]
 fn a_module_process_has_no_files_no_network_and_no_other_processes() {
     let victim = Path::new("/tmp/remuxd-hostile-victim");
     fs::write(victim, "x").unwrap();
@@ -458,13 +482,14 @@ fn a_module_process_has_no_files_no_network_and_no_other_processes() {
     let live = Live::new(&scene);
     let hostile = scene.hostile();
     hostile.wait_number(1);
-    for what in ["files", "network", "processes"] {
+    for what in ["files", "network", "processes", "kernel"] {
         hostile.wait_number(live.order(what));
         let line = scene.host.wait_log(&[&format!("{what} tried")]);
         assert!(line.contains("worked [] early 0"), "{line}");
     }
     assert!(victim.exists());
     fs::remove_file(victim).unwrap();
+    assert_shut_in(scene.process());
     // The same code finds that it can do all of it where nothing holds it: the test can fail.
     let scene = Scene::new("none", "");
     let live = Live::new(&scene);
@@ -472,7 +497,31 @@ fn a_module_process_has_no_files_no_network_and_no_other_processes() {
     hostile.wait_number(1);
     hostile.wait_number(live.order("network"));
     let line = scene.host.wait_log(&["network tried"]);
-    assert!(line.contains(r#"worked ["connect", "listen", "udp", "pair"] early 7"#), "{line}");
+    assert!(line.contains(r#"worked ["connect", "listen", "udp", "pair"] early 15"#), "{line}");
+    hostile.wait_number(live.order("kernel"));
+    let line = scene.host.wait_log(&["kernel tried"]);
+    assert!(line.contains("anonymous file") && line.contains("memory of parent"), "{line}");
+}
+
+/// What the kernel says of a module's process: no privileges, no threads, and no files but the three that it was given.
+fn assert_shut_in(process: Pid) {
+    let own = Path::new("/proc").join(process.to_string());
+    let status = fs::read_to_string(own.join("status")).unwrap();
+    for (field, value) in [
+        ("CapEff", "0000000000000000"),
+        ("CapPrm", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+        ("Threads", "1"),
+    ] {
+        let told = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        assert_eq!(told.map(str::trim), Some(value), "{field}");
+    }
+    let files = fs::read_dir(own.join("fd")).unwrap().flatten();
+    let files: BTreeSet<String> =
+        files.map(|file| fs::read_link(file.path()).unwrap().to_string_lossy().into_owned()).collect();
+    let kinds: Vec<_> = files.iter().map(|file| file.split(':').next().unwrap()).collect();
+    assert_eq!(kinds, ["/dev/null", "pipe", "socket"], "{files:?}");
 }
 
 #[test]

@@ -140,7 +140,9 @@ impl Job for Remux {
             _ => true,
         };
         if over || self.is_stopped() {
-            *state = None;
+            // Outside of a call the watchdog would not see what the remuxer does when it is dropped.
+            let remuxing = state.take();
+            watch.call(|| drop(remuxing));
             if *self.open.lock() {
                 self.shared.unset_running(&self.called.lock());
             }

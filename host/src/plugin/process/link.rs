@@ -58,6 +58,11 @@ impl Receiver {
         Receiver { socket, buffer: vec![0; BUFFER].into(), start: 0, end: 0 }
     }
 
+    /// Whether nothing of the next frame has come with the last.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// The next frame, `limit` bytes at most. The socket's own timeout bounds the wait for each read, `deadline` the
     /// whole, to within one such wait.
     pub fn frame(&mut self, limit: usize, deadline: Option<Instant>) -> Result<Frame, LinkError> {

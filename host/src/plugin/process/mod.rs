@@ -16,6 +16,8 @@
 mod child;
 mod connection;
 mod link;
+#[cfg(any(test, fuzzing))]
+mod properties;
 mod sandbox;
 mod wire;
 
@@ -31,6 +33,8 @@ use tracing::{info, warn};
 
 pub use child::{Allowance, module_main};
 use connection::Connection;
+#[cfg(fuzzing)]
+pub use properties::check_wire;
 pub use wire::WireError;
 
 use self::wire::{ANSWER_SLACK, Described, kind};
@@ -39,6 +43,9 @@ use super::loader::{Build, Terms};
 use super::module::{Description, Home};
 use super::{LoadError, Module, ModuleFault, Staged, worker};
 use crate::media::Tag;
+
+/// How many protections a process may say it misses.
+const MAX_MISSING: usize = 16;
 
 /// How a module's process is started, and what it is held to.
 #[derive(Debug)]
@@ -63,7 +70,8 @@ pub fn load(launch: Launch, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let (connection, described) = Connection::open(&launch)?;
     let Described { info, abi, rustc, missing } = described;
     let description = Description::read(&info)?;
-    for protection in missing {
+    // All that a process of ours can miss is less.
+    for protection in missing.iter().take(MAX_MISSING) {
         warn!(module = launch.name, missing = protection, "the module's process is not fully shut in");
     }
     let shared = Shared { connection: Some(connection), epoch: 0, numbers: 0, unclaimed: None };
@@ -206,6 +214,7 @@ impl Isolated {
     /// Frees the remuxer. A process that ends by it is the fault of this one, but there is nobody to tell: the next
     /// call of another is told.
     pub fn free(&mut self) -> Result<(), ModuleFault> {
+        worker::unwatch();
         let mut shared = self.process.shared.lock();
         if shared.epoch != self.epoch {
             return Ok(());
