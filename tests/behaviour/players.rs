@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use remuxd_tests::browser::{self, Player};
 use remuxd_tests::capture::Capture;
-use remuxd_tests::clip::Clip;
+use remuxd_tests::clip::{Clip, LENGTH};
 use remuxd_tests::compare::{Coverage, check_order, compare};
 use remuxd_tests::encoder::{Encoder, encode_live, publish_looped};
 use remuxd_tests::flv::read_file;
@@ -64,15 +64,17 @@ fn browsers_play_video_alone() {
     browsers_play(Clip::H264, "v", &[Player::Mpegts, Player::Flv]);
 }
 
-/// Two seconds of the stream decode in ffmpeg without an error.
+/// More of the stream than one turn of the clip decodes in ffmpeg without an error.
 fn ffmpeg_plays(ffmpeg: Ffmpeg, clip: Clip) {
     let host = Host::start(&Config::live());
     let key = host.key("ffmpeg");
     let _publishing = publish_looped(clip, &host.rtmp_url(&key));
     Capture::http(&host, &key).wait_access_units(1, SOON);
+    let seconds = (LENGTH.as_secs() + 1).to_string();
     for url in [host.rtmp_url(&key), host.http_url(&key)] {
         let mut command = ffmpeg.command();
-        command.args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", "2", "-f", "null", "-"]);
+        command
+            .args(["-xerror", "-i", &url, "-map", "0:v", "-map", "0:a", "-t", &seconds, "-f", "null", "-"]);
         let output = run(&mut command).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{url}");
     }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use crate::clip::Clip;
+use crate::clip::{Clip, LENGTH};
 use crate::host::Host;
 use crate::scratch::Scratch;
 use crate::tool::Ffmpeg;
@@ -64,7 +65,12 @@ impl Encoder {
 /// How often a clip is repeated: for minutes.
 const TURNS: usize = 100;
 
-/// Has ffmpeg publish `clip` over and over, until the answer is dropped.
+/// From one turn of a clip to the next: a clip, and the frame by which the audio of some is longer. FFmpeg knows no
+/// duration of a live FLV, would take the time of its last tag (after H.264 the end of sequence, an earlier time), and
+/// begin the next turn before the end of this one.
+const TURN: Duration = LENGTH.saturating_add(Duration::from_millis(50));
+
+/// Has ffmpeg publish `clip` over and over, until the answer is dropped. Timestamps ascend in each track.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
@@ -74,7 +80,8 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     let mut command = clip.ffmpeg().command();
     // -stream_loop seeks, which FFmpeg 9 cannot do in FLV with AV1; a list is read anew.
     let list = scratch.join("list.txt");
-    std::fs::write(&list, format!("file '{}'\n", clip.path().display()).repeat(TURNS)).expect("a list");
+    let turn = format!("file '{}'\nduration {}\n", clip.path().display(), TURN.as_secs_f64());
+    std::fs::write(&list, turn.repeat(TURNS)).expect("a list");
     command.args(["-re", "-f", "concat", "-safe", "0", "-i"]).arg(&list);
     command.args(["-map", "0", "-c", "copy", "-f", "flv", url]);
     Publishing::start(command, clip.path(), scratch)
