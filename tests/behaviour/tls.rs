@@ -55,6 +55,7 @@ fn https_serves_over_both_versions_and_protocols() {
             viewers.push((viewer, file, spoken));
         }
     }
+    host.wait_nth_log("waiting for a publisher", viewers.len());
     let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
     let published = read_file(&publishing.finish());
     for (mut viewer, file, spoken) in viewers {
@@ -75,6 +76,7 @@ fn wss_serves_and_ends_in_order() {
     let (host, _files) = start();
     let key = host.key("wss");
     let viewer = Capture::wss(&host, &key);
+    host.wait_log(&["waiting for a publisher"]);
     let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
     let published = read_file(&publishing.finish());
     let recording = viewer.finish(SOON);
@@ -119,6 +121,7 @@ fn ffmpeg_plays_https() {
         command.args(["-map", "0:v", "-map", "0:a", "-t", "3", "-f", "null", "-"]);
         std::thread::spawn(move || run(&mut command))
     });
+    host.wait_nth_log("waiting for a publisher", players.len());
     let _ = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
     for player in players {
         let output = player.join().unwrap().unwrap();
@@ -152,6 +155,8 @@ fn rtmps(ffmpeg: Ffmpeg, clip: Clip) {
     believes(&mut player);
     player.args(["-i", &url, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "flv", "-"]);
     let player = Capture::command(player);
+    host.wait_log(&["waiting for a publisher"]);
+    host.wait_log(&["playing"]);
     let mut publisher = ffmpeg.command();
     publisher.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv"]);
     believes(&mut publisher);

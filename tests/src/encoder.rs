@@ -8,7 +8,7 @@ use crate::clip::{Clip, LENGTH};
 use crate::host::Host;
 use crate::scratch::Scratch;
 use crate::tool::Ffmpeg;
-use crate::wait::wait_for;
+use crate::wait::{SOON, wait_for};
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +48,24 @@ impl Encoder {
     #[must_use]
     pub fn publish_to(self, clip: Clip, url: &str) -> Publishing {
         let scratch = Scratch::new();
-        let file = clip.path();
         let (command, published) = match self {
-            Encoder::Ffmpeg(ffmpeg) => {
-                let mut command = ffmpeg.command();
-                command.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
-                (command, file)
-            }
+            Encoder::Ffmpeg(ffmpeg) => return publish_file(ffmpeg, clip.path(), url),
             Encoder::Rtmp2Sink => gstreamer(clip, "rtmp2sink", url, &scratch),
             Encoder::RtmpSink => gstreamer(clip, "rtmpsink", &format!("{url} live=1"), &scratch),
         };
         Publishing::start(command, published, scratch)
     }
+}
+
+/// Has ffmpeg publish an FLV file once.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn publish_file(ffmpeg: Ffmpeg, file: PathBuf, url: &str) -> Publishing {
+    let mut command = ffmpeg.command();
+    command.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+    Publishing::start(command, file, Scratch::new())
 }
 
 /// How often a clip is repeated: for minutes.
@@ -168,7 +174,7 @@ impl Publishing {
     /// # Panics
     /// When it takes far longer than the clip.
     pub fn outcome(&mut self) -> (bool, String) {
-        let status = wait_for(crate::clip::LENGTH * 6, "the encoder ends", || {
+        let status = wait_for(LENGTH + SOON, "the encoder ends", || {
             self.child.try_wait().expect("the encoder is a child of ours")
         });
         (status.success(), std::fs::read_to_string(&self.log).unwrap_or_default())
