@@ -283,12 +283,14 @@ fn slow_handshakes_are_closed_by_the_deadline() {
     let mut sockets = Vec::new();
     for address in addresses {
         for (name, bytes) in openings {
+            let opened = Instant::now();
             let mut socket = TcpStream::connect(address).unwrap();
             socket.write_all(bytes).unwrap();
-            sockets.push((name, socket, Instant::now()));
+            sockets.push((name, socket, opened));
         }
+        let opened = Instant::now();
         let stream = tls::connect(address, None).unwrap();
-        sockets.push(("TLS and no request", stream.sock.try_clone().unwrap(), Instant::now()));
+        sockets.push(("TLS and no request", stream.sock.try_clone().unwrap(), opened));
         // Its end would be a close.
         std::mem::forget(stream);
     }
