@@ -26,8 +26,6 @@ const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 /// FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
 fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
-        // Loading takes its time on a busy machine.
-        .publish("normal_timeout", "\"1m\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")
         .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
@@ -487,11 +485,7 @@ fn the_generation_before_takes_over_from_one_with_too_many_faults() {
     let hostile = std::fs::read(test_module("hostile")).unwrap();
     modules.put("hostile", &hostile);
     let table = modules.table(&["flv", "hostile"], &format!("max_faults = 1\n{API}"));
-    let config = Config::live()
-        .publish("normal_timeout", "\"1m\"")
-        .mount("")
-        .mount("mount = \"/[app]/[stream].hostile\"")
-        .tables(&table);
+    let config = Config::live().mount("").mount("mount = \"/[app]/[stream].hostile\"").tables(&table);
     let mut scene = Scene::on(modules, Host::start(&config));
     let hostile_path = scene.path("hostile");
     let sufferer = Capture::request(&scene.host, Request::get(&hostile_path));

@@ -91,7 +91,6 @@ fn prove(plan: &Plan) -> Result<(), String> {
     };
     put(0);
     let config = Config::live()
-        .publish("normal_timeout", "\"1m\"")
         .play("queue_length", "\"5s\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")

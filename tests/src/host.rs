@@ -61,10 +61,13 @@ pub struct Config {
 
 impl Config {
     /// One mount, `/[app]/[stream].flv`; the stream ends for its viewers as soon as its publisher leaves, so that
-    /// captures end.
+    /// captures end. On a busy machine a publisher may be silent for longer than real ones may, and viewers wait longer.
     #[must_use]
     pub fn live() -> Config {
-        Config::default().publish("republish_wait", "\"0s\"")
+        Config::default()
+            .publish("republish_wait", "\"0s\"")
+            .publish("normal_timeout", "\"1m\"")
+            .play("wait", "\"1m\"")
     }
 
     /// A key of `[rtmp]`.

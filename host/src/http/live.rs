@@ -39,6 +39,9 @@ pub(super) async fn respond<B: Send + 'static>(
     let play = &target.route.vhost.play;
     let deadline = Instant::now() + play.wait.min(Duration::from_secs(86_400));
 
+    if service.hub.find(&target.route.key).is_none() {
+        info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
+    }
     let wait = service.hub.wait_for(target.route.key.clone());
     let stream = timeout_at(deadline, wait).await.map_err(|_| Refusal::NotLive)?;
     let mut response = if request.method() == Method::HEAD {
