@@ -17,6 +17,7 @@ use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Tag};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::module_dir::{ModuleDir, stripped};
+use remuxd_tests::modules::{flawed, with_abort, with_another_layout};
 use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::tool::root;
 use remuxd_tests::ts::{Stream, access_units, check, published_units};
@@ -236,6 +237,9 @@ fn broken(modules: &ModuleDir, good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("a script", b"#!/bin/sh\n".to_vec()),
         ("an empty file", Vec::new()),
         ("half a file", good[..good.len() / 2].to_vec()),
+        ("panics that abort", with_abort("good")),
+        ("another layout", with_another_layout()),
+        ("a failed self-test", flawed("has two roles")),
     ];
     let sources = [
         ("no module", "plain.c"),

@@ -5,8 +5,12 @@
 //! What it does not change: listeners, limits, certificates' names, the log. Those are named in the report, and count from
 //! the next start.
 //!
-//! The order: read the file, take the modules through all steps, check each against the other; up to here nothing has
-//! changed, and a mistake ends it. Then swap the modules, swap the routes, and hand the live mounts over.
+//! The order: read the file, take the modules through all checks, in child processes, and check each against the other.
+//! Up to here nothing has changed and nothing is mapped; a mistake ends it, and a dry run is over. Then map the modules,
+//! which refuses one that passed all checks only when the machine has run out of something; swap them, swap the routes,
+//! and hand the live mounts over.
+//!
+//! There is one reload at a time, in the order in which they were asked for; who waits holds no thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,8 +43,10 @@ pub struct Reloader {
     file: PathBuf,
     /// What the host was started with: the rest of it is in force until it ends.
     started: Arc<Config>,
-    /// The vhosts and modules in force. Locked for a whole reload: there is one at a time.
+    /// The vhosts and modules in force.
     current: Mutex<Arc<Config>>,
+    /// Held for a whole reload.
+    turn: Arc<tokio::sync::Mutex<()>>,
     registry: Arc<Registry>,
     router: SharedRouter,
     hub: Arc<Hub>,
@@ -61,6 +67,7 @@ impl Reloader {
             file,
             started: config.clone(),
             current: Mutex::new(config),
+            turn: Arc::default(),
             registry,
             router,
             hub,
@@ -72,7 +79,12 @@ impl Reloader {
     /// Reloads, or with `dry_run` says what a reload would do. Waits for a reload that is under way.
     pub async fn reload(self: &Arc<Self>, dry_run: bool, cause: Cause) -> Report {
         let (reloader, runtime) = (self.clone(), Handle::current());
-        let work = move || reloader.reload_now(dry_run, cause, &runtime);
+        // Whoever asked may be gone before the work is done, so the work holds it.
+        let turn = self.turn.clone().lock_owned().await;
+        let work = move || {
+            let _turn = turn;
+            reloader.reload_now(dry_run, cause, &runtime)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(report) => report,
             Err(error) => {
@@ -98,7 +110,7 @@ impl Reloader {
     }
 
     fn reload_now(&self, dry_run: bool, cause: Cause, runtime: &Handle) -> Report {
-        let mut current = self.current.lock();
+        let current = self.current.lock().clone();
         let began = Instant::now();
         let mut report = Report::new(dry_run);
         let mut unfinished = false;
@@ -109,21 +121,27 @@ impl Reloader {
                     Cause::Operator => Quarantined::TryAgain,
                     Cause::FileChange => Quarantined::Stays,
                 };
-                let prepared = self.registry.prepare(&config.modules, &beside(), &program(), quarantined);
-                report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
+                let mut prepared = self.registry.prepare(&config.modules, &beside(), &program(), quarantined);
                 report.needs_restart = needs_restart(&self.started, &config);
                 unfinished = prepared.is_unfinished();
-                if self.is_good(&mut config, &prepared, &mut report) {
-                    report.verdict = self.verdict(&current, &config, &prepared);
-                    if report.verdict == Verdict::Applied && !dry_run {
-                        *current = Arc::new(config);
-                        self.apply(&current, prepared, &mut report, runtime);
+                let mut verdict = Verdict::Refused;
+                if is_good(&mut config, &prepared, &mut report) {
+                    verdict = self.verdict(&current, &config, &prepared);
+                }
+                if verdict == Verdict::Applied && !dry_run {
+                    prepared = self.registry.load_all(prepared, &config.modules);
+                    if prepared.has_failures() {
+                        verdict = Verdict::Refused;
                     }
+                }
+                report.verdict = verdict;
+                report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
+                if verdict == Verdict::Applied && !dry_run {
+                    self.apply(&Arc::new(config), &prepared, &mut report, runtime);
                 }
             }
         }
         report.took_ms = began.elapsed().as_secs_f64() * 1e3;
-        drop(current);
         tell(&report, cause, unfinished);
         let pending = cause == Cause::FileChange && report.verdict == Verdict::Refused;
         if !dry_run && !pending {
@@ -133,24 +151,6 @@ impl Reloader {
             *self.last.lock() = Some(report.clone());
         }
         report
-    }
-
-    /// Checks modules and config against each other.
-    fn is_good(&self, config: &mut Config, prepared: &Prepared, report: &mut Report) -> bool {
-        if prepared.has_failures() {
-            return false;
-        }
-        let find = |extension: &str, transport| prepared.find(extension, transport).cloned();
-        let mut diagnostics = config.diagnostics();
-        check_named(config, &find, false, &mut diagnostics);
-        drop_ignored(config, &find);
-        match diagnostics.finish() {
-            Ok(_) => true,
-            Err(mistakes) => {
-                report.mistakes = mistakes.to_string();
-                false
-            }
-        }
     }
 
     fn verdict(&self, current: &Config, config: &Config, prepared: &Prepared) -> Verdict {
@@ -163,7 +163,8 @@ impl Reloader {
         }
     }
 
-    fn apply(&self, config: &Config, prepared: Prepared, report: &mut Report, runtime: &Handle) {
+    fn apply(&self, config: &Arc<Config>, prepared: &Prepared, report: &mut Report, runtime: &Handle) {
+        *self.current.lock() = config.clone();
         let removed = self.registry.adopt(prepared);
         report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
         self.router.store(Arc::new(Router::new(config)));
@@ -201,6 +202,19 @@ impl Reloader {
             _ => Moved::Drains(old),
         }
     }
+}
+
+/// Checks modules and config against each other.
+fn is_good(config: &mut Config, prepared: &Prepared, report: &mut Report) -> bool {
+    let find = |extension: &str, transport| prepared.find(extension, transport).cloned();
+    let mut diagnostics = config.diagnostics();
+    check_named(config, &find, prepared.has_failures(), &mut diagnostics);
+    drop_ignored(config, &find);
+    if let Err(mistakes) = diagnostics.finish() {
+        report.mistakes = mistakes.to_string();
+        return false;
+    }
+    !prepared.has_failures()
 }
 
 impl Report {
