@@ -22,10 +22,10 @@ use remuxd_tests::ts::{Stream, access_units, check, published_units};
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
+pub(crate) const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 
 /// FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
-fn config(modules: &ModuleDir, more: &str) -> Config {
+pub(crate) fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
         // Loading takes its time on a busy machine.
         .publish("normal_timeout", "\"1m\"")
@@ -36,7 +36,7 @@ fn config(modules: &ModuleDir, more: &str) -> Config {
 }
 
 /// A clip without end, a GOP at a time.
-struct Looped {
+pub(crate) struct Looped {
     headers: Vec<Tag>,
     gops: Vec<Vec<Tag>>,
     length: u32,
@@ -70,7 +70,7 @@ impl Looped {
     }
 
     /// Sends the next GOP.
-    fn send(&mut self, publisher: &mut Publisher) {
+    pub(crate) fn send(&mut self, publisher: &mut Publisher) {
         if self.next == 0 {
             publisher.send(&self.headers);
         }
@@ -83,7 +83,7 @@ impl Looped {
         self.next += 1;
     }
 
-    fn access_units(&self) -> usize {
+    pub(crate) fn access_units(&self) -> usize {
         self.published.iter().filter(|tag| tag.access_unit().is_some()).count()
     }
 
@@ -197,23 +197,23 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
 }
 
 /// A host with these modules, a stream that has sent its first GOP, and a viewer of FLV who has it.
-struct Scene {
-    modules: ModuleDir,
-    host: Host,
-    key: String,
-    publisher: Publisher,
-    media: Looped,
-    viewer: Capture,
+pub(crate) struct Scene {
+    pub modules: ModuleDir,
+    pub host: Host,
+    pub key: String,
+    pub publisher: Publisher,
+    pub media: Looped,
+    pub viewer: Capture,
 }
 
 impl Scene {
-    fn new(more: &str) -> Scene {
+    pub(crate) fn new(more: &str) -> Scene {
         let modules = ModuleDir::with(&MODULES);
         let host = Host::start(&config(&modules, more));
         Scene::on(modules, host)
     }
 
-    fn on(modules: ModuleDir, host: Host) -> Scene {
+    pub(crate) fn on(modules: ModuleDir, host: Host) -> Scene {
         let key = host.key("live");
         let publisher = Publisher::open(host.rtmp, &key);
         let viewer = Capture::http(&host, &key);
@@ -223,23 +223,23 @@ impl Scene {
     }
 
     /// The next GOP reaches the viewer.
-    fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         self.media.send(&mut self.publisher);
         self.viewer.wait_access_units(self.media.access_units(), SOON);
     }
 
     /// Ends the stream; the viewer has noticed nothing.
-    fn finish(self) {
+    pub(crate) fn finish(self) {
         drop(self.publisher);
         assert_undisturbed("the viewer", &self.viewer.finish(SOON), &self.media);
     }
 
-    fn path(&self, format: &str) -> String {
+    pub(crate) fn path(&self, format: &str) -> String {
         format!("/{}.{format}", self.key)
     }
 
     /// The generations of a module that the host has: number, state, viewers.
-    fn generations(&self, name: &str) -> Vec<(u64, String, u64)> {
+    pub(crate) fn generations(&self, name: &str) -> Vec<(u64, String, u64)> {
         let modules = Request::get("/api/v1/modules").send(self.host.api.unwrap()).unwrap();
         let modules: serde_json::Value = serde_json::from_str(&modules.text().unwrap()).unwrap();
         let of_name = modules.as_array().unwrap().iter().filter(|module| module["name"] == name);
@@ -252,13 +252,13 @@ impl Scene {
             .collect()
     }
 
-    fn metric(&self, line: &str) -> bool {
+    pub(crate) fn metric(&self, line: &str) -> bool {
         let metrics = Request::get("/metrics").send(self.host.api.unwrap()).unwrap().text().unwrap();
         metrics.lines().any(|one| one == line)
     }
 
     /// `remuxd reload`, which must be refused: what it printed.
-    fn refused(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let output = self.host.command(arguments);
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
@@ -267,7 +267,7 @@ impl Scene {
     }
 }
 
-const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"";
+pub(crate) const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"";
 
 /// The generation number and the state of each, without viewers.
 fn states(generations: &[(u64, String, u64)]) -> Vec<(u64, &str)> {
@@ -542,7 +542,7 @@ fn mounts_and_modules_come_and_go() {
 }
 
 /// The copies of modules that the host has mapped.
-fn images(host: &Host) -> BTreeSet<String> {
+pub(crate) fn images(host: &Host) -> BTreeSet<String> {
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.pid())).unwrap();
     let files = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
     files.filter(|file| file.contains("/remuxd-") && file.ends_with(".so")).map(str::to_owned).collect()

@@ -25,7 +25,7 @@ use super::report::{ModuleReport, Report, Verdict};
 use crate::conf::{Config, ReloadMode, Vhost};
 use crate::http::{Router, SharedRouter};
 use crate::load::{beside, check_named, drop_ignored, program};
-use crate::plugin::{Module, Prepared, Quarantined, Registry};
+use crate::plugin::{Module, Named, Prepared, Quarantined, Registry};
 use crate::stream::{Hub, LiveMount, Stream};
 
 /// Who asked for a reload.
@@ -33,7 +33,7 @@ use crate::stream::{Hub, LiveMount, Stream};
 pub enum Cause {
     /// An operator, by signal or command.
     Operator,
-    /// A file has changed. It may not be whole yet, so a refusal is no failure: its last write asks again.
+    /// A file has changed. One that is not whole yet is no failure: its last write asks again.
     FileChange,
 }
 
@@ -88,7 +88,9 @@ impl Reloader {
         match tokio::task::spawn_blocking(work).await {
             Ok(report) => report,
             Err(error) => {
-                error!(%error, "a reload panicked in the host's own code");
+                if error.is_panic() {
+                    error!(%error, "a reload panicked in the host's own code");
+                }
                 Report { mistakes: error.to_string(), ..Report::new(dry_run) }
             }
         }
@@ -143,11 +145,9 @@ impl Reloader {
         }
         report.took_ms = began.elapsed().as_secs_f64() * 1e3;
         tell(&report, cause, unfinished);
-        let pending = cause == Cause::FileChange && report.verdict == Verdict::Refused;
+        let pending = cause == Cause::FileChange && unfinished;
         if !dry_run && !pending {
             self.counts[report.verdict as usize].fetch_add(1, Ordering::Relaxed);
-        }
-        if !dry_run {
             *self.last.lock() = Some(report.clone());
         }
         report
@@ -165,42 +165,42 @@ impl Reloader {
 
     fn apply(&self, config: &Arc<Config>, prepared: &Prepared, report: &mut Report, runtime: &Handle) {
         *self.current.lock() = config.clone();
-        let removed = self.registry.adopt(prepared);
-        report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
-        self.router.store(Arc::new(Router::new(config)));
-        // After the swap: whoever looked a module up before it looks again, or is found here.
-        for stream in self.hub.streams() {
-            for mount in stream.live_mounts() {
-                match self.move_on(&stream, &mount, config) {
-                    Moved::Not => {}
-                    Moved::HandedOver => report.handed_over += 1,
-                    Moved::Drains(module) => {
-                        report.draining += 1;
-                        if let Some(limit) = config.modules.drain_timeout {
-                            drain(&mount, module, limit, runtime);
+        let router = Arc::new(Router::new(config));
+        let removed = self.registry.adopt(prepared, |named| {
+            self.router.store(router);
+            for stream in self.hub.streams() {
+                for mount in stream.live_mounts() {
+                    match move_on(&stream, &mount, config, named) {
+                        Moved::Not => {}
+                        Moved::HandedOver => report.handed_over += 1,
+                        Moved::Drains(module) => {
+                            report.draining += 1;
+                            if let Some(limit) = config.modules.drain_timeout {
+                                drain(&mount, module, limit, runtime);
+                            }
                         }
                     }
                 }
             }
-        }
+        });
+        report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
     }
+}
 
-    /// Lets a live mount go over to the generation in force, where that can be and is wanted.
-    fn move_on(&self, stream: &Stream, mount: &LiveMount, config: &Config) -> Moved {
-        let old = mount.module();
-        let new = self.registry.named(old.name());
-        match new {
-            Some(new) if Arc::ptr_eq(&new, &old) => Moved::Not,
-            Some(new) if config.modules.reload == ReloadMode::Handover => match mount.hand_over(&new) {
-                Ok(()) => Moved::HandedOver,
-                Err(error) => {
-                    let (stream, module) = (stream.key(), old.name());
-                    warn!(%stream, %module, %error, "mount cannot be handed over; it drains");
-                    Moved::Drains(old)
-                }
-            },
-            _ => Moved::Drains(old),
-        }
+/// Lets a live mount go over to the generation in force, where that can be and is wanted.
+fn move_on(stream: &Stream, mount: &LiveMount, config: &Config, named: Named<'_>) -> Moved {
+    let old = mount.module();
+    match named(old.name()) {
+        Some(new) if Arc::ptr_eq(&new, &old) => Moved::Not,
+        Some(new) if config.modules.reload == ReloadMode::Handover => match mount.hand_over(&new) {
+            Ok(()) => Moved::HandedOver,
+            Err(error) => {
+                let (stream, module) = (stream.key(), old.name());
+                warn!(%stream, %module, %error, "mount cannot be handed over; it drains");
+                Moved::Drains(old)
+            }
+        },
+        _ => Moved::Drains(old),
     }
 }
 

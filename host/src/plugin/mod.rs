@@ -41,7 +41,7 @@ pub use probe::{PROBE_LIMIT, probe, probe_main};
 pub use process::{Allowance, WireError, module_main};
 pub use recipe::Recipe;
 pub use registry::{
-    Candidate, Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing,
+    Candidate, Change, Generation, LoadFailure, Named, Outcome, Prepared, Quarantined, Registry, Standing,
 };
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use stage::{Origin, Stage, Staged};

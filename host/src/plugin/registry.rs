@@ -30,6 +30,9 @@ use crate::conf::{Isolation, Modules, OwnModule};
 /// Modules, each of which answers what no other does.
 type Table = Vec<Arc<Module>>;
 
+/// Finds a module by its name: its current generation, or the one that takes over from a generation under quarantine.
+pub type Named<'a> = &'a dyn Fn(&str) -> Option<Arc<Module>>;
+
 /// The loaded modules.
 #[derive(Debug)]
 pub struct Registry {
@@ -217,7 +220,7 @@ impl Registry {
                 registry.check(name, &outcomes, modules, default_dir, probe_program, Quarantined::TryAgain);
             outcomes.push(registry.load_one(checked, modules));
         }
-        registry.swap(table_of(&outcomes));
+        *registry.table.write() = Arc::new(table_of(&outcomes));
         let failure =
             |Outcome { name, file, result, .. }| Some(LoadFailure { name, file, error: result.err()? });
         (registry, outcomes.into_iter().filter_map(failure).collect())
@@ -244,32 +247,46 @@ impl Registry {
         Prepared { outcomes: outcomes.collect() }
     }
 
-    /// Puts what was prepared and loaded in the place of the table in use. Returns the names that are no longer answered.
-    pub fn adopt(&self, prepared: &Prepared) -> Vec<String> {
-        let before = self.swap(table_of(&prepared.outcomes));
-        let table = self.table.read().clone();
+    /// Puts what was prepared and loaded in the place of the table in use, and lets `move_on` move those who use the old
+    /// one; it finds modules by name. To whoever [settles](Self::settled) both is one step. Returns the names that are no
+    /// longer answered.
+    pub fn adopt(&self, prepared: &Prepared, move_on: impl FnOnce(Named<'_>)) -> Vec<String> {
+        let table = Arc::new(table_of(&prepared.outcomes));
+        let mut in_use = self.table.write();
+        let before = std::mem::replace(&mut *in_use, table.clone());
         for module in table.iter() {
             let Some(old) = before.iter().find(|old| old.name() == module.name()) else { continue };
             if !Arc::ptr_eq(old, module) {
                 let good = Some(old.standing()).filter(|old| !old.is_quarantined());
                 module.set_fallback(good);
-                old.set_fallback(None);
+                // One under quarantine is in nobody's chain, and who still has it needs the way out.
+                if !old.is_quarantined() {
+                    old.set_fallback(None);
+                }
             }
         }
-        let kept = |name: &str| table.iter().any(|module| module.name() == name);
-        before.iter().map(|old| old.name()).filter(|name| !kept(name)).map(str::to_owned).collect()
+        let named = |name: &str| table.iter().find(|module| module.name() == name).map(Module::standing);
+        move_on(&named);
+        drop(in_use);
+        before.iter().map(|old| old.name()).filter(|name| named(name).is_none()).map(str::to_owned).collect()
+    }
+
+    /// Lets `settle` have what [`find`](Self::find) finds, and settle on it before a reload moves anybody on. It must be
+    /// quick, and not ask the registry.
+    pub fn settled<T>(
+        &self,
+        extension: &str,
+        transport: Transport,
+        settle: impl FnOnce(Option<Arc<Module>>) -> T,
+    ) -> T {
+        let table = self.table.read();
+        settle(find(&table, extension, transport))
     }
 
     /// The module that answers `extension`, without the dot, over `transport`: its current generation, or the one
     /// that takes over from a generation under quarantine.
     pub fn find(&self, extension: &str, transport: Transport) -> Option<Arc<Module>> {
-        let table = self.table.read();
-        table.iter().find(|module| module.description().answers(extension, transport)).map(Module::standing)
-    }
-
-    /// The module with this name, as [`find`](Self::find) has it.
-    pub fn named(&self, name: &str) -> Option<Arc<Module>> {
-        self.table.read().iter().find(|module| module.name() == name).map(Module::standing)
+        find(&self.table.read(), extension, transport)
     }
 
     /// All modules, in the order of the config.
@@ -437,10 +454,6 @@ impl Registry {
         );
         self.known.lock().push(Known::new(module));
     }
-
-    fn swap(&self, table: Table) -> Arc<Table> {
-        std::mem::replace(&mut *self.table.write(), Arc::new(table))
-    }
 }
 
 impl Known {
@@ -519,6 +532,10 @@ fn claimed<'a>(
 ) -> Option<&'a Arc<Description>> {
     let good = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
     good.map(Change::description).find(|description| description.answers(extension, transport))
+}
+
+fn find(table: &Table, extension: &str, transport: Transport) -> Option<Arc<Module>> {
+    table.iter().find(|module| module.description().answers(extension, transport)).map(Module::standing)
 }
 
 /// What is loaded, in the order of the config.
