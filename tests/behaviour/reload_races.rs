@@ -11,6 +11,7 @@ use remuxd_tests::host::Host;
 use remuxd_tests::http::Request;
 use remuxd_tests::module_dir::{ModuleDir, bytes};
 use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::root;
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -80,6 +81,26 @@ fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
     assert!(scene.metric("remuxd_reloads_total{verdict=\"refused\"} 0"));
     assert_eq!(started(&scene.host), 1);
     scene.go_on();
+    scene.go_on();
+    scene.finish();
+}
+
+/// Generations that no keyframe came for are passed over.
+#[test]
+fn reloads_between_two_keyframes_are_one_handover() {
+    let mut scene = Scene::new(&format!("unload = true\n{API}"));
+    for build in 1..=5 {
+        swap(&scene.modules, build);
+        assert!(scene.host.reload().contains("live mounts: 1 handed over"));
+        // Who comes now joins the mount that is there.
+        let mut response = Request::get(&scene.host.path(&scene.key)).send(scene.host.http).unwrap();
+        response.body.read_exact(&mut [0; 13]).unwrap();
+    }
+    assert_eq!(started(&scene.host), 1);
+    let newest = scene.generations("flv").iter().map(|(number, ..)| *number).max().unwrap();
+    scene.go_on();
+    let line = scene.host.wait_nth_log("mount handed over", 1);
+    assert!(line.contains(&format!("from=1 to={newest} ")), "{line}");
     scene.go_on();
     scene.finish();
 }
@@ -222,6 +243,17 @@ fn what_the_watch_refuses_is_told_and_what_is_unfinished_is_not() {
     scene.host.wait_log(&["module refused", "module=aac", "not a remuxd module"]);
     wait_until(SOON, "it is in the API", || last(&scene)["verdict"] == "refused");
     wait_until(SOON, "it is counted", || scene.metric("remuxd_reloads_total{verdict=\"refused\"} 1"));
+}
+
+#[test]
+fn a_config_with_a_mistake_does_not_hide_the_socket_that_it_names() {
+    let scratch = Scratch::new();
+    let mut scene = Scene::new(&format!("[admin]\nsocket = {:?}", scratch.join("own.sock")));
+    assert!(scene.host.reload().contains("nothing has changed"));
+    scene.host.write_config(&format!("{}[vhost.x]\nnonsense = 1\n", scene.host.config()));
+    assert!(scene.refused(&["reload"]).contains("nonsense"));
+    scene.go_on();
+    scene.finish();
 }
 
 /// The network and the API answer while a reload takes its time.
