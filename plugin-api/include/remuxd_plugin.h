@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define REMUXD_ABI_MAJOR 1
-#define REMUXD_ABI_MINOR 2
+#define REMUXD_ABI_MINOR 3
 
 /* A codec: its FourCC, big-endian. The codecs that a format declares are a list that ends in 0. */
 #define REMUXD_FOURCC(a, b, c, d) \
@@ -71,8 +71,11 @@ enum { REMUXD_OPTION_FLAG = 0, REMUXD_OPTION_INTEGER = 1, REMUXD_OPTION_CHOICE =
 /* Levels of remuxd_logger.log. */
 enum { REMUXD_LOG_ERROR = 1, REMUXD_LOG_WARN = 2, REMUXD_LOG_INFO = 3, REMUXD_LOG_DEBUG = 4 };
 
-/* What functions answer. */
-enum { REMUXD_OK = 0, REMUXD_FAILED = 1 };
+/*
+ * What functions answer. REMUXD_UNSUPPORTED, since 1.3: the stream has nothing that the format can carry. Then its viewers are
+ * told so, and it is no fault; older hosts take it for REMUXD_FAILED.
+ */
+enum { REMUXD_OK = 0, REMUXD_FAILED = 1, REMUXD_UNSUPPORTED = 2 };
 
 /* Bytes that somebody else owns. */
 typedef struct remuxd_bytes {
@@ -177,7 +180,7 @@ typedef struct remuxd_format {
     void (*set_logger)(const remuxd_logger *logger);
     /* Makes a remuxer. NULL: it cannot, for the reason in error. */
     void *(*remuxer)(const remuxd_setup *setup, remuxd_error *error);
-    /* Consumes a tag. After REMUXD_FAILED only free() is called. */
+    /* Consumes a tag. After REMUXD_FAILED or REMUXD_UNSUPPORTED only free() is called. */
     int (*tag)(void *remuxer, const remuxd_tag *tag, const remuxd_sink *sink, remuxd_error *error);
     /* May be NULL. The stream ended, or goes over to a successor: hands out what is still held. */
     int (*finish)(void *remuxer, const remuxd_sink *sink, remuxd_error *error);

@@ -15,7 +15,10 @@ pub enum RemuxError {
         /// Where in the tag's payload.
         offset: usize,
     },
-    /// The format cannot carry this codec.
+    /// The stream has nothing that the format can carry, or nothing more: this codec was its last hope, in the form that it
+    /// has here. What the declared codecs do not tell, such as an AAC object type, a remuxer finds out. No fault: viewers
+    /// who wait are told so (HTTP 415), those who were served get a clean end. Since 1.3; an older host takes it for an
+    /// error.
     Unsupported(Codec),
     /// The call made more than its byte budget.
     Full,

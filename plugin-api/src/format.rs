@@ -34,7 +34,7 @@ pub trait Remuxer: Send + 'static {
     ///
     /// # Errors
     /// Any error ends this remuxer only. The host counts it against the module and starts a new remuxer at
-    /// the next keyframe; viewers stay connected.
+    /// the next keyframe; viewers stay connected. [`RemuxError::Unsupported`] is no fault, and ends the mount.
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError>;
 
     /// The stream ended, or goes over to a successor: hand out what is still held.

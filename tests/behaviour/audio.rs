@@ -233,6 +233,76 @@ fn another_codec_is_415_before_any_header() {
     }
 }
 
+/// xHE-AAC, 48 kHz, stereo: object type 42, which ADTS has no profile for.
+const XHE_AAC: &[u8] = b"\xf9\x46\x40";
+
+#[test]
+fn aac_that_adts_cannot_carry_is_415_before_any_header() {
+    for isolation in ["none", "process"] {
+        let isolated =
+            format!("[module.aac]\nisolation = \"{isolation}\"\n[module.ts]\nisolation = \"{isolation}\"");
+        let config = config("0").mount("mount = \"/[app]/[stream].ts\"").tables(&isolated);
+        // Whoever has to wait out these is no match for a test.
+        let host = Host::start(&config.play("wait", "\"1h\"").publish("normal_timeout", "\"1h\""));
+        for (kinds, refused, served) in
+            [(&[AUDIO][..], &["aac", "ts"][..], &["flv"][..]), (&[AUDIO, VIDEO], &["aac"], &["ts", "flv"])]
+        {
+            let key = host.key(&format!("xhe-{isolation}-{}", kinds.len()));
+            let formats = [refused, served].concat();
+            let mounts = host.log().matches("mount started").count();
+            let waiting: Vec<_> = formats.iter().map(|format| listen(&host, &key, format)).collect();
+            let mut media = Numbered::new(100).with_audio_config(XHE_AAC);
+            let mut publisher = Publisher::open(host.rtmp, &key);
+            host.wait_nth_log("mount started", mounts + formats.len());
+            let tags = [media.headers(), media.frames(60)].concat();
+            publisher.send(tags.iter().filter(|tag| kinds.contains(&tag.kind)));
+            // More often than faults may be.
+            for format in [&refused.repeat(5), served].concat() {
+                let expected = if refused.contains(&format) { 415 } else { 200 };
+                assert_eq!(
+                    status(&host, &key, format),
+                    expected,
+                    "{kinds:?} as {format}, isolation {isolation}"
+                );
+            }
+            drop(publisher);
+            let statuses: Vec<_> = waiting.into_iter().map(|viewer| viewer.outcome(SOON).status).collect();
+            let expected = [vec![415; refused.len()], vec![200; served.len()]].concat();
+            assert_eq!(statuses, expected, "{kinds:?}, isolation {isolation}");
+        }
+        let log = host.log();
+        assert!(log.contains("ADTS cannot carry AAC object type 42"), "{log}");
+        assert!(!log.contains("remuxer ended") && !log.contains("quarantined"), "{log}");
+    }
+}
+
+#[test]
+fn a_stream_that_turns_to_aac_that_adts_cannot_carry_ends_its_viewers() {
+    let host = Host::start(&config("0"));
+    let key = host.key("turns-xhe");
+    let viewer = listen(&host, &key, "aac");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    host.wait_log(&["mount started"]);
+    let mut media = Numbered::new(100);
+    publisher.send(&[media.headers(), media.frames(20)].concat());
+    viewer.wait_for(SOON, "40 frames", |bytes| (read_adts(bytes).len() == 40).then_some(()));
+    let mut media = media.with_audio_config(XHE_AAC);
+    publisher.send(&[media.headers(), media.frames(20)].concat());
+    let served = viewer.outcome(SOON);
+    assert!(served.whole && read_adts(&served.bytes).len() == 40);
+    // The answer comes after all that was sent before was read: who joins now joins behind the new configuration.
+    publisher.connection().create_stream().unwrap();
+    assert_eq!(status(&host, &key, "aac"), 415);
+    // And back.
+    let mut media = media.with_audio_config(b"\x12\x10");
+    publisher.send(&[media.headers(), media.frames(20)].concat());
+    publisher.connection().create_stream().unwrap();
+    let viewer = listen(&host, &key, "aac");
+    viewer.wait_for(SOON, "the newest frame", |bytes| {
+        (read_adts(bytes).last().map(number) == Some(media.number() * 2 - 1)).then_some(())
+    });
+}
+
 #[test]
 fn a_stream_that_turns_to_another_codec_ends_its_viewers() {
     let host = Host::start(&config("30"));
@@ -413,6 +483,28 @@ fn a_fast_cache_ends_with_its_stream() {
         (frames.len() >= 40).then_some(frames)
     });
     assert_eq!(frames.iter().map(number).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn audio_alone_goes_on_at_once_when_its_publisher_comes_back() {
+    let host = Host::start(&config("0").publish("republish_wait", "\"1m\""));
+    let key = host.key("again");
+    let viewer = listen(&host, &key, "aac");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    host.wait_log(&["mount started"]);
+    let mut media = Numbered::new(100);
+    publisher.send(&[media.headers(), media.frames(10)].concat());
+    viewer.wait_for(SOON, "20 frames", |bytes| (read_adts(bytes).len() == 20).then_some(()));
+    drop(publisher);
+    host.wait_log(&["publisher left"]);
+    // In the middle of a GOP, and no keyframe comes.
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    publisher.send(&[media.headers(), media.frames(5)].concat());
+    let frames = viewer.wait_for(SOON, "30 frames", |bytes| {
+        let frames = read_adts(bytes);
+        (frames.len() == 30).then_some(frames)
+    });
+    assert!(frames.iter().map(number).eq(0..30));
 }
 
 #[test]

@@ -8,6 +8,8 @@ use remuxd_tests::clip::Clip;
 use remuxd_tests::decode::frames;
 use remuxd_tests::encoder::Encoder;
 use remuxd_tests::host::{Config, Host, executable};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root, run, target_dir};
 
@@ -73,14 +75,42 @@ fn a_new_module_builds_passes_its_tests_conforms_and_is_served() {
     assert_same_frames(&published, &served, "0:v");
 }
 
-#[test]
-fn the_module_in_c_is_served() {
-    let scratch = Scratch::new();
+/// The example in C, built.
+fn adts(scratch: &Scratch) -> PathBuf {
     let library = scratch.join("libadts.so");
     let api = root().join("plugin-api");
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-shared", "-fPIC", "-I"]).arg(api.join("include")).arg("-o").arg(&library);
     run(cc.arg(api.join("examples/c/adts.c"))).unwrap_or_else(|error| panic!("{error}"));
-    let (published, served) = serve("adts", &library, &scratch);
+    library
+}
+
+#[test]
+fn the_module_in_c_is_served() {
+    let scratch = Scratch::new();
+    let (published, served) = serve("adts", &adts(&scratch), &scratch);
     assert_same_frames(&published, &served, "0:a");
+}
+
+#[test]
+fn the_module_in_c_says_what_it_cannot_carry() {
+    let scratch = Scratch::new();
+    let dir = scratch.path();
+    adts(&scratch);
+    for isolation in ["none", "process"] {
+        let modules = format!(
+            "[modules]\ndir = {dir:?}\nload = [\"adts\"]\n[module.adts]\nisolation = \"{isolation}\""
+        );
+        let host = Host::start(&Config::live().tables(&modules).mount("mount = \"/[app]/[stream].adts\""));
+        let key = host.key("xhe");
+        let mut publisher = Publisher::open(host.rtmp, &key);
+        // xHE-AAC, object type 42.
+        let mut media = Numbered::new(100).with_audio_config(b"\xf9\x46\x40");
+        publisher.send(&[media.headers(), media.frames(30)].concat());
+        let status = || Request::get(&format!("/{key}.adts")).send(host.http).unwrap().status;
+        // More often than faults may be.
+        let statuses: Vec<u16> = (0..6).map(|_| status()).collect();
+        assert_eq!(statuses, [415; 6], "isolation {isolation}\n{}", host.log());
+        assert!(host.log().contains("an AAC object type that ADTS has no number for"), "{}", host.log());
+    }
 }

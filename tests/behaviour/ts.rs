@@ -371,6 +371,25 @@ fn what_has_no_place_in_it_is_left_out_or_refused() {
     assert_eq!(Request::get(&path(&key)).send(host.http).unwrap().status, 415);
 }
 
+#[test]
+fn aac_that_adts_cannot_carry_is_left_out() {
+    let mut tags = clip(Clip::H264Aac);
+    let is_header = |tag: &&mut Tag| tag.kind == AUDIO && tag.content() == Content::SequenceHeader;
+    // xHE-AAC, object type 42.
+    tags.iter_mut().find(is_header).unwrap().payload.splice(2.., *b"\xf9\x46\x40");
+    let host = Host::start(&config());
+    let key = host.key("xhe");
+    let (mut publisher, fetch) = watched(&host, &key);
+    publisher.send(&tags);
+    drop(publisher);
+    let served = fetch.finish(SOON);
+    let video: Vec<Tag> = tags.iter().filter(|tag| tag.kind == VIDEO).cloned().collect();
+    assert_eq!(versions(&checked(&video, &served, Coverage::Whole)), [(0, vec![0x1b])]);
+    decodes(Ffmpeg::Five, &served);
+    let line = "codec mp4a is left out: ADTS cannot carry AAC object type 42";
+    assert_eq!(host.log().matches(line).count(), 1, "{}", host.log());
+}
+
 /// mpegts.js, in Chromium.
 fn plays(source: Clip, tracks: &str) {
     let host = Host::start(&config());

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::plugin::{BlockFlags, Module, Options, Setup, StreamFacts, Transport};
+use remuxd::plugin::{BlockFlags, HOST_ABI, Module, ModuleFault, Options, Setup, StreamFacts, Transport};
 use remuxd_tests::tool::{root, run};
 
 use crate::built::ModuleDir;
@@ -77,7 +77,7 @@ fn the_header_is_cpp_too() {
 fn a_module_in_c_gets_and_gives_what_the_header_says() {
     let module = stateful(&ModuleDir::new());
     assert!(module.rustc().starts_with("gcc "), "{}", module.rustc());
-    assert_eq!(module.abi(), (1, 2));
+    assert_eq!(module.abi(), HOST_ABI);
     let mut remuxer = module.remuxer(&setup("never", &[])).unwrap();
     let (tag, mut blocks) = (tag(KEYFRAME), Vec::new());
     remuxer.tag(&tag, &mut blocks).unwrap();
@@ -109,6 +109,9 @@ fn errors_of_a_module_in_c_are_faults_with_its_message() {
     let fault = remuxer.tag(&tag(b"\x17\x01\0\0\0thirteen"), &mut Vec::new()).unwrap_err();
     assert_eq!(fault.to_string(), "bad luck");
     assert_eq!(remuxer.finish(&mut Vec::new()).unwrap_err().to_string(), "called after a fault");
+    let mut remuxer = module.remuxer(&setup("never", &[])).unwrap();
+    let fault = remuxer.tag(&tag(b"\x17\x01\0\0\0fourteen!"), &mut Vec::new()).unwrap_err();
+    assert_eq!(fault, ModuleFault::Unsupported { message: "too long".into() });
 }
 
 #[test]

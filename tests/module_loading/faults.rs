@@ -1,6 +1,6 @@
 //! Faults of a loaded module end one remuxer, and nothing else.
 
-use remuxd::plugin::{Setup, Transport};
+use remuxd::plugin::{ModuleFault, Setup, Transport};
 
 use crate::built::ModuleDir;
 use crate::host::{assert_works, remux, tag};
@@ -21,12 +21,15 @@ fn every_fault_is_told_in_one_line_and_ends_its_remuxer_only() {
         ("finish", Some("panicked: told to, in finish")),
         ("drop", None),
         ("error", Some("told to")),
+        ("unsupported", Some("the format cannot carry codec avc1")),
         ("flood", Some(flood)),
         ("flood_on", Some(flood)),
     ];
     for (fail, line) in rows {
-        let fault = remux(&module, fail).err().map(|fault| fault.to_string());
-        assert_eq!(fault.as_deref(), line, "{fail}");
+        let fault = remux(&module, fail).err();
+        let unsupported = matches!(fault, Some(ModuleFault::Unsupported { .. }));
+        assert_eq!(unsupported, fail == "unsupported", "{fail}");
+        assert_eq!(fault.map(|fault| fault.to_string()).as_deref(), line, "{fail}");
         assert_works(&module);
         bystander.tag(&tag(), &mut Vec::new()).unwrap();
     }

@@ -142,6 +142,18 @@ impl Numbered {
         Numbered { headers, frame_bytes, next: 0 }
     }
 
+    /// The same with this AudioSpecificConfig.
+    ///
+    /// # Panics
+    /// Never: there is one.
+    #[must_use]
+    pub fn with_audio_config(mut self, config: &[u8]) -> Numbered {
+        let is_header = |tag: &&mut Tag| tag.kind == AUDIO && tag.content() == Content::SequenceHeader;
+        let header = self.headers.iter_mut().find(is_header).expect("the clip has AAC");
+        header.payload.splice(2.., config.iter().copied());
+        self
+    }
+
     /// Metadata and both decoder configurations.
     #[must_use]
     pub fn headers(&self) -> Vec<Tag> {

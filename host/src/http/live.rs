@@ -159,6 +159,10 @@ async fn wait_for_media(module: &Module, stream: &Stream, deadline: Instant) -> 
 async fn first_span(viewer: &mut Viewer, stream: &Stream, deadline: Instant) -> Result<Arc<Span>, Refusal> {
     match timeout_at(deadline, poll_fn(|cx| viewer.poll_next(cx))).await {
         Ok(Some(span)) => Ok(span),
+        Ok(None) if viewer.mount().is_unsupported() => {
+            let facts = stream.facts();
+            Err(Refusal::Codec { video: facts.video, audio: facts.audio })
+        }
         Ok(None) if !stream.tags().is_ended() => Err(Refusal::Unavailable),
         Ok(None) | Err(_) => Err(Refusal::NotLive),
     }

@@ -14,10 +14,10 @@ use abi_stable::prefix_type::WithMetadata;
 use abi_stable::staticref;
 use abi_stable::std_types::{RErr, ROk, RResult, RSlice, RString, RVec};
 use remuxd_plugin_api::SharedBytes;
-use remuxd_plugin_api::abi::c::{self, FAILED, OK, RawBytes};
+use remuxd_plugin_api::abi::c::{self, FAILED, OK, RawBytes, UNSUPPORTED};
 use remuxd_plugin_api::abi::{
-    FAULT_ERROR, ModuleRef, ModuleTable, PUSH_TAKEN, RawBlock, RawFault, RawInfo, RawLogger, RawOption,
-    RawRemuxer, RawSetup, RawSink, RawTag,
+    FAULT_ERROR, FAULT_UNSUPPORTED, ModuleRef, ModuleTable, PUSH_TAKEN, RawBlock, RawFault, RawInfo,
+    RawLogger, RawOption, RawRemuxer, RawSetup, RawSink, RawTag,
 };
 
 use super::InfoError;
@@ -240,6 +240,7 @@ unsafe fn call_with_sink(
     let mut error = no_error();
     match call(format, *remuxer, &sink, &mut error) {
         OK => ROk(()),
+        UNSUPPORTED => RErr(RawFault { kind: FAULT_UNSUPPORTED, ..fault(&error) }),
         _ => RErr(fault(&error)),
     }
 }

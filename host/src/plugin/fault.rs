@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use remuxd_plugin_api::abi::{FAULT_PANIC, FAULT_POISONED, RawFault};
+use remuxd_plugin_api::abi::{FAULT_PANIC, FAULT_POISONED, FAULT_UNSUPPORTED, RawFault};
 use thiserror::Error;
 
 use super::error::{before, signal_name};
@@ -22,6 +22,12 @@ pub enum ModuleFault {
     /// Its code answered an error.
     #[error("{message}")]
     Remux {
+        /// The module's words, in one line.
+        message: String,
+    },
+    /// The stream has nothing that its format can carry. Not counted against the module.
+    #[error("{message}")]
+    Unsupported {
         /// The module's words, in one line.
         message: String,
     },
@@ -112,6 +118,7 @@ impl From<RawFault> for ModuleFault {
         match raw.kind {
             FAULT_PANIC => ModuleFault::Panicked { message },
             FAULT_POISONED => ModuleFault::Poisoned,
+            FAULT_UNSUPPORTED => ModuleFault::Unsupported { message },
             _ => ModuleFault::Remux { message },
         }
     }

@@ -209,7 +209,8 @@ mod tests {
             sink.block(media(BlockFlags::JOIN, vec![tag.payload.slice(2..), SharedBytes::default()]))?;
             match &*self.0 {
                 "panic" => panic!("expected in this test\nand {}", 1),
-                "error" => return Err(RemuxError::Unsupported(tag.codec)),
+                "error" => return Err(RemuxError::Malformed { what: "SPS", offset: 7 }),
+                "unsupported" => return Err(RemuxError::Unsupported(tag.codec)),
                 "many" => loop {
                     let _ = sink.block(media(BlockFlags::NONE, vec![vec![0; 100].into()]));
                 },
@@ -278,10 +279,12 @@ mod tests {
     fn tells_what_went_wrong_and_is_dead() {
         let limit = tag().payload.len() * OUTPUT_RATIO + MAX_OUTPUT;
         let panicked = ModuleFault::Panicked { message: "expected in this test and 1".into() };
-        let remux = ModuleFault::Remux { message: "the format cannot carry codec avc1".into() };
+        let remux = ModuleFault::Remux { message: "malformed SPS at byte 7".into() };
+        let unsupported = ModuleFault::Unsupported { message: "the format cannot carry codec avc1".into() };
         let cases = [
             ("panic", panicked),
             ("error", remux),
+            ("unsupported", unsupported),
             ("many", ModuleFault::Flooded { limit }),
             ("empty", ModuleFault::Flooded { limit }),
             ("parts", ModuleFault::Flooded { limit }),

@@ -16,6 +16,7 @@
 //! build; a build that must not be seen for so long is one for `modules.reload = "drain"`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub(super) struct Shared {
     recipe: Mutex<Arc<Recipe>>,
     /// Whose remuxer there is now.
     running: Mutex<Option<Arc<Module>>>,
+    /// It ended because the stream has nothing that the format can carry.
+    unsupported: AtomicBool,
 }
 
 impl Shared {
@@ -110,6 +113,17 @@ impl Shared {
     /// What the next remuxer is made of, good or not.
     pub(super) fn recipe(&self) -> Arc<Recipe> {
         self.recipe.lock().clone()
+    }
+
+    /// The next remuxer is made of `recipe` again.
+    pub(super) fn keep(&self, recipe: Arc<Recipe>) {
+        // Dropped outside of the lock: it may be the last that holds a library.
+        let _other = std::mem::replace(&mut *self.recipe.lock(), recipe);
+    }
+
+    /// The mount ends, because the stream has nothing that the format can carry.
+    pub(super) fn set_unsupported(&self) {
+        self.unsupported.store(true, Ordering::Release);
     }
 
     pub(super) fn set_running(&self, module: &Arc<Module>) {
@@ -150,6 +164,11 @@ impl LiveMount {
     /// The module generation at work.
     pub fn running(&self) -> Option<Arc<Module>> {
         self.shared.running.lock().clone()
+    }
+
+    /// Whether it has ended, or is about to, because the stream has nothing that the format can carry.
+    pub fn is_unsupported(&self) -> bool {
+        self.shared.unsupported.load(Ordering::Acquire)
     }
 
     /// The ring of its blocks.
@@ -265,6 +284,7 @@ impl Stream {
             blocks: Ring::new(ring_limits(self.vhost(), lead)),
             recipe: Mutex::new(Arc::new(recipe.clone())),
             running: Mutex::default(),
+            unsupported: AtomicBool::new(false),
         });
         Arc::new(LiveMount { shared, lead, pool: pool.clone(), filler: Mutex::default() })
     }

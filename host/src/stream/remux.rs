@@ -13,8 +13,8 @@
 //! dropped, or drop its own at once: a block must lie near the tags that it can be made of.
 //!
 //! A module call that hangs cannot be ended. The job is cut off from the ring then, for good, and another takes its
-//! place. A mount whose stream turns to codecs that its format cannot carry ends: for its viewers as if the stream had,
-//! and who comes after is told so.
+//! place. A mount whose stream has nothing that its format can carry ends, whether the codecs tell or the module: for its
+//! viewers as if the stream had, and who has got nothing yet, or comes after, is told so.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -181,6 +181,10 @@ impl Remux {
                 self.on_fault(&module, &fault);
                 let remuxer = remuxing.remuxer.take();
                 watch.call(|| drop(remuxer));
+                if is_unsupported(&fault) {
+                    self.finish_unsupported(remuxing, watch);
+                    return true;
+                }
             }
             // While it hung, the job was abandoned.
             if self.is_stopped() {
@@ -189,7 +193,7 @@ impl Remux {
         }
         if beyond.is_some() {
             info!(stream = %self.shared.stream.key(), module = %recipe.module().name(), "no codec left to carry");
-            self.finish(remuxing, watch);
+            self.finish_unsupported(remuxing, watch);
             return true;
         }
         // One batch a run, so that remuxers take turns.
@@ -251,6 +255,10 @@ impl Remux {
             return Err((module, fault));
         }
         self.on_fault(&module, &fault);
+        if is_unsupported(&fault) {
+            // What the one before can carry, it goes on with.
+            self.shared.keep(before.clone());
+        }
         self.start(remuxing, join, &before, facts, &state, watch)
     }
 
@@ -360,8 +368,18 @@ impl Remux {
         }
     }
 
+    /// The stream has nothing left for the format.
+    fn finish_unsupported(&self, remuxing: &mut Remuxing, watch: &CallWatch) {
+        self.shared.set_unsupported();
+        self.finish(remuxing, watch);
+    }
+
     /// Counts a fault against the module, unless the job was abandoned: then that was counted.
     fn on_fault(&self, module: &Arc<Module>, fault: &ModuleFault) {
+        if is_unsupported(fault) {
+            info!(stream = %self.shared.stream.key(), module = %module.name(), %fault, "nothing to carry");
+            return;
+        }
         let hung = matches!(fault, ModuleFault::Hung { .. });
         let abandoned = !*self.open.lock();
         if hung || !abandoned {
@@ -471,6 +489,10 @@ fn is_beyond(tag: &Tag, recipe: &Recipe, facts: StreamFacts, carried: &mut bool)
     let carries = codec == Codec::NONE || module.carries(codec, codec);
     *carried |= carries && codec != Codec::NONE;
     *carried && !carries && !module.carries(facts.video, facts.audio)
+}
+
+fn is_unsupported(fault: &ModuleFault) -> bool {
+    matches!(fault, ModuleFault::Unsupported { .. })
 }
 
 fn role(block: &OutBlock) -> Role {

@@ -9,7 +9,7 @@
 //!
 //! Video between the start of a publisher and its first keyframe is dropped: nobody can decode it. So is
 //! everything between a republish and the first keyframe, as long as the stream had video: viewers who stayed go
-//! on at a keyframe.
+//! on at a keyframe. The ring of audio goes on at once, and so it has a timeline of its own: in either there is no gap.
 //!
 //! Sequence headers and metadata are copied when they arrive: they live long, and would keep the socket buffer that
 //! they arrived in alive.
@@ -94,6 +94,8 @@ struct State {
     publisher: u64,
     live: bool,
     timeline: Timeline,
+    /// Of the ring of audio.
+    audio_timeline: Timeline,
     started: Option<Millis>,
     audio: Track,
     video: Track,
@@ -173,6 +175,7 @@ impl Stream {
         }
         if state.publisher > 0 {
             state.timeline.end_of_publisher();
+            state.audio_timeline.end_of_publisher();
             state.waiting_since = None;
         }
         state.publisher += 1;
@@ -190,11 +193,17 @@ impl Stream {
         if state.publisher != publisher || !state.live {
             return false;
         }
-        let Some(mut role) = state.role(&mut tag, now, self.vhost.play.reduce_sequence_header) else {
-            return true;
-        };
+        let role = state.role(&mut tag, now, self.vhost.play.reduce_sequence_header);
+        // Under the lock, so that two publishers in turn cannot mix.
+        let is_frame = tag.header.packet == Packet::CODED_FRAME;
+        if tag.kind == TagKind::AUDIO && (role.is_some() || is_frame) {
+            let mut tag = tag.clone();
+            state.audio_timeline.place(&mut tag, now);
+            self.push_audio(tag, role);
+        }
+        let Some(mut role) = role else { return true };
         state.timeline.place(&mut tag, now);
-        if tag.header.packet == Packet::CODED_FRAME {
+        if is_frame {
             state.started.get_or_insert(tag.dts);
             if tag.kind == TagKind::VIDEO {
                 state.last_video = tag.dts;
@@ -204,16 +213,12 @@ impl Stream {
                 role = if state.video_gone { Role::Join } else { Role::Media };
             }
         }
-        // Under the lock, so that two publishers in turn cannot mix.
-        if tag.kind == TagKind::AUDIO {
-            self.push_audio(tag.clone(), role);
-        }
         self.tags.push(tag, role);
         true
     }
 
-    /// Appends a tag to the ring of audio, where `role` is what it is in the ring of all tags.
-    fn push_audio(&self, mut tag: Tag, role: Role) {
+    /// Appends a tag to the ring of audio, where `role` is what it is in the ring of all tags, if it goes there.
+    fn push_audio(&self, mut tag: Tag, role: Option<Role>) {
         let frame = tag.header.packet == Packet::CODED_FRAME;
         if frame && self.lead > Millis(0) {
             tag.payload = Bytes::copy_from_slice(&tag.payload);
@@ -221,7 +226,7 @@ impl Stream {
         // An empty frame, which stands for silence, is no place to start.
         let joins = frame && tag.header.data_len > 0;
         let role = match role {
-            Role::Config(_) => role,
+            Some(config @ Role::Config(_)) => config,
             _ if joins => Role::Join,
             _ => Role::Media,
         };
@@ -422,6 +427,23 @@ mod tests {
         assert_eq!(read(&mut joined), [&[('a', 10_300)], &rest[..]].concat());
         assert_eq!(read(&mut later), [&[('a', 10_300)], &rest[..]].concat());
         assert_eq!(read(&mut join()), rest);
+    }
+
+    #[test]
+    fn audio_alone_goes_on_at_once_after_a_republish_and_video_at_a_keyframe() {
+        let first = published("");
+        let reader = |ring: &Arc<Ring<Tag>>| ring.reader(JoinAt::Newest, Pace::Each);
+        let [mut all, mut audio] = [first.stream().tags(), first.stream().audio()].map(reader);
+        push(&first, KEY, 0);
+        push(&first, A, 20);
+        first.leave();
+        let again = Stream::publish(first.stream(), false).unwrap();
+        for (tag, dts) in [(A, 5_000), (INTER, 5_010), (A, 5_020), (KEY, 6_000), (A, 6_020)] {
+            push(&again, tag, dts);
+        }
+        // A frame after the seam, each by what it holds.
+        assert_eq!(read(&mut all), [('k', 0), ('a', 20), ('k', 60), ('a', 80)]);
+        assert_eq!(read(&mut audio), [('a', 20), ('a', 60), ('a', 80), ('a', 1_080)]);
     }
 
     #[test]

@@ -26,6 +26,13 @@ static int fail(remuxd_error *error, const char *message)
     return REMUXD_FAILED;
 }
 
+/* The stream is sound, and ADTS has no way to say it. */
+static int unsupported(remuxd_error *error, const char *message)
+{
+    fail(error, message);
+    return REMUXD_UNSUPPORTED;
+}
+
 static const char *option(const remuxd_setup *setup, const char *name)
 {
     for (size_t i = 0; i < setup->option_count; i++)
@@ -67,15 +74,15 @@ static int configure(adts *self, remuxd_bytes config, remuxd_error *error)
     if (type == SBR || type == PS) {
         /* Decoders find the extension by themselves; the header tells what it extends. */
         if (bits(config, &at, 4) == 15)
-            return fail(error, "a sampling rate that ADTS has no number for");
+            return unsupported(error, "a sampling rate that ADTS has no number for");
         type = bits(config, &at, 5);
     }
     if (at > config.len * 8)
         return fail(error, "AudioSpecificConfig is cut off");
     if (type < 1 || type > 4)
-        return fail(error, "an AAC object type that ADTS has no number for");
+        return unsupported(error, "an AAC object type that ADTS has no number for");
     if (frequency > 12 || channels < 1 || channels > 7)
-        return fail(error, "a sampling rate or channel layout that ADTS has no number for");
+        return unsupported(error, "a sampling rate or channel layout that ADTS has no number for");
     self->profile = type - 1;
     self->frequency = frequency;
     self->channels = channels;

@@ -11,6 +11,8 @@ pub const FORMAT_SYMBOL: &str = "remuxd_module_format";
 pub const OK: c_int = 0;
 /// `REMUXD_FAILED`.
 pub const FAILED: c_int = 1;
+/// `REMUXD_UNSUPPORTED`, of `tag` and `finish`. Since 1.3; an older host takes it for `REMUXD_FAILED`.
+pub const UNSUPPORTED: c_int = 2;
 
 /// `remuxd_bytes`: bytes that somebody else owns.
 #[repr(C)]

@@ -180,7 +180,11 @@ impl From<Unwound> for RawFault {
 
 impl From<RemuxError> for RawFault {
     fn from(error: RemuxError) -> RawFault {
-        RawFault::new(FAULT_ERROR, error.to_string())
+        let kind = match error {
+            RemuxError::Unsupported(_) => FAULT_UNSUPPORTED,
+            _ => FAULT_ERROR,
+        };
+        RawFault::new(kind, error.to_string())
     }
 }
 
@@ -302,6 +306,7 @@ mod tests {
             ("panic", _) => panic!("expected in {}", "this test"),
             ("bomb", _) => panic_any(Bomb(0)),
             ("error", _) => Err(RemuxError::Malformed { what: "SPS", offset: 7 }),
+            ("unsupported", _) => Err(RemuxError::Unsupported(Codec::AAC)),
             ("flood", Some(sink)) => loop {
                 let _ = sink.block(Block::default());
             },
@@ -510,11 +515,18 @@ mod tests {
         assert_eq!(fault(make(&[("in_new", "panic")])), (FAULT_PANIC, "expected in this test".into()));
         assert_eq!(fault(make(&[("in_new", "bomb")])), (FAULT_PANIC, "no message".into()));
         assert_eq!(fault(make(&[("in_new", "error")])), (FAULT_ERROR, "malformed SPS at byte 7".into()));
+        let unsupported = (FAULT_UNSUPPORTED, "the format cannot carry codec mp4a".into());
+        assert_eq!(fault(make(&[("in_new", "unsupported")])), unsupported);
     }
 
     #[test]
     fn answers_a_panic_or_an_error_of_a_call_and_is_poisoned() {
-        let cases = [("panic", FAULT_PANIC), ("bomb", FAULT_PANIC), ("error", FAULT_ERROR)];
+        let cases = [
+            ("panic", FAULT_PANIC),
+            ("bomb", FAULT_PANIC),
+            ("error", FAULT_ERROR),
+            ("unsupported", FAULT_UNSUPPORTED),
+        ];
         for (what, kind) in cases {
             for call in ["in_tag", "in_finish"] {
                 let remuxer = make(&[(call, what)]).ok().unwrap();

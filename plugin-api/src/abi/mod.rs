@@ -12,7 +12,8 @@
 //!   passed by reference is lent for the call.
 //!
 //! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor. With 1.2 a
-//! module can be written in C: then it exports [`c::Format`] in the place of the header, and all of it is plain data.
+//! module can be written in C: then it exports [`c::Format`] in the place of the header, and all of it is plain data. 1.3
+//! adds [`FAULT_UNSUPPORTED`], with which a stream ends that the format cannot carry.
 
 pub mod c;
 pub(crate) mod catch;
@@ -250,8 +251,8 @@ pub const OPTION_TEXT: u8 = 3;
 pub struct RawFault {
     /// One line for the operator's log.
     pub message: RString,
-    /// [`FAULT_ERROR`], [`FAULT_PANIC`], [`FAULT_ABORTED`] or [`FAULT_POISONED`]. One that the host does not know
-    /// counts as `FAULT_ERROR`.
+    /// [`FAULT_ERROR`], [`FAULT_PANIC`], [`FAULT_ABORTED`], [`FAULT_POISONED`] or [`FAULT_UNSUPPORTED`]. One that the
+    /// host does not know counts as `FAULT_ERROR`.
     pub kind: u8,
     /// 0.
     pub reserved_u8: [u8; 7],
@@ -267,3 +268,5 @@ pub const FAULT_PANIC: u8 = 1;
 pub const FAULT_ABORTED: u8 = 2;
 /// In [`RawFault::kind`]: an earlier call on this remuxer failed.
 pub const FAULT_POISONED: u8 = 3;
+/// In [`RawFault::kind`], since 1.3: the stream has nothing that the format can carry. No fault of the module's.
+pub const FAULT_UNSUPPORTED: u8 = 4;

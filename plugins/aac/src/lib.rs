@@ -4,9 +4,10 @@
 //! it was published. Video is dropped, payloads are passed on shared.
 //!
 //! Invariants: each block is one frame, and a viewer may join at every one. Frames before a sequence header are
-//! dropped; a new one holds from the next frame on. Empty messages, which stand for silence, make no block. What ADTS
-//! cannot carry (see [`remuxd_bitstream::aac`]) is dropped, and named in the log once for each sequence header: the
-//! publisher's fault is none of this module's.
+//! dropped; a new one holds from the next frame on. Empty messages, which stand for silence, make no block. With a
+//! sequence header that ADTS cannot carry (see [`remuxd_bitstream::aac`]; xHE-AAC, low delay), the stream is
+//! [`Unsupported`](RemuxError::Unsupported). A frame that it cannot carry, and all under a sequence header that cannot be
+//! read, is dropped: the publisher's fault is none of this module's. The log names each once for a sequence header.
 //!
 //! A stream that turns to another codec is none of this module's: the host ends the mount's viewers.
 
@@ -74,6 +75,11 @@ impl Remuxer for AacRemuxer {
                     self.on_fault(error);
                 }
                 self.config = config.ok();
+                // Whether frames of any length fit.
+                if let Some(Err(error)) = self.config.as_ref().map(|config| config.adts_header(0)) {
+                    self.on_fault(&error);
+                    return Err(RemuxError::Unsupported(tag.codec));
+                }
             }
             Packet::CODED_FRAME if !data.is_empty() => {
                 match self.config.as_ref().map(|config| config.adts_prefix(&data)) {
@@ -151,20 +157,36 @@ mod tests {
     }
 
     #[test]
-    fn drops_what_adts_cannot_carry_until_the_next_configuration() {
+    fn drops_frames_that_are_too_long_or_have_no_configuration() {
         let long = [b"\xaf\x01", &[0; 8185][..]].concat();
         let blocks = remux(&[
             tag(A, 0, CONFIG),
             tag(A, 0, &long),
             tag(A, 23, b"\xaf\x01one"),
-            // Cut off; then of an object type without a profile.
+            // Cut off.
             tag(A, 46, b"\xaf\x00\x12"),
             tag(A, 46, b"\xaf\x01no"),
-            tag(A, 69, b"\xaf\x00\xf8\xe6\x20"),
-            tag(A, 69, b"\xaf\x01no"),
             tag(A, 92, CONFIG),
             tag(A, 92, b"\xaf\x01two"),
         ]);
         assert_eq!(blocks.iter().map(|block| block.dts.0).collect::<Vec<_>>(), [23, 92]);
+    }
+
+    #[test]
+    fn says_what_adts_cannot_carry() {
+        // xHE-AAC, low delay, a rate between those of the table, frames of 960 samples.
+        let configs: [&[u8]; 4] = [b"\xf9\x46\x40", b"\xf8\xe6\x20", b"\x17\x80\x4e\x20\x10", b"\x11\x94"];
+        for config in configs {
+            let (mut remuxer, mut blocks) = (AacRemuxer::default(), Vec::new());
+            remuxer.tag(&tag(A, 0, CONFIG), &mut blocks).unwrap();
+            remuxer.tag(&tag(A, 0, b"\xaf\x01one"), &mut blocks).unwrap();
+            let header = tag(A, 23, &[b"\xaf\x00", config].concat());
+            let answer = remuxer.tag(&header, &mut blocks);
+            assert_eq!(
+                (answer, blocks.len()),
+                (Err(RemuxError::Unsupported(Codec::AAC)), 1),
+                "{config:02x?}"
+            );
+        }
     }
 }

@@ -4,7 +4,8 @@
 //! object types of MPEG-4 and which all players read; SRS writes the MPEG-2 form. Opus follows "Opus in MPEG-TS", the
 //! mapping that FFmpeg and GStreamer have: a control header with the packet's size in front of each.
 //!
-//! Deviation: an Opus stream's pre-skip is no `start_trim`, since a viewer joins anywhere.
+//! Deviation: an Opus stream's pre-skip is no `start_trim`. It belongs to the stream's first packet, which is not the one
+//! that follows a replayed sequence header, and a viewer joins anywhere. FFmpeg writes the field and passes over it.
 
 use remuxd_bitstream::aac::{self, AudioSpecificConfig};
 use remuxd_bitstream::mpa::{FrameHeader, Version};

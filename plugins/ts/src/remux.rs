@@ -9,8 +9,9 @@
 //! - video begins at a keyframe, and again after a change of its codec;
 //! - DTS and PTS are the tags', plus one constant.
 //!
-//! Left out, with one line in the log: codecs that have no mapping here (AV1, VP9, VVC, FLAC..), access units that
-//! cannot be read. A repeated start of the publisher (`discontinuity` of a tag) needs nothing: the host's timeline goes
+//! Left out, with one line in the log: codecs that have no mapping here (AV1, VP9, VVC, FLAC..), AAC that ADTS cannot carry
+//! (xHE-AAC, low delay), access units that cannot be read. When such AAC is all there is, the stream is
+//! [`Unsupported`](RemuxError::Unsupported). A repeated start of the publisher (`discontinuity` of a tag) needs nothing: the host's timeline goes
 //! on, the next picture is a keyframe, and so is the program clock's.
 //!
 //! Deviations: where a picture's PTS would be before its DTS (negative composition offsets of some encoders) it is the
@@ -44,6 +45,9 @@ pub const OPTIONS: &[OptionSpec] = &[OptionSpec {
     doc: "How long the program map waits for a second track, in milliseconds.",
     variant: false,
 }];
+
+/// Why a codec is left out.
+const NO_PLACE: &str = "it has no place in a transport stream here";
 
 /// Tags held for the program map are bounded, whatever their timestamps say.
 const MAX_HELD_TAGS: usize = 1_000;
@@ -86,13 +90,18 @@ impl<C> Track<C> {
             || waited >= if self.expected { full } else { rest }
     }
 
-    fn leave_out(&mut self, codec: Codec) {
+    fn leave_out(&mut self, codec: Codec, why: &dyn std::fmt::Display) {
         self.config = None;
         self.listed = false;
         if codec != self.left_out {
             self.left_out = codec;
-            log::warn(&format!("codec {codec} has no place in a transport stream here and is left out"));
+            log::warn(&format!("codec {codec} is left out: {why}"));
         }
+    }
+
+    /// There is nothing to carry, nor to wait for.
+    fn is_nothing(&self) -> bool {
+        self.left_out != Codec::NONE || !self.expected
     }
 
     /// One line for the operator; the next ones would say the same.
@@ -156,7 +165,7 @@ impl TsRemuxer {
     fn describe_video(&mut self, tag: &Tag) {
         self.video.expected = true;
         if !VIDEO_CODECS.contains(&tag.codec) {
-            return self.video.leave_out(tag.codec);
+            return self.video.leave_out(tag.codec, &NO_PLACE);
         }
         self.video.left_out = Codec::NONE;
         let same_codec = self.video.config.as_ref().is_some_and(|config| config.codec() == tag.codec);
@@ -177,14 +186,19 @@ impl TsRemuxer {
     fn describe_audio(&mut self, tag: &Tag) {
         self.audio.expected = true;
         if !AUDIO_CODECS.contains(&tag.codec) {
-            return self.audio.leave_out(tag.codec);
+            return self.audio.leave_out(tag.codec, &NO_PLACE);
         }
-        self.audio.left_out = Codec::NONE;
+        if tag.codec != self.audio.left_out {
+            self.audio.left_out = Codec::NONE;
+        }
         let data = tag.data();
         let header = tag.packet == Packet::SEQUENCE_HEADER;
         let config = match tag.codec {
             Codec::AAC if header => match AudioSpecificConfig::parse(&data) {
-                Ok(config) => Some(AudioConfig::Aac(config)),
+                Ok(config) => match config.adts_header(0) {
+                    Ok(_) => Some(AudioConfig::Aac(config)),
+                    Err(error) => return self.audio.leave_out(tag.codec, &error),
+                },
                 Err(error) => return self.audio.complain(&error),
             },
             Codec::AAC => match self.audio.config {
@@ -207,7 +221,18 @@ impl TsRemuxer {
                 (None, _) => None,
             },
         };
+        if config.is_some() {
+            self.audio.left_out = Codec::NONE;
+        }
         self.audio.config = config;
+    }
+
+    /// # Errors
+    /// Nothing is left but AAC that ADTS cannot carry. What the codecs tell by themselves is for the host to judge.
+    fn check_carries(&self) -> Result<(), RemuxError> {
+        let codec = self.audio.left_out;
+        let nothing = AUDIO_CODECS.contains(&codec) && self.video.is_nothing();
+        if nothing { Err(RemuxError::Unsupported(codec)) } else { Ok(()) }
     }
 
     /// Holds `tag` until the tracks are known.
@@ -219,6 +244,9 @@ impl TsRemuxer {
         let known = self.video.config.is_some() || self.audio.config.is_some();
         let settled = self.video.is_settled(waited, self.header_wait, self.rest_of_wait)
             && self.audio.is_settled(waited, self.header_wait, self.rest_of_wait);
+        if settled {
+            self.check_carries()?;
+        }
         let full = self.held.len() >= MAX_HELD_TAGS || self.held_bytes >= MAX_HELD_BYTES;
         if known && settled || full { self.start(sink) } else { Ok(()) }
     }
@@ -316,7 +344,11 @@ impl Remuxer for TsRemuxer {
         if !media || !matches!(tag.packet, Packet::SEQUENCE_HEADER | Packet::CODED_FRAME) {
             return Ok(());
         }
-        if self.started { self.write(tag, sink) } else { self.hold(tag, sink) }
+        if !self.started {
+            return self.hold(tag, sink);
+        }
+        self.write(tag, sink)?;
+        self.check_carries()
     }
 
     fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {

@@ -49,6 +49,10 @@ static int tag(void *remuxer, const remuxd_tag *tag, const remuxd_sink *sink, re
         strcpy(error->message, "bad luck");
         return REMUXD_FAILED;
     }
+    if (tag->payload.len == 14) {
+        strcpy(error->message, "too long");
+        return REMUXD_UNSUPPORTED;
+    }
     if (logger.log && (tag->flags & REMUXD_TAG_KEYFRAME))
         logger.log(logger.context, REMUXD_LOG_INFO, "a keyframe");
     return sink->block(sink->context, &block);

@@ -104,7 +104,7 @@ pub(super) fn survive(module: &Module, setup: &Setup, tags: &[Tag]) -> Result<us
     let mut errors = 0;
     let mut from = 0;
     while let Err((failed, breach)) = play_from(module, setup, tags, from) {
-        if !matches!(breach.rule, Rule::Fault(ModuleFault::Remux { .. })) {
+        if !matches!(breach.rule, Rule::Fault(ModuleFault::Remux { .. } | ModuleFault::Unsupported { .. })) {
             return Err(breach);
         }
         errors += 1;

@@ -63,6 +63,7 @@ mod fault {
     pub const BAD_FLAGS: u8 = 5;
     pub const BAD_TRACK: u8 = 6;
     pub const POISONED: u8 = 7;
+    pub const UNSUPPORTED: u8 = 8;
 }
 
 /// Tags of parts.
@@ -446,6 +447,7 @@ fn put_fault(to: &mut Vec<u8>, fault: Option<&ModuleFault>) {
         None => (fault::NONE, 0, ""),
         Some(ModuleFault::Panicked { message }) => (fault::PANICKED, 0, message),
         Some(ModuleFault::Remux { message }) => (fault::REMUX, 0, message),
+        Some(ModuleFault::Unsupported { message }) => (fault::UNSUPPORTED, 0, message),
         Some(ModuleFault::Flooded { limit }) => (fault::FLOODED, *limit, ""),
         Some(ModuleFault::LargeState { size, .. }) => (fault::LARGE_STATE, *size, ""),
         Some(ModuleFault::BadFlags { flags }) => (fault::BAD_FLAGS, usize::from(*flags), ""),
@@ -467,6 +469,7 @@ fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
         fault::NONE => return Ok(Ok(())),
         fault::PANICKED => ModuleFault::Panicked { message },
         fault::REMUX => ModuleFault::Remux { message },
+        fault::UNSUPPORTED => ModuleFault::Unsupported { message },
         fault::FLOODED => ModuleFault::Flooded { limit: number },
         fault::LARGE_STATE => {
             ModuleFault::LargeState { size: number, limit: crate::plugin::instance::MAX_STATE }
@@ -580,6 +583,7 @@ mod tests {
         for fault in [
             ModuleFault::Panicked { message: message() },
             ModuleFault::Remux { message: message() },
+            ModuleFault::Unsupported { message: message() },
             ModuleFault::Flooded { limit: 5 },
             ModuleFault::LargeState { size: 1 << 20, limit: 64 << 10 },
             ModuleFault::BadFlags { flags: 200 },

@@ -15,8 +15,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, unload: false };
 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
-/// the state, and the last byte of a frame; and `$` in the end. C has another configuration, X cannot be made, and the
-/// frames p, z, f and s go wrong.
+/// the state, and the last byte of a frame; and `$` in the end. C has another configuration, X cannot be made, U carries
+/// nothing, the frame u cannot be carried, and the frames p, z, f and s go wrong.
 struct Text<const N: char>;
 
 struct TextRemuxer<const N: char> {
@@ -44,6 +44,9 @@ impl<const N: char> Format for Text<N> {
         if N == 'X' {
             panic!("expected in this test");
         }
+        if N == 'U' {
+            return Err(RemuxError::Unsupported(Codec::H264));
+        }
         Ok(TextRemuxer { count: setup.state.first().copied().unwrap_or(b'0'), dts: Millis(0) })
     }
 }
@@ -58,6 +61,7 @@ impl<const N: char> Author for TextRemuxer<N> {
                 return Ok(sink.block(Block { flags: BlockFlags::CONFIG, parts, dts: tag.dts, track: 0 })?);
             }
             (_, b"p") => panic!("expected in this test"),
+            (_, b"u") => return Err(RemuxError::Unsupported(tag.codec)),
             (_, b"z") => (BlockFlags::NONE, Millis(tag.dts.0 - 12_000)),
             (_, b"f") => (BlockFlags::NONE, Millis(i64::MAX)),
             (_, b"s") => {
@@ -233,6 +237,37 @@ fn a_fault_costs_a_gop_and_no_viewer() {
     rig.publish("HBpbDd");
     rig.sees("hHA0BA0DA1d");
     assert_eq!(rig.first.fault_count(), 1);
+}
+
+#[test]
+fn a_stream_that_cannot_be_carried_ends_the_mount_and_is_no_fault() {
+    let mut rig = Rig::new();
+    rig.publish("HBbu");
+    rig.sees("hHA0BA1b!");
+    assert!(rig.viewer.mount().is_unsupported());
+    assert_eq!(rig.first.fault_count(), 0);
+    // At the next keyframe it may be another stream.
+    let mut viewer = watch(&rig.publisher, &rig.first, &rig.pool);
+    rig.publish("D");
+    assert_eq!(read(&mut viewer, 5), "hHA0BA1b!");
+    let mut viewer = watch(&rig.publisher, &rig.first, &rig.pool);
+    assert_eq!(read(&mut viewer, 5), "hHA0D");
+    // Who is there before anything came out gets the end alone.
+    let mut refused = watch(&rig.publisher, &module::<'U'>(2), &rig.pool);
+    assert_eq!(read(&mut refused, 1), "!");
+    assert!(refused.mount().is_unsupported() && !viewer.mount().is_unsupported());
+}
+
+#[test]
+fn the_predecessor_stays_when_its_successor_cannot_carry_the_stream() {
+    let mut rig = Rig::new();
+    rig.publish("HBb");
+    rig.sees("hHA0BA1b");
+    let other = module::<'U'>(2);
+    rig.hand_over(&other);
+    rig.publish("DdE");
+    rig.sees("$A2DA3dA4E");
+    assert_eq!((rig.viewer.mount().module().generation(), other.fault_count()), (1, 0));
 }
 
 #[test]

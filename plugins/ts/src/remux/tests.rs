@@ -95,6 +95,11 @@ fn aac_config(dts: i64) -> Input {
     (A, dts, b"\xaf\0\x12\x10".to_vec())
 }
 
+/// Object type 42, which ADTS has no profile for.
+fn xhe_aac_config(dts: i64) -> Input {
+    (A, dts, b"\xaf\0\xf9\x46\x40".to_vec())
+}
+
 fn aac(dts: i64) -> Input {
     (A, dts, [&b"\xaf\x01"[..], &[0x21; 300]].concat())
 }
@@ -342,8 +347,60 @@ fn what_cannot_be_read_is_left_out() {
 }
 
 #[test]
-fn nothing_comes_of_what_has_no_place() {
-    assert!(remux(&[av1(0), av1(40), (A, 50, b"\x91fLaCdata".to_vec()), av1(2_000)]).is_empty());
+fn a_stream_of_nothing_but_aac_that_adts_cannot_carry_is_unsupported() {
+    let flac = || (A, 50, b"\x91fLaCdata".to_vec());
+    let aac_alone = StreamFacts::new(Codec::NONE, Codec::AAC, 60_000);
+    for (name, facts, input, blocks, unsupported) in [
+        ("beside a codec without a place", StreamFacts::default(), vec![av1(0), xhe_aac_config(0)], 0, true),
+        ("an old stream", aac_alone, vec![xhe_aac_config(0)], 0, true),
+        ("a new one", StreamFacts::default(), vec![xhe_aac_config(0), aac(0), aac(480)], 0, false),
+        ("a new one after the wait", StreamFacts::default(), vec![xhe_aac_config(0), aac(500)], 0, true),
+        (
+            "beside video",
+            StreamFacts::default(),
+            vec![xhe_aac_config(0), avc_config(0), avc(0, true, 9)],
+            2,
+            false,
+        ),
+        (
+            "after video",
+            StreamFacts::default(),
+            vec![xhe_aac_config(0), avc_config(0), avc(0, true, 9), av1(40)],
+            2,
+            true,
+        ),
+        // That one the host sees by itself.
+        ("another codec", aac_alone, vec![aac_config(0), aac(0), flac(), aac_config(50)], 2, false),
+        ("after audio", aac_alone, vec![aac_config(0), aac(0), xhe_aac_config(23)], 2, true),
+    ] {
+        let (mut remuxer, mut out) = (TsRemuxer::new(&setup(facts)), Vec::new());
+        let answer = input.iter().try_for_each(|input| remuxer.tag(&tag(input), &mut out));
+        let expected = if unsupported { Err(RemuxError::Unsupported(Codec::AAC)) } else { Ok(()) };
+        assert_eq!((answer, out.len()), (expected, blocks), "{name}");
+    }
+}
+
+#[test]
+fn aac_that_adts_cannot_carry_is_left_out_while_it_lasts() {
+    let xhe_aac = |from| {
+        in_order(pictures(from, from + 1_000, 1_000).chain(frames(from, from + 1_000)).collect::<Vec<_>>())
+    };
+    let input = [
+        vec![xhe_aac_config(0), avc_config(0)],
+        xhe_aac(0),
+        both(1_000, 2_000),
+        vec![xhe_aac_config(2_000)],
+        xhe_aac(2_000),
+    ];
+    let stream = checked(&remux(&input.concat()));
+    let (video, all) = (vec![0x1b], vec![0x1b, 0x0f]);
+    assert_eq!(versions(&stream), [(0, video.clone()), (1, all), (2, video)]);
+    let audio: Vec<_> = stream.units.iter().filter(|unit| !unit.is_video()).collect();
+    assert_eq!(audio.len(), frames(1_000, 2_000).count());
+}
+
+#[test]
+fn nothing_comes_of_nothing() {
     assert!(remux(&[]).is_empty());
     let zero: Vec<Input> = (0..100).map(|n| (A, n * 20, b"\xaf\x01".to_vec())).collect();
     assert!(remux(&zero).is_empty());
@@ -440,13 +497,21 @@ fn any_tags_make_whole_packets_and_right_counters() {
             };
             input.insert(at, (kind, dts, body));
         }
-        let blocks = remux(&input);
+        let carried = || {
+            let (mut remuxer, mut blocks) = (TsRemuxer::new(&setup(StreamFacts::default())), Vec::new());
+            match input.iter().try_for_each(|input| remuxer.tag(&tag(input), &mut blocks)) {
+                Ok(()) => remuxer.finish(&mut blocks).unwrap(),
+                Err(error) => assert!(matches!(error, RemuxError::Unsupported(_)), "{error}"),
+            }
+            blocks
+        };
+        let blocks = carried();
         let broken = check(&Stream::read(&bytes(&blocks))).err().unwrap_or_default();
         let kept =
             ["sync", "adaptation fields", "continuity", "tables", "version", "clock PID", "clock before DTS"];
         let kept = &kept[..kept.len() - usize::from(extreme)];
         let broken: Vec<_> = broken.iter().filter(|(rule, _)| kept.contains(rule)).collect();
         assert!(blocks.is_empty() || broken.is_empty(), "round {round}: {broken:?}");
-        assert_eq!(bytes(&remux(&input)), bytes(&blocks), "the same tags make the same bytes");
+        assert_eq!(bytes(&carried()), bytes(&blocks), "the same tags make the same bytes");
     }
 }

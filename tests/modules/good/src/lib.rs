@@ -35,6 +35,7 @@ impl Format for Good {
                     "finish",
                     "drop",
                     "error",
+                    "unsupported",
                     "flood",
                     "flood_on",
                 ]),
@@ -75,6 +76,7 @@ impl Remuxer for Fails {
         match self.0.as_str() {
             "payload" => panic_any(Bomb),
             "error" => return Err(RemuxError::Other("told to".into())),
+            "unsupported" => return Err(RemuxError::Unsupported(tag.codec)),
             "flood" => loop {
                 sink.block(block())?;
             },
