@@ -177,17 +177,19 @@ impl Remux {
             // At each, because a fault may have put the module under quarantine.
             let Some(recipe) = self.shared.settle() else { return true };
             remuxing.note(tag);
-            if let Err((module, fault)) = self.feed(remuxing, tag, &recipe, facts, watch) {
+            let fed = self.feed(remuxing, tag, &recipe, facts, watch);
+            let unsupported = matches!(&fed, Err((_, fault)) if is_unsupported(fault));
+            if let Err((module, fault)) = fed {
                 self.on_fault(&module, &fault);
                 let remuxer = remuxing.remuxer.take();
                 watch.call(|| drop(remuxer));
-                if is_unsupported(&fault) {
-                    self.finish_unsupported(remuxing, watch);
-                    return true;
-                }
             }
             // While it hung, the job was abandoned.
             if self.is_stopped() {
+                return true;
+            }
+            if unsupported {
+                self.finish_unsupported(remuxing, watch);
                 return true;
             }
         }
