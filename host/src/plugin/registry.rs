@@ -251,23 +251,24 @@ impl Registry {
     /// one; it finds modules by name. To whoever [settles](Self::settled) both is one step. Returns the names that are no
     /// longer answered.
     pub fn adopt(&self, prepared: &Prepared, move_on: impl FnOnce(Named<'_>)) -> Vec<String> {
-        let table = Arc::new(table_of(&prepared.outcomes));
-        let mut in_use = self.table.write();
-        let before = std::mem::replace(&mut *in_use, table.clone());
-        for module in table.iter() {
-            let Some(old) = before.iter().find(|old| old.name() == module.name()) else { continue };
-            if !Arc::ptr_eq(old, module) {
-                let good = Some(old.standing()).filter(|old| !old.is_quarantined());
-                module.set_fallback(good);
-                // One under quarantine is in nobody's chain, and who still has it needs the way out.
-                if !old.is_quarantined() {
-                    old.set_fallback(None);
-                }
-            }
+        let (before, table) = (self.table.read().clone(), Arc::new(table_of(&prepared.outcomes)));
+        let named = |name: &str| table.iter().find(|module| module.name() == name);
+        let replaced = || {
+            let pairs = before.iter().filter_map(|old| Some((old, named(old.name())?)));
+            pairs.filter(|(old, new)| !Arc::ptr_eq(old, new))
+        };
+        for (old, new) in replaced() {
+            new.set_fallback(Some(old.standing()).filter(|old| !old.is_quarantined()));
         }
-        let named = |name: &str| table.iter().find(|module| module.name() == name).map(Module::standing);
-        move_on(&named);
+        let mut in_use = self.table.write();
+        *in_use = table.clone();
+        move_on(&|name| named(name).map(Module::standing));
         drop(in_use);
+        // What nobody uses any more is unmapped here. One under quarantine is nobody's fallback, so it adds nothing to a
+        // chain, and who still has it needs the way out.
+        for (old, _) in replaced().filter(|(old, _)| !old.is_quarantined()) {
+            old.set_fallback(None);
+        }
         before.iter().map(|old| old.name()).filter(|name| named(name).is_none()).map(str::to_owned).collect()
     }
 
