@@ -440,6 +440,38 @@ fn remuxers_that_share_a_process_begin_anew_and_are_not_to_blame() {
 }
 
 #[test]
+fn a_remuxer_that_fails_when_it_is_freed_is_a_fault_like_any() {
+    let acts = [
+        ("none", "panic", "panicked: told to"),
+        ("none", "hang", "has not come back"),
+        ("process", "panic", "panicked: told to"),
+        ("process", "segfault", "its process was ended by SIGSEGV"),
+        ("process", "exit", "its process exited with status 3"),
+        ("process", "hang", "a call took longer than 300ms"),
+    ];
+    for (isolation, word, fault) in acts {
+        let scene = Scene::new(isolation, "max_faults = 1");
+        let path = format!("{}?do={word}&in=drop", scene.hostile_path());
+        let status = || Request::get(&path).send(scene.host.http).unwrap().status;
+        // Its only remuxer is freed when the stream ends. Nothing else is in its process.
+        let live = Live::new(&scene);
+        let hostile = Viewer::new(&scene.host, &path);
+        hostile.wait_number(1);
+        live.stop();
+        hostile.wait_end();
+        scene.host.wait_nth_log("remuxer ended", 1);
+        // And when the last viewer has left: that is one fault too many.
+        let live = Live::new(&scene);
+        assert_eq!(status(), 200, "{isolation} {word}");
+        let line = scene.host.wait_nth_log("remuxer ended", 2);
+        assert!(line.contains("module=hostile") && line.contains(fault), "{line}");
+        scene.host.wait_log(&["module quarantined", "hostile"]);
+        assert_eq!(status(), 503, "{isolation} {word}");
+        live.stop();
+    }
+}
+
+#[test]
 fn a_module_with_too_many_faults_answers_503_and_others_go_on() {
     for (isolation, word) in [("none", "panic"), ("process", "segfault")] {
         again(|| give_503(isolation, word));

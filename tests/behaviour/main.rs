@@ -22,6 +22,7 @@ mod proxies;
 mod proxy_protocol;
 mod redirect;
 mod reload;
+mod reload_races;
 mod rtmp;
 mod shapes;
 mod slow;

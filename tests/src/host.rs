@@ -374,6 +374,15 @@ impl Host {
         std::fs::write(self.scratch.join(CONFIG_FILE), toml).expect("the scratch directory is writable");
     }
 
+    /// Its configuration, as the file has it now.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(self.scratch.join(CONFIG_FILE)).expect("the scratch directory is readable")
+    }
+
     /// Runs `remuxd` with these arguments and the host's configuration to its end.
     ///
     /// # Panics

@@ -35,14 +35,16 @@ pub use instance::{Instance, OutBlock};
 #[cfg(test)]
 pub(crate) use loader::linked;
 pub use loader::{Terms, load};
-pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
+pub use module::{Description, InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
 #[cfg(fuzzing)]
 pub use process::check_wire;
 pub use process::{Allowance, WireError, module_main};
 pub use recipe::Recipe;
-pub use registry::{Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing};
+pub use registry::{
+    Candidate, Change, Generation, LoadFailure, Named, Outcome, Prepared, Quarantined, Registry, Standing,
+};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use stage::{Origin, Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};

@@ -41,10 +41,15 @@ pub struct Connection {
     /// most in Rust. The last of it is kept.
     stderr: PipeReader,
     printed: Vec<u8>,
+    /// What the module logs is about nothing real.
+    quiet: bool,
 }
 
 impl Connection {
     /// Starts the process and waits until it has loaded the module.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the process is gone.
     pub fn open(launch: &Launch) -> Result<(Connection, Described), LoadError> {
         // All that can fail comes first: a child that nobody holds is not reaped.
         let (socket, theirs) = UnixStream::pair().map_err(LoadError::Probe)?;
@@ -69,37 +74,55 @@ impl Connection {
             call_limit: launch.call_limit,
             stderr,
             printed: Vec::new(),
+            quiet: false,
         };
-        let described = connection.described();
-        described.map(|described| (connection, described))
+        let described = connection.trial(Trial::Loading, &[], kind::DESCRIBED)?;
+        let described = wire::described(described).map_err(ModuleFault::from)?;
+        Ok((connection, described))
     }
 
-    fn described(&mut self) -> Result<Described, LoadError> {
+    /// Has the self-test played to the module.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the connection is of no more use.
+    pub fn self_test(&mut self) -> Result<(), LoadError> {
+        let mut request = wire::about(kind::TEST, 0);
+        wire::seal(&mut request, 0);
+        self.quiet = true;
+        let passed = self.trial(Trial::SelfTest, &request, kind::DONE);
+        self.quiet = false;
+        passed.map(drop)
+    }
+
+    /// A part of loading: the body of the answer, which is of the kind `expected` unless the module is refused.
+    fn trial(&mut self, during: Trial, request: &[u8], expected: u8) -> Result<Bytes, LoadError> {
         self.set_timeout(PROBE_LIMIT).map_err(LoadError::Probe)?;
-        let frame = self.receive(MAX_DESCRIPTION, Instant::now() + PROBE_LIMIT);
-        let described = frame.and_then(|frame| match frame.kind {
-            kind::REFUSED => {
-                Ok(Err(LoadError::ProbeRefused { step: Step::Probe, line: wire::refused(&frame.body)? }))
-            }
-            _ => Ok(Ok(wire::described(frame.body(kind::DESCRIBED)?)?)),
-        });
+        let deadline = Instant::now() + PROBE_LIMIT;
+        let sent = send(&self.socket, request, &[], Some(deadline));
+        let answer = sent.and_then(|()| self.receive(MAX_DESCRIPTION, deadline));
         self.set_timeout(self.call_limit).map_err(LoadError::Probe)?;
-        described.unwrap_or_else(|error| {
+        let body = answer.and_then(|frame| match frame.kind {
+            kind::REFUSED => Ok(Err(refusal(&frame.body)?)),
+            _ => Ok(Ok(frame.body(expected)?)),
+        });
+        body.unwrap_or_else(|error| {
             Err(match error {
                 LinkError::Closed => match self.end() {
-                    ModuleFault::Crashed { signal, .. } => {
-                        LoadError::ProbeCrashed { during: Trial::Loading, signal }
-                    }
-                    ModuleFault::Exited { status, said } => {
-                        LoadError::ProbeExited { during: Trial::Loading, status, said }
-                    }
+                    ModuleFault::Crashed { signal, .. } => LoadError::ProbeCrashed { during, signal },
+                    ModuleFault::Exited { status, said } => LoadError::ProbeExited { during, status, said },
                     other => LoadError::Fault(other),
                 },
-                LinkError::TimedOut => {
-                    LoadError::ProbeTimedOut { during: Trial::Loading, limit: PROBE_LIMIT }
-                }
+                LinkError::TimedOut => LoadError::ProbeTimedOut { during, limit: PROBE_LIMIT },
                 LinkError::Io(error) => LoadError::Probe(error),
-                LinkError::Wire(error) => LoadError::Fault(error.into()),
+                LinkError::Wire(error) => {
+                    let fault = ModuleFault::from(error);
+                    match during {
+                        Trial::Loading => LoadError::Fault(fault),
+                        Trial::SelfTest => {
+                            LoadError::ProbeRefused { step: Step::SelfTest, line: fault.to_string() }
+                        }
+                    }
+                }
             })
         })
     }
@@ -157,6 +180,9 @@ impl Connection {
     }
 
     fn log(&self, (level, line): (u8, String)) {
+        if self.quiet {
+            return;
+        }
         let module = &self.name;
         match Level(level) {
             Level::ERROR => error!(module, "{line}"),
@@ -212,6 +238,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Why the process has refused the module.
+fn refusal(told: &[u8]) -> Result<LoadError, WireError> {
+    let words = wire::words(told)?;
+    Ok(LoadError::heard(&words).unwrap_or(LoadError::ProbeRefused { step: Step::Probe, line: words }))
 }
 
 /// A pipe that neither end waits for.

@@ -28,7 +28,7 @@ pub fn check_wire(limit: usize, data: &[u8]) {
     holds(body.clone(), wire::logged, |(level, line)| wire::line(kind::LOG, Some(*level), line), kind::LOG);
     holds(
         body.clone(),
-        |body| wire::refused(&body),
+        |body| wire::words(&body),
         |line| wire::line(kind::REFUSED, None, line),
         kind::REFUSED,
     );

@@ -10,6 +10,7 @@
 //! | `TAG` | the remuxer's number, header fields, payload | `DONE` |
 //! | `FINISH`, `FREE` | the remuxer's number | `DONE` |
 //! | `STATE` | the remuxer's number | `STATE` |
+//! | `TEST` | 0 | `DONE` or `REFUSED` |
 //!
 //! The process says `DESCRIBED` or `REFUSED` once, when it has loaded the module, and `LOG` at any time. The fault of a
 //! call comes with `DONE`, before the blocks that the call made. A part of a block is either bytes, or a range of
@@ -46,6 +47,7 @@ pub mod kind {
     pub const FINISH: u8 = 3;
     pub const STATE: u8 = 4;
     pub const FREE: u8 = 5;
+    pub const TEST: u8 = 6;
     pub const DESCRIBED: u8 = 16;
     pub const REFUSED: u8 = 17;
     pub const LOG: u8 = 18;
@@ -356,11 +358,11 @@ pub fn line(kind: u8, level: Option<u8>, text: &str) -> Vec<u8> {
 
 /// The body of a `LOG`: level and line.
 pub fn logged(mut from: Bytes) -> Read<(u8, String)> {
-    Ok((u8(&mut from, "level")?, refused(&from)?))
+    Ok((u8(&mut from, "level")?, words(&from)?))
 }
 
-/// The body of a `REFUSED`.
-pub fn refused(from: &[u8]) -> Read<String> {
+/// The body of a `REFUSED`, and other text for people.
+pub fn words(from: &[u8]) -> Read<String> {
     if from.len() > MAX_TEXT { malformed("text") } else { Ok(one_line(&String::from_utf8_lossy(from))) }
 }
 
@@ -474,7 +476,7 @@ fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
         return Ok(Ok(()));
     }
     let number = from.try_get_u64().or_else(|_| malformed(what))? as usize;
-    let message = refused(&bytes(from, what)?)?;
+    let message = words(&bytes(from, what)?)?;
     Ok(Err(match tag {
         fault::PANICKED => ModuleFault::Panicked { message },
         fault::REMUX => ModuleFault::Remux { message },
@@ -605,8 +607,8 @@ mod tests {
         let long = "a\n\u{1b}[1m".to_owned() + &"\u{e9}".repeat(MAX_TEXT);
         let (level, line) = logged(body(super::line(kind::LOG, Some(2), &long), kind::LOG)).unwrap();
         assert!(level == 2 && line.starts_with("a [1m\u{e9}") && line.len() < MAX_TEXT, "{line}");
-        assert_eq!(refused(b"no\xff\n good").as_deref(), Ok("no\u{fffd} good"));
-        assert!(refused(&[b'x'; MAX_TEXT]).is_ok() && refused(&[b'x'; MAX_TEXT + 1]).is_err());
+        assert_eq!(words(b"no\xff\n good").as_deref(), Ok("no\u{fffd} good"));
+        assert!(words(&[b'x'; MAX_TEXT]).is_ok() && words(&[b'x'; MAX_TEXT + 1]).is_err());
     }
 
     /// A description with one of everything.
