@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -16,7 +16,7 @@ use crate::admin::{
 use crate::conf::{Config, Place, Report, Vhost};
 use crate::demo::{self, DemoMount};
 use crate::http::{Client, Pages, Service};
-use crate::load::{Loaded, modules_of};
+use crate::load::{Loaded, declared, modules_of};
 use crate::net::{ListenError, Listening, Server, publish_loop};
 use crate::plugin::{Pool, Registry, Transport};
 use crate::rtmp::tc_url::StreamName;
@@ -59,7 +59,7 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let server = Server::new(config.clone(), hub, service);
 
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
-    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
+    let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
     let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &error))?;
     for address in &listening.rtmp {
@@ -69,28 +69,31 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     for (protocol, address) in others.into_iter().filter_map(|(protocol, at)| Some((protocol, at?))) {
         println!("listening {protocol} {address}");
     }
-    // Ended when this is: nobody asks for more then, and the control socket is removed.
-    let _admin = start_admin(&config, file, &api, reloader.as_ref()).await?;
+    let mut admin = start_admin(&config, file, &api, reloader.as_ref()).await?;
+    admin.spawn(on_hangup(hangup, reloader));
     if show_demo {
         start_demo(&listening, &mounts);
     }
     println!("ready");
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => match &reloader {
-                Some(reloader) => {
-                    let reloader = reloader.clone();
-                    tokio::spawn(async move { reloader.reload(false, Cause::Operator).await });
-                }
-                None => warn!("there is no config file to reload"),
-            },
-        }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
     info!("stopping");
+    // Nobody asks for more, and the control socket is removed.
+    drop(admin);
     let _ = tokio::time::timeout(STOP_LIMIT, server.stop()).await;
     Ok(())
+}
+
+/// Reloads at SIGHUP. Those that come during a reload are one.
+async fn on_hangup(mut hangup: Signal, reloader: Option<Arc<Reloader>>) {
+    while hangup.recv().await.is_some() {
+        match &reloader {
+            Some(reloader) => drop(reloader.reload(false, Cause::Operator).await),
+            None => warn!("there is no config file to reload"),
+        }
+    }
 }
 
 /// Starts what administrators use: the control socket, the API, the file watch.
@@ -147,16 +150,16 @@ fn cannot_listen(config: &Config, error: &ListenError) -> Report {
 /// The default vhost's mounts of the demo stream, one for each module that answers.
 fn demo_mounts(config: &Config, registry: &Registry) -> Vec<DemoMount> {
     let of_vhost = |vhost: &Arc<Vhost>| vhost.mounts.clone();
-    let find = |extension: &str, transport| registry.find(extension, transport);
+    let find = declared(registry);
     let mounts = config.vhosts.iter().flat_map(of_vhost);
     mounts
         .flat_map(|mount| {
             let path = mount.pattern.url_path(demo::APP, demo::STREAM);
             modules_of(&mount, &find).into_iter().map(move |module| DemoMount {
-                name: module.name().into(),
+                name: module.name.clone(),
                 url: path.clone(),
-                transport: if module.transport() == Transport::HTTP { "http" } else { "websocket" },
-                content_type: module.content_type().into(),
+                transport: if module.transport == Transport::HTTP { "http" } else { "websocket" },
+                content_type: module.content_type.clone(),
             })
         })
         .collect()

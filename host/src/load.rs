@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::conf::{Config, Diagnostics, HttpServer, Mount, Report};
 use crate::net::Certificates;
-use crate::plugin::{LoadFailure, Module, OptionError, Registry, Transport, check_options};
+use crate::plugin::{Description, LoadFailure, OptionError, Registry, Transport, check_options};
 
-/// Finds the module that answers an extension over a transport.
-pub(crate) type Find<'a> = &'a dyn Fn(&str, Transport) -> Option<Arc<Module>>;
+/// Finds what the module declares that answers an extension over a transport. It need not be loaded.
+pub(crate) type Find<'a> = &'a dyn Fn(&str, Transport) -> Option<Arc<Description>>;
 
 /// A config and what it names.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub fn check(file: &Path) -> Result<Report, Report> {
 
 impl Loaded {
     fn new(file: Option<&Path>, (mut config, (registry, failures, certificates)): (Config, Named)) -> Loaded {
-        drop_ignored(&mut config, &|extension, transport| registry.find(extension, transport));
+        drop_ignored(&mut config, &declared(&registry));
         Loaded { file: file.map(Path::to_owned), config, registry, failures, certificates }
     }
 
@@ -77,9 +77,13 @@ fn load_named(config: &Config, diagnostics: &mut Diagnostics) -> Named {
 
 fn load_modules(config: &Config, diagnostics: &mut Diagnostics) -> (Registry, Vec<LoadFailure>) {
     let (registry, failures) = Registry::load(&config.modules, &beside(), &program());
-    let find = |extension: &str, transport| registry.find(extension, transport);
-    check_named(config, &find, !failures.is_empty(), diagnostics);
+    check_named(config, &declared(&registry), !failures.is_empty(), diagnostics);
     (registry, failures)
+}
+
+/// Finds what the modules of `registry` declare.
+pub(crate) fn declared(registry: &Registry) -> impl Fn(&str, Transport) -> Option<Arc<Description>> {
+    |extension, transport| Some(registry.find(extension, transport)?.description().clone())
 }
 
 /// The host's own program, which child processes run: what runs here, also when an update has replaced the file.
@@ -143,12 +147,12 @@ fn check_mount(mount: &Mount, find: Find<'_>, some_refused: bool, diagnostics: &
     }
     for module in modules.iter().filter(|module| mount.fast_cache > Duration::ZERO && !module.is_audio_only())
     {
-        let title = format!("fast_cache is ignored: {} carries video", module.name());
+        let title = format!("fast_cache is ignored: {} carries video", module.name);
         diagnostics.warning(title, &mount.fast_cache_place, "for formats of audio alone");
     }
     // An option is known when one of the modules that share the mount knows it.
     let mistakes: Vec<Vec<OptionError>> =
-        modules.iter().map(|module| check_options(module.options(), &mount.options)).collect();
+        modules.iter().map(|module| check_options(&module.options, &mount.options)).collect();
     let Some((first, others)) = mistakes.split_first() else { return };
     for mistake in first.iter().filter(|mistake| others.iter().all(|other| other.contains(mistake))) {
         let at = mount.options.iter().position(|(key, _)| key == mistake.key());
@@ -159,7 +163,7 @@ fn check_mount(mount: &Mount, find: Find<'_>, some_refused: bool, diagnostics: &
 }
 
 /// The modules that share a mount.
-pub(crate) fn modules_of(mount: &Mount, find: Find<'_>) -> Vec<Arc<Module>> {
+pub(crate) fn modules_of(mount: &Mount, find: Find<'_>) -> Vec<Arc<Description>> {
     let transports = [Transport::HTTP, Transport::WEBSOCKET];
     transports.iter().filter_map(|one| find(&mount.pattern.extension, *one)).collect()
 }

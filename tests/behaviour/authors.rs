@@ -28,6 +28,7 @@ fn serve(name: &str, file: &Path, scratch: &Scratch) -> (PathBuf, PathBuf) {
     let mut fetch = Command::new("curl");
     fetch.args(["--silent", "--show-error", "--fail", "--output"]).arg(&served).arg(url);
     let fetching = std::thread::spawn(move || run(&mut fetch));
+    host.wait_log(&["waiting for a publisher"]);
     let published = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
     fetching.join().unwrap().unwrap();
     (published, served)

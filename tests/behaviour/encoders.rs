@@ -20,6 +20,8 @@ fn serves(encoder: Encoder, clip: Clip) {
         ("WebSocket", Capture::websocket(&host, &key)),
         ("RTMP", Capture::rtmp(&host, &key)),
     ];
+    host.wait_nth_log("waiting for a publisher", 2);
+    host.wait_log(&["playing"]);
     let mut publishing = encoder.publish(clip, &host, &key);
     let published = read_file(&publishing.finish());
     let scratch = Scratch::new();

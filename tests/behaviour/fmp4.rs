@@ -75,6 +75,7 @@ fn fmp4_decodes_to_the_published_frames() {
         .arg(&served)
         .arg(mp4(&host.http_url(&key)));
     let fetching = std::thread::spawn(move || run(&mut fetch));
+    host.wait_log(&["waiting for a publisher"]);
     let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
     let published = publishing.finish();
     fetching.join().expect("no panic").unwrap();

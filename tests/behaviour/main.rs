@@ -23,6 +23,7 @@ mod proxies;
 mod proxy_protocol;
 mod redirect;
 mod reload;
+mod reload_races;
 mod rtmp;
 mod shapes;
 mod slow;

@@ -20,6 +20,7 @@ use remuxd_tests::websocket;
 const VHOSTS: &str = r#"
 [vhost."a.example".publish]
 republish_wait = "0s"
+normal_timeout = "1m"
 [vhost."a.example".play]
 wait = "0s"
 [[vhost."a.example".http_remux]]
@@ -33,6 +34,8 @@ mount = "a.example/by/[stream]/of/[app].flv"
 [[vhost."a.example".http_remux]]
 enabled = false
 mount = "/off/[app]/[stream].flv"
+[vhost."b.example".publish]
+normal_timeout = "1m"
 [vhost."b.example".play]
 wait = "0s"
 [[vhost."b.example".http_remux]]
@@ -229,6 +232,7 @@ fn one_stream_goes_out_in_every_format_at_once() {
     };
     let downloads: Vec<Child> = extensions.into_iter().zip(&files).map(download).collect();
     let websocket = Capture::websocket(&host, &key);
+    host.wait_nth_log("waiting for a publisher", downloads.len() + 1);
     let _ = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
     for mut curl in downloads {
         assert!(curl.wait().unwrap().success());

@@ -1,5 +1,6 @@
 //! Hot reload: new builds, modules and mounts while streams are live, and no viewer notices.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -13,21 +14,19 @@ use remuxd_tests::flv::{AUDIO, Content, SCRIPT, Tag, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::module_dir::{ModuleDir, bytes};
-use remuxd_tests::modules::test_module;
-use remuxd_tests::publisher::Publisher;
+use remuxd_tests::modules::{flawed, test_module, with_abort, with_another_layout};
+use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root};
 use remuxd_tests::ts::{Stream, access_units, check, published_units};
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
+pub(crate) const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 
 /// FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
-fn config(modules: &ModuleDir, more: &str) -> Config {
+pub(crate) fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
-        // Loading takes its time on a busy machine.
-        .publish("normal_timeout", "\"1m\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")
         .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
@@ -35,7 +34,7 @@ fn config(modules: &ModuleDir, more: &str) -> Config {
 }
 
 /// A clip without end, a GOP at a time.
-struct Looped {
+pub(crate) struct Looped {
     headers: Vec<Tag>,
     gops: Vec<Vec<Tag>>,
     length: u32,
@@ -69,7 +68,7 @@ impl Looped {
     }
 
     /// Sends the next GOP.
-    fn send(&mut self, publisher: &mut Publisher) {
+    pub(crate) fn send(&mut self, publisher: &mut Publisher) {
         if self.next == 0 {
             publisher.send(&self.headers);
         }
@@ -82,7 +81,7 @@ impl Looped {
         self.next += 1;
     }
 
-    fn access_units(&self) -> usize {
+    pub(crate) fn access_units(&self) -> usize {
         self.published.iter().filter(|tag| tag.access_unit().is_some()).count()
     }
 
@@ -196,23 +195,23 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
 }
 
 /// A host with these modules, a stream that has sent its first GOP, and a viewer of FLV who has it.
-struct Scene {
-    modules: ModuleDir,
-    host: Host,
-    key: String,
-    publisher: Publisher,
-    media: Looped,
-    viewer: Capture,
+pub(crate) struct Scene {
+    pub modules: ModuleDir,
+    pub host: Host,
+    pub key: String,
+    pub publisher: Publisher,
+    pub media: Looped,
+    pub viewer: Capture,
 }
 
 impl Scene {
-    fn new(more: &str) -> Scene {
+    pub(crate) fn new(more: &str) -> Scene {
         let modules = ModuleDir::with(&MODULES);
         let host = Host::start(&config(&modules, more));
         Scene::on(modules, host)
     }
 
-    fn on(modules: ModuleDir, host: Host) -> Scene {
+    pub(crate) fn on(modules: ModuleDir, host: Host) -> Scene {
         let key = host.key("live");
         let publisher = Publisher::open(host.rtmp, &key);
         let viewer = Capture::http(&host, &key);
@@ -222,23 +221,23 @@ impl Scene {
     }
 
     /// The next GOP reaches the viewer.
-    fn go_on(&mut self) {
+    pub(crate) fn go_on(&mut self) {
         self.media.send(&mut self.publisher);
         self.viewer.wait_access_units(self.media.access_units(), SOON);
     }
 
     /// Ends the stream; the viewer has noticed nothing.
-    fn finish(self) {
+    pub(crate) fn finish(self) {
         drop(self.publisher);
         assert_undisturbed("the viewer", &self.viewer.finish(SOON), &self.media);
     }
 
-    fn path(&self, format: &str) -> String {
+    pub(crate) fn path(&self, format: &str) -> String {
         format!("/{}.{format}", self.key)
     }
 
     /// The generations of a module that the host has: number, state, viewers.
-    fn generations(&self, name: &str) -> Vec<(u64, String, u64)> {
+    pub(crate) fn generations(&self, name: &str) -> Vec<(u64, String, u64)> {
         let modules = Request::get("/api/v1/modules").send(self.host.api.unwrap()).unwrap();
         let modules: serde_json::Value = serde_json::from_str(&modules.text().unwrap()).unwrap();
         let of_name = modules.as_array().unwrap().iter().filter(|module| module["name"] == name);
@@ -251,13 +250,13 @@ impl Scene {
             .collect()
     }
 
-    fn metric(&self, line: &str) -> bool {
+    pub(crate) fn metric(&self, line: &str) -> bool {
         let metrics = Request::get("/metrics").send(self.host.api.unwrap()).unwrap().text().unwrap();
         metrics.lines().any(|one| one == line)
     }
 
     /// `remuxd reload`, which must be refused: what it printed.
-    fn refused(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let output = self.host.command(arguments);
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
@@ -266,7 +265,7 @@ impl Scene {
     }
 }
 
-const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"";
+pub(crate) const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"";
 
 /// The generation number and the state of each, without viewers.
 fn states(generations: &[(u64, String, u64)]) -> Vec<(u64, &str)> {
@@ -298,13 +297,18 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
         ("probe", "takes longer than", compile("hangs.c")),
         ("registry", "the module in it is named \"aac\"", bytes("aac")),
     ];
+    let before = images(&scene.host);
     for (step, reason, library) in &broken {
         scene.modules.put("flv", library);
-        for arguments in [&["reload", "--dry-run"][..], &["reload"]] {
+        // A dry run says the same, and neither maps anything.
+        let lines = [&["reload", "--dry-run"][..], &["reload"]].map(|arguments| {
             let said = scene.refused(arguments);
             let line = said.lines().find(|line| line.starts_with("flv")).unwrap();
             assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{said}");
-        }
+            line.to_owned()
+        });
+        assert_eq!(lines[0], lines[1]);
+        assert_eq!(images(&scene.host), before, "{step}: {reason}");
         scene.go_on();
     }
     std::fs::remove_file(scene.modules.file("flv")).unwrap();
@@ -318,18 +322,113 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
     scene.finish();
 }
 
+/// Loading any of these would do harm sooner or later. The publisher and the viewers of every format go on all the time.
+#[test]
+fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
+    let broken = [
+        ("preflight", "built with panic = ", with_abort("good")),
+        ("layout", "RawTag.reserved: host has 32 bytes, module has 40 bytes", with_another_layout()),
+        ("self-test", "a block is CONFIG and JOIN at once", flawed("has two roles")),
+    ];
+    for isolation in ["none", "process"] {
+        let modules = ModuleDir::with(&MODULES);
+        let own = format!("{API}\n[module.flv]\nisolation = \"{isolation}\"");
+        let host = Host::start(&config(&modules, &own));
+        let key = host.key("live");
+        let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(400));
+        let flv = [Capture::http(&host, &key), Capture::websocket(&host, &key)];
+        let [ts, aac] = ["ts", "aac"].map(|format| Fetch::start(&host, &format!("/{key}.{format}")));
+        let go_on = || {
+            let seen = |tags: &[Tag]| Numbered::numbers(tags).last().copied();
+            for viewer in &flv {
+                let next = seen(&viewer.tags()).map_or(0, |number| number + 5);
+                viewer.wait_until(SOON, "five more frames", |tags| seen(tags) >= Some(next));
+            }
+            for viewer in [&ts, &aac] {
+                let before = viewer.wait_for(SOON, "its length", |bytes| Some(bytes.len()));
+                viewer.wait_for(SOON, "more", |bytes| (bytes.len() > before).then_some(()));
+            }
+        };
+        go_on();
+        for (step, reason, library) in &broken {
+            modules.put("flv", library);
+            let output = host.command(&["reload"]);
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            let line = said.lines().find(|line| line.starts_with("flv")).unwrap();
+            assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{said}");
+            host.wait_log(&["module refused", "module=flv", &format!("step=\"{step}\""), reason]);
+            let last = Request::get("/api/v1/reload").send(host.api.unwrap()).unwrap().text().unwrap();
+            let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+            assert_eq!(last["verdict"], "refused");
+            let flv = last["modules"].as_array().unwrap().iter().find(|module| module["name"] == "flv");
+            let flv = flv.unwrap();
+            assert_eq!((&flv["change"], &flv["step"]), (&"refused".into(), &(*step).into()));
+            assert!(flv["reason"].as_str().unwrap().contains(reason), "{flv}");
+            go_on();
+        }
+        // The next good build is taken as if nothing had been.
+        modules.put_build("flv", 1);
+        assert!(host.reload().contains("live mounts: 1 handed over"));
+        host.wait_log(&["mount handed over", "module=flv"]);
+        go_on();
+        let published = Numbered::new(400).frames(publisher.stop());
+        for viewer in flv {
+            let recording = viewer.finish(SOON);
+            assert_eq!(recording.end, End::Clean);
+            compare(&published, &recording.tags, Coverage::FromKeyframe).unwrap();
+        }
+        let stream = Stream::read(&ts.finish(SOON));
+        check(&stream).unwrap();
+        let units = access_units(&stream).unwrap();
+        compare_units(&published_units(&published), &units, Coverage::FromKeyframe).unwrap();
+        let frames: Vec<_> = read_adts(&aac.finish(SOON)).into_iter().map(|frame| frame.data).collect();
+        let audio = published.iter().filter(|tag| tag.kind == AUDIO).map(|tag| &tag.payload[2..]);
+        let audio: Vec<_> = audio.collect();
+        assert!(!frames.is_empty() && audio.ends_with(&frames.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+    }
+}
+
 #[test]
 fn a_dry_run_changes_nothing() {
-    let mut scene = Scene::new(API);
-    scene.modules.put_build("flv", 1);
-    let output = scene.host.command(&["reload", "--dry-run"]);
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && said.contains("would be reloaded"), "{said}");
-    assert_eq!(states(&scene.generations("flv"))[0], (1, "current"));
+    let mut scene = Scene::new(&format!("{API}\n[module.aac]\nisolation = \"process\""));
+    let (before, children) = (images(&scene.host), scene.host.children());
+    assert_eq!(children.len(), 1, "one module has a process of its own");
+    for name in ["flv", "aac"] {
+        scene.modules.put_build(name, 1);
+    }
+    for _ in 0..3 {
+        let output = scene.host.command(&["reload", "--dry-run"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && said.contains("would be reloaded"), "{said}");
+        for (name, change) in [("flv", "checked"), ("websocket-flv", "unchanged"), ("aac", "checked")] {
+            assert!(
+                said.lines().any(|line| line.starts_with(&format!("{name:<16} {change:<10} 0."))),
+                "{said}"
+            );
+        }
+    }
+    // A dry run knows all that a reload knows: here, an option that the new build does not have.
+    let toml = scene.host.config();
+    scene.host.write_config(&format!(
+        "{toml}[vhost.\"__defaultVhost__\".http_remux.options]\nhevcc = \"legacy\"\n"
+    ));
+    let refused = [&["reload", "--dry-run"][..], &["reload"]].map(|arguments| {
+        let said = scene.refused(arguments);
+        said.lines().take_while(|line| !line.starts_with("flv ")).map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert!(refused[0].iter().any(|line| line.contains("hevcc")), "{refused:?}");
+    assert_eq!(refused[0], refused[1]);
+    scene.host.write_config(&toml);
+    assert_eq!(images(&scene.host), before);
+    assert_eq!(scene.host.children(), children);
+    assert_eq!(states(&scene.generations("flv")), [(1, "current")]);
     scene.go_on();
     assert!(!scene.host.log().contains("mount handed over"));
     assert!(scene.host.reload().contains("live mounts: 1 handed over"));
     assert!(scene.host.reload().contains("nothing has changed"));
+    assert_eq!(images(&scene.host).difference(&before).count(), 1, "the new build of flv");
+    scene.go_on();
     scene.finish();
 }
 
@@ -440,18 +539,16 @@ fn mounts_and_modules_come_and_go() {
     scene.finish();
 }
 
+/// The copies of modules that the host has mapped.
+pub(crate) fn images(host: &Host) -> BTreeSet<String> {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.pid())).unwrap();
+    let files = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    files.filter(|file| file.contains("/remuxd-") && file.ends_with(".so")).map(str::to_owned).collect()
+}
+
 /// The generations of `flv` whose images are mapped.
 fn mapped(host: &Host) -> usize {
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.pid())).unwrap();
-    let mut files: Vec<_> = maps
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(5))
-        .filter(|file| file.contains("/remuxd-") && file.contains("/flv-"))
-        .collect();
-    files.dedup();
-    files.sort_unstable();
-    files.dedup();
-    files.len()
+    images(host).iter().filter(|file| file.contains("/flv-")).count()
 }
 
 #[test]
@@ -487,11 +584,7 @@ fn the_generation_before_takes_over_from_one_with_too_many_faults() {
     let hostile = std::fs::read(test_module("hostile")).unwrap();
     modules.put("hostile", &hostile);
     let table = modules.table(&["flv", "hostile"], &format!("max_faults = 1\n{API}"));
-    let config = Config::live()
-        .publish("normal_timeout", "\"1m\"")
-        .mount("")
-        .mount("mount = \"/[app]/[stream].hostile\"")
-        .tables(&table);
+    let config = Config::live().mount("").mount("mount = \"/[app]/[stream].hostile\"").tables(&table);
     let mut scene = Scene::on(modules, Host::start(&config));
     let hostile_path = scene.path("hostile");
     let sufferer = Capture::request(&scene.host, Request::get(&hostile_path));

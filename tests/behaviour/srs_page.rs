@@ -60,6 +60,7 @@ fn plays(name: &str, clip: Clip, formats: &[&str], schemes: &[&str]) {
         for scheme in schemes {
             formats.iter().for_each(|format| drop(scope.spawn(|| play(scheme, format))));
         }
+        host.wait_nth_log("waiting for a publisher", schemes.len() * formats.len());
         Encoder::Ffmpeg(Ffmpeg::Five).publish(clip, &host, &key).finish();
     });
 }

@@ -81,7 +81,6 @@ fn each_format_is_served_over_each_version_and_protocol() {
         config = config.mount(&format!("mount = \"/[app]/[stream].{format}\"\nfast_cache = 30"));
     }
     let (host, files) = start_with(config);
-    let before = host.descriptors();
     let scratch = Scratch::new();
     let [aac, mp3] = ["aac", "mp3"].map(|audio| host.key(audio));
     let formats = [
@@ -108,8 +107,7 @@ fn each_format_is_served_over_each_version_and_protocol() {
         let connect = move || tls::connect_with(address, None, version, &[b"http/1.1"]);
         Capture::websocket_over(connect, host.wss_url(&aac))
     });
-    let there = before + viewers.len() + wss.len();
-    wait_until(SOON * 3, "every viewer is there", || host.descriptors() >= there);
+    host.wait_nth_log("waiting for a publisher", viewers.len() + wss.len());
     let mut publishing = [
         Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &aac),
         Encoder::Ffmpeg(Ffmpeg::Nine).publish(Clip::H264Mp3, &host, &mp3),
@@ -176,6 +174,7 @@ fn ffmpeg_plays_https() {
         command.args(["-map", "0:v", "-map", "0:a", "-t", "3", "-f", "null", "-"]);
         std::thread::spawn(move || run(&mut command))
     });
+    host.wait_nth_log("waiting for a publisher", players.len());
     let _ = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
     for player in players {
         let output = player.join().unwrap().unwrap();
@@ -209,6 +208,8 @@ fn rtmps(ffmpeg: Ffmpeg, clip: Clip) {
     believes(&mut player);
     player.args(["-i", &url, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "flv", "-"]);
     let player = Capture::command(player);
+    host.wait_log(&["waiting for a publisher"]);
+    host.wait_log(&["playing"]);
     let mut publisher = ffmpeg.command();
     publisher.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv"]);
     believes(&mut publisher);
@@ -261,9 +262,10 @@ fn slow_handshakes_are_closed_by_the_deadline() {
     let mut sockets = Vec::new();
     for address in addresses {
         for (name, bytes) in openings {
+            let opened = Instant::now();
             let mut socket = TcpStream::connect(address).unwrap();
             socket.write_all(bytes).unwrap();
-            sockets.push((name, socket, Instant::now()));
+            sockets.push((name, socket, opened));
         }
         let opened = Instant::now();
         let stream = tls::connect(address, None).unwrap();

@@ -95,6 +95,7 @@ fn live(clip: Clip) {
     let host = Host::start(&config());
     let key = host.key("encoder");
     let fetch = Fetch::start(&host, &path(&key));
+    host.wait_log(&["waiting for a publisher"]);
     let mut publishing = Encoder::Ffmpeg(clip.ffmpeg()).publish(clip, &host, &key);
     let published = read_file(&publishing.finish());
     let served = fetch.finish(SOON);

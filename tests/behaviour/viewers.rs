@@ -108,7 +108,7 @@ fn a_viewer_waits_for_its_publisher_and_then_gets_200() {
 
 #[test]
 fn a_publisher_that_comes_back_finds_its_viewers() {
-    let (host, key, publisher, media) = live(&Config::live().publish("republish_wait", "\"1500ms\""), 30);
+    let (host, key, publisher, media) = live(&Config::live().publish("republish_wait", "\"5s\""), 30);
     let viewers = [Capture::http(&host, &key), Capture::websocket(&host, &key), Capture::rtmp(&host, &key)];
     viewers.iter().for_each(|viewer| wait_number(viewer, media.number() - 1));
     drop(publisher);
@@ -157,16 +157,17 @@ fn the_wait_for_a_publisher_ends() {
 
 #[test]
 fn a_silent_publisher_is_closed() {
-    let config = Config::live().publish("firstpkt_timeout", "\"1s\"").publish("normal_timeout", "\"1s\"");
-    let host = Host::start(&config);
+    let host = Host::start(&Config::live().publish("firstpkt_timeout", "\"1s\""));
     let mut silent = Publisher::open(host.rtmp, &host.key("silent"));
     while silent.connection().read().is_ok() {}
+    let host = Host::start(&Config::live().publish("normal_timeout", "\"1s\""));
     let key = host.key("stuck");
     let mut stuck = Publisher::open(host.rtmp, &key);
+    let viewer = Capture::http(&host, &key);
+    host.wait_log(&["mount started"]);
     let mut media = Numbered::new(500);
     stuck.send(&media.headers());
     stuck.send(&media.frames(3));
-    let viewer = Capture::http(&host, &key);
     wait_number(&viewer, 2);
     assert_eq!(viewer.finish(SOON).end, End::Clean);
 }

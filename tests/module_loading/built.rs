@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use remuxd::plugin::{HOST_ABI, Registry};
-use remuxd_tests::modules::{MODULES, built, test_module};
+use remuxd_tests::modules::{edit, test_module, with_another_api};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{root, run};
 
@@ -14,31 +14,9 @@ use crate::host;
 /// The program that loads modules in processes of their own.
 pub const LOADER: &str = env!("CARGO_BIN_EXE_loader");
 
-fn library(dir: &Path, name: &str) -> Vec<u8> {
-    fs::read(dir.join(format!("libremuxd_{name}.so"))).expect("cargo built it")
-}
-
 /// The library of the Rust module `name`, whose panics unwind.
 pub fn bytes(name: &str) -> Vec<u8> {
     fs::read(test_module(name)).expect("cargo built it")
-}
-
-/// The library of the Rust module `name`, whose panics end the process.
-pub fn bytes_with_abort(name: &str) -> Vec<u8> {
-    library(&built(&root().join(MODULES), "modules", "abort"), name)
-}
-
-/// The library of the module `good`, whose plugin API says something else about one type.
-pub fn bytes_with_another_layout() -> Vec<u8> {
-    let changed = |scratch: &Scratch| {
-        let tag = "pub struct RawTag {\n";
-        let file = scratch.join("plugin-api/src/abi/mod.rs");
-        let fields = fs::read_to_string(&file).expect("a copy");
-        let (before, after) = fields.split_once(tag).expect("the type of tags");
-        let after = after.replacen("pub reserved: [u64; 4]", "pub reserved: [u64; 5]", 1);
-        fs::write(file, [before, tag, &after].concat()).expect("a copy");
-    };
-    bytes_with_another_api("modules-other-layout", changed)
 }
 
 /// The library of the module `good`, built with a plugin API that is newer than the host's by a function.
@@ -58,43 +36,7 @@ pub fn bytes_with_a_newer_minor() -> Vec<u8> {
         let later = "extern \"C\" fn later(_: RawBlock) -> RVec<RawTag> {\n    RVec::new()\n}\n\n";
         edit(&file("export.rs"), logger, &format!("{later}{logger}"));
     };
-    bytes_with_another_api("modules-newer-minor", changed)
-}
-
-/// The library of the module `good`, built with a copy of the plugin API that was changed.
-fn bytes_with_another_api(target: &str, change: impl FnOnce(&Scratch)) -> Vec<u8> {
-    let scratch = Scratch::new();
-    for part in ["Cargo.toml", "plugin-api", MODULES] {
-        copy(&root().join(part), &scratch.join(part));
-    }
-    edit(
-        &scratch.join("Cargo.toml"),
-        r#"members = ["host", "plugin-api", "plugins/*", "tests"]"#,
-        "members = []",
-    );
-    edit(&scratch.join("Cargo.toml"), r#"default-members = ["host", "plugins/*"]"#, "");
-    change(&scratch);
-    library(&built(&scratch.join(MODULES), target, "dev"), "good")
-}
-
-/// Copies a file, or a directory with all in it.
-fn copy(from: &Path, to: &Path) {
-    if from.is_dir() {
-        fs::create_dir_all(to).expect("the scratch directory can be written");
-        for entry in fs::read_dir(from).expect("a directory of the repository") {
-            let entry = entry.expect("a directory of the repository");
-            copy(&entry.path(), &to.join(entry.file_name()));
-        }
-    } else {
-        fs::copy(from, to).expect("the scratch directory can be written");
-    }
-}
-
-/// Replaces the one place in a file where `old` stands.
-fn edit(file: &Path, old: &str, new: &str) {
-    let text = fs::read_to_string(file).expect("a text");
-    assert_eq!(text.matches(old).count(), 1, "{old} in {}", file.display());
-    fs::write(file, text.replace(old, new)).expect("the scratch directory can be written");
+    with_another_api("modules-newer-minor", changed)
 }
 
 /// A module directory. The module `good` is in it.

@@ -2,7 +2,11 @@
 
 use remuxd::plugin::{ModuleFault, Setup, Transport};
 
-use crate::built::ModuleDir;
+use std::process::Command;
+
+use remuxd_tests::tool::run;
+
+use crate::built::{LOADER, ModuleDir, bytes};
 use crate::host::{assert_works, remux, tag};
 
 #[test]
@@ -33,4 +37,19 @@ fn every_fault_is_told_in_one_line_and_ends_its_remuxer_only() {
         assert_works(&module);
         bystander.tag(&tag(), &mut Vec::new()).unwrap();
     }
+}
+
+#[test]
+fn a_process_that_dies_leaves_nothing_behind() {
+    const ROUNDS: usize = 16;
+    let dir = ModuleDir::new();
+    dir.put("libremuxd_hostile.so", &bytes("hostile"));
+    dir.put_c("libremuxd_crashes.so", "crashes.c", &["-shared", "-fPIC"]);
+    let mut host = Command::new(LOADER);
+    host.arg("dies").arg(dir.path()).arg(ROUNDS.to_string());
+    let output = run(&mut host).unwrap_or_else(|error| panic!("{error}"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let files = said.split(['[', ']']).nth(1).unwrap().split(", ").collect::<Vec<_>>();
+    assert_eq!(files, [files[0]; ROUNDS], "open files after each round");
+    assert!(said.ends_with("] processes 1\nprocesses 0\n"), "{said}");
 }

@@ -1,13 +1,23 @@
 //! Loads modules in a process of its own, without the rest of the host.
 //!
 //! `loader __probe FILE` is the child process that tries a module; the host's program has the same. `loader after DIR
-//! WHOLE` is a host that loads a damaged `good` from DIR, says how that went, and goes on with the one in WHOLE.
+//! WHOLE` is a host that loads a damaged `good` from DIR, says how that went, and goes on with the one in WHOLE. `loader
+//! dies DIR ROUNDS` is a host whose module `hostile` ends its process in every way, and says what that left behind.
+
+#![expect(clippy::unwrap_used, reason = "a test in a process of its own")]
 
 mod host;
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+
+use remuxd::conf::Config;
+use remuxd::plugin::{
+    Allowance, LoadError, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
@@ -22,6 +32,84 @@ fn main() -> ExitCode {
             host::assert_good_works(&host::load(Path::new(whole), &["good"], own).0);
             ExitCode::SUCCESS
         }
+        [_, "__module", file, max_output, max_memory] => {
+            let (max_output, max_memory) = (max_output.parse().unwrap(), max_memory.parse().unwrap());
+            remuxd::plugin::module_main(Path::new(file), Allowance { max_output, max_memory })
+        }
+        [own, "dies", dir, rounds] => {
+            let rounds: u32 = rounds.parse().unwrap();
+            let registry = isolated(own, dir, "hostile").0;
+            let module = registry.find("hostile", Transport::HTTP).unwrap();
+            let mut left = Vec::new();
+            for _ in 0..rounds {
+                for (word, place) in DEATHS {
+                    let death = live(&module, word, place);
+                    assert!(death.is_err(), "{word} in {place}");
+                }
+                // While nobody calls it.
+                live(&module, "nothing", "tag").unwrap();
+                kill_process(children()[0], Signal::KILL).unwrap();
+                assert!(matches!(isolated(own, dir, "crashes").1[..], [LoadError::ProbeCrashed { .. }]));
+                left.push(fs::read_dir("/proc/self/fd").unwrap().count());
+            }
+            live(&module, "nothing", "tag").unwrap();
+            println!("files {left:?} processes {}", children().len());
+            drop((module, registry));
+            println!("processes {}", children().len());
+            ExitCode::SUCCESS
+        }
         _ => ExitCode::FAILURE,
     }
+}
+
+/// What ends the process, and in which call.
+const DEATHS: [(&str, &str); 12] = [
+    ("segfault", "tag"),
+    ("abort", "finish"),
+    ("exit", "remuxer"),
+    ("kill", "drop"),
+    ("overflow", "state"),
+    ("memory", "tag"),
+    ("hang", "finish"),
+    ("close", "tag"),
+    ("garbage", "state"),
+    ("giant", "remuxer"),
+    ("babble", "tag"),
+    ("exit", "drop"),
+];
+
+/// Loads a module in a process of its own.
+fn isolated(own: &str, dir: &str, name: &str) -> (Registry, Vec<LoadError>) {
+    let config = format!(
+        "[modules]\ndir = {dir:?}\nload = [{name:?}]\ncall_timeout = \"200ms\"\n\
+         [module.{name:?}]\nisolation = \"process\"\nmax_memory = \"64MiB\"\n"
+    );
+    let config = Config::parse(&config, "test.toml").unwrap();
+    let (registry, failures) = Registry::load(&config.modules, Path::new(dir), Path::new(own));
+    (registry, failures.into_iter().map(|failure| failure.error).collect())
+}
+
+/// The life of a remuxer that does what `word` says in the call `place`.
+fn live(module: &Module, word: &str, place: &str) -> Result<(), ModuleFault> {
+    let options = [("do", word), ("in", place), ("at", "1")].map(|(name, value)| (name.into(), value.into()));
+    let setup = Setup::new(Options::new(options.into()), StreamFacts::default());
+    let (mut remuxer, mut out) = (module.remuxer(&setup)?, Vec::new());
+    // The second finds what came too late for the first.
+    remuxer.tag(&host::tag(), &mut out)?;
+    remuxer.tag(&host::tag(), &mut out)?;
+    remuxer.finish(&mut out)?;
+    remuxer.state()?;
+    remuxer.free()
+}
+
+/// This process's children, those that were not reaped among them.
+fn children() -> Vec<Pid> {
+    let own = std::process::id().to_string();
+    let stats = fs::read_dir("/proc").unwrap().flatten();
+    let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let child = |stat: String| {
+        let (start, rest) = stat.rsplit_once(") ")?;
+        (rest.split(' ').nth(1)? == own).then(|| Pid::from_raw(start.split(' ').next()?.parse().ok()?))?
+    };
+    stats.filter_map(child).collect()
 }

@@ -3,8 +3,9 @@
 use std::fs;
 
 use remuxd::plugin::Transport;
+use remuxd_tests::modules::{flawed, with_abort, with_another_layout};
 
-use crate::built::{ModuleDir, bytes, bytes_with_abort, bytes_with_another_layout};
+use crate::built::{ModuleDir, bytes};
 use crate::host::assert_good_works;
 
 /// `e_machine` of x86_64 and aarch64.
@@ -77,7 +78,7 @@ fn refuses_libraries_that_are_no_modules() {
 fn refuses_a_module_whose_types_have_another_layout() {
     let line =
         "its interface differs from the host's: RawTag.reserved: host has 32 bytes, module has 40 bytes";
-    assert_eq!(refusal_of(&bytes_with_another_layout()), bad(line));
+    assert_eq!(refusal_of(&with_another_layout()), bad(line));
 }
 
 #[test]
@@ -87,8 +88,21 @@ fn refuses_modules_of_another_abi_major() {
 
 #[test]
 fn refuses_modules_whose_panics_abort() {
-    let abort = bytes_with_abort("good");
+    let abort = with_abort("good");
     assert_eq!(refusal_of(&abort), bad("built with panic = \"abort\"; build it with panic = \"unwind\""));
+}
+
+#[test]
+fn refuses_modules_that_fail_the_self_test() {
+    let none = "in finish(): no JOIN block in all of a stream that it can carry: nobody could watch";
+    let rows = [
+        ("has two roles", "at tag 2 (video, 0 ms): a block is CONFIG and JOIN at once"),
+        ("joins nowhere", none),
+        ("leaves too much", "in state(): a state of 100000 bytes, 65536 at most"),
+    ];
+    for (flaw, line) in rows {
+        assert_eq!(refusal_of(&flawed(flaw)), bad(&format!("it fails the self-test: {line}")));
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Tag};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::module_dir::{ModuleDir, stripped};
+use remuxd_tests::modules::{flawed, with_abort, with_another_layout};
 use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::tool::root;
 use remuxd_tests::ts::{Stream, access_units, check, published_units};
@@ -91,7 +92,6 @@ fn prove(plan: &Plan) -> Result<(), String> {
     };
     put(0);
     let config = Config::live()
-        .publish("normal_timeout", "\"1m\"")
         .play("queue_length", "\"5s\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")
@@ -153,14 +153,12 @@ fn prove(plan: &Plan) -> Result<(), String> {
         }
         wait_handovers(&host, reload * MODULES.len() * keys.len())?;
         if reload % every == 0 && reload / every <= plan.broken {
-            for (kind, bytes) in &broken {
+            for (kind, step, bytes) in &broken {
                 modules.put("flv", bytes);
                 let output = host.command(&["reload"]);
-                if output.status.code() != Some(1) {
-                    return Err(format!(
-                        "{kind} was not refused: {}",
-                        String::from_utf8_lossy(&output.stdout)
-                    ));
+                let said = String::from_utf8_lossy(&output.stdout);
+                if output.status.code() != Some(1) || !said.contains(&format!("refused    at {step}: ")) {
+                    return Err(format!("{kind} was not refused at {step}: {said}"));
                 }
                 refusals += 1;
             }
@@ -224,8 +222,8 @@ fn compare_sampled(viewer: Sampled, published: &[Tag]) -> Result<(), String> {
     }
 }
 
-/// Libraries that must be refused, in the place of one that is good.
-fn broken(modules: &ModuleDir, good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+/// Libraries that must be refused, in the place of one that is good, and at which step.
+fn broken(modules: &ModuleDir, good: &[u8]) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let compiled = |source: &str| {
         modules.put_c("broken", &root().join("tests/modules/c").join(source));
         let bytes = std::fs::read(modules.file("broken")).unwrap_or_default();
@@ -233,21 +231,24 @@ fn broken(modules: &ModuleDir, good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         bytes
     };
     let mut kinds = vec![
-        ("a script", b"#!/bin/sh\n".to_vec()),
-        ("an empty file", Vec::new()),
-        ("half a file", good[..good.len() / 2].to_vec()),
+        ("a script", "elf", b"#!/bin/sh\n".to_vec()),
+        ("an empty file", "elf", Vec::new()),
+        ("half a file", "elf", good[..good.len() / 2].to_vec()),
+        ("panics that abort", "preflight", with_abort("good")),
+        ("another layout", "layout", with_another_layout()),
+        ("a failed self-test", "self-test", flawed("has two roles")),
     ];
     let sources = [
-        ("no module", "plain.c"),
-        ("another ABI", "major.c"),
-        ("a missing symbol", "unresolved.c"),
-        ("no header", "bare.c"),
-        ("a crash", "crashes.c"),
-        ("a late crash", "crashes_late.c"),
-        ("an exit", "exits.c"),
-        ("a hang", "hangs.c"),
+        ("no module", "preflight", "plain.c"),
+        ("another ABI", "preflight", "major.c"),
+        ("a missing symbol", "preflight", "unresolved.c"),
+        ("no header", "layout", "bare.c"),
+        ("a crash", "probe", "crashes.c"),
+        ("a late crash", "probe", "crashes_late.c"),
+        ("an exit", "probe", "exits.c"),
+        ("a hang", "probe", "hangs.c"),
     ];
-    kinds.extend(sources.map(|(kind, source)| (kind, compiled(source))));
+    kinds.extend(sources.map(|(kind, step, source)| (kind, step, compiled(source))));
     kinds
 }
 

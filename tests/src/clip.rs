@@ -11,6 +11,7 @@ use crate::tool::{Ffmpeg, run, target_dir};
 pub const LENGTH: Duration = Duration::from_secs(4);
 /// Video frames a second; a keyframe comes each second.
 pub const FRAME_RATE: u32 = 25;
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A clip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Clip {
     /// When the encoder fails.
     #[must_use]
     pub fn path(self) -> PathBuf {
-        self.make(&format!("{self:?}"), LENGTH)
+        self.make(&format!("{self:?}"), LENGTH, FRAME_RATE)
     }
 
     /// A minute of the same, made now if it is not there yet.
@@ -83,10 +84,20 @@ impl Clip {
     /// When the encoder fails.
     #[must_use]
     pub fn minute(self) -> PathBuf {
-        self.make(&format!("{self:?}-minute"), Duration::from_secs(60))
+        self.make(&format!("{self:?}-minute"), MINUTE, FRAME_RATE)
     }
 
-    fn make(self, name: &str, length: Duration) -> PathBuf {
+    /// A minute with one keyframe, at its start; made now if it is not there yet.
+    ///
+    /// # Panics
+    /// When the encoder fails.
+    #[must_use]
+    pub fn one_gop(self) -> PathBuf {
+        self.make(&format!("{self:?}-one-gop"), MINUTE, FRAME_RATE * 60)
+    }
+
+    /// `gop` is the frames from a keyframe to the next.
+    fn make(self, name: &str, length: Duration, gop: u32) -> PathBuf {
         static MAKING: Mutex<()> = Mutex::new(());
         let _alone = MAKING.lock();
         let dir = target_dir().join("clips");
@@ -98,14 +109,14 @@ impl Clip {
         // Other test processes may make it too: each writes its own file, and the rename is atomic.
         let unfinished = dir.join(format!("{name}-{}.part", std::process::id()));
         let mut command = self.ffmpeg().command();
-        self.encode(length, &mut command);
+        self.encode(length, gop, &mut command);
         run(command.args(["-flvflags", "no_duration_filesize", "-f", "flv"]).arg(&unfinished))
             .unwrap_or_else(|error| panic!("{error}"));
         std::fs::rename(&unfinished, &path).expect("target is writable");
         path
     }
 
-    fn encode(self, length: Duration, command: &mut Command) {
+    fn encode(self, length: Duration, gop: u32, command: &mut Command) {
         let seconds = length.as_secs();
         if self.video().is_some() {
             let picture = format!("testsrc2=size=320x180:rate={FRAME_RATE}:duration={seconds}");
@@ -125,7 +136,8 @@ impl Clip {
         };
         if let [encoder, options @ ..] = video {
             command.args(["-c:v", encoder]).args(options);
-            command.args(["-b:v", "400k", "-g", "25", "-keyint_min", "25", "-pix_fmt", "yuv420p"]);
+            let gop = gop.to_string();
+            command.args(["-b:v", "400k", "-g", &gop, "-keyint_min", &gop, "-pix_fmt", "yuv420p"]);
         }
         match self.audio().as_ref() {
             Some(b"mp4a") => drop(command.args(["-c:a", "aac", "-b:a", "96k", "-ac", "2"])),
@@ -165,5 +177,12 @@ mod tests {
             compare::check_order(&tags).unwrap_or_else(|error| panic!("{clip:?}: {error}"));
             decode::decode(clip.ffmpeg(), &clip.path()).unwrap();
         }
+    }
+
+    #[test]
+    fn one_gop_is_one() {
+        let units = access_units(&read_file(&Clip::Av1Opus.one_gop()));
+        assert_eq!(units.iter().filter(|unit| unit.keyframe).count(), 1);
+        assert_eq!(units.iter().filter(|unit| unit.kind == VIDEO).count(), 60 * FRAME_RATE as usize);
     }
 }

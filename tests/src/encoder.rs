@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use crate::clip::Clip;
+use crate::clip::{Clip, LENGTH};
 use crate::host::Host;
 use crate::scratch::Scratch;
 use crate::tool::Ffmpeg;
-use crate::wait::wait_for;
+use crate::wait::{SOON, wait_for};
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +48,8 @@ impl Encoder {
     #[must_use]
     pub fn publish_to(self, clip: Clip, url: &str) -> Publishing {
         let scratch = Scratch::new();
-        let file = clip.path();
         let (command, published) = match self {
-            Encoder::Ffmpeg(ffmpeg) => {
-                let mut command = ffmpeg.command();
-                command.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
-                (command, file)
-            }
+            Encoder::Ffmpeg(ffmpeg) => return publish_file(ffmpeg, clip.path(), url),
             Encoder::Rtmp2Sink => gstreamer(clip, "rtmp2sink", url, &scratch),
             Encoder::RtmpSink => gstreamer(clip, "rtmpsink", &format!("{url} live=1"), &scratch),
         };
@@ -61,10 +57,26 @@ impl Encoder {
     }
 }
 
+/// Has ffmpeg publish an FLV file once.
+///
+/// # Panics
+/// When ffmpeg is not installed.
+#[must_use]
+pub fn publish_file(ffmpeg: Ffmpeg, file: PathBuf, url: &str) -> Publishing {
+    let mut command = ffmpeg.command();
+    command.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+    Publishing::start(command, file, Scratch::new())
+}
+
 /// How often a clip is repeated: for minutes.
 const TURNS: usize = 100;
 
-/// Has ffmpeg publish `clip` over and over, until the answer is dropped.
+/// From one turn of a clip to the next: a clip, and the frame by which the audio of some is longer. FFmpeg knows no
+/// duration of a live FLV, would take the time of its last tag (after H.264 the end of sequence, an earlier time), and
+/// begin the next turn before the end of this one.
+const TURN: Duration = LENGTH.saturating_add(Duration::from_millis(50));
+
+/// Has ffmpeg publish `clip` over and over, until the answer is dropped. Timestamps ascend in each track.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
@@ -74,7 +86,8 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     let mut command = clip.ffmpeg().command();
     // -stream_loop seeks, which FFmpeg 9 cannot do in FLV with AV1; a list is read anew.
     let list = scratch.join("list.txt");
-    std::fs::write(&list, format!("file '{}'\n", clip.path().display()).repeat(TURNS)).expect("a list");
+    let turn = format!("file '{}'\nduration {}\n", clip.path().display(), TURN.as_secs_f64());
+    std::fs::write(&list, turn.repeat(TURNS)).expect("a list");
     command.args(["-re", "-f", "concat", "-safe", "0", "-i"]).arg(&list);
     command.args(["-map", "0", "-c", "copy", "-f", "flv", url]);
     Publishing::start(command, clip.path(), scratch)
@@ -161,7 +174,7 @@ impl Publishing {
     /// # Panics
     /// When it takes far longer than the clip.
     pub fn outcome(&mut self) -> (bool, String) {
-        let status = wait_for(crate::clip::LENGTH * 6, "the encoder ends", || {
+        let status = wait_for(LENGTH + SOON, "the encoder ends", || {
             self.child.try_wait().expect("the encoder is a child of ours")
         });
         (status.success(), std::fs::read_to_string(&self.log).unwrap_or_default())

@@ -61,10 +61,13 @@ pub struct Config {
 
 impl Config {
     /// One mount, `/[app]/[stream].flv`; the stream ends for its viewers as soon as its publisher leaves, so that
-    /// captures end.
+    /// captures end. On a busy machine a publisher may be silent for longer than real ones may, and viewers wait longer.
     #[must_use]
     pub fn live() -> Config {
-        Config::default().publish("republish_wait", "\"0s\"")
+        Config::default()
+            .publish("republish_wait", "\"0s\"")
+            .publish("normal_timeout", "\"1m\"")
+            .play("wait", "\"1m\"")
     }
 
     /// A key of `[rtmp]`.
@@ -369,6 +372,15 @@ impl Host {
     /// When it cannot be written.
     pub fn write_config(&self, toml: &str) {
         std::fs::write(self.scratch.join(CONFIG_FILE), toml).expect("the scratch directory is writable");
+    }
+
+    /// Its configuration, as the file has it now.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(self.scratch.join(CONFIG_FILE)).expect("the scratch directory is readable")
     }
 
     /// Runs `remuxd` with these arguments and the host's configuration to its end.

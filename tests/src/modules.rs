@@ -1,9 +1,11 @@
 //! Modules that are written for tests, built when one is asked for.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::scratch::Scratch;
 use crate::tool::{root, run, target_dir};
 
 /// The workspace of the Rust modules.
@@ -32,4 +34,102 @@ pub fn built(workspace: &Path, target: &str, profile: &str) -> PathBuf {
     build.current_dir(workspace);
     run(&mut build).unwrap_or_else(|error| panic!("{error}"));
     target.join(if profile == "dev" { "debug" } else { profile })
+}
+
+/// The library of the Rust module `name`, whose panics end the process.
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn with_abort(name: &str) -> Vec<u8> {
+    library(&built(&root().join(MODULES), "modules", "abort"), name)
+}
+
+/// The library of the module `good`, whose plugin API says something else about one type.
+///
+/// # Panics
+/// As [`with_abort`].
+#[must_use]
+pub fn with_another_layout() -> Vec<u8> {
+    with_another_api("modules-other-layout", |scratch| {
+        let tag = "pub struct RawTag {\n";
+        let file = scratch.join("plugin-api/src/abi/mod.rs");
+        let fields = fs::read_to_string(&file).expect("a copy");
+        let (before, after) = fields.split_once(tag).expect("the type of tags");
+        let after = after.replacen("pub reserved: [u64; 4]", "pub reserved: [u64; 5]", 1);
+        fs::write(file, [before, tag, &after].concat()).expect("a copy");
+    })
+}
+
+/// The library of the module `good`, built in a directory `target` with a copy of the plugin API that was changed.
+///
+/// # Panics
+/// As [`with_abort`].
+#[must_use]
+pub fn with_another_api(target: &str, change: impl FnOnce(&Scratch)) -> Vec<u8> {
+    let scratch = Scratch::new();
+    for part in ["Cargo.toml", "plugin-api", MODULES] {
+        copy(&root().join(part), &scratch.join(part));
+    }
+    edit(
+        &scratch.join("Cargo.toml"),
+        r#"members = ["host", "plugin-api", "plugins/*", "tests"]"#,
+        "members = []",
+    );
+    edit(&scratch.join("Cargo.toml"), r#"default-members = ["host", "plugins/*"]"#, "");
+    change(&scratch);
+    // Where it always is, so that what was built before is still fresh.
+    let source = target_dir().join(format!("{target}-source"));
+    copy(scratch.path(), &source);
+    library(&built(&source.join(MODULES), target, "dev"), "good")
+}
+
+/// The library of the module `flawed`, which makes this mistake without being told to.
+///
+/// # Panics
+/// As [`with_abort`], or when the name of the flaw is too long.
+#[must_use]
+pub fn flawed(flaw: &str) -> Vec<u8> {
+    // `DEFAULT` of the module.
+    const DEFAULT: &[u8] = b"no flaw unless it is told ";
+    let mut library = fs::read(test_module("flawed")).expect("cargo built it");
+    let mut places = library.windows(DEFAULT.len()).enumerate().filter(|(_, bytes)| *bytes == DEFAULT);
+    let (at, _) = places.next().expect("the default is in the library");
+    assert!(places.next().is_none(), "the default is there once");
+    let padded = format!("{flaw:<width$}", width = DEFAULT.len());
+    library[at..at + DEFAULT.len()].copy_from_slice(padded.as_bytes());
+    library
+}
+
+fn library(dir: &Path, name: &str) -> Vec<u8> {
+    fs::read(dir.join(format!("libremuxd_{name}.so"))).expect("cargo built it")
+}
+
+/// Copies a file, or a directory with all in it. What is the same already is left alone.
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).expect("a directory of the test's own");
+        for entry in fs::read_dir(from).expect("a directory") {
+            let entry = entry.expect("a directory");
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+        return;
+    }
+    let bytes = fs::read(from).expect("a file");
+    if fs::read(to).ok().as_ref() != Some(&bytes) {
+        // Whole at once: another test may build from it.
+        let fresh = to.with_extension(format!("{}", std::process::id()));
+        fs::write(&fresh, bytes).expect("a directory of the test's own");
+        fs::rename(fresh, to).expect("a directory of the test's own");
+    }
+}
+
+/// Replaces the one place in a file where `old` stands.
+///
+/// # Panics
+/// When there is none, or more than one.
+pub fn edit(file: &Path, old: &str, new: &str) {
+    let text = fs::read_to_string(file).expect("a text");
+    assert_eq!(text.matches(old).count(), 1, "{old} in {}", file.display());
+    fs::write(file, text.replace(old, new)).expect("the scratch directory can be written");
 }

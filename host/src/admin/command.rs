@@ -62,7 +62,9 @@ fn ask<T: DeserializeOwned>(file: &Path, method: &str, path: &str) -> anyhow::Re
     }
 }
 
-/// A config that is wrong must not keep its host from being asked: that is when one asks.
+/// A config that is wrong must not keep its host from being asked: that is when one asks. What is right of it counts.
 fn socket_of(file: &Path) -> PathBuf {
-    socket_path(file, &Config::load(file).unwrap_or_default())
+    let mut socket = None;
+    let _mistakes = Config::load_and(file, |config, _| socket = Some(socket_path(file, config)));
+    socket.unwrap_or_else(|| socket_path(file, &Config::default()))
 }

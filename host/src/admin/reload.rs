@@ -5,9 +5,12 @@
 //! the mount that it came by. What it does not change: listeners, limits, the log. Those are named in the report, and count
 //! from the next start.
 //!
-//! The order: read the file, take the modules through all steps, check each against the other, read new certificates; up to
-//! here nothing has changed, and a mistake ends it. Then swap the modules, the certificates and the routes, and hand the
-//! live mounts over.
+//! The order: read the file, take the modules through all checks, in child processes, check each against the other, and
+//! read new certificates. Up to here nothing has changed and nothing is mapped; a mistake ends it, and a dry run is over.
+//! Then map the modules, which refuses one that passed all checks only when the machine has run out of something; swap
+//! them, the certificates and the routes, and hand the live mounts over.
+//!
+//! There is one reload at a time, in the order in which they were asked for; who waits holds no thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +26,7 @@ use crate::conf::{Config, ReloadMode};
 use crate::http::{Router, SharedRouter};
 use crate::load::{beside, check_named, drop_ignored, program};
 use crate::net::{Certificates, NewCertificates};
-use crate::plugin::{Module, Prepared, Quarantined, Registry};
+use crate::plugin::{Module, Named, Prepared, Quarantined, Registry};
 use crate::stream::{Hub, LiveMount, Stream};
 
 /// Who asked for a reload.
@@ -31,7 +34,7 @@ use crate::stream::{Hub, LiveMount, Stream};
 pub enum Cause {
     /// An operator, by signal or command.
     Operator,
-    /// A file has changed. It may not be whole yet, so a refusal is no failure: its last write asks again.
+    /// A file has changed. One that is not whole yet is no failure: its last write asks again.
     FileChange,
 }
 
@@ -41,8 +44,10 @@ pub struct Reloader {
     file: PathBuf,
     /// What the host was started with: the rest of it is in force until it ends.
     started: Arc<Config>,
-    /// The vhosts and modules in force. Locked for a whole reload: there is one at a time.
+    /// The vhosts and modules in force.
     current: Mutex<Arc<Config>>,
+    /// Held for a whole reload.
+    turn: Arc<tokio::sync::Mutex<()>>,
     registry: Arc<Registry>,
     certificates: Arc<Certificates>,
     router: SharedRouter,
@@ -65,6 +70,7 @@ impl Reloader {
             file,
             started: config.clone(),
             current: Mutex::new(config),
+            turn: Arc::default(),
             registry,
             certificates,
             router,
@@ -77,11 +83,18 @@ impl Reloader {
     /// Reloads, or with `dry_run` says what a reload would do. Waits for a reload that is under way.
     pub async fn reload(self: &Arc<Self>, dry_run: bool, cause: Cause) -> Report {
         let (reloader, runtime) = (self.clone(), Handle::current());
-        let work = move || reloader.reload_now(dry_run, cause, &runtime);
+        // Whoever asked may be gone before the work is done, so the work holds it.
+        let turn = self.turn.clone().lock_owned().await;
+        let work = move || {
+            let _turn = turn;
+            reloader.reload_now(dry_run, cause, &runtime)
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(report) => report,
             Err(error) => {
-                error!(%error, "a reload panicked in the host's own code");
+                if error.is_panic() {
+                    error!(%error, "a reload panicked in the host's own code");
+                }
                 Report { mistakes: error.to_string(), ..Report::new(dry_run) }
             }
         }
@@ -103,7 +116,7 @@ impl Reloader {
     }
 
     fn reload_now(&self, dry_run: bool, cause: Cause, runtime: &Handle) -> Report {
-        let mut current = self.current.lock();
+        let current = self.current.lock().clone();
         let began = Instant::now();
         let mut report = Report::new(dry_run);
         let mut unfinished = false;
@@ -114,29 +127,34 @@ impl Reloader {
                     Cause::Operator => Quarantined::TryAgain,
                     Cause::FileChange => Quarantined::Stays,
                 };
-                let prepared = self.registry.prepare(&config.modules, &beside(), &program(), quarantined);
-                report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
+                let mut prepared = self.registry.prepare(&config.modules, &beside(), &program(), quarantined);
                 report.needs_restart = needs_restart(&self.started, &config);
                 unfinished = prepared.is_unfinished();
-                if let Some(certificates) = self.check(&mut config, &prepared, &mut report) {
-                    let new = certificates.has_new();
-                    report.verdict = self.verdict(&current, &config, &prepared, new);
-                    if report.verdict == Verdict::Applied && !dry_run {
-                        *current = Arc::new(config);
-                        self.certificates.adopt(certificates);
-                        self.apply(&current, prepared, &mut report, runtime);
+                let certificates = self.check(&mut config, &prepared, &mut report);
+                if let Some(certificates) = &certificates {
+                    report.verdict = self.verdict(&current, &config, &prepared, certificates);
+                }
+                if report.verdict == Verdict::Applied && !dry_run {
+                    prepared = self.registry.load_all(prepared, &config.modules);
+                    if prepared.has_failures() {
+                        report.verdict = Verdict::Refused;
                     }
+                }
+                report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
+                if let Some(certificates) = certificates
+                    && report.verdict == Verdict::Applied
+                    && !dry_run
+                {
+                    self.certificates.adopt(certificates);
+                    self.apply(&Arc::new(config), &prepared, &mut report, runtime);
                 }
             }
         }
         report.took_ms = began.elapsed().as_secs_f64() * 1e3;
-        drop(current);
         tell(&report, cause, unfinished);
-        let pending = cause == Cause::FileChange && report.verdict == Verdict::Refused;
+        let pending = cause == Cause::FileChange && unfinished;
         if !dry_run && !pending {
             self.counts[report.verdict as usize].fetch_add(1, Ordering::Relaxed);
-        }
-        if !dry_run {
             *self.last.lock() = Some(report.clone());
         }
         report
@@ -149,21 +167,16 @@ impl Reloader {
         prepared: &Prepared,
         report: &mut Report,
     ) -> Option<NewCertificates> {
-        if prepared.has_failures() {
-            return None;
-        }
         let find = |extension: &str, transport| prepared.find(extension, transport).cloned();
         let mut diagnostics = config.diagnostics();
-        check_named(config, &find, false, &mut diagnostics);
+        check_named(config, &find, prepared.has_failures(), &mut diagnostics);
         drop_ignored(config, &find);
         let certificates = self.certificates.prepare(config, &mut diagnostics);
-        match diagnostics.finish() {
-            Ok(_) => Some(certificates),
-            Err(mistakes) => {
-                report.mistakes = mistakes.to_string();
-                None
-            }
+        if let Err(mistakes) = diagnostics.finish() {
+            report.mistakes = mistakes.to_string();
+            return None;
         }
+        (!prepared.has_failures()).then_some(certificates)
     }
 
     fn verdict(
@@ -171,54 +184,56 @@ impl Reloader {
         current: &Config,
         config: &Config,
         prepared: &Prepared,
-        new_certificates: bool,
+        certificates: &NewCertificates,
     ) -> Verdict {
         let modules = |config: &Config| (config.modules.clone(), config.vhosts.clone());
         let same_names = self.registry.modules().len() == prepared.outcomes().len();
-        if !prepared.has_new() && !new_certificates && same_names && modules(current) == modules(config) {
+        if !prepared.has_new() && !certificates.has_new() && same_names && modules(current) == modules(config)
+        {
             Verdict::Unchanged
         } else {
             Verdict::Applied
         }
     }
 
-    fn apply(&self, config: &Config, prepared: Prepared, report: &mut Report, runtime: &Handle) {
-        let removed = self.registry.adopt(prepared);
-        report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
-        self.router.store(Arc::new(Router::new(config)));
-        // After the swap: whoever looked a module up before it looks again, or is found here.
-        for stream in self.hub.streams() {
-            for mount in stream.live_mounts() {
-                match self.move_on(&stream, &mount, config) {
-                    Moved::Not => {}
-                    Moved::HandedOver => report.handed_over += 1,
-                    Moved::Drains(module) => {
-                        report.draining += 1;
-                        if let Some(limit) = config.modules.drain_timeout {
-                            drain(&mount, module, limit, runtime);
+    fn apply(&self, config: &Arc<Config>, prepared: &Prepared, report: &mut Report, runtime: &Handle) {
+        *self.current.lock() = config.clone();
+        let router = Arc::new(Router::new(config));
+        let removed = self.registry.adopt(prepared, |named| {
+            self.router.store(router);
+            for stream in self.hub.streams() {
+                for mount in stream.live_mounts() {
+                    match move_on(&stream, &mount, config, named) {
+                        Moved::Not => {}
+                        Moved::HandedOver => report.handed_over += 1,
+                        Moved::Drains(module) => {
+                            report.draining += 1;
+                            if let Some(limit) = config.modules.drain_timeout {
+                                drain(&mount, module, limit, runtime);
+                            }
                         }
                     }
                 }
             }
-        }
+        });
+        report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
     }
+}
 
-    /// Lets a live mount go over to the generation in force, where that can be and is wanted.
-    fn move_on(&self, stream: &Stream, mount: &LiveMount, config: &Config) -> Moved {
-        let old = mount.module();
-        let new = self.registry.named(old.name());
-        match new {
-            Some(new) if Arc::ptr_eq(&new, &old) => Moved::Not,
-            Some(new) if config.modules.reload == ReloadMode::Handover => match mount.hand_over(&new) {
-                Ok(()) => Moved::HandedOver,
-                Err(error) => {
-                    let (stream, module) = (stream.key(), old.name());
-                    warn!(%stream, %module, %error, "mount cannot be handed over; it drains");
-                    Moved::Drains(old)
-                }
-            },
-            _ => Moved::Drains(old),
-        }
+/// Lets a live mount go over to the generation in force, where that can be and is wanted.
+fn move_on(stream: &Stream, mount: &LiveMount, config: &Config, named: Named<'_>) -> Moved {
+    let old = mount.module();
+    match named(old.name()) {
+        Some(new) if Arc::ptr_eq(&new, &old) => Moved::Not,
+        Some(new) if config.modules.reload == ReloadMode::Handover => match mount.hand_over(&new) {
+            Ok(()) => Moved::HandedOver,
+            Err(error) => {
+                let (stream, module) = (stream.key(), old.name());
+                warn!(%stream, %module, %error, "mount cannot be handed over; it drains");
+                Moved::Drains(old)
+            }
+        },
+        _ => Moved::Drains(old),
     }
 }
 

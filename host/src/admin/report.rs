@@ -45,9 +45,10 @@ pub enum Verdict {
 pub struct ModuleReport {
     /// Its name.
     pub name: String,
-    /// `loaded`, `unchanged`, `checked` (good, but not loaded because of another), `refused` or `removed`.
+    /// `loaded`, `unchanged`, `checked` (good, but not loaded: another was refused, or it is a dry run), `refused` or
+    /// `removed`.
     pub change: String,
-    /// Its version, once it is loaded.
+    /// Its version, if it is good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Its generation, once it is loaded.
@@ -69,19 +70,19 @@ impl ModuleReport {
     pub(super) fn of(outcome: &Outcome) -> ModuleReport {
         let module = match &outcome.result {
             Ok(Change::Loaded(module) | Change::Unchanged(module)) => Some(module),
-            Ok(Change::Checked) | Err(_) => None,
+            Ok(Change::Checked(_)) | Err(_) => None,
         };
         let change = match &outcome.result {
             Ok(Change::Loaded(_)) => "loaded",
             Ok(Change::Unchanged(_)) => "unchanged",
-            Ok(Change::Checked) => "checked",
+            Ok(Change::Checked(_)) => "checked",
             Err(_) => "refused",
         };
         let error = outcome.result.as_ref().err();
         ModuleReport {
             name: outcome.name.clone(),
             change: change.to_owned(),
-            version: module.map(|module| module.version().to_owned()),
+            version: outcome.result.as_ref().ok().map(|change| change.description().version.clone()),
             generation: module.map(|module| module.generation()),
             file: outcome.file.display().to_string(),
             step: error.map(|error| error.step().to_string()),
@@ -111,8 +112,11 @@ impl fmt::Display for ModuleReport {
         if let (Some(step), Some(reason)) = (&self.step, &self.reason) {
             return write!(f, " at {step}: {}: {reason}", self.file);
         }
-        if let (Some(version), Some(generation)) = (&self.version, self.generation) {
-            write!(f, " {version:<10} generation {generation}")?;
+        if let Some(version) = &self.version {
+            write!(f, " {version:<10}")?;
+        }
+        if let Some(generation) = self.generation {
+            write!(f, " generation {generation}")?;
             if self.change == "loaded" {
                 let file = Path::new(&self.file).file_name().unwrap_or_default().to_string_lossy();
                 write!(f, ", {file} in {:.0} ms", self.took_ms)?;

@@ -58,7 +58,7 @@ pub fn test_module(
         shown
     };
     let stage = Stage::new();
-    let loaded = stage.stage("tested", file).and_then(|staged| probe(program, &staged).map(|()| staged));
+    let loaded = stage.stage("tested", file).and_then(|staged| probe(program, &staged).map(|_| staged));
     let failed = |error: LoadError| Verdict::Fail(error.to_string());
     match loaded {
         Err(error) => add(Row::new(LOADING, failed(error)))?,

@@ -39,6 +39,9 @@ pub(super) async fn respond<B: Send + 'static>(
     let play = &target.route.vhost.play;
     let deadline = Instant::now() + play.wait.min(Duration::from_secs(86_400));
 
+    if service.hub.find(&target.route.key).is_none() {
+        info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
+    }
     let wait = service.hub.wait_for(target.route.key.clone());
     let stream = timeout_at(deadline, wait).await.map_err(|_| Refusal::NotLive)?;
     let mut response = if request.method() == Method::HEAD {
@@ -105,22 +108,23 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
 
 /// A viewer of the target; the first of a mount starts its clock.
 ///
-/// The module may have changed while the request waited. Who comes with the generation of before, after live mounts were
-/// handed over, would start another mount of it: so it is looked up again after.
+/// The module may have changed while the request waited, so it is looked up again; and live mounts are handed over either
+/// before or after, not meanwhile, so that a stream has one mount of a format.
 fn watch(service: &Service, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
     let mount = &target.route.mount;
-    loop {
-        let watched = stream.watch(&target.recipe, mount.fast_cache, &service.pool);
-        if let Ok((viewer, true)) = &watched {
-            tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
-        }
-        let module = service.registry.find(&mount.pattern.extension, target.transport);
-        let module = module.ok_or(Refusal::NotMounted)?;
-        if Arc::ptr_eq(&module, target.recipe.module()) {
-            return watched.map(|(viewer, _)| viewer).map_err(|_| Refusal::Unavailable);
-        }
-        target.recipe = target.recipe.of(module)?;
+    let (viewer, is_first) =
+        service.registry.settled(&mount.pattern.extension, target.transport, |module| {
+            let module = module.ok_or(Refusal::NotMounted)?;
+            if !Arc::ptr_eq(&module, target.recipe.module()) {
+                target.recipe = target.recipe.of(module)?;
+            }
+            let watched = stream.watch(&target.recipe, mount.fast_cache, &service.pool);
+            watched.map_err(|_| Refusal::Unavailable)
+        })?;
+    if is_first {
+        tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
     }
+    Ok(viewer)
 }
 
 /// Waits until it is known whether `module` can carry a track of the stream: from the first join point on, unless the

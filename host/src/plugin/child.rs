@@ -26,7 +26,7 @@ pub(super) struct Ended {
     pub said: Vec<String>,
 }
 
-/// Runs `command` for `limit` at most.
+/// Runs `command`, whose standard input is its own affair, for `limit` at most.
 ///
 /// # Errors
 /// The process cannot be started, or not be waited for.
@@ -41,7 +41,7 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Ended> {
 
 fn spawn(command: &mut Command) -> io::Result<(Child, PipeReader)> {
     let (output, input) = io::pipe()?;
-    let child = command.stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input).spawn()?;
+    let child = command.stdout(input.try_clone()?).stderr(input).spawn()?;
     // The command holds the pipe's other end too, and without an end there is no end of the output.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Ok((child, output))

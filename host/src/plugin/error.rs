@@ -223,6 +223,9 @@ pub enum LoadError {
     /// The description breaks the rules.
     #[error("its description is wrong: {0}")]
     Info(#[from] InfoError),
+    /// It describes itself otherwise in the host than it did in the child process.
+    #[error("it does not describe itself the same each time")]
+    Unsteady,
     /// It broke a rule when a short stream was played to it.
     #[error("it fails the self-test: {0}")]
     SelfTest(#[from] Breach),
@@ -292,9 +295,20 @@ impl LoadError {
             | LoadError::AbiMajor { .. }
             | LoadError::PanicAbort => Step::Preflight,
             LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
-            LoadError::Fault(_) | LoadError::Info(_) => Step::Description,
+            LoadError::Fault(_) | LoadError::Info(_) | LoadError::Unsteady => Step::Description,
             LoadError::NameMismatch { .. } | LoadError::Taken { .. } => Step::Registry,
         }
+    }
+
+    /// How a child process tells it.
+    pub(super) fn told(&self) -> String {
+        format!("{}: {self}", self.step())
+    }
+
+    /// What a child process has [told](Self::told).
+    pub(super) fn heard(words: &str) -> Option<LoadError> {
+        let (step, line) = words.split_once(": ")?;
+        Some(LoadError::ProbeRefused { step: Step::named(step)?, line: line.to_owned() })
     }
 
     /// Whether the file may be one that is still being written.

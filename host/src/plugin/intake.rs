@@ -54,6 +54,11 @@ impl<'a> Intake<'a> {
         self.fault.as_ref()
     }
 
+    /// Whether a block of `count` parts may be within the budget.
+    pub fn has_room(&self, count: usize) -> bool {
+        count.saturating_mul(PART_COST) <= self.left
+    }
+
     /// Takes a block of `count` parts with `bytes` bytes together; `parts` is asked for them only when it is taken.
     /// False: the block breaks a rule, and no other is taken in this call.
     pub fn take(

@@ -35,12 +35,16 @@ pub use instance::{Instance, OutBlock};
 #[cfg(test)]
 pub(crate) use loader::linked;
 pub use loader::{Terms, load};
-pub use module::{InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
+pub use module::{Description, InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
 pub use options::{OptionError, check_options, resolve_options};
 pub use probe::{PROBE_LIMIT, probe, probe_main};
+#[cfg(fuzzing)]
+pub use process::check_wire;
 pub use process::{Allowance, WireError, module_main};
 pub use recipe::Recipe;
-pub use registry::{Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing};
+pub use registry::{
+    Candidate, Change, Generation, LoadFailure, Named, Outcome, Prepared, Quarantined, Registry, Standing,
+};
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use stage::{Origin, Stage, Staged};
 pub use worker::{CallWatch, Job, Pool, Task};
@@ -51,15 +55,16 @@ pub const HOST_ABI: (u16, u16) = (remuxd_plugin_api::abi::ABI_MAJOR, remuxd_plug
 /// The longest text of a module that goes on to the log, in characters.
 const MAX_LINE: usize = 1024;
 
-/// A module's or a library's text, made fit for one line of the log: every run of white space a space, no control
-/// characters.
+/// A module's or a library's text, made fit for one line of the log: every run of white space and control characters a
+/// space.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
-    for word in text.split_whitespace().take(MAX_LINE) {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    for word in words.take(MAX_LINE) {
         if !line.is_empty() {
             line.push(' ');
         }
-        line.extend(word.chars().filter(|c| !c.is_control()).take(MAX_LINE));
+        line.extend(word.chars().take(MAX_LINE));
         if line.len() > MAX_LINE {
             break;
         }

@@ -29,7 +29,7 @@ const FAULT_WINDOW: Duration = Duration::from_secs(60);
 /// One loaded generation of a format module.
 pub struct Module {
     home: Home,
-    description: Description,
+    description: Arc<Description>,
     build: Build,
     terms: Terms,
     since: SystemTime,
@@ -76,7 +76,7 @@ impl Module {
     pub(super) fn new(home: Home, description: Description, build: Build, terms: &Terms) -> Module {
         Module {
             home,
-            description,
+            description: Arc::new(description),
             build,
             terms: terms.clone(),
             since: SystemTime::now(),
@@ -85,6 +85,11 @@ impl Module {
             quarantined: AtomicBool::new(false),
             fallback: Mutex::default(),
         }
+    }
+
+    /// All that it declares.
+    pub fn description(&self) -> &Arc<Description> {
+        &self.description
     }
 
     /// The module's name, as `modules.load` has it.
@@ -129,7 +134,7 @@ impl Module {
 
     /// Whether it carries audio and never video.
     pub fn is_audio_only(&self) -> bool {
-        self.video_codecs().is_empty() && !self.audio_codecs().is_empty()
+        self.description.is_audio_only()
     }
 
     /// Whether it can carry at least one track of a stream with these codecs.
@@ -345,21 +350,39 @@ pub struct InfoError {
 }
 
 /// A module's description of its format, in the host's own memory.
-#[derive(Clone, Debug)]
-pub(super) struct Description {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The module's name.
     pub name: String,
-    version: String,
-    extensions: Vec<String>,
-    transport: Transport,
-    content_type: String,
-    video_codecs: Vec<Codec>,
-    audio_codecs: Vec<Codec>,
-    options: Vec<OwnedOptionSpec>,
+    /// Its version.
+    pub version: String,
+    /// The mount extensions that it answers, without the dot.
+    pub extensions: Vec<String>,
+    /// How its blocks travel.
+    pub transport: Transport,
+    /// The `Content-Type` of a response.
+    pub content_type: String,
+    /// The video codecs that it can carry.
+    pub video_codecs: Vec<Codec>,
+    /// The audio codecs that it can carry.
+    pub audio_codecs: Vec<Codec>,
+    /// The options that a mount may set.
+    pub options: Vec<OwnedOptionSpec>,
 }
 
 impl Description {
+    /// Whether the format carries audio and never video.
+    pub fn is_audio_only(&self) -> bool {
+        self.video_codecs.is_empty() && !self.audio_codecs.is_empty()
+    }
+
+    /// Whether it answers `extension`, without the dot, over `transport`.
+    pub fn answers(&self, extension: &str, transport: Transport) -> bool {
+        self.transport == transport && self.extensions.iter().any(|own| own == extension)
+    }
+
     /// Copies and checks what the module said.
-    pub fn read(raw: &RawInfo) -> Result<Description, InfoError> {
+    pub(super) fn read(raw: &RawInfo) -> Result<Description, InfoError> {
         let codecs = |codecs: &RVec<u32>| codecs.iter().map(|&code| Codec(code)).collect();
         let description = Description {
             name: raw.name.to_string(),

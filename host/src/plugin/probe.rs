@@ -4,18 +4,25 @@
 //! linker give up. The child is the host's own program with the arguments `__probe FILE`; [`probe_main`] does there
 //! what the host will do, and says how it went in the last line that it prints. Without that line nothing is
 //! believed, also not exit status 0: the module's code may have ended the process. An earlier line tells that it
-//! was loaded.
+//! was loaded. What the module declares goes into a file without a name, the child's standard input: it is all that a dry
+//! run of a reload, and the checks of a config, know of a module that is not mapped.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use super::child::{self, say};
 use super::conformance::{self, MAX_OUTPUT};
 use super::error::Trial;
 use super::loader::{self, Terms};
-use super::{LoadError, Staged, Step};
+use super::process::{self, MAX_DESCRIPTION};
+use super::{Description, LoadError, ModuleFault, Staged};
 
 /// How long loading and the self-test may take.
 pub const PROBE_LIMIT: Duration = Duration::from_millis(1500);
@@ -25,28 +32,31 @@ const COMMAND: &str = "__probe";
 /// What the child says before the self-test.
 const LOADED: &str = "remuxd probe: loaded";
 /// What the child says in the end.
-const PASSES: &str = "remuxd probe: passes: ";
+const PASSES: &str = "remuxd probe: passes";
 const REFUSED: &str = "remuxd probe: refused: ";
 /// What a Rust program says after a panic.
 const ADVICE: &str = "note: ";
-/// Loads the module in `file` in a child process of `program`, which must call [`probe_main`] when it is told to. Waits
-/// for it, [`PROBE_LIMIT`] at most.
+
+/// Loads the module in `file` in a child process of `program`, which must call [`probe_main`] when it is told to, and
+/// returns what it declares. Waits for it, [`PROBE_LIMIT`] at most.
 ///
 /// # Errors
-/// `Probe`, `ProbeCrashed`, `ProbeExited`, `ProbeTimedOut`, `ProbeRefused`.
-pub fn probe(program: &Path, file: &Staged) -> Result<(), LoadError> {
-    probe_name(program, file).map(drop)
+/// `Probe`, `ProbeCrashed`, `ProbeExited`, `ProbeTimedOut`, `ProbeRefused`; `Fault` and `Info` when what it declares cannot
+/// be read.
+pub fn probe(program: &Path, file: &Staged) -> Result<Description, LoadError> {
+    let told =
+        memfd_create("remuxd-probe", MemfdFlags::CLOEXEC).map_err(|error| LoadError::Probe(error.into()))?;
+    let mut told = File::from(told);
+    let theirs = told.try_clone().map_err(LoadError::Probe)?;
+    let mut command = Command::new(program);
+    run(command.arg(COMMAND).arg(file.path()).env("RUST_BACKTRACE", "0").stdin(theirs))?;
+    let mut frame = Vec::new();
+    told.rewind().map_err(LoadError::Probe)?;
+    told.take(MAX_DESCRIPTION as u64).read_to_end(&mut frame).map_err(LoadError::Probe)?;
+    Ok(Description::read(&process::read_description(frame.into()).map_err(ModuleFault::from)?)?)
 }
 
-/// As [`probe`]; returns the module's name.
-///
-/// # Errors
-/// As [`probe`].
-pub(super) fn probe_name(program: &Path, file: &Staged) -> Result<String, LoadError> {
-    run(Command::new(program).arg(COMMAND).arg(file.path()).env("RUST_BACKTRACE", "0"))
-}
-
-fn run(command: &mut Command) -> Result<String, LoadError> {
+fn run(command: &mut Command) -> Result<(), LoadError> {
     let ended = child::run(command, PROBE_LIMIT).map_err(LoadError::Probe)?;
     let said = Said::read(ended.said);
     let during = said.during();
@@ -80,21 +90,19 @@ impl Said {
     }
 }
 
-fn judge(status: ExitStatus, said: &Said) -> Result<String, LoadError> {
+fn judge(status: ExitStatus, said: &Said) -> Result<(), LoadError> {
     let during = said.during();
     if let Some(signal) = status.signal() {
         return Err(LoadError::ProbeCrashed { during, signal });
     }
-    if let Some((step, line)) = said.last.strip_prefix(REFUSED).and_then(|words| words.split_once(": "))
-        && let Some(step) = Step::named(step)
-    {
-        return Err(LoadError::ProbeRefused { step, line: line.to_owned() });
+    if let Some(error) = said.last.strip_prefix(REFUSED).and_then(LoadError::heard) {
+        return Err(error);
     }
-    let name = said.last.strip_prefix(PASSES);
-    match (status.code(), name) {
-        (Some(0), Some(name)) => Ok(name.to_owned()),
-        (code, _) => {
-            let said = if name.is_some() { String::new() } else { said.last.clone() };
+    let passes = said.last == PASSES;
+    match status.code() {
+        Some(0) if passes => Ok(()),
+        code => {
+            let said = if passes { String::new() } else { said.last.clone() };
             Err(LoadError::ProbeExited { during, status: code.unwrap_or(-1), said })
         }
     }
@@ -104,37 +112,38 @@ fn judge(status: ExitStatus, said: &Said) -> Result<String, LoadError> {
 pub fn probe_main(file: &Path) -> ExitCode {
     child::prepare();
     let (verdict, code) = match try_module(file) {
-        Ok(name) => (format!("{PASSES}{name}"), ExitCode::SUCCESS),
-        Err(error) => (format!("{REFUSED}{}: {error}", error.step()), ExitCode::FAILURE),
+        Ok(()) => (PASSES.to_owned(), ExitCode::SUCCESS),
+        Err(error) => (format!("{REFUSED}{}", error.told()), ExitCode::FAILURE),
     };
     say(&verdict);
     code
 }
 
-/// Returns the module's name.
-fn try_module(file: &Path) -> Result<String, LoadError> {
+fn try_module(file: &Path) -> Result<(), LoadError> {
     let terms = Terms { generation: 0, max_output: MAX_OUTPUT, max_faults: 0, unload: false };
     let module = loader::load(Staged::lent(file), &terms)?;
     say(LOADED);
     conformance::self_test(&module)?;
-    Ok(module.name().to_owned())
+    let told = io::stdin().as_fd().try_clone_to_owned().map_err(LoadError::Probe)?;
+    File::from(told).write_all(&process::describe(&module, &[])).map_err(LoadError::Probe)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
     use std::time::Instant;
 
     use super::*;
 
     /// Runs a shell script as the child.
-    fn shell(script: &str) -> Result<String, LoadError> {
-        run(Command::new("/bin/sh").arg("-c").arg(script))
+    fn shell(script: &str) -> Result<(), LoadError> {
+        run(Command::new("/bin/sh").arg("-c").arg(script).stdin(Stdio::null()))
     }
 
     #[test]
     fn believes_only_the_last_line_with_exit_status_0() {
         let rows = [
-            ("echo before >&2; echo remuxd probe: passes: x", "passes x"),
+            ("echo before >&2; echo remuxd probe: passes", "passes"),
             ("echo remuxd probe: refused: 'preflight: no  good'; exit 1", "no good"),
             (
                 "echo remuxd probe: refused: 'magic: no good'; exit 1",
@@ -154,14 +163,14 @@ mod tests {
                 "loading it ends the process: exit status 127, after \"inconsistency!\"",
             ),
             (
-                "echo remuxd probe: passes: x; echo more",
+                "echo remuxd probe: passes; echo more",
                 "loading it ends the process: exit status 0, after \"more\"",
             ),
-            ("echo remuxd probe: passes: x; kill -SEGV $$", "loading it ends the process: SIGSEGV"),
-            ("read line || echo remuxd probe: passes: x", "passes x"),
+            ("echo remuxd probe: passes; kill -SEGV $$", "loading it ends the process: SIGSEGV"),
+            ("read line || echo remuxd probe: passes", "passes"),
         ];
         for (script, expected) in rows {
-            let line = shell(script).map_or_else(|error| error.to_string(), |name| format!("passes {name}"));
+            let line = shell(script).map_or_else(|error| error.to_string(), |()| "passes".to_owned());
             assert_eq!(line, expected, "{script}");
         }
     }
@@ -179,7 +188,7 @@ mod tests {
     #[test]
     fn a_process_left_behind_with_the_output_delays_no_verdict_beyond_the_limit() {
         let began = Instant::now();
-        shell("sleep 9 & echo remuxd probe: passes: x").unwrap();
+        shell("sleep 9 & echo remuxd probe: passes").unwrap();
         assert!(began.elapsed() < Duration::from_secs(8));
     }
 

@@ -4,8 +4,9 @@
 //! library of a package `remuxd-NAME`, else `libNAME.so`; each `-` of the name is a `_` in the file's. Else it is the
 //! first `lib*.so` there, in the order of their names, with a module of that name in it.
 //!
-//! A reload is prepared beside the table that is in use: [`Registry::prepare`] takes every module through all steps, and
-//! [`Registry::adopt`] swaps the table as a whole. What was prepared and is not adopted changes nothing. A module whose
+//! A reload is prepared beside the table that is in use: [`Registry::prepare`] takes every module through all checks, in
+//! child processes; what passed is a [`Candidate`], of which nothing is mapped. [`Registry::load_all`] maps the candidates,
+//! and [`Registry::adopt`] swaps the table as a whole. What was prepared and goes no further changes nothing. A module whose
 //! file has the bytes of the generation in use stays as it is; one under quarantine is loaded again, which is how an
 //! operator lifts a quarantine.
 //!
@@ -22,13 +23,15 @@ use remuxd_plugin_api::Transport;
 use tracing::info;
 
 use super::module::Hold;
-use super::probe::probe_name;
 use super::process::{self, Launch};
-use super::{Allowance, LoadError, Module, Stage, Staged, Terms, load, probe};
+use super::{Allowance, Description, LoadError, Module, Stage, Staged, Terms, load, probe};
 use crate::conf::{Isolation, Modules, OwnModule};
 
 /// Modules, each of which answers what no other does.
 type Table = Vec<Arc<Module>>;
+
+/// Finds a module by its name: its current generation, or the one that takes over from a generation under quarantine.
+pub type Named<'a> = &'a dyn Fn(&str) -> Option<Arc<Module>>;
 
 /// The loaded modules.
 #[derive(Debug)]
@@ -72,14 +75,38 @@ pub struct Outcome {
 }
 
 /// What a reload does to a module.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Change {
     /// The generation in use goes on.
     Unchanged(Arc<Module>),
+    /// It passed all checks, and is not loaded: another module was refused, or it is a dry run.
+    Checked(Candidate),
     /// A new generation.
     Loaded(Arc<Module>),
-    /// It passed all checks up to the probe; another module did not, so it was not loaded.
-    Checked,
+}
+
+impl Change {
+    /// What the module declares.
+    pub fn description(&self) -> &Arc<Description> {
+        match self {
+            Change::Unchanged(module)
+            | Change::Loaded(module)
+            | Change::Checked(Candidate(Passed::Started(module))) => module.description(),
+            Change::Checked(Candidate(Passed::Tried(_, description))) => description,
+        }
+    }
+}
+
+/// A module that passed all checks and serves nobody yet. Nothing of it is in this process.
+#[derive(Debug)]
+pub struct Candidate(Passed);
+
+#[derive(Debug)]
+enum Passed {
+    /// It was tried in a child process that has ended.
+    Tried(Staged, Arc<Description>),
+    /// It runs in a process of its own already.
+    Started(Arc<Module>),
 }
 
 /// What a reload does with a generation under quarantine whose file has not changed.
@@ -91,10 +118,9 @@ pub enum Quarantined {
     Stays,
 }
 
-/// A table that is ready to be swapped in, and how it came about.
+/// What a reload would do, and has done so far.
 #[derive(Debug)]
 pub struct Prepared {
-    table: Table,
     outcomes: Vec<Outcome>,
 }
 
@@ -104,9 +130,9 @@ impl Prepared {
         &self.outcomes
     }
 
-    /// The module that answers `extension`, without the dot, over `transport`.
-    pub fn find(&self, extension: &str, transport: Transport) -> Option<&Arc<Module>> {
-        find(&self.table, extension, transport)
+    /// What the module declares that answers `extension`, without the dot, over `transport`.
+    pub fn find(&self, extension: &str, transport: Transport) -> Option<&Arc<Description>> {
+        claimed(&self.outcomes, extension, transport)
     }
 
     /// Whether a module was refused.
@@ -122,7 +148,9 @@ impl Prepared {
 
     /// Whether there is a new generation among the modules.
     pub fn has_new(&self) -> bool {
-        self.outcomes.iter().any(|outcome| matches!(outcome.result, Ok(Change::Loaded(_))))
+        self.outcomes
+            .iter()
+            .any(|outcome| matches!(outcome.result, Ok(Change::Checked(_) | Change::Loaded(_))))
     }
 }
 
@@ -186,23 +214,19 @@ impl Registry {
             generations: AtomicU64::new(0),
             stage: Stage::new(),
         };
-        let mut failures = Vec::new();
-        let mut table = Table::new();
+        let mut outcomes = Vec::new();
         for name in &modules.load {
-            let (file, checked) =
-                registry.check(name, modules, default_dir, probe_program, Quarantined::TryAgain);
-            let loaded =
-                checked.and_then(|checked| registry.load_checked(name, checked, modules, &mut table));
-            if let Err(error) = loaded {
-                failures.push(LoadFailure { name: name.clone(), file, error });
-            }
+            let checked =
+                registry.check(name, &outcomes, modules, default_dir, probe_program, Quarantined::TryAgain);
+            outcomes.push(registry.load_one(checked, modules));
         }
-        registry.swap(table);
-        (registry, failures)
+        *registry.table.write() = Arc::new(table_of(&outcomes));
+        let failure =
+            |Outcome { name, file, result, .. }| Some(LoadFailure { name, file, error: result.err()? });
+        (registry, outcomes.into_iter().filter_map(failure).collect())
     }
 
-    /// Takes all modules of `modules` through all steps, as [`load`](Self::load) does, and changes nothing. All of them
-    /// are tried in child processes first; if one is refused there, none is loaded into this process.
+    /// Takes all modules of `modules` through all checks, in child processes. Nothing is mapped, and nothing changes.
     pub fn prepare(
         &self,
         modules: &Modules,
@@ -210,56 +234,60 @@ impl Registry {
         probe_program: &Path,
         quarantined: Quarantined,
     ) -> Prepared {
-        let checked: Vec<_> = modules
-            .load
-            .iter()
-            .map(|name| {
-                let began = Instant::now();
-                let (file, checked) = self.check(name, modules, default_dir, probe_program, quarantined);
-                (name, file, checked, began.elapsed())
-            })
-            .collect();
-        let whole = checked.iter().all(|(_, _, checked, _)| checked.is_ok());
-        let mut table = Table::new();
-        let outcomes = checked.into_iter().map(|(name, file, checked, took)| {
-            let began = Instant::now();
-            let result = match checked {
-                Ok(checked) if whole => self.load_checked(name, checked, modules, &mut table),
-                Ok(Checked::Same(module)) => Ok(Change::Unchanged(module)),
-                Ok(Checked::New(_) | Checked::Started(_)) => Ok(Change::Checked),
-                Err(error) => Err(error),
-            };
-            Outcome { name: name.clone(), file, result, took: took + began.elapsed() }
-        });
-        let outcomes = outcomes.collect();
-        Prepared { table, outcomes }
+        let mut outcomes = Vec::new();
+        for name in &modules.load {
+            outcomes.push(self.check(name, &outcomes, modules, default_dir, probe_program, quarantined));
+        }
+        Prepared { outcomes }
     }
 
-    /// Puts what was prepared in the place of the table in use. Returns the names that are no longer answered.
-    pub fn adopt(&self, prepared: Prepared) -> Vec<String> {
-        let before = self.swap(prepared.table);
-        let table = self.table.read().clone();
-        for module in table.iter() {
-            let Some(old) = before.iter().find(|old| old.name() == module.name()) else { continue };
-            if !Arc::ptr_eq(old, module) {
-                let good = Some(old.standing()).filter(|old| !old.is_quarantined());
-                module.set_fallback(good);
-                old.set_fallback(None);
-            }
+    /// Maps all candidates. One that is refused now is a failure of `prepared`.
+    pub fn load_all(&self, prepared: Prepared, modules: &Modules) -> Prepared {
+        let outcomes = prepared.outcomes.into_iter().map(|outcome| self.load_one(outcome, modules));
+        Prepared { outcomes: outcomes.collect() }
+    }
+
+    /// Puts what was prepared and loaded in the place of the table in use, and lets `move_on` move those who use the old
+    /// one; it finds modules by name. To whoever [settles](Self::settled) both is one step. Returns the names that are no
+    /// longer answered.
+    pub fn adopt(&self, prepared: &Prepared, move_on: impl FnOnce(Named<'_>)) -> Vec<String> {
+        let (before, table) = (self.table.read().clone(), Arc::new(table_of(&prepared.outcomes)));
+        let named = |name: &str| table.iter().find(|module| module.name() == name);
+        let replaced = || {
+            let pairs = before.iter().filter_map(|old| Some((old, named(old.name())?)));
+            pairs.filter(|(old, new)| !Arc::ptr_eq(old, new))
+        };
+        for (old, new) in replaced() {
+            new.set_fallback(Some(old.standing()).filter(|old| !old.is_quarantined()));
         }
-        let kept = |name: &str| table.iter().any(|module| module.name() == name);
-        before.iter().map(|old| old.name()).filter(|name| !kept(name)).map(str::to_owned).collect()
+        let mut in_use = self.table.write();
+        *in_use = table.clone();
+        move_on(&|name| named(name).map(Module::standing));
+        drop(in_use);
+        // What nobody uses any more is unmapped here. One under quarantine is nobody's fallback, so it adds nothing to a
+        // chain, and who still has it needs the way out.
+        for (old, _) in replaced().filter(|(old, _)| !old.is_quarantined()) {
+            old.set_fallback(None);
+        }
+        before.iter().map(|old| old.name()).filter(|name| named(name).is_none()).map(str::to_owned).collect()
+    }
+
+    /// Lets `settle` have what [`find`](Self::find) finds, and settle on it before a reload moves anybody on. It must be
+    /// quick, and not ask the registry.
+    pub fn settled<T>(
+        &self,
+        extension: &str,
+        transport: Transport,
+        settle: impl FnOnce(Option<Arc<Module>>) -> T,
+    ) -> T {
+        let table = self.table.read();
+        settle(find(&table, extension, transport))
     }
 
     /// The module that answers `extension`, without the dot, over `transport`: its current generation, or the one
     /// that takes over from a generation under quarantine.
     pub fn find(&self, extension: &str, transport: Transport) -> Option<Arc<Module>> {
-        find(&self.table.read(), extension, transport).map(Module::standing)
-    }
-
-    /// The module with this name, as [`find`](Self::find) has it.
-    pub fn named(&self, name: &str) -> Option<Arc<Module>> {
-        self.table.read().iter().find(|module| module.name() == name).map(Module::standing)
+        find(&self.table.read(), extension, transport)
     }
 
     /// All modules, in the order of the config.
@@ -275,30 +303,49 @@ impl Registry {
         known.iter().map(|known| known.now(&table)).collect()
     }
 
-    /// Everything up to the probe. Also says which file it was, or should have been.
+    /// Everything before it is mapped, its place beside the modules of `others` included.
     fn check(
         &self,
         name: &str,
+        others: &[Outcome],
         modules: &Modules,
         default_dir: &Path,
         probe_program: &Path,
         quarantined: Quarantined,
-    ) -> (PathBuf, Result<Checked, LoadError>) {
+    ) -> Outcome {
+        let began = Instant::now();
         let dir = modules.dir.as_deref().unwrap_or(default_dir);
+        let (file, result) = match self.locate(name, dir, modules, probe_program) {
+            Ok(file) => {
+                let checked = self.check_file(name, &file, modules, probe_program, quarantined);
+                let placed = checked.and_then(|change| {
+                    claim(name, change.description(), others)?;
+                    Ok(change)
+                });
+                (file, placed)
+            }
+            Err((file, error)) => (file, Err(error)),
+        };
+        Outcome { name: name.to_owned(), file, result, took: began.elapsed() }
+    }
+
+    /// The file of a module; with an error, where it should have been.
+    fn locate(
+        &self,
+        name: &str,
+        dir: &Path,
+        modules: &Modules,
+        probe_program: &Path,
+    ) -> Result<PathBuf, (PathBuf, LoadError)> {
         if !is_name(name) {
-            return (dir.to_owned(), Err(LoadError::BadName { name: name.to_owned() }));
+            return Err((dir.to_owned(), LoadError::BadName { name: name.to_owned() }));
         }
         let [file, other] = file_names(name);
         let path = dir.join(&file);
-        let path = match [path.clone(), dir.join(&other)].into_iter().find(|path| path.exists()) {
-            Some(path) => path,
-            None => match self.file_of(name, dir, modules, probe_program) {
-                Some(path) => path,
-                None => return (path, Err(LoadError::NotFound { other })),
-            },
-        };
-        let checked = self.check_file(name, &path, modules, probe_program, quarantined);
-        (path, checked)
+        if let Some(path) = [&path, &dir.join(&other)].into_iter().find(|path| path.exists()) {
+            return Ok(path.clone());
+        }
+        self.file_of(name, dir, modules, probe_program).ok_or((path, LoadError::NotFound { other }))
     }
 
     fn check_file(
@@ -308,7 +355,7 @@ impl Registry {
         modules: &Modules,
         probe_program: &Path,
         quarantined: Quarantined,
-    ) -> Result<Checked, LoadError> {
+    ) -> Result<Change, LoadError> {
         let staged = self.stage.stage(name, path)?;
         let isolated = |own: &&OwnModule| own.name == name && own.isolation == Isolation::Process;
         let allowance = modules
@@ -325,11 +372,11 @@ impl Registry {
         let table = self.table.read().clone();
         let stays = |module: &&Arc<Module>| !module.is_quarantined() || quarantined == Quarantined::Stays;
         if let Some(module) = table.iter().find(same).filter(stays) {
-            return Ok(Checked::Same(module.clone()));
+            return Ok(Change::Unchanged(module.clone()));
         }
         let Some(allowance) = allowance else {
-            probe(probe_program, &staged)?;
-            return Ok(Checked::New(staged));
+            let description = probe(probe_program, &staged)?;
+            return Ok(Change::Checked(Candidate(Passed::Tried(staged, Arc::new(description)))));
         };
         // Its process is the trial too.
         let launch = Launch {
@@ -340,7 +387,7 @@ impl Registry {
             call_limit: modules.call_timeout,
         };
         let terms = Terms { generation: self.next_generation(), ..terms(modules) };
-        Ok(Checked::Started(process::load(launch, &terms)?))
+        Ok(Change::Checked(Candidate(Passed::Started(process::load(launch, &terms)?))))
     }
 
     /// The library of another file name that has the module `name` in it. Only files that export what a module exports
@@ -362,45 +409,35 @@ impl Registry {
         let mut files: Vec<_> = entries.filter(|file| is_library(file) && !of_isolated(file)).collect();
         files.sort();
         files.into_iter().find(|file| {
-            let tried = self.stage.stage_module(name, file).and_then(|file| probe_name(probe_program, &file));
-            tried.is_ok_and(|found| found == name)
+            let tried = self.stage.stage_module(name, file).and_then(|file| probe(probe_program, &file));
+            tried.is_ok_and(|found| found.name == name)
         })
     }
 
-    /// Everything after the probe; adds the module to `table`.
-    fn load_checked(
-        &self,
-        name: &str,
-        checked: Checked,
-        modules: &Modules,
-        table: &mut Table,
-    ) -> Result<Change, LoadError> {
-        let change = match checked {
-            Checked::Same(module) => Change::Unchanged(module),
-            Checked::New(staged) => {
-                let terms = Terms { generation: self.next_generation(), ..terms(modules) };
-                Change::Loaded(load(staged, &terms)?)
-            }
-            Checked::Started(module) => Change::Loaded(module),
+    /// Maps a candidate; leaves every other outcome as it is.
+    fn load_one(&self, outcome: Outcome, modules: &Modules) -> Outcome {
+        let Outcome { name, file, result: Ok(Change::Checked(candidate)), took } = outcome else {
+            return outcome;
         };
-        if let Change::Loaded(module) = &change {
-            self.note(module);
-        }
-        let (Change::Unchanged(module) | Change::Loaded(module)) = &change else { return Ok(change) };
-        if module.name() != name {
-            return Err(LoadError::NameMismatch { found: module.name().to_owned() });
-        }
-        for extension in module.extensions() {
-            if let Some(taken) = find(table, extension, module.transport()) {
-                return Err(LoadError::Taken {
-                    extension: extension.clone(),
-                    transport: module.transport(),
-                    by: taken.name().to_owned(),
-                });
+        let began = Instant::now();
+        let loaded = self.load_candidate(candidate, modules);
+        Outcome { name, file, result: loaded.map(Change::Loaded), took: took + began.elapsed() }
+    }
+
+    fn load_candidate(&self, candidate: Candidate, modules: &Modules) -> Result<Arc<Module>, LoadError> {
+        let module = match candidate.0 {
+            Passed::Tried(staged, description) => {
+                let terms = Terms { generation: self.next_generation(), ..terms(modules) };
+                let module = load(staged, &terms)?;
+                if *module.description() != description {
+                    return Err(LoadError::Unsteady);
+                }
+                module
             }
-        }
-        table.push(module.clone());
-        Ok(change)
+            Passed::Started(module) => module,
+        };
+        self.note(&module);
+        Ok(module)
     }
 
     fn next_generation(&self) -> u64 {
@@ -418,19 +455,6 @@ impl Registry {
         );
         self.known.lock().push(Known::new(module));
     }
-
-    fn swap(&self, table: Table) -> Arc<Table> {
-        std::mem::replace(&mut *self.table.write(), Arc::new(table))
-    }
-}
-
-/// A module file that passed everything up to the probe.
-enum Checked {
-    /// Its bytes are those of the generation in use.
-    Same(Arc<Module>),
-    New(Staged),
-    /// It runs in a process of its own.
-    Started(Arc<Module>),
 }
 
 impl Known {
@@ -485,10 +509,43 @@ fn is_library(file: &Path) -> bool {
     name.is_some_and(|name| name.starts_with("lib") && name.ends_with(".so"))
 }
 
-fn find<'a>(modules: &'a [Arc<Module>], extension: &str, transport: Transport) -> Option<&'a Arc<Module>> {
-    modules.iter().find(|module| {
-        module.transport() == transport && module.extensions().iter().any(|own| own == extension)
-    })
+/// Whether a module may be called `name`, and answers what none of `others` does.
+fn claim(name: &str, description: &Description, others: &[Outcome]) -> Result<(), LoadError> {
+    if description.name != name {
+        return Err(LoadError::NameMismatch { found: description.name.clone() });
+    }
+    for extension in &description.extensions {
+        if let Some(taken) = claimed(others, extension, description.transport) {
+            return Err(LoadError::Taken {
+                extension: extension.clone(),
+                transport: description.transport,
+                by: taken.name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn claimed<'a>(
+    outcomes: &'a [Outcome],
+    extension: &str,
+    transport: Transport,
+) -> Option<&'a Arc<Description>> {
+    let good = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
+    good.map(Change::description).find(|description| description.answers(extension, transport))
+}
+
+fn find(table: &Table, extension: &str, transport: Transport) -> Option<Arc<Module>> {
+    table.iter().find(|module| module.description().answers(extension, transport)).map(Module::standing)
+}
+
+/// What is loaded, in the order of the config.
+fn table_of(outcomes: &[Outcome]) -> Table {
+    let loaded = |outcome: &Outcome| match &outcome.result {
+        Ok(Change::Unchanged(module) | Change::Loaded(module)) => Some(module.clone()),
+        Ok(Change::Checked(_)) | Err(_) => None,
+    };
+    outcomes.iter().filter_map(loaded).collect()
 }
 
 fn file_names(name: &str) -> [String; 2] {

@@ -1,11 +1,19 @@
 //! Live mount: the ring of blocks that viewers of one stream in one format read, and who fills it.
 //!
 //! A mount is lazy: it starts with its first viewer, from the stream's newest join point (without a GOP cache: the next
-//! one), and is stopped some time after the last. One that carries audio alone starts from the stream's ring of audio, as far back as its `fast_cache`
-//! says, and keeps as much for later viewers.
+//! one), and is stopped some time after the last. One that carries audio alone starts from the stream's ring of audio, as
+//! far back as its `fast_cache` says, and keeps as much for later viewers.
 //!
 //! A mount outlives what fills it. Its remuxer ends with a fault and goes over to another generation of the module; the
 //! job that feeds it is abandoned when it hangs. Viewers see the ring alone, and stay.
+//!
+//! Who comes while a handover is pending joins the mount that runs, gets the rest of the GOP from the old generation, and
+//! goes over with everybody else. The new generation could serve this viewer at once, out of the stream's history, but only
+//! into a ring of its own. Rings cannot become one at the keyframe: the generations need not write the same bytes, and
+//! formats count across blocks (TS continuity counters), so each viewer has to stay on the ring that it began. There would
+//! be two remuxers for one mount until the last viewer of either left, not until the keyframe; and a module whose viewers
+//! come and go would never be one again under frequent reloads. What the viewer loses is nothing but up to a GOP of the new
+//! build; a build that must not be seen for so long is one for `modules.reload = "drain"`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -140,7 +140,9 @@ impl Job for Remux {
             _ => true,
         };
         if over || self.is_stopped() {
-            *state = None;
+            if let Some(remuxer) = state.take().and_then(|remuxing| remuxing.remuxer) {
+                self.free(remuxer, watch);
+            }
             if *self.open.lock() {
                 self.shared.unset_running(&self.called.lock());
             }
@@ -176,18 +178,19 @@ impl Remux {
             let Some(recipe) = self.shared.settle() else { return true };
             remuxing.note(tag);
             let fed = self.feed(remuxing, tag, &recipe, facts, watch);
-            // While it hung, the job was abandoned.
-            if self.is_stopped() {
-                return true;
-            }
+            let unsupported = matches!(&fed, Err((_, fault)) if is_unsupported(fault));
             if let Err((module, fault)) = fed {
                 self.on_fault(&module, &fault);
                 let remuxer = remuxing.remuxer.take();
                 watch.call(|| drop(remuxer));
-                if is_unsupported(&fault) {
-                    self.finish_unsupported(remuxing, watch);
-                    return true;
-                }
+            }
+            // While it hung, the job was abandoned.
+            if self.is_stopped() {
+                return true;
+            }
+            if unsupported {
+                self.finish_unsupported(remuxing, watch);
+                return true;
             }
         }
         if beyond.is_some() {
@@ -286,7 +289,7 @@ impl Remux {
             } else {
                 let now: Vec<Tag> =
                     configs.into_iter().map(|config| Tag { dts: join.dts, ..config }).collect();
-                watch.call(|| drop(instance));
+                watch.call(|| instance.free()).map_err(fail)?;
                 (instance, out) = make(&now).map_err(fail)?;
                 // Viewers get them at this time, so that is how the next remuxer has to write them.
                 remuxing.configs.iter_mut().for_each(|(_, config)| config.dts = join.dts);
@@ -327,12 +330,26 @@ impl Remux {
         self.call_from_now(&module);
         let (out, finished) = old.finish(watch);
         self.deliver(out);
-        let state = finished.and_then(|()| watch.call(|| old.instance.state()));
-        watch.call(|| drop(old.instance));
-        state.unwrap_or_else(|fault| {
-            self.on_fault(&module, &fault);
-            Vec::new()
-        })
+        match finished.and_then(|()| watch.call(|| old.instance.state())) {
+            Ok(state) => {
+                self.free(old, watch);
+                state
+            }
+            Err(fault) => {
+                self.on_fault(&module, &fault);
+                watch.call(|| drop(old));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Frees a remuxer that has had no fault. If this is one, it counts; of one that failed before, it does not.
+    fn free(&self, remuxer: Remuxer, watch: &CallWatch) {
+        let Remuxer { instance, recipe, .. } = remuxer;
+        self.call_from_now(recipe.module());
+        if let Err(fault) = watch.call(|| instance.free()) {
+            self.on_fault(recipe.module(), &fault);
+        }
     }
 
     /// The stream ended.
@@ -340,10 +357,13 @@ impl Remux {
         if let Some(mut remuxer) = remuxing.remuxer.take() {
             let (out, result) = remuxer.finish(watch);
             self.deliver(out);
-            if let Err(fault) = result {
-                self.on_fault(remuxer.recipe.module(), &fault);
+            match result {
+                Ok(()) => self.free(remuxer, watch),
+                Err(fault) => {
+                    self.on_fault(remuxer.recipe.module(), &fault);
+                    watch.call(|| drop(remuxer));
+                }
             }
-            watch.call(|| drop(remuxer));
         }
         if !self.is_stopped() {
             self.shared.blocks.end();
@@ -363,7 +383,8 @@ impl Remux {
             return;
         }
         let hung = matches!(fault, ModuleFault::Hung { .. });
-        if hung || !self.is_stopped() {
+        let abandoned = !*self.open.lock();
+        if hung || !abandoned {
             let generation = module.generation();
             warn!(stream = %self.shared.stream.key(), module = %module.name(), generation, %fault, "remuxer ended");
             module.on_fault(fault);

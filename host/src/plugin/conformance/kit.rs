@@ -5,7 +5,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use super::MAX_OUTPUT;
@@ -42,7 +42,7 @@ pub fn run_check(
     options: &[(String, String)],
 ) -> Result<Verdict, LoadError> {
     let mut command = Command::new(program);
-    command.arg(COMMAND).arg(file.path()).arg(check).env("RUST_BACKTRACE", "0");
+    command.arg(COMMAND).arg(file.path()).arg(check).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
     command.args(options.iter().map(|(key, value)| format!("{key}={value}")));
     let ended = child::run(&mut command, CHECK_LIMIT).map_err(LoadError::Probe)?;
     let Some(status) = ended.status else {

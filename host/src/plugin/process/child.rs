@@ -21,7 +21,7 @@ use super::link::{LinkError, Receiver, send};
 use super::sandbox::Sandbox;
 use super::wire::{self, Frame, kind};
 use crate::plugin::loader::{self, Terms};
-use crate::plugin::{Instance, Module, Staged};
+use crate::plugin::{Instance, LoadError, Module, Staged, conformance};
 
 /// What a module's process is told when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ fn serve(file: &Path, allowance: Allowance) -> Result<(), LinkError> {
         Terms { generation: 0, max_output: allowance.max_output, max_faults: u32::MAX, unload: false };
     let module = match loader::load(Staged::lent(file), &terms) {
         Ok(module) => module,
-        Err(error) => return host.send(&wire::line(kind::REFUSED, None, &error.to_string())),
+        Err(error) => return host.send(&refusal(&error)),
     };
     sandbox.close();
     host.send(&wire::describe(&module, sandbox.missing()))?;
@@ -71,6 +71,10 @@ fn serve(file: &Path, allowance: Allowance) -> Result<(), LinkError> {
 fn close_other_files() {
     // SAFETY: no file beyond the standard ones was opened in this process yet.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+}
+
+fn refusal(error: &LoadError) -> Vec<u8> {
+    wire::line(kind::REFUSED, None, &error.told())
 }
 
 /// The remuxers of this process, by the host's numbers.
@@ -98,10 +102,11 @@ impl Remuxers {
             kind::STATE => {
                 return Ok(wire::put_state(&self.alive.get_mut(&number).ok_or_else(known)?.state()));
             }
-            kind::FREE => {
-                self.alive.remove(&number);
-                Ok(())
-            }
+            kind::FREE => self.alive.remove(&number).map_or(Ok(()), Instance::free),
+            kind::TEST => match conformance::self_test(&self.module) {
+                Ok(()) => Ok(()),
+                Err(breach) => return Ok(refusal(&breach.into())),
+            },
             kind => return Err(wire::WireError::Kind { kind }.into()),
         };
         Ok(wire::done(&result, &blocks, &payload))

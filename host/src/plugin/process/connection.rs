@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Launch;
 use super::link::{LinkError, Receiver, send};
-use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_LOG, kind};
+use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_TEXT, WireError, kind};
 use crate::plugin::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial, one_line};
 
 /// The hidden command of the host's program.
@@ -24,8 +24,10 @@ const COMMAND: &str = "__module";
 const PROGRAM: &str = "remuxd";
 /// How many lines a module may log in one call. More are dropped.
 const MAX_LINES: usize = 100;
-/// How much is read of what a process printed, in bytes: what a pipe holds.
-const MAX_PRINTED: u64 = 64 << 10;
+/// How much is kept of what a process printed last, in bytes.
+const MAX_PRINTED: usize = 8 << 10;
+/// How often it is read at a time, so that a process that prints without end is not listened to without end.
+const MAX_READS: usize = 64;
 
 /// A running process. Killed and reaped on drop.
 #[derive(Debug)]
@@ -35,15 +37,24 @@ pub struct Connection {
     receiver: Receiver,
     name: String,
     call_limit: Duration,
-    /// What the process prints as errors, which nobody reads before it ends; what does not fit is lost.
-    printed: PipeReader,
+    /// What the process prints as errors. It is read after each call: a module that finds no room panics, if it is like
+    /// most in Rust. The last of it is kept.
+    stderr: PipeReader,
+    printed: Vec<u8>,
+    /// What the module logs is about nothing real.
+    quiet: bool,
 }
 
 impl Connection {
     /// Starts the process and waits until it has loaded the module.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the process is gone.
     pub fn open(launch: &Launch) -> Result<(Connection, Described), LoadError> {
+        // All that can fail comes first: a child that nobody holds is not reaped.
         let (socket, theirs) = UnixStream::pair().map_err(LoadError::Probe)?;
-        let (printed, stderr) = pipe().map_err(LoadError::Probe)?;
+        let receiver = Receiver::new(socket.try_clone().map_err(LoadError::Probe)?);
+        let (stderr, printed) = pipe().map_err(LoadError::Probe)?;
         let mut command = Command::new(&launch.program);
         command
             .arg0(PROGRAM)
@@ -54,47 +65,64 @@ impl Connection {
             .env_clear()
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
-            .stderr(stderr);
-        let child = spawn(command).map_err(LoadError::Probe)?;
-        let receiver = socket.try_clone().map(Receiver::new);
+            .stderr(printed);
         let mut connection = Connection {
-            child,
-            receiver: receiver.map_err(LoadError::Probe)?,
+            child: spawn(command).map_err(LoadError::Probe)?,
+            receiver,
             socket,
             name: launch.name.clone(),
             call_limit: launch.call_limit,
-            printed,
+            stderr,
+            printed: Vec::new(),
+            quiet: false,
         };
-        let described = connection.described();
-        described.map(|described| (connection, described))
+        let described = connection.trial(Trial::Loading, &[], kind::DESCRIBED)?;
+        let described = wire::described(described).map_err(ModuleFault::from)?;
+        Ok((connection, described))
     }
 
-    fn described(&mut self) -> Result<Described, LoadError> {
+    /// Has the self-test played to the module.
+    ///
+    /// # Errors
+    /// [`LoadError`]: the connection is of no more use.
+    pub fn self_test(&mut self) -> Result<(), LoadError> {
+        let mut request = wire::about(kind::TEST, 0);
+        wire::seal(&mut request, 0);
+        self.quiet = true;
+        let passed = self.trial(Trial::SelfTest, &request, kind::DONE);
+        self.quiet = false;
+        passed.map(drop)
+    }
+
+    /// A part of loading: the body of the answer, which is of the kind `expected` unless the module is refused.
+    fn trial(&mut self, during: Trial, request: &[u8], expected: u8) -> Result<Bytes, LoadError> {
         self.set_timeout(PROBE_LIMIT).map_err(LoadError::Probe)?;
-        let frame = self.receive(MAX_DESCRIPTION, Instant::now() + PROBE_LIMIT);
-        let described = frame.and_then(|frame| match frame.kind {
-            kind::REFUSED => {
-                Ok(Err(LoadError::ProbeRefused { step: Step::Probe, line: wire::refused(&frame.body) }))
-            }
-            _ => Ok(Ok(wire::described(frame.body(kind::DESCRIBED)?)?)),
-        });
+        let deadline = Instant::now() + PROBE_LIMIT;
+        let sent = send(&self.socket, request, &[], Some(deadline));
+        let answer = sent.and_then(|()| self.receive(MAX_DESCRIPTION, deadline));
         self.set_timeout(self.call_limit).map_err(LoadError::Probe)?;
-        described.unwrap_or_else(|error| {
+        let body = answer.and_then(|frame| match frame.kind {
+            kind::REFUSED => Ok(Err(refusal(&frame.body)?)),
+            _ => Ok(Ok(frame.body(expected)?)),
+        });
+        body.unwrap_or_else(|error| {
             Err(match error {
                 LinkError::Closed => match self.end() {
-                    ModuleFault::Crashed { signal, .. } => {
-                        LoadError::ProbeCrashed { during: Trial::Loading, signal }
-                    }
-                    ModuleFault::Exited { status, said } => {
-                        LoadError::ProbeExited { during: Trial::Loading, status, said }
-                    }
+                    ModuleFault::Crashed { signal, .. } => LoadError::ProbeCrashed { during, signal },
+                    ModuleFault::Exited { status, said } => LoadError::ProbeExited { during, status, said },
                     other => LoadError::Fault(other),
                 },
-                LinkError::TimedOut => {
-                    LoadError::ProbeTimedOut { during: Trial::Loading, limit: PROBE_LIMIT }
-                }
+                LinkError::TimedOut => LoadError::ProbeTimedOut { during, limit: PROBE_LIMIT },
                 LinkError::Io(error) => LoadError::Probe(error),
-                LinkError::Wire(error) => LoadError::Fault(error.into()),
+                LinkError::Wire(error) => {
+                    let fault = ModuleFault::from(error);
+                    match during {
+                        Trial::Loading => LoadError::Fault(fault),
+                        Trial::SelfTest => {
+                            LoadError::ProbeRefused { step: Step::SelfTest, line: fault.to_string() }
+                        }
+                    }
+                }
             })
         })
     }
@@ -122,8 +150,12 @@ impl Connection {
     ) -> Result<Bytes, ModuleFault> {
         let deadline = Instant::now() + self.call_limit;
         let sent = send(&self.socket, request, payload, Some(deadline));
-        let answer = sent.and_then(|()| self.receive(limit, deadline));
-        answer.and_then(|frame| Ok(frame.body(expected)?)).map_err(|error| match error {
+        let answer = sent.and_then(|()| self.receive(limit, deadline)).and_then(|frame| {
+            let body = frame.body(expected)?;
+            if self.receiver.is_empty() { Ok(body) } else { Err(WireError::Unasked.into()) }
+        });
+        self.listen();
+        answer.map_err(|error| match error {
             LinkError::Closed | LinkError::Io(_) => self.end(),
             LinkError::TimedOut => ModuleFault::TimedOut { limit: self.call_limit },
             LinkError::Wire(error) => error.into(),
@@ -134,7 +166,7 @@ impl Connection {
     fn receive(&mut self, limit: usize, deadline: Instant) -> Result<Frame, LinkError> {
         let mut lines = 0;
         loop {
-            let frame = self.receiver.frame(limit.max(MAX_LOG + 2), Some(deadline))?;
+            let frame = self.receiver.frame(limit.max(MAX_TEXT + 2), Some(deadline))?;
             if frame.kind != kind::LOG {
                 return Ok(frame);
             }
@@ -148,6 +180,9 @@ impl Connection {
     }
 
     fn log(&self, (level, line): (u8, String)) {
+        if self.quiet {
+            return;
+        }
         let module = &self.name;
         match Level(level) {
             Level::ERROR => error!(module, "{line}"),
@@ -178,12 +213,22 @@ impl Connection {
         }
     }
 
+    /// Reads what the process has printed.
+    fn listen(&mut self) {
+        let mut part = [0; 1 << 10];
+        for _ in 0..MAX_READS {
+            // There is no more, or not yet.
+            let Ok(len @ 1..) = self.stderr.read(&mut part) else { return };
+            self.printed.extend_from_slice(&part[..len]);
+            let old = self.printed.len().saturating_sub(MAX_PRINTED);
+            self.printed.drain(..old);
+        }
+    }
+
     /// The last line that the process printed, without the advice of a Rust program below it.
     fn last_words(&mut self) -> String {
-        let mut printed = Vec::new();
-        // What was read before there is no more counts.
-        let _ = (&mut self.printed).take(MAX_PRINTED).read_to_end(&mut printed);
-        let lines = String::from_utf8_lossy(&printed);
+        self.listen();
+        let lines = String::from_utf8_lossy(&self.printed);
         let told = |line: &String| !line.is_empty() && !line.starts_with("note: ");
         lines.lines().rev().map(one_line).find(told).unwrap_or_default()
     }
@@ -193,6 +238,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Why the process has refused the module.
+fn refusal(told: &[u8]) -> Result<LoadError, WireError> {
+    let words = wire::words(told)?;
+    Ok(LoadError::heard(&words).unwrap_or(LoadError::ProbeRefused { step: Step::Probe, line: words }))
 }
 
 /// A pipe that neither end waits for.

@@ -11,8 +11,8 @@ use super::wire::{Frame, LENGTH, WireError};
 
 /// Most frames fit: they take one read.
 const BUFFER: usize = 4 << 10;
-/// What is allocated for a frame before its bytes are there.
-const PREALLOCATED: usize = 1 << 20;
+/// What is allocated for a frame ahead of its bytes.
+const STRIDE: usize = 1 << 20;
 
 /// Why no frame came.
 #[derive(Debug, Error)]
@@ -58,6 +58,11 @@ impl Receiver {
         Receiver { socket, buffer: vec![0; BUFFER].into(), start: 0, end: 0 }
     }
 
+    /// Whether nothing of the next frame has come with the last.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// The next frame, `limit` bytes at most. The socket's own timeout bounds the wait for each read, `deadline` the
     /// whole, to within one such wait.
     pub fn frame(&mut self, limit: usize, deadline: Option<Instant>) -> Result<Frame, LinkError> {
@@ -72,15 +77,14 @@ impl Receiver {
             return Err(WireError::TooLong { len, limit }.into());
         }
         let there = (self.end - self.start).min(len);
-        let mut frame = Vec::with_capacity(len.min(PREALLOCATED));
+        let mut frame = Vec::with_capacity(len.min(STRIDE));
         frame.extend_from_slice(&self.buffer[self.start..self.start + there]);
         self.start += there;
-        if there < len {
-            let mut rest = Timed { socket: &self.socket, deadline }.take((len - there) as u64);
-            rest.read_to_end(&mut frame)?;
-            if frame.len() < len {
-                return Err(LinkError::Closed);
-            }
+        let mut rest = Timed { socket: &self.socket, deadline };
+        while frame.len() < len {
+            let start = frame.len();
+            frame.resize(len.min(start + STRIDE), 0);
+            rest.read_exact(&mut frame[start..])?;
         }
         Ok(Frame::read(Bytes::from(frame))?)
     }

@@ -16,6 +16,8 @@
 mod child;
 mod connection;
 mod link;
+#[cfg(any(test, fuzzing))]
+mod properties;
 mod sandbox;
 mod wire;
 
@@ -24,21 +26,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use remuxd_plugin_api::Setup;
+use remuxd_plugin_api::abi::RawInfo;
 use tracing::{info, warn};
 
 pub use child::{Allowance, module_main};
 use connection::Connection;
+#[cfg(fuzzing)]
+pub use properties::check_wire;
 pub use wire::WireError;
+pub(super) use wire::{MAX_DESCRIPTION, describe};
 
-use self::wire::{ANSWER_SLACK, Described, kind};
+use self::wire::{ANSWER_SLACK, Described, Frame, LENGTH, kind};
 use super::intake::Intake;
 use super::loader::{Build, Terms};
 use super::module::{Description, Home};
 use super::{LoadError, Module, ModuleFault, Staged, worker};
 use crate::media::Tag;
+
+/// How many protections a process may say it misses.
+const MAX_MISSING: usize = 16;
 
 /// How a module's process is started, and what it is held to.
 #[derive(Debug)]
@@ -60,15 +69,23 @@ pub struct Launch {
 /// # Errors
 /// [`LoadError`]: the process is gone.
 pub fn load(launch: Launch, terms: &Terms) -> Result<Arc<Module>, LoadError> {
-    let (connection, described) = Connection::open(&launch)?;
+    let (mut connection, described) = Connection::open(&launch)?;
+    connection.self_test()?;
     let Described { info, abi, rustc, missing } = described;
     let description = Description::read(&info)?;
-    for protection in missing {
+    // All that a process of ours can miss is less.
+    for protection in missing.iter().take(MAX_MISSING) {
         warn!(module = launch.name, missing = protection, "the module's process is not fully shut in");
     }
-    let shared = Shared { connection: Some(connection), epoch: 0, numbers: 0, unclaimed: None };
+    let shared = Shared { connection: Some(connection), epoch: 0, numbers: 0 };
     let process = Arc::new(Process { launch, shared: Mutex::new(shared) });
     Ok(Arc::new(Module::new(Home::Isolated(process), description, Build { abi, rustc }, terms)))
+}
+
+/// What a module declares, as [`describe`] has written it.
+pub(super) fn read_description(mut frame: Bytes) -> Result<RawInfo, WireError> {
+    frame.advance(LENGTH.min(frame.len()));
+    Ok(wire::described(Frame::read(frame)?.body(kind::DESCRIBED)?)?.info)
 }
 
 /// The process of a module's generation, started again when it has ended.
@@ -89,8 +106,6 @@ struct Shared {
     epoch: u64,
     /// How many remuxers were made.
     numbers: u32,
-    /// A fault that ended the process and was nobody's call to tell.
-    unclaimed: Option<ModuleFault>,
 }
 
 impl Process {
@@ -113,8 +128,6 @@ impl Process {
             shared.bury();
         }
         if shared.connection.is_none() {
-            // What is not told by now, the log has told.
-            shared.unclaimed = None;
             let opened = Connection::open(&self.launch);
             let (connection, _) =
                 opened.map_err(|error| ModuleFault::NoProcess { reason: error.to_string() })?;
@@ -148,7 +161,7 @@ impl Process {
     ) -> Result<Bytes, ModuleFault> {
         let connection = match &mut shared.connection {
             Some(connection) if shared.epoch == epoch => connection,
-            _ => return Err(shared.unclaimed.take().unwrap_or(ModuleFault::Bystander)),
+            _ => return Err(ModuleFault::Bystander),
         };
         wire::seal(&mut request, payload.len());
         let expected = if request[wire::LENGTH] == kind::STATE { kind::STATE } else { kind::DONE };
@@ -203,17 +216,14 @@ impl Isolated {
         self.process.judge(&mut shared, wire::state(answer))
     }
 
-    /// Frees the remuxer. A process that ends by it is the fault of this one, but there is nobody to tell: the next
-    /// call of another is told.
+    /// Frees the remuxer, unless it went with its process.
     pub fn free(&mut self) -> Result<(), ModuleFault> {
-        let mut shared = self.process.shared.lock();
-        if shared.epoch != self.epoch {
-            return Ok(());
-        }
+        let mut nothing = Vec::new();
         let request = wire::about(kind::FREE, self.number);
-        let freed = self.process.call(&mut shared, self.epoch, request, &Bytes::new(), 0);
-        shared.unclaimed = freed.clone().err();
-        freed.map(drop)
+        match self.feed(request, &Bytes::new(), &mut Intake::new(&mut nothing, 0)) {
+            Err(ModuleFault::Bystander) => Ok(()),
+            freed => freed,
+        }
     }
 
     fn feed(

@@ -4,15 +4,19 @@
 //! was given up comes back.
 //!
 //! - Files: until the library is mapped, it and the system's libraries can be read; then nothing can. No file can be
-//!   written at any time. (Landlock; once closed, also the filter)
+//!   written at any time. (Landlock, filter)
 //! - Network: none, and no sockets but the one to the host. (Filter, Landlock)
 //! - Processes and threads: none can be started, traced or signalled. A remuxer computes, in the call. (Filter)
+//! - Privileges: none of the host's, should it run as root.
 //! - Memory: `max_memory` above what the program itself takes, in address space, so that mappings that nobody has
 //!   touched count too. (Limit)
 //! - Core dumps: none. (Limit)
 //!
 //! The filter is a list of the system calls that computing and talking to the host take. Any other fails with `ENOSYS`,
 //! as on a kernel that does not have it, which libraries are prepared for.
+//!
+//! An initialiser that does not return, or that makes the second half fail, stays with what the first half leaves: to
+//! read the system's libraries, and to ask what files there are.
 //!
 //! A kernel without Landlock or seccomp takes away what rests on it; [`Sandbox::missing`] says so.
 
@@ -25,6 +29,7 @@ use landlock::{
     RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, Signal, getpid, set_parent_process_death_signal, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -56,6 +61,9 @@ impl Sandbox {
             let value = Rlimit { current: Some(value), maximum: Some(value) };
             sandbox.note("limits", setrlimit(limit, value));
         }
+        let none = CapabilitySet::empty();
+        let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+        sandbox.note("capabilities", set_capabilities(None, none));
         sandbox.landlock(Some(file));
         sandbox.filter(true);
         sandbox
@@ -170,34 +178,40 @@ const LOADING: &[i64] = &[
     libc::SYS_landlock_create_ruleset,
     libc::SYS_landlock_restrict_self,
     libc::SYS_newfstatat,
-    libc::SYS_openat,
     libc::SYS_pread64,
     libc::SYS_readlinkat,
     libc::SYS_seccomp,
 ];
 
 fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
+    use SeccompCmpOp::{Eq, MaskedEq};
+    let writing = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
+    let to_read = |place| when(&[(place, MaskedEq(writing), 0)]);
     let more = if loading { LOADING } else { &[] };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         RUNNING.iter().chain(more).map(|&call| (call, Vec::new())).collect();
     // Signals for itself: how `abort` works.
     let own = getpid().as_raw_pid() as u64;
-    rules.insert(libc::SYS_tgkill, vec![when(0, SeccompCmpOp::Eq, own)?]);
-    rules.insert(libc::SYS_kill, vec![when(0, SeccompCmpOp::Eq, own)?]);
-    // Limits can be read.
-    rules.insert(libc::SYS_prlimit64, vec![when(2, SeccompCmpOp::Eq, 0)?]);
+    rules.insert(libc::SYS_tgkill, vec![when(&[(0, Eq, own)])?]);
+    rules.insert(libc::SYS_kill, vec![when(&[(0, Eq, own)])?]);
+    // Its own limits can be read.
+    rules.insert(libc::SYS_prlimit64, vec![when(&[(0, Eq, 0), (2, Eq, 0)])?]);
     if loading {
         let privileges = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS];
-        let privileges = privileges.map(|option| when(0, SeccompCmpOp::Eq, option as u64));
+        let privileges = privileges.map(|option| when(&[(0, Eq, option as u64)]));
         rules.insert(libc::SYS_prctl, privileges.into_iter().collect::<Result<_, _>>()?);
+        rules.insert(libc::SYS_openat, vec![to_read(2)?]);
     }
     // Calls that later machines left out.
     #[cfg(target_arch = "x86_64")]
     {
         let (running, loading_only) =
-            ([libc::SYS_poll, libc::SYS_time], [libc::SYS_open, libc::SYS_access, libc::SYS_readlink]);
+            ([libc::SYS_poll, libc::SYS_time], [libc::SYS_access, libc::SYS_readlink]);
         rules.extend(running.map(|call| (call, Vec::new())));
         rules.extend(loading_only.into_iter().filter(|_| loading).map(|call| (call, Vec::new())));
+        if loading {
+            rules.insert(libc::SYS_open, vec![to_read(1)?]);
+        }
     }
     let filter = SeccompFilter::new(
         rules,
@@ -208,7 +222,10 @@ fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
     Ok(filter.try_into()?)
 }
 
-fn when(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, seccompiler::Error> {
-    let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Qword, op, value)?;
-    Ok(SeccompRule::new(vec![condition])?)
+/// A call whose arguments, by their places, compare so to these values.
+fn when(arguments: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompiler::Error> {
+    let condition = |(place, op, value): &(u8, SeccompCmpOp, u64)| {
+        SeccompCondition::new(*place, SeccompCmpArgLen::Qword, op.clone(), *value)
+    };
+    Ok(SeccompRule::new(arguments.iter().map(condition).collect::<Result<_, _>>()?)?)
 }

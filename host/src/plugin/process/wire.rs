@@ -10,6 +10,7 @@
 //! | `TAG` | the remuxer's number, header fields, payload | `DONE` |
 //! | `FINISH`, `FREE` | the remuxer's number | `DONE` |
 //! | `STATE` | the remuxer's number | `STATE` |
+//! | `TEST` | 0 | `DONE` or `REFUSED` |
 //!
 //! The process says `DESCRIBED` or `REFUSED` once, when it has loaded the module, and `LOG` at any time. The fault of a
 //! call comes with `DONE`, before the blocks that the call made. A part of a block is either bytes, or a range of
@@ -35,8 +36,9 @@ pub const LENGTH: usize = 4;
 pub const MAX_DESCRIPTION: usize = 1 << 20;
 /// What an answer may be longer than the budget of its call: a fault's message, and the largest state.
 pub const ANSWER_SLACK: usize = 128 << 10;
-/// The longest line of a log, in bytes.
-pub const MAX_LOG: usize = 4 << 10;
+/// The longest text for the log, in bytes: a line, why a module was refused, a fault's message. [`one_line`] makes
+/// none that is longer.
+pub const MAX_TEXT: usize = 8 << 10;
 
 /// The kinds of frames.
 pub mod kind {
@@ -45,6 +47,7 @@ pub mod kind {
     pub const FINISH: u8 = 3;
     pub const STATE: u8 = 4;
     pub const FREE: u8 = 5;
+    pub const TEST: u8 = 6;
     pub const DESCRIBED: u8 = 16;
     pub const REFUSED: u8 = 17;
     pub const LOG: u8 = 18;
@@ -88,6 +91,9 @@ pub enum WireError {
         /// The kind.
         kind: u8,
     },
+    /// More than an answer.
+    #[error("frame that nobody asked for")]
+    Unasked,
     /// A body that ends too soon, or holds a value that does not exist.
     #[error("malformed {what}")]
     Malformed {
@@ -322,6 +328,9 @@ pub fn described(mut from: Bytes) -> Read<Described> {
             reserved: [0; 4],
         })
     })?;
+    if !from.is_empty() {
+        return malformed("description");
+    }
     let info = RawInfo {
         name: name.into(),
         version: version.into(),
@@ -341,7 +350,7 @@ pub fn described(mut from: Bytes) -> Read<Described> {
 pub fn line(kind: u8, level: Option<u8>, text: &str) -> Vec<u8> {
     let mut to = frame(kind);
     to.extend(level);
-    let end = text.floor_char_boundary(MAX_LOG);
+    let end = text.floor_char_boundary(MAX_TEXT);
     to.extend_from_slice(&text.as_bytes()[..end]);
     seal(&mut to, 0);
     to
@@ -349,12 +358,12 @@ pub fn line(kind: u8, level: Option<u8>, text: &str) -> Vec<u8> {
 
 /// The body of a `LOG`: level and line.
 pub fn logged(mut from: Bytes) -> Read<(u8, String)> {
-    Ok((u8(&mut from, "level")?, refused(&from)))
+    Ok((u8(&mut from, "level")?, words(&from)?))
 }
 
-/// The body of a `REFUSED`.
-pub fn refused(from: &[u8]) -> String {
-    one_line(&String::from_utf8_lossy(from))
+/// The body of a `REFUSED`, and other text for people.
+pub fn words(from: &[u8]) -> Read<String> {
+    if from.len() > MAX_TEXT { malformed("text") } else { Ok(one_line(&String::from_utf8_lossy(from))) }
 }
 
 /// The frame that answers a call: how it went, and what it made. Parts that lie in `payload` go as its ranges.
@@ -396,14 +405,15 @@ pub fn answer(mut from: Bytes, payload: &Bytes, intake: &mut Intake<'_>) -> Read
     while !from.is_empty() {
         let (flags, track) = (u8(from, "flags")?, u8(from, "track")?);
         let head = BlockHead { flags, track, dts: i64(from, "time")? };
-        let count = u32(from, "parts")?;
+        let count = u32(from, "parts")? as usize;
         let mut parts = SmallVec::<[Bytes; 4]>::new();
-        for _ in 0..count {
+        // A part takes more memory than it may take bytes here: those beyond the budget are not even read.
+        for _ in 0..if intake.has_room(count) { count } else { 0 } {
             parts.push(read_part(from, payload)?);
         }
         let bytes = parts.iter().map(Bytes::len).sum();
         let own = || parts.into_iter().filter(|part| !part.is_empty()).collect();
-        if !intake.take(head, count as usize, bytes, own) {
+        if !intake.take(head, count, bytes, own) {
             break;
         }
     }
@@ -441,17 +451,17 @@ pub fn state(mut from: Bytes) -> Read<Result<Vec<u8>, ModuleFault>> {
 }
 
 fn put_fault(to: &mut Vec<u8>, fault: Option<&ModuleFault>) {
+    let Some(fault) = fault else { return to.put_u8(fault::NONE) };
     let (tag, number, message): (u8, usize, &str) = match fault {
-        None => (fault::NONE, 0, ""),
-        Some(ModuleFault::Panicked { message }) => (fault::PANICKED, 0, message),
-        Some(ModuleFault::Remux { message }) => (fault::REMUX, 0, message),
-        Some(ModuleFault::Unsupported { message }) => (fault::UNSUPPORTED, 0, message),
-        Some(ModuleFault::Flooded { limit }) => (fault::FLOODED, *limit, ""),
-        Some(ModuleFault::LargeState { size, .. }) => (fault::LARGE_STATE, *size, ""),
-        Some(ModuleFault::BadFlags { flags }) => (fault::BAD_FLAGS, usize::from(*flags), ""),
-        Some(ModuleFault::BadTrack { track }) => (fault::BAD_TRACK, usize::from(*track), ""),
+        ModuleFault::Panicked { message } => (fault::PANICKED, 0, message),
+        ModuleFault::Remux { message } => (fault::REMUX, 0, message),
+        ModuleFault::Unsupported { message } => (fault::UNSUPPORTED, 0, message),
+        ModuleFault::Flooded { limit } => (fault::FLOODED, *limit, ""),
+        ModuleFault::LargeState { size, .. } => (fault::LARGE_STATE, *size, ""),
+        ModuleFault::BadFlags { flags } => (fault::BAD_FLAGS, usize::from(*flags), ""),
+        ModuleFault::BadTrack { track } => (fault::BAD_TRACK, usize::from(*track), ""),
         // No other happens to a remuxer in its own process.
-        Some(_) => (fault::POISONED, 0, ""),
+        _ => (fault::POISONED, 0, ""),
     };
     to.put_u8(tag);
     to.put_u64(number as u64);
@@ -461,10 +471,13 @@ fn put_fault(to: &mut Vec<u8>, fault: Option<&ModuleFault>) {
 fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
     let what = "fault";
     let tag = u8(from, what)?;
+    if tag == fault::NONE {
+        // And no more: the answer is kept as long as a block of it is, so all of it must count against the budget.
+        return Ok(Ok(()));
+    }
     let number = from.try_get_u64().or_else(|_| malformed(what))? as usize;
-    let message = refused(&bytes(from, what)?);
+    let message = words(&bytes(from, what)?)?;
     Ok(Err(match tag {
-        fault::NONE => return Ok(Ok(())),
         fault::PANICKED => ModuleFault::Panicked { message },
         fault::REMUX => ModuleFault::Remux { message },
         fault::UNSUPPORTED => ModuleFault::Unsupported { message },
@@ -483,32 +496,11 @@ fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
 mod tests {
     use remuxd_plugin_api::{BlockFlags, Transport};
 
+    use super::super::properties::{PAYLOAD, body_of as body, check_wire, read_answer};
     use super::*;
-
-    const PAYLOAD: &[u8] = b"0123456789";
-
-    fn body(mut frame: Vec<u8>, kind: u8) -> Bytes {
-        let len = frame.len() - LENGTH;
-        assert_eq!(frame[..LENGTH], (len as u32).to_be_bytes(), "sealed");
-        let frame = Frame::read(frame.split_off(LENGTH).into()).unwrap();
-        assert_eq!(frame.clone().body(kind + 1), Err(WireError::Kind { kind }));
-        frame.body(kind).unwrap()
-    }
 
     fn block(flags: BlockFlags, parts: &[Bytes]) -> OutBlock {
         OutBlock { flags, track: 3, dts: Millis(-7), parts: parts.into() }
-    }
-
-    /// Reads an answer with a budget.
-    fn read(
-        answer: Bytes,
-        limit: usize,
-    ) -> (Result<Result<(), ModuleFault>, WireError>, Vec<OutBlock>, bool) {
-        let mut out = Vec::new();
-        let mut intake = Intake::new(&mut out, limit);
-        let result = super::answer(answer, &Bytes::from_static(PAYLOAD), &mut intake);
-        let fault = intake.fault().is_some();
-        (result, out, fault)
     }
 
     #[test]
@@ -548,8 +540,8 @@ mod tests {
         let parts = [Bytes::from_static(b"head"), payload.slice(2..5), Bytes::from(PAYLOAD.to_vec())];
         let blocks = [block(BlockFlags::JOIN, &parts), block(BlockFlags::NONE, &[])];
         let frame = done(&Ok(()), &blocks, &payload);
-        let (result, out, fault) = read(body(frame.clone(), kind::DONE), 10_000);
-        assert_eq!((result, fault), (Ok(Ok(())), false));
+        let (result, fault, out) = read_answer(10_000, body(frame.clone(), kind::DONE));
+        assert_eq!((result, fault), (Ok(Ok(())), None));
         assert_eq!(out[0].parts, blocks[0].parts);
         assert_eq!(out[0].parts[1].as_ptr(), payload[2..].as_ptr(), "shared");
         assert_eq!((out[0].flags, out[0].track, out[0].dts), (BlockFlags::JOIN, 3, Millis(-7)));
@@ -569,10 +561,24 @@ mod tests {
             block(BlockFlags(8), &[]),
             block(BlockFlags(0), &[]),
         ];
-        let (_, out, fault) = read(body(done(&Ok(()), &three, &payload), kind::DONE), 10_000);
-        assert_eq!((out.len(), fault), (1, true), "flags that do not exist");
-        let (_, out, fault) = read(body(done(&Ok(()), &three[..1], &payload), kind::DONE), 200);
-        assert_eq!((out.len(), fault), (0, true), "over the budget");
+        let (_, fault, out) = read_answer(10_000, body(done(&Ok(()), &three, &payload), kind::DONE));
+        assert_eq!((out.len(), fault), (1, Some(ModuleFault::BadFlags { flags: 8 })));
+        let (_, fault, out) = read_answer(200, body(done(&Ok(()), &three[..1], &payload), kind::DONE));
+        assert_eq!((out.len(), fault), (0, Some(ModuleFault::Flooded { limit: 200 })));
+    }
+
+    #[test]
+    fn parts_over_the_budget_are_not_even_read() {
+        let mut answer = vec![fault::NONE, 0, 0];
+        answer.put_i64(40);
+        answer.put_u32(u32::MAX);
+        // Few of them are there: that would be another fault, had they been read.
+        answer.extend([part::BYTES, 0, 0, 0, 0].repeat(1000));
+        let (result, fault, out) = read_answer(100_000, answer.into());
+        assert_eq!(
+            (result, out.len(), fault),
+            (Ok(Ok(())), 0, Some(ModuleFault::Flooded { limit: 100_000 }))
+        );
     }
 
     #[test]
@@ -588,7 +594,8 @@ mod tests {
             ModuleFault::BadTrack { track: 9 },
             ModuleFault::Poisoned,
         ] {
-            let (result, ..) = read(body(done(&Err(fault.clone()), &[], &Bytes::new()), kind::DONE), 0);
+            let (result, ..) =
+                read_answer(0, body(done(&Err(fault.clone()), &[], &Bytes::new()), kind::DONE));
             assert_eq!(result, Ok(Err(fault.clone())));
             assert_eq!(state(body(put_state(&Err(fault.clone())), kind::STATE)), Ok(Err(fault)));
         }
@@ -597,10 +604,11 @@ mod tests {
 
     #[test]
     fn lines_are_cut_and_made_fit_for_the_log() {
-        let long = "a\n\u{1b}[1m".to_owned() + &"\u{e9}".repeat(MAX_LOG);
+        let long = "a\n\u{1b}[1m".to_owned() + &"\u{e9}".repeat(MAX_TEXT);
         let (level, line) = logged(body(super::line(kind::LOG, Some(2), &long), kind::LOG)).unwrap();
-        assert!(level == 2 && line.starts_with("a [1m\u{e9}") && line.len() < MAX_LOG, "{line}");
-        assert_eq!(refused(b"no\xff\n good"), "no\u{fffd} good");
+        assert!(level == 2 && line.starts_with("a [1m\u{e9}") && line.len() < MAX_TEXT, "{line}");
+        assert_eq!(words(b"no\xff\n good").as_deref(), Ok("no\u{fffd} good"));
+        assert!(words(&[b'x'; MAX_TEXT]).is_ok() && words(&[b'x'; MAX_TEXT + 1]).is_err());
     }
 
     /// A description with one of everything.
@@ -650,7 +658,7 @@ mod tests {
         let whole = body(done(&Ok(()), &[block(BlockFlags::JOIN, &parts)], &payload), kind::DONE);
         let no_blocks = body(done(&Ok(()), &[], &payload), kind::DONE).len();
         for len in 0..whole.len() {
-            let (result, out, _) = read(whole.slice(..len), 10_000);
+            let (result, _, out) = read_answer(10_000, whole.slice(..len));
             assert_eq!((result.is_ok(), out.len()), (len == no_blocks, 0), "{len} bytes");
         }
     }
@@ -665,18 +673,13 @@ mod tests {
         let parts = [Bytes::from_static(b"head"), payload.slice(2..5)];
         let answer = body(done(&Ok(()), &[block(BlockFlags::JOIN, &parts)], &payload), kind::DONE);
         for whole in [answer, description()] {
-            for _ in 0..20_000 {
+            for _ in 0..5_000 {
                 let mut bytes = whole.to_vec();
                 for _ in 0..=random() % 4 {
                     let at = random() % bytes.len();
                     bytes[at] = [random() as u8, 0, 1, 0xff][random() % 4];
                 }
-                let bytes = Bytes::from(bytes);
-                let (_, out, _) = read(bytes.clone(), 1000);
-                assert!(out.iter().flat_map(|block| &block.parts).map(Bytes::len).sum::<usize>() <= 1000);
-                let _ = described(bytes.clone());
-                let _ = state(bytes.clone());
-                let _ = logged(bytes);
+                check_wire(1000, &bytes);
             }
         }
     }

@@ -18,8 +18,10 @@
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
 //! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Enhanced H.264,
-//! AAC and MP3 are written in the legacy form, which every player reads, mpegts.js none else. Of several tracks (enhanced
-//! RTMP multitrack) track 0 is passed on, since no FLV player reads the others; ModEx is left out.
+//! AAC and MP3 are written in the legacy form, which every player reads, mpegts.js none else. AV1 goes out as it is, though
+//! mpegts.js 1.8.2 loses the one or two frames before each of its keyframes, which it holds back while it begins a new MSE
+//! segment (and Chromium may stop at a gap of two): no tag keeps it from that. Of several tracks (enhanced RTMP multitrack)
+//! track 0 is passed on, since no FLV player reads the others; ModEx is left out.
 
 use remuxd_plugin_api::{
     Block, BlockFlags, Codec, Millis, OptionKind, OptionSpec, Packet, RemuxError, Remuxer, Setup,

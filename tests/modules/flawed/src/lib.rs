@@ -14,6 +14,9 @@ use remuxd_plugin_api::{
 
 export_format!(Flawed);
 
+/// The flaw of who was told none. Tests write another over it in the built library, padded to the same length.
+const DEFAULT: &str = "no flaw unless it is told ";
+
 struct Flawed;
 
 impl Format for Flawed {
@@ -32,7 +35,7 @@ impl Format for Flawed {
                 name: "flaw",
                 // Any text, so that the kit cannot guess the flaws when it tries the values.
                 kind: OptionKind::Text,
-                default: "",
+                default: DEFAULT,
                 doc: "Which mistake to make.",
                 variant: false,
             }],
@@ -40,7 +43,7 @@ impl Format for Flawed {
     }
 
     fn remuxer(setup: &Setup) -> Result<FlawedRemuxer, RemuxError> {
-        let flaw = setup.options.text("flaw").to_owned();
+        let flaw = setup.options.text("flaw").trim_end().to_owned();
         match setup.state.as_slice() {
             [] | [1] => {}
             _ if flaw == "reads any state" => panic!("what is that state?"),

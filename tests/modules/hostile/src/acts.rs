@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::raw::{c_int, c_long, c_void};
+use std::os::raw::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::os::unix::net::UnixStream;
 use std::panic::panic_any;
 use std::process::{abort, exit, Command};
@@ -37,9 +37,12 @@ pub const WORDS: &[&str] = &[
     "close",
     "garbage",
     "giant",
+    "babble",
+    "print",
     "files",
     "network",
     "processes",
+    "kernel",
 ];
 
 extern "C" {
@@ -52,6 +55,27 @@ extern "C" {
     fn ptrace(request: c_int, pid: c_int, address: *mut c_void, data: *mut c_void) -> c_long;
     fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
     fn prctl(option: c_int, argument: usize) -> c_int;
+    fn syscall(number: c_long, ...) -> c_long;
+    fn memfd_create(name: *const c_char, flags: c_uint) -> c_int;
+    fn eventfd(initial: c_uint, flags: c_int) -> c_int;
+    fn dup(fd: c_int) -> c_int;
+    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
+    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
+    fn shutdown(fd: c_int, how: c_int) -> c_int;
+    fn sendmsg(fd: c_int, message: *const c_void, flags: c_int) -> isize;
+    fn recvmsg(fd: c_int, message: *mut c_void, flags: c_int) -> isize;
+    fn unshare(flags: c_int) -> c_int;
+    fn getpriority(which: c_int, who: c_uint) -> c_int;
+    fn sched_setaffinity(pid: c_int, size: usize, mask: *const c_void) -> c_int;
+    fn prlimit(pid: c_int, resource: c_int, new: *const [u64; 2], old: *mut [u64; 2]) -> c_int;
+    fn process_vm_readv(
+        pid: c_int,
+        local: *const c_void,
+        local_count: c_ulong,
+        remote: *const c_void,
+        remote_count: c_ulong,
+        flags: c_ulong,
+    ) -> isize;
 }
 
 const JOIN: u8 = BlockFlags::JOIN.0;
@@ -98,7 +122,8 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             black_box(descend(&[0; 512]));
         }
         "memory" => loop {
-            black_box(vec![1_u8; 1 << 20]).leak();
+            // Not touched: address space is what is limited, and pages take a busy machine their time.
+            black_box(Vec::<u8>::with_capacity(1 << 20)).leak();
         },
         "thread" => {
             let thread = thread::Builder::new().spawn(|| {
@@ -115,11 +140,21 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             }
             thread::sleep(Duration::from_secs(3600));
         },
-        "garbage" => send(&[0, 0, 0, 9, 19, 7, 7, 7, 7, 7, 7, 7, 7]),
+        "garbage" => {
+            send(&[0, 0, 0, 9, 19, 7, 7, 7, 7, 7, 7, 7, 7]);
+            thread::sleep(Duration::from_secs(3600));
+        }
         "giant" => send(&[0xff; 64]),
+        // Answers, one after the other, and nobody asked: no fault, no block.
+        "babble" => loop {
+            send(&[0, 0, 0, 2, 19, 0]);
+        },
+        // Less than a pipe holds; twice that is more.
+        "print" => (0..50).for_each(|_| eprintln!("{}", "p".repeat(1000))),
         "files" => report("files", &files()),
         "network" => report("network", &network()),
         "processes" => report("processes", &processes()),
+        "kernel" => report("kernel", &kernel()),
         _ => {}
     }
     Ok(())
@@ -150,12 +185,10 @@ fn descend(frame: &[u8; 512]) -> u64 {
     black_box(descend(black_box(&deeper))) + u64::from(deeper[7])
 }
 
-/// Writes to whatever is open.
+/// Writes to standard input, which is the socket to the host.
 fn send(bytes: &[u8]) {
-    for fd in 0..16 {
-        // SAFETY: the bytes are alive.
-        unsafe { write(fd, bytes.as_ptr().cast(), bytes.len()) };
-    }
+    // SAFETY: the bytes are alive.
+    unsafe { write(0, bytes.as_ptr().cast(), bytes.len()) };
 }
 
 /// One line: which of the attempts worked.
@@ -212,8 +245,58 @@ fn processes() -> Vec<(&'static str, bool)> {
     }
 }
 
+/// What the kernel was asked for and knows of, whether it did it or not. None of it does anything, where it is allowed.
+fn kernel() -> Vec<(&'static str, bool)> {
+    const ENOSYS: i32 = 38;
+    let known = |result: c_long| {
+        result >= 0 || std::io::Error::last_os_error().raw_os_error() != Some(ENOSYS)
+    };
+    let (none, none_mut) = (std::ptr::null::<c_void>(), std::ptr::null_mut::<c_void>());
+    let mut limits = [0; 2];
+    // SAFETY: no memory is given but the limits, and no file, process or signal that exists, but for asking.
+    unsafe {
+        let parent = getppid();
+        let mut attempts = vec![
+            ("anonymous file", known(memfd_create(c"x".as_ptr(), 0).into())),
+            ("event file", known(eventfd(0, 0).into())),
+            ("copy of a file", known(dup(-1).into())),
+            ("flags of a file", known(fcntl(-1, 3).into())),
+            ("control of a file", known(ioctl(-1, 0x541b).into())),
+            ("half a socket", known(shutdown(-1, 0).into())),
+            ("send files", known(sendmsg(-1, none, 0) as c_long)),
+            ("receive files", known(recvmsg(-1, none_mut, 0) as c_long)),
+            ("namespace", known(unshare(0).into())),
+            ("priority", known(getpriority(0, 0).into())),
+            ("processor", known(sched_setaffinity(parent, 0, none).into())),
+            ("dumps", known(prctl(3, 0).into())),
+            ("memory of parent", known(process_vm_readv(parent, none, 0, none, 0, 0) as c_long)),
+            ("limits of parent", known(prlimit(parent, 0, std::ptr::null(), &mut limits).into())),
+            ("signal group", known(kill(0, 0).into())),
+            ("signal all", known(kill(-1, 0).into())),
+        ];
+        // Calls that have the same number on every machine, most of them without a function in the C library.
+        for (name, number) in [
+            ("signal a process file", 424),
+            ("ring", 425),
+            ("open tree", 428),
+            ("open file system", 430),
+            ("process file", 434),
+            ("new process", 435),
+            ("open file", 437),
+            ("take a file", 438),
+            ("advise a process", 440),
+            ("landlock", 445),
+            ("secret memory", 447),
+            ("futex of a kind", 449),
+        ] {
+            attempts.push((name, known(syscall(number, -1_i64, 0_i64, 0_i64, 0_i64, 0_i64, 0_i64))));
+        }
+        attempts
+    }
+}
+
 /// What the library's initialiser could do, in bits: read a file of the operator, open a socket, start a
-/// thread that keeps what the process gives up later.
+/// thread that keeps what the process gives up later, write to a file.
 static EARLY: AtomicU32 = AtomicU32::new(0);
 
 #[used]
@@ -224,6 +307,7 @@ static INITIALISE: extern "C" fn() = {
         worked |= u32::from(fs::read("/etc/passwd").is_ok());
         worked |= u32::from(UdpSocket::bind("127.0.0.1:0").is_ok()) << 1;
         worked |= u32::from(thread::Builder::new().spawn(|| {}).is_ok()) << 2;
+        worked |= u32::from(File::options().write(true).open("/dev/null").is_ok()) << 3;
         EARLY.store(worked, Ordering::Relaxed);
     }
     initialise

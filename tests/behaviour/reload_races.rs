@@ -1,0 +1,284 @@
+//! Reloads that come at once, in the middle of something, or when the host ends.
+
+use std::fs;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use remuxd_tests::capture::Capture;
+use remuxd_tests::host::Host;
+use remuxd_tests::http::Request;
+use remuxd_tests::module_dir::{ModuleDir, bytes};
+use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tool::root;
+use remuxd_tests::wait::{SOON, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::reload::{API, MODULES, Scene, config, images};
+
+fn signal(host: &Host, signal: Signal) {
+    kill_process(Pid::from_raw(host.pid() as i32).unwrap(), signal).unwrap();
+}
+
+/// Puts a build of `flv` in the place of the old one, whole at once.
+fn swap(modules: &ModuleDir, number: u32) {
+    let next = modules.path().join("next");
+    fs::write(&next, [&bytes("flv")[..], &number.to_le_bytes()].concat()).unwrap();
+    fs::rename(next, modules.file("flv")).unwrap();
+}
+
+/// How the last reload went, as the API has it.
+fn last(scene: &Scene) -> serde_json::Value {
+    let last = Request::get("/api/v1/reload").send(scene.host.api.unwrap()).unwrap().text().unwrap();
+    serde_json::from_str(&last).unwrap_or(serde_json::Value::Null)
+}
+
+/// How many mounts of `flv` were started so far.
+fn started(host: &Host) -> usize {
+    let log = host.log();
+    log.lines().filter(|line| line.contains("mount started") && line.contains("module=flv")).count()
+}
+
+#[test]
+fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
+    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    scene.host.wait_log(&["watching modules"]);
+    let stop = AtomicBool::new(false);
+    let asked = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let Scene { modules, host, media, publisher, viewer, .. } = &mut scene;
+        let host = &*host;
+        for arguments in [&["reload"][..], &["reload"], &["reload", "--dry-run"]] {
+            let (stop, asked) = (&stop, &asked);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let output = host.command(arguments);
+                    let said = String::from_utf8_lossy(&output.stdout);
+                    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for build in 1..=6 {
+            swap(modules, build);
+            (0..20).for_each(|_| signal(host, Signal::HUP));
+            media.send(publisher);
+            viewer.wait_access_units(media.access_units(), SOON);
+            let asked_before = asked.load(Ordering::Relaxed);
+            wait_until(SOON, "more reloads", || asked.load(Ordering::Relaxed) >= asked_before + 3);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    // Whatever was asked for before is done before this.
+    let said = scene.host.reload();
+    assert!(said.contains("nothing has changed"), "{said}");
+    let generations = scene.generations("flv");
+    let current: Vec<_> = generations.iter().filter(|(_, state, _)| state == "current").collect();
+    assert_eq!(current.len(), 1, "{generations:?}");
+    assert_eq!(current[0].0, generations.iter().map(|(number, ..)| *number).max().unwrap());
+    assert!(scene.metric("remuxd_reloads_total{verdict=\"refused\"} 0"));
+    assert_eq!(started(&scene.host), 1);
+    scene.go_on();
+    scene.go_on();
+    scene.finish();
+}
+
+/// Generations that no keyframe came for are passed over.
+#[test]
+fn reloads_between_two_keyframes_are_one_handover() {
+    let mut scene = Scene::new(&format!("unload = true\n{API}"));
+    for build in 1..=5 {
+        swap(&scene.modules, build);
+        assert!(scene.host.reload().contains("live mounts: 1 handed over"));
+        // Who comes now joins the mount that is there.
+        let mut response = Request::get(&scene.host.path(&scene.key)).send(scene.host.http).unwrap();
+        response.body.read_exact(&mut [0; 13]).unwrap();
+    }
+    assert_eq!(started(&scene.host), 1);
+    let newest = scene.generations("flv").iter().map(|(number, ..)| *number).max().unwrap();
+    scene.go_on();
+    let line = scene.host.wait_nth_log("mount handed over", 1);
+    assert!(line.contains(&format!("from=1 to={newest} ")), "{line}");
+    scene.go_on();
+    scene.finish();
+}
+
+/// One remuxer for a stream in a format, also when a viewer comes in the middle of a reload.
+#[test]
+fn who_comes_during_a_reload_finds_the_mount_that_is_there() {
+    let modules = ModuleDir::with(&MODULES);
+    let host = Host::start(&config(&modules, API));
+    // Many, so that a reload has something to do.
+    let keys: Vec<_> = (0..40).map(|number| host.key(&format!("live{number}"))).collect();
+    let mut media = Numbered::new(100);
+    let headers = media.headers();
+    let mut publishers: Vec<_> = keys.iter().map(|key| Publisher::open(host.rtmp, key)).collect();
+    let viewers: Vec<_> = keys.iter().map(|key| Capture::http(&host, key)).collect();
+    publishers.iter_mut().for_each(|publisher| publisher.send(&headers));
+    let mut send = || {
+        let frames = media.frames(Numbered::GOP);
+        publishers.iter_mut().for_each(|publisher| publisher.send(&frames));
+        let number = media.number() - 1;
+        for viewer in &viewers {
+            viewer.wait_until(SOON, "the newest frame", |tags| {
+                tags.iter().rev().find_map(Numbered::number_of) == Some(number)
+            });
+        }
+    };
+    send();
+    let stop = AtomicBool::new(false);
+    let joined = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for offset in 0..4 {
+            let (host, keys, stop, joined) = (&host, &keys, &stop, &joined);
+            scope.spawn(move || {
+                for key in keys.iter().cycle().skip(offset * 10) {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let mut response = Request::get(&host.path(key)).send(host.http).unwrap();
+                    assert_eq!(response.status, 200);
+                    response.body.read_exact(&mut [0; 13]).unwrap();
+                    joined.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for build in 1..=15 {
+            swap(&modules, build);
+            let said = host.reload();
+            assert!(said.contains("reloaded in"), "{said}");
+            send();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(joined.into_inner() > 100);
+    assert_eq!(started(&host), keys.len());
+    drop(publishers);
+    for viewer in viewers {
+        let numbers = Numbered::numbers(&viewer.finish(SOON).tags);
+        assert_eq!(numbers, (0..media.number()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_host_that_is_told_to_end_does_not_wait_for_reloads() {
+    let scene = Scene::new("");
+    let staged = images(&scene.host).into_iter().next().unwrap();
+    // Each takes as long as a child process may.
+    MODULES.iter().for_each(|name| scene.modules.put_c(name, &root().join("tests/modules/c/hangs.c")));
+    let Scene { mut host, publisher, .. } = scene;
+    thread::scope(|scope| {
+        let host = &host;
+        let asking: Vec<_> = (0..6).map(|_| scope.spawn(|| host.command(&["reload"]))).collect();
+        wait_until(SOON, "a child process", || !host.children().is_empty());
+        signal(host, Signal::HUP);
+        signal(host, Signal::TERM);
+        for asking in asking {
+            let output = asking.join().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+    });
+    drop(publisher);
+    let status = host.terminate();
+    assert!(status.success(), "{status}");
+    let dir = std::path::Path::new(&staged).parent().unwrap();
+    assert!(!dir.exists(), "{} was left behind", dir.display());
+    assert!(!host.log().contains("panicked"), "{}", host.log());
+}
+
+/// As packages and deployments do it: another directory takes the name.
+#[test]
+fn the_watch_follows_a_directory_that_is_replaced() {
+    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    scene.host.wait_log(&["watching modules"]);
+    let (own, old) = (scene.modules.path().to_owned(), scene.modules.path().with_extension("old"));
+    fs::rename(&own, &old).unwrap();
+    fs::create_dir(&own).unwrap();
+    MODULES.iter().for_each(|name| scene.modules.put(name, &bytes(name)));
+    swap(&scene.modules, 1);
+    fs::remove_dir_all(&old).unwrap();
+    scene.host.wait_nth_log("handed_over=1", 1);
+    scene.go_on();
+    // And what changes in the new one is seen.
+    scene.host.wait_nth_log("watching modules", 2);
+    swap(&scene.modules, 2);
+    scene.host.wait_nth_log("handed_over=1", 2);
+    scene.go_on();
+    fs::remove_dir_all(&own).unwrap();
+    fs::create_dir(&own).unwrap();
+    MODULES.iter().for_each(|name| scene.modules.put(name, &bytes(name)));
+    swap(&scene.modules, 3);
+    scene.host.wait_nth_log("handed_over=1", 3);
+    scene.go_on();
+    scene.finish();
+}
+
+#[test]
+fn the_watch_goes_to_the_directory_that_a_reload_names() {
+    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    scene.host.wait_log(&["watching modules"]);
+    let other = ModuleDir::with(&MODULES);
+    let toml = scene.host.config();
+    let path = |modules: &ModuleDir| modules.path().to_str().unwrap().to_owned();
+    scene.host.write_config(&toml.replace(&path(&scene.modules), &path(&other)));
+    scene.host.reload();
+    scene.host.wait_nth_log("watching modules", 2);
+    swap(&other, 1);
+    scene.host.wait_log(&["reloaded", "handed_over=1"]);
+    scene.go_on();
+    scene.finish();
+}
+
+#[test]
+fn what_the_watch_refuses_is_told_and_what_is_unfinished_is_not() {
+    let scene = Scene::new(&format!("watch = true\n{API}"));
+    scene.host.wait_log(&["watching modules"]);
+    let flv = bytes("flv");
+    scene.modules.put("flv", &flv[..flv.len() / 2]);
+    // It was looked at, and so was this, after it.
+    scene.modules.put_c("aac", &root().join("tests/modules/c/plain.c"));
+    scene.modules.put("flv", &flv);
+    scene.host.wait_log(&["module refused", "module=aac", "not a remuxd module"]);
+    wait_until(SOON, "it is in the API", || last(&scene)["verdict"] == "refused");
+    wait_until(SOON, "it is counted", || scene.metric("remuxd_reloads_total{verdict=\"refused\"} 1"));
+}
+
+#[test]
+fn a_config_with_a_mistake_does_not_hide_the_socket_that_it_names() {
+    let scratch = Scratch::new();
+    let mut scene = Scene::new(&format!("[admin]\nsocket = {:?}", scratch.join("own.sock")));
+    assert!(scene.host.reload().contains("nothing has changed"));
+    scene.host.write_config(&format!("{}[vhost.x]\nnonsense = 1\n", scene.host.config()));
+    assert!(scene.refused(&["reload"]).contains("nonsense"));
+    scene.go_on();
+    scene.finish();
+}
+
+/// The network and the API answer while a reload takes its time.
+#[test]
+fn a_slow_reload_keeps_nobody_waiting() {
+    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    scene.host.wait_log(&["watching modules"]);
+    let hangs = root().join("tests/modules/c/hangs.c");
+    MODULES.iter().for_each(|name| scene.modules.put_c(name, &hangs));
+    thread::scope(|scope| {
+        let Scene { host, media, publisher, viewer, .. } = &mut scene;
+        let host = &*host;
+        let asking: Vec<_> = (0..3).map(|_| scope.spawn(|| host.command(&["reload"]))).collect();
+        while !asking.iter().all(|asking| asking.is_finished()) {
+            let began = Instant::now();
+            Request::get("/api/v1/modules").send(host.api.unwrap()).unwrap().text().unwrap();
+            media.send(publisher);
+            viewer.wait_access_units(media.access_units(), SOON);
+            assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+            thread::sleep(Duration::from_millis(50));
+        }
+        for asking in asking {
+            assert_eq!(asking.join().unwrap().status.code(), Some(1));
+        }
+    });
+    MODULES.iter().for_each(|name| scene.modules.put(name, &bytes(name)));
+    scene.finish();
+}

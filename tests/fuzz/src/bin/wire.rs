@@ -1,0 +1,11 @@
+//! What the host and a module's process say to each other: frames and bodies of any bytes, from either end, are read or
+//! refused within the budget, and are the same once written and read again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use remuxd::plugin::check_wire;
+
+fuzz_target!(|data: &[u8]| {
+    let [high, low, frames @ ..] = data else { return };
+    check_wire(u16::from_be_bytes([*high, *low]).into(), frames);
+});
