@@ -5,6 +5,7 @@
 mod audio;
 mod authors;
 mod bad_requests;
+mod certificates;
 mod check;
 mod demo;
 mod encoders;

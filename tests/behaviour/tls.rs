@@ -1,4 +1,4 @@
-//! HTTPS, WSS and RTMPS: every version and protocol, certificates by name and by reload, peers that do not play along.
+//! HTTPS, WSS and RTMPS: every version and protocol, peers that do not play along.
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
@@ -24,7 +24,7 @@ use remuxd_tests::ts::{self, Stream};
 use remuxd_tests::wait::{SOON, wait_until};
 
 /// A host that speaks TLS with a certificate for 127.0.0.1.
-fn start() -> (Host, Files) {
+pub(crate) fn start() -> (Host, Files) {
     start_with(Config::live())
 }
 
@@ -231,126 +231,6 @@ fn ffmpeg_5_publishes_and_plays_rtmps() {
 #[test]
 fn ffmpeg_9_publishes_and_plays_rtmps() {
     rtmps(Ffmpeg::Nine, Clip::HevcAac);
-}
-
-#[test]
-fn each_vhost_shows_its_own_certificate() {
-    let [default, a, b] =
-        [&["default.example"][..], &["a.example"], &["b.example", "*.b.example"]].map(Certificate::of);
-    let files = [&default, &a, &b].map(Files::of);
-    let mut tables = files[0].listeners();
-    for (name, files) in [("a.example", &files[1]), ("b.example", &files[2])] {
-        tables += &format!("[vhost.\"{name}\".https]\n{}", files.toml());
-    }
-    let host = Host::start(&Config::live().tables(&tables));
-    for address in [host.https.unwrap(), host.rtmps.unwrap()] {
-        for (name, expected) in [
-            (Some("a.example"), &a),
-            (Some("A.EXAMPLE"), &a),
-            (Some("b.example"), &b),
-            (Some("x.b.example"), &b),
-            (Some("x.a.example"), &default),
-            (Some("other.example"), &default),
-            (None, &default),
-        ] {
-            assert_eq!(tls::shown(address, name).unwrap(), expected.der, "{name:?}");
-        }
-    }
-}
-
-#[test]
-fn a_new_certificate_is_shown_and_viewers_stay() {
-    let (host, files) = start();
-    let key = host.key("reload");
-    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(2000));
-    let address = host.https.unwrap();
-    let [old, new] = [(); 2].map(|()| Certificate::of(&["127.0.0.1"]));
-    let shows = |certificate: &Certificate| tls::shown(address, None).unwrap() == certificate.der;
-    files.write(&old);
-    wait_until(SOON, "the first new certificate is shown", || shows(&old));
-    let viewer = Capture::wss(&host, &key);
-    viewer.wait_access_units(10, SOON);
-
-    // One file, then the other: nothing to complain about.
-    std::fs::write(files.key(), &new.key).unwrap();
-    files.write(&new);
-    wait_until(SOON, "the second new certificate is shown", || shows(&new));
-    assert!(!host.log().contains("ERROR"), "{}", host.log());
-
-    // Pairs that cannot be used.
-    let other = Certificate::of(&["127.0.0.1"]);
-    let half = new.cert[..new.cert.len() / 2].to_owned();
-    for (cert, says) in
-        [(&other.cert, "does not belong"), (&"garbage".into(), "holds no certificate"), (&half, "is damaged")]
-    {
-        std::fs::write(files.cert(), cert).unwrap();
-        host.wait_log(&["ERROR", says, "[http_server.https]"]);
-        assert!(shows(&new), "{says}");
-    }
-    std::fs::remove_file(files.cert()).unwrap();
-    host.wait_log(&["ERROR", "cannot read", "[http_server.https]"]);
-    assert!(shows(&new));
-
-    // Each was told once a listener, however often it was looked at.
-    files.write(&old);
-    wait_until(SOON, "the first is shown again", || shows(&old));
-    let log = host.log();
-    assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 2 * 4, "{log}");
-
-    // All the while the viewer went on.
-    let tags = viewer.tags();
-    viewer.wait_until(SOON, "one more frame", |now| now.len() > tags.len());
-    publisher.stop();
-    let recording = viewer.finish(SOON);
-    assert_eq!(recording.end, End::Clean);
-    let numbers = Numbered::numbers(&recording.tags);
-    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{numbers:?}");
-}
-
-#[test]
-fn a_reload_takes_certificates_that_lie_elsewhere_and_viewers_stay() {
-    let [old, new, vhost, bad] = [(); 4].map(|()| Certificate::of(&["127.0.0.1"]));
-    let [old_files, new_files, vhost_files, bad_files] = [&old, &new, &vhost, &bad].map(Files::of);
-    std::fs::write(bad_files.key(), &old.key).unwrap();
-    let host = Host::start(&Config::live().tables(&old_files.listeners()));
-    let (key, listeners) = (host.key("paths"), [host.https.unwrap(), host.rtmps.unwrap()]);
-    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(2000));
-    let viewer = Capture::wss(&host, &key);
-    viewer.wait_access_units(10, SOON);
-    let write = |listeners: &Files, vhost: &Files| {
-        let of_vhost = format!("[vhost.\"a.example\".https]\n{}", vhost.toml());
-        host.write_config(&Config::live().tables(&(listeners.listeners() + &of_vhost)).toml());
-    };
-    let shows = |default: &Certificate, a: &Certificate| {
-        for (name, expected) in [(None, default), (Some("a.example"), a)] {
-            let shown = listeners.map(|listener| tls::shown(listener, name).unwrap());
-            assert_eq!(shown, [(); 2].map(|()| expected.der.clone()), "{name:?}");
-        }
-    };
-    shows(&old, &old);
-    write(&new_files, &vhost_files);
-    let said = host.command(&["reload", "--dry-run"]);
-    assert!(
-        said.status.success() && !String::from_utf8_lossy(&said.stdout).contains("nothing has changed"),
-        "{said:?}"
-    );
-    shows(&old, &old);
-    let said = host.reload();
-    assert!(said.contains("reloaded in ") && !said.contains("next start"), "{said}");
-    shows(&new, &vhost);
-    for (listeners, vhost_) in [(&bad_files, &vhost_files), (&old_files, &bad_files)] {
-        write(listeners, vhost_);
-        let output = host.command(&["reload"]);
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        let line = format!("cert = {:?}", bad_files.cert());
-        assert!(said.contains("does not belong to the certificate") && said.contains(&line), "{said}");
-        shows(&new, &vhost);
-    }
-    let tags = viewer.tags();
-    viewer.wait_until(SOON, "one more frame", |now| now.len() > tags.len());
-    publisher.stop();
-    assert_eq!(viewer.finish(SOON).end, End::Clean);
 }
 
 /// How long the host lets the connection live.
@@ -566,32 +446,4 @@ fn a_viewer_that_takes_nothing_is_closed() {
     assert!(stalled.read_to_end(&mut Vec::new()).is_err(), "a stalled viewer is no clean end");
     assert_eq!(good.end(), None, "the other viewer stays");
     publisher.stop();
-}
-
-#[test]
-fn files_that_cannot_be_used_are_mistakes() {
-    let files = Files::of(&Certificate::of(&["127.0.0.1"]));
-    let toml = Config::live().tables(&files.listeners()).toml();
-    let scratch = Scratch::new();
-    let config = scratch.join("under-test.toml");
-    std::fs::write(&config, &toml).unwrap();
-    let check = |arguments: &[&str]| {
-        let file = config.to_str().unwrap();
-        let output = remuxd_tests::host::remuxd(&[arguments, &["--config", file]].concat());
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.success(), said)
-    };
-    assert!(check(&["check"]).0);
-    std::fs::write(files.cert(), Certificate::of(&["127.0.0.1"]).cert).unwrap();
-    for arguments in [&["check"][..], &[]] {
-        let (well, said) = check(arguments);
-        assert!(!well && !said.contains("listening "), "{said}");
-        for (index, line) in toml.lines().enumerate().filter(|(_, line)| line.starts_with("cert = ")) {
-            assert!(
-                said.contains(&format!("under-test.toml:{}:", index + 1)) && said.contains(line),
-                "{said}"
-            );
-        }
-        assert!(said.contains("does not belong to the certificate"), "{said}");
-    }
 }
