@@ -249,7 +249,7 @@ fn a_stream_that_cannot_be_carried_ends_the_mount_and_is_no_fault() {
     // At the next keyframe it may be another stream.
     let mut viewer = watch(&rig.publisher, &rig.first, &rig.pool);
     rig.publish("D");
-    assert_eq!(read(&mut viewer, 5), "hHA0BA1b!");
+    assert_eq!(read(&mut viewer, 9), "hHA0BA1b!");
     let mut viewer = watch(&rig.publisher, &rig.first, &rig.pool);
     assert_eq!(read(&mut viewer, 5), "hHA0D");
     // Who is there before anything came out gets the end alone.
