@@ -1,5 +1,7 @@
 //! The command line.
 
+mod checkout;
+
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -147,12 +149,14 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
+    checkout::build_modules()?;
     let loaded = load::load(&find_config(config)?)?;
     start_log(&loaded.config().log)?;
     in_runtime(host::run(loaded, false))
 }
 
 fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
+    checkout::build_modules()?;
     let loaded = match config {
         Some(file) => load::load(&file)?,
         None => load::load_text(remuxd::demo::CONFIG, "the demo's own config")?,
@@ -162,6 +166,7 @@ fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
 }
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
+    checkout::build_modules()?;
     let file = find_config(config)?;
     let warnings = load::check(&file)?;
     if !warnings.is_empty() {
