@@ -1,6 +1,6 @@
 //! remuxd: a plugin host for live streaming.
 //!
-//! Layers, upper ones use lower ones: `main` → [`admin`], [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
+//! Layers, upper ones use lower ones: `main` → [`admin`] → [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
 //! [`rtmp`] → [`media`]; [`author`] → [`plugin`]. [`conf`] is read by all and reads none. [`load`] checks a config and what
 //! it names against each other; [`host`] puts the layers together for `main`; [`demo`] is what it shows.
 

@@ -141,7 +141,7 @@ impl Job for Remux {
         };
         if over || self.is_stopped() {
             if let Some(remuxer) = state.take().and_then(|remuxing| remuxing.remuxer) {
-                self.free(remuxer, watch);
+                self.free(remuxer, Ok(()), watch);
             }
             if *self.open.lock() {
                 self.shared.unset_running(&self.called.lock());
@@ -326,28 +326,31 @@ impl Remux {
 
     /// What a remuxer still held goes to the ring; what its successor must know is returned.
     fn last_words(&self, mut old: Remuxer, watch: &CallWatch) -> Vec<u8> {
-        let module = old.recipe.module().clone();
-        self.call_from_now(&module);
+        self.call_from_now(old.recipe.module());
         let (out, finished) = old.finish(watch);
         self.deliver(out);
-        match finished.and_then(|()| watch.call(|| old.instance.state())) {
-            Ok(state) => {
-                self.free(old, watch);
-                state
-            }
-            Err(fault) => {
-                self.on_fault(&module, &fault);
-                watch.call(|| drop(old));
-                Vec::new()
-            }
-        }
+        let (state, last) = match finished.and_then(|()| watch.call(|| old.instance.state())) {
+            Ok(state) => (state, Ok(())),
+            Err(fault) => (Vec::new(), Err(fault)),
+        };
+        self.free(old, last, watch);
+        state
     }
 
-    /// Frees a remuxer that has had no fault. If this is one, it counts; of one that failed before, it does not.
-    fn free(&self, remuxer: Remuxer, watch: &CallWatch) {
+    /// Frees a remuxer whose last call ended with `last`. A fault counts, then or now; not a second one of the same
+    /// remuxer.
+    fn free(&self, remuxer: Remuxer, last: Result<(), ModuleFault>, watch: &CallWatch) {
         let Remuxer { instance, recipe, .. } = remuxer;
         self.call_from_now(recipe.module());
-        if let Err(fault) = watch.call(|| instance.free()) {
+        let freed = match last {
+            Ok(()) => watch.call(|| instance.free()),
+            Err(fault) => {
+                self.on_fault(recipe.module(), &fault);
+                watch.call(|| drop(instance));
+                return;
+            }
+        };
+        if let Err(fault) = freed {
             self.on_fault(recipe.module(), &fault);
         }
     }
@@ -357,13 +360,7 @@ impl Remux {
         if let Some(mut remuxer) = remuxing.remuxer.take() {
             let (out, result) = remuxer.finish(watch);
             self.deliver(out);
-            match result {
-                Ok(()) => self.free(remuxer, watch),
-                Err(fault) => {
-                    self.on_fault(remuxer.recipe.module(), &fault);
-                    watch.call(|| drop(remuxer));
-                }
-            }
+            self.free(remuxer, result, watch);
         }
         if !self.is_stopped() {
             self.shared.blocks.end();
