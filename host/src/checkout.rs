@@ -29,8 +29,9 @@ pub(crate) fn build_modules() -> anyhow::Result<()> {
         _ => "dev".as_ref(),
     };
     let mut build = Command::new(cargo);
-    // The default members are the host and the modules.
-    build.current_dir(Path::new(package).join("..")).args(["build", "--profile"]).arg(profile);
+    // Not the host again, which could come out with other features of what it depends on.
+    build.current_dir(Path::new(package).join("..")).args(["build", "--workspace", "--profile"]).arg(profile);
+    build.args(["--exclude", env!("CARGO_PKG_NAME"), "--exclude", "remuxd-tests"]);
     let status = build.arg("--target-dir").arg(target).status().context("cargo cannot be started")?;
     if !status.success() {
         bail!("the modules do not build: {status}");
