@@ -6,7 +6,7 @@ use crate::media::Codec;
 use crate::plugin::OptionError;
 
 /// Why a request is refused. [`Display`](std::fmt::Display) is the body of the response: one line for a person.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The path is not one: `..`, encoded slashes, no UTF-8.

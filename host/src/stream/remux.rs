@@ -59,7 +59,10 @@ struct Remuxing {
     configs: Vec<(u8, Tag)>,
     /// The last frame of video since the reader joined.
     last_video: Option<Millis>,
-    /// A tag of a codec that the format can carry has come.
+    /// The codecs of the tags that came, which lag behind those of the stream.
+    video: Codec,
+    audio: Codec,
+    /// One of them was a codec that the format can carry.
     carried: bool,
 }
 
@@ -106,6 +109,8 @@ impl Remux {
             remuxer: None,
             configs: Vec::new(),
             last_video: None,
+            video: Codec::NONE,
+            audio: Codec::NONE,
             carried: false,
         };
         Arc::new(Remux {
@@ -172,7 +177,7 @@ impl Remux {
             }
         };
         let facts = self.shared.stream.facts();
-        let beyond = tags.iter().position(|tag| is_beyond(tag, &recipe, facts, &mut remuxing.carried));
+        let beyond = tags.iter().position(|tag| remuxing.is_beyond(tag, recipe.module()));
         for tag in &tags[..beyond.unwrap_or(tags.len())] {
             // At each, because a fault may have put the module under quarantine.
             let Some(recipe) = self.shared.settle() else { return true };
@@ -428,6 +433,19 @@ impl Remuxing {
         }
     }
 
+    /// Whether with `tag` the stream has turned to codecs that the format cannot carry, after some that it could.
+    fn is_beyond(&mut self, tag: &Tag, module: &Module) -> bool {
+        let codec = tag.header.codec;
+        match tag.kind {
+            _ if codec == Codec::NONE => return false,
+            TagKind::VIDEO => self.video = codec,
+            _ => self.audio = codec,
+        }
+        let carries = module.carries(self.video, self.audio);
+        self.carried |= carries;
+        self.carried && !carries
+    }
+
     /// Whether a remuxer of `module` can start at `tag`.
     fn is_join(&self, tag: &Tag, module: &Module, facts: StreamFacts) -> bool {
         if tag.header.packet != Packet::CODED_FRAME {
@@ -480,14 +498,6 @@ fn check_times(out: &mut Vec<OutBlock>, oldest: i64, newest: i64) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Whether with `tag` the stream has turned to codecs that the format cannot carry, after some that it could.
-fn is_beyond(tag: &Tag, recipe: &Recipe, facts: StreamFacts, carried: &mut bool) -> bool {
-    let (module, codec) = (recipe.module(), tag.header.codec);
-    let carries = codec == Codec::NONE || module.carries(codec, codec);
-    *carried |= carries && codec != Codec::NONE;
-    *carried && !carries && !module.carries(facts.video, facts.audio)
 }
 
 fn is_unsupported(fault: &ModuleFault) -> bool {

@@ -259,6 +259,21 @@ fn a_stream_that_cannot_be_carried_ends_the_mount_and_is_no_fault() {
 }
 
 #[test]
+fn what_came_before_the_codecs_turned_is_remuxed_however_late() {
+    let mut rig = Rig::new();
+    rig.publish("HBb");
+    let push = |kind, body: &'static [u8]| {
+        assert!(rig.publisher.push(Tag::new(kind, Millis(3000), Bytes::from_static(body)), Millis(3000)));
+    };
+    push(TagKind::AUDIO, b"\xaf\x01a");
+    push(TagKind::VIDEO, b"\x27\x01\0\0\0c");
+    push(TagKind::VIDEO, b"\x1c\0\0\0\0h"); // HEVC
+    let mut late = watch(&rig.publisher, &module::<'B'>(2), &rig.pool);
+    assert_eq!(read(&mut late, 16), "hHB0BB1bB2aB3c$!");
+    assert!(late.mount().is_unsupported());
+}
+
+#[test]
 fn the_predecessor_stays_when_its_successor_cannot_carry_the_stream() {
     let mut rig = Rig::new();
     rig.publish("HBb");
