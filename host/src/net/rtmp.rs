@@ -187,7 +187,7 @@ impl Connection {
         if input.capacity() - input.len() < read_size / 4 {
             input.reserve(read_size);
         }
-        let (playing, unflushed) = (&mut self.playing, &mut self.unflushed);
+        let (publishing, playing, unflushed) = (&self.publishing, &mut self.playing, &mut self.unflushed);
         tokio::select! {
             moved = poll_fn(|cx| poll_socket(socket, input, output, unflushed, cx)) => {
                 if moved? == 0 {
@@ -197,6 +197,7 @@ impl Connection {
             (stream_id, got) = poll_fn(|cx| poll_playing(playing, cx)), if unsent < MAX_UNSENT => {
                 self.on_got(stream_id, got);
             }
+            stream_id = poll_fn(|cx| poll_replaced(publishing, cx)) => self.on_replaced(stream_id),
             () = sleep_until(deadline) => self.check_deadlines()?,
             () = self.server.stopping.cancelled() => {
                 for stream_id in self.playing.keys() {
@@ -294,10 +295,14 @@ impl Connection {
         let Some(publishing) = self.publishing.get_mut(&stream_id) else { return };
         publishing.deadline = Instant::now() + publishing.publisher.stream().vhost().publish.normal_timeout;
         if !publishing.publisher.push(tag, now) {
-            info!(peer = %self.peer, "publisher replaced");
-            self.publishing.remove(&stream_id);
-            self.session.end_publish(stream_id, &Rejection::Busy);
+            self.on_replaced(stream_id);
         }
+    }
+
+    fn on_replaced(&mut self, stream_id: u32) {
+        info!(peer = %self.peer, "publisher replaced");
+        self.publishing.remove(&stream_id);
+        self.session.end_publish(stream_id, &Rejection::Busy);
     }
 
     fn on_play(&mut self, stream_id: u32, request: &PlayRequest) {
@@ -388,6 +393,16 @@ fn poll_socket(
         *unflushed = false;
     }
     pin!(socket.read_buf(input)).poll(cx)
+}
+
+/// The first publisher that another took over from.
+fn poll_replaced(publishing: &HashMap<u32, Publishing>, cx: &mut Context<'_>) -> Poll<u32> {
+    let mut replaced = |one: &Publishing| one.publisher.poll_replaced(cx).is_ready();
+    let mut publishers = publishing.iter();
+    match publishers.find_map(|(stream_id, one)| replaced(one).then_some(*stream_id)) {
+        Some(stream_id) => Poll::Ready(stream_id),
+        None => Poll::Pending,
+    }
 }
 
 /// The first player for whom there is something.

@@ -15,6 +15,7 @@
 //! they arrived in alive.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -99,6 +100,8 @@ struct State {
     started: Option<Millis>,
     audio: Track,
     video: Track,
+    /// Told when another publisher takes over.
+    replaced: Option<Waker>,
     /// This publisher sent a keyframe.
     keyframe_seen: bool,
     /// Since when everything waits for a keyframe after a republish, on the caller's clock.
@@ -182,7 +185,11 @@ impl Stream {
         state.live = true;
         state.keyframe_seen = false;
         let id = state.publisher;
+        let replaced = state.replaced.take();
         drop(state);
+        if let Some(replaced) = replaced {
+            replaced.wake();
+        }
         info!(stream = %this.key, publisher = id, "published");
         Ok(Publisher { stream: this.clone(), id })
     }
@@ -358,6 +365,19 @@ impl Publisher {
         self.stream.push(self.id, tag, now)
     }
 
+    /// Waits until another publisher takes over.
+    pub fn poll_replaced(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.stream.state.lock();
+        if state.publisher != self.id {
+            return Poll::Ready(());
+        }
+        match &mut state.replaced {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
     /// Stops publishing; returns what [`Hub::expire`](super::Hub::expire) takes.
     pub fn leave(&self) -> u64 {
         let mut state = self.stream.state.lock();
@@ -377,8 +397,6 @@ impl Drop for Publisher {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
-
     use super::super::Hub;
     use super::*;
     use crate::conf::Config;
