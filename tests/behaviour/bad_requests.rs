@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use remuxd_tests::capture::Capture;
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
@@ -311,7 +313,7 @@ fn http_2_has_the_same_rules() {
     let base = format!("http://{}", live.host.http);
     let long = format!("{base}/live/{}.flv", "x".repeat(9_000));
     let huge = format!("X: {}", "x".repeat(60_000));
-    let rows: [(&str, &[&str], &str); 9] = [
+    let rows: [(&str, &[&str], &str); 8] = [
         ("400", &[&format!("{base}/live/../x.flv")], "dots"),
         ("400", &[&format!("{base}/live/%2e%2e/x.flv")], "encoded dots"),
         ("400", &[&format!("{base}/live%2fx.flv")], "an encoded slash"),
@@ -319,16 +321,28 @@ fn http_2_has_the_same_rules() {
         ("414", &[&long], "a long URL"),
         ("405", &["-X", "DELETE", &url], "DELETE"),
         ("405", &["-X", "TRACE", &url], "TRACE"),
-        ("400", &["-X", "GET", "-d", "body", &url], "GET with a body"),
         ("431", &["-H", &huge, &url], "a huge header"),
     ];
+    // Not by curl: 7.88 forgets an answer that is followed by RST_STREAM, with which the host says that it wants no body
+    // (RFC 9113, 8.1).
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let status = runtime.block_on(async {
+        let socket = TokioIo::new(tokio::net::TcpStream::connect(live.host.http).await.unwrap());
+        let (mut requests, connection) = http2::handshake(TokioExecutor::new(), socket).await.unwrap();
+        tokio::spawn(connection);
+        requests
+            .send_request(hyper::Request::get(&url).body("body".to_owned()).unwrap())
+            .await
+            .unwrap()
+            .status()
+    });
+    assert_eq!(status, 400, "GET with a body");
     live.costs_nothing(&rows, |(status, arguments, name)| {
         let mut command = Command::new("curl");
         command.args(["--silent", "--http2-prior-knowledge", "--path-as-is", "--max-time", "20"]);
         command
             .args(["--output", "/dev/null", "--write-out", "%{http_code} %{http_version}"])
             .args(*arguments);
-        // What curl thinks of an answer before it has sent its body does not matter.
         let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
         assert_eq!(said, format!("{status} 2"), "{name}");
     });
