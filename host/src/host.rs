@@ -14,7 +14,7 @@ use crate::admin::{
     Api, Cause, Control, Reloader, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
 };
 use crate::conf::{Config, Place, Report, Vhost};
-use crate::demo::{self, DemoMount};
+use crate::demo::{self, DemoMount, SAMPLES, Sample};
 use crate::http::{Client, Pages, Service};
 use crate::load::{Loaded, declared, modules_of};
 use crate::net::{ListenError, Listening, Server, publish_loop};
@@ -26,7 +26,7 @@ use crate::stream::Hub;
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the host until a signal ends it. Prints where it listens to standard output, then `ready`. With `show_demo` it
-/// also publishes the sample and serves the page.
+/// also publishes the samples and serves the page.
 ///
 /// # Errors
 /// An address that cannot be listened on.
@@ -147,19 +147,20 @@ fn cannot_listen(config: &Config, error: &ListenError) -> Report {
     diagnostics.report()
 }
 
-/// The default vhost's mounts of the demo stream, one for each module that answers.
+/// All vhosts' mounts of the samples, one for each module that answers and carries one.
 fn demo_mounts(config: &Config, registry: &Registry) -> Vec<DemoMount> {
     let of_vhost = |vhost: &Arc<Vhost>| vhost.mounts.clone();
     let find = declared(registry);
     let mounts = config.vhosts.iter().flat_map(of_vhost);
     mounts
         .flat_map(|mount| {
-            let path = mount.pattern.url_path(demo::APP, demo::STREAM);
-            modules_of(&mount, &find).into_iter().map(move |module| DemoMount {
-                name: module.name.clone(),
-                url: path.clone(),
-                transport: if module.transport == Transport::HTTP { "http" } else { "websocket" },
-                content_type: module.content_type.clone(),
+            modules_of(&mount, &find).into_iter().filter_map(move |module| {
+                Some(DemoMount {
+                    name: module.name.clone(),
+                    url: mount.pattern.url_path(demo::APP, Sample::of(&module)?.stream),
+                    transport: if module.transport == Transport::HTTP { "http" } else { "websocket" },
+                    content_type: module.content_type.clone(),
+                })
             })
         })
         .collect()
@@ -180,15 +181,17 @@ fn start_demo(listening: &Listening, mounts: &[DemoMount]) {
         }
     }
     let Some(rtmp) = listening.rtmp.first().copied().map(local) else { return };
-    let url = format!("rtmp://{rtmp}/{}/{}", demo::APP, demo::STREAM);
-    println!("rtmp       {url}");
-    tokio::spawn(async move {
-        match StreamName::parse_url(&url) {
-            Ok(name) => match publish_loop(rtmp, name, demo::tags()).await {
-                Ok(()) => info!("the demo's publisher is done"),
-                Err(error) => error!(%error, "the demo's publisher ended"),
-            },
-            Err(error) => error!(%error, "the demo's stream has no name"),
-        }
-    });
+    for sample in &SAMPLES {
+        let url = format!("rtmp://{rtmp}/{}/{}", demo::APP, sample.stream);
+        println!("rtmp       {url}");
+        tokio::spawn(async move {
+            match StreamName::parse_url(&url) {
+                Ok(name) => match publish_loop(rtmp, name, sample.tags()).await {
+                    Ok(()) => info!("the demo's publisher is done"),
+                    Err(error) => error!(%error, "the demo's publisher ended"),
+                },
+                Err(error) => error!(%error, "the demo's stream has no name"),
+            }
+        });
+    }
 }

@@ -45,7 +45,7 @@ enum Command {
     },
     /// Show the modules of the running server
     Status,
-    /// Run the server with a built-in live stream and a page that plays it
+    /// Run the server with a built-in live stream in every format, and a page that plays them
     Demo,
     /// For authors of modules: look at one, test one, write one
     #[command(subcommand)]

@@ -1,29 +1,45 @@
-//! What `remuxd demo` shows: a sample that runs for ever, and a page that plays every mount.
+//! What `remuxd demo` shows: samples that run for ever, and a page that plays every mount.
 //!
-//! The sample goes the way of any stream: over RTMP into the host. The page knows no format: it lists the URLs that the
-//! host gives it and plays what mpegts.js (Apache-2.0, see `mpegts.LICENSE`), or the browser itself, can.
+//! The samples go the way of any stream: over RTMP into the host. A mount shows the first that its format carries, since
+//! none carries them all. The page knows no format: it lists the URLs that the host gives it and plays what mpegts.js
+//! (Apache-2.0, see `mpegts.LICENSE`), or the browser itself, can.
 
 use bytes::Bytes;
 use remuxd_bitstream::flv::read_file;
 use serde::Serialize;
 
 use crate::http::Client;
-use crate::media::{Millis, Packet, Tag};
-use crate::plugin::Transport;
+use crate::media::{Codec, Millis, Packet, Tag};
+use crate::plugin::{Description, Transport};
 
 /// The config of the demo, unless the operator names another.
 pub const CONFIG: &str = include_str!("demo.toml");
 
-/// The app and the stream that the sample is published as.
+/// The app that the samples are published to.
 pub const APP: &str = "live";
-/// See [`APP`].
-pub const STREAM: &str = "demo";
 
-/// See `make-sample`.
-static SAMPLE: &[u8] = include_bytes!("sample.flv");
+/// A stream that begins anew, without a seam, when it is over. See `make-samples`.
+#[derive(Debug)]
+pub struct Sample {
+    /// The stream that it is published as.
+    pub stream: &'static str,
+    /// The codecs of its tracks.
+    codecs: &'static [Codec],
+    file: &'static [u8],
+    /// How long one turn of it is.
+    turn: Millis,
+}
 
-/// How long one turn of the sample is.
-const TURN: Millis = Millis(8_000);
+/// The samples.
+pub static SAMPLES: [Sample; 2] = [
+    Sample {
+        stream: "demo",
+        codecs: &[Codec::H264, Codec::AAC],
+        file: include_bytes!("sample.flv"),
+        turn: Millis(8_000),
+    },
+    Sample { stream: "radio", codecs: &[Codec::MP3], file: include_bytes!("radio.flv"), turn: Millis(9_000) },
+];
 
 const PAGE: &str = include_str!("page.html");
 static PLAYER: &[u8] = include_bytes!("mpegts.js");
@@ -44,25 +60,33 @@ pub struct DemoMount {
     pub content_type: String,
 }
 
-/// The sample's tags, turn after turn, with timestamps that go on.
-pub fn tags() -> impl Iterator<Item = Tag> {
-    let file = Bytes::from_static(SAMPLE);
-    let turn: Vec<Tag> = read_file(SAMPLE)
-        .filter_map(Result::ok)
-        .map(|tag| Tag::new(tag.kind, Millis(i64::from(tag.timestamp)), file.slice_ref(tag.body)))
-        // The encoder's last audio frame overlaps the next turn.
-        .filter(|tag| tag.dts < TURN)
-        .collect();
-    (0..).flat_map(move |number| {
-        let shift = number * TURN.0;
-        let again = turn.clone().into_iter();
-        again.filter(move |tag| number == 0 || tag.header.packet == Packet::CODED_FRAME).map(
-            move |mut tag| {
-                tag.dts.0 += shift;
-                tag
-            },
-        )
-    })
+impl Sample {
+    /// The one that shows what a module does.
+    pub fn of(module: &Description) -> Option<&'static Sample> {
+        let carried = |codec| module.video_codecs.contains(codec) || module.audio_codecs.contains(codec);
+        SAMPLES.iter().find(|sample| sample.codecs.iter().any(carried))
+    }
+
+    /// Its tags, turn after turn, with timestamps that go on.
+    pub fn tags(&self) -> impl Iterator<Item = Tag> + use<> {
+        let (turn, file) = (self.turn, Bytes::from_static(self.file));
+        let tags: Vec<Tag> = read_file(self.file)
+            .filter_map(Result::ok)
+            .map(|tag| Tag::new(tag.kind, Millis(i64::from(tag.timestamp)), file.slice_ref(tag.body)))
+            // The encoder's last audio frame overlaps the next turn.
+            .filter(|tag| tag.dts < turn)
+            .collect();
+        (0..).flat_map(move |number| {
+            let shift = number * turn.0;
+            let again = tags.clone().into_iter();
+            again.filter(move |tag| number == 0 || tag.header.packet == Packet::CODED_FRAME).map(
+                move |mut tag| {
+                    tag.dts.0 += shift;
+                    tag
+                },
+            )
+        })
+    }
 }
 
 /// The pages of the demo: the player page and its script. Behind a proxy, the URLs are those of its outside.
@@ -91,22 +115,28 @@ mod tests {
     use crate::media::{Codec, TagKind};
 
     #[test]
-    fn the_sample_goes_on_without_a_seam() {
-        for (kind, codec, frames) in [(TagKind::AUDIO, Codec::AAC, 375), (TagKind::VIDEO, Codec::H264, 200)] {
-            let times: Vec<i64> = tags()
-                .filter(|tag| tag.kind == kind && tag.header.packet == Packet::CODED_FRAME)
-                .inspect(|tag| assert_eq!(tag.header.codec, codec))
-                .map(|tag| tag.dts.0)
-                .take(3 * frames)
-                .collect();
-            let step = TURN.0 / frames as i64;
-            let steps = times.windows(2).map(|pair| pair[1] - pair[0]);
-            assert!(
-                steps.clone().all(|found| (step..=step + 1).contains(&found)),
-                "{:?}",
-                steps.collect::<Vec<_>>()
-            );
-            assert_eq!(times[2 * frames] - times[0], 2 * TURN.0);
+    fn the_samples_go_on_without_a_seam() {
+        let tracks = [(TagKind::VIDEO, Codec::H264, 200), (TagKind::AUDIO, Codec::AAC, 375)];
+        let radio = [(TagKind::AUDIO, Codec::MP3, 375)];
+        for (sample, tracks) in SAMPLES.iter().zip([&tracks[..], &radio[..]]) {
+            assert!(tracks.iter().map(|(_, codec, _)| codec).eq(sample.codecs), "{sample:?}");
+            for &(kind, codec, frames) in tracks {
+                let times: Vec<i64> = sample
+                    .tags()
+                    .filter(|tag| tag.kind == kind && tag.header.packet == Packet::CODED_FRAME)
+                    .inspect(|tag| assert_eq!(tag.header.codec, codec))
+                    .map(|tag| tag.dts.0)
+                    .take(3 * frames)
+                    .collect();
+                let step = sample.turn.0 / frames as i64;
+                let steps = times.windows(2).map(|pair| pair[1] - pair[0]);
+                assert!(
+                    steps.clone().all(|found| (step..=step + 1).contains(&found)),
+                    "{:?}",
+                    steps.collect::<Vec<_>>()
+                );
+                assert_eq!(times[2 * frames] - times[0], 2 * sample.turn.0);
+            }
         }
     }
 

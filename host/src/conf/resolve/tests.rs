@@ -91,7 +91,7 @@ fn readme_and_demo_are_free_of_mistakes() {
     let readme = include_str!("../../../../README.md");
     let (_, rest) = readme.split_once("```toml\n").unwrap();
     let (readme, _) = rest.split_once("```").unwrap();
-    for (text, name, mounts) in [(readme, "README.md", 2), (crate::demo::CONFIG, "demo.toml", 3)] {
+    for (text, name, mounts) in [(readme, "README.md", 2), (crate::demo::CONFIG, "demo.toml", 4)] {
         let config = Config::parse(text, name).unwrap();
         assert_eq!((config.http_server.enabled, config.vhosts[0].mounts.len()), (true, mounts), "{name}");
     }
