@@ -110,6 +110,8 @@ struct State<E: Entry> {
     bytes_before: u64,
     bytes_after: u64,
     joins: VecDeque<Join<E>>,
+    /// Who joins, starts here at the earliest.
+    turned: u64,
     /// Configurations in force, by slot.
     configs: Vec<(u8, E)>,
     /// The preamble and `configs`, shared by the joins since the last change.
@@ -179,6 +181,7 @@ impl<E: Entry> Ring<E> {
                 bytes_before: 0,
                 bytes_after: 0,
                 joins: VecDeque::new(),
+                turned: 0,
                 configs: Vec::new(),
                 replay: Arc::new(Replay { preamble: None, configs: Vec::new() }),
                 flushed: 0,
@@ -209,6 +212,12 @@ impl<E: Entry> Ring<E> {
         if let Some(pacer) = pacer {
             pacer.wake();
         }
+    }
+
+    /// What comes is of another kind than what is there: who joins from now on starts after this.
+    pub fn turn(&self) {
+        let mut state = self.state.lock();
+        state.turned = state.head();
     }
 
     /// Shows the readers of [`Pace::Merged`] all entries and wakes them.
@@ -263,7 +272,8 @@ impl<E: Entry> Ring<E> {
 
     /// Whether a reader who comes now finds a join point.
     pub fn has_join(&self) -> bool {
-        !self.state.lock().joins.is_empty()
+        let state = self.state.lock();
+        state.newest_join() < state.head()
     }
 
     /// Whether nothing was pushed ever.
@@ -316,15 +326,23 @@ impl<E: Entry> State<E> {
 
     /// Where the newest join point is, else where the next may be.
     fn newest_join(&self) -> u64 {
-        self.joins.back().map_or(self.head(), |join| join.at)
+        self.join_before(Millis(0))
     }
 
-    /// Where the oldest join point is that lies at most `lead` before the newest, and within the limit on bytes.
+    /// Where the oldest join point is that lies at most `lead` before the newest, and within the limit on bytes; else where
+    /// the next may be.
     fn join_before(&self, lead: Millis) -> u64 {
-        let Some(newest) = self.joins.back().filter(|_| lead > Millis(0)) else { return self.newest_join() };
+        let Some(newest) = self.joins.back().filter(|join| join.at >= self.turned) else {
+            return self.head();
+        };
+        if lead == Millis(0) {
+            return newest.at;
+        }
         let too_old = |join: &Join<E>| {
             let bytes = self.bytes_after - self.bytes_up_to(join.at);
-            newest.dts.0.saturating_sub(join.dts.0) > lead.0 || bytes > self.limits.max_bytes as u64
+            join.at < self.turned
+                || newest.dts.0.saturating_sub(join.dts.0) > lead.0
+                || bytes > self.limits.max_bytes as u64
         };
         let oldest = self.joins.partition_point(too_old);
         self.joins.get(oldest).map_or(newest.at, |join| join.at)
