@@ -11,10 +11,13 @@ pub(crate) const AUDIO: u8 = 0xc0;
 /// `private_stream_1`: for Opus, as its mapping says.
 pub(crate) const PRIVATE_1: u8 = 0xbd;
 
+/// The longest payload of a packet with one timestamp that can say its length, as all but those of video must.
+pub(crate) const MAX_PAYLOAD: usize = 0xffff - 3 - 5;
+
 const DATA_ALIGNMENT: u8 = 0x84;
 
 /// The header of a PES packet with `payload` bytes. A DTS goes in where it differs from the PTS. A length over 16 bits
-/// becomes 0, which only video may have.
+/// becomes 0, which only video may have; others keep to [`MAX_PAYLOAD`].
 pub(crate) fn header(stream_id: u8, pts: Ticks, dts: Ticks, payload: usize) -> Vec<u8> {
     let has_dts = pts != dts;
     let fields: u8 = if has_dts { 10 } else { 5 };

@@ -10,7 +10,7 @@
 //! - DTS and PTS are the tags', plus one constant.
 //!
 //! Left out, with one line in the log: codecs that have no mapping here (AV1, VP9, VVC, FLAC..), AAC that ADTS cannot carry
-//! (xHE-AAC, low delay), access units that cannot be read. When such AAC is all there is, the stream is
+//! (xHE-AAC, low delay), access units that cannot be read, audio frames that no PES packet has room for. When such AAC is all there is, the stream is
 //! [`Unsupported`](RemuxError::Unsupported). A repeated start of the publisher (`discontinuity` of a tag) needs nothing: the host's timeline goes
 //! on, the next picture is a keyframe, and so is the program clock's.
 //!
@@ -25,6 +25,7 @@ use remuxd_plugin_api::{
 
 use crate::audio::{AudioConfig, OPUS_STEREO};
 use crate::mux::{Mux, Unit};
+use crate::pes::MAX_PAYLOAD;
 use crate::psi::Program;
 use crate::video::VideoConfig;
 
@@ -306,6 +307,11 @@ impl TsRemuxer {
                 return self.mux.pass(dts, sink);
             }
         };
+        let len = prefix.len() + data.len();
+        if len > MAX_PAYLOAD {
+            self.audio.complain(&format_args!("no PES packet has room for an audio frame of {len} bytes"));
+            return self.mux.pass(dts, sink);
+        }
         self.audio.listed = true;
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pieces = vec![&prefix[..], &data];

@@ -347,6 +347,15 @@ fn what_cannot_be_read_is_left_out() {
 }
 
 #[test]
+fn an_audio_frame_that_no_pes_packet_can_tell_the_length_of_is_left_out() {
+    let mp3 = |dts, size: usize| (A, dts, [&b"\x2f\xff\xfb\x90\x00"[..], &vec![0; size - 4]].concat());
+    let blocks = remux(&[mp3(0, 100), mp3(26, 65_527), mp3(52, 65_528), mp3(78, 100)]);
+    let stream = checked(&blocks);
+    let sizes: Vec<_> = stream.units.iter().map(|unit| (unit.dts / 90 - 1_000, unit.payload.len())).collect();
+    assert_eq!(sizes, [(0, 100), (26, 65_527), (78, 100)]);
+}
+
+#[test]
 fn a_stream_of_nothing_but_aac_that_adts_cannot_carry_is_unsupported() {
     let flac = || (A, 50, b"\x91fLaCdata".to_vec());
     let aac_alone = StreamFacts::new(Codec::NONE, Codec::AAC, 60_000);
