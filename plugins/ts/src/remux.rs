@@ -290,7 +290,10 @@ impl TsRemuxer {
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pts = dts + tag.composition_offset.0.clamp(0, FARTHEST);
         let random_access = picture.random_access;
-        self.mux.write(&Unit { video: true, random_access, dts, pts, pieces: picture.pieces }, sink)
+        self.mux.write(
+            &Unit { video: true, random_access, continues: false, dts, pts, pieces: picture.pieces },
+            sink,
+        )
     }
 
     fn write_frame(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
@@ -300,6 +303,7 @@ impl TsRemuxer {
             Some(config) if !data.is_empty() => config.prefix(&data),
             _ => return self.mux.pass(dts, sink),
         };
+        let continues = tag.codec == Codec::MP3 && AudioConfig::of_mpeg_frame(&data).is_none();
         let prefix = match prefix {
             Ok(prefix) => prefix,
             Err(error) => {
@@ -315,7 +319,8 @@ impl TsRemuxer {
         self.audio.listed = true;
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pieces = vec![&prefix[..], &data];
-        self.mux.write(&Unit { video: false, random_access: false, dts, pts: dts, pieces }, sink)
+        let unit = Unit { video: false, random_access: !continues, continues, dts, pts: dts, pieces };
+        self.mux.write(&unit, sink)
     }
 }
 

@@ -356,6 +356,21 @@ fn an_audio_frame_that_no_pes_packet_can_tell_the_length_of_is_left_out() {
 }
 
 #[test]
+fn the_rest_of_an_audio_frame_has_no_time_of_its_own_and_is_no_place_to_join() {
+    let rest = (A, 20, b"\x2fthe rest of it".to_vec());
+    let blocks = remux(&[mp3(0), rest, mp3(26)]);
+    let joins = blocks.iter().filter(|block| block.flags == BlockFlags::JOIN);
+    assert_eq!(joins.map(|block| block.dts.0).collect::<Vec<_>>(), [0, 26]);
+    let stream = checked(&blocks);
+    let units: Vec<_> = stream.units.iter().map(|unit| (unit.random_access, unit.has_pts)).collect();
+    assert_eq!(units, [(true, true), (false, false), (true, true)]);
+    let bytes = bytes(&blocks);
+    // `data_alignment_indicator` is not set, and there are no fields.
+    let header = b"\0\0\x01\xc0\0\x11\x80\0\0the rest of it";
+    assert!(bytes.windows(header.len()).any(|window| window == header));
+}
+
+#[test]
 fn a_stream_of_nothing_but_aac_that_adts_cannot_carry_is_unsupported() {
     let flac = || (A, 50, b"\x91fLaCdata".to_vec());
     let aac_alone = StreamFacts::new(Codec::NONE, Codec::AAC, 60_000);
