@@ -174,7 +174,8 @@ impl TsRemuxer {
             return;
         }
         match VideoConfig::parse(tag.codec, &tag.data()) {
-            Ok(config) if config == self.video.config => {}
+            Ok(Some(config))
+                if self.video.config.as_ref().is_some_and(|known| known.says_the_same(&config)) => {}
             Ok(config) => {
                 self.video.config = config;
                 self.sets_due = true;
@@ -272,10 +273,14 @@ impl TsRemuxer {
     }
 
     fn write_picture(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        let Some(config) = self.video.config.as_ref().filter(|config| config.codec() == tag.codec) else {
-            return self.mux.pass(time(tag), sink);
-        };
         let (data, dts) = (tag.data(), time(tag));
+        let of_codec = |config: &VideoConfig| config.codec() == tag.codec;
+        if let Some(config) = self.video.config.as_mut().filter(|config| of_codec(config)) {
+            config.keep_sets(&data);
+        }
+        let Some(config) = self.video.config.as_ref().filter(|config| of_codec(config)) else {
+            return self.mux.pass(dts, sink);
+        };
         let picture = match config.picture(&data, tag.keyframe, self.sets_due) {
             Ok(Some(picture)) if picture.random_access || self.keyframe_seen => picture,
             Ok(_) => return self.mux.pass(dts, sink),

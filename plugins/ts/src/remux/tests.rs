@@ -251,6 +251,27 @@ fn another_resolution_writes_its_parameter_sets() {
 }
 
 #[test]
+fn parameter_sets_that_a_picture_brings_hold_until_there_are_others() {
+    let key = |dts, sets: &[u8]| (V, dts, [b"\x17\x01\0\0\0", sets, b"\0\0\0\x02\x65k"].concat());
+    let own = b"\0\0\0\x02\x67x\0\0\0\x02\x68y";
+    let other = b"\x17\0\0\0\0\x01\x42\0\x1f\xff\xe1\0\x02\x67c\x01\0\x02\x68d".to_vec();
+    let input = [
+        avc_config(0),
+        key(0, b""),
+        key(1_000, own),
+        key(2_000, b""),
+        // The same as before, which says nothing new.
+        avc_config(3_000),
+        key(3_000, b""),
+        (V, 4_000, other),
+        key(4_000, b""),
+    ];
+    let stream = checked(&remux(&input));
+    let sps = stream.units.iter().map(|unit| unit.payload.split(|&byte| byte == 0x67).nth(1).unwrap()[0]);
+    assert_eq!(sps.map(char::from).collect::<String>(), "axxxc");
+}
+
+#[test]
 fn pictures_of_every_size_fit() {
     let sizes = (0..400).chain([65_000, 65_500, 70_000, 1_000_000]);
     let input = sizes.enumerate().map(|(n, size)| avc(n as i64 * 40, n % 9 == 0, size));
