@@ -12,8 +12,8 @@
 //!
 //! A track may begin up to [`BEHIND`] before the first tag of its publisher, which was the other track's, and keeps its
 //! distance. A clock that starts late starts here at [`BEHIND`], so that there is room for it. One that starts near zero is
-//! kept, and what a track has before zero is held at 0; so is what it has before a seam held at its last time there. Players
-//! drop or hurry through what lies on one point; a wrong distance they would keep for good.
+//! kept, and what a track has before zero is held at 0; so is what it has before a seam held at its last time there. That is
+//! over when the track gets there; a wrong distance would stay.
 //!
 //! Tolerated: audio and video that jump some tags apart (each keeps the old offset until it jumps too), and
 //! timestamps that step back by up to [`SMALL_STEP_BACK`] (they are held at the last value; OBS and phone encoders).
