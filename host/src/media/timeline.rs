@@ -10,6 +10,11 @@
 //!   our own clock explains. A slide show of one frame in 20 seconds is no jump;
 //! - sequence headers and script tags never move the clock; encoders and relays stamp them with 0.
 //!
+//! A track may begin up to [`BEHIND`] before the first tag of its publisher, which was the other track's, and keeps its
+//! distance. A clock that starts late starts here at [`BEHIND`], so that there is room for it. One that starts near zero is
+//! kept, and what a track has before zero is held at 0; so is what it has before a seam held at its last time there. That is
+//! over when the track gets there; a wrong distance would stay.
+//!
 //! Tolerated: audio and video that jump some tags apart (each keeps the old offset until it jumps too), and
 //! timestamps that step back by up to [`SMALL_STEP_BACK`] (they are held at the last value; OBS and phone encoders).
 
@@ -21,15 +26,12 @@ pub const SMALL_STEP_BACK: Millis = Millis(250);
 /// A step ahead by at most this much is never a jump, whatever the clock says: unpaced publishers, bursts.
 const STEP_AHEAD: i64 = 5_000;
 
-/// How far a track may lie behind the stream's newest tag: bad interleaving.
+/// How far a track may lie behind the stream's newest tag: bad interleaving. The timeline starts here when the
+/// publisher's does not start near 0.
 const BEHIND: i64 = 5_000;
 
 /// Timestamps that start below this are kept as they are.
 const KEPT_START: i64 = 10_000;
-
-/// Where the timeline starts when the publisher's does not start near 0; leaves room for a second track that
-/// starts a little earlier.
-const START: i64 = 1_000;
 
 /// The distance of the first tag after a seam when no frame duration is known.
 const DEFAULT_FRAME: i64 = 40;
@@ -55,7 +57,10 @@ pub struct Timeline {
 #[derive(Debug, Default)]
 struct Track {
     offset: Option<i64>,
+    /// Where it is since the last seam; may be before what it handed out.
     last: Option<i64>,
+    /// The newest time handed out, or 0.
+    head: i64,
     frame: Option<i64>,
 }
 
@@ -74,8 +79,9 @@ impl Timeline {
     pub fn end_of_publisher(&mut self) {
         self.seam = self.offset.is_some();
         self.last_raw = None;
-        self.audio.offset = None;
-        self.video.offset = None;
+        for track in [&mut self.audio, &mut self.video] {
+            (track.offset, track.last) = (None, None);
+        }
     }
 
     /// Moves `tag` from its publisher's clock to the timeline, and marks it when the timeline was mended.
@@ -97,13 +103,13 @@ impl Timeline {
         let track = if video { &mut self.video } else { &mut self.audio };
         let fits = |offset: &i64| {
             let candidate = unwrapped + offset;
-            candidate >= track.last.map_or(0, |last| last - SMALL_STEP_BACK.0)
+            track.last.is_none_or(|last| candidate >= last - SMALL_STEP_BACK.0)
                 && candidate >= head - BEHIND - elapsed
                 && candidate <= head + STEP_AHEAD + elapsed
         };
         let offset = match self.offset {
             None if (0..KEPT_START).contains(&unwrapped) => 0,
-            None => START - unwrapped,
+            None => BEHIND - unwrapped,
             Some(newest) => match [track.offset, Some(newest)].into_iter().flatten().find(fits) {
                 Some(offset) if !seam => offset,
                 _ => {
@@ -117,7 +123,7 @@ impl Timeline {
         }
         track.offset = Some(offset);
         let time = unwrapped + offset;
-        let time = time.max(track.last.unwrap_or(0));
+        let time = track.last.map_or(time, |last| last.max(time));
         if let Some(last) = track.last
             && time > last
             && !tag.discontinuity
@@ -125,8 +131,9 @@ impl Timeline {
             track.frame = Some(time - last);
         }
         track.last = Some(time);
+        track.head = track.head.max(time);
         self.head = self.head.max(time);
-        tag.dts = Millis(time);
+        tag.dts = Millis(track.head);
     }
 
     /// Undoes the 32-bit wrap: the shortest way from the last timestamp.
@@ -175,7 +182,44 @@ mod tests {
     #[test]
     fn moves_a_clock_that_starts_late_near_zero() {
         let times = place(&mut Timeline::new(), &[(V, 9_000_000, 0), (A, 8_999_900, 0), (V, 9_000_040, 40)]);
-        assert_eq!(times, [(1_000, false), (900, false), (1_040, false)]);
+        assert_eq!(times, [(5_000, false), (4_900, false), (5_040, false)]);
+    }
+
+    #[test]
+    fn a_track_that_begins_before_the_first_tag_keeps_its_distance() {
+        let late = [(V, 9_000_000, 0), (A, 8_998_500, 0), (A, 8_998_523, 0), (V, 9_000_040, 40)];
+        let times = place(&mut Timeline::new(), &late);
+        assert_eq!(times, [(5_000, false), (3_500, false), (3_523, false), (5_040, false)]);
+        let late = [(V, 9_000_000, 0), (A, 8_995_000, 0)];
+        assert_eq!(place(&mut Timeline::new(), &late), [(5_000, false), (0, false)]);
+    }
+
+    #[test]
+    fn a_track_that_begins_before_zero_is_held_there_until_it_gets_there() {
+        let before = |millis: u32| 0u32.wrapping_sub(millis);
+        let rows = [
+            (V, 3, 0),
+            (A, before(1_500), 0),
+            (A, before(1_000), 0),
+            (A, before(20), 0),
+            (V, 43, 40),
+            (A, 3, 40),
+            (A, 26, 40),
+        ];
+        let times = place(&mut Timeline::new(), &rows);
+        assert_eq!(times.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [3, 0, 0, 0, 43, 3, 26]);
+        assert!(times.iter().all(|(_, mended)| !mended));
+    }
+
+    #[test]
+    fn a_track_that_begins_before_a_seam_is_held_at_its_last_frame() {
+        let mut timeline = Timeline::new();
+        place(&mut timeline, &[(V, 0, 0), (A, 20, 20), (V, 40, 40)]);
+        timeline.end_of_publisher();
+        let rows =
+            [(V, 7_000, 2_000), (A, 6_000, 2_000), (A, 6_940, 2_000), (A, 6_960, 2_020), (V, 7_040, 2_040)];
+        let times = place(&mut timeline, &rows);
+        assert_eq!(times, [(80, true), (20, false), (20, false), (40, false), (120, false)]);
     }
 
     #[test]
@@ -186,7 +230,7 @@ mod tests {
             let times = place(&mut Timeline::new(), &rows);
             assert_eq!(
                 times,
-                [(1_000, false), (1_010, false), (1_040, false), (1_033, false), (1_080, false)]
+                [(5_000, false), (5_010, false), (5_040, false), (5_033, false), (5_080, false)]
             );
         }
     }

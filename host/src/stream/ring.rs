@@ -110,6 +110,8 @@ struct State<E: Entry> {
     bytes_before: u64,
     bytes_after: u64,
     joins: VecDeque<Join<E>>,
+    /// Who joins, starts here at the earliest.
+    turned: u64,
     /// Configurations in force, by slot.
     configs: Vec<(u8, E)>,
     /// The preamble and `configs`, shared by the joins since the last change.
@@ -179,6 +181,7 @@ impl<E: Entry> Ring<E> {
                 bytes_before: 0,
                 bytes_after: 0,
                 joins: VecDeque::new(),
+                turned: 0,
                 configs: Vec::new(),
                 replay: Arc::new(Replay { preamble: None, configs: Vec::new() }),
                 flushed: 0,
@@ -209,6 +212,12 @@ impl<E: Entry> Ring<E> {
         if let Some(pacer) = pacer {
             pacer.wake();
         }
+    }
+
+    /// What comes is of another kind than what is there: who joins from now on starts after this.
+    pub fn turn(&self) {
+        let mut state = self.state.lock();
+        state.turned = state.head();
     }
 
     /// Shows the readers of [`Pace::Merged`] all entries and wakes them.
@@ -263,7 +272,8 @@ impl<E: Entry> Ring<E> {
 
     /// Whether a reader who comes now finds a join point.
     pub fn has_join(&self) -> bool {
-        !self.state.lock().joins.is_empty()
+        let state = self.state.lock();
+        state.newest_join() < state.head()
     }
 
     /// Whether nothing was pushed ever.
@@ -316,15 +326,23 @@ impl<E: Entry> State<E> {
 
     /// Where the newest join point is, else where the next may be.
     fn newest_join(&self) -> u64 {
-        self.joins.back().map_or(self.head(), |join| join.at)
+        self.join_before(Millis(0))
     }
 
-    /// Where the oldest join point is that lies at most `lead` before the newest, and within the limit on bytes.
+    /// Where the oldest join point is that lies at most `lead` before the newest, and within the limit on bytes; else where
+    /// the next may be.
     fn join_before(&self, lead: Millis) -> u64 {
-        let Some(newest) = self.joins.back().filter(|_| lead > Millis(0)) else { return self.newest_join() };
+        let Some(newest) = self.joins.back().filter(|join| join.at >= self.turned) else {
+            return self.head();
+        };
+        if lead == Millis(0) {
+            return newest.at;
+        }
         let too_old = |join: &Join<E>| {
             let bytes = self.bytes_after - self.bytes_up_to(join.at);
-            newest.dts.0.saturating_sub(join.dts.0) > lead.0 || bytes > self.limits.max_bytes as u64
+            join.at < self.turned
+                || newest.dts.0.saturating_sub(join.dts.0) > lead.0
+                || bytes > self.limits.max_bytes as u64
         };
         let oldest = self.joins.partition_point(too_old);
         self.joins.get(oldest).map_or(newest.at, |join| join.at)
@@ -500,282 +518,4 @@ impl<E: Entry> Drop for Reader<E> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
-
-    use super::*;
-
-    /// An entry of one byte whose batch is text.
-    #[derive(Clone, Debug)]
-    struct Letter(char, i64);
-
-    impl Entry for Letter {
-        type Batch = String;
-
-        fn size(&self) -> usize {
-            1
-        }
-
-        fn dts(&self) -> Millis {
-            Millis(self.1)
-        }
-
-        fn batch<'a>(entries: impl Iterator<Item = &'a Self>) -> String {
-            entries.map(|letter| letter.0).collect()
-        }
-    }
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    const LIMITS: RingLimits = RingLimits {
-        window: Millis(100),
-        lead: Millis(0),
-        max_bytes: 1_000,
-        max_gop_entries: 8,
-        max_gop_bytes: 1_000,
-    };
-
-    /// Pushes letters: upper case joins, digits are configurations in that slot, `^` is a preamble.
-    fn push(ring: &Ring<Letter>, letters: &str) {
-        for letter in letters.chars() {
-            let role = match letter {
-                '^' => Role::Preamble,
-                '0'..='9' => Role::Config(letter as u8 - b'0'),
-                'A'..='Z' => Role::Join,
-                _ => Role::Media,
-            };
-            ring.push(Letter(letter, 0), role);
-        }
-    }
-
-    /// All that a reader can have now; `$` stands for the end.
-    fn read(reader: &mut Reader<Letter>) -> String {
-        let mut read = String::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        loop {
-            match reader.poll_read(&mut cx) {
-                Poll::Ready(Some(batch)) => read.push_str(&batch),
-                Poll::Ready(None) => return read + "$",
-                Poll::Pending => return read,
-            }
-        }
-    }
-
-    #[test]
-    fn joins_at_the_newest_join_point_with_what_was_in_force_there() {
-        let ring = Ring::new(LIMITS);
-        push(&ring, "^21xxAaa1Bbb");
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
-        assert_eq!(read(&mut reader), "^12Bbb");
-        push(&ring, "2c^C");
-        assert_eq!(read(&mut reader), "2cC", "a preamble is for joiners only");
-        assert_eq!(read(&mut ring.reader(JoinAt::Newest, Pace::Each)), "^12C");
-    }
-
-    #[test]
-    fn replays_the_configuration_of_the_join_point_not_a_later_one() {
-        let ring: Arc<Ring<Letter>> = Ring::new(LIMITS);
-        ring.push(Letter('x', 0), Role::Config(1));
-        push(&ring, "Aa");
-        ring.push(Letter('y', 0), Role::Config(1));
-        push(&ring, "b");
-        assert_eq!(read(&mut ring.reader(JoinAt::Newest, Pace::Each)), "xAayb");
-    }
-
-    #[test]
-    fn a_renewed_configuration_is_for_joiners_only() {
-        let ring = Ring::new(LIMITS);
-        push(&ring, "1A");
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
-        assert_eq!(read(&mut reader), "1A");
-        ring.renew_config(1, Letter('x', 0));
-        push(&ring, "B");
-        assert_eq!(read(&mut reader), "B");
-        assert_eq!(read(&mut ring.reader(JoinAt::Newest, Pace::Each)), "xB");
-    }
-
-    #[test]
-    fn a_reader_that_waited_misses_nothing_from_the_first_join_point() {
-        let ring = Ring::new(LIMITS);
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Merged);
-        push(&ring, "aBbCcDd");
-        assert_eq!(read(&mut reader), "BbCcDd");
-    }
-
-    #[test]
-    fn waits_for_a_join_point() {
-        let ring = Ring::new(LIMITS);
-        let mut newest = ring.reader(JoinAt::Newest, Pace::Each);
-        push(&ring, "ab");
-        assert_eq!(read(&mut newest), "");
-        push(&ring, "Cc");
-        assert_eq!(read(&mut newest), "Cc");
-        let mut next = ring.reader(JoinAt::Next, Pace::Each);
-        assert_eq!(read(&mut next), "");
-        push(&ring, "dE");
-        assert_eq!(read(&mut newest), "dE");
-        assert_eq!(read(&mut next), "E");
-    }
-
-    #[test]
-    fn holds_one_gop_without_readers_and_the_window_with() {
-        let ring = Ring::new(LIMITS);
-        push(&ring, "AabcBbc");
-        assert_eq!(ring.held(), (3, 3));
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
-        assert_eq!(read(&mut reader), "Bbc");
-        push(&ring, "CcDd");
-        assert_eq!(ring.held(), (7, 7));
-        ring.push(Letter('e', 101), Role::Media);
-        assert_eq!(ring.held(), (3, 3), "only the newest GOP is within the window");
-        assert_eq!(read(&mut reader), "Dde", "a reader that fell out goes on at a join point");
-        assert_eq!(reader.skipped(), 2);
-        drop(reader);
-        push(&ring, "Ff");
-        assert_eq!(ring.held(), (2, 2));
-    }
-
-    #[test]
-    fn falls_out_to_a_join_point_with_configurations_and_no_preamble() {
-        let ring = Ring::new(RingLimits { max_bytes: 4, ..LIMITS });
-        push(&ring, "^1A");
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
-        assert_eq!(read(&mut reader), "^1A");
-        push(&ring, "abcdefBb");
-        assert_eq!(read(&mut reader), "1Bb");
-    }
-
-    #[test]
-    fn keeps_a_sliding_window_to_join_at() {
-        let ring = Ring::new(RingLimits { lead: Millis(50), ..LIMITS });
-        let burst = |lead| read(&mut ring.reader(JoinAt::Before(Millis(lead)), Pace::Merged));
-        assert_eq!(burst(50), "");
-        ring.push(Letter('1', 0), Role::Config(1));
-        let letters: Vec<char> = ('A'..='Z').collect();
-        for (index, letter) in letters.iter().enumerate() {
-            ring.push(Letter(*letter, 10 * index as i64), Role::Join);
-            for lead in [0, 9, 10, 50, 1_000] {
-                let count = (lead.min(50) / 10) as usize;
-                let expected: String = letters[index.saturating_sub(count)..=index].iter().collect();
-                assert_eq!(burst(lead), format!("1{expected}"), "{lead} ms before {letter}");
-            }
-            assert!(ring.held().1 <= 7, "{:?}", ring.held());
-        }
-    }
-
-    #[test]
-    fn a_lead_is_bounded_by_bytes_and_gives_readers_their_window_besides() {
-        let limits = RingLimits { lead: Millis(50), ..LIMITS };
-        let ring = Ring::new(RingLimits { max_bytes: 3, ..limits });
-        push(&ring, "ABCDEF");
-        assert_eq!(ring.held(), (3, 3));
-        assert_eq!(read(&mut ring.reader(JoinAt::Before(Millis(50)), Pace::Each)), "DEF");
-
-        let ring = Ring::new(limits);
-        let join = |dts| ring.push(Letter('A', dts), Role::Join);
-        join(0);
-        let mut slow = ring.reader(JoinAt::Before(Millis(50)), Pace::Each);
-        assert_eq!(read(&mut slow), "A");
-        (1..=16).for_each(|index| join(10 * index));
-        assert_eq!(ring.held().1, 16, "what came after its lead and its window");
-        join(170);
-        assert_eq!((read(&mut slow).len(), slow.skipped()), (1, 1), "it catches up at the newest join point");
-    }
-
-    #[test]
-    fn a_gop_over_its_limits_is_not_joined() {
-        let ring = Ring::new(LIMITS);
-        push(&ring, "Aabcdefgh");
-        assert!(!ring.has_join());
-        assert_eq!(ring.held(), (0, 0));
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
-        assert_eq!(read(&mut reader), "");
-        push(&ring, "iB");
-        assert_eq!(read(&mut reader), "B");
-    }
-
-    #[test]
-    fn merged_readers_see_what_was_flushed_and_joiners_all() {
-        let ring = Ring::new(LIMITS);
-        push(&ring, "Aab");
-        let (mut merged, mut each) =
-            (ring.reader(JoinAt::Newest, Pace::Merged), ring.reader(JoinAt::Newest, Pace::Each));
-        assert_eq!((read(&mut merged), read(&mut each)), ("Aab".into(), "Aab".into()));
-        push(&ring, "cd");
-        assert_eq!((read(&mut merged), read(&mut each)), ("".into(), "cd".into()));
-        ring.flush();
-        assert_eq!(read(&mut merged), "cd");
-    }
-
-    #[test]
-    fn wakes_each_reader_by_its_pace_and_the_pacer_once() {
-        let ring = Ring::new(LIMITS);
-        let counts: [Arc<Count>; 3] = Default::default();
-        let wakers = counts.clone().map(Waker::from);
-        let [mut each, mut merged] = [Pace::Each, Pace::Merged].map(|pace| ring.reader(JoinAt::Newest, pace));
-        let mut wait = || {
-            assert!(each.poll_read(&mut Context::from_waker(&wakers[0])).is_pending());
-            assert!(merged.poll_read(&mut Context::from_waker(&wakers[1])).is_pending());
-        };
-        wait();
-        assert!(ring.poll_dirty(&mut Context::from_waker(&wakers[2])).is_pending());
-        push(&ring, "ab");
-        let count = || counts.each_ref().map(|count| count.0.load(Ordering::Relaxed));
-        assert_eq!(count(), [1, 0, 1]);
-        assert!(ring.poll_dirty(&mut Context::from_waker(&wakers[2])).is_ready());
-        ring.flush();
-        assert_eq!(count(), [1, 1, 1]);
-        wait();
-        ring.end();
-        assert_eq!(count(), [2, 2, 1]);
-    }
-
-    #[test]
-    fn readers_at_the_same_place_share_a_batch() {
-        let ring = Ring::new(LIMITS);
-        push(&ring, "Aab");
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut readers = [(); 3].map(|()| ring.reader(JoinAt::Newest, Pace::Merged));
-        for _ in 0..2 {
-            let batches = readers.each_mut().map(|reader| match reader.poll_read(&mut cx) {
-                Poll::Ready(Some(batch)) => batch,
-                other => panic!("{other:?}"),
-            });
-            assert!(batches.iter().all(|batch| Arc::ptr_eq(batch, &batches[0])));
-            push(&ring, "cd");
-            ring.flush();
-        }
-    }
-
-    #[test]
-    fn ends_after_the_last_entry() {
-        let ring = Ring::new(LIMITS);
-        let mut late = ring.reader(JoinAt::Newest, Pace::Merged);
-        push(&ring, "ab");
-        assert_eq!(read(&mut late), "");
-        ring.end();
-        assert_eq!(read(&mut late), "$", "no join point ever came");
-        let ring = Ring::new(LIMITS);
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Merged);
-        push(&ring, "Ab");
-        ring.end();
-        assert_eq!(read(&mut reader), "Ab$");
-    }
-
-    #[test]
-    fn splits_a_long_replay_and_loses_nothing() {
-        let ring = Ring::new(RingLimits { max_gop_entries: 10_000, ..LIMITS });
-        push(&ring, "A");
-        push(&ring, &"b".repeat(MAX_BATCH_ENTRIES * 2));
-        let mut reader = ring.reader(JoinAt::Newest, Pace::Merged);
-        assert_eq!(read(&mut reader).len(), MAX_BATCH_ENTRIES * 2 + 1);
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@
 //! metadata and sequence headers are replayed. Without video, every audio frame is a join point.
 //!
 //! Beside the ring of all tags there is one of audio alone, for formats that carry no video: each frame in it is a
-//! join point, and it holds the longest `fast_cache` of the vhost's mounts. With one, frames are copied into it: for so
+//! join point, and it holds the longest `fast_cache` of the vhost's mounts, back to where the codec or its sequence header
+//! changed: what is before may be more than a format can carry. With one, frames are copied into it: for so
 //! long, a shared one would keep the socket buffer that it arrived in alive, with the video in it.
 //!
 //! Video between the start of a publisher and its first keyframe is dropped: nobody can decode it. So is
@@ -111,7 +112,8 @@ struct State {
     video_gone: bool,
 }
 
-#[derive(Debug, Default)]
+/// How a track is coded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Track {
     codec: Codec,
     sequence_header: Bytes,
@@ -200,7 +202,11 @@ impl Stream {
         if state.publisher != publisher || !state.live {
             return false;
         }
+        let audio = state.audio.clone();
         let role = state.role(&mut tag, now, self.vhost.play.reduce_sequence_header);
+        if state.audio != audio {
+            self.audio.turn();
+        }
         // Under the lock, so that two publishers in turn cannot mix.
         let is_frame = tag.header.packet == Packet::CODED_FRAME;
         if tag.kind == TagKind::AUDIO && (role.is_some() || is_frame) {
@@ -486,5 +492,33 @@ mod tests {
         }
         assert_eq!(audio(0)[0], ('a', 9_900));
         assert_eq!(publisher.stream().tags().held(), (0, 0), "no keyframe came");
+    }
+
+    #[test]
+    fn audio_of_another_codec_or_setup_is_no_place_to_start() {
+        let publisher =
+            published("[[vhost.a.http_remux]]\nenabled=true\nfast_cache=30\nmount=\"/[app]/[stream].x\"");
+        let push = |body, dts| push(&publisher, (TagKind::AUDIO, body), dts);
+        let start = |lead| {
+            let mut reader = publisher.stream().audio().reader(JoinAt::Before(Millis(lead)), Pace::Each);
+            read(&mut reader).iter().map(|(letter, _)| *letter).collect::<String>()
+        };
+        push(b"\xaf\0x", 0);
+        push(b"\xaf\x01a", 0);
+        push(b"\xaf\x01b", 20);
+        assert_eq!((start(30_000), start(0)), ("xab".into(), "xb".into()));
+        push(b"\xaf\0x", 30);
+        push(b"\xaf\x01c", 40);
+        assert_eq!(start(30_000), "xabc", "the same again");
+        push(b"\xaf\0y", 50);
+        assert_eq!((start(30_000), start(0)), (String::new(), String::new()), "nothing yet");
+        push(b"\xaf\x01d", 60);
+        push(b"\xaf\x01e", 80);
+        assert_eq!((start(30_000), start(0)), ("yde".into(), "ye".into()));
+        push(b"\x2ff", 100);
+        push(b"\x2fg", 120);
+        assert_eq!((start(30_000), start(0)), ("yfg".into(), "yg".into()));
+        push(b"\xaf\x01h", 140);
+        assert_eq!((start(30_000), start(0)), ("yh".into(), "yh".into()));
     }
 }

@@ -14,6 +14,8 @@ pub mod nal_type {
     pub const PPS: u8 = 8;
     /// An access unit delimiter.
     pub const AUD: u8 = 9;
+    /// A sequence parameter set extension.
+    pub const SPS_EXTENSION: u8 = 13;
 
     /// The type of a NAL unit; 0, which has no meaning, for an empty one.
     pub fn of(unit: &[u8]) -> u8 {
@@ -21,8 +23,9 @@ pub mod nal_type {
     }
 }
 
-/// The profiles whose records have a tail with sequence parameter set extensions.
-const HIGH_PROFILES: [u8; 4] = [100, 110, 122, 144];
+/// Baseline, Main, Extended: the profiles whose records have no tail. The specification names four that have one, from the
+/// time when there were no others; records of later ones (4:4:4, intra, scalable, stereo..) have it too.
+const LOW_PROFILES: [u8; 3] = [66, 77, 88];
 
 /// What a decoder must know before the first picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +47,10 @@ impl AvcDecoderConfiguration {
         let mut parameter_sets = record.units(usize::from(sequence_sets & 0x1f))?;
         let [picture_sets] = record.array()?;
         let pictures = record.units(usize::from(picture_sets))?;
-        if HIGH_PROFILES.contains(&profile) {
-            parameter_sets.extend(read_extensions(&mut record).unwrap_or_default());
+        if !LOW_PROFILES.contains(&profile) {
+            let mut extensions = read_extensions(&mut record).unwrap_or_default();
+            extensions.retain(|unit| nal_type::of(unit) == nal_type::SPS_EXTENSION);
+            parameter_sets.extend(extensions);
         }
         parameter_sets.extend(pictures);
         parameter_sets.retain(|set| !set.is_empty());
@@ -53,7 +58,7 @@ impl AvcDecoderConfiguration {
     }
 }
 
-/// The tail of the record. Many encoders leave it out.
+/// The tail of the record. Many encoders leave it out, or have padding there.
 fn read_extensions(record: &mut Record<'_>) -> Result<Vec<Vec<u8>>, Truncated> {
     let [_chroma_format, _luma_depth, _chroma_depth, extensions] = record.array()?;
     record.units(usize::from(extensions))
@@ -79,6 +84,24 @@ mod tests {
         }
         let high = AvcDecoderConfiguration::parse(HIGH).unwrap();
         assert_eq!(high.parameter_sets, sets(&[b"\x67ab", b"\x67c", b"\x6de", b"\x68d"]));
+    }
+
+    #[test]
+    fn reads_the_tail_of_every_profile_and_of_no_record_without_one() {
+        // All that ITU-T H.264 7.3.2.1.1 has a chroma format for.
+        for profile in [100, 110, 122, 144, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135] {
+            let record = [&[1, profile], &HIGH[2..]].concat();
+            let sets = AvcDecoderConfiguration::parse(&record).unwrap().parameter_sets;
+            assert_eq!(sets[2], b"\x6de", "{profile}");
+        }
+        let record = [HIGH, b"padding"].concat();
+        assert_eq!(AvcDecoderConfiguration::parse(&record).unwrap().parameter_sets.len(), 4);
+        // Padding instead of a tail: of zeros, and of what happens to read as one.
+        for padding in [&[0; 9][..], b"\xff\xff\xff\x01\0\x02\x41x"] {
+            let record = [&HIGH[..20], padding].concat();
+            let sets = AvcDecoderConfiguration::parse(&record).unwrap().parameter_sets;
+            assert_eq!(sets.len(), 3, "{padding:02x?}");
+        }
     }
 
     #[test]

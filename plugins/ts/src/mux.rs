@@ -34,6 +34,8 @@ pub(crate) struct Unit<'a> {
     pub video: bool,
     /// A decoder may start here.
     pub random_access: bool,
+    /// It goes on with a frame that began in the unit before, and may have no time of its own.
+    pub continues: bool,
     /// Milliseconds of the timeline.
     pub dts: i64,
     /// Not before `dts`.
@@ -102,12 +104,12 @@ impl Mux {
             self.write_tables(unit.dts, sink)?;
         }
         let payload = unit.pieces.iter().map(|piece| piece.len()).sum();
-        let (pts, dts) = (Ticks::from_millis(unit.pts), Ticks::from_millis(unit.dts));
-        let header = pes::header(stream_id, pts, dts, payload);
+        let times = (Ticks::from_millis(unit.pts), Ticks::from_millis(unit.dts));
+        let header = pes::header(stream_id, (!unit.continues).then_some(times), payload);
         let mut pieces = Vec::with_capacity(1 + unit.pieces.len());
         pieces.push(&header[..]);
         pieces.extend(&unit.pieces);
-        let random_access = if unit.video { unit.random_access } else { has_clock };
+        let random_access = unit.random_access && (unit.video || has_clock);
         let adaptation = Adaptation { discontinuity, random_access, pcr };
         let counter = if unit.video { &mut self.video } else { &mut self.audio };
         let mut packets = Vec::new();
@@ -117,7 +119,7 @@ impl Mux {
             *last_video = unit.dts;
         }
         let video_gone = unit.dts - *last_video > VIDEO_GONE;
-        let join = random_access || !unit.video && video_gone;
+        let join = random_access || unit.random_access && video_gone;
         self.block(if join { BlockFlags::JOIN } else { BlockFlags::NONE }, unit.dts, packets, sink)
     }
 

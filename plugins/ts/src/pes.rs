@@ -1,6 +1,7 @@
 //! PES headers.
 //!
-//! ISO/IEC 13818-1 2.4.3.6 and 2.4.3.7. A PES packet holds one access unit, aligned: the header says so.
+//! ISO/IEC 13818-1 2.4.3.6 and 2.4.3.7. A PES packet holds one access unit, aligned: the header says so. One that begins with
+//! the rest of an audio frame is not aligned and has no timestamp, since that would be of the next frame's.
 
 use crate::clock::Ticks;
 
@@ -11,24 +12,26 @@ pub(crate) const AUDIO: u8 = 0xc0;
 /// `private_stream_1`: for Opus, as its mapping says.
 pub(crate) const PRIVATE_1: u8 = 0xbd;
 
+/// The longest payload of a packet with one timestamp that can say its length, as all but those of video must.
+pub(crate) const MAX_PAYLOAD: usize = 0xffff - 3 - 5;
+
 const DATA_ALIGNMENT: u8 = 0x84;
 
-/// The header of a PES packet with `payload` bytes. A DTS goes in where it differs from the PTS. A length over 16 bits
-/// becomes 0, which only video may have.
-pub(crate) fn header(stream_id: u8, pts: Ticks, dts: Ticks, payload: usize) -> Vec<u8> {
-    let has_dts = pts != dts;
-    let fields: u8 = if has_dts { 10 } else { 5 };
-    let length = u16::try_from(3 + usize::from(fields) + payload).unwrap_or(0);
+/// The header of a PES packet with `payload` bytes. `times` are the PTS and the DTS of the access unit that it starts with;
+/// `None`: it starts with none. A DTS goes in where it differs from the PTS. A length over 16 bits
+/// becomes 0, which only video may have; others keep to [`MAX_PAYLOAD`].
+pub(crate) fn header(stream_id: u8, times: Option<(Ticks, Ticks)>, payload: usize) -> Vec<u8> {
+    let (flags, presence, fields) = match times {
+        None => (0x80, 0, vec![]),
+        Some((pts, dts)) if pts == dts => (DATA_ALIGNMENT, 0x80, timestamp(2, pts).to_vec()),
+        Some((pts, dts)) => (DATA_ALIGNMENT, 0xc0, [timestamp(3, pts), timestamp(1, dts)].concat()),
+    };
+    let length = u16::try_from(3 + fields.len() + payload).unwrap_or(0);
     let mut header = Vec::with_capacity(19);
     header.extend_from_slice(&[0, 0, 1, stream_id]);
     header.extend_from_slice(&length.to_be_bytes());
-    header.extend_from_slice(&[DATA_ALIGNMENT, if has_dts { 0xc0 } else { 0x80 }, fields]);
-    if has_dts {
-        header.extend_from_slice(&timestamp(3, pts));
-        header.extend_from_slice(&timestamp(1, dts));
-    } else {
-        header.extend_from_slice(&timestamp(2, pts));
-    }
+    header.extend_from_slice(&[flags, presence, fields.len() as u8]);
+    header.extend_from_slice(&fields);
     header
 }
 
@@ -48,17 +51,17 @@ mod tests {
     fn writes_a_dts_where_it_differs() {
         let zero = Ticks::from_millis(-Ticks::OFFSET);
         let all = [0, 0, 1, 0xe0, 0, 12, 0x84, 0x80, 5, 0x21, 0, 1, 0, 1];
-        assert_eq!(header(VIDEO, zero, zero, 4), all);
+        assert_eq!(header(VIDEO, Some((zero, zero)), 4), all);
         let pts = Ticks::from_millis(40 - Ticks::OFFSET);
         let both = [0, 0, 1, 0xe0, 0, 17, 0x84, 0xc0, 10, 0x31, 0, 1, 0x1c, 0x21, 0x11, 0, 1, 0, 1];
-        assert_eq!(header(VIDEO, pts, zero, 4), both);
+        assert_eq!(header(VIDEO, Some((pts, zero)), 4), both);
     }
 
     #[test]
     fn writes_all_33_bits() {
         // 90 times this is 3 less than 2^33.
         let last = Ticks::from_millis(((1i64 << 33) - 2) / 90 - Ticks::OFFSET);
-        let field = &header(AUDIO, last, last, 1)[9..];
+        let field = &header(AUDIO, Some((last, last)), 1)[9..];
         assert_eq!(field[0], 0x2f);
         assert_eq!(field[1..3], [0xff, 0xff]);
         assert_eq!(u16::from_be_bytes([field[3], field[4]]), ((last.base() as u16) << 1) | 1);
@@ -68,7 +71,8 @@ mod tests {
     fn states_lengths_that_fit() {
         let ticks = Ticks::from_millis(0);
         for (payload, length) in [(1, 9), (65_527, 65_535), (65_528, 0), (1 << 20, 0)] {
-            assert_eq!(header(VIDEO, ticks, ticks, payload)[4..6], u16::to_be_bytes(length), "{payload}");
+            let header = header(VIDEO, Some((ticks, ticks)), payload);
+            assert_eq!(header[4..6], u16::to_be_bytes(length), "{payload}");
         }
     }
 }

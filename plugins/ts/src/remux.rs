@@ -10,7 +10,7 @@
 //! - DTS and PTS are the tags', plus one constant.
 //!
 //! Left out, with one line in the log: codecs that have no mapping here (AV1, VP9, VVC, FLAC..), AAC that ADTS cannot carry
-//! (xHE-AAC, low delay), access units that cannot be read. When such AAC is all there is, the stream is
+//! (xHE-AAC, low delay), access units that cannot be read, audio frames that no PES packet has room for. When such AAC is all there is, the stream is
 //! [`Unsupported`](RemuxError::Unsupported). A repeated start of the publisher (`discontinuity` of a tag) needs nothing: the host's timeline goes
 //! on, the next picture is a keyframe, and so is the program clock's.
 //!
@@ -25,6 +25,7 @@ use remuxd_plugin_api::{
 
 use crate::audio::{AudioConfig, OPUS_STEREO};
 use crate::mux::{Mux, Unit};
+use crate::pes::MAX_PAYLOAD;
 use crate::psi::Program;
 use crate::video::VideoConfig;
 
@@ -173,7 +174,8 @@ impl TsRemuxer {
             return;
         }
         match VideoConfig::parse(tag.codec, &tag.data()) {
-            Ok(config) if config == self.video.config => {}
+            Ok(Some(config))
+                if self.video.config.as_ref().is_some_and(|known| known.says_the_same(&config)) => {}
             Ok(config) => {
                 self.video.config = config;
                 self.sets_due = true;
@@ -271,10 +273,14 @@ impl TsRemuxer {
     }
 
     fn write_picture(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        let Some(config) = self.video.config.as_ref().filter(|config| config.codec() == tag.codec) else {
-            return self.mux.pass(time(tag), sink);
-        };
         let (data, dts) = (tag.data(), time(tag));
+        let of_codec = |config: &VideoConfig| config.codec() == tag.codec;
+        if let Some(config) = self.video.config.as_mut().filter(|config| of_codec(config)) {
+            config.keep_sets(&data);
+        }
+        let Some(config) = self.video.config.as_ref().filter(|config| of_codec(config)) else {
+            return self.mux.pass(dts, sink);
+        };
         let picture = match config.picture(&data, tag.keyframe, self.sets_due) {
             Ok(Some(picture)) if picture.random_access || self.keyframe_seen => picture,
             Ok(_) => return self.mux.pass(dts, sink),
@@ -289,7 +295,10 @@ impl TsRemuxer {
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pts = dts + tag.composition_offset.0.clamp(0, FARTHEST);
         let random_access = picture.random_access;
-        self.mux.write(&Unit { video: true, random_access, dts, pts, pieces: picture.pieces }, sink)
+        self.mux.write(
+            &Unit { video: true, random_access, continues: false, dts, pts, pieces: picture.pieces },
+            sink,
+        )
     }
 
     fn write_frame(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
@@ -299,6 +308,7 @@ impl TsRemuxer {
             Some(config) if !data.is_empty() => config.prefix(&data),
             _ => return self.mux.pass(dts, sink),
         };
+        let continues = tag.codec == Codec::MP3 && AudioConfig::of_mpeg_frame(&data).is_none();
         let prefix = match prefix {
             Ok(prefix) => prefix,
             Err(error) => {
@@ -306,10 +316,16 @@ impl TsRemuxer {
                 return self.mux.pass(dts, sink);
             }
         };
+        let len = prefix.len() + data.len();
+        if len > MAX_PAYLOAD {
+            self.audio.complain(&format_args!("no PES packet has room for an audio frame of {len} bytes"));
+            return self.mux.pass(dts, sink);
+        }
         self.audio.listed = true;
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pieces = vec![&prefix[..], &data];
-        self.mux.write(&Unit { video: false, random_access: false, dts, pts: dts, pieces }, sink)
+        let unit = Unit { video: false, random_access: !continues, continues, dts, pts: dts, pieces };
+        self.mux.write(&unit, sink)
     }
 }
 

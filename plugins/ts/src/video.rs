@@ -25,6 +25,8 @@ pub(crate) struct VideoConfig {
     pub stream: VideoStream,
     length_size: usize,
     parameter_sets: Vec<Vec<u8>>,
+    /// Those of the last picture that had all kinds of its own. They hold instead.
+    brought: Option<Vec<Vec<u8>>>,
 }
 
 /// An access unit of a byte stream.
@@ -63,12 +65,41 @@ impl VideoConfig {
             }
             _ => return Ok(None),
         };
-        Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets }))
+        Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets, brought: None }))
     }
 
     /// The codec that it configures.
     pub(crate) fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// Whether `other` is of a sequence header that says the same.
+    pub(crate) fn says_the_same(&self, other: &VideoConfig) -> bool {
+        let said = |config: &VideoConfig| (config.codec, config.length_size);
+        said(self) == said(other) && self.parameter_sets == other.parameter_sets
+    }
+
+    /// Keeps the parameter sets of the access unit in `data`, if it has all kinds: encoders that change them in band need
+    /// not repeat them, and those of the sequence header would be wrong then.
+    pub(crate) fn keep_sets(&mut self, data: &[u8]) {
+        let units = NalUnits::new(data, self.length_size).map_while(Result::ok);
+        let sets: Vec<_> = units
+            .filter_map(|unit| match self.role(unit) {
+                Role::ParameterSet(kind) => Some((kind, unit)),
+                _ => None,
+            })
+            .collect();
+        if sets.iter().fold(0, |kinds, (kind, _)| kinds | kind) == self.all_sets() {
+            self.brought = Some(sets.iter().map(|(_, unit)| unit.to_vec()).collect());
+        }
+    }
+
+    /// All kinds of parameter sets, as bits.
+    fn all_sets(&self) -> u8 {
+        match self.stream {
+            VideoStream::H264 => 0b011,
+            VideoStream::Hevc => 0b111,
+        }
     }
 
     /// The access unit in `data`; `None` when nothing is in it. All parameter sets go in before a keyframe, and when
@@ -103,13 +134,14 @@ impl VideoConfig {
         if units.is_empty() {
             return Ok(None);
         }
-        let (own_delimiter, all_sets) = match self.stream {
-            VideoStream::H264 => (AVC_DELIMITER, 0b011),
-            VideoStream::Hevc => (HEVC_DELIMITER, 0b111),
+        let own_delimiter = match self.stream {
+            VideoStream::H264 => AVC_DELIMITER,
+            VideoStream::Hevc => HEVC_DELIMITER,
         };
         let mut pieces = vec![LONG_START_CODE, delimiter.unwrap_or(own_delimiter)];
-        if (random_access || sets_due) && sets != all_sets {
-            pieces.extend(self.parameter_sets.iter().flat_map(|set| [LONG_START_CODE, set]));
+        if (random_access || sets_due) && sets != self.all_sets() {
+            let in_force = self.brought.as_ref().unwrap_or(&self.parameter_sets);
+            pieces.extend(in_force.iter().flat_map(|set| [LONG_START_CODE, set]));
         }
         for unit in units {
             let is_set = matches!(self.role(unit), Role::ParameterSet(_));

@@ -200,8 +200,13 @@ fn clock_at(stream: &Stream, packet: usize) -> Option<i64> {
     Some(stream.clocks[index.checked_sub(1)?].value)
 }
 
+/// The units in which an access unit begins.
+fn timed(stream: &Stream) -> impl Iterator<Item = &Unit> {
+    stream.units.iter().filter(|unit| unit.has_pts)
+}
+
 fn clock_before_dts(stream: &Stream) -> Result<(), String> {
-    none(stream.units.iter().filter_map(|unit| {
+    none(timed(stream).filter_map(|unit| {
         let ahead = unit.dts - clock_at(stream, unit.end)?;
         (ahead <= 0).then(|| format!("packet {}: {} ms after DTS", unit.end, -ahead / 90))
     }))
@@ -224,6 +229,7 @@ fn pes_headers(stream: &Stream) -> Result<(), String> {
         let fault = match &unit.fault {
             Some(fault) => fault.clone(),
             None if !stream_ids.contains(&unit.stream_id) => format!("stream_id {:#x}", unit.stream_id),
+            None if unit.is_video() && !unit.has_pts => "no PTS".into(),
             None => return None,
         };
         Some(format!("packet {}: {fault}", unit.at))
@@ -240,7 +246,7 @@ fn pes_lengths(stream: &Stream) -> Result<(), String> {
 
 fn timestamps(stream: &Stream) -> Result<(), String> {
     let mut last = std::collections::BTreeMap::new();
-    none(stream.units.iter().filter_map(|unit| {
+    none(timed(stream).filter_map(|unit| {
         let previous = last.insert(unit.pid, unit.dts).unwrap_or(i64::MIN);
         let good = unit.pts >= unit.dts && unit.has_dts == (unit.pts != unit.dts) && unit.dts >= previous;
         (!good).then(|| format!("packet {}: PTS {}, DTS {} after {previous}", unit.at, unit.pts, unit.dts))
@@ -275,7 +281,7 @@ fn starts(unit: &Unit, types: &[u8]) -> bool {
 fn random_access(stream: &Stream) -> Result<(), String> {
     let unmarked = video(stream).filter(|unit| !unit.random_access && starts(unit, &nal_types(unit)));
     none(unmarked.map(|unit| format!("packet {}", unit.at)))?;
-    let audio_only = stream.units.iter().filter(|unit| {
+    let audio_only = timed(stream).filter(|unit| {
         let pid = stream.program_at(unit.at).map(|program| program.clock_pid);
         !unit.is_video() && pid == Some(unit.pid) && !unit.random_access
     });

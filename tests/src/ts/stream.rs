@@ -79,6 +79,8 @@ pub struct Unit {
     pub pts: i64,
     /// `DTS`, unwrapped; the PTS where there is none.
     pub dts: i64,
+    /// A PTS was written: an access unit begins in it.
+    pub has_pts: bool,
     /// A DTS was written.
     pub has_dts: bool,
     /// What follows the header.
@@ -224,6 +226,7 @@ impl Open {
             actual_length: bytes.len().saturating_sub(6),
             pts: 0,
             dts: 0,
+            has_pts: false,
             has_dts: false,
             payload: Vec::new(),
             fault: None,
@@ -249,7 +252,9 @@ impl Unit {
             return Err(format!("PES_header_data_length {header_len}"));
         };
         self.payload = payload.to_vec();
+        self.has_pts = presence & 0x80 != 0;
         match (presence >> 6, fields) {
+            (0, []) => {}
             (2, pts) if pts.len() == 5 => {
                 self.pts = time.next(timestamp(2, pts)?);
                 self.dts = self.pts;

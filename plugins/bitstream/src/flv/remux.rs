@@ -9,7 +9,8 @@
 //!   is held until both tracks have one, or for [`HEADER_WAIT`];
 //! - a track that comes later still is passed on, after new metadata; new viewers get a header with its flag;
 //! - a frame goes out if it decodes: after its sequence header, and pictures from a keyframe on, also when the sequence
-//!   header changes. Frames of nothing, which stand for silence, are left out;
+//!   header changes. Frames of nothing, which stand for silence, are left out; so is what is too long for a tag's 24 bits
+//!   once it has another header (a message of RTMP never is), with a line in the log;
 //! - without video, or in a gap of it, every audio frame is a place to join; after a gap video begins at a keyframe.
 //!
 //! A successor goes on in the middle of the file: the header is out, its tracks are announced, and the configurations that it
@@ -25,7 +26,7 @@
 
 use remuxd_plugin_api::{
     Block, BlockFlags, Codec, Millis, OptionKind, OptionSpec, Packet, RemuxError, Remuxer, Setup,
-    SharedBytes, Sink, Tag, TagKind,
+    SharedBytes, Sink, Tag, TagKind, log,
 };
 
 use super::{
@@ -132,6 +133,8 @@ pub struct FlvRemuxer {
     /// A predecessor wrote the file so far; this one has not written its header and metadata for joiners yet.
     resumed: bool,
     last_video: Millis,
+    /// The log says that something was left out.
+    complained: bool,
 }
 
 /// The audio or the video of the stream.
@@ -221,6 +224,7 @@ impl FlvRemuxer {
             metadata_time: Millis(0),
             resumed: false,
             last_video: Millis(0),
+            complained: false,
         }
         .resume(&setup.state)
     }
@@ -325,10 +329,26 @@ impl FlvRemuxer {
             }
             _ => MEDIA,
         };
-        match self.rewritten_header(tag) {
-            Rewrite::Keep => write_tag(tag.kind, tag.dts, Vec::new(), tag.payload.clone(), role, sink),
-            Rewrite::Header(header) => write_tag(tag.kind, tag.dts, header, tag.data(), role, sink),
-            Rewrite::Drop => Ok(()),
+        let (header, body) = match self.rewritten_header(tag) {
+            Rewrite::Keep => (Vec::new(), tag.payload.clone()),
+            Rewrite::Header(header) => (header, tag.data()),
+            Rewrite::Drop => return Ok(()),
+        };
+        let len = header.len() + body.len();
+        if len > MAX_BODY {
+            self.leave_out(tag.kind, len);
+            return Ok(());
+        }
+        write_tag(tag.kind, tag.dts, header, body, role, sink)
+    }
+
+    /// No FLV tag has room for a body of `len` bytes. Pictures that need it are of no use.
+    fn leave_out(&mut self, kind: TagKind, len: usize) {
+        if let Some(track) = self.track(kind) {
+            track.decodes = false;
+        }
+        if !std::mem::replace(&mut self.complained, true) {
+            log::warn(&format!("left out: no FLV tag has room for a body of {len} bytes"));
         }
     }
 

@@ -251,6 +251,27 @@ fn another_resolution_writes_its_parameter_sets() {
 }
 
 #[test]
+fn parameter_sets_that_a_picture_brings_hold_until_there_are_others() {
+    let key = |dts, sets: &[u8]| (V, dts, [b"\x17\x01\0\0\0", sets, b"\0\0\0\x02\x65k"].concat());
+    let own = b"\0\0\0\x02\x67x\0\0\0\x02\x68y";
+    let other = b"\x17\0\0\0\0\x01\x42\0\x1f\xff\xe1\0\x02\x67c\x01\0\x02\x68d".to_vec();
+    let input = [
+        avc_config(0),
+        key(0, b""),
+        key(1_000, own),
+        key(2_000, b""),
+        // The same as before, which says nothing new.
+        avc_config(3_000),
+        key(3_000, b""),
+        (V, 4_000, other),
+        key(4_000, b""),
+    ];
+    let stream = checked(&remux(&input));
+    let sps = stream.units.iter().map(|unit| unit.payload.split(|&byte| byte == 0x67).nth(1).unwrap()[0]);
+    assert_eq!(sps.map(char::from).collect::<String>(), "axxxc");
+}
+
+#[test]
 fn pictures_of_every_size_fit() {
     let sizes = (0..400).chain([65_000, 65_500, 70_000, 1_000_000]);
     let input = sizes.enumerate().map(|(n, size)| avc(n as i64 * 40, n % 9 == 0, size));
@@ -344,6 +365,30 @@ fn what_cannot_be_read_is_left_out() {
         stream.units.iter().map(|unit| (unit.is_video(), unit.dts / 90 - 1_000)).collect();
     assert_eq!(units, [(false, 0), (true, 120), (false, 160)]);
     assert_eq!(check(&stream), Ok(()));
+}
+
+#[test]
+fn an_audio_frame_that_no_pes_packet_can_tell_the_length_of_is_left_out() {
+    let mp3 = |dts, size: usize| (A, dts, [&b"\x2f\xff\xfb\x90\x00"[..], &vec![0; size - 4]].concat());
+    let blocks = remux(&[mp3(0, 100), mp3(26, 65_527), mp3(52, 65_528), mp3(78, 100)]);
+    let stream = checked(&blocks);
+    let sizes: Vec<_> = stream.units.iter().map(|unit| (unit.dts / 90 - 1_000, unit.payload.len())).collect();
+    assert_eq!(sizes, [(0, 100), (26, 65_527), (78, 100)]);
+}
+
+#[test]
+fn the_rest_of_an_audio_frame_has_no_time_of_its_own_and_is_no_place_to_join() {
+    let rest = (A, 20, b"\x2fthe rest of it".to_vec());
+    let blocks = remux(&[mp3(0), rest, mp3(26)]);
+    let joins = blocks.iter().filter(|block| block.flags == BlockFlags::JOIN);
+    assert_eq!(joins.map(|block| block.dts.0).collect::<Vec<_>>(), [0, 26]);
+    let stream = checked(&blocks);
+    let units: Vec<_> = stream.units.iter().map(|unit| (unit.random_access, unit.has_pts)).collect();
+    assert_eq!(units, [(true, true), (false, false), (true, true)]);
+    let bytes = bytes(&blocks);
+    // `data_alignment_indicator` is not set, and there are no fields.
+    let header = b"\0\0\x01\xc0\0\x11\x80\0\0the rest of it";
+    assert!(bytes.windows(header.len()).any(|window| window == header));
 }
 
 #[test]

@@ -477,3 +477,27 @@ fn a_successor_goes_on_in_the_middle_of_the_file() {
         }
     }
 }
+
+#[test]
+fn a_picture_that_is_too_long_with_its_new_header_is_left_out_with_those_that_need_it() {
+    let picture = |frame_type: u8, size: usize| {
+        let mut body = vec![frame_type << 4 | 12, 1, 0, 0, 40];
+        body.resize(size, 0x77);
+        body
+    };
+    let mut remuxer = remuxer("enhanced", StreamFacts::default());
+    let mut blocks = Vec::new();
+    for (dts, body) in [
+        (0, b"\x1c\0\0\0\0hvcC".to_vec()),
+        (0, picture(1, 9)),
+        (600, picture(2, MAX_BODY - 3)),
+        (640, picture(2, MAX_BODY - 2)),
+        (680, picture(2, 9)),
+        (720, picture(1, 9)),
+        (760, picture(2, 9)),
+    ] {
+        remuxer.tag(&tag(V, dts, &body), &mut blocks).unwrap();
+    }
+    let media: Vec<_> = media(&blocks).iter().map(|(_, time, body)| (*time, body.len())).collect();
+    assert_eq!(media, [(0, 9), (0, 12), (600, MAX_BODY), (720, 12), (760, 12)]);
+}
