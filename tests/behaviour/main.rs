@@ -31,3 +31,4 @@ mod srs_page;
 mod tls;
 mod ts;
 mod viewers;
+mod websocket;

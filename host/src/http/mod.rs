@@ -22,6 +22,7 @@ mod request;
 mod router;
 mod websocket;
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -54,6 +55,18 @@ pub type SharedRouter = Arc<ArcSwap<Router>>;
 /// mounts.
 pub type Pages = Box<dyn Fn(&str, &Client) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
 
+/// Counts a connection as open, and has the server wait for it, as long as it is held.
+pub type Open = Arc<dyn Any + Send + Sync>;
+
+/// A connection, as its requests see it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Who it is of; where a proxy says for whom it speaks, they.
+    pub peer: SocketAddr,
+    /// A WebSocket holds it on when HTTP is over.
+    pub open: Open,
+}
+
 /// What requests are answered from.
 pub struct Service {
     config: Arc<Config>,
@@ -82,18 +95,19 @@ impl Service {
         &self.router
     }
 
-    /// Answers one request that came over a connection of `peer`.
+    /// Answers one request that came over `connection`.
     pub async fn respond<B: Send + 'static>(
         self: &Arc<Self>,
         mut request: Request<B>,
-        peer: SocketAddr,
+        connection: &Connection,
     ) -> Response<Body> {
+        let peer = connection.peer;
         let crossdomain = self.config.http_server.crossdomain;
         let cors = cors::Cors::of(&request, crossdomain);
         let client = Client::of(&request, peer.ip(), &self.config.proxy);
         let outcome = match request::check(&request) {
             Ok(()) => match *request.method() {
-                Method::GET | Method::HEAD => self.get(&mut request, &client).await,
+                Method::GET | Method::HEAD => self.get(&mut request, connection, &client).await,
                 Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
                 _ => Err(Refusal::Method { crossdomain }),
             },
@@ -114,12 +128,13 @@ impl Service {
     async fn get<B: Send + 'static>(
         self: &Arc<Self>,
         request: &mut Request<B>,
+        connection: &Connection,
         client: &Client,
     ) -> Result<Response<Body>, Refusal> {
         if let Some(page) = self.page(request, client) {
             return Ok(page);
         }
-        let upgrade = websocket::Upgrade::of(request)?;
+        let upgrade = websocket::Upgrade::of(request, connection)?;
         if let Some(redirect) = redirect::respond(&self.router.load(), request)? {
             return Ok(redirect);
         }

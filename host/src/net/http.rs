@@ -7,7 +7,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::ops::DerefMut;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
-use crate::http::Body;
+use crate::http::{Body, Connection};
 
 use super::opening::Opened;
 use super::stall::{Streams, Watched};
@@ -49,7 +48,8 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves one connection until it closes, or the server stops and its responses are over.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
-    let Opened { socket, peer, deadline, permit: _permit } = opened;
+    let Opened { socket, peer, deadline, permit } = opened;
+    let connection = Connection { peer, open: Arc::new((permit, server.tasks.token())) };
     let http2 = tokio::select! {
         told = timeout_at(deadline, socket.speaks_http2()) => told,
         () = server.stopping.cancelled() => return,
@@ -57,13 +57,13 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let first = FirstRequest::due(deadline);
     let result = match http2 {
         Ok(Ok(false)) => {
-            let connection = pin!(serve_http1(&server, socket, peer, first.clone()));
-            drive(&server, connection, http1::UpgradeableConnection::graceful_shutdown, &first).await
+            let serving = pin!(serve_http1(&server, socket, connection, first.clone()));
+            drive(&server, serving, http1::UpgradeableConnection::graceful_shutdown, &first).await
         }
         // Boxed: an HTTP/1.1 viewer's task need not have room for it.
         Ok(Ok(true)) => {
-            let connection = Box::pin(serve_http2(&server, socket, peer, first.clone()));
-            drive(&server, connection, http2::Connection::graceful_shutdown, &first).await
+            let serving = Box::pin(serve_http2(&server, socket, connection, first.clone()));
+            drive(&server, serving, http2::Connection::graceful_shutdown, &first).await
         }
         Ok(Err(error)) => Err(Close::Io(error)),
         Err(_) => Err(Close::NoRequest),
@@ -117,16 +117,16 @@ impl Socket for tls::Socket {
 fn serve_http1<S: Socket>(
     server: &Server,
     socket: S,
-    peer: SocketAddr,
+    connection: Connection,
     first: FirstRequest,
 ) -> http1::UpgradeableConnection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Future: Send> + use<S>>
 {
     let service = server.service.clone();
     let respond = service_fn(move |request| {
         first.is_there();
-        let service = service.clone();
+        let (service, connection) = (service.clone(), connection.clone());
         // Boxed, because it is gone once the response has begun.
-        Box::pin(async move { Ok::<_, Infallible>(service.respond(request, peer).await) })
+        Box::pin(async move { Ok::<_, Infallible>(service.respond(request, &connection).await) })
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -141,7 +141,7 @@ fn serve_http1<S: Socket>(
 fn serve_http2<S: Socket>(
     server: &Server,
     socket: S,
-    peer: SocketAddr,
+    connection: Connection,
     first: FirstRequest,
 ) -> http2::Connection<
     TokioIo<S>,
@@ -151,8 +151,8 @@ fn serve_http2<S: Socket>(
     let service = server.service.clone();
     let respond = service_fn(move |request| {
         first.is_there();
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.respond(request, peer).await.map(Watched::new)) }
+        let (service, connection) = (service.clone(), connection.clone());
+        async move { Ok::<_, Infallible>(service.respond(request, &connection).await.map(Watched::new)) }
     });
     http2::Builder::new(Streams { limit: server.config.limits.send_timeout })
         .timer(TokioTimer::new())
