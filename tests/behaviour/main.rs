@@ -13,6 +13,7 @@ mod files;
 mod fmp4;
 mod hostile;
 mod http;
+mod http2;
 mod isolation;
 mod lifecycle;
 mod minutes;

@@ -45,18 +45,16 @@ pub(super) async fn respond<B: Send + 'static>(
     let wait = service.hub.wait_for(target.route.key.clone());
     let stream = timeout_at(deadline, wait).await.map_err(|_| Refusal::NotLive)?;
     let mut media = Media::of(&stream);
+    // Watched first and judged then, so that a viewer who was here before the first frame gets it.
+    let mut viewer = watch(service, &mut target, &stream)?;
+    media.wait_for(target.module(), deadline).await?;
+    drop(media);
+    // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+    let deadline = deadline.max(Instant::now() + REMUX_TIME);
+    let first = first_span(&mut viewer, &stream, deadline).await?;
     let mut response = if request.method() == Method::HEAD {
-        // As GET, without a viewer.
-        media.wait_for(target.module(), deadline).await?;
         Response::new(Body::empty())
     } else {
-        // Watched first and judged then, so that a viewer who was here before the first frame gets it.
-        let mut viewer = watch(service, &mut target, &stream)?;
-        media.wait_for(target.module(), deadline).await?;
-        drop(media);
-        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
-        let deadline = deadline.max(Instant::now() + REMUX_TIME);
-        let first = first_span(&mut viewer, &stream, deadline).await?;
         info!(client = %client.address, stream = %target.route.key, module = target.module().name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),

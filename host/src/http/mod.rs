@@ -4,7 +4,10 @@
 //! to hyper or to a WebSocket. 200 is sent only when a byte will follow.
 //!
 //! Invariants: a response body shares its bytes with all viewers of the mount ([`Body`]); nothing is queued for a
-//! viewer beyond one span; a HEAD request creates no viewer. Formats are known by extension and transport alone.
+//! viewer beyond one span. Formats are known by extension and transport alone.
+//!
+//! HEAD answers as GET, by the same way, and leaves when the first bytes are there: what a format makes of a stream only
+//! its module knows. So it may start a mount, which lives for `idle_timeout` then.
 //!
 //! Used by `net`; uses `stream`, `plugin` and `conf`.
 
@@ -96,7 +99,7 @@ impl Service {
     }
 
     /// Answers one request that came over `connection`.
-    pub async fn respond<B: Send + 'static>(
+    pub async fn respond<B: hyper::body::Body<Data: Send, Error: Send> + Send + Unpin + 'static>(
         self: &Arc<Self>,
         mut request: Request<B>,
         connection: &Connection,
@@ -105,7 +108,11 @@ impl Service {
         let crossdomain = self.config.http_server.crossdomain;
         let cors = cors::Cors::of(&request, crossdomain);
         let client = Client::of(&request, peer.ip(), &self.config.proxy);
-        let outcome = match request::check(&request) {
+        let checked = match request::check(&request) {
+            Ok(()) => request::check_body(&mut request).await,
+            refused => refused,
+        };
+        let outcome = match checked {
             Ok(()) => match *request.method() {
                 Method::GET | Method::HEAD => self.get(&mut request, connection, &client).await,
                 Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
