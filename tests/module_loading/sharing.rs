@@ -35,6 +35,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
 
 const FRAME: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -153,8 +154,14 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> usize {
     let written = Written::default();
     let probe = Probe(near, written.clone());
-    let (service, open) =
-        (service.clone(), Connection { peer: ([127, 0, 0, 1], 1).into(), open: Arc::new(()) });
+    let (service, open) = (
+        service.clone(),
+        Connection {
+            peer: ([127, 0, 0, 1], 1).into(),
+            open: Arc::new(()),
+            stopping: CancellationToken::new(),
+        },
+    );
     let respond = service_fn(move |request| {
         let (service, open) = (service.clone(), open.clone());
         async move { Ok::<_, std::convert::Infallible>(service.respond(request, &open).await) }

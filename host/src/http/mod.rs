@@ -34,6 +34,7 @@ use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, SERVER,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 pub use body::{Body, Data};
@@ -68,6 +69,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// A WebSocket holds it on when HTTP is over.
     pub open: Open,
+    /// Cancelled when the server stops: no publisher is waited for any more.
+    pub stopping: CancellationToken,
 }
 
 /// What requests are answered from.
@@ -151,7 +154,7 @@ impl Service {
         {
             return Ok(file);
         }
-        live::respond(self, request, upgrade, client).await
+        live::respond(self, request, upgrade, client, &connection.stopping).await
     }
 
     fn page<B>(&self, request: &Request<B>, client: &Client) -> Option<Response<Body>> {

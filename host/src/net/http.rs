@@ -56,7 +56,8 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// Serves one connection until it closes, or the server stops and its responses are over.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let Opened { socket, peer, deadline, permit } = opened;
-    let connection = Connection { peer, open: Arc::new((permit, server.tasks.token())) };
+    let open = Arc::new((permit, server.tasks.token()));
+    let connection = Connection { peer, open, stopping: server.stopping.clone() };
     let http2 = tokio::select! {
         told = timeout_at(deadline, socket.speaks_http2()) => told,
         () = server.stopping.cancelled() => return,
