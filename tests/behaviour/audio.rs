@@ -263,6 +263,8 @@ fn aac_that_adts_cannot_carry_is_415_before_any_header() {
                     expected,
                     "{kinds:?} as {format}, isolation {isolation}"
                 );
+                let head = Request::new("HEAD", &format!("/{key}.{format}")).send(host.http).unwrap();
+                assert_eq!(head.status, expected, "HEAD of {kinds:?} as {format}, isolation {isolation}");
             }
             drop(publisher);
             let statuses: Vec<_> = waiting.into_iter().map(|viewer| viewer.outcome(SOON).status).collect();

@@ -156,6 +156,7 @@ fn every_broken_rule_has_its_status() {
             Closed,
             format!("GET {path} HTTP/1.1\r\nHost: a@b\r\n\r\n").into_bytes(),
         ),
+        ("a URL with a user", &[400], Closed, line(&format!("GET http://a@x{path} HTTP/1.1"))),
         ("a URL for a Host", &[400], Closed, format!("GET http://a{path} HTTP/1.1\r\n\r\n").into_bytes()),
         // Bodies, and requests hidden in them: none may be answered.
         ("GET with a body", &[400], Closed, with(get("Content-Length: 5\r\n"), b"hello")),

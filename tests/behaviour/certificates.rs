@@ -1,10 +1,14 @@
 //! Certificates: by name, renewed in their files and by a reload, and those that cannot be used.
 
+use std::path::Path;
+use std::process::Command;
+
 use remuxd_tests::capture::{Capture, End};
-use remuxd_tests::host::{Config, Host};
+use remuxd_tests::host::{Config, Host, executable};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tls::{self, Certificate, Files};
+use remuxd_tests::tool::run;
 use remuxd_tests::wait::{SOON, wait_until};
 
 use crate::tls::start;
@@ -154,5 +158,51 @@ fn files_that_cannot_be_used_are_mistakes() {
             );
         }
         assert!(said.contains("does not belong to the certificate"), "{said}");
+    }
+}
+
+/// What `openssl` makes of `arguments` on an RSA key without a passphrase, written to `file`.
+fn openssl(arguments: &[&str], from: &Path, file: &Path) {
+    run(Command::new("openssl").args(arguments).arg("-in").arg(from).arg("-out").arg(file)).unwrap();
+}
+
+#[test]
+fn files_that_are_none_and_keys_with_a_passphrase_are_told() {
+    let scratch = Scratch::new();
+    let good = Files::of(&Certificate::of(&["127.0.0.1"]));
+    let [rsa, fifo, long] = ["rsa.pem", "fifo", "long"].map(|name| scratch.join(name));
+    let [pkcs8, traditional] = ["pkcs8.pem", "traditional.pem"].map(|name| scratch.join(name));
+    run(Command::new("openssl").args(["genrsa", "-out"]).arg(&rsa).arg("2048")).unwrap();
+    let encrypt = ["-aes128", "-passout", "pass:word"];
+    openssl(&[&["pkey"], &encrypt[..]].concat(), &rsa, &pkcs8);
+    openssl(&[&["rsa", "-traditional"], &encrypt[..]].concat(), &rsa, &traditional);
+    run(Command::new("mkfifo").arg(&fifo)).unwrap();
+    std::fs::write(&long, vec![b'x'; 2 << 20]).unwrap();
+    let dir = scratch.path().to_owned();
+    let (key, cert) = (good.key(), good.cert());
+    for (key, cert, part, says) in [
+        ("/dev/zero".into(), cert.clone(), "key", "not a regular file"),
+        (fifo.clone(), cert.clone(), "key", "not a regular file"),
+        (dir, cert.clone(), "key", "not a regular file"),
+        (key.clone(), "/dev/zero".into(), "cert", "not a regular file"),
+        (key.clone(), fifo, "cert", "not a regular file"),
+        (key, long, "cert", "longer than 1048576 bytes"),
+        (pkcs8, cert.clone(), "key", "is encrypted"),
+        (traditional, cert, "key", "is encrypted"),
+    ] {
+        let table = format!("[http_server.https]\nenabled = true\nkey = {key:?}\ncert = {cert:?}\n");
+        let toml = Config::live().tables(&table).toml();
+        let file = scratch.join("under-test.toml");
+        std::fs::write(&file, &toml).unwrap();
+        let line = toml.lines().position(|line| line.starts_with(&format!("{part} = "))).unwrap() + 1;
+        for arguments in [&["check"][..], &[]] {
+            let mut command = Command::new("timeout");
+            command.arg("20").arg(executable()).args(arguments).arg("--config").arg(&file);
+            let output = command.output().unwrap();
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{key:?} {cert:?}\n{said}");
+            assert!(said.contains(says) && said.contains(&format!("under-test.toml:{line}:")), "{said}");
+            assert!(!said.contains("listening "), "{said}");
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use remuxd_tests::capture::{Capture, End};
+use remuxd_tests::fetch::Fetch;
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
@@ -27,6 +28,18 @@ fn sigterm_ends_it_well_with_viewers_and_a_publisher() {
         let recording = viewer.finish(SOON);
         assert_eq!((recording.end, recording.unfinished), (End::Clean, 0));
     }
+}
+
+#[test]
+fn viewers_who_wait_for_a_publisher_do_not_keep_it_from_ending() {
+    let mut host = Host::start(&Config::live());
+    let waiting = Fetch::start(&host, &host.path(&host.key("nobody")));
+    host.wait_log(&["waiting for a publisher"]);
+    let asked = Instant::now();
+    assert!(host.terminate().success());
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    let told = waiting.outcome(SOON);
+    assert_eq!((told.status, told.whole), (503, true));
 }
 
 #[test]

@@ -134,6 +134,8 @@ fn rtmp_and_http_agree_on_the_vhost() {
         ("?domain=a.example&vhost=b.example", "?vhost=b.example", 200),
         ("?vhost=__defaultVhost__", "", 200),
         ("?vhost=", "", 200),
+        ("?vhost=B.example.", "?vhost=b.example", 200),
+        ("?vhost=b.example", "?vhost=b.example.", 200),
         ("?vhost=unknown.example", "", 200),
         ("?vhost=unknown.example", "?vhost=other.example", 200),
         ("", "?vhost=b.example", 404),

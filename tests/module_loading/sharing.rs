@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use remuxd::conf::Config;
-use remuxd::http::Service;
+use remuxd::http::{Connection, Service};
 use remuxd::media::{Millis, Packet, Tag, TagKind};
 use remuxd::plugin::{Pool, Registry};
 use remuxd::rtmp::chunk::ChunkLimits;
@@ -35,6 +35,7 @@ use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
 
 const FRAME: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -153,12 +154,17 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> usize {
     let written = Written::default();
     let probe = Probe(near, written.clone());
-    let service = service.clone();
+    let (service, open) = (
+        service.clone(),
+        Connection {
+            peer: ([127, 0, 0, 1], 1).into(),
+            open: Arc::new(()),
+            stopping: CancellationToken::new(),
+        },
+    );
     let respond = service_fn(move |request| {
-        let service = service.clone();
-        async move {
-            Ok::<_, std::convert::Infallible>(service.respond(request, ([127, 0, 0, 1], 1).into()).await)
-        }
+        let (service, open) = (service.clone(), open.clone());
+        async move { Ok::<_, std::convert::Infallible>(service.respond(request, &open).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(probe), respond)

@@ -205,12 +205,15 @@ fn names(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Whether a Host header without its port can be `name`: a name, an IPv4 address, or an IPv6 address in brackets.
+/// Whether a Host header without its port and final dot can be `name`: a name, an IPv4 address, or an IPv6 address in brackets.
 fn is_host_name(name: &str) -> bool {
     let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match ipv6 {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || "/:?#[]@*".contains(c)),
+        None => {
+            let taken = |c: char| c.is_whitespace() || "/:?#[]@*".contains(c);
+            !name.is_empty() && !name.contains(taken) && !name.ends_with('.')
+        }
     }
 }
 

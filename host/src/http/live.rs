@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::media::{Codec, Packet, Tag};
@@ -33,6 +34,7 @@ pub(super) async fn respond<B: Send + 'static>(
     request: &mut Request<B>,
     upgrade: Option<websocket::Upgrade>,
     client: &Client,
+    stopping: &CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
     let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
     let mut target = target(service, request, transport)?;
@@ -43,20 +45,21 @@ pub(super) async fn respond<B: Send + 'static>(
         info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
     }
     let wait = service.hub.wait_for(target.route.key.clone());
-    let stream = timeout_at(deadline, wait).await.map_err(|_| Refusal::NotLive)?;
+    let stream = tokio::select! {
+        stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
+        () = stopping.cancelled() => return Err(Refusal::Unavailable),
+    };
     let mut media = Media::of(&stream);
+    // Watched first and judged then, so that a viewer who was here before the first frame gets it.
+    let mut viewer = watch(service, &mut target, &stream)?;
+    media.wait_for(target.module(), deadline).await?;
+    drop(media);
+    // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+    let deadline = deadline.max(Instant::now() + REMUX_TIME);
+    let first = first_span(&mut viewer, &stream, deadline).await?;
     let mut response = if request.method() == Method::HEAD {
-        // As GET, without a viewer.
-        media.wait_for(target.module(), deadline).await?;
         Response::new(Body::empty())
     } else {
-        // Watched first and judged then, so that a viewer who was here before the first frame gets it.
-        let mut viewer = watch(service, &mut target, &stream)?;
-        media.wait_for(target.module(), deadline).await?;
-        drop(media);
-        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
-        let deadline = deadline.max(Instant::now() + REMUX_TIME);
-        let first = first_span(&mut viewer, &stream, deadline).await?;
         info!(client = %client.address, stream = %target.route.key, module = target.module().name(), "viewing");
         match upgrade {
             Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),

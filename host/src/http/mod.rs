@@ -4,7 +4,10 @@
 //! to hyper or to a WebSocket. 200 is sent only when a byte will follow.
 //!
 //! Invariants: a response body shares its bytes with all viewers of the mount ([`Body`]); nothing is queued for a
-//! viewer beyond one span; a HEAD request creates no viewer. Formats are known by extension and transport alone.
+//! viewer beyond one span. Formats are known by extension and transport alone.
+//!
+//! HEAD answers as GET, by the same way, and leaves when the first bytes are there: what a format makes of a stream only
+//! its module knows. So it may start a mount, which lives for `idle_timeout` then.
 //!
 //! Used by `net`; uses `stream`, `plugin` and `conf`.
 
@@ -22,6 +25,7 @@ mod request;
 mod router;
 mod websocket;
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,6 +34,7 @@ use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION, SERVER,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 pub use body::{Body, Data};
@@ -53,6 +58,20 @@ pub type SharedRouter = Arc<ArcSwap<Router>>;
 /// A page or a file of the host's own: content type and bytes by path and who asks. `None` leaves the path to the
 /// mounts.
 pub type Pages = Box<dyn Fn(&str, &Client) -> Option<(&'static str, bytes::Bytes)> + Send + Sync>;
+
+/// Counts a connection as open, and has the server wait for it, as long as it is held.
+pub type Open = Arc<dyn Any + Send + Sync>;
+
+/// A connection, as its requests see it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Who it is of; where a proxy says for whom it speaks, they.
+    pub peer: SocketAddr,
+    /// A WebSocket holds it on when HTTP is over.
+    pub open: Open,
+    /// Cancelled when the server stops: no publisher is waited for any more.
+    pub stopping: CancellationToken,
+}
 
 /// What requests are answered from.
 pub struct Service {
@@ -82,18 +101,23 @@ impl Service {
         &self.router
     }
 
-    /// Answers one request that came over a connection of `peer`.
-    pub async fn respond<B: Send + 'static>(
+    /// Answers one request that came over `connection`.
+    pub async fn respond<B: hyper::body::Body<Data: Send, Error: Send> + Send + Unpin + 'static>(
         self: &Arc<Self>,
         mut request: Request<B>,
-        peer: SocketAddr,
+        connection: &Connection,
     ) -> Response<Body> {
+        let peer = connection.peer;
         let crossdomain = self.config.http_server.crossdomain;
         let cors = cors::Cors::of(&request, crossdomain);
         let client = Client::of(&request, peer.ip(), &self.config.proxy);
-        let outcome = match request::check(&request) {
+        let checked = match request::check(&request) {
+            Ok(()) => request::check_body(&mut request).await,
+            refused => refused,
+        };
+        let outcome = match checked {
             Ok(()) => match *request.method() {
-                Method::GET | Method::HEAD => self.get(&mut request, &client).await,
+                Method::GET | Method::HEAD => self.get(&mut request, connection, &client).await,
                 Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
                 _ => Err(Refusal::Method { crossdomain }),
             },
@@ -114,12 +138,13 @@ impl Service {
     async fn get<B: Send + 'static>(
         self: &Arc<Self>,
         request: &mut Request<B>,
+        connection: &Connection,
         client: &Client,
     ) -> Result<Response<Body>, Refusal> {
         if let Some(page) = self.page(request, client) {
             return Ok(page);
         }
-        let upgrade = websocket::Upgrade::of(request)?;
+        let upgrade = websocket::Upgrade::of(request, connection)?;
         if let Some(redirect) = redirect::respond(&self.router.load(), request)? {
             return Ok(redirect);
         }
@@ -129,7 +154,7 @@ impl Service {
         {
             return Ok(file);
         }
-        live::respond(self, request, upgrade, client).await
+        live::respond(self, request, upgrade, client, &connection.stopping).await
     }
 
     fn page<B>(&self, request: &Request<B>, client: &Client) -> Option<Response<Body>> {

@@ -5,12 +5,21 @@
 //! - a URL of at most [`MAX_TARGET`] bytes (RFC 9110, 4.1 asks for 8000), else 414;
 //! - exactly one Host in HTTP/1.1, and a valid one (RFC 9112, 3.2), else 400;
 //! - over HTTP/2 no Host that differs from `:authority` (RFC 9113, 8.3.1), else 400;
+//! - no user before the host (RFC 9110, 4.2.4), else 400;
 //! - no body on GET and HEAD, which would have no meaning and is a means to smuggle requests past a proxy (RFC 9110,
-//!   9.3.1), else 400, and the connection is closed.
+//!   9.3.1), else 400, and over HTTP/1 the connection is closed. Over HTTP/2 no header tells it: a request that does not
+//!   end with its headers has [`END_WAIT`] to end without a byte.
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Buf;
+use hyper::body::Body;
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Version};
+use tokio::time::timeout;
 
 use super::Refusal;
 use super::router::without_port;
@@ -18,7 +27,10 @@ use super::router::without_port;
 /// The longest path and query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
-/// Checks a request.
+/// How long an empty body may take to its end.
+const END_WAIT: Duration = Duration::from_secs(1);
+
+/// Checks a request's head.
 ///
 /// # Errors
 /// The rule that it breaks.
@@ -30,10 +42,39 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     if !has_host(request) {
         return Err(Refusal::Host);
     }
-    if matches!(*request.method(), Method::GET | Method::HEAD) && has_body(request) {
+    if is_without_body(request) && announces_body(request) {
         return Err(Refusal::Content);
     }
     Ok(())
+}
+
+/// Checks the body of a request whose head is right.
+///
+/// # Errors
+/// [`Refusal::Content`] when there is one and must be none.
+pub(super) async fn check_body<B: Body + Unpin>(request: &mut Request<B>) -> Result<(), Refusal> {
+    if !is_without_body(request) || request.body().is_end_stream() {
+        return Ok(());
+    }
+    let body = request.body_mut();
+    let is_empty = async {
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            let Ok(frame) = frame else { return false };
+            // Trailers are no content.
+            if frame.data_ref().is_some_and(|data| data.has_remaining()) {
+                return false;
+            }
+        }
+        true
+    };
+    match timeout(END_WAIT, is_empty).await {
+        Ok(true) => Ok(()),
+        _ => Err(Refusal::Content),
+    }
+}
+
+fn is_without_body<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// The host that a request is for, without port; empty when it names none. The URL counts before the Host header
@@ -47,11 +88,15 @@ pub(super) fn host<B>(request: &Request<B>) -> &str {
 }
 
 fn has_host<B>(request: &Request<B>) -> bool {
+    let authority = request.uri().authority();
+    if authority.is_some_and(has_user) {
+        return false;
+    }
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host,
         (None, _) if request.version() == Version::HTTP_11 => return false,
-        (None, _) => return request.version() < Version::HTTP_11 || request.uri().authority().is_some(),
+        (None, _) => return request.version() < Version::HTTP_11 || authority.is_some(),
         (Some(_), Some(_)) => return false,
     };
     // An empty one stands for a URL without a host (RFC 9110, 7.2).
@@ -59,11 +104,15 @@ fn has_host<B>(request: &Request<B>) -> bool {
         return true;
     }
     let Some(host) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
-    let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
-    !host.as_str().contains('@') && authority.is_none_or(|authority| *authority == host)
+    let authority = authority.filter(|_| request.version() == Version::HTTP_2);
+    !has_user(&host) && authority.is_none_or(|authority| *authority == host)
 }
 
-fn has_body<B>(request: &Request<B>) -> bool {
+fn has_user(authority: &Authority) -> bool {
+    authority.as_str().contains('@')
+}
+
+fn announces_body<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     headers.contains_key(TRANSFER_ENCODING)
         || headers
@@ -99,12 +148,15 @@ mod tests {
             ("/x", one, &[("host", "a/b")], None),
             ("/x", old, &[], Some("")),
             ("http://b.example:80/x", one, &[("host", "a")], Some("b.example")),
-            ("http://u@b.example/x", one, &[("host", "a")], Some("b.example")),
+            ("http://u@b.example/x", one, &[("host", "a")], None),
+            ("http://u@b.example/x", two, &[], None),
+            ("http://u:p@b.example/x", old, &[], None),
             ("http://b.example/x", one, &[], None),
             ("http://b.example/x", two, &[], Some("b.example")),
             ("http://b.example/x", two, &[("host", "b.EXAMPLE")], Some("b.example")),
             ("http://b.example/x", two, &[("host", "a.example")], None),
             ("/x", two, &[], None),
+            ("http://b.example/x", two, &[("host", "u@b.example")], None),
         ];
         for (uri, version, headers, expected) in rows {
             let request = request(uri, *version, headers);

@@ -41,7 +41,8 @@ impl Router {
 
     /// The vhost that publishers and players of `name` belong to, unless it is disabled.
     pub fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {
-        let named = |name: &str| self.vhosts.iter().find(|vhost| vhost.name.eq_ignore_ascii_case(name));
+        let same = |one: &str, other: &str| bare(one).eq_ignore_ascii_case(bare(other));
+        let named = |name: &str| self.vhosts.iter().find(|vhost| same(&vhost.name, name));
         named(name).or_else(|| named(DEFAULT_VHOST)).filter(|vhost| vhost.enabled)
     }
 
@@ -112,6 +113,12 @@ pub(super) fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Co
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(name), decode(value))
     })
+}
+
+/// A host name without the dot that makes it absolute, an IPv6 address without the brackets that RTMP's URLs lose.
+fn bare(name: &str) -> &str {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name)
 }
 
 /// A Host without its port, and without the dot that makes a name absolute.
@@ -230,6 +237,23 @@ mod tests {
 
     fn two() -> Router {
         Router::new(&Config::parse(TWO, "two.toml").unwrap())
+    }
+
+    #[test]
+    fn a_vhost_has_its_name_however_it_is_written() {
+        let router =
+            Router::new(&Config::parse("[vhost.\"a.example\"]\n[vhost.\"[::1]\"]", "a.toml").unwrap());
+        for (asked, expected) in [
+            ("a.example", Some("a.example")),
+            ("A.EXAMPLE.", Some("a.example")),
+            ("[::1]", Some("[::1]")),
+            ("::1", Some("[::1]")),
+            ("::2", None),
+            ("b.a.example", None),
+            ("", None),
+        ] {
+            assert_eq!(router.vhost(asked).map(|vhost| vhost.name.as_str()), expected, "{asked}");
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! binary message: players join messages, whose borders mean nothing (mpegts.js, flv.js), and a message is the
 //! largest unit that is sent without a copy. The first message of a viewer has at least a file header.
 //!
-//! Players send nothing but pongs and close. Text or binary messages are read and dropped.
+//! Players send nothing but pongs and close. Text or binary messages are read and dropped. Who breaks the protocol is
+//! told by the code of the close frame.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,13 +21,13 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use sha1_smol::Sha1;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tokio_websockets::{CloseCode, Config, Limits, Message, ServerBuilder, WebSocketStream};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 use tracing::debug;
 
 use crate::stream::{Span, Viewer};
 
-use super::{Body, Refusal};
+use super::{Body, Connection, Open, Refusal};
 
 /// What a key is hashed with (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -36,6 +37,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// After this many pings without any answer the viewer is gone.
 const PINGS_MISSED: u32 = 2;
+
+/// How long a viewer who was told that the connection closes may take to close it too.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The largest message that a viewer may send, in bytes.
 const MAX_INCOMING: usize = 64 * 1024;
@@ -49,6 +53,8 @@ const IGNORED_UPGRADES: [&str; 1] = ["h2c"];
 pub(super) struct Upgrade {
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
+    /// Of the connection, until the WebSocket is closed.
+    open: Open,
 }
 
 impl Upgrade {
@@ -57,21 +63,21 @@ impl Upgrade {
     /// # Errors
     /// [`Refusal::Handshake`] and [`Refusal::WebSocketVersion`] when it asks for one in a way that cannot be answered;
     /// [`Refusal::UnknownUpgrade`] when it asks for another protocol.
-    pub(super) fn of<B>(request: &Request<B>) -> Result<Option<Upgrade>, Refusal> {
+    pub(super) fn of<B>(request: &Request<B>, connection: &Connection) -> Result<Option<Upgrade>, Refusal> {
         let headers = request.headers();
         // HTTP/1.0 has no upgrades (RFC 9110, 7.8), and HTTP/2 no such header.
         if request.version() != Version::HTTP_11 || !headers.contains_key(UPGRADE) {
             return Ok(None);
         }
-        let connection = has_token(headers, CONNECTION.as_str(), "upgrade");
+        let asks = has_token(headers, CONNECTION.as_str(), "upgrade");
         if !has_token(headers, UPGRADE.as_str(), "websocket") {
             let ignored = IGNORED_UPGRADES.iter().any(|one| has_token(headers, UPGRADE.as_str(), one));
-            return if connection && !ignored { Err(Refusal::UnknownUpgrade) } else { Ok(None) };
+            return if asks && !ignored { Err(Refusal::UnknownUpgrade) } else { Ok(None) };
         }
         let key = headers.get(SEC_WEBSOCKET_KEY).ok_or(Refusal::Handshake)?;
         // Sixteen random bytes.
         let is_key = BASE64.decode(key).is_ok_and(|bytes| bytes.len() == 16);
-        if request.method() != Method::GET || !connection || !is_key {
+        if request.method() != Method::GET || !asks || !is_key {
             return Err(Refusal::Handshake);
         }
         if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
@@ -84,7 +90,7 @@ impl Upgrade {
             .get(SEC_WEBSOCKET_PROTOCOL)
             .and_then(|offered| offered.to_str().ok()?.split(',').next())
             .and_then(|first| HeaderValue::from_str(first.trim()).ok());
-        Ok(Some(Upgrade { accept, protocol }))
+        Ok(Some(Upgrade { accept, protocol, open: connection.open.clone() }))
     }
 
     /// Answers the handshake, and sends `first` and all that `viewer` has once the connection is upgraded.
@@ -95,7 +101,9 @@ impl Upgrade {
         first: Arc<Span>,
     ) -> Response<Body> {
         let upgraded = hyper::upgrade::on(request);
+        let open = self.open;
         tokio::spawn(async move {
+            let _open = open;
             match upgraded.await {
                 Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first).await,
                 Err(error) => debug!(%error, "a WebSocket was not opened"),
@@ -128,28 +136,31 @@ async fn serve(io: TokioIo<hyper::upgrade::Upgraded>, viewer: Viewer, first: Arc
         // A whole span goes out in one write.
         .config(Config::default().flush_threshold(usize::MAX))
         .serve(io);
-    match watch(&mut socket, viewer, first).await {
-        Ok(reason) => {
-            debug!(?reason, "closing a WebSocket");
-            let message = match reason {
-                Reason::StreamEnded => Some(Message::close(Some(CloseCode::NORMAL_CLOSURE), "end of stream")),
-                // tokio-websockets answers it when it is polled again.
-                Reason::ViewerClosed => None,
-                Reason::ViewerGone => Some(Message::close(Some(CloseCode::GOING_AWAY), "no answer to pings")),
-            };
-            let _ = tokio::time::timeout(PING_EVERY, close(&mut socket, message)).await;
-        }
-        Err(error) => debug!(%error, "a WebSocket broke"),
-    }
+    let outcome = watch(&mut socket, viewer, first).await;
+    debug!(?outcome, "closing a WebSocket");
+    let (code, why) = match outcome {
+        Ok(Reason::StreamEnded) => (CloseCode::NORMAL_CLOSURE, "end of stream"),
+        Ok(Reason::ViewerGone) => (CloseCode::GOING_AWAY, "no answer to pings"),
+        // Its answer is on the way.
+        Ok(Reason::ViewerClosed) => (CloseCode::NORMAL_CLOSURE, ""),
+        Err(Error::Io(_)) => return,
+        Err(Error::PayloadTooLong { .. }) => (CloseCode::MESSAGE_TOO_BIG, "message too long"),
+        // So is what tokio-websockets says to a frame that breaks a rule (RFC 6455, 7.1.7).
+        Err(_) => (CloseCode::PROTOCOL_ERROR, ""),
+    };
+    let _ = timeout(PING_EVERY, close(&mut socket, Message::close(Some(code), why))).await;
 }
 
-/// Sends the close frame, or the answer to the viewer's, and waits until both are through, so that the last messages
+/// Sends the close frame, unless another is on the way, and waits until both are through, so that the last messages
 /// arrive (RFC 6455, 7.1.1); then ends the connection, which over TLS takes a word (RFC 8446, 6.1).
-async fn close(socket: &mut Socket, message: Option<Message>) -> Result<(), tokio_websockets::Error> {
-    if let Some(message) = message {
-        socket.send(message).await?;
+async fn close(socket: &mut Socket, message: Message) -> Result<(), Error> {
+    match socket.send(message).await {
+        Ok(()) | Err(Error::AlreadyClosed) => socket.close().await?,
+        Err(error) => return Err(error),
     }
-    socket.close().await
+    // What stays unread when a socket closes resets it, and the close frame may be lost.
+    let _ = timeout(LINGER, tokio::io::copy(socket.get_mut(), &mut tokio::io::sink())).await;
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -159,11 +170,7 @@ enum Reason {
     ViewerGone,
 }
 
-async fn watch(
-    socket: &mut Socket,
-    mut viewer: Viewer,
-    first: Arc<Span>,
-) -> Result<Reason, tokio_websockets::Error> {
+async fn watch(socket: &mut Socket, mut viewer: Viewer, first: Arc<Span>) -> Result<Reason, Error> {
     send(socket, &first).await?;
     drop(first);
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
@@ -192,7 +199,7 @@ async fn watch(
     }
 }
 
-async fn send(socket: &mut Socket, span: &Span) -> Result<(), tokio_websockets::Error> {
+async fn send(socket: &mut Socket, span: &Span) -> Result<(), Error> {
     for part in span.parts() {
         socket.feed(Message::binary(part.clone())).await?;
     }

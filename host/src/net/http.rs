@@ -6,8 +6,8 @@
 //! the ring's rules.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::ops::DerefMut;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::debug;
 
-use crate::http::Body;
+use crate::http::{Body, Connection};
 
 use super::opening::Opened;
 use super::stall::{Streams, Watched};
@@ -38,6 +38,12 @@ const MAX_STREAM_BUFFER: usize = 64 * 1024;
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 
+/// Streams of one HTTP/2 connection that its peer opens and resets before they are looked at.
+const MAX_EARLY_RESETS: usize = 20;
+
+/// Streams of one HTTP/2 connection that the host resets because its peer breaks the protocol.
+const MAX_ERRORS: usize = 100;
+
 /// An HTTP/2 peer that does not answer a ping for this long is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -49,7 +55,9 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves one connection until it closes, or the server stops and its responses are over.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
-    let Opened { socket, peer, deadline, permit: _permit } = opened;
+    let Opened { socket, peer, deadline, permit } = opened;
+    let open = Arc::new((permit, server.tasks.token()));
+    let connection = Connection { peer, open, stopping: server.stopping.clone() };
     let http2 = tokio::select! {
         told = timeout_at(deadline, socket.speaks_http2()) => told,
         () = server.stopping.cancelled() => return,
@@ -57,13 +65,19 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let first = FirstRequest::due(deadline);
     let result = match http2 {
         Ok(Ok(false)) => {
-            let connection = pin!(serve_http1(&server, socket, peer, first.clone()));
-            drive(&server, connection, http1::UpgradeableConnection::graceful_shutdown, &first).await
+            let serving = pin!(serve_http1(&server, socket, connection, first.clone()));
+            let finish = http1::UpgradeableConnection::graceful_shutdown;
+            // Between requests hyper has its own deadline.
+            drive(&server, serving, finish, &first, pending).await
         }
         // Boxed: an HTTP/1.1 viewer's task need not have room for it.
         Ok(Ok(true)) => {
-            let connection = Box::pin(serve_http2(&server, socket, peer, first.clone()));
-            drive(&server, connection, http2::Connection::graceful_shutdown, &first).await
+            let streams = Streams::new(server.config.limits.send_timeout);
+            let serving = serve_http2(&server, socket, connection, first.clone(), streams.clone());
+            let idle = || streams.none_for(server.config.limits.handshake_timeout);
+            let driving =
+                drive(&server, Box::pin(serving), http2::Connection::graceful_shutdown, &first, idle);
+            Box::pin(driving).await
         }
         Ok(Err(error)) => Err(Close::Io(error)),
         Err(_) => Err(Close::NoRequest),
@@ -82,6 +96,8 @@ enum Close {
     Http(#[from] hyper::Error),
     #[error("no request in time")]
     NoRequest,
+    #[error("no more requests")]
+    Idle,
 }
 
 /// A socket of HTTP, over TLS or not.
@@ -117,16 +133,16 @@ impl Socket for tls::Socket {
 fn serve_http1<S: Socket>(
     server: &Server,
     socket: S,
-    peer: SocketAddr,
+    connection: Connection,
     first: FirstRequest,
 ) -> http1::UpgradeableConnection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Future: Send> + use<S>>
 {
     let service = server.service.clone();
     let respond = service_fn(move |request| {
         first.is_there();
-        let service = service.clone();
+        let (service, connection) = (service.clone(), connection.clone());
         // Boxed, because it is gone once the response has begun.
-        Box::pin(async move { Ok::<_, Infallible>(service.respond(request, peer).await) })
+        Box::pin(async move { Ok::<_, Infallible>(service.respond(request, &connection).await) })
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -141,8 +157,9 @@ fn serve_http1<S: Socket>(
 fn serve_http2<S: Socket>(
     server: &Server,
     socket: S,
-    peer: SocketAddr,
+    connection: Connection,
     first: FirstRequest,
+    streams: Streams,
 ) -> http2::Connection<
     TokioIo<S>,
     impl HttpService<Incoming, ResBody = Watched<Body>, Future: Send> + use<S>,
@@ -151,33 +168,42 @@ fn serve_http2<S: Socket>(
     let service = server.service.clone();
     let respond = service_fn(move |request| {
         first.is_there();
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.respond(request, peer).await.map(Watched::new)) }
+        let (service, connection) = (service.clone(), connection.clone());
+        async move { Ok::<_, Infallible>(service.respond(request, &connection).await.map(Watched::new)) }
     });
-    http2::Builder::new(Streams { limit: server.config.limits.send_timeout })
+    http2::Builder::new(streams)
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_send_buf_size(MAX_STREAM_BUFFER)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
+        .max_local_error_reset_streams(MAX_ERRORS)
         .max_header_list_size(MAX_BUFFER as u32)
         .serve_connection(TokioIo::new(socket), respond)
 }
 
-/// Drives a connection until it closes, or its first request is late. When the server stops, it is to `finish` what it
-/// has.
-async fn drive<C: Future<Output = hyper::Result<()>>>(
+/// Drives a connection until it closes, or its first request is late. When the server stops, or it is `idle`, it is to
+/// `finish` what it has; one that is idle again then is cut, for its peer does not go along.
+async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
     server: &Server,
     mut connection: Pin<impl DerefMut<Target = C>>,
     finish: fn(Pin<&mut C>),
     first: &FirstRequest,
+    idle: impl Fn() -> I,
 ) -> Result<(), Close> {
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
         () = first.is_late() => return Err(Close::NoRequest),
-        () = server.stopping.cancelled() => finish(connection.as_mut()),
+        () = idle() => {}
+        () = server.stopping.cancelled() => {}
     }
-    Ok(connection.await?)
+    finish(connection.as_mut());
+    tokio::select! {
+        result = connection.as_mut() => Ok(result?),
+        () = first.is_late() => Err(Close::NoRequest),
+        () = idle() => Err(Close::Idle),
+    }
 }
 
 /// The first request of a connection, and when it is due: neither hyper nor HTTP/2 has a limit that counts from accept.
@@ -201,7 +227,7 @@ impl FirstRequest {
         // Boxed, because it is gone long before the connection.
         Box::pin(sleep_until(self.deadline)).await;
         if self.there.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
     }
 }

@@ -1,9 +1,12 @@
-//! HTTP/2 streams whose viewer takes nothing.
+//! HTTP/2 streams: those whose viewer takes nothing, and connections without any.
 //!
 //! A socket that takes no bytes is TCP's affair (`TCP_USER_TIMEOUT`). But a peer may answer pings and use other streams
 //! while it opens no flow-control window for one of them (RFC 9113, 5.2); hyper then waits for ever, and asks neither
 //! body nor service meanwhile. So a stream's task runs beside a watch: its body notes what it hands over, the data
 //! note what of it is written. To drop the task is to reset the stream (CANCEL).
+//!
+//! Nor does hyper close a connection on which nothing is asked for, as it does over HTTP/1.1. The same tasks tell when
+//! there is no stream.
 
 use std::future::Future;
 use std::io::IoSlice;
@@ -15,7 +18,8 @@ use std::time::Duration;
 
 use bytes::Buf;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 /// Looks at a stream within the time in which it must move.
@@ -26,17 +30,53 @@ tokio::task_local! {
     static PROGRESS: Arc<Progress>;
 }
 
-/// Runs the tasks of HTTP/2 streams, and ends one that has unsent bytes and writes none for `limit`, or up to a quarter
-/// more.
+/// Runs the tasks of one connection's HTTP/2 streams, and ends one that has unsent bytes and writes none for `limit`, or
+/// up to a quarter more.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
-    pub(super) limit: Duration,
+    limit: Duration,
+    /// How many there are.
+    open: watch::Sender<usize>,
+}
+
+impl Streams {
+    pub(super) fn new(limit: Duration) -> Streams {
+        Streams { limit, open: watch::Sender::new(0) }
+    }
+
+    /// Resolves when there was none for `limit`.
+    pub(super) async fn none_for(&self, limit: Duration) {
+        let mut open = self.open.subscribe();
+        // Both waits fail only without a sender, which is here.
+        while open.wait_for(|open| *open == 0).await.is_ok() {
+            if timeout(limit, open.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Counts a stream.
+struct Open(watch::Sender<usize>);
+
+impl Open {
+    fn new(open: &watch::Sender<usize>) -> Open {
+        open.send_modify(|open| *open += 1);
+        Open(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let limit = self.limit;
+        let (limit, open) = (self.limit, Open::new(&self.open));
         tokio::spawn(async move {
+            let _open = open;
             let progress = Arc::new(Progress::default());
             tokio::select! {
                 () = PROGRESS.scope(progress.clone(), stream) => {}

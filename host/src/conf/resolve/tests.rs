@@ -440,6 +440,17 @@ error: 0.0.0.0:8080 of [rtmp] and 0.0.0.0:8080 of [http_server] are one address
   |           ^^^^ cannot be listened on twice"#,
         ),
         (
+            "[vhost.\"live.example.com.\"]",
+            r#"
+error: no request can name vhost `live.example.com.`
+ --> remuxd.toml:1:8
+  |
+1 | [vhost."live.example.com."]
+  |        ^^^^^^^^^^^^^^^^^^^ not a host name
+  |
+  = help: a host name stands without scheme, port and path: [vhost."live.example.com"]"#,
+        ),
+        (
             "[vhost.\"live.example.com:8080\"]",
             r#"
 error: no request can name vhost `live.example.com:8080`

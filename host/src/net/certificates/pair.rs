@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -48,6 +49,12 @@ pub enum CertificateError {
         path: PathBuf,
         /// Where it stops being PEM.
         source: pem::Error,
+    },
+    /// A private key that only a passphrase opens.
+    #[error("the private key in {} is encrypted", path.display())]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
     },
     /// What a file holds is not for TLS.
     #[error("the {part} in {} cannot be used: {source}", path.display())]
@@ -173,6 +180,12 @@ fn report(error: &CertificateError, files: &CertificateFiles, diagnostics: &mut 
         CertificateError::Mismatch { .. } => {
             diagnostics.error(error, &files.cert_place, "this certificate").and(&files.key_place, "this key");
         }
+        CertificateError::Encrypted { .. } => {
+            let diagnostic = diagnostics.error(error, &files.key_place, "the private key is asked for here");
+            diagnostic.help(
+                "the host asks for no passphrase; `openssl pkey -in FILE -out NEW` writes it without one",
+            );
+        }
         CertificateError::Read { part, .. }
         | CertificateError::Missing { part, .. }
         | CertificateError::Pem { part, .. }
@@ -226,18 +239,36 @@ impl Found {
     }
 }
 
+/// Reads a regular file. Nothing else is waited for, be it a FIFO without a writer or a device without an end.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        ..=MAX_FILE => Ok(bytes),
+        _ => Err(io::Error::other(format!("longer than {MAX_FILE} bytes"))),
+    }
 }
 
 /// The first private key of a file.
 fn signing_key(pem: &[u8], path: &Path) -> Result<Arc<dyn SigningKey>, CertificateError> {
     let part = Part::Key;
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|source| not_pem(source, part, path))?;
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|source| match is_encrypted(pem) {
+        true => CertificateError::Encrypted { path: path.into() },
+        false => not_pem(source, part, path),
+    })?;
     let key = provider().key_provider.load_private_key(key);
     key.map_err(|source| CertificateError::Unusable { part, path: path.into(), source })
+}
+
+/// Whether a key is encrypted, as PKCS #8 (RFC 7468, 11) or as OpenSSL wrote keys before (RFC 1421, 4.6.1.1).
+fn is_encrypted(pem: &[u8]) -> bool {
+    let mut lines = pem.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.any(|line| line == b"-----BEGIN ENCRYPTED PRIVATE KEY-----" || line == b"Proc-Type: 4,ENCRYPTED")
 }
 
 /// The certificates of a file, and the DNS names of the first.
