@@ -336,25 +336,43 @@ pub(super) fn before(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(", after {said:?}") }
 }
 
-/// Name of a signal, with the numbers of Linux that are equal on all machines the host knows.
+/// The names of signals 1 to 31, with the numbers that Linux gives them on all machines the host knows.
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// The name of a signal; of those without one, the number.
 pub(super) fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        31 => "SIGSYS",
-        _ => return format!("signal {signal}"),
-    };
-    name.into()
+    let name = usize::try_from(signal).ok().and_then(|signal| SIGNALS.get(signal.checked_sub(1)?));
+    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_have_names() {
+        let rows = [
+            (libc::SIGHUP, "SIGHUP"),
+            (libc::SIGKILL, "SIGKILL"),
+            (libc::SIGSEGV, "SIGSEGV"),
+            (libc::SIGPIPE, "SIGPIPE"),
+            (libc::SIGTERM, "SIGTERM"),
+            (libc::SIGXCPU, "SIGXCPU"),
+            (libc::SIGXFSZ, "SIGXFSZ"),
+            (libc::SIGIO, "SIGIO"),
+            (libc::SIGSYS, "SIGSYS"),
+            (0, "signal 0"),
+            (-1, "signal -1"),
+            (32, "signal 32"),
+        ];
+        for (signal, name) in rows {
+            assert_eq!(signal_name(signal), name);
+        }
+    }
 
     #[test]
     fn every_line_is_readable() {
