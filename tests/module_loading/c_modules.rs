@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use remuxd::conf::Config;
 use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::plugin::{BlockFlags, HOST_ABI, Module, ModuleFault, Options, Setup, StreamFacts, Transport};
+use remuxd::plugin::{
+    BlockFlags, HOST_ABI, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
+};
 use remuxd_tests::tool::{root, run};
 
-use crate::built::ModuleDir;
+use crate::built::{LOADER, ModuleDir};
 use crate::conformance::kit;
 
 /// Strict C99: both compilers must accept header and example without a word.
@@ -30,6 +33,14 @@ fn compile(compiler: &str, source: &Path, flags: &[&str], to: PathBuf) -> PathBu
 fn put(dir: &ModuleDir, flags: &[&str]) {
     let source = root().join("tests/modules/c/stateful.c");
     compile("cc", &source, flags, dir.file("libstateful.so"));
+}
+
+/// The module of `stateful.c`, whose initialiser does `change` to the process.
+fn put_changing(dir: &ModuleDir, change: &str) {
+    let source = root().join("tests/modules/c/changes.c");
+    // POSIX is beyond C99.
+    let flags = ["-std=gnu11", &format!("-DCHANGE={change}"), "-Wl,--no-as-needed", "-lm"];
+    compile("cc", &source, &flags, dir.file("libstateful.so"));
 }
 
 fn stateful(dir: &ModuleDir) -> Arc<Module> {
@@ -128,4 +139,53 @@ fn a_table_that_is_not_whole_is_refused() {
         let (_, lines) = dir.load(&["stateful"]);
         assert_eq!(lines, [format!("module stateful: DIR/libstateful.so: {line}")], "{flag}");
     }
+}
+
+#[test]
+fn a_module_that_changes_the_process_is_refused() {
+    let dir = ModuleDir::new();
+    let rows = [
+        ("(void)0", ""),
+        ("signal(SIGINT, ignore)", "handler of SIGINT"),
+        ("signal(SIGSEGV, SIG_DFL)", "handler of SIGSEGV"),
+        ("signal(SIGRTMIN, SIG_IGN)", "handler of signal 34"),
+        ("block(SIGTERM)", "signal mask"),
+        ("umask(0123)", "umask"),
+        ("chdir(\"/\")", "working directory"),
+        ("setenv(\"REMUXD_CHANGED\", \"1\", 1)", "variable REMUXD_CHANGED"),
+        ("setenv(\"\\033[31m\", \"1\", 1)", "variable [31m"),
+        ("limit(RLIMIT_NOFILE, 100)", "limit of open files"),
+        ("setpriority(PRIO_PROCESS, 0, 19)", "niceness"),
+        ("setlocale(LC_ALL, \"C.UTF-8\")", "locale"),
+        ("alarm(100)", "timer of alarm()"),
+        ("fesetround(FE_UPWARD)", "mode of floating-point numbers"),
+        ("prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)", "no_new_privs"),
+        ("dup2(open(\"/dev/null\", O_RDWR), 2)", "standard error"),
+        ("leave_process(0)", "child processes"),
+        ("leave_process(1)", "child processes"),
+        ("umask(0123); alarm(100); signal(SIGINT, ignore)", "handler of SIGINT, timer of alarm(), umask"),
+    ];
+    for (change, told) in rows {
+        put_changing(&dir, change);
+        let (registry, lines) = dir.load(&["stateful"]);
+        let line = "module stateful: DIR/libstateful.so: it changes the process that it is loaded into";
+        let with = "with isolation = \"process\" it has its own";
+        let expected = [format!("{line} ({told}); {with}")];
+        assert_eq!(lines, if told.is_empty() { &[][..] } else { &expected }, "{change}");
+        assert_eq!(registry.modules().is_empty(), !told.is_empty(), "{change}");
+    }
+}
+
+#[test]
+fn a_module_may_change_the_process_that_is_its_own() {
+    let dir = ModuleDir::new();
+    put_changing(&dir, "signal(SIGINT, ignore); setenv(\"REMUXD_CHANGED\", \"1\", 1)");
+    let config = format!(
+        "[modules]\ndir = {:?}\nload = [\"stateful\"]\n[module.stateful]\nisolation = \"process\"\n",
+        dir.path()
+    );
+    let config = Config::parse(&config, "test.toml").unwrap();
+    let (registry, failures) = Registry::load(&config.modules, dir.path(), Path::new(LOADER));
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(registry.find("stateful", Transport::HTTP).is_some());
 }

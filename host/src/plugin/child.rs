@@ -8,7 +8,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getpid, set_child_subreaper, set_parent_process_death_signal, setrlimit,
+};
 
 use super::one_line;
 
@@ -91,6 +93,8 @@ pub(super) fn prepare() {
     // host that was killed. Neither matters to the verdict.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    // Also what the children of a module leave behind is this process's, so that it is seen.
+    let _ = set_child_subreaper(Some(getpid()));
 }
 
 /// In the child: says a line. If nobody reads it, nobody waits for it.

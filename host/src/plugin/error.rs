@@ -185,6 +185,14 @@ pub enum LoadError {
         /// That error.
         line: String,
     },
+    /// What the module shares with all of the process is not as it was.
+    #[error(
+        "it changes the process that it is loaded into ({changed}); with isolation = \"process\" it has its own"
+    )]
+    Surroundings {
+        /// What it changed.
+        changed: String,
+    },
     /// The dynamic linker refused the file.
     #[error("cannot be mapped: {reason}")]
     Open {
@@ -288,7 +296,8 @@ impl LoadError {
             LoadError::Probe(_)
             | LoadError::ProbeCrashed { .. }
             | LoadError::ProbeExited { .. }
-            | LoadError::ProbeTimedOut { .. } => Step::Probe,
+            | LoadError::ProbeTimedOut { .. }
+            | LoadError::Surroundings { .. } => Step::Probe,
             LoadError::ProbeRefused { step, .. } => *step,
             LoadError::Open { .. }
             | LoadError::NotAModule

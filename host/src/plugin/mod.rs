@@ -25,6 +25,7 @@ mod process;
 mod recipe;
 mod registry;
 mod stage;
+mod surroundings;
 mod worker;
 
 pub use conformance::{Breach, Moment, Rule, Verdict, check_main, checks, run_check};
