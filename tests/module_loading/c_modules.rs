@@ -75,12 +75,27 @@ fn the_example_in_c_conforms_with_both_compilers() {
 }
 
 #[test]
-fn the_header_is_cpp_too() {
+fn the_header_alone_is_c_of_each_age() {
+    for compiler in ["gcc", "clang"] {
+        for age in ["c99", "c11", "c17"] {
+            let mut c = Command::new(compiler);
+            c.arg(format!("-std={age}")).args(&STRICT[1..5]).args(["-fsyntax-only", "-x", "c"]);
+            run(c.arg(root().join("plugin-api/include/remuxd_plugin.h")))
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
+
+#[test]
+fn a_module_may_be_cpp() {
+    let (dir, source) = (ModuleDir::new(), root().join("tests/modules/c/cpp.cpp"));
     for compiler in ["g++", "clang++"] {
-        let mut cpp = Command::new(compiler);
-        cpp.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++"]);
-        run(cpp.arg(root().join("plugin-api/include/remuxd_plugin.h")))
-            .unwrap_or_else(|error| panic!("{error}"));
+        for age in ["-std=c++11", "-std=c++20"] {
+            compile(compiler, &source, &[age], dir.file("libcpp.so"));
+            let (registry, lines) = dir.load(&["cpp"]);
+            assert!(lines.is_empty(), "{compiler} {age}: {lines:?}");
+            assert_eq!(registry.find("cpp", Transport::HTTP).unwrap().abi(), HOST_ABI);
+        }
     }
 }
 
@@ -115,7 +130,7 @@ fn errors_of_a_module_in_c_are_faults_with_its_message() {
     let module = stateful(&ModuleDir::new());
     let refused = |fail| module.remuxer(&setup(fail, &[])).map(drop).unwrap_err().to_string();
     assert_eq!(refused("new"), "told to, in new");
-    assert_eq!(refused("silently"), "failed without a message");
+    assert_eq!(refused("silently"), "remuxer() answered NULL without a message");
     let mut remuxer = module.remuxer(&setup("never", &[])).unwrap();
     let fault = remuxer.tag(&tag(b"\x17\x01\0\0\0thirteen"), &mut Vec::new()).unwrap_err();
     assert_eq!(fault.to_string(), "bad luck");
@@ -129,9 +144,9 @@ fn errors_of_a_module_in_c_are_faults_with_its_message() {
 fn a_table_that_is_not_whole_is_refused() {
     let dir = ModuleDir::new();
     let rows = [
-        ("-DNAME=NULL", "its description is wrong: name is \"NULL\""),
-        ("-DFREE=NULL", "its description is wrong: free is \"NULL\""),
-        ("-DSIZE=64", "its description is wrong: struct_size is \"64\""),
+        ("-DNAME=NULL", "its description is wrong: remuxd_module_format.name is \"NULL\""),
+        ("-DFREE=NULL", "its description is wrong: remuxd_module_format.free is \"NULL\""),
+        ("-DSIZE=64", "its description is wrong: remuxd_module_format.struct_size is \"64\""),
         ("-DNAME=\"No\"", "its description is wrong: name is \"No\""),
     ];
     for (flag, line) in rows {

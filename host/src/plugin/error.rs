@@ -202,6 +202,12 @@ pub enum LoadError {
     /// The library does not export what a module exports.
     #[error("not a remuxd module (no valid {})", remuxd_plugin_api::abi::PREFLIGHT_SYMBOL)]
     NotAModule,
+    /// The library says that it is a module, and no more.
+    #[error(
+        "it exports no format: neither {}, as modules in C do, nor what export_format! writes in Rust",
+        remuxd_plugin_api::abi::c::FORMAT_SYMBOL
+    )]
+    NoFormat,
     /// The module was made for another major version of the interface.
     #[error("made for ABI {module}, this host has {host}")]
     AbiMajor {
@@ -213,7 +219,7 @@ pub enum LoadError {
     /// A panic in the module would end the host.
     #[error("built with panic = \"abort\"; build it with panic = \"unwind\"")]
     PanicAbort,
-    /// abi_stable's header is missing or of another version.
+    /// abi_stable's header is of another version, or damaged.
     #[error("abi_stable does not accept its header: {reason}")]
     Header {
         /// abi_stable's words, first line.
@@ -303,7 +309,7 @@ impl LoadError {
             | LoadError::NotAModule
             | LoadError::AbiMajor { .. }
             | LoadError::PanicAbort => Step::Preflight,
-            LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
+            LoadError::NoFormat | LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
             LoadError::Fault(_) | LoadError::Info(_) | LoadError::Unsteady => Step::Description,
             LoadError::NameMismatch { .. } | LoadError::Taken { .. } => Step::Registry,
         }

@@ -199,6 +199,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_child_started_ends_with_it() {
+        for (script, verdict) in
+            [("echo remuxd probe: passes", true), ("kill -SEGV $$", false), ("sleep 600", false)]
+        {
+            let (reader, writer) = io::pipe().unwrap();
+            let mut command = Command::new("/bin/sh");
+            // It holds this pipe, and not the child's output.
+            command.arg("-c").arg(format!("sleep 600 >&0 2>&0 & exec <&-; {script}")).stdin(writer);
+            assert_eq!(run(&mut command).is_ok(), verdict, "{script}");
+            drop(command);
+            // Ends when nobody holds the other end.
+            let (ended, end) = std::sync::mpsc::channel();
+            std::thread::spawn(move || ended.send(io::read_to_string(reader)));
+            let end = end.recv_timeout(Duration::from_secs(10));
+            assert!(matches!(&end, Ok(Ok(_))), "{script}: {end:?}");
+        }
+    }
+
+    #[test]
     fn reads_no_more_than_a_bounded_output() {
         let error = shell("exec yes").unwrap_err();
         assert!(matches!(error, LoadError::ProbeCrashed { signal: 13, .. }), "{error}");
