@@ -18,6 +18,7 @@ use crate::demo::{self, DemoMount, SAMPLES, Sample};
 use crate::http::{Client, Pages, Service};
 use crate::load::{Loaded, declared, modules_of};
 use crate::net::{ListenError, Listening, Server, publish_loop};
+use crate::output::print;
 use crate::plugin::{Pool, Registry, Transport};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
@@ -63,18 +64,18 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
     let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &error))?;
     for address in &listening.rtmp {
-        println!("listening rtmp {address}");
+        print(format_args!("listening rtmp {address}\n"))?;
     }
     let others = [("rtmps", listening.rtmps), ("http", listening.http), ("https", listening.https)];
     for (protocol, address) in others.into_iter().filter_map(|(protocol, at)| Some((protocol, at?))) {
-        println!("listening {protocol} {address}");
+        print(format_args!("listening {protocol} {address}\n"))?;
     }
     let mut admin = start_admin(&config, file, &api, reloader.as_ref()).await?;
     admin.spawn(on_hangup(hangup, reloader));
     if show_demo {
-        start_demo(&listening, &mounts);
+        start_demo(&listening, &mounts)?;
     }
-    println!("ready");
+    print("ready\n")?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -119,7 +120,7 @@ async fn start_admin(
         let address = config.http_api.listen;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| cannot_listen(config, &ListenError { address, source }))?;
-        println!("listening http_api {}", listener.local_addr()?);
+        print(format_args!("listening http_api {}\n", listener.local_addr()?))?;
         tasks.spawn(serve_tcp(api.clone(), listener));
     }
     if let Some(reloader) = reloader.filter(|_| config.modules.watch) {
@@ -166,7 +167,7 @@ fn demo_mounts(config: &Config, registry: &Registry) -> Vec<DemoMount> {
         .collect()
 }
 
-fn start_demo(listening: &Listening, mounts: &[DemoMount]) {
+fn start_demo(listening: &Listening, mounts: &[DemoMount]) -> std::io::Result<()> {
     let local = |mut address: std::net::SocketAddr| {
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -174,16 +175,16 @@ fn start_demo(listening: &Listening, mounts: &[DemoMount]) {
         address
     };
     if let Some(http) = listening.http.map(local) {
-        println!("page       http://{http}/");
+        print(format_args!("page       http://{http}/\n"))?;
         for mount in mounts {
             let scheme = if mount.transport == "http" { "http" } else { "ws" };
-            println!("{:10} {scheme}://{http}{}", mount.transport, mount.url);
+            print(format_args!("{:10} {scheme}://{http}{}\n", mount.transport, mount.url))?;
         }
     }
-    let Some(rtmp) = listening.rtmp.first().copied().map(local) else { return };
+    let Some(rtmp) = listening.rtmp.first().copied().map(local) else { return Ok(()) };
     for sample in &SAMPLES {
         let url = format!("rtmp://{rtmp}/{}/{}", demo::APP, sample.stream);
-        println!("rtmp       {url}");
+        print(format_args!("rtmp       {url}\n"))?;
         tokio::spawn(async move {
             match StreamName::parse_url(&url) {
                 Ok(name) => match publish_loop(rtmp, name, sample.tags()).await {
@@ -194,4 +195,5 @@ fn start_demo(listening: &Listening, mounts: &[DemoMount]) {
             }
         });
     }
+    Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! Layers, upper ones use lower ones: `main` → [`admin`] → [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
 //! [`rtmp`] → [`media`]; [`author`] → [`plugin`]. [`conf`] is read by all and reads none. [`load`] checks a config and what
-//! it names against each other; [`host`] puts the layers together for `main`; [`demo`] is what it shows.
+//! it names against each other; [`host`] puts the layers together for `main`; [`demo`] is what it shows; [`output`] is what
+//! the program prints.
 
 pub mod admin;
 pub mod author;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod load;
 pub mod media;
 pub mod net;
+pub mod output;
 pub mod plugin;
 pub mod rtmp;
 pub mod stream;

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use remuxd::author::{Api, Inspected, default_dir, new_module, test_module};
+use remuxd::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
 use remuxd::conf::Log;
+use remuxd::output::{complain, print};
 use remuxd::{admin, host, load, plugin};
 use tracing_subscriber::EnvFilter;
 
@@ -142,7 +144,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A report of config mistakes is a page of its own; other errors are a line.
-            eprintln!("{error:#}");
+            complain(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -170,10 +172,9 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
     let file = find_config(config)?;
     let warnings = load::check(&file)?;
     if !warnings.is_empty() {
-        eprintln!("{warnings}");
+        complain(warnings);
     }
-    println!("{}: no mistakes", file.display());
-    Ok(())
+    Ok(print(format_args!("{}: no mistakes\n", file.display()))?)
 }
 
 fn reload(config: Option<PathBuf>, dry_run: bool) -> anyhow::Result<bool> {
@@ -184,18 +185,26 @@ fn module(command: ModuleCommand) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("the path of this program is not known")?;
     match command {
         ModuleCommand::Inspect { file } => match Inspected::new(&file, &program) {
-            Ok(inspected) => print!("{inspected}"),
+            Ok(inspected) => print(inspected)?,
             Err(error) => bail!("{}: it would be refused: {error}", file.display()),
         },
         ModuleCommand::New { name, dir, api } => {
             let dir = dir.unwrap_or_else(|| default_dir(&name));
             let api = api.map(|api| Api::parse(&api)).or_else(|| Api::of_program(&program));
             new_module(&name, &dir, api)?;
-            println!("{}: module {name}; see its README.md", dir.display());
+            print(format_args!("{}: module {name}; see its README.md\n", dir.display()))?;
         }
         ModuleCommand::Test { file, options, json } => {
-            if !test_module(&file, &options, &program, json, &mut io::stdout().lock())? {
-                bail!("{}: it does not conform", file.display());
+            match test_module(&file, &options, &program, json, &mut io::stdout().lock()) {
+                Ok(true) => {}
+                Ok(false) => bail!("{}: it does not conform", file.display()),
+                Err(TestError::Options(error)) => {
+                    clap::Error::raw(ErrorKind::ValueValidation, format!("{}: {error}\n", file.display()))
+                        .exit()
+                }
+                // Nobody reads the table any more.
+                Err(TestError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(TestError::Write(error)) => return Err(error.into()),
             }
         }
     }
@@ -221,6 +230,8 @@ fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // To say that the log cannot be written it would have to be written.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
     if log.json {

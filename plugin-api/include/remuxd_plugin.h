@@ -217,7 +217,7 @@ typedef struct remuxd_preflight {
 
 /* Once in a module, at file scope. */
 #define REMUXD_PREFLIGHT \
-    REMUXD_EXPORT const remuxd_preflight remuxd_module_preflight = { \
+    const remuxd_preflight remuxd_module_preflight = { \
         {'r', 'e', 'm', 'u', 'x', 'd', '\xff', '\x01'}, sizeof(remuxd_preflight), REMUXD_ABI_MAJOR, \
         REMUXD_ABI_MINOR, 0, {0}, REMUXD_COMPILER \
     }

@@ -48,6 +48,8 @@ fn remuxd(arguments: &[&str]) -> String {
 #[test]
 fn a_new_module_builds_passes_its_tests_conforms_and_is_served() {
     let scratch = Scratch::new();
+    // In the middle of somebody's workspace.
+    fs::write(scratch.join("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
     let crate_dir = scratch.join("crate");
     let api = root().join("plugin-api");
     let dir = crate_dir.to_str().unwrap();

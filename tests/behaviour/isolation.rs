@@ -618,3 +618,24 @@ fn a_module_process_ends_with_its_host() {
         let _ = live.thread.join();
     }
 }
+
+#[test]
+fn a_module_that_logs_without_end_does_not_fill_the_log() {
+    for isolation in ["none", "process"] {
+        let scene = Scene::new(isolation, "");
+        let live = Live::new(&scene);
+        let hostile = scene.hostile();
+        hostile.wait_number(1);
+        // 200 lines, in one call.
+        let number = live.order("log");
+        hostile.wait_number(number.next_multiple_of(Numbered::GOP));
+        scene.host.wait_log(&["more lines left out", "limit=100"]);
+        let log = scene.host.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("xxxx")).collect();
+        // The second may have changed meanwhile.
+        assert!((100..200).contains(&lines.len()), "{isolation}: {}", lines.len());
+        assert!(lines[0].contains("line 0 x") && lines[0].contains("module=hostile"), "{}", lines[0]);
+        assert!(lines.iter().all(|line| line.len() < 2000));
+        live.stop();
+    }
+}

@@ -291,7 +291,7 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
         ("preflight", "not a remuxd module", compile("plain.c")),
         ("preflight", "made for ABI 2", compile("major.c")),
         ("preflight", "undefined symbol", compile("unresolved.c")),
-        ("layout", "header", compile("bare.c")),
+        ("layout", "exports no format", compile("bare.c")),
         ("probe", "SIGSEGV", compile("crashes.c")),
         ("probe", "exit status 0", compile("exits.c")),
         ("probe", "takes longer than", compile("hangs.c")),
@@ -602,6 +602,11 @@ fn the_generation_before_takes_over_from_one_with_too_many_faults() {
     }
     scene.host.wait_log(&["module quarantined", "hostile"]);
     scene.host.wait_log(&["mount falls back", "module=hostile"]);
+    // What is counted has the same name in each state.
+    let number = states(&scene.generations("hostile")).last().unwrap().0;
+    let series = format!("module=\"hostile\",generation=\"{number}\"");
+    assert!(scene.metric(&format!("remuxd_module_faults_total{{{series}}} 2")));
+    assert!(scene.metric(&format!("remuxd_module_state{{{series},state=\"quarantined\"}} 1")));
     scene.go_on();
     let last = scene.media.published.last().unwrap().payload.clone();
     sufferer.wait_until(SOON, "the newest frame", |tags| tags.iter().any(|tag| tag.payload == last));

@@ -4,19 +4,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use remuxd::conf::Config;
 use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::plugin::{BlockFlags, HOST_ABI, Module, ModuleFault, Options, Setup, StreamFacts, Transport};
+use remuxd::plugin::{
+    BlockFlags, HOST_ABI, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
+};
 use remuxd_tests::tool::{root, run};
 
-use crate::built::ModuleDir;
+use crate::built::{LOADER, ModuleDir};
 use crate::conformance::kit;
 
-/// Strict C99: both compilers must accept header and example without a word.
-const STRICT: [&str; 7] = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-shared", "-fPIC"];
+/// Compilers must accept header and modules without a word.
+const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
 
+/// C99, unless the flags say otherwise.
 fn compile(compiler: &str, source: &Path, flags: &[&str], to: PathBuf) -> PathBuf {
     let mut cc = Command::new(compiler);
+    let age = if flags.iter().any(|flag| flag.starts_with("-std=")) { None } else { Some("-std=c99") };
     cc.args(STRICT)
+        .args(["-shared", "-fPIC"])
+        .args(age)
         .args(flags)
         .arg("-I")
         .arg(root().join("plugin-api/include"))
@@ -30,6 +37,14 @@ fn compile(compiler: &str, source: &Path, flags: &[&str], to: PathBuf) -> PathBu
 fn put(dir: &ModuleDir, flags: &[&str]) {
     let source = root().join("tests/modules/c/stateful.c");
     compile("cc", &source, flags, dir.file("libstateful.so"));
+}
+
+/// The module of `stateful.c`, whose initialiser does `change` to the process.
+fn put_changing(dir: &ModuleDir, change: &str) {
+    let source = root().join("tests/modules/c/changes.c");
+    // POSIX is beyond C99.
+    let flags = ["-std=gnu11", &format!("-DCHANGE={change}"), "-Wl,--no-as-needed", "-lm"];
+    compile("cc", &source, &flags, dir.file("libstateful.so"));
 }
 
 fn stateful(dir: &ModuleDir) -> Arc<Module> {
@@ -57,19 +72,34 @@ fn the_example_in_c_conforms_with_both_compilers() {
     let dir = ModuleDir::new();
     let source = root().join("plugin-api/examples/c/adts.c");
     for compiler in ["gcc", "clang"] {
-        let library = compile(compiler, &source, &["-O2"], dir.file("libadts.so"));
+        let library = compile(compiler, &source, &["-O2", "-fvisibility=hidden"], dir.file("libadts.so"));
         let (passed, table) = kit(&library, &[]);
         assert!(passed && table.contains("joins decoded"), "{compiler}:\n{table}");
     }
 }
 
 #[test]
-fn the_header_is_cpp_too() {
+fn the_header_alone_is_c_of_each_age() {
+    for compiler in ["gcc", "clang"] {
+        for age in ["c99", "c11", "c17"] {
+            let mut c = Command::new(compiler);
+            c.arg(format!("-std={age}")).args(STRICT).args(["-fsyntax-only", "-x", "c"]);
+            run(c.arg(root().join("plugin-api/include/remuxd_plugin.h")))
+                .unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+}
+
+#[test]
+fn a_module_may_be_cpp() {
+    let (dir, source) = (ModuleDir::new(), root().join("tests/modules/c/cpp.cpp"));
     for compiler in ["g++", "clang++"] {
-        let mut cpp = Command::new(compiler);
-        cpp.args(["-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++"]);
-        run(cpp.arg(root().join("plugin-api/include/remuxd_plugin.h")))
-            .unwrap_or_else(|error| panic!("{error}"));
+        for age in ["-std=c++11", "-std=c++20"] {
+            compile(compiler, &source, &[age, "-fvisibility=hidden"], dir.file("libcpp.so"));
+            let (registry, lines) = dir.load(&["cpp"]);
+            assert!(lines.is_empty(), "{compiler} {age}: {lines:?}");
+            assert_eq!(registry.find("cpp", Transport::HTTP).unwrap().abi(), HOST_ABI);
+        }
     }
 }
 
@@ -104,7 +134,7 @@ fn errors_of_a_module_in_c_are_faults_with_its_message() {
     let module = stateful(&ModuleDir::new());
     let refused = |fail| module.remuxer(&setup(fail, &[])).map(drop).unwrap_err().to_string();
     assert_eq!(refused("new"), "told to, in new");
-    assert_eq!(refused("silently"), "failed without a message");
+    assert_eq!(refused("silently"), "remuxer() answered NULL without a message");
     let mut remuxer = module.remuxer(&setup("never", &[])).unwrap();
     let fault = remuxer.tag(&tag(b"\x17\x01\0\0\0thirteen"), &mut Vec::new()).unwrap_err();
     assert_eq!(fault.to_string(), "bad luck");
@@ -118,9 +148,9 @@ fn errors_of_a_module_in_c_are_faults_with_its_message() {
 fn a_table_that_is_not_whole_is_refused() {
     let dir = ModuleDir::new();
     let rows = [
-        ("-DNAME=NULL", "its description is wrong: name is \"NULL\""),
-        ("-DFREE=NULL", "its description is wrong: free is \"NULL\""),
-        ("-DSIZE=64", "its description is wrong: struct_size is \"64\""),
+        ("-DNAME=NULL", "its description is wrong: remuxd_module_format.name is \"NULL\""),
+        ("-DFREE=NULL", "its description is wrong: remuxd_module_format.free is \"NULL\""),
+        ("-DSIZE=64", "its description is wrong: remuxd_module_format.struct_size is \"64\""),
         ("-DNAME=\"No\"", "its description is wrong: name is \"No\""),
     ];
     for (flag, line) in rows {
@@ -128,4 +158,53 @@ fn a_table_that_is_not_whole_is_refused() {
         let (_, lines) = dir.load(&["stateful"]);
         assert_eq!(lines, [format!("module stateful: DIR/libstateful.so: {line}")], "{flag}");
     }
+}
+
+#[test]
+fn a_module_that_changes_the_process_is_refused() {
+    let dir = ModuleDir::new();
+    let rows = [
+        ("(void)0", ""),
+        ("signal(SIGINT, ignore)", "handler of SIGINT"),
+        ("signal(SIGSEGV, SIG_DFL)", "handler of SIGSEGV"),
+        ("signal(SIGRTMIN, SIG_IGN)", "handler of signal 34"),
+        ("block(SIGTERM)", "signal mask"),
+        ("umask(0123)", "umask"),
+        ("chdir(\"/\")", "working directory"),
+        ("setenv(\"REMUXD_CHANGED\", \"1\", 1)", "variable REMUXD_CHANGED"),
+        ("setenv(\"\\033[31m\", \"1\", 1)", "variable [31m"),
+        ("limit(RLIMIT_NOFILE, 100)", "limit of open files"),
+        ("setpriority(PRIO_PROCESS, 0, 19)", "niceness"),
+        ("setlocale(LC_ALL, \"C.UTF-8\")", "locale"),
+        ("alarm(100)", "timer of alarm()"),
+        ("fesetround(FE_UPWARD)", "mode of floating-point numbers"),
+        ("prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)", "no_new_privs"),
+        ("dup2(open(\"/dev/null\", O_RDWR), 2)", "standard error"),
+        ("leave_process(0)", "child processes"),
+        ("leave_process(1)", "child processes"),
+        ("umask(0123); alarm(100); signal(SIGINT, ignore)", "handler of SIGINT, timer of alarm(), umask"),
+    ];
+    for (change, told) in rows {
+        put_changing(&dir, change);
+        let (registry, lines) = dir.load(&["stateful"]);
+        let line = "module stateful: DIR/libstateful.so: it changes the process that it is loaded into";
+        let with = "with isolation = \"process\" it has its own";
+        let expected = [format!("{line} ({told}); {with}")];
+        assert_eq!(lines, if told.is_empty() { &[][..] } else { &expected }, "{change}");
+        assert_eq!(registry.modules().is_empty(), !told.is_empty(), "{change}");
+    }
+}
+
+#[test]
+fn a_module_may_change_the_process_that_is_its_own() {
+    let dir = ModuleDir::new();
+    put_changing(&dir, "signal(SIGINT, ignore); setenv(\"REMUXD_CHANGED\", \"1\", 1)");
+    let config = format!(
+        "[modules]\ndir = {:?}\nload = [\"stateful\"]\n[module.stateful]\nisolation = \"process\"\n",
+        dir.path()
+    );
+    let config = Config::parse(&config, "test.toml").unwrap();
+    let (registry, failures) = Registry::load(&config.modules, dir.path(), Path::new(LOADER));
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(registry.find("stateful", Transport::HTTP).is_some());
 }

@@ -12,6 +12,8 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use remuxd::conf::Config;
 use remuxd::plugin::{
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
                 // While nobody calls it.
                 live(&module, "nothing", "tag").unwrap();
                 kill_process(children()[0], Signal::KILL).unwrap();
+                wait_until_reaped();
                 assert!(matches!(isolated(own, dir, "crashes").1[..], [LoadError::ProbeCrashed { .. }]));
                 left.push(fs::read_dir("/proc/self/fd").unwrap().count());
             }
@@ -100,6 +103,15 @@ fn live(module: &Module, word: &str, place: &str) -> Result<(), ModuleFault> {
     remuxer.finish(&mut out)?;
     remuxer.state()?;
     remuxer.free()
+}
+
+/// Waits until this process has no children, and nobody has asked after any.
+fn wait_until_reaped() {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !children().is_empty() {
+        assert!(Instant::now() < deadline, "a dead child is not reaped");
+        thread::yield_now();
+    }
 }
 
 /// This process's children, those that were not reaped among them.

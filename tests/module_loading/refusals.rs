@@ -65,11 +65,10 @@ fn refuses_libraries_of_other_machines() {
 fn refuses_libraries_that_are_no_modules() {
     let line = "not a remuxd module (no valid remuxd_module_preflight)";
     assert_eq!(refusal_of_c("plain.c", SHARED), bad(line));
-    let line = "undefined symbol: _1as_0lib_1header_0root_bmodule_bloader";
-    assert_eq!(
-        refusal_of_c("bare.c", SHARED),
-        bad(&format!("abi_stable does not accept its header: {line}"))
-    );
+    let line = "it exports no format: neither remuxd_module_format, as modules in C do, nor what export_format! writes in Rust";
+    assert_eq!(refusal_of_c("bare.c", SHARED), bad(line));
+    let line = "its description is wrong: remuxd_module_format is \"NULL\"";
+    assert_eq!(refusal_of_c("null.c", SHARED), bad(line));
     let line = "cannot be mapped: undefined symbol: nowhere_to_be_found";
     assert_eq!(refusal_of_c("unresolved.c", SHARED), bad(line));
 }

@@ -383,15 +383,20 @@ impl Host {
         std::fs::read_to_string(self.scratch.join(CONFIG_FILE)).expect("the scratch directory is readable")
     }
 
+    /// The file with its configuration.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.scratch.join(CONFIG_FILE)
+    }
+
     /// Runs `remuxd` with these arguments and the host's configuration to its end.
     ///
     /// # Panics
     /// When it cannot start.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Output {
-        let file = self.scratch.join(CONFIG_FILE);
         let mut command = Command::new(executable());
-        command.arg("--config").arg(file).args(arguments).stdin(Stdio::null());
+        command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null());
         command.output().expect("the host's program starts")
     }
 

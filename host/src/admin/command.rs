@@ -11,6 +11,7 @@ use super::api::ModuleStatus;
 use super::control::socket_path;
 use super::report::{Report, Verdict};
 use crate::conf::Config;
+use crate::output::print;
 
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -22,7 +23,7 @@ const MAX_ANSWER: u64 = 16 << 20;
 pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
     let path = if dry_run { "/api/v1/reload?dry_run=1" } else { "/api/v1/reload" };
     let report: Report = ask(file, "POST", path)?;
-    println!("{report}");
+    print(format_args!("{report}\n"))?;
     Ok(report.verdict != Verdict::Refused)
 }
 
@@ -32,18 +33,18 @@ pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
 /// There is no host to ask, or no answer.
 pub fn status_command(file: &Path) -> anyhow::Result<()> {
     let modules: Vec<ModuleStatus> = ask(file, "GET", "/api/v1/modules")?;
-    println!(
-        "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>9}",
+    let mut table = format!(
+        "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>9}\n",
         "module", "version", "generation", "state", "mounts", "viewers", "faults", "memory"
     );
     for module in modules {
         let ModuleStatus { name, version, generation, state, mounts, viewers, faults, .. } = module;
         let memory = format!("{} KiB", module.retained_bytes >> 10);
-        println!(
-            "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {faults:>6} {memory:>9}"
+        table += &format!(
+            "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {faults:>6} {memory:>9}\n"
         );
     }
-    Ok(())
+    Ok(print(table)?)
 }
 
 fn ask<T: DeserializeOwned>(file: &Path, method: &str, path: &str) -> anyhow::Result<T> {

@@ -42,6 +42,11 @@ pub(super) fn page(api: &Api) -> String {
     });
     family(
         &mut page,
+        ("remuxd_module_state", "gauge", "1 for the state that a generation is in."),
+        modules.iter().map(|module| (format!("{},state=\"{}\"", labels(module), module.state), 1)),
+    );
+    family(
+        &mut page,
         ("remuxd_hung_threads", "gauge", "Threads that hang in a module call."),
         [(String::new(), api.pool.hung())],
     );
@@ -60,10 +65,10 @@ pub(super) fn page(api: &Api) -> String {
     page
 }
 
-/// Names, states and numbers need no escape.
+/// What stays the same in the life of a generation. Names and numbers need no escape, nor do states.
 fn labels(module: &ModuleStatus) -> String {
-    let ModuleStatus { name, generation, state, .. } = module;
-    format!("module=\"{name}\",generation=\"{generation}\",state=\"{state}\"")
+    let ModuleStatus { name, generation, .. } = module;
+    format!("module=\"{name}\",generation=\"{generation}\"")
 }
 
 fn family(

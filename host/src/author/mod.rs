@@ -9,4 +9,4 @@ mod test;
 
 pub use inspect::Inspected;
 pub use new::{Api, NewError, default_dir, new_module};
-pub use test::{Row, test_module};
+pub use test::{Row, TestError, test_module};

@@ -34,9 +34,9 @@ impl Api {
         match self {
             Api::Git(url) => Ok(format!("{{ git = {url:?} }}")),
             Api::Path(path) => {
-                let whole = path.join("Cargo.toml").exists().then(|| path.canonicalize());
+                let whole = path.canonicalize().ok().filter(|path| path.join("Cargo.toml").exists());
                 let path = whole.ok_or_else(|| NewError::NoApi { path: path.clone() })?;
-                Ok(format!("{{ path = {:?} }}", path.map_err(NewError::Write)?))
+                Ok(format!("{{ path = {path:?} }}"))
             }
         }
     }
@@ -47,13 +47,19 @@ impl Api {
 #[non_exhaustive]
 pub enum NewError {
     /// It cannot be the name of a module.
-    #[error("{name:?} is not a name of a module (a-z, 0-9 and -, a letter first)")]
+    #[error("{name:?} is not a name of a module (a-z, 0-9 and -, a letter first, 64 at most)")]
     BadName {
         /// The name.
         name: String,
     },
+    /// Its crate would be one of remuxd's own, which it depends on.
+    #[error("the crate of a module {name:?} would be remuxd-{name}, which is the name of another crate")]
+    Taken {
+        /// The name.
+        name: String,
+    },
     /// The directory is there already.
-    #[error("{} exists", dir.display())]
+    #[error("{} is there already; say with --dir where the crate shall be", dir.display())]
     Exists {
         /// The directory.
         dir: PathBuf,
@@ -70,9 +76,19 @@ pub enum NewError {
     )]
     WhereIsApi,
     /// The files cannot be written.
-    #[error("cannot be written: {0}")]
-    Write(#[source] io::Error),
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The first that cannot.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
+
+/// The longest name of a module.
+const MAX_NAME: usize = 64;
+/// What `remuxd-` stands before in the name of the crate that all modules depend on.
+const API: &str = "plugin-api";
 
 /// The files of a crate, with their templates.
 const FILES: [(&str, &str); 5] = [
@@ -96,10 +112,14 @@ const CI_WITHOUT_KIT: &str = "      # remuxd-plugin-api is a directory of one ma
 /// [`NewError`]: nothing, or not everything, was written.
 pub fn new_module(name: &str, dir: &Path, api: Option<Api>) -> Result<(), NewError> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.bytes().all(allowed) {
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if !begins || !name.bytes().all(allowed) || name.len() > MAX_NAME {
         return Err(NewError::BadName { name: name.to_owned() });
     }
-    if dir.exists() {
+    if name == API {
+        return Err(NewError::Taken { name: name.to_owned() });
+    }
+    if fs::symlink_metadata(dir).is_ok() {
         return Err(NewError::Exists { dir: dir.to_owned() });
     }
     let api = api.ok_or(NewError::WhereIsApi)?;
@@ -117,7 +137,9 @@ pub fn new_module(name: &str, dir: &Path, api: Option<Api>) -> Result<(), NewErr
             .replace("{{name}}", name)
             .replace("{{file}}", &name.replace('-', "_"));
         let parent = path.parent().unwrap_or(dir);
-        fs::create_dir_all(parent).and_then(|()| fs::write(&path, text)).map_err(NewError::Write)?;
+        fs::create_dir_all(parent)
+            .and_then(|()| fs::write(&path, text))
+            .map_err(|source| NewError::Write { path, source })?;
     }
     Ok(())
 }
@@ -147,10 +169,16 @@ mod tests {
     fn refuses_what_cannot_be_a_module() {
         let absent = Path::new("/nowhere/at/all");
         let api = || Some(Api::Git("https://example.com/remuxd".into()));
-        for name in ["", "Flv", "a_b", "3gp", "-a", "../x"] {
+        for name in ["", "Flv", "a_b", "3gp", "-a", "../x", "a\n", &"a".repeat(65)] {
             let error = new_module(name, absent, api()).unwrap_err();
             assert!(matches!(error, NewError::BadName { .. }), "{name}: {error}");
         }
+        assert!(matches!(new_module("plugin-api", absent, api()), Err(NewError::Taken { .. })));
+        let file = Path::new(file!());
+        assert!(matches!(
+            new_module("a", &Path::new("/proc/none").join(file), api()),
+            Err(NewError::Write { .. })
+        ));
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert!(matches!(new_module("a", here, api()), Err(NewError::Exists { .. })));
         assert!(matches!(new_module("a", absent, None), Err(NewError::WhereIsApi)));

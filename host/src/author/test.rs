@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
+use thiserror::Error;
 
-use crate::plugin::{LoadError, Stage, Verdict, checks, probe, run_check};
+use crate::plugin::{LoadError, OptionError, Stage, Verdict, checks, probe, resolve_options, run_check};
 
 /// The name of the first row: what every load checks.
 const LOADING: &str = "loading, self-test";
@@ -39,18 +40,29 @@ impl fmt::Display for Row {
     }
 }
 
+/// Why a module was not tested to the end. The culprit is who asked.
+#[derive(Debug, Error)]
+pub enum TestError {
+    /// These are no options of the module.
+    #[error(transparent)]
+    Options(#[from] OptionError),
+    /// The table cannot be written.
+    #[error("{0}")]
+    Write(#[from] io::Error),
+}
+
 /// Runs the kit on the module in `file`, with these options of a mount, in child processes of `program`. Each row goes to
 /// `table` as soon as it is known; with `json`, all of them as one array in the end. True: nothing failed.
 ///
 /// # Errors
-/// `table` cannot be written.
+/// [`TestError`].
 pub fn test_module(
     file: &Path,
     options: &[(String, String)],
     program: &Path,
     json: bool,
     table: &mut impl Write,
-) -> io::Result<bool> {
+) -> Result<bool, TestError> {
     let mut rows = Vec::new();
     let mut add = |row: Row| {
         let shown = if json { Ok(()) } else { writeln!(table, "{row}") };
@@ -58,11 +70,12 @@ pub fn test_module(
         shown
     };
     let stage = Stage::new();
-    let loaded = stage.stage("tested", file).and_then(|staged| probe(program, &staged).map(|_| staged));
+    let loaded = stage.stage("tested", file).and_then(|staged| Ok((probe(program, &staged)?, staged)));
     let failed = |error: LoadError| Verdict::Fail(error.to_string());
     match loaded {
         Err(error) => add(Row::new(LOADING, failed(error)))?,
-        Ok(staged) => {
+        Ok((description, staged)) => {
+            resolve_options(&description.options, options, std::iter::empty())?;
             add(Row::new(LOADING, Verdict::Pass("the host would load it".into())))?;
             for check in checks() {
                 let verdict = run_check(program, &staged, check, options).unwrap_or_else(failed);
@@ -71,7 +84,7 @@ pub fn test_module(
         }
     }
     if json {
-        serde_json::to_writer_pretty(&mut *table, &rows)?;
+        serde_json::to_writer_pretty(&mut *table, &rows).map_err(io::Error::from)?;
         writeln!(table)?;
     }
     Ok(rows.iter().all(|row| row.verdict != "FAIL"))

@@ -14,7 +14,7 @@ use abi_stable::prefix_type::WithMetadata;
 use abi_stable::staticref;
 use abi_stable::std_types::{RErr, ROk, RResult, RSlice, RString, RVec};
 use remuxd_plugin_api::SharedBytes;
-use remuxd_plugin_api::abi::c::{self, FAILED, OK, RawBytes, UNSUPPORTED};
+use remuxd_plugin_api::abi::c::{self, FAILED, FORMAT_SYMBOL, OK, RawBytes, UNSUPPORTED};
 use remuxd_plugin_api::abi::{
     FAULT_ERROR, FAULT_UNSUPPORTED, ModuleRef, ModuleTable, PUSH_TAKEN, RawBlock, RawFault, RawInfo,
     RawLogger, RawOption, RawRemuxer, RawSetup, RawSink, RawTag,
@@ -22,6 +22,9 @@ use remuxd_plugin_api::abi::{
 
 use super::InfoError;
 use super::instance::MAX_STATE;
+
+/// What a fault without a message is.
+const SILENT: &str = "failed without a message";
 
 /// A module in C. Valid while its library is mapped.
 #[derive(Clone, Copy)]
@@ -43,6 +46,9 @@ impl CModule {
     /// # Errors
     /// A field that must be there is not.
     pub unsafe fn read(format: *const c::Format) -> Result<CModule, InfoError> {
+        if format.is_null() {
+            return Err(InfoError { field: FORMAT_SYMBOL.to_owned(), value: "NULL".to_owned() });
+        }
         // SAFETY: the size is the first field.
         let size = unsafe { (*format).struct_size };
         if (size as usize) < mem::size_of::<c::Format>() {
@@ -111,11 +117,11 @@ impl CModule {
             state: lend(state),
         };
         let mut error = no_error();
-        let Some(make) = self.0.remuxer else { return RErr(fault(&error)) };
+        let Some(make) = self.0.remuxer else { return RErr(fault(&error, SILENT)) };
         // SAFETY: the module's function, with what the header says.
         let remuxer = unsafe { make(&raw const setup, &raw mut error) };
         if remuxer.is_null() {
-            return RErr(fault(&error));
+            return RErr(fault(&error, "remuxer() answered NULL without a message"));
         }
         ROk(RawRemuxer(Box::into_raw(Box::new(CRemuxer { format: self.0, remuxer })).cast()))
     }
@@ -146,15 +152,15 @@ impl Functions {
 extern "C" fn nobody(_: RawLogger) {}
 
 extern "C" fn nothing() -> RResult<RawInfo, RawFault> {
-    RErr(fault(&no_error()))
+    RErr(fault(&no_error(), SILENT))
 }
 
 extern "C" fn none(_: &RawSetup<'_>) -> RResult<RawRemuxer, RawFault> {
-    RErr(fault(&no_error()))
+    RErr(fault(&no_error(), SILENT))
 }
 
 extern "C" fn none_from(_: &RawSetup<'_>, _: RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault> {
-    RErr(fault(&no_error()))
+    RErr(fault(&no_error(), SILENT))
 }
 
 /// # Safety
@@ -240,8 +246,8 @@ unsafe fn call_with_sink(
     let mut error = no_error();
     match call(format, *remuxer, &sink, &mut error) {
         OK => ROk(()),
-        UNSUPPORTED => RErr(RawFault { kind: FAULT_UNSUPPORTED, ..fault(&error) }),
-        _ => RErr(fault(&error)),
+        UNSUPPORTED => RErr(RawFault { kind: FAULT_UNSUPPORTED, ..fault(&error, SILENT) }),
+        _ => RErr(fault(&error, SILENT)),
     }
 }
 
@@ -306,18 +312,20 @@ fn no_error() -> c::Error {
     c::Error { struct_size: size_of::<c::Error>() as u32, reserved: 0, message: [0; 248] }
 }
 
-fn fault(error: &c::Error) -> RawFault {
+/// What the module says of its error, or `otherwise`.
+fn fault(error: &c::Error, otherwise: &str) -> RawFault {
     let text: Vec<u8> =
         error.message.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0).collect();
     let message = match &*String::from_utf8_lossy(&text) {
-        "" => "failed without a message".into(),
+        "" => otherwise.into(),
         text => RString::from(text),
     };
     RawFault { message, kind: FAULT_ERROR, reserved_u8: [0; 7], reserved: [0; 4] }
 }
 
+/// A field of the table is wrong.
 fn wrong(field: &str, value: &str) -> InfoError {
-    InfoError { field: field.to_owned(), value: value.to_owned() }
+    InfoError { field: format!("{FORMAT_SYMBOL}.{field}"), value: value.to_owned() }
 }
 
 /// # Safety
@@ -376,10 +384,10 @@ unsafe fn option(option: &c::OptionSpec) -> Result<RawOption, InfoError> {
     // SAFETY: as this function's.
     unsafe {
         Ok(RawOption {
-            name: text("option name", option.name)?,
-            default: text("option default_value", option.default_value)?,
-            doc: text("option doc", option.doc)?,
-            choices: texts("option choices", option.choices)?,
+            name: text("options.name", option.name)?,
+            default: text("options.default_value", option.default_value)?,
+            doc: text("options.doc", option.doc)?,
+            choices: texts("options.choices", option.choices)?,
             min: option.min,
             max: option.max,
             kind: option.kind,

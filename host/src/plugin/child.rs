@@ -1,14 +1,21 @@
 //! Child: the host's own program, run to do what could end the host.
 //!
-//! What the child and the code in it print is read up to a limit, and so is its time.
+//! What the child and the code in it print is read up to a limit, and so is its time. It leads a process group of its own,
+//! which is killed with it: the code may have started processes. So a Ctrl-C at the host's terminal does not reach the
+//! child; it ends as soon as the host does.
 
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, set_child_subreaper,
+    set_parent_process_death_signal, setrlimit, waitid,
+};
 
 use super::one_line;
 
@@ -41,7 +48,7 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Ended> {
 
 fn spawn(command: &mut Command) -> io::Result<(Child, PipeReader)> {
     let (output, input) = io::pipe()?;
-    let child = command.stdout(input.try_clone()?).stderr(input).spawn()?;
+    let child = command.process_group(0).stdout(input.try_clone()?).stderr(input).spawn()?;
     // The command holds the pipe's other end too, and without an end there is no end of the output.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Ok((child, output))
@@ -70,19 +77,23 @@ fn collect(lines: &Receiver<Vec<u8>>, deadline: Instant) -> Vec<String> {
     said
 }
 
-/// Waits for the child to end, and kills it at the deadline: then `None`.
+/// Waits for the child to end, until the deadline: then `None`. Its whole group is killed in any case.
 fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+    let pid = Pid::from_child(child);
+    // Not reaped by looking: so long the group has its number, and nobody else.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let ended = loop {
+        match waitid(WaitId::Pid(pid), look) {
+            Ok(Some(_)) => break true,
+            Ok(None) if Instant::now() >= deadline => break false,
+            Ok(None) => thread::sleep(POLL),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        if Instant::now() >= deadline {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        thread::sleep(POLL);
-    }
+    };
+    kill_process_group(pid, Signal::KILL)?;
+    let status = child.wait()?;
+    Ok(ended.then_some(status))
 }
 
 /// In the child: makes ready for a crash.
@@ -91,6 +102,8 @@ pub(super) fn prepare() {
     // host that was killed. Neither matters to the verdict.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    // Also what the children of a module leave behind is this process's, so that it is seen.
+    let _ = set_child_subreaper(Some(getpid()));
 }
 
 /// In the child: says a line. If nobody reads it, nobody waits for it.

@@ -185,6 +185,14 @@ pub enum LoadError {
         /// That error.
         line: String,
     },
+    /// What the module shares with all of the process is not as it was.
+    #[error(
+        "it changes the process that it is loaded into ({changed}); with isolation = \"process\" it has its own"
+    )]
+    Surroundings {
+        /// What it changed.
+        changed: String,
+    },
     /// The dynamic linker refused the file.
     #[error("cannot be mapped: {reason}")]
     Open {
@@ -194,6 +202,12 @@ pub enum LoadError {
     /// The library does not export what a module exports.
     #[error("not a remuxd module (no valid {})", remuxd_plugin_api::abi::PREFLIGHT_SYMBOL)]
     NotAModule,
+    /// The library says that it is a module, and no more.
+    #[error(
+        "it exports no format: neither {}, as modules in C do, nor what export_format! writes in Rust",
+        remuxd_plugin_api::abi::c::FORMAT_SYMBOL
+    )]
+    NoFormat,
     /// The module was made for another major version of the interface.
     #[error("made for ABI {module}, this host has {host}")]
     AbiMajor {
@@ -205,7 +219,7 @@ pub enum LoadError {
     /// A panic in the module would end the host.
     #[error("built with panic = \"abort\"; build it with panic = \"unwind\"")]
     PanicAbort,
-    /// abi_stable's header is missing or of another version.
+    /// abi_stable's header is of another version, or damaged.
     #[error("abi_stable does not accept its header: {reason}")]
     Header {
         /// abi_stable's words, first line.
@@ -288,13 +302,14 @@ impl LoadError {
             LoadError::Probe(_)
             | LoadError::ProbeCrashed { .. }
             | LoadError::ProbeExited { .. }
-            | LoadError::ProbeTimedOut { .. } => Step::Probe,
+            | LoadError::ProbeTimedOut { .. }
+            | LoadError::Surroundings { .. } => Step::Probe,
             LoadError::ProbeRefused { step, .. } => *step,
             LoadError::Open { .. }
             | LoadError::NotAModule
             | LoadError::AbiMajor { .. }
             | LoadError::PanicAbort => Step::Preflight,
-            LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
+            LoadError::NoFormat | LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
             LoadError::Fault(_) | LoadError::Info(_) | LoadError::Unsteady => Step::Description,
             LoadError::NameMismatch { .. } | LoadError::Taken { .. } => Step::Registry,
         }
@@ -336,25 +351,43 @@ pub(super) fn before(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(", after {said:?}") }
 }
 
-/// Name of a signal, with the numbers of Linux that are equal on all machines the host knows.
+/// The names of signals 1 to 31, with the numbers that Linux gives them on all machines the host knows.
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// The name of a signal; of those without one, the number.
 pub(super) fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        31 => "SIGSYS",
-        _ => return format!("signal {signal}"),
-    };
-    name.into()
+    let name = usize::try_from(signal).ok().and_then(|signal| SIGNALS.get(signal.checked_sub(1)?));
+    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_have_names() {
+        let rows = [
+            (libc::SIGHUP, "SIGHUP"),
+            (libc::SIGKILL, "SIGKILL"),
+            (libc::SIGSEGV, "SIGSEGV"),
+            (libc::SIGPIPE, "SIGPIPE"),
+            (libc::SIGTERM, "SIGTERM"),
+            (libc::SIGXCPU, "SIGXCPU"),
+            (libc::SIGXFSZ, "SIGXFSZ"),
+            (libc::SIGIO, "SIGIO"),
+            (libc::SIGSYS, "SIGSYS"),
+            (0, "signal 0"),
+            (-1, "signal -1"),
+            (32, "signal 32"),
+        ];
+        for (signal, name) in rows {
+            assert_eq!(signal_name(signal), name);
+        }
+    }
 
     #[test]
     fn every_line_is_readable() {

@@ -24,11 +24,11 @@ use remuxd_plugin_api::abi::{
     ABI_MAJOR, ABI_MINOR, MAGIC, ModuleRef, PREFLIGHT_SYMBOL, Preflight, RawInfo, RawLogger,
 };
 use remuxd_plugin_api::log::Level;
-use tracing::{debug, error, info, warn};
 
 use super::c_abi::{self, CModule};
 use super::layout::check_layout;
 use super::linked::Code;
+use super::log::ModuleLog;
 use super::module::{Description, Home, Module};
 use super::stage::Staged;
 use super::{LoadError, ModuleFault, one_line};
@@ -66,6 +66,7 @@ impl Terms {
 struct Logger {
     file: PathBuf,
     name: OnceLock<String>,
+    log: ModuleLog,
 }
 
 impl fmt::Debug for Library {
@@ -82,7 +83,8 @@ impl Library {
 
     fn new(image: Option<libloading::os::unix::Library>, file: Option<Staged>) -> Arc<Library> {
         let path = file.as_ref().map_or(Path::new("linked"), Staged::path);
-        let logger = Box::new(Logger { file: path.to_owned(), name: OnceLock::new() });
+        let logger =
+            Box::new(Logger { file: path.to_owned(), name: OnceLock::new(), log: ModuleLog::default() });
         Arc::new(Library { _image: image, logger, file })
     }
 }
@@ -106,9 +108,7 @@ pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     // SAFETY: a symbol's address is a pointer.
     let c_format = unsafe { image.get::<*const c::Format>(FORMAT_SYMBOL) }.map(|format| *format);
     // SAFETY: abi_stable's header has this type; `upgrade` checks its magic and version before it is used.
-    let header = unsafe { image.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME) }
-        .map(|header| *header)
-        .map_err(|error| LoadError::Header { reason: linker_words(&error, file.path()) });
+    let header = unsafe { image.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME) }.map(|header| *header);
     let library = Library::new(Some(image), Some(file));
     let keep = || {
         if !terms.unload {
@@ -126,7 +126,7 @@ pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
         let info = module.info()?;
         return describe(Code { table: c_abi::table(), c: Some(module), library }, &info, build, terms);
     }
-    let header = header?;
+    let header = header.map_err(|_| LoadError::NoFormat)?;
     keep();
     let header_error = |error: &dyn fmt::Display| LoadError::Header { reason: one_line(&error.to_string()) };
     let header = header.upgrade().map_err(|error| header_error(&error))?;
@@ -168,6 +168,9 @@ fn preflight(image: &libloading::os::unix::Library) -> Result<Build, LoadError> 
     // SAFETY: a symbol's address is a pointer.
     let symbol =
         unsafe { image.get::<*const Preflight>(PREFLIGHT_SYMBOL) }.map_err(|_| LoadError::NotAModule)?;
+    if symbol.is_null() {
+        return Err(LoadError::NotAModule);
+    }
     // SAFETY: what a module's preflight symbol names lives as long as the library.
     unsafe { read_preflight(*symbol) }
 }
@@ -187,6 +190,9 @@ unsafe fn read_preflight(preflight: *const Preflight) -> Result<Build, LoadError
     }
     if preflight.panic_abort != 0 {
         return Err(LoadError::PanicAbort);
+    }
+    if preflight.rustc.is_null() {
+        return Err(LoadError::NotAModule);
     }
     // SAFETY: a C string that lives as long as the library.
     let rustc = unsafe { CStr::from_ptr(preflight.rustc) };
@@ -234,13 +240,7 @@ unsafe fn log_line(context: *const (), level: u8, line: &str) {
             Some(name) => name.into(),
             None => logger.file.to_string_lossy(),
         };
-        let line = one_line(line);
-        match Level(level) {
-            Level::ERROR => error!(%module, "{line}"),
-            Level::WARN => warn!(%module, "{line}"),
-            Level::INFO => info!(%module, "{line}"),
-            _ => debug!(%module, "{line}"),
-        }
+        logger.log.write(&module, Level(level), &one_line(line));
     }));
 }
 

@@ -18,6 +18,7 @@ mod intake;
 mod layout;
 mod linked;
 mod loader;
+mod log;
 mod module;
 mod options;
 mod probe;
@@ -25,6 +26,7 @@ mod process;
 mod recipe;
 mod registry;
 mod stage;
+mod surroundings;
 mod worker;
 
 pub use conformance::{Breach, Moment, Rule, Verdict, check_main, checks, run_check};
@@ -55,11 +57,19 @@ pub const HOST_ABI: (u16, u16) = (remuxd_plugin_api::abi::ABI_MAJOR, remuxd_plug
 /// The longest text of a module that goes on to the log, in characters.
 const MAX_LINE: usize = 1024;
 
-/// A module's or a library's text, made fit for one line of the log: every run of white space and control characters a
+/// Whether a character does something to the text around it, or to a terminal, instead of being seen: control characters, and
+/// those that turn the direction of a line.
+fn is_hidden(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || turns
+}
+
+/// A module's or a library's text, made fit for one line of the log: every run of white space and hidden characters a
 /// space.
 fn one_line(text: &str) -> String {
     let mut line = String::new();
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words = text.split(|c: char| c.is_whitespace() || is_hidden(c)).filter(|word| !word.is_empty());
     for word in words.take(MAX_LINE) {
         if !line.is_empty() {
             line.push(' ');

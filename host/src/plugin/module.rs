@@ -21,10 +21,16 @@ use super::linked::Code;
 use super::loader::{Build, Library, Terms};
 use super::process::{Allowance, Process};
 use super::stage::{Origin, Staged};
-use super::{Instance, ModuleFault};
+use super::{Instance, ModuleFault, is_hidden, one_line};
 
 /// Over how long faults are counted.
 const FAULT_WINDOW: Duration = Duration::from_secs(60);
+/// The longest name, extension, version, or word of a choice that a module declares, in bytes.
+const MAX_WORD: usize = 64;
+/// The longest content type or default.
+const MAX_VALUE: usize = 1024;
+/// How many of a kind it may declare.
+const MAX_LIST: usize = 64;
 
 /// One loaded generation of a format module.
 pub struct Module {
@@ -381,9 +387,16 @@ impl Description {
         self.transport == transport && self.extensions.iter().any(|own| own == extension)
     }
 
-    /// Copies and checks what the module said.
+    /// Copies and checks what the module said. All of it is fit for a terminal and a log, and bounded.
     pub(super) fn read(raw: &RawInfo) -> Result<Description, InfoError> {
         let codecs = |codecs: &RVec<u32>| codecs.iter().map(|&code| Codec(code)).collect();
+        let counts = [
+            ("extensions", raw.extensions.len()),
+            ("video_codecs", raw.video_codecs.len()),
+            ("audio_codecs", raw.audio_codecs.len()),
+            ("options", raw.options.len()),
+        ];
+        counts.iter().try_for_each(|(field, count)| check_count(field, *count))?;
         let description = Description {
             name: raw.name.to_string(),
             version: raw.version.to_string(),
@@ -395,19 +408,20 @@ impl Description {
             options: raw.options.iter().map(read_option).collect::<Result<_, _>>()?,
         };
         let is_name = |text: &str| {
-            !text.is_empty()
+            is_plain(text, MAX_WORD)
                 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         check("name", &description.name, is_name(&description.name))?;
-        check("version", &description.version, !description.version.is_empty())?;
+        check("version", &description.version, is_plain(&description.version, MAX_WORD))?;
         for extension in &description.extensions {
             check("extensions", extension, is_name(extension))?;
         }
         check("extensions", "empty", !description.extensions.is_empty())?;
         let known = matches!(description.transport, Transport::HTTP | Transport::WEBSOCKET);
         check("transport", &raw.transport.to_string(), known)?;
-        let visible = description.content_type.bytes().all(|b| (b' '..=b'~').contains(&b));
-        check("content_type", &description.content_type, visible && description.content_type.contains('/'))?;
+        let content_type = &description.content_type;
+        let visible = is_plain(content_type, MAX_VALUE) && content_type.is_ascii();
+        check("content_type", content_type, visible && content_type.contains('/'))?;
         Ok(description)
     }
 }
@@ -415,29 +429,49 @@ impl Description {
 fn read_option(raw: &abi::RawOption) -> Result<OwnedOptionSpec, InfoError> {
     let name = raw.name.to_string();
     let is_key = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        is_plain(text, MAX_WORD)
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
     check("option name", &name, is_key(&name))?;
     let kind = match raw.kind {
         OPTION_FLAG => OwnedOptionKind::Flag,
         OPTION_INTEGER => OwnedOptionKind::Integer { min: raw.min, max: raw.max },
-        OPTION_CHOICE => OwnedOptionKind::Choice(strings(&raw.choices)),
+        OPTION_CHOICE => {
+            check_count(&format!("{name}: choices"), raw.choices.len())?;
+            let words = strings(&raw.choices);
+            words
+                .iter()
+                .try_for_each(|word| check(&format!("{name}: choices"), word, is_plain(word, MAX_WORD)))?;
+            OwnedOptionKind::Choice(words)
+        }
         OPTION_TEXT => OwnedOptionKind::Text,
         other => {
             return Err(InfoError { field: format!("{name}: kind"), value: other.to_string() });
         }
     };
     let default = raw.default.to_string();
-    check(&format!("{name}: default"), &default, kind.accepts(&default))?;
-    Ok(OwnedOptionSpec { name, kind, default, doc: raw.doc.to_string(), variant: raw.variant != 0 })
+    let fit = default.is_empty() || is_plain(&default, MAX_VALUE);
+    check(&format!("{name}: default"), &default, fit && kind.accepts(&default))?;
+    Ok(OwnedOptionSpec { name, kind, default, doc: one_line(&raw.doc), variant: raw.variant != 0 })
 }
 
 fn strings(words: &RVec<RString>) -> Vec<String> {
     words.iter().map(RString::to_string).collect()
 }
 
+/// Whether there is something, `max` bytes at most, and nothing of it is hidden.
+fn is_plain(text: &str, max: usize) -> bool {
+    !text.is_empty() && text.len() <= max && !text.chars().any(is_hidden)
+}
+
 fn check(field: &str, value: &str, holds: bool) -> Result<(), InfoError> {
-    if holds { Ok(()) } else { Err(InfoError { field: field.into(), value: value.into() }) }
+    // `Display` escapes what is hidden; the rest tells no more.
+    let shown = || value.chars().take(MAX_WORD).collect();
+    if holds { Ok(()) } else { Err(InfoError { field: field.into(), value: shown() }) }
+}
+
+fn check_count(field: &str, count: usize) -> Result<(), InfoError> {
+    check(field, &format!("a list of {count}, {MAX_LIST} at most"), count <= MAX_LIST)
 }
 
 #[cfg(test)]
@@ -496,11 +530,24 @@ mod tests {
             OptionSpec { name: "o", kind: OptionKind::Flag, default: "true", doc: "", variant: false };
         let number = OptionKind::Integer { min: 1, max: 5 };
         let options = |option: OptionSpec| FormatInfo { options: Box::leak(Box::new([option])), ..INFO };
+        let long = |field: &str| format!("{field} is {:?}", "a".repeat(64));
         let cases = [
             (FormatInfo { name: "", ..INFO }, r#"name is """#),
             (FormatInfo { name: "Flv", ..INFO }, r#"name is "Flv""#),
             (FormatInfo { name: "a/b", ..INFO }, r#"name is "a/b""#),
             (FormatInfo { version: "", ..INFO }, r#"version is """#),
+            (FormatInfo { version: "1\u{1b}[31m", ..INFO }, r#"version is "1\u{1b}[31m""#),
+            (FormatInfo { version: "1\u{202e}2", ..INFO }, r#"version is "1\u{202e}2""#),
+            (FormatInfo { name: leaked("a", 65), ..INFO }, &long("name")),
+            (FormatInfo { version: leaked("a", 1 << 20), ..INFO }, &long("version")),
+            (
+                FormatInfo { extensions: vec!["a"; 65].leak(), ..INFO },
+                r#"extensions is "a list of 65, 64 at most""#,
+            ),
+            (
+                FormatInfo { video_codecs: vec![Codec::H264; 65].leak(), ..INFO },
+                r#"video_codecs is "a list of 65, 64 at most""#,
+            ),
             (FormatInfo { extensions: &[], ..INFO }, r#"extensions is "empty""#),
             (FormatInfo { extensions: &["a", ".b"], ..INFO }, r#"extensions is ".b""#),
             (FormatInfo { transport: Transport(9), ..INFO }, r#"transport is "9""#),
@@ -508,12 +555,27 @@ mod tests {
             (FormatInfo { content_type: "", ..INFO }, r#"content_type is """#),
             (options(OptionSpec { name: "a b", ..option }), r#"option name is "a b""#),
             (options(OptionSpec { default: "yes", ..option }), r#"o: default is "yes""#),
+            (
+                options(OptionSpec { kind: OptionKind::Text, default: "a\u{7}", ..option }),
+                r#"o: default is "a\u{7}""#,
+            ),
+            (
+                options(OptionSpec { kind: OptionKind::Choice(&["true", "x\n"]), ..option }),
+                r#"o: choices is "x\n""#,
+            ),
             (options(OptionSpec { kind: number, default: "6", ..option }), r#"o: default is "6""#),
             (options(OptionSpec { kind: OptionKind::Choice(&["x"]), ..option }), r#"o: default is "true""#),
         ];
         for (info, line) in cases {
             assert_eq!(read(info).err().as_deref(), Some(line));
         }
+        let doc = options(OptionSpec { doc: leaked("a\u{1b}[2J\n\u{202e}b ", 10_000), ..option });
+        let doc = &read(doc).unwrap().options[0].doc;
+        assert!(doc.starts_with("a [2J b a [2J b") && doc.len() < 3000, "{doc}");
+    }
+
+    fn leaked(text: &str, times: usize) -> &'static str {
+        text.repeat(times).leak()
     }
 
     #[test]

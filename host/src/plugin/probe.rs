@@ -4,7 +4,8 @@
 //! linker give up. The child is the host's own program with the arguments `__probe FILE`; [`probe_main`] does there
 //! what the host will do, and says how it went in the last line that it prints. Without that line nothing is
 //! believed, also not exit status 0: the module's code may have ended the process. An earlier line tells that it
-//! was loaded. What the module declares goes into a file without a name, the child's standard input: it is all that a dry
+//! was loaded. A module that leaves its mark on the child, which it would leave on the host, is refused too; one with a
+//! process of its own has another trial, and may. What the module declares goes into a file without a name, the child's standard input: it is all that a dry
 //! run of a reload, and the checks of a config, know of a module that is not mapped.
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use super::conformance::{self, MAX_OUTPUT};
 use super::error::Trial;
 use super::loader::{self, Terms};
 use super::process::{self, MAX_DESCRIPTION};
+use super::surroundings::Surroundings;
 use super::{Description, LoadError, ModuleFault, Staged};
 
 /// How long loading and the self-test may take.
@@ -121,9 +123,13 @@ pub fn probe_main(file: &Path) -> ExitCode {
 
 fn try_module(file: &Path) -> Result<(), LoadError> {
     let terms = Terms { generation: 0, max_output: MAX_OUTPUT, max_faults: 0, unload: false };
+    let before = Surroundings::look();
     let module = loader::load(Staged::lent(file), &terms)?;
     say(LOADED);
     conformance::self_test(&module)?;
+    if let Some(changed) = Surroundings::look().changed_from(&before) {
+        return Err(LoadError::Surroundings { changed });
+    }
     let told = io::stdin().as_fd().try_clone_to_owned().map_err(LoadError::Probe)?;
     File::from(told).write_all(&process::describe(&module, &[])).map_err(LoadError::Probe)
 }
@@ -190,6 +196,25 @@ mod tests {
         let began = Instant::now();
         shell("sleep 9 & echo remuxd probe: passes").unwrap();
         assert!(began.elapsed() < Duration::from_secs(8));
+    }
+
+    #[test]
+    fn what_the_child_started_ends_with_it() {
+        for (script, verdict) in
+            [("echo remuxd probe: passes", true), ("kill -SEGV $$", false), ("sleep 600", false)]
+        {
+            let (reader, writer) = io::pipe().unwrap();
+            let mut command = Command::new("/bin/sh");
+            // It holds this pipe, and not the child's output.
+            command.arg("-c").arg(format!("sleep 600 >&0 2>&0 & exec <&-; {script}")).stdin(writer);
+            assert_eq!(run(&mut command).is_ok(), verdict, "{script}");
+            drop(command);
+            // Ends when nobody holds the other end.
+            let (ended, end) = std::sync::mpsc::channel();
+            std::thread::spawn(move || ended.send(io::read_to_string(reader)));
+            let end = end.recv_timeout(Duration::from_secs(10));
+            assert!(matches!(&end, Ok(Ok(_))), "{script}: {end:?}");
+        }
     }
 
     #[test]

@@ -385,6 +385,7 @@ impl Registry {
             file: staged,
             allowance,
             call_limit: modules.call_timeout,
+            log: Arc::default(),
         };
         let terms = Terms { generation: self.next_generation(), ..terms(modules) };
         Ok(Change::Checked(Candidate(Passed::Started(process::load(launch, &terms)?))))

@@ -5,37 +5,37 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use remuxd_plugin_api::log::Level;
-use tracing::{debug, error, info, warn};
 
 use super::Launch;
 use super::link::{LinkError, Receiver, send};
+use super::reaped::Reaped;
 use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_TEXT, WireError, kind};
+use crate::plugin::log::ModuleLog;
 use crate::plugin::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial, one_line};
 
 /// The hidden command of the host's program.
 const COMMAND: &str = "__module";
 /// What the process is called in lists of processes.
 const PROGRAM: &str = "remuxd";
-/// How many lines a module may log in one call. More are dropped.
-const MAX_LINES: usize = 100;
 /// How much is kept of what a process printed last, in bytes.
 const MAX_PRINTED: usize = 8 << 10;
 /// How often it is read at a time, so that a process that prints without end is not listened to without end.
 const MAX_READS: usize = 64;
 
-/// A running process. Killed and reaped on drop.
+/// A running process. Killed on drop.
 #[derive(Debug)]
 pub struct Connection {
-    child: Child,
+    child: Reaped,
     socket: UnixStream,
     receiver: Receiver,
     name: String,
+    log: Arc<ModuleLog>,
     call_limit: Duration,
     /// What the process prints as errors. It is read after each call: a module that finds no room panics, if it is like
     /// most in Rust. The last of it is kept.
@@ -67,10 +67,11 @@ impl Connection {
             .stdout(Stdio::null())
             .stderr(printed);
         let mut connection = Connection {
-            child: spawn(command).map_err(LoadError::Probe)?,
+            child: Reaped::new(spawn(command).map_err(LoadError::Probe)?),
             receiver,
             socket,
             name: launch.name.clone(),
+            log: launch.log.clone(),
             call_limit: launch.call_limit,
             stderr,
             printed: Vec::new(),
@@ -129,13 +130,13 @@ impl Connection {
 
     /// The process's number.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid()
     }
 
     /// How the process ended, if it has.
     pub fn ended(&mut self) -> Option<ModuleFault> {
         // A child that cannot be asked after is none.
-        let status = self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)))?;
+        let status = self.child.ended().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)))?;
         Some(self.fault_of(status))
     }
 
@@ -164,31 +165,15 @@ impl Connection {
 
     /// The next frame that is no line for the log.
     fn receive(&mut self, limit: usize, deadline: Instant) -> Result<Frame, LinkError> {
-        let mut lines = 0;
         loop {
             let frame = self.receiver.frame(limit.max(MAX_TEXT + 2), Some(deadline))?;
             if frame.kind != kind::LOG {
                 return Ok(frame);
             }
-            lines += 1;
-            if lines <= MAX_LINES {
-                self.log(wire::logged(frame.body)?);
-            } else if lines == MAX_LINES + 1 {
-                warn!(module = self.name, limit = MAX_LINES, "more lines in one call; the rest is dropped");
+            let (level, line) = wire::logged(frame.body)?;
+            if !self.quiet {
+                self.log.write(&self.name, Level(level), &line);
             }
-        }
-    }
-
-    fn log(&self, (level, line): (u8, String)) {
-        if self.quiet {
-            return;
-        }
-        let module = &self.name;
-        match Level(level) {
-            Level::ERROR => error!(module, "{line}"),
-            Level::WARN => warn!(module, "{line}"),
-            Level::INFO => info!(module, "{line}"),
-            _ => debug!(module, "{line}"),
         }
     }
 
@@ -199,9 +184,7 @@ impl Connection {
 
     /// Ends the process and tells how it ended: a status that it has already stays.
     fn end(&mut self) -> ModuleFault {
-        // It fails only when the process has been reaped.
-        let _ = self.child.kill();
-        let status = self.child.wait().unwrap_or_default();
+        let status = self.child.end().unwrap_or_default();
         self.fault_of(status)
     }
 

@@ -5,7 +5,7 @@
 //! remuxer costs the others is a wait, `modules.call_timeout` at most. A remuxer runs once for a stream, not once for a
 //! viewer, and the payload of a tag travels only one way, so that is affordable.
 //!
-//! A process that ends, that breaks the protocol, or whose call takes too long is killed and reaped. That is a fault of
+//! A process that ends is reaped at once. One that ends, that breaks the protocol, or whose call takes too long is killed. That is a fault of
 //! the remuxer whose call it was; the others lose their state with it, and begin anew at their streams' next join
 //! points, as after any fault. The next remuxer to be made starts the process again. The process ends with its
 //! generation, and with the host.
@@ -18,6 +18,7 @@ mod connection;
 mod link;
 #[cfg(any(test, fuzzing))]
 mod properties;
+mod reaped;
 mod sandbox;
 mod wire;
 
@@ -42,6 +43,7 @@ pub(super) use wire::{MAX_DESCRIPTION, describe};
 use self::wire::{ANSWER_SLACK, Described, Frame, LENGTH, kind};
 use super::intake::Intake;
 use super::loader::{Build, Terms};
+use super::log::ModuleLog;
 use super::module::{Description, Home};
 use super::{LoadError, Module, ModuleFault, Staged, worker};
 use crate::media::Tag;
@@ -62,6 +64,8 @@ pub struct Launch {
     pub allowance: Allowance,
     /// How long a call may take.
     pub call_limit: Duration,
+    /// Where the module's lines go.
+    pub log: Arc<ModuleLog>,
 }
 
 /// Loads the module in a process of its own.

@@ -1,0 +1,74 @@
+//! Log: what modules say, in the host's log, as often as is bearable.
+//!
+//! A module that logs in each call, or in a loop, would fill the operator's disk and hide what others say. So each
+//! generation has so many lines a second, wherever it runs; the rest is left out, which is said once a second.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use remuxd_plugin_api::log::Level;
+use tracing::{debug, enabled, error, info, warn};
+
+/// Lines that a generation may log in a [`WINDOW`].
+const MAX_LINES: u32 = 100;
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// The way of one generation's lines into the log.
+#[derive(Debug, Default)]
+pub(super) struct ModuleLog(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    start: Option<Instant>,
+    lines: u32,
+}
+
+impl ModuleLog {
+    /// Logs a line of `module`, which is fit for the log. One that nobody wants to read counts for nothing.
+    pub fn write(&self, module: &str, level: Level, line: &str) {
+        match level {
+            Level::ERROR if enabled!(tracing::Level::ERROR) && self.admits(module) => {
+                error!(%module, "{line}")
+            }
+            Level::WARN if enabled!(tracing::Level::WARN) && self.admits(module) => warn!(%module, "{line}"),
+            Level::INFO if enabled!(tracing::Level::INFO) && self.admits(module) => info!(%module, "{line}"),
+            Level::ERROR | Level::WARN | Level::INFO => {}
+            _ if enabled!(tracing::Level::DEBUG) && self.admits(module) => debug!(%module, "{line}"),
+            _ => {}
+        }
+    }
+
+    fn admits(&self, module: &str) -> bool {
+        let lines = self.0.lock().count(Instant::now());
+        if lines == MAX_LINES + 1 {
+            warn!(%module, limit = MAX_LINES, "more lines left out: more than the limit in a second");
+        }
+        lines <= MAX_LINES
+    }
+}
+
+impl Window {
+    /// Which line this is in its second.
+    fn count(&mut self, now: Instant) -> u32 {
+        if self.start.is_none_or(|start| now.duration_since(start) >= WINDOW) {
+            *self = Window { start: Some(now), lines: 0 };
+        }
+        self.lines = self.lines.saturating_add(1);
+        self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_second_has_its_own_lines() {
+        let (mut window, start) = (Window::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!([0, 10, 999].map(|ms| window.count(at(ms))), [1, 2, 3]);
+        assert_eq!([1000, 1999, 5000, 5001].map(|ms| window.count(at(ms))), [1, 2, 1, 2]);
+        window.lines = u32::MAX;
+        assert_eq!(window.count(at(5002)), u32::MAX);
+    }
+}
