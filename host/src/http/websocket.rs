@@ -27,7 +27,7 @@ use tracing::debug;
 
 use crate::stream::{Span, Viewer};
 
-use super::{Body, Connection, Open, Refusal};
+use super::{Body, Connection, Open, Refusal, linger};
 
 /// What a key is hashed with (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -37,9 +37,6 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// After this many pings without any answer the viewer is gone.
 const PINGS_MISSED: u32 = 2;
-
-/// How long a viewer who was told that the connection closes may take to close it too.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// The largest message that a viewer may send, in bytes.
 const MAX_INCOMING: usize = 64 * 1024;
@@ -158,8 +155,7 @@ async fn close(socket: &mut Socket, message: Message) -> Result<(), Error> {
         Ok(()) | Err(Error::AlreadyClosed) => socket.close().await?,
         Err(error) => return Err(error),
     }
-    // What stays unread when a socket closes resets it, and the close frame may be lost.
-    let _ = timeout(LINGER, tokio::io::copy(socket.get_mut(), &mut tokio::io::sink())).await;
+    linger(socket.get_mut()).await;
     Ok(())
 }
 

@@ -20,14 +20,14 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::debug;
 
-use crate::http::{Body, Connection};
+use crate::http::{Body, Connection, linger};
 
 use super::opening::Opened;
 use super::stall::{Streams, Watched};
-use super::{LINGER, Server, tls};
+use super::{Server, tls};
 
 /// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
 const MAX_BUFFER: usize = 16 * 1024;
@@ -243,7 +243,6 @@ pub(super) async fn refuse_plain(socket: &mut TcpStream) -> io::Result<()> {
     );
     socket.write_all(head.as_bytes()).await?;
     socket.shutdown().await?;
-    // What stays unread when a socket closes resets it, and the answer may be lost.
-    let _ = timeout(LINGER, tokio::io::copy(socket, &mut tokio::io::sink())).await;
+    linger(socket).await;
     Ok(())
 }
