@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use remuxd::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
 use remuxd::conf::Log;
-use remuxd::output::{complain, print};
+use remuxd::output::{complain, print, unless_unread};
 use remuxd::{admin, host, load, plugin};
 use tracing_subscriber::EnvFilter;
 
@@ -202,9 +202,7 @@ fn module(command: ModuleCommand) -> anyhow::Result<()> {
                     clap::Error::raw(ErrorKind::ValueValidation, format!("{}: {error}\n", file.display()))
                         .exit()
                 }
-                // Nobody reads the table any more.
-                Err(TestError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(TestError::Write(error)) => return Err(error.into()),
+                Err(TestError::Write(error)) => unless_unread(Err(error))?,
             }
         }
     }

@@ -9,7 +9,15 @@ use std::io::{self, Write};
 /// It cannot be written for another reason.
 pub fn print(text: impl Display) -> io::Result<()> {
     let mut output = io::stdout().lock();
-    match write!(output, "{text}").and_then(|()| output.flush()) {
+    unless_unread(write!(output, "{text}").and_then(|()| output.flush()))
+}
+
+/// The outcome of writing to standard output, for whom it is no error that nobody reads any more.
+///
+/// # Errors
+/// It could not be written for another reason.
+pub fn unless_unread(written: io::Result<()>) -> io::Result<()> {
+    match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
