@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use remuxd_plugin_api::log::Level;
-use tracing::{debug, enabled, error, info, warn};
+use tracing::{enabled, event, warn};
 
 /// Lines that a generation may log in a [`WINDOW`].
 const MAX_LINES: u32 = 100;
@@ -26,15 +26,19 @@ struct Window {
 impl ModuleLog {
     /// Logs a line of `module`, which is fit for the log. One that nobody wants to read counts for nothing.
     pub fn write(&self, module: &str, level: Level, line: &str) {
+        // tracing wants its levels as constants.
+        macro_rules! log {
+            ($level:ident) => {
+                if enabled!(tracing::Level::$level) && self.admits(module) {
+                    event!(tracing::Level::$level, %module, "{line}");
+                }
+            };
+        }
         match level {
-            Level::ERROR if enabled!(tracing::Level::ERROR) && self.admits(module) => {
-                error!(%module, "{line}")
-            }
-            Level::WARN if enabled!(tracing::Level::WARN) && self.admits(module) => warn!(%module, "{line}"),
-            Level::INFO if enabled!(tracing::Level::INFO) && self.admits(module) => info!(%module, "{line}"),
-            Level::ERROR | Level::WARN | Level::INFO => {}
-            _ if enabled!(tracing::Level::DEBUG) && self.admits(module) => debug!(%module, "{line}"),
-            _ => {}
+            Level::ERROR => log!(ERROR),
+            Level::WARN => log!(WARN),
+            Level::INFO => log!(INFO),
+            _ => log!(DEBUG),
         }
     }
 
