@@ -32,10 +32,9 @@ const STATE_VERSION: u8 = 1;
 pub(crate) struct Unit<'a> {
     /// Video, else audio.
     pub video: bool,
-    /// A decoder may start here.
+    /// A decoder may start here. Audio where it may not goes on with a frame that began in the unit before, and has no
+    /// time of its own.
     pub random_access: bool,
-    /// It goes on with a frame that began in the unit before, and may have no time of its own.
-    pub continues: bool,
     /// Milliseconds of the timeline.
     pub dts: i64,
     /// Not before `dts`.
@@ -105,7 +104,8 @@ impl Mux {
         }
         let payload = unit.pieces.iter().map(|piece| piece.len()).sum();
         let times = (Ticks::from_millis(unit.pts), Ticks::from_millis(unit.dts));
-        let header = pes::header(stream_id, (!unit.continues).then_some(times), payload);
+        let begins = unit.video || unit.random_access;
+        let header = pes::header(stream_id, begins.then_some(times), payload);
         let mut pieces = Vec::with_capacity(1 + unit.pieces.len());
         pieces.push(&header[..]);
         pieces.extend(&unit.pieces);

@@ -10,9 +10,9 @@
 //! - DTS and PTS are the tags', plus one constant.
 //!
 //! Left out, with one line in the log: codecs that have no mapping here (AV1, VP9, VVC, FLAC..), AAC that ADTS cannot carry
-//! (xHE-AAC, low delay), access units that cannot be read, audio frames that no PES packet has room for. When such AAC is all there is, the stream is
-//! [`Unsupported`](RemuxError::Unsupported). A repeated start of the publisher (`discontinuity` of a tag) needs nothing: the host's timeline goes
-//! on, the next picture is a keyframe, and so is the program clock's.
+//! (xHE-AAC, low delay), access units that cannot be read, audio frames that no PES packet has room for. When such AAC is
+//! all there is, the stream is [`Unsupported`](RemuxError::Unsupported). A repeated start of the publisher (`discontinuity`
+//! of a tag) needs nothing: the host's timeline goes on, the next picture is a keyframe, and so is the program clock's.
 //!
 //! Deviations: where a picture's PTS would be before its DTS (negative composition offsets of some encoders) it is the
 //! DTS. Of several tracks of a kind (enhanced RTMP multitrack) track 0 is carried: the program has one stream of each.
@@ -295,10 +295,7 @@ impl TsRemuxer {
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pts = dts + tag.composition_offset.0.clamp(0, FARTHEST);
         let random_access = picture.random_access;
-        self.mux.write(
-            &Unit { video: true, random_access, continues: false, dts, pts, pieces: picture.pieces },
-            sink,
-        )
+        self.mux.write(&Unit { video: true, random_access, dts, pts, pieces: picture.pieces }, sink)
     }
 
     fn write_frame(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
@@ -308,7 +305,8 @@ impl TsRemuxer {
             Some(config) if !data.is_empty() => config.prefix(&data),
             _ => return self.mux.pass(dts, sink),
         };
-        let continues = tag.codec == Codec::MP3 && AudioConfig::of_mpeg_frame(&data).is_none();
+        // Not the rest of a frame, as some publishers send it.
+        let random_access = tag.codec != Codec::MP3 || AudioConfig::of_mpeg_frame(&data).is_some();
         let prefix = match prefix {
             Ok(prefix) => prefix,
             Err(error) => {
@@ -324,8 +322,7 @@ impl TsRemuxer {
         self.audio.listed = true;
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pieces = vec![&prefix[..], &data];
-        let unit = Unit { video: false, random_access: !continues, continues, dts, pts: dts, pieces };
-        self.mux.write(&unit, sink)
+        self.mux.write(&Unit { video: false, random_access, dts, pts: dts, pieces }, sink)
     }
 }
 
