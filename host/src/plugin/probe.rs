@@ -5,8 +5,10 @@
 //! what the host will do, and says how it went in the last line that it prints. Without that line nothing is
 //! believed, also not exit status 0: the module's code may have ended the process. An earlier line tells that it
 //! was loaded. A module that leaves its mark on the child, which it would leave on the host, is refused too; one with a
-//! process of its own has another trial, and may. What the module declares goes into a file without a name, the child's standard input: it is all that a dry
-//! run of a reload, and the checks of a config, know of a module that is not mapped.
+//! process of its own has another trial, and may.
+//!
+//! What the module declares goes into a file without a name, the child's standard input: it is all that a dry run of a
+//! reload, and the checks of a config, know of a module that is not mapped.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

@@ -5,8 +5,8 @@
 //! remuxer costs the others is a wait, `modules.call_timeout` at most. A remuxer runs once for a stream, not once for a
 //! viewer, and the payload of a tag travels only one way, so that is affordable.
 //!
-//! A process that ends is reaped at once. One that ends, that breaks the protocol, or whose call takes too long is killed. That is a fault of
-//! the remuxer whose call it was; the others lose their state with it, and begin anew at their streams' next join
+//! A process that ends is reaped at once. One that breaks the protocol, or whose call takes too long, is killed. Either is
+//! a fault of the remuxer whose call it was; the others lose their state with it, and begin anew at their streams' next join
 //! points, as after any fault. The next remuxer to be made starts the process again. The process ends with its
 //! generation, and with the host.
 //!
