@@ -203,16 +203,34 @@ mod tests {
 
     /// ffmpeg as an RTMP server that records one publisher. Returns its port.
     fn record(file: &Path) -> (Child, u16) {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Ffmpeg::Five.command();
-        command.args(["-listen", "1", "-f", "flv", "-i", &format!("rtmp://127.0.0.1:{port}/live/x")]);
-        command.args(["-map", "0", "-c", "copy"]).arg(file).stderr(Stdio::null());
-        let child = command.spawn().unwrap();
-        let listening = format!(":{port:04X} 00000000:0000 0A");
-        wait_until(SOON, "ffmpeg listens", || {
-            std::fs::read_to_string("/proc/net/tcp").is_ok_and(|table| table.contains(&listening))
-        });
-        (child, port)
+        loop {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut command = Ffmpeg::Five.command();
+            command.args(["-listen", "1", "-f", "flv", "-i", &format!("rtmp://127.0.0.1:{port}/live/x")]);
+            command.args(["-map", "0", "-c", "copy"]).arg(file).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            // It ends when somebody else has taken the port, which was free again for a moment.
+            let listens = wait_for(SOON, "ffmpeg listens, or ends", || {
+                let ended = child.try_wait().unwrap().is_some();
+                (ended || listens(&child, port)).then_some(!ended)
+            });
+            if listens {
+                return (child, port);
+            }
+        }
+    }
+
+    /// Whether a socket of `child` itself listens on `port`.
+    fn listens(child: &Child, port: u16) -> bool {
+        let address = format!(":{port:04X} 00000000:0000 0A");
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let of_port = table.lines().filter(|line| line.contains(&address));
+        let sockets: Vec<_> = of_port
+            .filter_map(|line| line.split_whitespace().nth(9))
+            .map(|inode| PathBuf::from(format!("socket:[{inode}]")))
+            .collect();
+        let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten().flatten();
+        open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|link| sockets.contains(&link))
     }
 
     #[test]
