@@ -114,6 +114,6 @@ fn the_module_in_c_says_what_it_cannot_carry() {
         // More often than faults may be.
         let statuses: Vec<u16> = (0..6).map(|_| status()).collect();
         assert_eq!(statuses, [415; 6], "isolation {isolation}\n{}", host.log());
-        assert!(host.log().contains("an AAC object type that ADTS has no number for"), "{}", host.log());
+        host.wait_log(&["an AAC object type that ADTS has no number for"]);
     }
 }

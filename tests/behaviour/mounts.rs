@@ -245,7 +245,7 @@ fn one_stream_goes_out_in_every_format_at_once() {
     for file in files.iter().chain([&scratch.join("websocket.flv")]) {
         decode(Ffmpeg::Five, file).unwrap();
     }
-    assert_eq!(host.log().matches("mount started").count(), extensions.len() + 1, "{}", host.log());
+    host.wait_nth_log("mount started", extensions.len() + 1);
 }
 
 /// A configuration of tables, and its two lines that want the same path.
