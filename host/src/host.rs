@@ -17,9 +17,9 @@ use crate::conf::{Config, Place, Report, Vhost};
 use crate::demo::{self, DemoMount, SAMPLES, Sample};
 use crate::http::{Client, Pages, Service};
 use crate::load::{Loaded, declared, modules_of};
+use crate::module::{Pool, Registry, Transport};
 use crate::net::{ListenError, Listening, Server, publish_loop};
 use crate::output::print;
-use crate::plugin::{Pool, Registry, Transport};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
 

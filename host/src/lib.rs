@@ -1,7 +1,7 @@
 //! remuxd: a plugin host for live streaming.
 //!
-//! Layers, upper ones use lower ones: `main` → [`admin`] → [`net`] → [`http`] → [`stream`] → [`plugin`] → [`media`];
-//! [`rtmp`] → [`media`]; [`author`] → [`plugin`]. [`conf`] is read by all and reads none. [`load`] checks a config and what
+//! Layers, upper ones use lower ones: `main` → [`admin`] → [`net`] → [`http`] → [`stream`] → [`module`] → [`media`];
+//! [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`] is read by all and reads none. [`load`] checks a config and what
 //! it names against each other; [`host`] puts the layers together for `main`; [`demo`] is what it shows; [`output`] is what
 //! the program prints.
 
@@ -13,8 +13,8 @@ pub mod host;
 pub mod http;
 pub mod load;
 pub mod media;
+pub mod module;
 pub mod net;
 pub mod output;
-pub mod plugin;
 pub mod rtmp;
 pub mod stream;

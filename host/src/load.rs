@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::conf::{Config, Diagnostics, HttpServer, Mount, Report};
+use crate::module::{Description, LoadFailure, OptionError, Registry, Transport, check_options};
 use crate::net::Certificates;
-use crate::plugin::{Description, LoadFailure, OptionError, Registry, Transport, check_options};
 
 /// Finds what the module declares that answers an extension over a transport. It need not be loaded.
 pub(crate) type Find<'a> = &'a dyn Fn(&str, Transport) -> Option<Arc<Description>>;

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use remuxd::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
 use remuxd::conf::Log;
 use remuxd::output::{complain, print, unless_unread};
-use remuxd::{admin, host, load, plugin};
+use remuxd::{admin, host, load, module};
 use tracing_subscriber::EnvFilter;
 
 /// Gives pages back after a spike of viewers; serves the host only, each module has its own allocator.
@@ -121,12 +121,12 @@ fn read_pair(text: &str) -> Result<(String, String), String> {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Some(Command::Probe { file }) => return plugin::probe_main(&file),
+        Some(Command::Probe { file }) => return module::probe_main(&file),
         Some(Command::KitCheck { file, check, options }) => {
-            return plugin::check_main(&file, &check, &options);
+            return module::check_main(&file, &check, &options);
         }
         Some(Command::ModuleProcess { file, max_output, max_memory }) => {
-            return plugin::module_main(&file, plugin::Allowance { max_output, max_memory });
+            return module::module_main(&file, module::Allowance { max_output, max_memory });
         }
         Some(Command::Check) => check(cli.config),
         Some(Command::Reload { dry_run }) => match reload(cli.config, dry_run) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use remuxd::conf::Config;
 use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::plugin::{Registry, Setup};
+use remuxd::module::{Registry, Setup};
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use remuxd::conf::Config;
 use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::plugin::{
+use remuxd::module::{
     BlockFlags, HOST_ABI, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
 };
 use remuxd_tests::tool::{root, run};

@@ -1,6 +1,6 @@
 //! Faults of a loaded module end one remuxer, and nothing else.
 
-use remuxd::plugin::{ModuleFault, Setup, Transport};
+use remuxd::module::{ModuleFault, Setup, Transport};
 
 use std::process::Command;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use remuxd::conf::Config;
 use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::plugin::{Module, ModuleFault, Options, OutBlock, Registry, Setup, StreamFacts, Transport};
+use remuxd::module::{Module, ModuleFault, Options, OutBlock, Registry, Setup, StreamFacts, Transport};
 
 /// Loads modules of a directory as the host does when it starts, with the program `probe` for the child processes. The
 /// lines are its messages, with `DIR` for the directory.

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use remuxd::conf::Config;
-use remuxd::plugin::{
+use remuxd::module::{
     Allowance, LoadError, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [_, "__probe", file] => remuxd::plugin::probe_main(Path::new(file)),
+        [_, "__probe", file] => remuxd::module::probe_main(Path::new(file)),
         [own, "after", damaged, whole] => {
             let (_damaged, lines) = host::load(Path::new(damaged), &["good"], own);
             for line in lines {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         }
         [_, "__module", file, max_output, max_memory] => {
             let (max_output, max_memory) = (max_output.parse().unwrap(), max_memory.parse().unwrap());
-            remuxd::plugin::module_main(Path::new(file), Allowance { max_output, max_memory })
+            remuxd::module::module_main(Path::new(file), Allowance { max_output, max_memory })
         }
         [own, "dies", dir, rounds] => {
             let rounds: u32 = rounds.parse().unwrap();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use remuxd::plugin::Transport;
+use remuxd::module::Transport;
 
 use crate::built::{ModuleDir, bytes};
 use crate::host::{assert_good_works, assert_works};

@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use remuxd::conf::Config;
 use remuxd::http::{Connection, Service};
 use remuxd::media::{Millis, Packet, Tag, TagKind};
-use remuxd::plugin::{Pool, Registry};
+use remuxd::module::{Pool, Registry};
 use remuxd::rtmp::chunk::ChunkLimits;
 use remuxd::rtmp::client::{ClientEvent, ClientSettings};
 use remuxd::rtmp::handshake::{ClientHandshake, Random, Scheme, ServerHandshake};

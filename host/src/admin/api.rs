@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reload::{Cause, Reloader};
 use super::{Verdict, metrics};
-use crate::plugin::{Generation, Pool, Registry, Standing, Transport};
+use crate::module::{Generation, Pool, Registry, Standing, Transport};
 use crate::stream::Hub;
 
 /// Answers requests about the host.

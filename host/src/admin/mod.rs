@@ -7,7 +7,7 @@
 //! Invariants: a reload happens as a whole or not at all, one at a time, and never on a network thread; nobody but the
 //! host's own user and root can ask for one; no connection is touched by it.
 //!
-//! Used by `host` and `main`; uses `load`, `net`, `http`, `stream`, `plugin` and `conf`.
+//! Used by `host` and `main`; uses `load`, `net`, `http`, `stream`, `module` and `conf`.
 
 mod api;
 mod command;

@@ -25,8 +25,8 @@ use super::report::{ModuleReport, Report, Verdict};
 use crate::conf::{Config, ReloadMode};
 use crate::http::{Router, SharedRouter};
 use crate::load::{beside, check_named, drop_ignored, program};
+use crate::module::{Module, Named, Prepared, Quarantined, Registry};
 use crate::net::{Certificates, NewCertificates};
-use crate::plugin::{Module, Named, Prepared, Quarantined, Registry};
 use crate::stream::{Hub, LiveMount, Stream};
 
 /// Who asked for a reload.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::{Change, Outcome};
+use crate::module::{Change, Outcome};
 
 /// How a reload went.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::media::Codec;
-use crate::plugin::{
+use crate::module::{
     HOST_ABI, LoadError, Module, OwnedOptionKind, OwnedOptionSpec, Stage, Terms, Transport, load, probe,
 };
 

@@ -1,7 +1,7 @@
 //! `remuxd module`: what the host's program does for authors of modules.
 //!
 //! [`Inspected`] tells what a file is, or why it would be refused; [`test_module`] runs the conformance kit on it;
-//! [`new_module`] writes a crate. Uses `plugin`; used by `main`.
+//! [`new_module`] writes a crate. Uses `module`; used by `main`.
 
 mod inspect;
 mod new;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::plugin::{LoadError, OptionError, Stage, Verdict, checks, probe, resolve_options, run_check};
+use crate::module::{LoadError, OptionError, Stage, Verdict, checks, probe, resolve_options, run_check};
 
 /// The name of the first row: what every load checks.
 const LOADING: &str = "loading, self-test";

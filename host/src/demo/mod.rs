@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::http::Client;
 use crate::media::{Codec, Millis, Packet, Tag};
-use crate::plugin::{Description, Transport};
+use crate::module::{Description, Transport};
 
 /// The config of the demo, unless the operator names another.
 pub const CONFIG: &str = include_str!("demo.toml");

@@ -14,7 +14,7 @@ use hyper::Request;
 use hyper::header::{FORWARDED, HOST, HeaderMap};
 
 use crate::conf::{ForwardedHeader, Proxy};
-use crate::plugin::Transport;
+use crate::module::Transport;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";

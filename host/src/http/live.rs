@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::media::{Codec, Packet, Tag};
-use crate::plugin::{Module, Recipe, Transport};
+use crate::module::{Module, Recipe, Transport};
 use crate::stream::{JoinAt, Pace, Reader, Ring, Span, Stream, Viewer};
 
 use super::request::host;
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::conf::Config;
     use crate::media::{Millis, TagKind};
-    use crate::plugin::{Terms, linked};
+    use crate::module::{Terms, linked};
     use crate::stream::{Hub, StreamKey};
 
     /// A format of AAC that makes nothing of it.

@@ -9,7 +9,7 @@
 //! HEAD answers as GET, by the same way, and leaves when the first bytes are there: what a format makes of a stream only
 //! its module knows. So it may start a mount, which lives for `idle_timeout` then.
 //!
-//! Used by `net`; uses `stream`, `plugin` and `conf`.
+//! Used by `net`; uses `stream`, `module` and `conf`.
 
 mod body;
 mod conditional;
@@ -47,7 +47,7 @@ pub use refusal::Refusal;
 pub use router::Router;
 
 use crate::conf::Config;
-use crate::plugin::{Pool, Registry};
+use crate::module::{Pool, Registry};
 use crate::stream::Hub;
 
 /// What `Server` says.

@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 
 use crate::media::Codec;
-use crate::plugin::OptionError;
+use crate::module::OptionError;
 
 /// Why a request is refused. [`Display`](std::fmt::Display) is the body of the response: one line for a person.
 #[derive(Debug, PartialEq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! Why a publisher or a viewer is turned away.
 
-use crate::plugin::OptionError;
+use crate::module::OptionError;
 
 /// Why a stream cannot be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@
 //! middle of a GOP; a module's fault ends its own remuxer and nothing else.
 //!
 //! No IO, no tokio: readers are woken through [`std::task::Waker`], and time comes in as an argument. Used by
-//! `http`, `net` and `main`; uses `plugin`, `media` and `conf`.
+//! `http`, `net` and `main`; uses `module`, `media` and `conf`.
 
 mod error;
 mod hub;

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tracing::{debug, info, warn};
 
 use crate::media::Millis;
-use crate::plugin::{Module, OutBlock, Pool, Recipe, Task};
+use crate::module::{Module, OutBlock, Pool, Recipe, Task};
 
 use super::remux::Remux;
 use super::stream::{Stream, ring_limits};

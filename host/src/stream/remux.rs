@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::media::{Codec, Millis, Packet, Tag, TagKind};
-use crate::plugin::{
+use crate::module::{
     BlockFlags, CallWatch, Instance, Job, Module, ModuleFault, OutBlock, Recipe, StreamFacts,
 };
 

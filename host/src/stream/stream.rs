@@ -24,7 +24,7 @@ use tracing::{debug, info};
 
 use crate::conf::{Mount, Vhost};
 use crate::media::{Codec, Millis, Packet, Tag, TagKind, Timeline};
-use crate::plugin::StreamFacts;
+use crate::module::StreamFacts;
 
 use super::mount::LiveMount;
 use super::{Entry, JoinAt, Pace, PublishError, Reader, Ring, RingLimits, Role, StreamKey};

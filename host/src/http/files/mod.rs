@@ -31,7 +31,7 @@ use super::conditional::{ByteRange, Condition, Validators};
 use super::media_type::{UNKNOWN, media_type};
 use super::router::decode_path;
 use super::{Body, Refusal, Service};
-use crate::plugin::Transport;
+use crate::module::Transport;
 
 /// What a directory is served by.
 const INDEX: &str = "index.html";

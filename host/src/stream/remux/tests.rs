@@ -9,7 +9,7 @@ use remuxd_plugin_api::{
 use super::super::{Hub, Publisher, StreamKey, Viewer};
 use super::*;
 use crate::conf::Config;
-use crate::plugin::{Pool, Terms, linked};
+use crate::module::{Pool, Terms, linked};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, unload: false };

@@ -6,7 +6,7 @@ use super::super::rules::Rule;
 use super::super::run::{Run, play, survive};
 use super::super::sequences::Sequence;
 use super::{Bench, CARRIES_NONE, Verdict, blame, verdict};
-use crate::plugin::OwnedOptionKind;
+use crate::module::OwnedOptionKind;
 
 /// No fault, blocks by the rules, and a place to join in each stream that can be carried.
 pub(super) fn sound_streams(bench: &Bench<'_>) -> Verdict {

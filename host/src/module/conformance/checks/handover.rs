@@ -9,7 +9,7 @@ use super::super::run::{Run, carries, play};
 use super::super::sequences::Sequence;
 use super::{Bench, CARRIES_NONE, Verdict, blame};
 use crate::media::Tag;
-use crate::plugin::OutBlock;
+use crate::module::OutBlock;
 
 /// How many sequences are decoded.
 const DECODED: usize = 4;

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::plugin::one_line;
+use crate::module::one_line;
 
 /// Whether there is an `ffprobe` on the `PATH`.
 pub(super) fn is_there() -> bool {

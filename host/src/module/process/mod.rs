@@ -11,7 +11,7 @@
 //! generation, and with the host.
 //!
 //! Invariants: nothing that the process sends can hurt the host, see [`wire`]; calls wait on threads of the worker
-//! pool, never on the network's. Used by the rest of `plugin` only.
+//! pool, never on the network's. Used by the rest of `module` only.
 
 mod child;
 mod connection;

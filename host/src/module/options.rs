@@ -113,7 +113,7 @@ fn closest(specs: &[OwnedOptionSpec], key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::OwnedOptionKind;
+    use crate::module::OwnedOptionKind;
 
     fn spec(name: &str, kind: OwnedOptionKind, default: &str, variant: bool) -> OwnedOptionSpec {
         OwnedOptionSpec { name: name.into(), kind, default: default.into(), doc: String::new(), variant }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::sequences::Sequence;
 use super::{Bench, CARRIES_NONE, Verdict};
 use crate::media::{Millis, Tag};
-use crate::plugin::ModuleFault;
+use crate::module::ModuleFault;
 
 /// How many tags come before memory is measured, and after.
 const WARM_UP: usize = 40_000;

@@ -8,7 +8,7 @@ use super::super::run::{Run, play};
 use super::super::sequences::Sequence;
 use super::{Bench, CARRIES_NONE, Verdict, blame, verdict};
 use crate::media::Millis;
-use crate::plugin::OutBlock;
+use crate::module::OutBlock;
 
 /// What makes a block.
 type Essence = (BlockFlags, u8, Millis, Vec<u8>);

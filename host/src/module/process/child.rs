@@ -20,8 +20,8 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 use super::link::{LinkError, Receiver, send};
 use super::sandbox::Sandbox;
 use super::wire::{self, Frame, kind};
-use crate::plugin::loader::{self, Terms};
-use crate::plugin::{Instance, LoadError, Module, Staged, conformance};
+use crate::module::loader::{self, Terms};
+use crate::module::{Instance, LoadError, Module, Staged, conformance};
 
 /// What a module's process is told when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

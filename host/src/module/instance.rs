@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::media::TagKind;
-    use crate::plugin::{Module, Terms, linked};
+    use crate::module::{Module, Terms, linked};
 
     const MAX_OUTPUT: usize = 10_000;
 

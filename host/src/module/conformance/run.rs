@@ -6,7 +6,7 @@ use super::history::{joins, replay};
 use super::rules::{Breach, Moment, Rule, Watch};
 use super::sequences::{self, Sequence};
 use crate::media::{Packet, Tag, TagKind};
-use crate::plugin::{Instance, Module, ModuleFault, OutBlock, resolve_options};
+use crate::module::{Instance, Module, ModuleFault, OutBlock, resolve_options};
 
 /// A remuxer under watch.
 pub(super) struct Run {

@@ -13,7 +13,7 @@ use super::rules::Breach;
 use super::run::carries;
 use super::sequences::{self, Sequence};
 use crate::media::Tag;
-use crate::plugin::{Module, OptionError, resolve_options};
+use crate::module::{Module, OptionError, resolve_options};
 
 /// What came of a check. The text is one line for the author.
 #[derive(Clone, Debug, PartialEq, Eq)]

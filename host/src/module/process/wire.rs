@@ -26,8 +26,8 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::media::{Millis, Tag};
-use crate::plugin::intake::{BlockHead, Intake};
-use crate::plugin::{Module, ModuleFault, OutBlock, OwnedOptionKind, one_line};
+use crate::module::intake::{BlockHead, Intake};
+use crate::module::{Module, ModuleFault, OutBlock, OwnedOptionKind, one_line};
 
 /// How long the length of a frame is.
 pub const LENGTH: usize = 4;
@@ -483,7 +483,7 @@ fn read_fault(from: &mut Bytes) -> Read<Result<(), ModuleFault>> {
         fault::UNSUPPORTED => ModuleFault::Unsupported { message },
         fault::FLOODED => ModuleFault::Flooded { limit: number },
         fault::LARGE_STATE => {
-            ModuleFault::LargeState { size: number, limit: crate::plugin::instance::MAX_STATE }
+            ModuleFault::LargeState { size: number, limit: crate::module::instance::MAX_STATE }
         }
         fault::BAD_FLAGS => ModuleFault::BadFlags { flags: number as u8 },
         fault::BAD_TRACK => ModuleFault::BadTrack { track: number as u8 },

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::MAX_OUTPUT;
 use super::checks::{Bench, CHECKS, Verdict};
-use crate::plugin::child::{self, say};
-use crate::plugin::error::signal_name;
-use crate::plugin::loader::{self, Terms};
-use crate::plugin::{LoadError, Staged, one_line};
+use crate::module::child::{self, say};
+use crate::module::error::signal_name;
+use crate::module::loader::{self, Terms};
+use crate::module::{LoadError, Staged, one_line};
 
 /// How long one check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(120);
@@ -30,7 +30,7 @@ pub fn checks() -> impl Iterator<Item = &'static str> {
     CHECKS.iter().map(|check| check.name)
 }
 
-/// Runs one check on a module that was [probed](crate::plugin::probe), with these options of a mount, in a child process
+/// Runs one check on a module that was [probed](crate::module::probe), with these options of a mount, in a child process
 /// of `program`, which must call [`check_main`] when it is told to.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use remuxd_plugin_api::{BlockFlags, Codec, StreamFacts};
 
 use crate::media::{Packet, Tag, TagKind};
-use crate::plugin::OutBlock;
+use crate::module::OutBlock;
 
 /// Where a remuxer may start in a stream: at its keyframes; without video, at every audio frame.
 pub(super) fn joins(tags: &[Tag]) -> Vec<usize> {

@@ -479,7 +479,7 @@ mod tests {
     use remuxd_plugin_api::{Format, FormatInfo, OptionKind, OptionSpec, RemuxError, Remuxer, Sink, Tag};
 
     use super::*;
-    use crate::plugin::linked;
+    use crate::module::linked;
 
     const TERMS: Terms = Terms { generation: 1, max_output: 0, max_faults: 2, unload: false };
 

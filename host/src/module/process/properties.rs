@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::link::{LinkError, Receiver};
 use super::wire::{self, Frame, LENGTH, WireError, kind};
-use crate::plugin::intake::Intake;
-use crate::plugin::module::Description;
-use crate::plugin::{ModuleFault, OutBlock};
+use crate::module::intake::Intake;
+use crate::module::module::Description;
+use crate::module::{ModuleFault, OutBlock};
 
 /// What a tag's payload holds in all of this.
 pub static PAYLOAD: &[u8] = b"0123456789";
