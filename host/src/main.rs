@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use remuxd::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
 use remuxd::conf::Log;
 use remuxd::output::{complain, print, unless_unread};
-use remuxd::{admin, host, load, module};
+use remuxd::{admin, author, host, load, module};
 use tracing_subscriber::EnvFilter;
 
 /// Gives pages back after a spike of viewers; serves the host only, each module has its own allocator.
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Probe { file }) => return module::probe_main(&file),
         Some(Command::KitCheck { file, check, options }) => {
-            return module::check_main(&file, &check, &options);
+            return author::check_main(&file, &check, &options);
         }
         Some(Command::ModuleProcess { file, max_output, max_memory }) => {
             return module::module_main(&file, module::Allowance { max_output, max_memory });

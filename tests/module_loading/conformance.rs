@@ -20,7 +20,7 @@ fn check(flawed: &Path, name: &str, flaw: &str) -> String {
     // Through the kit's own way to run a check; the whole table would take each flaw through all of them.
     let staged = remuxd::module::Staged::lent(flawed);
     let options = [("flaw".to_owned(), flaw.to_owned())];
-    format!("{:?}", remuxd::module::run_check(&executable(), &staged, name, &options).unwrap())
+    format!("{:?}", remuxd::author::run_check(&executable(), &staged, name, &options).unwrap())
 }
 
 /// The modules beside the host.

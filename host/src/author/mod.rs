@@ -3,10 +3,12 @@
 //! [`Inspected`] tells what a file is, or why it would be refused; [`test_module`] runs the conformance kit on it;
 //! [`new_module`] writes a crate. Uses `module`; used by `main`.
 
+mod conformance;
 mod inspect;
 mod new;
 mod test;
 
+pub use conformance::{CheckResult, check_main, checks, run_check};
 pub use inspect::Inspected;
 pub use new::{Api, NewError, default_dir, new_module};
 pub use test::{Row, TestError, test_module};

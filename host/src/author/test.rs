@@ -7,7 +7,8 @@ use std::path::Path;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::module::{LoadError, OptionError, Stage, Verdict, checks, probe, resolve_options, run_check};
+use super::conformance::{CheckResult, checks, run_check};
+use crate::module::{LoadError, OptionError, Stage, probe, resolve_options};
 
 /// The name of the first row: what every load checks.
 const LOADING: &str = "loading, self-test";
@@ -24,11 +25,11 @@ pub struct Row {
 }
 
 impl Row {
-    fn new(check: &'static str, verdict: Verdict) -> Row {
+    fn new(check: &'static str, verdict: CheckResult) -> Row {
         let (verdict, why) = match verdict {
-            Verdict::Pass(why) => ("pass", why),
-            Verdict::Skip(why) => ("skip", why),
-            Verdict::Fail(why) => ("FAIL", why),
+            CheckResult::Pass(why) => ("pass", why),
+            CheckResult::Skip(why) => ("skip", why),
+            CheckResult::Fail(why) => ("FAIL", why),
         };
         Row { check, verdict, why }
     }
@@ -71,12 +72,12 @@ pub fn test_module(
     };
     let stage = Stage::new();
     let loaded = stage.stage("tested", file).and_then(|staged| Ok((probe(program, &staged)?, staged)));
-    let failed = |error: LoadError| Verdict::Fail(error.to_string());
+    let failed = |error: LoadError| CheckResult::Fail(error.to_string());
     match loaded {
         Err(error) => add(Row::new(LOADING, failed(error)))?,
         Ok((description, staged)) => {
             resolve_options(&description.options, options, std::iter::empty())?;
-            add(Row::new(LOADING, Verdict::Pass("the host would load it".into())))?;
+            add(Row::new(LOADING, CheckResult::Pass("the host would load it".into())))?;
             for check in checks() {
                 let verdict = run_check(program, &staged, check, options).unwrap_or_else(failed);
                 add(Row::new(check, verdict))?;

@@ -7,9 +7,11 @@ use std::time::Duration;
 use remuxd_plugin_api::Transport;
 use thiserror::Error;
 
-use super::conformance::Breach;
-use super::elf::{Machine, class_name, type_name};
-use super::{InfoError, ModuleFault};
+use super::fault::ModuleFault;
+use super::load::elf::{Machine, class_name, type_name};
+use super::load::self_test::rules::Breach;
+use super::loaded::InfoError;
+use super::text::{before, signal_name};
 
 /// One step on the way of a file into the host. Each is safe only after the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -346,48 +348,9 @@ fn transport_name(transport: Transport) -> &'static str {
     if transport == Transport::WEBSOCKET { "WebSocket" } else { "HTTP" }
 }
 
-/// What a process said, to stand behind another text.
-pub(super) fn before(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(", after {said:?}") }
-}
-
-/// The names of signals 1 to 31, with the numbers that Linux gives them on all machines the host knows.
-const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
-
-/// The name of a signal; of those without one, the number.
-pub(super) fn signal_name(signal: i32) -> String {
-    let name = usize::try_from(signal).ok().and_then(|signal| SIGNALS.get(signal.checked_sub(1)?));
-    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn signals_have_names() {
-        let rows = [
-            (libc::SIGHUP, "SIGHUP"),
-            (libc::SIGKILL, "SIGKILL"),
-            (libc::SIGSEGV, "SIGSEGV"),
-            (libc::SIGPIPE, "SIGPIPE"),
-            (libc::SIGTERM, "SIGTERM"),
-            (libc::SIGXCPU, "SIGXCPU"),
-            (libc::SIGXFSZ, "SIGXFSZ"),
-            (libc::SIGIO, "SIGIO"),
-            (libc::SIGSYS, "SIGSYS"),
-            (0, "signal 0"),
-            (-1, "signal -1"),
-            (32, "signal 32"),
-        ];
-        for (signal, name) in rows {
-            assert_eq!(signal_name(signal), name);
-        }
-    }
 
     #[test]
     fn every_line_is_readable() {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use remuxd_plugin_api::abi::{FAULT_PANIC, FAULT_POISONED, FAULT_UNSUPPORTED, RawFault};
 use thiserror::Error;
 
-use super::error::{before, signal_name};
-use super::one_line;
 use super::process::WireError;
+use super::text::{before, one_line, signal_name};
 
 /// Why a remuxer ended. The culprit is the module, or the publisher's data through it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

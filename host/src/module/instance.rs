@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::ModuleFault;
 use super::intake::Intake;
-use super::linked::Linked;
+use super::load::linked::Linked;
 use super::process::Isolated;
 use crate::media::{Millis, Tag};
 

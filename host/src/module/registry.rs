@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
-use super::module::Hold;
+use super::loaded::Hold;
 use super::process::{self, Launch};
 use super::{Allowance, Description, LoadError, Module, Stage, Staged, Terms, load, probe};
 use crate::conf::{Isolation, Modules, OwnModule};

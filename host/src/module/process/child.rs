@@ -20,8 +20,9 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 use super::link::{LinkError, Receiver, send};
 use super::sandbox::Sandbox;
 use super::wire::{self, Frame, kind};
-use crate::module::loader::{self, Terms};
-use crate::module::{Instance, LoadError, Module, Staged, conformance};
+use crate::module::load::loader::{self, Terms};
+use crate::module::load::self_test::self_test;
+use crate::module::{Instance, LoadError, Module, Staged};
 
 /// What a module's process is told when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Remuxers {
                 return Ok(wire::put_state(&self.alive.get_mut(&number).ok_or_else(known)?.state()));
             }
             kind::FREE => self.alive.remove(&number).map_or(Ok(()), Instance::free),
-            kind::TEST => match conformance::self_test(&self.module) {
+            kind::TEST => match self_test(&self.module) {
                 Ok(()) => Ok(()),
                 Err(breach) => return Ok(refusal(&breach.into())),
             },

@@ -17,7 +17,8 @@ use super::link::{LinkError, Receiver, send};
 use super::reaped::Reaped;
 use super::wire::{self, Described, Frame, MAX_DESCRIPTION, MAX_TEXT, WireError, kind};
 use crate::module::log::ModuleLog;
-use crate::module::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial, one_line};
+use crate::module::text::one_line;
+use crate::module::{LoadError, ModuleFault, PROBE_LIMIT, Step, Trial};
 
 /// The hidden command of the host's program.
 const COMMAND: &str = "__module";

@@ -42,9 +42,9 @@ pub(super) use wire::{MAX_DESCRIPTION, describe};
 
 use self::wire::{ANSWER_SLACK, Described, Frame, LENGTH, kind};
 use super::intake::Intake;
-use super::loader::{Build, Terms};
+use super::load::loader::{Build, Terms};
+use super::loaded::{Description, Home};
 use super::log::ModuleLog;
-use super::module::{Description, Home};
 use super::{LoadError, Module, ModuleFault, Staged, worker};
 use crate::media::Tag;
 

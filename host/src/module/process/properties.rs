@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::link::{LinkError, Receiver};
 use super::wire::{self, Frame, LENGTH, WireError, kind};
 use crate::module::intake::Intake;
-use crate::module::module::Description;
+use crate::module::loaded::Description;
 use crate::module::{ModuleFault, OutBlock};
 
 /// What a tag's payload holds in all of this.

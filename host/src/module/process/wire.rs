@@ -27,7 +27,8 @@ use thiserror::Error;
 
 use crate::media::{Millis, Tag};
 use crate::module::intake::{BlockHead, Intake};
-use crate::module::{Module, ModuleFault, OutBlock, OwnedOptionKind, one_line};
+use crate::module::text::one_line;
+use crate::module::{Module, ModuleFault, OutBlock, OwnedOptionKind};
 
 /// How long the length of a frame is.
 pub const LENGTH: usize = 4;

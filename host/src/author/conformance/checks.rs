@@ -1,0 +1,32 @@
+//! Checks: one for each thing that an author can get wrong.
+
+mod cost;
+mod handover;
+mod joins;
+mod same;
+mod streams;
+
+use super::bench::{Bench, CheckResult};
+
+/// One check: its name, and what it tries.
+pub struct Check {
+    pub name: &'static str,
+    pub run: fn(&Bench<'_>) -> CheckResult,
+}
+
+/// All checks, in the order in which an author wants to know.
+pub const CHECKS: [Check; 13] = [
+    Check { name: "sound streams", run: streams::sound_streams },
+    Check { name: "options", run: streams::options },
+    Check { name: "codecs it lacks", run: streams::other_codecs },
+    Check { name: "damaged streams", run: streams::damaged_streams },
+    Check { name: "start in the middle", run: joins::starts },
+    Check { name: "joins decode alone", run: joins::joins_decode },
+    Check { name: "handover to itself", run: handover::handover },
+    Check { name: "state of another build", run: handover::foreign_state },
+    Check { name: "same output each time", run: same::determinism },
+    Check { name: "one stream, one remuxer", run: same::independence },
+    Check { name: "freed at any time", run: streams::freed },
+    Check { name: "memory", run: cost::memory },
+    Check { name: "time of a call", run: cost::call_time },
+];

@@ -1,0 +1,79 @@
+//! Decode: what `ffprobe`, if there is one, reads in a module's output.
+//!
+//! It is the judge of what the host cannot know. A format that it does not know cannot be judged: the whole stream is
+//! tried first, and only if that decodes without complaint, its parts have to.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::module::text::one_line;
+
+/// Whether there is an `ffprobe` on the `PATH`.
+pub fn is_there() -> bool {
+    let mut ask = Command::new("ffprobe");
+    ask.arg("-version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    ask.status().is_ok_and(|status| status.success())
+}
+
+/// Decodes `bytes` to the end: codec and number of frames of each stream of audio and video, in order of their names.
+///
+/// # Errors
+/// What `ffprobe` complains of, in one line.
+pub fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
+    let fields = "stream=codec_name,codec_type,nb_read_frames";
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-count_frames", "-show_entries", fields, "-of", "csv=p=0", "-i", "pipe:0"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let mut input = child.stdin.take();
+    let writer = thread::spawn(move || {
+        // It may stop to read when it has seen enough to complain.
+        input.as_mut().map(|input| input.write_all(&bytes))
+    });
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    let _ = writer.join();
+    let complaint = one_line(&without_addresses(&String::from_utf8_lossy(&output.stderr)));
+    if !output.status.success() || !complaint.is_empty() {
+        return Err(if complaint.is_empty() { output.status.to_string() } else { complaint });
+    }
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut streams: Vec<_> = lines.lines().filter_map(read_stream).collect();
+    streams.sort();
+    if streams.is_empty() {
+        return Err("no frames".into());
+    }
+    Ok(streams)
+}
+
+/// `[h264 @ 0x55d0c8] no frame!` is `[h264] no frame!`.
+fn without_addresses(text: &str) -> String {
+    let mut parts = text.split(" @ 0x");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    plain.extend(parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_hexdigit())));
+    plain
+}
+
+/// Reads `codec,type,frames`; none when it is no media, or nothing came of it.
+fn read_stream(line: &str) -> Option<(String, u64)> {
+    let mut fields = line.trim().split(',');
+    let codec = fields.next()?.to_owned();
+    fields.next().filter(|kind| matches!(*kind, "audio" | "video"))?;
+    let frames = fields.next()?.parse().ok().filter(|frames| *frames > 0)?;
+    Some((codec, frames))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_ffprobe_prints() {
+        assert_eq!(read_stream("h264,video,60\n"), Some(("h264".into(), 60)));
+        assert_eq!(read_stream("text,data,1"), None);
+        assert_eq!(read_stream("aac,audio,N/A"), None);
+        assert_eq!(read_stream(""), None);
+        let text = "[h264 @ 0x55d0c8f] no frame!\n[flv @ 0xa] bad";
+        assert_eq!(without_addresses(text), "[h264] no frame!\n[flv] bad");
+    }
+}
