@@ -14,7 +14,7 @@
  * Threads: any; never two calls at once for one remuxer. A call must not block, do IO, or read a clock.
  *
  * Versions: structs begin with their size in bytes and grow at the end. Read a field only when struct_size says that it is
- * there; fill struct_size with sizeof. Fields named reserved are 0. Pass over kinds, packets and codecs that you do not
+ * there; fill struct_size with sizeof. Fields named reserved are 0 unless they say otherwise. Pass over kinds, packets and codecs that you do not
  * know.
  *
  * A crash in C ends the host, unless the module has isolation = "process". No exception of C++ may leave a function of
@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define REMUXD_ABI_MAJOR 1
-#define REMUXD_ABI_MINOR 3
+#define REMUXD_ABI_MINOR 4
 
 /* A codec: its FourCC, big-endian. The codecs that a format declares are a list that ends in 0. */
 #define REMUXD_FOURCC(a, b, c, d) \
@@ -59,11 +59,25 @@ enum {
 /* remuxd_tag.flags */
 enum { REMUXD_TAG_KEYFRAME = 1, REMUXD_TAG_DISCONTINUITY = 2 };
 
+/*
+ * remuxd_tag.reserved_u8, since 1.4: which tracks the stream has at this tag. Without REMUXD_TRACKS_KNOWN, from an older
+ * host, the others mean nothing: a track that the module has seen is present. Video is absent again once the host takes it for
+ * gone (today after 10 s without a frame), until its next keyframe; meanwhile viewers join at audio frames: mark these
+ * with REMUXD_BLOCK_JOIN.
+ */
+enum { REMUXD_TRACKS_KNOWN = 1, REMUXD_TRACKS_AUDIO = 2, REMUXD_TRACKS_VIDEO = 4 };
+
 /* remuxd_block.flags: one of them at most. */
 enum { REMUXD_BLOCK_PREAMBLE = 1, REMUXD_BLOCK_CONFIG = 2, REMUXD_BLOCK_JOIN = 4 };
 
 /* remuxd_format.transport */
 enum { REMUXD_HTTP = 0, REMUXD_WEBSOCKET = 1 };
+
+/*
+ * remuxd_format.reserved[0], since 1.4: further transports over which the same remuxers are served, as in
+ * .reserved = {REMUXD_FURTHER(REMUXD_WEBSOCKET)}. Older hosts serve remuxd_format.transport alone.
+ */
+#define REMUXD_FURTHER(transport) (1 << (transport))
 
 /* remuxd_option.kind */
 enum { REMUXD_OPTION_FLAG = 0, REMUXD_OPTION_INTEGER = 1, REMUXD_OPTION_CHOICE = 2, REMUXD_OPTION_TEXT = 3 };
@@ -106,7 +120,7 @@ typedef struct remuxd_tag {
     uint8_t kind;
     uint8_t packet;
     uint8_t flags;
-    uint8_t reserved_u8;
+    uint8_t reserved_u8; /* REMUXD_TRACKS_KNOWN and others, since 1.4 */
     uint32_t codec;
     uint32_t reserved;
     int64_t dts;
@@ -167,7 +181,7 @@ typedef struct remuxd_option {
 typedef struct remuxd_format {
     uint32_t struct_size;
     uint8_t transport;
-    uint8_t reserved[3];
+    uint8_t reserved[3]; /* the first: REMUXD_FURTHER, since 1.4 */
     const char *name; /* a-z, 0-9 and -, as modules.load has it */
     const char *version;
     const char *content_type;

@@ -14,6 +14,13 @@ pub trait Format: 'static {
     /// same answer.
     fn info() -> FormatInfo;
 
+    /// Transports beside [`FormatInfo::transport`] over which the same remuxers are served: one remuxer then feeds the
+    /// viewers of all of them. A host before 1.4 serves `FormatInfo::transport` alone. Called as [`info`](Self::info).
+    /// Since 1.4.
+    fn further_transports() -> &'static [Transport] {
+        &[]
+    }
+
     /// Makes a remuxer for one (stream, mount, variant).
     ///
     /// # Errors

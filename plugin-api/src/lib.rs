@@ -35,7 +35,7 @@ pub use block::{Block, Full, Sink};
 pub use error::RemuxError;
 pub use format::{Format, FormatInfo, OptionKind, OptionSpec, Options, Remuxer, Setup, StreamFacts};
 pub use tag::Tag;
-pub use vocabulary::{BlockFlags, Codec, Millis, Packet, TagKind, Transport};
+pub use vocabulary::{BlockFlags, Codec, Millis, Packet, TagKind, Tracks, Transport};
 
 /// Makes the crate a module of a [`Format`]. Once in a crate, whose `crate-type` must have `cdylib`.
 #[macro_export]

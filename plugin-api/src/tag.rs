@@ -1,6 +1,6 @@
 //! The unit that goes into a remuxer.
 
-use crate::{Codec, Millis, Packet, SharedBytes, TagKind};
+use crate::{Codec, Millis, Packet, SharedBytes, TagKind, Tracks};
 
 /// One timestamped unit of a stream, as RTMP and FLV carry it.
 ///
@@ -20,6 +20,8 @@ pub struct Tag {
     pub keyframe: bool,
     /// The timeline was mended just before this tag: a republish, or a jump of the publisher's clock.
     pub discontinuity: bool,
+    /// Which tracks the stream has at this tag. [`Tracks::UNKNOWN`] from a host before 1.4. Since 1.4.
+    pub tracks: Tracks,
     /// Decoding time.
     pub dts: Millis,
     /// Presentation time less decoding time, in milliseconds (FLV CompositionTime). 0 for audio.
@@ -42,6 +44,7 @@ impl Tag {
             packet: Packet::OTHER,
             keyframe: false,
             discontinuity: false,
+            tracks: Tracks::UNKNOWN,
             dts,
             composition_offset: Millis(0),
             payload,

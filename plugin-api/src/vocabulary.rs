@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::abi::{TRACKS_AUDIO, TRACKS_KNOWN, TRACKS_VIDEO};
+
 /// A point on, or a span of, a stream's timeline, in milliseconds.
 ///
 /// The host's timeline starts near 0 when a stream is published, never wraps and never goes backwards
@@ -127,6 +129,48 @@ impl Packet {
     pub const METADATA: Packet = Packet(4);
 }
 
+/// Which tracks a stream has at one of its tags, as the host judges for all modules and viewers. Since ABI 1.4.
+///
+/// A track is present from its first frame or sequence header on. Video is absent again once the host takes it for gone,
+/// today after 10 s of the stream's time without a video frame, and present with the next keyframe; the host drops
+/// video before that keyframe. While video is absent, viewers join at audio frames: mark these as
+/// [`JOIN`](BlockFlags::JOIN).
+///
+/// A host before 1.4 does not report tracks. A module then has its own tags to go by: a track that it has seen is present.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tracks(pub u8);
+
+impl Tracks {
+    /// Not reported: the host is older than 1.4.
+    pub const UNKNOWN: Tracks = Tracks(0);
+
+    /// These tracks and no others.
+    pub const fn known(audio: bool, video: bool) -> Tracks {
+        let audio = if audio { TRACKS_AUDIO } else { 0 };
+        let video = if video { TRACKS_VIDEO } else { 0 };
+        Tracks(TRACKS_KNOWN | audio | video)
+    }
+
+    /// Whether the stream has audio; `None` if that is not reported.
+    pub const fn audio(self) -> Option<bool> {
+        self.has(TRACKS_AUDIO)
+    }
+
+    /// Whether the stream has video; `None` if that is not reported.
+    pub const fn video(self) -> Option<bool> {
+        self.has(TRACKS_VIDEO)
+    }
+
+    const fn has(self, track: u8) -> Option<bool> {
+        if self.0 & TRACKS_KNOWN == 0 {
+            None
+        } else {
+            Some(self.0 & track != 0)
+        }
+    }
+}
+
 /// How a module's blocks reach a viewer.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -165,5 +209,25 @@ impl BlockFlags {
     #[must_use]
     pub const fn with(self, other: BlockFlags) -> BlockFlags {
         BlockFlags(self.0 | other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tracks_are_known_or_not() {
+        let rows = [
+            (Tracks::UNKNOWN, None, None),
+            // Without the bit that they are known, the others mean nothing.
+            (Tracks(TRACKS_AUDIO | TRACKS_VIDEO), None, None),
+            (Tracks::known(false, false), Some(false), Some(false)),
+            (Tracks::known(true, false), Some(true), Some(false)),
+            (Tracks::known(false, true), Some(false), Some(true)),
+        ];
+        for (tracks, audio, video) in rows {
+            assert_eq!((tracks.audio(), tracks.video()), (audio, video), "{tracks:?}");
+        }
     }
 }

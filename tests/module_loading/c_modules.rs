@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use remuxd::conf::Config;
-use remuxd::media::{Millis, Tag, TagKind};
+use remuxd::media::{Millis, Tag, TagKind, Tracks};
 use remuxd::module::{
     BlockFlags, HOST_ABI, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
 };
@@ -109,7 +109,8 @@ fn a_module_in_c_gets_and_gives_what_the_header_says() {
     assert!(module.rustc().starts_with("gcc "), "{}", module.rustc());
     assert_eq!(module.abi(), HOST_ABI);
     let mut remuxer = module.remuxer(&setup("never", &[])).unwrap();
-    let (tag, mut blocks) = (tag(KEYFRAME), Vec::new());
+    let (mut tag, mut blocks) = (tag(KEYFRAME), Vec::new());
+    tag.tracks = Tracks::known(false, true);
     remuxer.tag(&tag, &mut blocks).unwrap();
     remuxer.finish(&mut blocks).unwrap();
     let state = remuxer.state().unwrap();
@@ -118,7 +119,7 @@ fn a_module_in_c_gets_and_gives_what_the_header_says() {
     let [preamble, media, end] = &blocks[..] else { panic!("{blocks:?}") };
     assert_eq!((preamble.flags, preamble.parts.concat()), (BlockFlags::PREAMBLE, b"HEAD".to_vec()));
     assert_eq!((media.flags, media.dts), (BlockFlags::JOIN, Millis(40)));
-    assert_eq!(media.parts[..], [&[1][..], KEYFRAME, &KEYFRAME[5..]]);
+    assert_eq!(media.parts[..], [&[1][..], KEYFRAME, &KEYFRAME[5..], &[tag.tracks.0]]);
     // What lies in the payload is shared, in whole and in part.
     assert_eq!(media.parts[1].as_ptr_range(), tag.payload.as_ptr_range());
     assert_eq!(media.parts[2].as_ptr_range(), tag.payload[5..].as_ptr_range());

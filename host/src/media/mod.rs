@@ -7,6 +7,6 @@
 mod tag;
 mod timeline;
 
-pub use remuxd_plugin_api::{Codec, Millis, Packet, TagKind};
+pub use remuxd_plugin_api::{Codec, Millis, Packet, TagKind, Tracks};
 pub use tag::Tag;
 pub use timeline::{SMALL_STEP_BACK, Timeline};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use remuxd_bitstream::flv::TagHeader;
 
-use super::{Millis, TagKind};
+use super::{Millis, TagKind, Tracks};
 
 /// One timestamped unit of a stream, as RTMP and FLV carry it.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Tag {
     pub header: TagHeader,
     /// The timeline was mended just before this tag.
     pub discontinuity: bool,
+    /// Which tracks the stream has at this tag. Reported by the stream that it was pushed to, unknown before.
+    pub tracks: Tracks,
     /// The FLV tag body, shared with the buffer that the socket was read into.
     pub payload: Bytes,
 }
@@ -26,6 +28,6 @@ impl Tag {
     /// [`Packet::OTHER`](super::Packet::OTHER).
     pub fn new(kind: TagKind, dts: Millis, payload: Bytes) -> Tag {
         let header = TagHeader::parse(kind, &payload);
-        Tag { kind, dts, header, discontinuity: false, payload }
+        Tag { kind, dts, header, discontinuity: false, tracks: Tracks::UNKNOWN, payload }
     }
 }

@@ -172,7 +172,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::media::TagKind;
+    use crate::media::{TagKind, Tracks};
     use crate::module::{Module, Terms, linked};
 
     const MAX_OUTPUT: usize = 10_000;
@@ -206,6 +206,7 @@ mod tests {
     impl remuxd_plugin_api::Remuxer for RogueRemuxer {
         fn tag(&mut self, tag: &remuxd_plugin_api::Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             let media = |flags, parts| Block { flags, track: 0, dts: tag.dts, parts };
+            let tracks = tag.tracks.0;
             sink.block(media(BlockFlags::JOIN, vec![tag.payload.slice(2..), SharedBytes::default()]))?;
             match &*self.0 {
                 "panic" => panic!("expected in this test\nand {}", 1),
@@ -222,6 +223,7 @@ mod tests {
                     let _ = sink.block(media(BlockFlags::NONE, vec![vec![0; 1 << 20].into()]));
                 }
                 "flags" => sink.block(media(BlockFlags(8), Vec::new()))?,
+                "tracks" => sink.block(media(BlockFlags::NONE, vec![vec![tracks].into()]))?,
                 "track" => sink.block(Block { track: 8, ..media(BlockFlags::CONFIG, Vec::new()) })?,
                 _ => {}
             }
@@ -246,6 +248,15 @@ mod tests {
 
     fn tag() -> Tag {
         Tag::new(TagKind::VIDEO, Millis(-4), vec![0x17, 1, 0, 0, 40, 1, 2, 3].into())
+    }
+
+    #[test]
+    fn reports_the_tracks_of_the_stream() {
+        for tracks in [Tracks::UNKNOWN, Tracks::known(true, false)] {
+            let (mut remuxer, mut out) = (remuxer("tracks"), Vec::new());
+            remuxer.tag(&Tag { tracks, ..tag() }, &mut out).unwrap();
+            assert_eq!(out[1].parts[..], [Bytes::from(vec![tracks.0])]);
+        }
     }
 
     #[test]

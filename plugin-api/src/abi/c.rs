@@ -66,7 +66,7 @@ pub struct Tag {
     pub packet: u8,
     /// [`TAG_KEYFRAME`](super::TAG_KEYFRAME), [`TAG_DISCONTINUITY`](super::TAG_DISCONTINUITY).
     pub flags: u8,
-    /// 0.
+    /// Since 1.4: [`TRACKS_KNOWN`](super::TRACKS_KNOWN) and others. 0 from an older host.
     pub reserved_u8: u8,
     /// FourCC, big-endian.
     pub codec: u32,
@@ -174,7 +174,8 @@ pub struct Format {
     pub struct_size: u32,
     /// [`Transport`](crate::Transport).
     pub transport: u8,
-    /// 0.
+    /// The first byte, since 1.4: further transports, as in [`RawInfo::reserved_u8`](super::RawInfo::reserved_u8). The
+    /// other bytes are 0.
     pub reserved: [u8; 3],
     /// The module's name.
     pub name: *const c_char,

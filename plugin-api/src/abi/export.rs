@@ -10,7 +10,7 @@ use super::catch::{catch, Aborted, Unwound};
 use super::*;
 use crate::{
     log, Block, Codec, Format, FormatInfo, Full, Millis, OptionKind, OptionSpec, Options, Packet, RemuxError,
-    Remuxer, Setup, Sink, StreamFacts, Tag, TagKind,
+    Remuxer, Setup, Sink, StreamFacts, Tag, TagKind, Tracks,
 };
 
 /// abi_stable's header of a module that exports the format `F`.
@@ -65,7 +65,12 @@ extern "C" fn set_logger(logger: RawLogger) {
 }
 
 extern "C" fn info<F: Format>() -> RResult<RawInfo, RawFault> {
-    catch(|| F::info().into()).map_err(RawFault::from).into()
+    let describe = || {
+        let mut info = RawInfo::from(F::info());
+        info.reserved_u8[0] = further_transports(F::further_transports());
+        info
+    };
+    catch(describe).map_err(RawFault::from).into()
 }
 
 extern "C" fn remuxer<F: Format>(setup: &RawSetup<'_>) -> RResult<RawRemuxer, RawFault> {
@@ -209,6 +214,7 @@ impl From<RawTag> for Tag {
             packet: Packet(raw.packet),
             keyframe: raw.flags & TAG_KEYFRAME != 0,
             discontinuity: raw.flags & TAG_DISCONTINUITY != 0,
+            tracks: Tracks(raw.reserved_u8),
             dts: Millis(raw.dts),
             composition_offset: Millis(raw.composition_offset),
             payload: raw.payload,
@@ -353,6 +359,10 @@ mod tests {
             }
         }
 
+        fn further_transports() -> &'static [Transport] {
+            &[Transport::HTTP, Transport::WEBSOCKET]
+        }
+
         fn remuxer(setup: &Setup) -> Result<RogueRemuxer, RemuxError> {
             act(setup.options.text("in_new"), None)?;
             Ok(RogueRemuxer { options: setup.options.clone(), state: setup.state.clone() })
@@ -362,7 +372,7 @@ mod tests {
     impl Remuxer for RogueRemuxer {
         fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             act(self.options.text("in_tag"), Some(sink))?;
-            let parts = vec![tag.payload.slice(1..), SharedBytes::from(vec![9])];
+            let parts = vec![tag.payload.slice(1..), SharedBytes::from(vec![tag.tracks.0])];
             sink.block(Block { flags: BlockFlags::JOIN, track: 3, dts: tag.dts, parts })?;
             Ok(())
         }
@@ -451,7 +461,7 @@ mod tests {
             kind: 9,
             packet: 2,
             flags: TAG_KEYFRAME,
-            reserved_u8: 0,
+            reserved_u8: TRACKS_KNOWN | TRACKS_VIDEO,
             reserved: [0; 4],
         };
         // SAFETY: the remuxer is alive, and so is the sink.
@@ -488,7 +498,8 @@ mod tests {
         let info = table::<Rogue>().info()().into_result().ok().unwrap();
         assert_eq!((&*info.name, &*info.version, &*info.content_type), ("rogue", "1.2.3", "video/x-rogue"));
         assert_eq!(info.extensions, ["one", "two"]);
-        assert_eq!(info.transport, 1);
+        assert_eq!((info.transport, info.reserved_u8), (1, [0b11, 0, 0, 0, 0, 0, 0]));
+        assert!(info.transports().eq([Transport::WEBSOCKET, Transport::HTTP]));
         assert_eq!(info.video_codecs, [u32::from_be_bytes(*b"avc1"), u32::from_be_bytes(*b"av01")]);
         assert_eq!(info.audio_codecs, [u32::from_be_bytes(*b"mp4a")]);
         let options: Vec<_> =
@@ -507,7 +518,7 @@ mod tests {
         free(remuxer).ok().unwrap();
         let [block] = &host.blocks[..] else { panic!("one block") };
         assert_eq!((block.flags, block.track, block.dts), (4, 3, -5));
-        assert_eq!([&*block.parts[0], &*block.parts[1]], [&[2, 3][..], &[9]]);
+        assert_eq!([&*block.parts[0], &*block.parts[1]], [&[2, 3][..], &[Tracks::known(false, true).0]]);
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //!
 //! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor. With 1.2 a
 //! module can be written in C: then it exports [`c::Format`] in the place of the header, and all of it is plain data. 1.3
-//! adds [`FAULT_UNSUPPORTED`], with which a stream ends that the format cannot carry.
+//! adds [`FAULT_UNSUPPORTED`], with which a stream ends that the format cannot carry. 1.4 gives meaning to
+//! [`RawTag::reserved_u8`], which tracks the stream has, and to the first byte of [`RawInfo::reserved_u8`], further transports.
 
 pub mod c;
 pub(crate) mod catch;
@@ -31,7 +32,7 @@ pub use abi_stable::library::LibHeader;
 pub use export::{header, table};
 pub use preflight::{Preflight, ABI_MAJOR, ABI_MINOR, MAGIC, PREFLIGHT_SYMBOL, RUSTC};
 
-use crate::SharedBytes;
+use crate::{SharedBytes, Transport};
 
 /// The functions of a module. Since 1.0 unless a field says otherwise; a module serves them on any thread.
 #[repr(C)]
@@ -91,7 +92,8 @@ pub struct RawTag {
     pub packet: u8,
     /// [`TAG_KEYFRAME`], [`TAG_DISCONTINUITY`].
     pub flags: u8,
-    /// 0.
+    /// [`Tag::tracks`](crate::Tag::tracks), since 1.4: [`TRACKS_KNOWN`], [`TRACKS_AUDIO`] and [`TRACKS_VIDEO`]. A host
+    /// before 1.4 sets 0, which says nothing. Bits that the module does not know are ignored.
     pub reserved_u8: u8,
     /// 0.
     pub reserved: [u64; 4],
@@ -101,6 +103,13 @@ pub struct RawTag {
 pub const TAG_KEYFRAME: u8 = 1;
 /// In [`RawTag::flags`]: [`Tag::discontinuity`](crate::Tag::discontinuity).
 pub const TAG_DISCONTINUITY: u8 = 2;
+
+/// In [`RawTag::reserved_u8`], since 1.4: the host knows which tracks are present. Without it the other bits mean nothing.
+pub const TRACKS_KNOWN: u8 = 1;
+/// In [`RawTag::reserved_u8`], since 1.4: the stream has audio.
+pub const TRACKS_AUDIO: u8 = 2;
+/// In [`RawTag::reserved_u8`], since 1.4: the stream has video.
+pub const TRACKS_VIDEO: u8 = 4;
 
 /// A [`Block`](crate::Block), moved into the host.
 #[repr(C)]
@@ -202,12 +211,30 @@ pub struct RawInfo {
     pub audio_codecs: RVec<u32>,
     /// The options that a mount may set.
     pub options: RVec<RawOption>,
-    /// [`Transport`](crate::Transport).
+    /// [`Transport`]: the only one for a host before 1.4.
     pub transport: u8,
-    /// 0.
+    /// The first byte, since 1.4: further transports, bit N for the [`Transport`] of number N. A host ignores
+    /// those that it does not know. The other bytes are 0.
     pub reserved_u8: [u8; 7],
     /// 0.
     pub reserved: [u64; 8],
+}
+
+impl RawInfo {
+    /// All transports: `transport`, then the further ones in the order of their numbers.
+    pub fn transports(&self) -> impl Iterator<Item = Transport> {
+        let (first, further) = (self.transport, self.reserved_u8[0]);
+        let is_further = move |number: &u8| *number != first && further >> *number & 1 != 0;
+        std::iter::once(first).chain((0..8).filter(is_further)).map(Transport)
+    }
+}
+
+/// The bits of [`RawInfo::reserved_u8`] for these transports. Those from number 8 on have none.
+pub fn further_transports(transports: &[Transport]) -> u8 {
+    transports
+        .iter()
+        .filter_map(|transport| 1_u8.checked_shl(transport.0.into()))
+        .fold(0, |bits, bit| bits | bit)
 }
 
 /// An [`OptionSpec`](crate::OptionSpec).

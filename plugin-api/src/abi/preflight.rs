@@ -13,7 +13,7 @@ pub const MAGIC: [u8; 8] = *b"remuxd\xff\x01";
 pub const ABI_MAJOR: u16 = 1;
 
 /// The minor version of this ABI. A minor version only appends, so any two of them get along.
-pub const ABI_MINOR: u16 = 3;
+pub const ABI_MINOR: u16 = 4;
 
 /// The compiler that built this library, as `rustc --version` has it.
 pub const RUSTC: &str = env!("REMUXD_RUSTC");

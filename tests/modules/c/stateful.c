@@ -40,8 +40,8 @@ static int tag(void *remuxer, const remuxd_tag *tag, const remuxd_sink *sink, re
     remuxd_bytes name = {(const uint8_t *)"HEAD", 4};
     remuxd_block preamble = {sizeof preamble, REMUXD_BLOCK_PREAMBLE, 0, {0}, tag->dts, &name, 1};
     uint8_t number = ++self->count;
-    remuxd_bytes parts[3] = {{&number, 1}, tag->payload, tag->data};
-    remuxd_block block = {sizeof block, REMUXD_BLOCK_JOIN, 0, {0}, tag->dts, parts, 3};
+    remuxd_bytes parts[4] = {{&number, 1}, tag->payload, tag->data, {&tag->reserved_u8, 1}};
+    remuxd_block block = {sizeof block, REMUXD_BLOCK_JOIN, 0, {0}, tag->dts, parts, 4};
     if (!self->started && sink->block(sink->context, &preamble) != REMUXD_OK)
         return REMUXD_FAILED;
     self->started = 1;
@@ -95,6 +95,6 @@ static const remuxd_option options[] = {
 #endif
 
 const remuxd_format remuxd_module_format = {
-    SIZE, REMUXD_HTTP, {0}, NAME, "1.0.0", "application/octet-stream", extensions, video, NULL,
+    SIZE, REMUXD_HTTP, {REMUXD_FURTHER(REMUXD_WEBSOCKET)}, NAME, "1.0.0", "application/octet-stream", extensions, video, NULL,
     options, 1, set_logger, make, tag, finish, state, FREE,
 };

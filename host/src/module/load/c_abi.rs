@@ -84,6 +84,8 @@ impl CModule {
         // SAFETY: all pointers of the table are null, or lead to what the header says, as long as the library lives.
         unsafe {
             let options = slice_of(format.options, format.option_count);
+            let mut reserved_u8 = [0; 7];
+            reserved_u8[0] = format.reserved[0];
             Ok(RawInfo {
                 name: text("name", format.name)?,
                 version: text("version", format.version)?,
@@ -93,7 +95,7 @@ impl CModule {
                 audio_codecs: codecs(format.audio_codecs),
                 options: options.iter().map(|one| option(one)).collect::<Result<_, _>>()?,
                 transport: format.transport,
-                reserved_u8: [0; 7],
+                reserved_u8,
                 reserved: [0; 8],
             })
         }
@@ -173,7 +175,7 @@ unsafe extern "C" fn tag(remuxer: RawRemuxer, tag: RawTag, sink: RawSink) -> RRe
         kind: tag.kind,
         packet: tag.packet,
         flags: tag.flags,
-        reserved_u8: 0,
+        reserved_u8: tag.reserved_u8,
         codec: tag.codec,
         reserved: 0,
         dts: tag.dts,

@@ -133,7 +133,7 @@ fn raw_tag(tag: &Tag) -> RawTag {
         kind: tag.kind.0,
         packet: tag.header.packet.0,
         flags: keyframe | discontinuity,
-        reserved_u8: 0,
+        reserved_u8: tag.tracks.0,
         reserved: [0; 4],
     }
 }

@@ -25,7 +25,7 @@ use remuxd_plugin_api::{Codec, Options, Packet, Setup, StreamFacts, TagKind};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::media::{Millis, Tag};
+use crate::media::{Millis, Tag, Tracks};
 use crate::module::intake::{BlockHead, Intake};
 use crate::module::text::one_line;
 use crate::module::{Module, ModuleFault, OutBlock, OwnedOptionKind};
@@ -229,6 +229,7 @@ pub fn put_tag(to: &mut Vec<u8>, tag: &Tag) {
     to.put_u8(tag.kind.0);
     to.put_i64(tag.dts.0);
     to.put_u8(u8::from(header.keyframe) | u8::from(tag.discontinuity) << 1);
+    to.put_u8(tag.tracks.0);
     to.put_u32(header.codec.0);
     to.put_u8(header.packet.0);
     to.put_i64(header.composition_offset.0);
@@ -245,6 +246,7 @@ pub fn tag(mut from: Bytes) -> Read<Tag> {
     let flags = u8(from, what)?;
     tag.header.keyframe = flags & 1 != 0;
     tag.discontinuity = flags & 2 != 0;
+    tag.tracks = Tracks(u8(from, what)?);
     tag.header.codec = Codec(u32(from, what)?);
     tag.header.packet = Packet(u8(from, what)?);
     tag.header.composition_offset = Millis(i64(from, what)?);
@@ -524,6 +526,7 @@ mod tests {
         let payload = Bytes::from_static(b"\x17\x01\0\0\x28\0\0\0\x02\x65\x09");
         let mut given = Tag::new(TagKind::VIDEO, Millis(-40), payload.clone());
         given.discontinuity = true;
+        given.tracks = Tracks::known(true, false);
         let mut frame = about(kind::TAG, 7);
         put_tag(&mut frame, &given);
         seal(&mut frame, payload.len());
@@ -532,7 +535,7 @@ mod tests {
         number(&mut frame).unwrap();
         let tag = tag(frame).unwrap();
         assert_eq!((tag.kind, tag.dts, tag.discontinuity), (TagKind::VIDEO, Millis(-40), true));
-        assert_eq!((tag.header, tag.payload), (given.header, payload));
+        assert_eq!((tag.header, tag.tracks, tag.payload), (given.header, given.tracks, payload));
     }
 
     #[test]
