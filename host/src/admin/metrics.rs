@@ -55,6 +55,11 @@ pub(super) fn page(api: &Api) -> String {
         ("remuxd_streams", "gauge", "Streams that are live or whose viewers wait."),
         [(String::new(), api.hub.streams().len())],
     );
+    family(
+        &mut page,
+        ("remuxd_waiting", "gauge", "Viewers and players that wait for a stream to be published."),
+        [(String::new(), api.hub.waiting())],
+    );
     if let Some(reloader) = &api.reloader {
         let verdicts =
             [("applied", Verdict::Applied), ("unchanged", Verdict::Unchanged), ("refused", Verdict::Refused)];

@@ -81,6 +81,11 @@ impl Hub {
         }
     }
 
+    /// Number of viewers and players that wait for a stream to be published.
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
     /// All streams, in no order.
     pub fn streams(&self) -> Vec<Arc<Stream>> {
         self.state.lock().streams.values().cloned().collect()
