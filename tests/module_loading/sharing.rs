@@ -21,7 +21,7 @@ use remuxd::media::{Millis, Packet, Tag, TagKind};
 use remuxd::module::{Pool, Registry};
 use remuxd::rtmp::chunk::ChunkLimits;
 use remuxd::rtmp::client::{ClientEvent, ClientSettings};
-use remuxd::rtmp::handshake::{ClientHandshake, Random, Scheme, ServerHandshake};
+use remuxd::rtmp::handshake::{Random, Scheme};
 use remuxd::rtmp::server::{Event, ServerSettings};
 use remuxd::rtmp::tc_url::StreamName;
 use remuxd::rtmp::{ClientSession, ServerSession};
@@ -105,21 +105,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Probe<S> {
 /// keyframe lay in it.
 fn tags_over_rtmp() -> (Vec<Tag>, Range<usize>) {
     let limits = ChunkLimits::default();
-    let client_settings =
-        ClientSettings { chunk_size: 60_000, window_ack_size: 2_500_000, limits, enhanced: true };
+    let client_settings = ClientSettings {
+        scheme: Scheme::Simple,
+        chunk_size: 60_000,
+        window_ack_size: 2_500_000,
+        limits,
+        enhanced: true,
+    };
     let server_settings = ServerSettings { chunk_size: 60_000, window_ack_size: 2_500_000, limits };
     let name = StreamName::parse_url("rtmp://host/live/shared").unwrap();
-    let handshake = ClientHandshake::new(Scheme::Simple, 0, Random::from_seed(1));
-    let mut client = ClientSession::publish(name, client_settings, handshake);
-    let mut server = ServerSession::new(server_settings, ServerHandshake::new(0, Random::from_seed(2)));
+    let mut client = ClientSession::publish(name, client_settings, 0, Random::from_seed(1));
+    let mut server = ServerSession::new(server_settings, 0, Random::from_seed(2));
     let (mut tags, mut sent, mut buffer) = (Vec::new(), false, 0..0);
     while tags.len() < 2 {
-        let output = client.output();
+        let output = &mut client.buffers().output;
         let bytes = output.copy_to_bytes(output.len());
-        server.input().extend_from_slice(&bytes);
+        server.buffers().input.extend_from_slice(&bytes);
         if sent && buffer.is_empty() {
-            let start = server.input().as_ptr() as usize;
-            buffer = start..start + server.input().len();
+            let start = server.buffers().input.as_ptr() as usize;
+            buffer = start..start + server.buffers().input.len();
         }
         while let Some(event) = server.poll_event().unwrap() {
             match event {
@@ -129,9 +133,9 @@ fn tags_over_rtmp() -> (Vec<Tag>, Range<usize>) {
                 _ => {}
             }
         }
-        let output = server.output();
+        let output = &mut server.buffers().output;
         let bytes = output.copy_to_bytes(output.len());
-        client.input().extend_from_slice(&bytes);
+        client.buffers().input.extend_from_slice(&bytes);
         while let Some(event) = client.poll_event().unwrap() {
             if matches!(event, ClientEvent::Published) {
                 let keyframe = [&b"\x17\x01\0\0\0"[..], &[7; FRAME]].concat();

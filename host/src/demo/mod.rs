@@ -1,8 +1,8 @@
-//! What `remuxd demo` shows: samples that run for ever, and a page that plays every mount.
+//! The content of `remuxd demo`: sample streams that loop, and a page that plays every mount.
 //!
-//! The samples go the way of any stream: over RTMP into the host. A mount shows the first that its format carries, since
-//! none carries them all. The page knows no format: it lists the URLs that the host gives it and plays what mpegts.js
-//! (Apache-2.0, see `mpegts.LICENSE`), or the browser itself, can.
+//! The samples are published over RTMP like any stream. A mount shows the first sample that its format can carry. The page
+//! knows no format: it lists the URLs that the host gives it and plays those that mpegts.js (Apache-2.0, see
+//! `mpegts.LICENSE`) or the browser itself supports.
 
 use bytes::Bytes;
 use remuxd_bitstream::flv::read_file;
@@ -12,47 +12,52 @@ use crate::http::Client;
 use crate::media::{Codec, Millis, Packet, Tag};
 use crate::module::{Description, Transport};
 
-/// The config of the demo, unless the operator names another.
+/// The config of the demo, unless the operator gives another.
 pub const CONFIG: &str = include_str!("demo.toml");
 
-/// The app that the samples are published to.
+/// The app of the sample streams.
 pub const APP: &str = "live";
 
-/// A stream that begins anew, without a seam, when it is over. See `make-samples`.
+/// A stream that loops without a seam. `make-samples` creates it.
 #[derive(Debug)]
 pub struct Sample {
-    /// The stream that it is published as.
+    /// The name of the stream.
     pub stream: &'static str,
     /// The codecs of its tracks.
     codecs: &'static [Codec],
     file: &'static [u8],
-    /// How long one turn of it is.
-    turn: Millis,
+    /// Duration of one loop.
+    duration: Millis,
 }
 
-/// The samples.
+/// All samples, in the order in which mounts choose them.
 pub static SAMPLES: [Sample; 2] = [
     Sample {
         stream: "demo",
         codecs: &[Codec::H264, Codec::AAC],
         file: include_bytes!("sample.flv"),
-        turn: Millis(8_000),
+        duration: Millis(8_000),
     },
-    Sample { stream: "radio", codecs: &[Codec::MP3], file: include_bytes!("radio.flv"), turn: Millis(9_000) },
+    Sample {
+        stream: "radio",
+        codecs: &[Codec::MP3],
+        file: include_bytes!("radio.flv"),
+        duration: Millis(9_000),
+    },
 ];
 
 const PAGE: &str = include_str!("page.html");
 static PLAYER: &[u8] = include_bytes!("mpegts.js");
 
-/// Where the page's list of mounts goes.
+/// Placeholder of the page's list of mounts.
 const MOUNTS_MARK: &str = "/*MOUNTS*/[]";
 
-/// One URL of the demo stream.
+/// A URL that the page lists.
 #[derive(Clone, Debug, Serialize)]
 pub struct DemoMount {
-    /// The module that answers.
+    /// The module that serves it.
     pub name: String,
-    /// The path, or a whole URL.
+    /// A path, or a whole URL.
     pub url: String,
     /// `http`, `websocket` or `rtmp`.
     pub transport: &'static str,
@@ -61,23 +66,23 @@ pub struct DemoMount {
 }
 
 impl Sample {
-    /// The one that shows what a module does.
+    /// Returns the first sample that a module can carry.
     pub fn of(module: &Description) -> Option<&'static Sample> {
         let carried = |codec| module.video_codecs.contains(codec) || module.audio_codecs.contains(codec);
         SAMPLES.iter().find(|sample| sample.codecs.iter().any(carried))
     }
 
-    /// Its tags, turn after turn, with timestamps that go on.
+    /// Returns its tags, looped for ever with increasing timestamps.
     pub fn tags(&self) -> impl Iterator<Item = Tag> + use<> {
-        let (turn, file) = (self.turn, Bytes::from_static(self.file));
+        let (duration, file) = (self.duration, Bytes::from_static(self.file));
         let tags: Vec<Tag> = read_file(self.file)
             .filter_map(Result::ok)
             .map(|tag| Tag::new(tag.kind, Millis(i64::from(tag.timestamp)), file.slice_ref(tag.body)))
-            // The encoder's last audio frame overlaps the next turn.
-            .filter(|tag| tag.dts < turn)
+            // The last audio frame overlaps the next loop.
+            .filter(|tag| tag.dts < duration)
             .collect();
         (0..).flat_map(move |number| {
-            let shift = number * turn.0;
+            let shift = number * duration.0;
             let again = tags.clone().into_iter();
             again.filter(move |tag| number == 0 || tag.header.packet == Packet::CODED_FRAME).map(
                 move |mut tag| {
@@ -89,7 +94,7 @@ impl Sample {
     }
 }
 
-/// The pages of the demo: the player page and its script. Behind a proxy, the URLs are those of its outside.
+/// Returns content type and body of the player page or its script. Behind a proxy, the page has the proxy's URLs.
 pub fn page(path: &str, client: &Client, mounts: &[DemoMount]) -> Option<(&'static str, Bytes)> {
     match path {
         "/" => {
@@ -115,7 +120,7 @@ mod tests {
     use crate::media::{Codec, TagKind};
 
     #[test]
-    fn the_samples_go_on_without_a_seam() {
+    fn samples_loop_without_a_seam() {
         let tracks = [(TagKind::VIDEO, Codec::H264, 200), (TagKind::AUDIO, Codec::AAC, 375)];
         let radio = [(TagKind::AUDIO, Codec::MP3, 375)];
         for (sample, tracks) in SAMPLES.iter().zip([&tracks[..], &radio[..]]) {
@@ -128,14 +133,14 @@ mod tests {
                     .map(|tag| tag.dts.0)
                     .take(3 * frames)
                     .collect();
-                let step = sample.turn.0 / frames as i64;
+                let step = sample.duration.0 / frames as i64;
                 let steps = times.windows(2).map(|pair| pair[1] - pair[0]);
                 assert!(
                     steps.clone().all(|found| (step..=step + 1).contains(&found)),
                     "{:?}",
                     steps.collect::<Vec<_>>()
                 );
-                assert_eq!(times[2 * frames] - times[0], 2 * sample.turn.0);
+                assert_eq!(times[2 * frames] - times[0], 2 * sample.duration.0);
             }
         }
     }

@@ -1,8 +1,8 @@
-//! What flows through the host: tags, their codecs, and the timeline they lie on.
+//! Media in the host: tags, their codecs and the timeline of a stream.
 //!
-//! Purpose: decide once what a tag is, and carry that with it. Invariants: a [`Tag`] is immutable and cheap to
-//! clone; its payload is shared with the socket buffer it came from. Used by every layer above; uses only
-//! `remuxd-bitstream` and the vocabulary of `remuxd-plugin-api`.
+//! The header of a tag is parsed once, on arrival. Invariants: a [`Tag`] is cheap to clone, and its payload is shared.
+//!
+//! Used by every layer above. Uses `remuxd-bitstream` and the vocabulary of `remuxd-plugin-api`.
 
 mod tag;
 mod timeline;

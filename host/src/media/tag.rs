@@ -1,5 +1,3 @@
-//! The unit of a stream.
-
 use bytes::Bytes;
 use remuxd_bitstream::flv::TagHeader;
 
@@ -10,22 +8,20 @@ use super::{Millis, TagKind, Tracks};
 pub struct Tag {
     /// Audio, video or script.
     pub kind: TagKind,
-    /// Decoding time. From an RTMP session: the message's 32-bit timestamp; past
-    /// the stream's timeline: continuous.
+    /// Decoding time. In an RTMP session the message's 32-bit timestamp; in a stream a time on its timeline.
     pub dts: Millis,
-    /// What the tag's header says, parsed once.
+    /// The parsed header.
     pub header: TagHeader,
-    /// The timeline was mended just before this tag.
+    /// Whether the timeline has a seam just before this tag.
     pub discontinuity: bool,
-    /// Which tracks the stream has at this tag. Reported by the stream that it was pushed to, unknown before.
+    /// The tracks that the stream has at this tag. Set by the stream that the tag is pushed to; unknown before.
     pub tracks: Tracks,
-    /// The FLV tag body, shared with the buffer that the socket was read into.
+    /// The FLV tag body. If the message arrived in one chunk, it is a slice of the buffer that the socket was read into.
     pub payload: Bytes,
 }
 
 impl Tag {
-    /// Parses the tag's header. A payload that cannot be parsed gives a tag of
-    /// [`Packet::OTHER`](super::Packet::OTHER).
+    /// Creates a tag and parses its header. A payload that cannot be parsed yields [`Packet::OTHER`](super::Packet::OTHER).
     pub fn new(kind: TagKind, dts: Millis, payload: Bytes) -> Tag {
         let header = TagHeader::parse(kind, &payload);
         Tag { kind, dts, header, discontinuity: false, tracks: Tracks::UNKNOWN, payload }

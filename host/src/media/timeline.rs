@@ -1,81 +1,81 @@
-//! Timeline: from a publisher's 32-bit timestamps to one continuous clock a stream.
+//! Conversion of publishers' 32-bit timestamps to one continuous clock for each stream.
 //!
-//! RTMP timestamps are milliseconds modulo 2^32 (RTMP 1.0, 5.3.1), set by the encoder's clock. Encoders
-//! restart that clock, jump it, and come back after a disconnect with another one. [`Timeline`] maps them to
-//! [`Millis`] that never wrap and, within a track, never go backwards.
+//! RTMP timestamps are milliseconds modulo 2^32 (RTMP 1.0, 5.3.1) on the encoder's clock. Encoders restart that clock, make it
+//! jump, and return after a disconnect with another one. [`Timeline`] maps timestamps to [`Millis`] that never wrap and,
+//! within a track, never decrease. A *seam* is a correction of the mapping: after a jump, or when a publisher takes over.
 //!
 //! Invariants:
-//! - between two seams the mapping is one offset for all tracks, so audio and video keep their distance;
-//! - a step is mended only when it is a true jump: backwards, or further ahead than the time that passed on
-//!   our own clock explains. A slide show of one frame in 20 seconds is no jump;
-//! - sequence headers and script tags never move the clock; encoders and relays stamp them with 0.
+//! - between two seams the mapping is one offset for all tracks, so audio and video stay in sync;
+//! - a step is corrected only if it is a true jump: backwards, or further ahead than the time elapsed on the host's clock
+//!   explains. A slide show with one frame in 20 seconds has no jumps;
+//! - sequence headers and script tags never affect the mapping, since encoders and relays set their timestamps to 0.
 //!
-//! A track may begin up to [`BEHIND`] before the first tag of its publisher, which was the other track's, and keeps its
-//! distance. A clock that starts late starts here at [`BEHIND`], so that there is room for it. One that starts near zero is
-//! kept, and what a track has before zero is held at 0; so is what it has before a seam held at its last time there. That is
-//! over when the track gets there; a wrong distance would stay.
+//! A track may begin up to [`BEHIND`] before the first tag of its publisher, which belongs to the other track, and stays in
+//! sync. To make room for this, a clock that does not start near zero is mapped to start at [`BEHIND`]. A clock that starts
+//! near zero is kept; times before zero become 0, and times before a seam become the track's last time before it. This ends
+//! once the track's own timestamps catch up; shifting the track instead would lose audio-video sync for good.
 //!
-//! Tolerated: audio and video that jump some tags apart (each keeps the old offset until it jumps too), and
-//! timestamps that step back by up to [`SMALL_STEP_BACK`] (they are held at the last value; OBS and phone encoders).
+//! Tolerated: audio and video that jump some tags apart (each keeps the old offset until it jumps too), and timestamps that
+//! step back by up to [`SMALL_STEP_BACK`] (OBS and phone encoders; they repeat the last value).
 
 use super::{Millis, Packet, Tag, TagKind};
 
-/// A step back by at most this much is held, not mended.
+/// Backward steps up to this size repeat the last timestamp instead of causing a seam.
 pub const SMALL_STEP_BACK: Millis = Millis(250);
 
-/// A step ahead by at most this much is never a jump, whatever the clock says: unpaced publishers, bursts.
+/// Forward steps up to this size, in milliseconds, are never jumps, whatever time has elapsed: unpaced publishers, bursts.
 const STEP_AHEAD: i64 = 5_000;
 
-/// How far a track may lie behind the stream's newest tag: bad interleaving. The timeline starts here when the
-/// publisher's does not start near 0.
+/// Maximum distance of a track behind the stream's newest tag, in milliseconds (bad interleaving). Also the start of the
+/// timeline if the publisher's clock does not start near 0.
 const BEHIND: i64 = 5_000;
 
-/// Timestamps that start below this are kept as they are.
+/// Clocks that start below this, in milliseconds, are kept as they are.
 const KEPT_START: i64 = 10_000;
 
-/// The distance of the first tag after a seam when no frame duration is known.
+/// Distance of the first tag after a seam if no frame duration is known, in milliseconds.
 const DEFAULT_FRAME: i64 = 40;
 
-/// Maps the timestamps of one stream, over all its publishers.
+/// The mapping of timestamps of one stream, over all its publishers.
 #[derive(Debug, Default)]
 pub struct Timeline {
-    /// Last raw timestamp of any track: 32-bit as received, and unwrapped.
+    /// Last timestamp of any track: as received, and unwrapped.
     last_raw: Option<(u32, i64)>,
-    /// What turns an unwrapped timestamp into [`Millis`]: the newest offset. A track that has not jumped yet
-    /// keeps its own.
+    /// The newest offset from unwrapped timestamps to [`Millis`]. A track that has not jumped yet keeps its own.
     offset: Option<i64>,
-    /// The newest time handed out.
+    /// The newest time assigned.
     head: i64,
-    /// When the last coded frame arrived, on the caller's clock.
+    /// Arrival of the last coded frame, on the caller's clock.
     last_arrival: Millis,
-    audio: Track,
-    video: Track,
-    /// A new publisher took over: the next coded frame continues at the head, whatever it says.
+    audio: TrackClock,
+    video: TrackClock,
+    /// Whether a new publisher took over: the next coded frame continues at the head, whatever its timestamp.
     seam: bool,
 }
 
 #[derive(Debug, Default)]
-struct Track {
+struct TrackClock {
     offset: Option<i64>,
-    /// Where it is since the last seam; may be before what it handed out.
+    /// Its last mapped time since the last seam; may be before `head`.
     last: Option<i64>,
-    /// The newest time handed out, or 0.
+    /// The newest time assigned, or 0.
     head: i64,
+    /// Duration of the last frame.
     frame: Option<i64>,
 }
 
 impl Timeline {
-    /// A timeline that has not started.
+    /// Creates a timeline that has not started.
     pub fn new() -> Timeline {
         Timeline::default()
     }
 
-    /// The newest time on the timeline.
+    /// Returns the newest time on the timeline.
     pub fn head(&self) -> Millis {
         Millis(self.head)
     }
 
-    /// A publisher left. The next one continues one frame after the last tag, whatever its clock says.
+    /// Ends the current publisher. The next one continues one frame after the last tag, whatever its timestamps.
     pub fn end_of_publisher(&mut self) {
         self.seam = self.offset.is_some();
         self.last_raw = None;
@@ -84,14 +84,14 @@ impl Timeline {
         }
     }
 
-    /// Moves `tag` from its publisher's clock to the timeline, and marks it when the timeline was mended.
+    /// Converts the time of `tag` from its publisher's clock to the timeline, and marks the tag if it follows a seam.
     ///
-    /// `arrival` is when the tag was received, on any steady clock of the caller's.
+    /// `arrival` is the time at which the tag was received, on any monotonic clock of the caller.
     pub fn place(&mut self, tag: &mut Tag, arrival: Millis) {
         let raw = tag.dts.0 as u32;
         let coded = tag.header.packet == Packet::CODED_FRAME && tag.kind != TagKind::SCRIPT;
         if !coded {
-            // Headers and metadata take the place in which they were sent.
+            // Headers and metadata get the time of the tag before them.
             tag.dts = Millis(self.head);
             return;
         }
@@ -136,7 +136,7 @@ impl Timeline {
         tag.dts = Millis(track.head);
     }
 
-    /// Undoes the 32-bit wrap: the shortest way from the last timestamp.
+    /// Undoes the 32-bit wrap: assumes the shortest step from the last timestamp.
     fn unwrap(&mut self, raw: u32) -> i64 {
         let unwrapped = match self.last_raw {
             None => i64::from(raw),
@@ -159,7 +159,7 @@ mod tests {
         tag
     }
 
-    /// Places (kind, raw timestamp, arrival) rows and returns times and marks.
+    /// Places rows of (kind, raw timestamp, arrival) and returns times and marks.
     fn place(timeline: &mut Timeline, rows: &[(TagKind, u32, i64)]) -> Vec<(i64, bool)> {
         rows.iter()
             .map(|&(kind, raw, arrival)| {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_track_that_begins_before_the_first_tag_keeps_its_distance() {
+    fn a_track_that_begins_before_the_first_tag_stays_in_sync() {
         let late = [(V, 9_000_000, 0), (A, 8_998_500, 0), (A, 8_998_523, 0), (V, 9_000_040, 40)];
         let times = place(&mut Timeline::new(), &late);
         assert_eq!(times, [(5_000, false), (3_500, false), (3_523, false), (5_040, false)]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_track_that_begins_before_zero_is_held_there_until_it_gets_there() {
+    fn times_before_zero_become_zero() {
         let before = |millis: u32| 0u32.wrapping_sub(millis);
         let rows = [
             (V, 3, 0),
@@ -208,11 +208,11 @@ mod tests {
         ];
         let times = place(&mut Timeline::new(), &rows);
         assert_eq!(times.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [3, 0, 0, 0, 43, 3, 26]);
-        assert!(times.iter().all(|(_, mended)| !mended));
+        assert!(times.iter().all(|(_, seam)| !seam));
     }
 
     #[test]
-    fn a_track_that_begins_before_a_seam_is_held_at_its_last_frame() {
+    fn times_before_a_seam_repeat_the_last_time_before_it() {
         let mut timeline = Timeline::new();
         place(&mut timeline, &[(V, 0, 0), (A, 20, 20), (V, 40, 40)]);
         timeline.end_of_publisher();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn mends_a_jump_ahead_and_one_back_by_one_frame() {
+    fn corrects_jumps_ahead_and_back_by_one_frame() {
         let rows =
             [(V, 0, 0), (V, 40, 40), (V, 3_600_040, 80), (V, 3_600_080, 120), (V, 500, 160), (V, 540, 200)];
         let times = place(&mut Timeline::new(), &rows);
@@ -272,13 +272,13 @@ mod tests {
         ];
         let times = place(&mut Timeline::new(), &rows);
         assert_eq!(times[4], (80, true));
-        assert_eq!(times[5], (46, false), "audio that has not jumped stays where it was");
-        assert_eq!(times[6], (69, false), "and keeps its distance to video when it has");
+        assert_eq!(times[5], (46, false), "audio that has not jumped keeps its offset");
+        assert_eq!(times[6], (69, false), "and is in sync with video when it has");
         assert_eq!(times[7], (120, false));
     }
 
     #[test]
-    fn holds_a_small_step_back() {
+    fn repeats_the_last_time_on_a_small_step_back() {
         let times = place(&mut Timeline::new(), &[(A, 100, 0), (A, 90, 10), (A, 123, 20)]);
         assert_eq!(times, [(100, false), (100, false), (123, false)]);
     }
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn puts_headers_and_metadata_where_they_were_sent() {
+    fn headers_and_metadata_get_the_time_of_the_tag_before_them() {
         let mut timeline = Timeline::new();
         place(&mut timeline, &[(V, 5_000, 0)]);
         for kind in [A, V, TagKind::SCRIPT] {

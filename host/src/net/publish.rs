@@ -12,9 +12,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::media::Tag;
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::client::{ClientEvent, ClientSettings};
-use crate::rtmp::handshake::{ClientHandshake, Random, Scheme};
+use crate::rtmp::handshake::{Random, Scheme};
 use crate::rtmp::tc_url::StreamName;
-use crate::rtmp::{ClientSession, SessionError};
+use crate::rtmp::{Buffers, ClientSession, SessionError};
 
 /// What the server may make a publisher hold: replies only.
 const LIMITS: ChunkLimits =
@@ -57,10 +57,14 @@ pub async fn publish_loop(
     let mut socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     let random = Random::from_seed(RandomState::new().hash_one(address));
-    let settings =
-        ClientSettings { chunk_size: 60_000, window_ack_size: 2_500_000, limits: LIMITS, enhanced: true };
-    let mut session =
-        ClientSession::publish(name, settings, ClientHandshake::new(Scheme::KeyThenDigest, 0, random));
+    let settings = ClientSettings {
+        scheme: Scheme::KeyThenDigest,
+        chunk_size: 60_000,
+        window_ack_size: 2_500_000,
+        limits: LIMITS,
+        enhanced: true,
+    };
+    let mut session = ClientSession::publish(name, settings, 0, random);
     let mut tags = tags.peekable();
     let mut started: Option<Instant> = None;
     loop {
@@ -76,12 +80,12 @@ pub async fn publish_loop(
             (Some(started), Some(tag)) => Some(started + Duration::from_millis(tag.dts.0.max(0) as u64)),
             (Some(_), None) => {
                 session.finish();
-                socket.write_all_buf(session.output()).await?;
+                socket.write_all_buf(&mut session.buffers().output).await?;
                 return Ok(());
             }
             (None, _) => None,
         };
-        let (input, output) = session.buffers();
+        let Buffers { input, output } = session.buffers();
         let unsent = !output.is_empty();
         input.reserve(READ);
         let (mut reader, mut writer) = socket.split();

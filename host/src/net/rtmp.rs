@@ -21,10 +21,10 @@ use tracing::{debug, info};
 use crate::http::pace_stream;
 use crate::media::{Tag, TagKind};
 use crate::rtmp::chunk::ChunkLimits;
-use crate::rtmp::command::{PlayRequest, PublishRequest};
-use crate::rtmp::handshake::{Random, ServerHandshake};
-use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
-use crate::rtmp::{MAX_UNREAD_REPLIES, SessionError};
+use crate::rtmp::handshake::Random;
+use crate::rtmp::server::{Event, PlayEnd, PublishKind, Rejection, ServerSession, ServerSettings};
+use crate::rtmp::tc_url::StreamName;
+use crate::rtmp::{Buffers, MAX_UNREAD_REPLIES, SessionError};
 use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
 
 use super::opening::Opened;
@@ -69,7 +69,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
     let Opened { mut socket, peer, deadline, permit: _permit } = opened;
     let limits = &server.config.limits;
     let seed = RandomState::new().hash_one(peer);
-    let handshake = ServerHandshake::new(server.now().0 as u32, Random::from_seed(seed));
+    let (epoch, random) = (server.now().0 as u32, Random::from_seed(seed));
     let settings = ServerSettings {
         chunk_size: server.config.rtmp.chunk_size,
         window_ack_size: server.config.rtmp.window_ack_size,
@@ -81,7 +81,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
     };
     let mut connection = Connection {
         peer,
-        session: ServerSession::new(settings, handshake),
+        session: ServerSession::new(settings, epoch, random),
         publishing: HashMap::new(),
         playing: HashMap::new(),
         deadline,
@@ -89,7 +89,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
         server,
     };
     let close = connection.run(&mut socket).await;
-    let output = connection.session.output();
+    let output = &mut connection.session.buffers().output;
     if !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
         let last = async {
             socket.write_all_buf(output).await?;
@@ -177,13 +177,13 @@ impl Connection {
         if self.session.is_over() {
             return Err(Close::Over);
         }
-        let unsent = self.session.output().len();
+        let unsent = self.session.buffers().output.len();
         if self.playing.is_empty() && unsent > MAX_UNREAD_REPLIES {
             return Err(Close::NoReader { unsent });
         }
         let deadline = self.next_deadline();
         let read_size = if self.publishing.is_empty() { READ_OTHER } else { READ_PUBLISHER };
-        let (input, output) = self.session.buffers();
+        let Buffers { input, output } = self.session.buffers();
         if input.capacity() - input.len() < read_size / 4 {
             input.reserve(read_size);
         }
@@ -238,8 +238,8 @@ impl Connection {
                 }
                 self.session.accept_connect();
             }
-            Event::Publish { stream_id, request } => self.on_publish(stream_id, &request),
-            Event::Play { stream_id, request } => self.on_play(stream_id, &request),
+            Event::Publish { stream_id, name, kind } => self.on_publish(stream_id, &name, kind),
+            Event::Play { stream_id, name } => self.on_play(stream_id, &name),
             Event::Media { stream_id, tag } => self.on_media(stream_id, tag),
             Event::Unpublish { stream_id } => {
                 self.publishing.remove(&stream_id);
@@ -260,13 +260,10 @@ impl Connection {
                     playing.video = wanted;
                 }
             }
-            // A player's buffer changes nothing on a live stream.
-            Event::BufferLength { .. } => {}
         }
     }
 
-    fn on_publish(&mut self, stream_id: u32, request: &PublishRequest) {
-        let name = &request.name;
+    fn on_publish(&mut self, stream_id: u32, name: &StreamName, kind: PublishKind) {
         let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
             self.session.reject_publish(stream_id, &Rejection::NotFound);
             return;
@@ -280,7 +277,7 @@ impl Connection {
                 return;
             }
         };
-        info!(peer = %self.peer, stream = %key, kind = ?request.kind, "publishing");
+        info!(peer = %self.peer, stream = %key, ?kind, "publishing");
         if publisher.is_first() {
             self.server.tasks.spawn(pace_stream(publisher.stream().clone()));
         }
@@ -305,8 +302,7 @@ impl Connection {
         self.session.end_publish(stream_id, &Rejection::Busy);
     }
 
-    fn on_play(&mut self, stream_id: u32, request: &PlayRequest) {
-        let name = &request.name;
+    fn on_play(&mut self, stream_id: u32, name: &StreamName) {
         let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
             self.session.reject_play(stream_id, &Rejection::NotFound);
             return;

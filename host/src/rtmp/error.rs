@@ -1,58 +1,56 @@
-//! What ends a session.
-
 use super::chunk::ChunkError;
 use super::command::CommandError;
 use super::handshake::HandshakeError;
 use super::message::{AggregateError, ControlTooShort};
 
-/// Why a session cannot go on. The culprit is the peer; the connection must close.
+/// A violation of the protocol or of a limit. The culprit is the peer; the connection must close.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum SessionError {
     /// The handshake failed.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
-    /// The chunk stream cannot be read on.
+    /// A chunk is malformed or exceeds a limit.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
-    /// A control message ends early.
+    /// A control message is too short.
     #[error(transparent)]
     Control(#[from] ControlTooShort),
-    /// An aggregate message cannot be taken apart.
+    /// An aggregate message is malformed.
     #[error(transparent)]
     Aggregate(#[from] AggregateError),
-    /// A command message is none.
+    /// A command message is malformed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A command before `connect` was accepted.
+    /// A command arrived before `connect` was accepted.
     #[error("a command before connect was accepted")]
     NotConnected,
-    /// A second `connect`.
+    /// A second `connect` arrived.
     #[error("a second connect on one connection")]
     ConnectedTwice,
-    /// More message streams open at once than allowed.
+    /// The client opened too many message streams.
     #[error("more than {limit} message streams")]
     TooManyStreams {
-        /// [`MAX_STREAMS`](super::server::MAX_STREAMS).
+        /// The maximum number of open message streams.
         limit: usize,
     },
-    /// Too much came before a `publish` or `play` was accepted.
-    #[error("{messages} messages, {bytes} bytes, and nothing published or played")]
+    /// The client sent too much before a `publish` or `play` was accepted.
+    #[error("{messages} messages and {bytes} bytes received, but nothing was published or played")]
     NothingAccepted {
-        /// Messages so far; see [`MAX_MESSAGES_UNACCEPTED`](super::server::MAX_MESSAGES_UNACCEPTED).
+        /// Messages received.
         messages: u32,
-        /// Bytes so far; see [`MAX_BYTES_UNACCEPTED`](super::server::MAX_BYTES_UNACCEPTED).
+        /// Bytes received.
         bytes: u64,
     },
-    /// The peer makes us answer, and does not read the answers.
-    #[error("{bytes} bytes of answers are not read, limit {limit}")]
+    /// The peer causes replies that it does not read.
+    #[error("the peer does not read its replies: {bytes} bytes are queued, limit {limit}")]
     UnreadReplies {
-        /// Bytes that wait.
+        /// Queued bytes.
         bytes: usize,
-        /// [`MAX_UNREAD_REPLIES`](super::MAX_UNREAD_REPLIES).
+        /// The maximum.
         limit: usize,
     },
-    /// A server's answer to `createStream` holds no message stream.
-    #[error("the answer to createStream has no message stream")]
+    /// A server's response to `createStream` contains no message stream.
+    #[error("the response to createStream contains no message stream")]
     NoStreamId,
 }

@@ -1,54 +1,70 @@
-//! What both ends of a session share: messages in, messages out, and the duties between them.
+//! The part of a session that is equal at both ends: handshake, chunks and messages.
 //!
-//! A link reads chunks into commands, tags and control messages, and writes them. It does by itself what needs no
-//! decision: acknowledgements (RTMP 1.0 §5.4.3), answers to pings (§7.1.7), aggregates (§7.1.6), the AMF3 envelope
-//! of commands and data (§7.1.1, §7.1.2: the first byte is skipped), and `@setDataFrame`.
+//! A [`Link`] reads commands, tags and control messages and writes them. It handles what needs no decision:
+//! acknowledgements (RTMP 1.0, 5.4.3), ping responses (7.1.7), aggregates (7.1.6), the AMF3 envelope of commands and
+//! data (7.1.1 and 7.1.2: the first byte is skipped) and `@setDataFrame`.
 //!
 //! Invariants:
-//! - a tag's payload is a slice of the message's, and is sent as such;
-//! - answers that the peer does not read are bounded by [`MAX_UNREAD_REPLIES`].
+//! - a tag's payload is a slice of the message's, in both directions;
+//! - replies that the peer does not read are bounded by [`MAX_UNREAD_REPLIES`].
+
+use std::net::Ipv4Addr;
 
 use bytes::{Buf, Bytes, BytesMut};
 use remuxd_bitstream::amf0::{self, Value};
 
 use super::chunk::{CONTROL_CHUNK_STREAM, ChunkLimits, ChunkReader, ChunkWriter};
 use super::command::Command;
+use super::enhanced;
+use super::error::SessionError;
+use super::handshake::{Handshake, HandshakeError};
 use super::message::{Aggregate, Control, Message, MessageKind};
 use super::output::Output;
-use super::{SessionError, enhanced};
 use crate::media::{Millis, Tag, TagKind};
 
-/// Bytes of answers that may wait for a peer that sends but does not read.
+/// Limit of queued reply bytes for a peer that sends but does not read.
 pub const MAX_UNREAD_REPLIES: usize = 64 << 10;
 
-// Chunk streams may be chosen freely above 2; these are SRS's.
+// Any chunk stream above 2 may be used; these are SRS's.
 const CONNECTION_CHUNK_STREAM: u32 = 3;
 const STREAM_CHUNK_STREAM: u32 = 5;
 const VIDEO_CHUNK_STREAM: u32 = 6;
 const AUDIO_CHUNK_STREAM: u32 = 7;
 
-/// How an encoder says that a data message is to be kept for later players, and that it is not any more.
+/// Precedes a data message that a server keeps for later players; the second name revokes it.
 const SET_DATA_FRAME: &str = "@setDataFrame";
 const CLEAR_DATA_FRAME: &str = "@clearDataFrame";
-/// How a server says what a Flash player may read of the media it gets. It concerns the connection alone.
+/// Tells a Flash player whether it may read samples of the media. It concerns one connection only.
 const SAMPLE_ACCESS: &str = "|RtmpSampleAccess";
+
+/// The buffers between a session and its socket.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// Bytes from the peer. The owner appends; the session consumes from the front.
+    pub input: BytesMut,
+    /// Bytes to be written to the peer.
+    pub output: Output,
+}
 
 /// The message layer of one connection.
 pub(super) struct Link {
-    pub input: BytesMut,
-    pub output: Output,
-    limits: ChunkLimits,
+    pub buffers: Buffers,
+    /// `None` once the handshake is complete.
+    handshake: Option<Handshake>,
+    /// See [`Handshake::proxied_client`].
+    pub proxied_client: Option<Ipv4Addr>,
     reader: ChunkReader,
     writer: ChunkWriter,
     aggregate: Option<Aggregate>,
-    /// The acknowledgement window that the peer asked for; 0 when it wants none.
+    /// The acknowledgement window that the peer set, in bytes; 0 if it expects no acknowledgements.
     window: u32,
+    /// Bytes received at the last acknowledgement.
     acknowledged: u64,
-    /// Answers written since the peer last read all that there was.
+    /// Bytes of replies queued since the output was last empty.
     unread_replies: usize,
 }
 
-/// What comes in.
+/// An incoming message.
 #[derive(Debug)]
 pub(super) enum Incoming {
     Command {
@@ -60,16 +76,18 @@ pub(super) enum Incoming {
         tag: Tag,
     },
     Control(Control),
-    /// A message that says nothing to a session: shared objects, unknown types, empty data.
+    /// A message without meaning for a session: shared objects, unknown types, empty data.
     Ignored,
 }
 
 impl Link {
-    pub fn new(limits: ChunkLimits) -> Link {
+    pub fn new(handshake: Handshake, limits: ChunkLimits) -> Link {
+        let mut buffers = Buffers::default();
+        handshake.start(&mut buffers.output);
         Link {
-            input: BytesMut::new(),
-            output: Output::new(),
-            limits,
+            buffers,
+            handshake: Some(handshake),
+            proxied_client: None,
             reader: ChunkReader::new(limits),
             writer: ChunkWriter::new(),
             aggregate: None,
@@ -79,19 +97,26 @@ impl Link {
         }
     }
 
-    /// The handshake took so many bytes.
-    pub fn start(&mut self, handshake: u64) {
-        self.reader = ChunkReader::new(self.limits).starting_at(handshake);
+    /// Advances the handshake. Returns true once it is complete.
+    pub fn complete_handshake(&mut self) -> Result<bool, HandshakeError> {
+        let Some(handshake) = &mut self.handshake else { return Ok(true) };
+        let complete = handshake.read(&mut self.buffers.input, &mut self.buffers.output)?;
+        if complete {
+            self.reader.start_at(handshake.bytes_received());
+            self.proxied_client = handshake.proxied_client();
+            self.handshake = None;
+        }
+        Ok(complete)
     }
 
-    /// All bytes of the connection so far.
+    /// Returns the number of bytes received on the connection, after the handshake.
     pub fn bytes_received(&self) -> u64 {
         self.reader.bytes_received()
     }
 
-    /// The next message, or part of an aggregate. `None`: needs more input.
+    /// Returns the next message, or the next part of an aggregate. `None` means that more input is needed.
     pub fn read(&mut self) -> Result<Option<Incoming>, SessionError> {
-        if self.unread_replies > MAX_UNREAD_REPLIES && !self.output.is_empty() {
+        if self.unread_replies > MAX_UNREAD_REPLIES && !self.buffers.output.is_empty() {
             return Err(SessionError::UnreadReplies {
                 bytes: self.unread_replies,
                 limit: MAX_UNREAD_REPLIES,
@@ -99,7 +124,7 @@ impl Link {
         }
         if let Some(message) = self.aggregate.as_mut().and_then(Iterator::next).transpose()? {
             return Ok(Some(match message.kind {
-                // Only media may hide in an aggregate.
+                // An aggregate may contain media only.
                 MessageKind::AUDIO | MessageKind::VIDEO | MessageKind::DATA_AMF0 | MessageKind::DATA_AMF3 => {
                     read_media(message)
                 }
@@ -107,7 +132,7 @@ impl Link {
             }));
         }
         self.aggregate = None;
-        let message = self.reader.read(&mut self.input)?;
+        let message = self.reader.read(&mut self.buffers.input)?;
         self.acknowledge();
         let Some(message) = message else { return Ok(None) };
         Ok(Some(match message.kind {
@@ -138,7 +163,7 @@ impl Link {
         }
     }
 
-    /// Acknowledges each half window, as SRS does: a peer that stops at a full window never has to.
+    /// Acknowledges each half window, as SRS does, so that a peer that stops at a full window never stops.
     fn acknowledge(&mut self) {
         let received = self.reader.bytes_received();
         if self.window > 0 && received - self.acknowledged >= u64::from(self.window / 2).max(1) {
@@ -148,6 +173,7 @@ impl Link {
         }
     }
 
+    /// Queues a control message. Set Chunk Size takes effect for the messages after it.
     pub fn send_control(&mut self, control: &Control) {
         let message = control.to_message();
         self.reply(CONTROL_CHUNK_STREAM, message.kind, 0, &message.payload);
@@ -156,28 +182,30 @@ impl Link {
         }
     }
 
+    /// Queues a command.
     pub fn send_command(&mut self, stream_id: u32, command: &Command) {
         let chunk_stream = if stream_id == 0 { CONNECTION_CHUNK_STREAM } else { STREAM_CHUNK_STREAM };
-        // AMF0 also for peers with objectEncoding 3: they know both, and SRS sends nothing else.
+        // AMF0 also for peers with objectEncoding 3: they read both, and SRS sends AMF0 only.
         self.reply(chunk_stream, MessageKind::COMMAND_AMF0, stream_id, &command.to_payload());
     }
 
+    /// Queues a data message that is a reply, not media.
     pub fn send_data(&mut self, stream_id: u32, payload: &Bytes) {
         self.reply(STREAM_CHUNK_STREAM, MessageKind::DATA_AMF0, stream_id, payload);
     }
 
     fn reply(&mut self, chunk_stream: u32, kind: MessageKind, stream_id: u32, payload: &Bytes) {
-        if self.output.is_empty() {
+        if self.buffers.output.is_empty() {
             self.unread_replies = 0;
         }
-        let before = self.output.len();
-        self.writer.write(chunk_stream, kind, stream_id, 0, payload, &mut self.output);
-        self.unread_replies += self.output.len() - before;
+        let before = self.buffers.output.len();
+        self.writer.write(chunk_stream, kind, stream_id, 0, payload, &mut self.buffers.output);
+        self.unread_replies += self.buffers.output.len() - before;
     }
 
-    /// Queues a tag, its payload shared, in the form that a peer with these `capsEx` understands.
+    /// Queues a tag in the form that a peer with these `capsEx` understands. The payload is shared, not copied.
     pub fn send_tag(&mut self, stream_id: u32, tag: &Tag, caps_ex: u32) {
-        if self.output.is_empty() {
+        if self.buffers.output.is_empty() {
             self.unread_replies = 0;
         }
         let (chunk_stream, kind) = match tag.kind {
@@ -189,7 +217,7 @@ impl Link {
         // A message's timestamp counts modulo 2^32 (§5.1).
         let timestamp = tag.dts.0 as u32;
         if let Some(payload) = enhanced::body_for(tag, caps_ex) {
-            self.writer.write(chunk_stream, kind, stream_id, timestamp, &payload, &mut self.output);
+            self.writer.write(chunk_stream, kind, stream_id, timestamp, &payload, &mut self.buffers.output);
         }
     }
 }
@@ -216,7 +244,7 @@ fn read_media(message: Message) -> Incoming {
     Incoming::Tag { stream_id, tag: Tag::new(kind, Millis(timestamp.into()), payload) }
 }
 
-/// The script data of a data message: what follows `@setDataFrame`.
+/// Returns the script data of a data message, without a leading `@setDataFrame`. Returns `None` if it has none.
 fn read_script(payload: Bytes) -> Option<Bytes> {
     let after = |name: &str| {
         let mut prefix = Vec::with_capacity(3 + name.len());
@@ -230,7 +258,7 @@ fn read_script(payload: Bytes) -> Option<Bytes> {
     (!script.is_empty()).then_some(script)
 }
 
-/// A data message that lets a Flash player read audio and video samples.
+/// Builds a data message that permits a Flash player to read audio and video samples.
 pub(super) fn sample_access() -> Bytes {
     let mut payload = Vec::with_capacity(24);
     amf0::write_str(SAMPLE_ACCESS, &mut payload);
@@ -239,7 +267,7 @@ pub(super) fn sample_access() -> Bytes {
     payload.into()
 }
 
-/// Script data with `@setDataFrame` before it.
+/// Prepends `@setDataFrame` to script data.
 pub(super) fn set_data_frame(script: &Bytes) -> Bytes {
     let mut payload = Vec::with_capacity(3 + SET_DATA_FRAME.len() + script.len());
     amf0::write_str(SET_DATA_FRAME, &mut payload);

@@ -1,15 +1,17 @@
-//! RTMP 1.0, sans-IO: bytes in, messages and bytes out.
+//! RTMP 1.0 and enhanced RTMP v2, sans-IO: bytes in, events and bytes out.
 //!
-//! From the wire up: [`handshake`], then [`chunk`]s that carry [`message`]s; [`output`] is what waits to be
-//! written. [`server`] and [`client`] are the two ends of a session of [`command`]s and media, whose streams
-//! [`tc_url`] names. Nothing here knows a socket, a clock or an async runtime, and nothing here trusts its peer: each
-//! reader states its limits and its errors carry the offset in the connection.
+//! Layers, from the wire up: [`handshake`], [`chunk`]s, [`message`]s and commands; `link` joins them, and [`output`]
+//! queues the bytes to write. [`server`] and [`client`] are the two ends of a session, whose streams [`tc_url`] names.
 //!
-//! Used by `net`; uses `media` and `remuxd-bitstream` alone.
+//! Invariants: nothing here knows a socket, a clock or an async runtime. Nothing here trusts its peer: every buffer has a
+//! limit, and errors carry their offset in the connection.
+//!
+//! Used by `net`. Uses `media` and `remuxd-bitstream`.
 
 pub mod chunk;
 pub mod client;
-pub mod command;
+mod command;
+mod connect;
 mod enhanced;
 mod error;
 pub mod handshake;
@@ -20,6 +22,7 @@ pub mod server;
 pub mod tc_url;
 
 pub use client::ClientSession;
+pub use connect::ConnectRequest;
 pub use error::SessionError;
-pub use link::MAX_UNREAD_REPLIES;
+pub use link::{Buffers, MAX_UNREAD_REPLIES};
 pub use server::ServerSession;

@@ -1,49 +1,48 @@
-//! What waits to be written to one connection: an ordered queue of byte slices for one `writev`.
+//! The write queue of one connection: byte slices for vectored writes.
 //!
 //! Invariants:
-//! - bytes leave in the order in which they were put in;
-//! - [`Output::push_bytes`] shares its slice, it never copies;
-//! - bytes of [`Output::extend_from_slice`] (handshakes, chunk headers) are copied once, into a buffer that
-//!   many of them share.
+//! - bytes leave in the order in which they were queued;
+//! - [`Output::push_bytes`] shares its slice and never copies;
+//! - [`Output::extend_from_slice`] (handshakes, chunk headers) copies once, into a buffer shared by many such pieces.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Small bytes are gathered in allocations of this size.
+/// Capacity of the buffers for small pieces, in bytes.
 const GATHER: usize = 1024;
 
-/// An ordered queue of bytes: small ones gathered, payloads shared.
+/// An ordered queue of bytes.
 ///
-/// It is a [`Buf`]: hand it to a vectored write and [`advance`](Buf::advance) by what was written.
+/// It is a [`Buf`]: pass it to a vectored write, then [`advance`](Buf::advance) by the bytes written.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Finished slices, oldest first; none is empty.
     slices: VecDeque<Bytes>,
-    /// Bytes put in since the last slice.
+    /// Small pieces queued after the last slice.
     tail: BytesMut,
-    /// Bytes in `slices` and `tail`.
+    /// Bytes in `slices` and `tail` together.
     len: usize,
 }
 
 impl Output {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub fn new() -> Output {
         Output::default()
     }
 
-    /// Bytes that wait.
+    /// Returns the number of queued bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Nothing waits.
+    /// Returns whether no bytes are queued.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Queues `bytes`, shared.
+    /// Queues `bytes` without copying them.
     pub fn push_bytes(&mut self, bytes: Bytes) {
         if bytes.is_empty() {
             return;
@@ -53,7 +52,7 @@ impl Output {
         self.slices.push_back(bytes);
     }
 
-    /// Queues a copy of `bytes`. Meant for small ones.
+    /// Queues a copy of `bytes`, which should be small.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         if self.tail.capacity() - self.tail.len() < bytes.len() {
             self.tail.reserve(bytes.len().max(GATHER));
@@ -62,8 +61,9 @@ impl Output {
         self.len += bytes.len();
     }
 
-    /// Takes all that waits, oldest first; the queue is empty afterwards.
-    pub fn take_all(&mut self) -> VecDeque<Bytes> {
+    /// Removes and returns all slices, oldest first.
+    #[cfg(test)]
+    pub(super) fn take_all(&mut self) -> VecDeque<Bytes> {
         self.finish_tail();
         self.len = 0;
         std::mem::take(&mut self.slices)
@@ -87,13 +87,13 @@ impl Buf for Output {
 
     fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
         let tail = Some(&self.tail[..]).filter(|tail| !tail.is_empty());
-        let waiting = self.slices.iter().map(|slice| &slice[..]).chain(tail);
-        dst.iter_mut().zip(waiting).map(|(dst, bytes)| *dst = IoSlice::new(bytes)).count()
+        let queued = self.slices.iter().map(|slice| &slice[..]).chain(tail);
+        dst.iter_mut().zip(queued).map(|(dst, bytes)| *dst = IoSlice::new(bytes)).count()
     }
 
     /// # Panics
     ///
-    /// When `count` is more than [`remaining`](Buf::remaining), as [`Buf`] demands.
+    /// Panics if `count` exceeds [`remaining`](Buf::remaining), as [`Buf`] requires.
     fn advance(&mut self, mut count: usize) {
         assert!(count <= self.len, "advance past the end");
         self.len -= count;
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_order_and_gathers_small_bytes() {
+    fn keeps_order_and_gathers_small_pieces() {
         let mut output = sample();
         assert_eq!(output.len(), 9);
         assert_eq!(output.take_all(), ["abc", "defg", "hi"]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lends_every_slice_for_one_vectored_write() {
+    fn a_vectored_write_gets_every_slice() {
         let output = sample();
         let mut slices = [IoSlice::new(&[]); 8];
         assert_eq!(output.chunks_vectored(&mut slices), 3);

@@ -1,44 +1,44 @@
-//! tcUrl and stream name: what a client connects to and what it publishes or plays, taken apart.
+//! Parsing of tcUrl and stream name into vhost, app, stream and parameters.
 //!
-//! RTMP 1.0 splits a URL into the `tcUrl` of `connect` (§7.2.1.1) and the stream name of `publish` or `play`
-//! (§7.2.2), and says nothing on virtual hosts and parameters. The rules here are those that SRS users rely on:
-//! `rtmp://host[:port]/app[/more]/stream?params`, where the last path part is the stream and `vhost=` (or
-//! `domain=`) among the parameters overrides the host. Which vhost of the configuration answers is not decided here.
+//! RTMP 1.0 splits a URL into the `tcUrl` of `connect` (7.2.1.1) and the stream name of `publish` or `play` (7.2.2), and
+//! does not define virtual hosts and parameters. The rules here are those that SRS users rely on:
+//! `rtmp://host[:port]/app[/more]/stream?params`, where the last path part is the stream and the parameter `vhost=` (or
+//! `domain=`) overrides the host. The router decides which vhost of the configuration answers.
 //!
 //! Invariants:
-//! - a [`StreamName`] has a stream and an app, neither with control characters;
-//! - neither its `Debug` output nor a [`NameError`] holds the stream key or the parameters, so both may be logged.
+//! - the stream and the app of a [`StreamName`] are not empty and have no control characters;
+//! - neither the `Debug` output of a [`StreamName`] nor a [`NameError`] contains the stream or the parameters.
 //!
 //! Tolerated:
-//! - `app...vhost...NAME` for `app?vhost=NAME` (Flash encoders that refuse `?` in the application);
-//! - parameters on the app, `app?k=v/stream` and `app#k=v/stream` (FMLE, OBS with a query in its server field);
-//! - `/_definst_`, the default instance that FMLE and Wowza clients spell out;
-//! - no stream name at all, with the whole URL as tcUrl (OBS with an empty stream key).
+//! - `app...vhost...NAME` for `app?vhost=NAME` (Flash encoders that reject `?` in the application);
+//! - parameters of the app, `app?k=v/stream` and `app#k=v/stream` (FMLE, OBS with a query in its server field);
+//! - `/_definst_`, the default instance (FMLE and Wowza clients);
+//! - an empty stream name, with the whole URL as tcUrl (OBS with an empty stream key).
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// The app of a URL that names none.
-pub const DEFAULT_APP: &str = "__defaultApp__";
-/// The port of a URL that names none (RTMP 1.0 is registered as 1935).
-pub const DEFAULT_PORT: u16 = 1935;
-/// The longest tcUrl and stream name together, in bytes.
-pub const MAX_NAME: usize = 8192;
+/// The app of a URL without one.
+const DEFAULT_APP: &str = "__defaultApp__";
+/// The port of a URL without one.
+const DEFAULT_PORT: u16 = 1935;
+/// The maximum length of tcUrl and stream name together, in bytes.
+const MAX_NAME: usize = 8192;
 
-/// `vhost=` with this value says the same as no `vhost=` at all.
+/// The value of `vhost=` that means the same as no `vhost=`.
 const DEFAULT_VHOST: &str = "__defaultVhost__";
 
-/// The name of a stream, and where it was asked for.
+/// The name of a stream and of its server, as a client gives them.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StreamName {
-    /// `rtmp`, `rtmps`...
+    /// `rtmp` or `rtmps`, in lower case.
     pub schema: String,
     /// The host as the client wrote it, without port; an IPv6 address without brackets.
     pub host: String,
-    /// The port, [`DEFAULT_PORT`] unless written.
+    /// The port; 1935 by default.
     pub port: u16,
-    /// The virtual host that the client asks for: `vhost` or `domain` of the parameters, else `host`.
+    /// The requested virtual host: the parameter `vhost` or `domain`, else `host`.
     pub vhost: String,
     /// The application, without leading and trailing slash.
     pub app: String,
@@ -48,29 +48,29 @@ pub struct StreamName {
     pub params: String,
 }
 
-/// Why a tcUrl and a stream name name no stream. The peer is the culprit.
+/// An invalid tcUrl or stream name. The culprit is the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// There is no stream name, and none can be guessed.
+    /// The stream name is empty, and tcUrl does not contain one.
     #[error("the stream name is empty")]
     Empty,
     /// The tcUrl and the stream name are too long.
     #[error("tcUrl and stream name have {len} bytes, more than {limit}")]
     TooLong {
-        /// Bytes of both.
+        /// Length of both together, in bytes.
         len: usize,
-        /// [`MAX_NAME`].
+        /// The maximum.
         limit: usize,
     },
-    /// A part of the name has a control character.
-    #[error("the name has control character {code:#04x}")]
+    /// The tcUrl or the stream name contains a control character.
+    #[error("the name contains control character {code:#04x}")]
     ControlCharacter {
-        /// The character.
+        /// The character's code point.
         code: u32,
     },
     /// A path part is `.` or `..`.
-    #[error("the name has a relative path part")]
+    #[error("the name contains a relative path part")]
     RelativePath,
     /// The port is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
@@ -78,11 +78,11 @@ pub enum NameError {
 }
 
 impl StreamName {
-    /// Joins the `tcUrl` of `connect` and the name given to `publish` or `play`, and takes them apart.
+    /// Parses the `tcUrl` of `connect` together with the name of `publish` or `play`.
     ///
     /// # Errors
     ///
-    /// When no stream is named, or a part cannot be part of a name.
+    /// See [`NameError`].
     pub fn parse(tc_url: &str, name: &str) -> Result<StreamName, NameError> {
         let len = tc_url.len() + name.len();
         if len > MAX_NAME {
@@ -106,20 +106,20 @@ impl StreamName {
             return Err(NameError::RelativePath);
         }
 
-        let asked = query_value(query, "vhost").or_else(|| query_value(query, "domain"));
-        let says_nothing = asked == Some(DEFAULT_VHOST) && !query.contains('&');
+        let requested = query_value(query, "vhost").or_else(|| query_value(query, "domain"));
+        let is_default = requested == Some(DEFAULT_VHOST) && !query.contains('&');
         Ok(StreamName {
             schema: schema.to_ascii_lowercase(),
-            vhost: asked.filter(|vhost| *vhost != DEFAULT_VHOST).unwrap_or(&host).to_owned(),
+            vhost: requested.filter(|vhost| *vhost != DEFAULT_VHOST).unwrap_or(&host).to_owned(),
             host,
             port,
             app: if app.is_empty() { DEFAULT_APP.to_owned() } else { app.to_owned() },
             stream: stream.to_owned(),
-            params: if query.is_empty() || says_nothing { String::new() } else { format!("?{query}") },
+            params: if query.is_empty() || is_default { String::new() } else { format!("?{query}") },
         })
     }
 
-    /// Takes a whole URL apart: `rtmp://host/app/stream?params`.
+    /// Parses a whole URL: `rtmp://host/app/stream?params`.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl StreamName {
         StreamName::parse(url, "")
     }
 
-    /// The `tcUrl` that a client sends to reach this stream. It holds no parameters.
+    /// Returns the `tcUrl` for a connection to this stream, without parameters.
     pub fn tc_url(&self) -> String {
         let StreamName { schema, host, port, app, .. } = self;
         let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
@@ -139,13 +139,13 @@ impl StreamName {
         }
     }
 
-    /// The name that a client publishes or plays: stream key and parameters.
+    /// Returns the name for `publish` or `play`: the stream key and the parameters.
     pub fn stream_with_params(&self) -> String {
         format!("{}{}", self.stream, self.params)
     }
 }
 
-/// Leaves out the stream key and the parameters, which hold tokens.
+/// Leaves out the stream key and the parameters, which may hold tokens.
 impl fmt::Debug for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamName")
@@ -158,7 +158,7 @@ impl fmt::Debug for StreamName {
     }
 }
 
-/// `[user@]host[:port]`; an IPv6 host stands in brackets.
+/// Splits `[user@]host[:port]` into host and port. An IPv6 host is in brackets.
 fn split_authority(authority: &str) -> Result<(String, u16), NameError> {
     let authority = authority.rsplit_once('@').map_or(authority, |(_user, host)| host);
     let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -175,7 +175,7 @@ fn split_authority(authority: &str) -> Result<(String, u16), NameError> {
     Ok((host.to_owned(), port))
 }
 
-/// Separates path and query. A query before the last slash (`app?k=v/stream`) moves behind the path.
+/// Splits path and query. A query before the last slash (`app?k=v/stream`) is moved to the end.
 fn split_query(location: &str) -> (String, String) {
     let Some(mark) = location.find(['?', '#']) else { return (location.to_owned(), String::new()) };
     let (path, rest) = location.split_at(mark);
@@ -187,18 +187,18 @@ fn split_query(location: &str) -> (String, String) {
 
 fn join_queries(first: &str, second: &str) -> String {
     let separator = if first.is_empty() || second.is_empty() { "" } else { "&" };
-    // What is left of `?` and `#` only separates.
+    // Further `?` and `#` separate parameters too.
     format!("{first}{separator}{second}").replace(['?', '#'], "&")
 }
 
-/// The last path part is the stream, the rest the app.
+/// Splits a path into app and stream, its last part.
 fn split_stream(path: &str) -> (&str, &str) {
     let (app, stream) = path.rsplit_once('/').unwrap_or(("", path));
     (app.trim_matches('/'), stream)
 }
 
-/// The stream where none was given: the last part of the app (`live/livestream`) or what follows a slash in
-/// the query (`k=v/livestream`).
+/// Returns app, stream and query of a URL without stream name: the stream is the last part of the app
+/// (`live/livestream`), or follows a slash in the query (`k=v/livestream`).
 fn guess_stream<'a>(app: &'a str, query: &'a str) -> Result<(&'a str, &'a str, &'a str), NameError> {
     let (app, stream, query) = match (app.rsplit_once('/'), query.rsplit_once('/')) {
         (_, Some((query, stream))) => (app, stream, query),
@@ -208,7 +208,7 @@ fn guess_stream<'a>(app: &'a str, query: &'a str) -> Result<(&'a str, &'a str, &
     if stream.is_empty() { Err(NameError::Empty) } else { Ok((app, stream, query)) }
 }
 
-/// The first non-empty value of a key in a query without `?`.
+/// Returns the first non-empty value of a key in a query without `?`.
 fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(name, value)| *name == key && !value.is_empty()).map(|(_, value)| value).next()
@@ -218,11 +218,9 @@ fn query_value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    /// tcUrl, stream name => schema, host, port, vhost, app, stream, params.
-    type Row = (&'static str, &'static str, [&'static str; 7]);
-
+    /// tcUrl, stream name, and the parsed schema, host, port, vhost, app, stream and params.
     #[rustfmt::skip]
-    const NAMES: &[Row] = &[
+    const NAMES: &[(&str, &str, [&str; 7])] = &[
         ("rtmp://ip/live", "livestream", ["rtmp", "ip", "1935", "ip", "live", "livestream", ""]),
         ("rtmp://ip/live/", "livestream", ["rtmp", "ip", "1935", "ip", "live", "livestream", ""]),
         ("rtmp://ip/live", "/livestream", ["rtmp", "ip", "1935", "ip", "live", "livestream", ""]),
@@ -273,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_names_apart() {
+    fn parses_names() {
         for (tc_url, name, expected) in NAMES {
             let parsed = StreamName::parse(tc_url, name).unwrap();
             assert_eq!(parts(&parsed), *expected, "{tc_url} {name}");
@@ -281,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_the_way_to_another_server() {
+    fn parses_back_what_it_writes() {
         for (tc_url, name, _) in NAMES {
             let parsed = StreamName::parse(tc_url, name).unwrap();
             let again = StreamName::parse(&parsed.tc_url(), &parsed.stream_with_params()).unwrap();
@@ -290,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_names_no_stream() {
+    fn rejects_invalid_names() {
         let long = "x".repeat(MAX_NAME);
         let rows = [
             ("rtmp://ip/live", "", NameError::Empty),

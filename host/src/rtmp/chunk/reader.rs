@@ -2,82 +2,81 @@ use std::collections::HashMap;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{ChunkError, DEFAULT_CHUNK_SIZE, EXTENDED, MAX_CHUNK_SIZE};
+use super::error::ChunkError;
+use super::wire::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_CHUNK_SIZE};
 use crate::rtmp::message::{Message, MessageKind};
 
-/// What one peer may make a [`ChunkReader`] hold.
+/// Limits on the memory that one peer can occupy in a [`ChunkReader`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkLimits {
-    /// The longest message, in bytes. Above [`MAX_MESSAGE_LENGTH`](super::MAX_MESSAGE_LENGTH): no limit.
+    /// The longest message, in bytes. The format itself allows 16 MiB - 1.
     pub max_message: u32,
-    /// Bytes of unfinished messages, all chunk streams together. The memory for them is at most twice as much,
-    /// and 4 KiB a chunk stream.
+    /// Bytes of unfinished messages, over all chunk streams. Their memory is at most twice as much, plus 4 KiB for
+    /// each chunk stream.
     pub max_buffered: usize,
-    /// Chunk streams.
+    /// Number of chunk streams.
     pub max_chunk_streams: usize,
 }
 
 impl Default for ChunkLimits {
-    /// 16 MiB a message, 32 MiB in all, 256 chunk streams.
+    /// 16 MiB for a message, 32 MiB in total, 256 chunk streams.
     fn default() -> ChunkLimits {
         ChunkLimits { max_message: 16 << 20, max_buffered: 32 << 20, max_chunk_streams: 256 }
     }
 }
 
-/// Puts messages together from the chunks of one peer.
+/// Reassembles messages from the chunks of one peer.
 ///
-/// - A message that fits into one chunk is a slice of the input, shared, and is taken once it is there whole.
-///   Until then its bytes stay in the input, which so holds up to [`ChunkLimits::max_message`] bytes and a
-///   header.
-/// - A message of several chunks is copied once, into memory that grows with what was received, never with
-///   what a header claims.
-/// - Set Chunk Size and Abort are obeyed here. They are yielded all the same, for the session to see; it need
-///   not act on them.
-/// - After `Err` the reader is spent and the connection must close.
+/// - A message that fits into one chunk is a slice of the input and shares its memory. It is read once it is complete;
+///   until then the input holds up to [`ChunkLimits::max_message`] bytes and a header.
+/// - A message of several chunks is copied once, into memory that grows with the bytes received, never with the length
+///   that a header claims.
+/// - Set Chunk Size and Abort take effect here. They are returned like other messages, but need no action.
+/// - After `Err` the reader must not be used again, and the connection must close.
 ///
-/// Tolerated: encoders that omit the extended timestamp on type 3 chunks (old Flash encoders), known by
-/// comparing the four bytes with the value expected there.
+/// Tolerated: encoders that omit the extended timestamp on type 3 chunks (old Flash encoders). They are recognised by
+/// comparing the four bytes with the expected value.
 #[derive(Debug)]
 pub struct ChunkReader {
     limits: ChunkLimits,
     chunk_size: u32,
     chunk_streams: HashMap<u32, ChunkStream>,
-    /// The chunk of a longer message whose payload is arriving.
+    /// The chunk whose payload is being read, if it is part of a longer message.
     arriving: Option<Arriving>,
-    /// Bytes of all unfinished messages, with those that the current chunk will bring.
+    /// Bytes of all unfinished messages, all of the current chunk included.
     buffered: usize,
-    /// The peer was seen to omit the extended timestamp on a type 3 chunk.
+    /// Whether the peer has omitted the extended timestamp on a type 3 chunk.
     omits_extended: bool,
     /// Offset in the connection of the current chunk.
     chunk_offset: u64,
     /// Offset in the connection of the next byte to read.
     position: u64,
-    /// Offset in the connection past the last byte seen.
+    /// Bytes of the connection so far, those left in the input included.
     received: u64,
 }
 
-/// A chunk stream: its last message header, and the message it is in the middle of.
+/// A chunk stream: its last message header and its unfinished message.
 #[derive(Debug)]
 struct ChunkStream {
     header: MessageHeader,
     unfinished: Option<Vec<u8>>,
 }
 
-/// A message header in full: what a chunk left out is filled in from the one before (5.3.1.2).
+/// A complete message header: fields that a chunk omits are taken from the header before it (5.3.1.2).
 #[derive(Clone, Copy, Debug)]
 struct MessageHeader {
     kind: MessageKind,
     stream_id: u32,
     length: u32,
     timestamp: u32,
-    /// The timestamp field as last sent, which a type 3 chunk that starts a message adds.
+    /// The last timestamp field, which a type 3 chunk adds if it starts a message.
     delta: u32,
-    /// `delta` came as an extended timestamp.
+    /// Whether `delta` was an extended timestamp.
     extended: bool,
 }
 
 impl MessageHeader {
-    /// What a type 1 header builds on when its chunk stream is new.
+    /// The header before a type 1 header that opens a chunk stream.
     const NONE: MessageHeader = MessageHeader {
         kind: MessageKind(0),
         stream_id: 0,
@@ -92,22 +91,24 @@ impl MessageHeader {
     }
 }
 
+/// A chunk of a longer message, partly read.
 #[derive(Clone, Copy, Debug)]
 struct Arriving {
     chunk_stream: u32,
+    /// Payload bytes that have not been read.
     left: usize,
 }
 
-/// A chunk's headers as read from the input.
+/// The headers of a chunk, parsed.
 #[derive(Debug)]
 struct ChunkHeader {
     chunk_stream: u32,
-    /// The chunk continues a message.
+    /// Whether the chunk continues a message.
     continues: bool,
     message: MessageHeader,
-    /// Bytes of the headers.
+    /// Length of the headers, in bytes.
     size: usize,
-    /// The chunk should have an extended timestamp, and has none.
+    /// Whether the chunk should have an extended timestamp but has none.
     omits_extended: bool,
 }
 
@@ -118,7 +119,7 @@ enum Step {
 }
 
 impl ChunkReader {
-    /// A reader that expects chunks of [`DEFAULT_CHUNK_SIZE`].
+    /// Creates a reader that expects chunks of 128 bytes, the default (5.4.1).
     pub fn new(limits: ChunkLimits) -> ChunkReader {
         ChunkReader {
             limits,
@@ -133,36 +134,37 @@ impl ChunkReader {
         }
     }
 
-    /// Counts from `offset`: the connection's bytes before the first chunk, which are those of the handshake.
-    pub fn starting_at(mut self, offset: u64) -> ChunkReader {
+    /// Sets the number of bytes that the connection received before the first chunk: those of the handshake.
+    /// Must be called before the first [`read`](Self::read).
+    pub fn start_at(&mut self, offset: u64) {
         (self.position, self.received) = (offset, offset);
-        self
     }
 
-    /// The connection's bytes so far, as acknowledgements count them: those read, and those that the last
-    /// [`read`](Self::read) left in its input.
+    /// Returns the number of bytes received on the connection, as acknowledgements count them: those read, and those that
+    /// the last [`read`](Self::read) left in its input.
     pub fn bytes_received(&self) -> u64 {
         self.received
     }
 
-    /// The payload bytes of the peer's full chunks.
-    pub fn chunk_size(&self) -> u32 {
+    /// Returns the peer's chunk size, in bytes.
+    #[cfg(test)]
+    pub(super) fn chunk_size(&self) -> u32 {
         self.chunk_size
     }
 
-    /// Bytes of unfinished messages, as [`ChunkLimits::max_buffered`] counts them: with those that a chunk
-    /// whose header is there will bring.
+    /// Returns the bytes of unfinished messages, as [`ChunkLimits::max_buffered`] counts them: a chunk counts in full from
+    /// its header on.
     pub fn buffered(&self) -> usize {
         self.buffered
     }
 
-    /// Memory of unfinished messages.
+    /// Returns the memory of unfinished messages, in bytes.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.chunk_streams.values().filter_map(|s| s.unfinished.as_ref()).map(Vec::capacity).sum()
     }
 
-    /// Takes the next message from `input`. `None`: it needs more bytes, behind those it left in `input`.
+    /// Reads the next message from `input`. `None` means that more bytes must be appended to `input`.
     ///
     /// # Errors
     ///
@@ -179,14 +181,14 @@ impl ChunkReader {
                 Step::NeedsMore => return Ok(None),
                 Step::Progress => {}
                 Step::Message(message) => {
-                    self.obey(&message)?;
+                    self.apply_control(&message)?;
                     return Ok(Some(message));
                 }
             }
         }
     }
 
-    /// Reads a chunk's headers, and the payload if it is a message by itself.
+    /// Reads a chunk's headers, and its payload if the chunk is a whole message.
     fn read_chunk(&mut self, input: &mut BytesMut) -> Result<Step, ChunkError> {
         self.chunk_offset = self.position;
         let Some(header) = self.read_headers(input)? else { return Ok(Step::NeedsMore) };
@@ -218,7 +220,7 @@ impl ChunkReader {
         Ok(Step::Progress)
     }
 
-    /// Reads a chunk's basic header, message header and extended timestamp (5.3.1). `None`: needs more bytes.
+    /// Parses a chunk's basic header, message header and extended timestamp (5.3.1). `None` means that bytes are missing.
     fn read_headers(&self, input: &[u8]) -> Result<Option<ChunkHeader>, ChunkError> {
         let offset = self.chunk_offset;
         let Some((header_type, chunk_stream, basic_size)) = read_basic_header(input) else { return Ok(None) };
@@ -289,12 +291,12 @@ impl ChunkReader {
         Ok(Some(header))
     }
 
-    /// Whether a type 3 chunk that should have an extended timestamp has none. `bytes` are up to four bytes
-    /// from where it should be.
+    /// Returns whether a type 3 chunk omits the extended timestamp that it should have. `bytes` are the up to four bytes at
+    /// its position.
     ///
-    /// Within a message it repeats that message's value (or its absolute timestamp, as some do): any other
-    /// bytes are payload. A chunk that starts a message may say a new value, so there only a peer that was
-    /// seen to omit it is believed to do it again.
+    /// A chunk that continues a message repeats the message's value (or, with some encoders, its absolute timestamp), so any
+    /// other bytes are payload. A chunk that starts a message may carry a new value, so there the timestamp counts as
+    /// omitted only if the peer has omitted one before.
     fn omits_extended_here(&self, bytes: &[u8], header: &ChunkHeader) -> bool {
         let MessageHeader { delta, timestamp, .. } = header.message;
         let expected = |value: u32| value.to_be_bytes().starts_with(bytes);
@@ -305,16 +307,17 @@ impl ChunkReader {
         }
     }
 
-    /// Copies payload bytes of a longer message's chunk.
+    /// Copies available payload bytes of a longer message's chunk.
     fn read_payload(&mut self, arriving: Arriving, input: &mut BytesMut) -> Result<Step, ChunkError> {
         let count = arriving.left.min(input.len());
         if count == 0 {
             return Ok(Step::NeedsMore);
         }
         let chunk_stream =
-            self.chunk_streams.get_mut(&arriving.chunk_stream).expect("a chunk's stream is known");
+            self.chunk_streams.get_mut(&arriving.chunk_stream).expect("an arriving chunk has a chunk stream");
         let length = chunk_stream.header.length as usize;
-        let unfinished = chunk_stream.unfinished.as_mut().expect("a chunk arrives within a message");
+        let unfinished =
+            chunk_stream.unfinished.as_mut().expect("an arriving chunk has an unfinished message");
 
         let needed = unfinished.len() + count;
         if needed > unfinished.capacity() {
@@ -333,7 +336,7 @@ impl ChunkReader {
     }
 
     /// Applies Set Chunk Size (5.4.1) and Abort (5.4.2).
-    fn obey(&mut self, message: &Message) -> Result<(), ChunkError> {
+    fn apply_control(&mut self, message: &Message) -> Result<(), ChunkError> {
         if !matches!(message.kind, MessageKind::SET_CHUNK_SIZE | MessageKind::ABORT) {
             return Ok(());
         }
@@ -357,7 +360,7 @@ impl ChunkReader {
     }
 }
 
-/// The header type, the chunk stream id, and the size of a basic header (5.3.1.1).
+/// Parses a basic header (5.3.1.1) into header type, chunk stream id and its own length.
 fn read_basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
     let &first = input.first()?;
     let (chunk_stream, size) = match first & 0x3F {
@@ -368,8 +371,8 @@ fn read_basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
     Some((first >> 6, chunk_stream, size))
 }
 
-/// The memory to have for a message of `length` bytes of which `needed` are here: it doubles with what was
-/// received, whatever `length` claims, and ends exact.
+/// Returns the capacity for the first `needed` bytes of a message of `length` bytes: twice the bytes received, whatever
+/// `length` claims, and in the end exactly `length`.
 fn grown(needed: usize, length: usize) -> usize {
     const FIRST: usize = 4096;
     needed.saturating_mul(2).max(FIRST).min(length)

@@ -1,32 +1,32 @@
 use bytes::Bytes;
 
-use super::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_CHUNK_SIZE, MAX_CHUNK_STREAM, MAX_MESSAGE_LENGTH};
+use super::wire::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_CHUNK_SIZE, MAX_CHUNK_STREAM, MAX_MESSAGE_LENGTH};
 use crate::rtmp::message::MessageKind;
 use crate::rtmp::output::Output;
 
-/// Basic header, message header and extended timestamp at their largest.
+/// The largest basic header, message header and extended timestamp together, in bytes.
 const MAX_HEADER: usize = 3 + 11 + 4;
 
-/// Cuts messages into chunks for one direction of one connection.
+/// Splits messages into chunks for one direction of a connection.
 ///
-/// Headers are made per connection; payloads are shared, so that one message may go to any number of
-/// connections without a copy.
+/// Headers are written for each connection; payloads are shared, so that a message can go to any number of connections
+/// without a copy.
 #[derive(Debug)]
 pub struct ChunkWriter {
     chunk_size: u32,
-    /// The last message of each chunk stream in use. A host uses a handful, so a list is searched.
-    last: Vec<Last>,
+    /// The last message header of each chunk stream in use: a handful, so linear search is fast.
+    last: Vec<LastHeader>,
 }
 
-/// What a chunk stream's next header may leave out.
+/// The last message header of a chunk stream; the next header may omit fields that are equal.
 #[derive(Debug)]
-struct Last {
+struct LastHeader {
     chunk_stream: u32,
     stream_id: u32,
     kind: MessageKind,
     length: u32,
     timestamp: u32,
-    /// `None` after a type 0 header: readers disagree on what type 3 repeats then.
+    /// `None` after a type 0 header, since readers disagree on the value that type 3 repeats then.
     delta: Option<u32>,
 }
 
@@ -37,28 +37,21 @@ impl Default for ChunkWriter {
 }
 
 impl ChunkWriter {
-    /// A writer of chunks of [`DEFAULT_CHUNK_SIZE`].
+    /// Creates a writer of chunks of 128 bytes, the default (5.4.1).
     pub fn new() -> ChunkWriter {
         ChunkWriter { chunk_size: DEFAULT_CHUNK_SIZE, last: Vec::new() }
     }
 
-    /// The payload bytes of a full chunk.
-    pub fn chunk_size(&self) -> u32 {
-        self.chunk_size
-    }
-
-    /// Cuts messages into chunks of `size` bytes from now on; held within 1..=[`MAX_CHUNK_SIZE`].
-    ///
-    /// Call it right after the Set Chunk Size message that tells the peer was written.
+    /// Sets the chunk size for later messages, in bytes, clamped to 1..=16 MiB. Must be called right after writing the Set
+    /// Chunk Size message that announces it.
     pub fn set_chunk_size(&mut self, size: u32) {
         self.chunk_size = size.clamp(1, MAX_CHUNK_SIZE);
     }
 
-    /// Queues one message: its chunk headers, and slices of `payload`.
+    /// Queues a message: its chunk headers, and slices of `payload`.
     ///
-    /// Callers keep `chunk_stream_id` within 2..=[`MAX_CHUNK_STREAM`] and `payload` at most
-    /// [`MAX_MESSAGE_LENGTH`] bytes; the wire has no form for others, and nothing is written then.
-    /// Timestamps are milliseconds and may wrap; one that lies before the last is sent whole.
+    /// The chunk format limits `chunk_stream_id` to 2..=65,599 and `payload` to 16 MiB - 1; other messages are not written.
+    /// `timestamp` is in milliseconds and may wrap; one before the last is sent in full.
     pub fn write(
         &mut self,
         chunk_stream_id: u32,
@@ -103,7 +96,7 @@ impl ChunkWriter {
         }
     }
 
-    /// The shortest header that says all, and the value of its timestamp field before extension.
+    /// Returns the type of the shortest sufficient header, and its timestamp field before extension.
     fn compress(
         &mut self,
         chunk_stream: u32,
@@ -112,7 +105,7 @@ impl ChunkWriter {
         timestamp: u32,
         length: u32,
     ) -> (u8, u32) {
-        let now = Last { chunk_stream, stream_id, kind, length, timestamp, delta: None };
+        let now = LastHeader { chunk_stream, stream_id, kind, length, timestamp, delta: None };
         let Some(slot) = self.last.iter_mut().find(|last| last.chunk_stream == chunk_stream) else {
             self.last.push(now);
             return (0, timestamp);
@@ -139,7 +132,7 @@ struct Header {
 }
 
 impl Header {
-    /// Begins with the basic header (5.3.1.1).
+    /// Creates a header that begins with the basic header (5.3.1.1).
     fn new(header_type: u8, chunk_stream: u32) -> Header {
         let mut header = Header { bytes: [0; MAX_HEADER], len: 0 };
         let format = header_type << 6;
@@ -163,7 +156,7 @@ impl Header {
         self.push(&value.to_be_bytes()[1..]);
     }
 
-    /// The extended timestamp, on chunks of every type, if `field` needs one (5.3.1.3).
+    /// Appends the extended timestamp, on chunks of every type, if `field` needs one (5.3.1.3).
     fn push_extended(&mut self, field: u32) {
         if field >= EXTENDED {
             self.push(&field.to_be_bytes());

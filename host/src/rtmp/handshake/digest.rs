@@ -1,15 +1,26 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{BLOB, Random, Scheme};
+use super::blob::{BLOB, Random};
 
-/// Signs what a client sends. C1 is signed with the text alone, C2's key is made with all of it.
+/// The form of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Without digests.
+    Simple,
+    /// With digests; in C1 and S1 the key block comes first ("schema 0").
+    KeyThenDigest,
+    /// With digests; in C1 and S1 the digest block comes first ("schema 1").
+    DigestThenKey,
+}
+
+/// The client's key. Its text signs C1; the whole key derives the key of C2.
 pub(super) const PLAYER_KEY: Key = Key { text: b"Genuine Adobe Flash Player 001" };
 
-/// Signs what a server sends. S1 is signed with the text alone, S2's key is made with all of it.
+/// The server's key. Its text signs S1; the whole key derives the key of S2.
 pub(super) const SERVER_KEY: Key = Key { text: b"Genuine Adobe Flash Media Server 001" };
 
-/// Follows the text of either key.
+/// The second part of both keys.
 const KEY_TAIL: [u8; 32] = [
     0xF0, 0xEE, 0xC2, 0x4A, 0x80, 0x68, 0xBE, 0xE8, 0x2E, 0x00, 0xD0, 0xD1, 0x02, 0x9E, 0x7E, 0x57, //
     0x6E, 0xEC, 0x5D, 0x2D, 0x29, 0x80, 0x6F, 0xAB, 0x93, 0xB8, 0xE6, 0x36, 0xCF, 0xEB, 0x31, 0xAE,
@@ -17,7 +28,7 @@ const KEY_TAIL: [u8; 32] = [
 
 const DIGEST: usize = 32;
 
-/// C1 and S1 are two blocks of this size behind 8 bytes; one of them holds the digest.
+/// C1 and S1 have 8 bytes, then two blocks of this size, one of which contains the digest.
 const BLOCK: usize = 764;
 
 /// An HMAC-SHA256.
@@ -29,24 +40,24 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// Puts a digest into C1 or S1, and returns it. `scheme` is one of the two with digests.
+    /// Writes the digest of C1 or S1 into it and returns the digest. `scheme` must have digests.
     pub(super) fn sign(&self, blob: &mut [u8; BLOB], scheme: Scheme) -> HandshakeDigest {
-        let place = place(blob, scheme);
-        let digest = self.digest_around(blob, place);
-        blob[place..place + DIGEST].copy_from_slice(&digest);
+        let position = digest_position(blob, scheme);
+        let digest = self.digest_around(blob, position);
+        blob[position..position + DIGEST].copy_from_slice(&digest);
         digest
     }
 
-    /// The scheme by which C1 or S1 is signed, and its digest. `None`: it is not signed, or wrongly.
+    /// Returns the scheme and digest of C1 or S1, or `None` if it contains no valid digest.
     pub(super) fn verify(&self, blob: &[u8; BLOB]) -> Option<(Scheme, HandshakeDigest)> {
         [Scheme::KeyThenDigest, Scheme::DigestThenKey].into_iter().find_map(|scheme| {
-            let place = place(blob, scheme);
-            let digest = self.digest_around(blob, place);
-            (blob[place..place + DIGEST] == digest).then_some((scheme, digest))
+            let position = digest_position(blob, scheme);
+            let digest = self.digest_around(blob, position);
+            (blob[position..position + DIGEST] == digest).then_some((scheme, digest))
         })
     }
 
-    /// C2 or S2: random bytes, signed with a key made from the other side's digest.
+    /// Builds C2 or S2: random bytes, signed with a key derived from the other end's digest.
     pub(super) fn answer(&self, theirs: &HandshakeDigest, random: &Random) -> [u8; BLOB] {
         let mut blob = [0; BLOB];
         let (filler, digest) = blob.split_at_mut(BLOB - DIGEST);
@@ -55,7 +66,7 @@ impl Key {
         blob
     }
 
-    /// C2 or S2 is signed so.
+    /// Returns whether [`answer`](Self::answer) signed this C2 or S2.
     #[cfg(test)]
     pub(super) fn answers(&self, theirs: &HandshakeDigest, blob: &[u8; BLOB]) -> bool {
         let (filler, digest) = blob.split_at(BLOB - DIGEST);
@@ -67,13 +78,13 @@ impl Key {
         hmac(&key, &[filler])
     }
 
-    fn digest_around(&self, blob: &[u8; BLOB], place: usize) -> HandshakeDigest {
-        hmac(self.text, &[&blob[..place], &blob[place + DIGEST..]])
+    fn digest_around(&self, blob: &[u8; BLOB], position: usize) -> HandshakeDigest {
+        hmac(self.text, &[&blob[..position], &blob[position + DIGEST..]])
     }
 }
 
-/// Where the digest lies: 4 bytes of its block add up to an offset behind them.
-fn place(blob: &[u8; BLOB], scheme: Scheme) -> usize {
+/// Returns the position of the digest: the sum of the block's 4 offset bytes, counted from behind them.
+fn digest_position(blob: &[u8; BLOB], scheme: Scheme) -> usize {
     let block = match scheme {
         Scheme::Simple | Scheme::KeyThenDigest => 8 + BLOCK,
         Scheme::DigestThenKey => 8,

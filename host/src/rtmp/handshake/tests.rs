@@ -2,14 +2,16 @@ use std::net::Ipv4Addr;
 
 use bytes::{Buf, BytesMut};
 
+use super::blob::{BLOB, first_blob};
 use super::digest::{PLAYER_KEY, SERVER_KEY};
+use super::exchange::VERSION;
 use super::*;
 use crate::rtmp::output::Output;
 
 const SCHEMES: [Scheme; 3] = [Scheme::Simple, Scheme::KeyThenDigest, Scheme::DigestThenKey];
 
-fn server() -> ServerHandshake {
-    ServerHandshake::new(7, Random::from_seed(1))
+fn server() -> Handshake {
+    Handshake::server(7, Random::from_seed(1))
 }
 
 fn bytes(mut out: Output) -> Vec<u8> {
@@ -19,32 +21,32 @@ fn bytes(mut out: Output) -> Vec<u8> {
 /// C0 and C1 of a client that offers `scheme`.
 fn hello(scheme: Scheme) -> Vec<u8> {
     let mut out = Output::new();
-    ClientHandshake::new(scheme, 9, Random::from_seed(2)).start(&mut out);
+    Handshake::client(scheme, 9, Random::from_seed(2)).start(&mut out);
     bytes(out)
 }
 
-/// What the server answers to `input`, fed in parts of `step` bytes, with C2 still to come.
-fn answer(input: &[u8], step: usize) -> (ServerHandshake, Vec<u8>) {
+/// Returns the server's response to `input`, fed in parts of `step` bytes, before C2.
+fn answer(input: &[u8], step: usize) -> (Handshake, Vec<u8>) {
     let (mut server, mut buffer, mut out) = (server(), BytesMut::new(), Output::new());
     for part in input.chunks(step) {
-        assert!(out.is_empty(), "answers before all of C1 is there");
+        assert!(out.is_empty(), "responds before C1 is complete");
         buffer.extend_from_slice(part);
         assert_eq!(server.read(&mut buffer, &mut out), Ok(false));
     }
     (server, bytes(out))
 }
 
-/// S1 and S2 of an answer.
+/// S1 and S2 of a response.
 fn blobs(answer: &[u8]) -> (&[u8; BLOB], &[u8; BLOB]) {
     assert_eq!((answer.len(), answer[0]), (1 + 2 * BLOB, VERSION));
     (answer[1..].first_chunk().unwrap(), answer.last_chunk().unwrap())
 }
 
-/// Runs both ends against each other, `step` bytes at a time, until both are done, with `behind` sent right
-/// behind the last blob on both sides.
-fn converse(scheme: Scheme, step: usize, behind: &[u8]) -> (ServerHandshake, ClientHandshake) {
+/// Runs both ends against each other, `step` bytes at a time, until both are done. Both send `behind` right after
+/// their last blob.
+fn converse(scheme: Scheme, step: usize, behind: &[u8]) -> (Handshake, Handshake) {
     let mut server = server();
-    let mut client = ClientHandshake::new(scheme, 9, Random::from_seed(2));
+    let mut client = Handshake::client(scheme, 9, Random::from_seed(2));
     let (mut to_server, mut to_client) = (Output::new(), Output::new());
     let (mut at_server, mut at_client) = (BytesMut::new(), BytesMut::new());
     client.start(&mut to_server);
@@ -71,7 +73,7 @@ fn converse(scheme: Scheme, step: usize, behind: &[u8]) -> (ServerHandshake, Cli
     assert_eq!((&at_server[..], &at_client[..]), (behind, behind), "{scheme:?}, step {step}");
     assert_eq!(server.bytes_received(), 1 + 2 * BLOB as u64);
     assert_eq!(client.bytes_received(), 1 + 2 * BLOB as u64);
-    // A handshake that is over takes nothing more.
+    // A complete handshake consumes nothing.
     assert_eq!(server.read(&mut at_server, &mut Output::new()), Ok(true));
     assert_eq!(at_server, behind);
     (server, client)
@@ -89,7 +91,7 @@ fn both_ends_agree_on_every_scheme() {
 }
 
 #[test]
-fn random_bytes_decide_the_place_of_the_digest() {
+fn random_bytes_decide_the_position_of_the_digest() {
     for seed in 0..200 {
         for scheme in [Scheme::KeyThenDigest, Scheme::DigestThenKey] {
             let mut blob = first_blob(0, [9, 0, 124, 2], &Random::from_seed(seed));
@@ -101,9 +103,9 @@ fn random_bytes_decide_the_place_of_the_digest() {
 }
 
 #[test]
-fn digests_are_those_of_the_published_keys() {
+fn digests_match_the_published_keys() {
     // Computed with Python's hmac. The four offset bytes at their largest add up to 1020, modulo 728.
-    let blank = first_blob(0, [0; 4], &Random::new([0xFF; BLOB - 8]));
+    let blank = first_blob(0, [0; 4], &Random([0xFF; BLOB - 8]));
 
     let mut c1 = blank;
     let digest = PLAYER_KEY.sign(&mut c1, Scheme::KeyThenDigest);
@@ -115,7 +117,7 @@ fn digests_are_those_of_the_published_keys() {
     assert_eq!(hex(&digest), "6d93e38f3ca097b4287d66b9ac2efc98e09cd0881c787b2e3e4ae63e475b029d");
     assert_eq!(s1[8 + 4 + 292..][..32], digest);
 
-    let random = Random::new([0xFF; BLOB - 8]);
+    let random = Random([0xFF; BLOB - 8]);
     let c2 = PLAYER_KEY.answer(&digest, &random);
     assert_eq!(hex(&c2[1504..]), "28385c48d3a707d16f0af9fa20e5fa9a41a920c84005bd94ad9a5c28c5b069eb");
     let s2 = SERVER_KEY.answer(&digest, &random);
@@ -127,7 +129,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn plain_answer_repeats_c1() {
+fn simple_response_repeats_c1() {
     let hello = hello(Scheme::Simple);
     for step in [1, 2000] {
         let (server, answer) = answer(&hello, step);
@@ -139,7 +141,7 @@ fn plain_answer_repeats_c1() {
 }
 
 #[test]
-fn signed_answer_verifies() {
+fn signed_response_verifies() {
     for scheme in [Scheme::KeyThenDigest, Scheme::DigestThenKey] {
         let hello = hello(scheme);
         let (_, answer) = answer(&hello, 1);
@@ -152,22 +154,22 @@ fn signed_answer_verifies() {
 }
 
 #[test]
-fn a_wrong_digest_in_c1_gets_the_plain_answer() {
+fn an_invalid_digest_in_c1_gets_the_simple_response() {
     for scheme in [Scheme::KeyThenDigest, Scheme::DigestThenKey] {
         let hello = hello(scheme);
         // A bit flipped anywhere: in the epoch, the blocks, the digest.
-        for place in (1..=BLOB).step_by(61) {
+        for position in (1..=BLOB).step_by(61) {
             let mut hello = hello.clone();
-            hello[place] ^= 0x10;
+            hello[position] ^= 0x10;
             let (server, answer) = answer(&hello, hello.len());
-            assert_eq!(server.scheme(), Some(Scheme::Simple), "{place}");
+            assert_eq!(server.scheme(), Some(Scheme::Simple), "{position}");
             assert_eq!(blobs(&answer).1[..], hello[1..]);
         }
     }
 }
 
 #[test]
-fn client_takes_whatever_answer() {
+fn client_accepts_any_response() {
     let s1_plain = first_blob(3, [0; 4], &Random::from_seed(3));
     let mut s1_signed = first_blob(3, [3, 5, 1, 1], &Random::from_seed(3));
     let s1_digest = SERVER_KEY.sign(&mut s1_signed, Scheme::KeyThenDigest);
@@ -182,7 +184,7 @@ fn client_takes_whatever_answer() {
     ];
     for (row, offered, s1, answered) in rows {
         for step in [1, 5000] {
-            let mut client = ClientHandshake::new(offered, 9, Random::from_seed(2));
+            let mut client = Handshake::client(offered, 9, Random::from_seed(2));
             let (mut input, mut out) = (BytesMut::new(), Output::new());
             let wire = [&[VERSION][..], &s1, &[0xAA; BLOB], b"behind"].concat();
             let mut done = false;
@@ -203,7 +205,7 @@ fn client_takes_whatever_answer() {
 }
 
 #[test]
-fn refuses_other_versions() {
+fn rejects_other_versions() {
     for version in (0..=255_u8).filter(|version| ![VERSION, 0xF3].contains(version)) {
         let error = match version {
             6 | 8 | 9 => HandshakeError::Encrypted { offset: 0, version },
@@ -213,7 +215,7 @@ fn refuses_other_versions() {
         assert_eq!(server().read(&mut BytesMut::from(&[version][..]), &mut out), Err(error));
         assert!(out.is_empty());
     }
-    let mut client = ClientHandshake::new(Scheme::Simple, 0, Random::from_seed(0));
+    let mut client = Handshake::client(Scheme::Simple, 0, Random::from_seed(0));
     let error = HandshakeError::Encrypted { offset: 0, version: 6 };
     assert_eq!(client.read(&mut BytesMut::from(&[6][..]), &mut Output::new()), Err(error));
 }
@@ -242,7 +244,7 @@ fn a_proxy_header_names_the_client() {
 }
 
 #[test]
-fn refuses_a_long_or_second_proxy_header() {
+fn rejects_a_long_or_second_proxy_header() {
     let rows: [(&[u8], HandshakeError); 3] = [
         (b"\xF3\x04\x01", HandshakeError::ProxyHeaderTooLong { offset: 0, length: 1025, limit: 1024 }),
         (b"\xF3\xFF\xFF", HandshakeError::ProxyHeaderTooLong { offset: 0, length: 65_535, limit: 1024 }),

@@ -1,101 +1,109 @@
-//! What a server session tells its owner, and what the owner answers.
-
 use crate::media::Tag;
-use crate::rtmp::command::{ConnectRequest, PlayRequest, PublishRequest, code};
+use crate::rtmp::command::code;
+use crate::rtmp::connect::ConnectRequest;
+use crate::rtmp::tc_url::StreamName;
 
-/// What a client wants, does, or sends.
+/// An event of a server session.
 ///
-/// Requests wait for an answer: `accept_…` or `reject_…` of [`ServerSession`](super::ServerSession). A session
-/// goes on without one, so that a client that leaves is noticed; media that come before the answer are dropped.
+/// `Connect`, `Publish` and `Play` are requests: the owner answers by an `accept_…` or `reject_…` function of the session.
+/// Until then the session keeps reading, so that it notices a client that leaves; media that arrives before the answer is
+/// dropped.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The client connects. Always the first event.
+    /// The client requests to connect. Always the first event.
     Connect {
-        /// What it says.
+        /// The client's command object.
         request: ConnectRequest,
     },
-    /// The client wants to publish.
+    /// The client requests to publish.
     Publish {
         /// The message stream.
         stream_id: u32,
-        /// What it publishes.
-        request: PublishRequest,
+        /// The stream to publish.
+        name: StreamName,
+        /// The order of commands that led here.
+        kind: PublishKind,
     },
-    /// The client wants to play.
+    /// The client requests to play.
     Play {
         /// The message stream.
         stream_id: u32,
-        /// What it plays.
-        request: PlayRequest,
+        /// The stream to play.
+        name: StreamName,
     },
-    /// A tag of an accepted publisher. Its time is the message's 32-bit timestamp; `@setDataFrame` is gone.
+    /// A tag of an accepted publisher. Its `dts` is the message's 32-bit timestamp; a leading `@setDataFrame` is removed.
     Media {
         /// The message stream.
         stream_id: u32,
         /// The tag.
         tag: Tag,
     },
-    /// The publisher, accepted or not, is done with this message stream. A closed connection gives no such event.
+    /// The publisher, accepted or not, ended its use of the message stream. A closed connection causes no such event.
     Unpublish {
         /// The message stream.
         stream_id: u32,
     },
-    /// The player, accepted or not, is done with this message stream.
+    /// The player, accepted or not, ended its use of the message stream. A closed connection causes no such event.
     StopPlay {
         /// The message stream.
         stream_id: u32,
     },
-    /// The player pauses or goes on. It was answered already.
+    /// The player paused or resumed. The session has already replied.
     Pause {
         /// The message stream.
         stream_id: u32,
-        /// Whether it pauses.
+        /// True if it paused.
         paused: bool,
     },
-    /// The player wants audio, or not.
+    /// The player turned audio on or off.
     ReceiveAudio {
         /// The message stream.
         stream_id: u32,
-        /// Whether it does.
+        /// True if it was turned on.
         wanted: bool,
     },
-    /// The player wants video, or not.
+    /// The player turned video on or off.
     ReceiveVideo {
         /// The message stream.
         stream_id: u32,
-        /// Whether it does.
+        /// True if it was turned on.
         wanted: bool,
-    },
-    /// The player tells its buffer.
-    BufferLength {
-        /// The message stream.
-        stream_id: u32,
-        /// The buffer, in milliseconds.
-        millis: u32,
     },
 }
 
-/// Why a request is refused. It decides code and description of the status that the client gets.
+/// The order of commands by which a client introduces a publish. It says nothing about the media, but identifies the family
+/// of encoders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishKind {
+    /// `FCPublish` before `createStream`: FMLE, ffmpeg, OBS, librtmp, GStreamer.
+    Fmle,
+    /// No `FCPublish`: Flash.
+    Flash,
+    /// `FCPublish` after `createStream`: Haivision.
+    Haivision,
+}
+
+/// The reason for which a request is rejected. It determines code and description of the status that the client gets.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// The stream has a publisher already.
+    /// The stream already has a publisher.
     Busy,
     /// No such stream, vhost or app.
     NotFound,
-    /// Access rules refuse the client.
+    /// Access rules deny the request.
     Denied,
-    /// The server has no room, or cannot serve this now.
+    /// The server is overloaded or cannot serve the request now.
     Unavailable,
-    /// The client shall go elsewhere: a whole RTMP URL (status with `ex.code` 302, as SRS sends it).
+    /// The client should connect to another server (a status with `ex.code` 302, as SRS sends it).
     Redirect {
-        /// Where to.
+        /// The whole RTMP URL.
         url: String,
     },
 }
 
-/// A redirect's URL may hold a token.
+/// Leaves out the URL of a redirect, which may hold a token.
 impl std::fmt::Debug for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -143,12 +151,12 @@ impl Rejection {
 
 const REDIRECT: &str = "Go to the URL in ex.redirect2.";
 
-/// Why a player's stream ends.
+/// The reason for which a play ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlayEnd {
     /// The publisher left.
     Unpublished,
-    /// The server ends it.
+    /// The server ends the play.
     Stopped,
 }
 

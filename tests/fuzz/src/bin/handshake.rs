@@ -1,18 +1,16 @@
-//! Both ends of the handshake: parts of any size give the same answer, and the answer has its one size.
+//! Both ends of the handshake: input split into parts of any size causes the same response, of fixed size.
 #![no_main]
 
 use bytes::{Buf, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use remuxd::rtmp::handshake::{ClientHandshake, HandshakeError, Random, Scheme, ServerHandshake};
+use remuxd::rtmp::handshake::{Handshake, HandshakeError, Random, Scheme};
 use remuxd::rtmp::output::Output;
-
-type Outcome = (Result<bool, HandshakeError>, Vec<u8>);
 
 fn feed(
     wire: &[u8],
     step: usize,
     mut read: impl FnMut(&mut BytesMut, &mut Output) -> Result<bool, HandshakeError>,
-) -> Outcome {
+) -> (Result<bool, HandshakeError>, Vec<u8>) {
     let (mut input, mut out) = (BytesMut::new(), Output::new());
     let mut result = Ok(false);
     for part in wire.chunks(step) {
@@ -25,13 +23,13 @@ fn feed(
     (result, out.copy_to_bytes(out.remaining()).to_vec())
 }
 
-fn server(wire: &[u8], step: usize) -> Outcome {
-    let mut server = ServerHandshake::new(0, Random::from_seed(1));
+fn server(wire: &[u8], step: usize) -> (Result<bool, HandshakeError>, Vec<u8>) {
+    let mut server = Handshake::server(0, Random::from_seed(1));
     feed(wire, step, |input, out| server.read(input, out))
 }
 
-fn client(wire: &[u8], step: usize) -> Outcome {
-    let mut client = ClientHandshake::new(Scheme::DigestThenKey, 0, Random::from_seed(2));
+fn client(wire: &[u8], step: usize) -> (Result<bool, HandshakeError>, Vec<u8>) {
+    let mut client = Handshake::client(Scheme::DigestThenKey, 0, Random::from_seed(2));
     feed(wire, step, |input, out| client.read(input, out))
 }
 

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use remuxd::media::{Millis, Tag, TagKind};
 use remuxd::rtmp::chunk::{ChunkLimits, ChunkReader};
-use remuxd::rtmp::handshake::{Random, ServerHandshake};
+use remuxd::rtmp::handshake::Random;
 use remuxd::rtmp::server::{Event, PlayEnd, ServerSession, ServerSettings};
 use remuxd::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 
@@ -18,12 +18,12 @@ const ANSWERS: usize = 4096;
 
 fn run(wire: &[u8], step: usize) -> (Vec<String>, Option<SessionError>) {
     let settings = ServerSettings { chunk_size: 4096, window_ack_size: 2_500_000, limits: LIMITS };
-    let mut session = ServerSession::new(settings, ServerHandshake::new(0, Random::from_seed(0)));
-    session.input().extend_from_slice(&[3; HANDSHAKE]);
+    let mut session = ServerSession::new(settings, 0, Random::from_seed(0));
+    session.buffers().input.extend_from_slice(&[3; HANDSHAKE]);
     let mut events = Vec::new();
     let mut error = None;
     'parts: for part in wire.chunks(step) {
-        session.input().extend_from_slice(part);
+        session.buffers().input.extend_from_slice(part);
         loop {
             match session.poll_event() {
                 Ok(Some(event)) => {
@@ -36,10 +36,10 @@ fn run(wire: &[u8], step: usize) -> (Vec<String>, Option<SessionError>) {
                     break 'parts;
                 }
             }
-            assert!(session.output().len() <= HANDSHAKE + MAX_UNREAD_REPLIES + ANSWERS);
+            assert!(session.buffers().output.len() <= HANDSHAKE + MAX_UNREAD_REPLIES + ANSWERS);
         }
     }
-    let output = session.output();
+    let output = &mut session.buffers().output;
     output.advance(HANDSHAKE.min(output.len()));
     let mut answers = BytesMut::from(&output.copy_to_bytes(output.len())[..]);
     let mut reader = ChunkReader::new(ChunkLimits::default());

@@ -1,4 +1,4 @@
-//! Scripts of real encoders and players, as seen on the wire.
+//! Scripts of real encoders and players, recorded on the wire.
 
 use super::*;
 
@@ -6,11 +6,11 @@ pub(super) struct Client {
     name: &'static str,
     pub script: Vec<Send>,
     events: &'static [&'static str],
-    /// After those of every accepted connection.
+    /// Messages sent after the [`ACCEPTED`] ones.
     sent: &'static [&'static str],
 }
 
-/// Publishers as they introduce themselves and leave.
+/// Returns publishers, from `connect` to the end of the stream.
 pub(super) fn publishers() -> Vec<Client> {
     let key = || Value::from("key?token=t");
     vec![
@@ -32,7 +32,7 @@ pub(super) fn publishers() -> Vec<Client> {
             ],
             events: &[
                 "connect",
-                "publish 1 ip/live/key?token=t Live Fmle",
+                "publish 1 ip/live/key?token=t Fmle",
                 r#"script 1 0 b"\x02\0\nonMetaData\x08\0\0\0\0\0\0\t""#,
                 r#"video 1 40 b"\x17\x01\0\0\0frame""#,
                 r#"audio 1 42 b"\xaf\x01sound""#,
@@ -68,7 +68,7 @@ pub(super) fn publishers() -> Vec<Client> {
             ],
             events: &[
                 "connect",
-                "publish 1 v/live/key?vhost=v Live Fmle",
+                "publish 1 v/live/key?vhost=v Fmle",
                 r#"video 1 0 b"\x17\x01\0\0\0frame""#,
                 "unpublish 1",
             ],
@@ -84,7 +84,7 @@ pub(super) fn publishers() -> Vec<Client> {
             ],
         },
         Client {
-            // rtmpsink and rtmpdump want no answer when they leave.
+            // rtmpsink and rtmpdump expect no reply when they leave.
             name: "librtmp",
             script: vec![
                 connect("rtmp://ip:1935/live", &[]),
@@ -100,7 +100,7 @@ pub(super) fn publishers() -> Vec<Client> {
             ],
             events: &[
                 "connect",
-                "publish 1 ip/live/key Record Fmle",
+                "publish 1 ip/live/key Fmle",
                 r#"audio 1 0 b"\xaf\x01sound""#,
                 "unpublish 1",
             ],
@@ -128,7 +128,7 @@ pub(super) fn publishers() -> Vec<Client> {
             ],
             events: &[
                 "connect",
-                "publish 1 ip/live/key Append Flash",
+                "publish 1 ip/live/key Flash",
                 r#"script 1 0 b"\x02\0\nonMetaData\x05""#,
                 r#"audio 1 0 b"""#,
                 "unpublish 1",
@@ -145,11 +145,7 @@ pub(super) fn publishers() -> Vec<Client> {
                 cmd(1, "publish", 5, vec!["key".into(), "live".into()]),
                 Msg(MessageKind::VIDEO, 1, 0, VIDEO),
             ],
-            events: &[
-                "connect",
-                "publish 1 ip/live/key Live Haivision",
-                r#"video 1 0 b"\x17\x01\0\0\0frame""#,
-            ],
+            events: &["connect", "publish 1 ip/live/key Haivision", r#"video 1 0 b"\x17\x01\0\0\0frame""#],
             sent: &[
                 "0 _result 2",
                 "0 _result 3 1",
@@ -172,7 +168,7 @@ pub(super) fn publishers() -> Vec<Client> {
             ],
             events: &[
                 "connect",
-                "publish 1 ip/live/key Live Fmle",
+                "publish 1 ip/live/key Fmle",
                 r#"video 1 0 b"\x17\x01\0\0\0frame""#,
                 "unpublish 1",
             ],
@@ -201,7 +197,7 @@ fn players() -> Vec<Client> {
                 Ctl(Control::SetBufferLength { stream_id: 1, millis: 3000 }),
                 cmd(0, "deleteStream", 6, vec![1.0.into()]),
             ],
-            events: &["connect", "play 1 ip/live/key -2000 -1 true", "buffer 1 3000", "stop 1"],
+            events: &["connect", "play 1 ip/live/key", "stop 1"],
             sent: &[
                 "0 _result 2 1",
                 "0 _result 3",
@@ -232,14 +228,13 @@ fn players() -> Vec<Client> {
             ],
             events: &[
                 "connect",
-                "buffer 1 100",
-                "play 1 v/live/key?vhost=v -1 9 false",
+                "play 1 v/live/key?vhost=v",
                 "receive video 1 false",
                 "receive audio 1 true",
                 "pause 1 true",
                 "pause 1 false",
                 "stop 1",
-                "play 1 v/live/other?vhost=v -2 -1 true",
+                "play 1 v/live/other?vhost=v",
                 "stop 1",
             ],
             sent: &[
@@ -270,7 +265,7 @@ fn players() -> Vec<Client> {
                 Ctl(Control::SetBufferLength { stream_id: 1, millis: 36_000_000 }),
                 Ctl(Control::PingRequest(77)),
             ],
-            events: &["connect", "buffer 0 300", "play 1 ip/live/key -1000 -1 true", "buffer 1 36000000"],
+            events: &["connect", "play 1 ip/live/key"],
             sent: &[
                 "0 _result 2 1",
                 "0 _result 3",
