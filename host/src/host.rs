@@ -159,7 +159,11 @@ fn demo_mounts(config: &Config, registry: &Registry) -> Vec<DemoMount> {
                 Some(DemoMount {
                     name: module.name.clone(),
                     url: mount.pattern.url_path(demo::APP, Sample::of(&module)?.stream),
-                    transport: if module.transport == Transport::HTTP { "http" } else { "websocket" },
+                    transport: if module.transports.contains(&Transport::HTTP) {
+                        "http"
+                    } else {
+                        "websocket"
+                    },
                     content_type: module.content_type.clone(),
                 })
             })

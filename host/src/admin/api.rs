@@ -129,7 +129,7 @@ fn status(generation: Generation, used: impl Fn(u64) -> (usize, usize)) -> Modul
         Standing::Fallback => "fallback",
         Standing::Superseded => "retained",
     };
-    let transport = if generation.transport == Transport::WEBSOCKET { "websocket" } else { "http" };
+    let transport = if generation.transports.contains(&Transport::HTTP) { "http" } else { "websocket" };
     ModuleStatus {
         name: generation.name,
         version: generation.version,

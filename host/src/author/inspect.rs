@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::media::Codec;
 use crate::module::{
-    HOST_ABI, LoadError, Module, OwnedOptionKind, OwnedOptionSpec, Stage, Terms, Transport, load, probe,
+    HOST_ABI, LoadError, Module, OptionKind, OptionSpec, Stage, Terms, load, probe, transport_name,
 };
 
 /// A module that the host would load. [`Display`](fmt::Display) is a page with all that it declares.
@@ -43,13 +43,14 @@ impl fmt::Display for Inspected {
         let (host_major, host_minor) = HOST_ABI;
         let extensions: Vec<_> =
             module.extensions().iter().map(|extension| format!(".{extension}")).collect();
-        let over = if module.transport() == Transport::WEBSOCKET { "WebSocket" } else { "HTTP" };
+        let transports: Vec<_> =
+            module.transports().iter().map(|&transport| transport_name(transport)).collect();
         writeln!(f, "{}: {} bytes; it would be loaded\n", self.file.display(), self.size)?;
         writeln!(f, "name          {}", module.name())?;
         writeln!(f, "version       {}", module.version())?;
         writeln!(f, "ABI           {major}.{minor}, this host has {host_major}.{host_minor}")?;
         writeln!(f, "extensions    {}", extensions.join(" "))?;
-        writeln!(f, "transport     {over}")?;
+        writeln!(f, "transport     {}", transports.join(" and "))?;
         writeln!(f, "content type  {}", module.content_type())?;
         writeln!(f, "video codecs  {}", codecs(module.video_codecs()))?;
         writeln!(f, "audio codecs  {}", codecs(module.audio_codecs()))?;
@@ -72,8 +73,8 @@ fn codecs(codecs: &[Codec]) -> String {
     }
 }
 
-fn write_option(f: &mut fmt::Formatter<'_>, option: &OwnedOptionSpec) -> fmt::Result {
-    let bare = matches!(option.kind, OwnedOptionKind::Flag | OwnedOptionKind::Integer { .. });
+fn write_option(f: &mut fmt::Formatter<'_>, option: &OptionSpec) -> fmt::Result {
+    let bare = matches!(option.kind, OptionKind::Flag | OptionKind::Integer { .. });
     let default = if bare { option.default.clone() } else { format!("{:?}", option.default) };
     writeln!(f, "  {} = {default}", option.name)?;
     let who = if option.variant { "; viewers may set it in the URL" } else { "" };

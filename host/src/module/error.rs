@@ -1,85 +1,24 @@
-//! Why a module was not loaded: one line for each step that can refuse it.
+//! Load errors: one line for each reason to refuse a module.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use remuxd_plugin_api::Transport;
 use thiserror::Error;
 
+use super::description::{DescriptionError, transport_name};
 use super::fault::ModuleFault;
-use super::load::elf::{Machine, class_name, type_name};
+use super::load::elf::ElfError;
 use super::load::self_test::rules::Breach;
-use super::loaded::InfoError;
-use super::text::{before, signal_name};
+use super::step::{Step, Trial};
+use super::text::{after, signal_name};
 
-/// One step on the way of a file into the host. Each is safe only after the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Step {
-    /// Finding the file and reading it, once.
-    Stage,
-    /// Looking at its headers and at all that the dynamic linker follows.
-    Elf,
-    /// Loading it in a child process.
-    Probe,
-    /// Mapping it, and reading what it says of its build.
-    Preflight,
-    /// Comparing the types of the interface.
-    Layout,
-    /// Asking for its description.
-    Description,
-    /// Remuxing a built-in sequence of tags, in the child process.
-    SelfTest,
-    /// Finding its place beside the other modules.
-    Registry,
-}
-
-impl Step {
-    /// All steps, in their order.
-    pub const ALL: [Step; 8] = [
-        Step::Stage,
-        Step::Elf,
-        Step::Probe,
-        Step::Preflight,
-        Step::Layout,
-        Step::Description,
-        Step::SelfTest,
-        Step::Registry,
-    ];
-
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Step::Stage => "stage",
-            Step::Elf => "elf",
-            Step::Probe => "probe",
-            Step::Preflight => "preflight",
-            Step::Layout => "layout",
-            Step::Description => "description",
-            Step::SelfTest => "self-test",
-            Step::Registry => "registry",
-        }
-    }
-
-    /// The step with this name.
-    pub fn named(name: &str) -> Option<Step> {
-        Step::ALL.into_iter().find(|step| step.name() == name)
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Why a module was not loaded. The culprit is the module, or the operator who named it; of [`Stage`](Self::Stage) and
+/// Why a module was not loaded. The culprit is the module, or the operator who named it; for [`Stage`](Self::Stage) and
 /// [`Probe`](Self::Probe) the host's machine. [`Display`](std::fmt::Display) is one line.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The name cannot be a module's: lower case, digits and `-`.
+    /// The name is not a valid module name: lower case, digits and `-`.
     #[error("{name:?} is not a name of a module (a-z, 0-9 and -)")]
     BadName {
         /// The name in `modules.load`.
@@ -99,72 +38,30 @@ pub enum LoadError {
     TooLarge {
         /// Its length in bytes.
         len: u64,
-        /// The most that is taken.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The file is not an object file at all.
-    #[error("not a shared library (no ELF header)")]
-    NotElf,
-    /// The file is of another word size.
-    #[error("{}, this host is 64-bit", class_name(*found))]
-    WrongClass {
-        /// `e_ident[EI_CLASS]`.
-        found: u8,
-    },
-    /// The file is for machines of the other byte order, or damaged.
-    #[error("{}", order_fault(*found))]
-    WrongByteOrder {
-        /// `e_ident[EI_DATA]`.
-        found: u8,
-    },
-    /// The file is for another machine.
-    #[error("made for {found}, this host is {expected}")]
-    WrongMachine {
-        /// `e_machine`.
-        found: Machine,
-        /// This host's.
-        expected: Machine,
-    },
-    /// The file is an executable, an object file or a core dump.
-    #[error("{}, not a shared library", type_name(*found))]
-    NotShared {
-        /// `e_type`.
-        found: u16,
-    },
-    /// The end of the file is missing.
-    #[error("truncated: {len} bytes of at least {needed}")]
-    Truncated {
-        /// Where the file's headers say that its segments end, at least.
-        needed: u64,
-        /// Its length in bytes.
-        len: u64,
-    },
-    /// What the dynamic linker would follow leads out of the file, or cannot be.
-    #[error("damaged: {what} is {value:#x}")]
-    Damaged {
-        /// Which number is wrong.
-        what: &'static str,
-        /// The number.
-        value: u64,
-    },
+    /// The file is not a whole shared library for this machine.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
     /// The private copy cannot be written.
     #[error("cannot be copied to a private directory: {0}")]
     Stage(#[source] io::Error),
-    /// The child process that tries the module cannot be run.
+    /// The child process for the trial cannot be run.
     #[error("cannot be tried in a child process: {0}")]
     Probe(#[source] io::Error),
-    /// A signal ended the child process that tried the module.
+    /// A signal ended the child process.
     #[error("{during} ends the process: {}", signal_name(*signal))]
     ProbeCrashed {
-        /// What was tried.
+        /// What the child process was doing.
         during: Trial,
         /// The signal's number.
         signal: i32,
     },
-    /// The child process ended itself while it tried the module.
-    #[error("{during} ends the process: exit status {status}{}", before(said))]
+    /// The child process exited before the end of the trial.
+    #[error("{during} ends the process: exit status {status}{}", after(said))]
     ProbeExited {
-        /// What was tried.
+        /// What the child process was doing.
         during: Trial,
         /// The exit status.
         status: i32,
@@ -174,37 +71,37 @@ pub enum LoadError {
     /// The child process did not end in time.
     #[error("{during} takes longer than {limit:?}")]
     ProbeTimedOut {
-        /// What was tried.
+        /// What the child process was doing.
         during: Trial,
-        /// How long was waited.
+        /// The time limit.
         limit: Duration,
     },
     /// The child process refused the module, by one of the errors below.
     #[error("{line}")]
     ProbeRefused {
-        /// The step that refused it there.
+        /// The step that refused it.
         step: Step,
-        /// That error.
+        /// The message of that error.
         line: String,
     },
-    /// What the module shares with all of the process is not as it was.
+    /// It changed state that all code of the process shares.
     #[error(
         "it changes the process that it is loaded into ({changed}); with isolation = \"process\" it has its own"
     )]
     Surroundings {
-        /// What it changed.
+        /// Names of the changes.
         changed: String,
     },
     /// The dynamic linker refused the file.
     #[error("cannot be mapped: {reason}")]
     Open {
-        /// The linker's own words.
+        /// The linker's message.
         reason: String,
     },
-    /// The library does not export what a module exports.
+    /// The library exports no valid preflight symbol.
     #[error("not a remuxd module (no valid {})", remuxd_plugin_api::abi::PREFLIGHT_SYMBOL)]
     NotAModule,
-    /// The library says that it is a module, and no more.
+    /// The library exports a preflight symbol and no format.
     #[error(
         "it exports no format: neither {}, as modules in C do, nor what export_format! writes in Rust",
         remuxd_plugin_api::abi::c::FORMAT_SYMBOL
@@ -215,7 +112,7 @@ pub enum LoadError {
     AbiMajor {
         /// The module's major version.
         module: u16,
-        /// The host's.
+        /// The host's major version.
         host: u16,
     },
     /// A panic in the module would end the host.
@@ -224,7 +121,7 @@ pub enum LoadError {
     /// abi_stable's header is of another version, or damaged.
     #[error("abi_stable does not accept its header: {reason}")]
     Header {
-        /// abi_stable's words, first line.
+        /// abi_stable's message, in one line.
         reason: String,
     },
     /// A type of the interface has another layout than in the host.
@@ -238,14 +135,14 @@ pub enum LoadError {
     Fault(#[from] ModuleFault),
     /// The description breaks the rules.
     #[error("its description is wrong: {0}")]
-    Info(#[from] InfoError),
-    /// It describes itself otherwise in the host than it did in the child process.
+    Description(#[from] DescriptionError),
+    /// Its description in the host differs from that in the child process.
     #[error("it does not describe itself the same each time")]
     Unsteady,
-    /// It broke a rule when a short stream was played to it.
+    /// It broke a rule in the self-test.
     #[error("it fails the self-test: {0}")]
     SelfTest(#[from] Breach),
-    /// The module in the file has another name than the one that was asked for.
+    /// The module in the file has another name than the requested one.
     #[error("the module in it is named {found:?}")]
     NameMismatch {
         /// The name that it declares.
@@ -256,29 +153,11 @@ pub enum LoadError {
     Taken {
         /// The mount extension.
         extension: String,
-        /// How the blocks travel.
+        /// The transport.
         transport: Transport,
-        /// The module that was loaded before.
+        /// The name of that module.
         by: String,
     },
-}
-
-/// What the child process tried when it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trial {
-    /// To load the module.
-    Loading,
-    /// To play the self-test to it.
-    SelfTest,
-}
-
-impl fmt::Display for Trial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Trial::Loading => "loading it",
-            Trial::SelfTest => "playing the self-test to it",
-        })
-    }
 }
 
 impl LoadError {
@@ -290,13 +169,7 @@ impl LoadError {
             | LoadError::Read(_)
             | LoadError::TooLarge { .. }
             | LoadError::Stage(_) => Step::Stage,
-            LoadError::NotElf
-            | LoadError::WrongClass { .. }
-            | LoadError::WrongByteOrder { .. }
-            | LoadError::WrongMachine { .. }
-            | LoadError::NotShared { .. }
-            | LoadError::Truncated { .. }
-            | LoadError::Damaged { .. } => Step::Elf,
+            LoadError::Elf(_) => Step::Elf,
             LoadError::ProbeCrashed { during: Trial::SelfTest, .. }
             | LoadError::ProbeExited { during: Trial::SelfTest, .. }
             | LoadError::ProbeTimedOut { during: Trial::SelfTest, .. }
@@ -312,40 +185,31 @@ impl LoadError {
             | LoadError::AbiMajor { .. }
             | LoadError::PanicAbort => Step::Preflight,
             LoadError::NoFormat | LoadError::Header { .. } | LoadError::Layout { .. } => Step::Layout,
-            LoadError::Fault(_) | LoadError::Info(_) | LoadError::Unsteady => Step::Description,
+            LoadError::Fault(_) | LoadError::Description(_) | LoadError::Unsteady => Step::Description,
             LoadError::NameMismatch { .. } | LoadError::Taken { .. } => Step::Registry,
         }
     }
 
-    /// How a child process tells it.
-    pub(super) fn told(&self) -> String {
+    /// Writes the error for the process that started this one.
+    pub(super) fn to_wire(&self) -> String {
         format!("{}: {self}", self.step())
     }
 
-    /// What a child process has [told](Self::told).
-    pub(super) fn heard(words: &str) -> Option<LoadError> {
-        let (step, line) = words.split_once(": ")?;
-        Some(LoadError::ProbeRefused { step: Step::named(step)?, line: line.to_owned() })
+    /// Reads an error that a child process [wrote](Self::to_wire).
+    pub(super) fn from_wire(text: &str) -> Option<LoadError> {
+        let (step, line) = text.split_once(": ")?;
+        Some(LoadError::ProbeRefused { step: Step::by_name(step)?, line: line.to_owned() })
     }
 
-    /// Whether the file may be one that is still being written.
+    /// Whether the file may still be being written.
     pub fn may_be_unfinished(&self) -> bool {
         matches!(
             self,
-            LoadError::NotFound { .. } | LoadError::Read(_) | LoadError::NotElf | LoadError::Truncated { .. }
+            LoadError::NotFound { .. }
+                | LoadError::Read(_)
+                | LoadError::Elf(ElfError::NotElf | ElfError::Truncated { .. })
         )
     }
-}
-
-fn order_fault(order: u8) -> String {
-    match order {
-        1 | 2 => "made for a machine of the other byte order".into(),
-        other => format!("damaged: byte order is {other:#x}"),
-    }
-}
-
-fn transport_name(transport: Transport) -> &'static str {
-    if transport == Transport::WEBSOCKET { "WebSocket" } else { "HTTP" }
 }
 
 #[cfg(test)]

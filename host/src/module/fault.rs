@@ -1,12 +1,12 @@
-//! Why a remuxer ended.
+//! Faults: the reasons for which a remuxer ends.
 
 use std::time::Duration;
 
 use remuxd_plugin_api::abi::{FAULT_PANIC, FAULT_POISONED, FAULT_UNSUPPORTED, RawFault};
 use thiserror::Error;
 
-use super::process::WireError;
-use super::text::{before, one_line, signal_name};
+use super::process::error::WireError;
+use super::text::{after, one_line, signal_name};
 
 /// Why a remuxer ended. The culprit is the module, or the publisher's data through it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -18,30 +18,30 @@ pub enum ModuleFault {
         /// The panic's message, in one line.
         message: String,
     },
-    /// Its code answered an error.
+    /// Its code returned an error.
     #[error("{message}")]
     Remux {
-        /// The module's words, in one line.
+        /// The module's message, in one line.
         message: String,
     },
-    /// The stream has nothing that its format can carry. Not counted against the module.
+    /// The stream has no track that its format can carry. Not counted against the module.
     #[error("{message}")]
     Unsupported {
-        /// The module's words, in one line.
+        /// The module's message, in one line.
         message: String,
     },
-    /// It made more in one call than it may.
+    /// It made more output in one call than its budget.
     #[error("more than {limit} bytes of output in one call")]
     Flooded {
         /// The budget of the call, in bytes.
         limit: usize,
     },
-    /// It left more to its successor than it may.
+    /// It left a larger state to its successor than the limit.
     #[error("a state of {size} bytes, {limit} at most")]
     LargeState {
-        /// Its size.
+        /// Size of the state in bytes.
         size: usize,
-        /// The limit.
+        /// The limit in bytes.
         limit: usize,
     },
     /// It sent a block with flags that do not exist.
@@ -50,13 +50,13 @@ pub enum ModuleFault {
         /// The flags.
         flags: u8,
     },
-    /// It sent a block of a track that does not exist.
+    /// It sent a block for a track that does not exist.
     #[error("a block of track {track}, the last is 7")]
     BadTrack {
         /// The track.
         track: u8,
     },
-    /// It sent a block with a time that none of its tags can have given it.
+    /// It sent a block with a time outside those of the tags that may be in it.
     #[error("a block at {dts} ms, made of tags from {oldest} to {newest} ms")]
     BadTime {
         /// The block's time, in milliseconds of the stream's timeline.
@@ -69,22 +69,22 @@ pub enum ModuleFault {
     /// An earlier call failed.
     #[error("called after a fault")]
     Poisoned,
-    /// A call took longer than `modules.call_timeout`, and is still under way.
+    /// A call has taken longer than `modules.call_timeout` and has not returned.
     #[error("a call has taken {elapsed:?} and has not come back")]
     Hung {
-        /// How long it has taken so far.
+        /// Duration of the call so far.
         elapsed: Duration,
     },
-    /// A signal ended the process that it ran in.
-    #[error("its process was ended by {}{}", signal_name(*signal), before(said))]
+    /// A signal ended its process.
+    #[error("its process was ended by {}{}", signal_name(*signal), after(said))]
     Crashed {
         /// The signal's number.
         signal: i32,
         /// The last line that it printed, if any.
         said: String,
     },
-    /// It ended the process that it ran in.
-    #[error("its process exited with status {status}{}", before(said))]
+    /// Its process exited.
+    #[error("its process exited with status {status}{}", after(said))]
     Exited {
         /// The exit status.
         status: i32,
@@ -94,19 +94,19 @@ pub enum ModuleFault {
     /// A call took longer than `modules.call_timeout`, and its process was ended.
     #[error("a call took longer than {limit:?}, its process was ended")]
     TimedOut {
-        /// How long a call may take.
+        /// `modules.call_timeout`.
         limit: Duration,
     },
-    /// What came from its process is no answer, and its process was ended.
+    /// Its process sent an invalid response and was killed.
     #[error("its process sent a {0}")]
     Wire(#[from] WireError),
-    /// The process that it shared with other remuxers of its module has ended by a fault of one of them.
+    /// The process that it shared with other remuxers of its module was ended by a fault of one of them.
     #[error("its process ended by a fault of another remuxer")]
     Bystander,
-    /// The process that it is to run in does not start.
+    /// Its process does not start.
     #[error("its process does not start: {reason}")]
     NoProcess {
-        /// Why, in one line.
+        /// The reason, in one line.
         reason: String,
     },
 }

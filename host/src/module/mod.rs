@@ -1,48 +1,58 @@
 //! Format modules: loading them, calling them, and surviving them.
 //!
-//! Purpose: the host's side of the interface that `remuxd-plugin-api` defines, and the host's only unsafe code.
-//! The way of a file into the host: [`Stage`] (read, check, copy), [`probe`] (load it and play the self-test to it in a
-//! child process), [`load`].
+//! Purpose: the host's side of the interface that `remuxd-plugin-api` defines. Rooms: [`load`] (from a file to a module,
+//! with the host's unsafe code), `process` (modules in processes of their own), [`registry`] (the loaded generations),
+//! [`worker`] (the threads that call modules). The other files are the module as the rest of the host sees it.
 //!
-//! Invariants: no panic crosses the interface; whatever refers to a module's code or memory holds its library; all
-//! text of a module is copied. Used by `stream`, `http` and `main`; uses only `media`.
+//! Invariants: no panic crosses the interface; everything that refers to a module's code or memory holds its library; all
+//! text of a module is copied. Used by `stream`, `http`, `admin`, `author` and `main`; uses only `media` and `conf`.
 
+mod description;
 mod error;
 mod fault;
-mod instance;
-mod intake;
 mod load;
 mod loaded;
 mod log;
 mod options;
+mod output;
 mod process;
 mod recipe;
 mod registry;
+mod remuxer;
+mod step;
+mod terms;
 pub(crate) mod text;
 mod worker;
 
-pub use error::{LoadError, Step, Trial};
+pub use description::{Description, DescriptionError, transport_name};
+pub use error::LoadError;
 pub use fault::ModuleFault;
-pub use instance::{Instance, OutBlock};
-pub use load::elf::Machine;
+pub use load::elf::{ElfError, Machine};
 #[cfg(test)]
 pub(crate) use load::loader::linked;
-pub use load::loader::{Terms, load};
-pub use load::probe::{PROBE_LIMIT, probe, probe_main};
+pub use load::loader::load;
+pub use load::probe::{probe, probe_main};
 pub use load::self_test::rules::{Breach, Moment, Rule};
 pub use load::stage::{Origin, Stage, Staged};
 pub(crate) use load::{child, self_test};
-pub use loaded::{Description, InfoError, Module, OwnedOptionKind, OwnedOptionSpec};
-pub use options::{OptionError, check_options, resolve_options};
+pub use loaded::Module;
+pub use options::{OptionError, OptionKind, OptionSpec, check_options, resolve_options};
+pub use output::OutBlock;
 #[cfg(fuzzing)]
 pub use process::check_wire;
-pub use process::{Allowance, WireError, module_main};
+pub use process::error::WireError;
+pub use process::{Allowance, module_main};
 pub use recipe::Recipe;
 pub use registry::{
     Candidate, Change, Generation, LoadFailure, Named, Outcome, Prepared, Quarantined, Registry, Standing,
 };
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
+pub use remuxer::Remuxer;
+/// The former name of [`Remuxer`].
+pub use remuxer::Remuxer as Instance;
+pub use step::{PROBE_LIMIT, Step, Trial};
+pub use terms::Terms;
 pub use worker::{CallWatch, Job, Pool, Task};
 
-/// The version of the interface that this host has: major, minor.
+/// This host's version of the interface: major, minor.
 pub const HOST_ABI: (u16, u16) = (remuxd_plugin_api::abi::ABI_MAJOR, remuxd_plugin_api::abi::ABI_MINOR);

@@ -1,19 +1,86 @@
-//! Options: the values that a remuxer is made with.
+//! Options: declared by a module, set by a mount and its viewers.
 //!
-//! A format declares its options. A mount sets some of them, a viewer may set those that are declared `variant` in the
-//! query of the URL, and the rest have their defaults. Two viewers with equal values share a remuxer, so the result
-//! is always complete and in the order of the declaration.
+//! A mount sets some options, a viewer may set those declared `variant` in the query of the URL, and the rest have their
+//! defaults. Two viewers with equal values share a remuxer, so a resolved set is always complete and in the order of
+//! the declaration.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use remuxd_plugin_api::Options;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Options, OwnedOptionSpec};
-
-/// How much of a value is shown, in characters.
+/// Longest part of a value that an error shows, in characters.
 const MAX_SHOWN: usize = 64;
 
-/// Why an option cannot be taken. The culprit is the viewer if it was in the query, else the operator.
+/// An option that a module declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionSpec {
+    /// The key.
+    pub name: String,
+    /// The values that it takes.
+    pub kind: OptionKind,
+    /// The default, written as in the config without quotes.
+    pub default: String,
+    /// One sentence for operators.
+    pub doc: String,
+    /// Whether viewers may set it in the query of the URL.
+    pub variant: bool,
+}
+
+/// The values that an option takes. `Display`, for example: `a whole number from 0 to 9`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OptionKind {
+    /// `true` or `false`.
+    Flag,
+    /// A whole number between the two bounds, inclusive.
+    Integer {
+        /// Smallest value.
+        min: i64,
+        /// Largest value.
+        max: i64,
+    },
+    /// One of these words.
+    Choice(Vec<String>),
+    /// Any text.
+    Text,
+}
+
+impl OptionKind {
+    /// Whether the option takes `value`, written as in the config without quotes.
+    pub fn accepts(&self, value: &str) -> bool {
+        match self {
+            OptionKind::Flag => matches!(value, "true" | "false"),
+            OptionKind::Integer { min, max } => {
+                value.parse().is_ok_and(|number| (*min..=*max).contains(&number))
+            }
+            OptionKind::Choice(words) => words.iter().any(|word| word == value),
+            OptionKind::Text => true,
+        }
+    }
+
+    /// Normalizes a `value` that [`accepts`](Self::accepts) has accepted, so that equal values are equal texts.
+    fn normalize(&self, value: String) -> String {
+        match self {
+            OptionKind::Integer { .. } => value.parse::<i64>().map_or(value, |number| number.to_string()),
+            _ => value,
+        }
+    }
+}
+
+impl fmt::Display for OptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionKind::Flag => f.write_str("true or false"),
+            OptionKind::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
+            OptionKind::Choice(words) => f.write_str(&words.join(" or ")),
+            OptionKind::Text => f.write_str("text"),
+        }
+    }
+}
+
+/// Why an option is refused. The culprit is the viewer if it was in the query, otherwise the operator.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OptionError {
@@ -22,7 +89,7 @@ pub enum OptionError {
     Unknown {
         /// The key.
         key: String,
-        /// The declared key that is most like it.
+        /// The most similar key that is declared.
         closest: Option<String>,
     },
     /// The option does not take this value.
@@ -30,15 +97,15 @@ pub enum OptionError {
     Value {
         /// The key.
         key: String,
-        /// The value, or its beginning.
+        /// The value, cut to 64 characters.
         value: String,
-        /// What the option takes.
+        /// The values that the option takes.
         expected: String,
     },
 }
 
 impl OptionError {
-    /// The key that is wrong, or whose value is.
+    /// The key that is unknown or has the wrong value.
     pub fn key(&self) -> &str {
         match self {
             OptionError::Unknown { key, .. } | OptionError::Value { key, .. } => key,
@@ -46,18 +113,18 @@ impl OptionError {
     }
 }
 
-/// The value of each of `specs`, in their order: what `query` says of those that a viewer may set, else what `mount`
-/// says, else the default. Other keys of the query are not ours; of equal ones the first counts.
+/// Resolves the value of each of `specs`, in their order: from `query` if viewers may set it, else from `mount`, else
+/// the default. Other keys of the query are ignored; of equal keys the first counts.
 ///
 /// # Errors
-/// The first mistake, the operator's before the viewer's.
+/// The first error, the operator's before the viewer's.
 pub fn resolve_options<'q>(
-    specs: &[OwnedOptionSpec],
+    specs: &[OptionSpec],
     mount: &[(String, String)],
     query: impl Iterator<Item = (Cow<'q, str>, Cow<'q, str>)>,
 ) -> Result<Options, OptionError> {
-    if let Some(mistake) = mistakes(specs, mount).next() {
-        return Err(mistake);
+    if let Some(error) = errors(specs, mount).next() {
+        return Err(error);
     }
     let mut asked = vec![None; specs.len()];
     for (key, value) in query {
@@ -72,18 +139,18 @@ pub fn resolve_options<'q>(
             Some(value) => value.into_owned(),
             None => set().unwrap_or(&spec.default).clone(),
         };
-        (spec.name.clone(), spec.kind.canonical(value))
+        (spec.name.clone(), spec.kind.normalize(value))
     });
     Ok(Options::new(values.collect()))
 }
 
-/// All mistakes in the options of a mount, in their order.
-pub fn check_options(specs: &[OwnedOptionSpec], mount: &[(String, String)]) -> Vec<OptionError> {
-    mistakes(specs, mount).collect()
+/// Returns all errors in the options of a mount, in their order.
+pub fn check_options(specs: &[OptionSpec], mount: &[(String, String)]) -> Vec<OptionError> {
+    errors(specs, mount).collect()
 }
 
-fn mistakes<'a>(
-    specs: &'a [OwnedOptionSpec],
+fn errors<'a>(
+    specs: &'a [OptionSpec],
     mount: &'a [(String, String)],
 ) -> impl Iterator<Item = OptionError> + 'a {
     mount.iter().filter_map(move |(key, value)| match specs.iter().find(|spec| spec.name == *key) {
@@ -92,7 +159,7 @@ fn mistakes<'a>(
     })
 }
 
-fn check_value(spec: &OwnedOptionSpec, value: &str) -> Result<(), OptionError> {
+fn check_value(spec: &OptionSpec, value: &str) -> Result<(), OptionError> {
     if spec.kind.accepts(value) {
         return Ok(());
     }
@@ -103,8 +170,8 @@ fn check_value(spec: &OwnedOptionSpec, value: &str) -> Result<(), OptionError> {
     })
 }
 
-/// The declared key that differs least, if it differs in no more than a third of its letters.
-fn closest(specs: &[OwnedOptionSpec], key: &str) -> Option<String> {
+/// Returns the most similar declared key, if it differs in at most a third of its letters.
+fn closest(specs: &[OptionSpec], key: &str) -> Option<String> {
     let distances = specs.iter().map(|spec| (strsim::damerau_levenshtein(key, &spec.name), &spec.name));
     let alike = distances.filter(|&(distance, name)| distance <= name.len().max(3) / 3);
     alike.min_by_key(|&(distance, _)| distance).map(|(_, name)| name.clone())
@@ -113,15 +180,14 @@ fn closest(specs: &[OwnedOptionSpec], key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::module::OwnedOptionKind;
 
-    fn spec(name: &str, kind: OwnedOptionKind, default: &str, variant: bool) -> OwnedOptionSpec {
-        OwnedOptionSpec { name: name.into(), kind, default: default.into(), doc: String::new(), variant }
+    fn spec(name: &str, kind: OptionKind, default: &str, variant: bool) -> OptionSpec {
+        OptionSpec { name: name.into(), kind, default: default.into(), doc: String::new(), variant }
     }
 
     #[test]
     fn one_number_is_one_value_however_it_is_written() {
-        let specs = [spec("depth", OwnedOptionKind::Integer { min: -9, max: 9 }, "07", true)];
+        let specs = [spec("depth", OptionKind::Integer { min: -9, max: 9 }, "07", true)];
         let resolve = |query: &[(&'static str, &'static str)]| {
             let query = query.iter().map(|&(key, value)| (Cow::from(key), Cow::from(value)));
             resolve_options(&specs, &[], query).unwrap()
@@ -132,12 +198,12 @@ mod tests {
         assert_eq!(resolve(&[]), resolve(&[("depth", "7")]));
     }
 
-    fn specs() -> [OwnedOptionSpec; 4] {
+    fn specs() -> [OptionSpec; 4] {
         [
-            spec("hevc", OwnedOptionKind::Choice(vec!["legacy".into(), "enhanced".into()]), "legacy", true),
-            spec("header_wait", OwnedOptionKind::Integer { min: 0, max: 10_000 }, "500", false),
-            spec("audio", OwnedOptionKind::Flag, "true", true),
-            spec("title", OwnedOptionKind::Text, "", false),
+            spec("hevc", OptionKind::Choice(vec!["legacy".into(), "enhanced".into()]), "legacy", true),
+            spec("header_wait", OptionKind::Integer { min: 0, max: 10_000 }, "500", false),
+            spec("audio", OptionKind::Flag, "true", true),
+            spec("title", OptionKind::Text, "", false),
         ]
     }
 
@@ -199,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_all_mistakes_and_the_key_that_was_meant() {
+    fn finds_all_errors_and_the_key_that_was_meant() {
         let set = mount(&[("hvec", "legacy"), ("title", "any"), ("audio", "1"), ("zzz", "")]);
         let lines: Vec<_> = check_options(&specs(), &set).iter().map(ToString::to_string).collect();
         let expected = [
@@ -208,5 +274,25 @@ mod tests {
             r#"no option "zzz""#,
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn knows_which_values_an_option_takes() {
+        let choice = || OptionKind::Choice(vec!["x".into(), "y".into()]);
+        let integer = || OptionKind::Integer { min: -2, max: 9 };
+        let cases = [
+            (OptionKind::Flag, "true", true),
+            (OptionKind::Flag, "1", false),
+            (integer(), "-2", true),
+            (integer(), "10", false),
+            (integer(), "99999999999999999999", false),
+            (integer(), "", false),
+            (choice(), "y", true),
+            (choice(), "z", false),
+            (OptionKind::Text, "", true),
+        ];
+        for (kind, value, accepted) in cases {
+            assert_eq!(kind.accepts(value), accepted, "{kind:?} {value}");
+        }
     }
 }

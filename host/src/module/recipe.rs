@@ -1,28 +1,32 @@
-//! Recipe: what a remuxer is made of, and can be made of again by another generation.
+//! Recipe: everything from which a remuxer is made, and can be made again by another generation.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::options::resolve_options;
-use super::{Instance, Module, ModuleFault, OptionError, Options, Setup, StreamFacts};
+use remuxd_plugin_api::{Options, Setup, StreamFacts};
 
-/// A generation of a module and a value for each of its options; and what was asked for, so that the next generation can
-/// be asked the same.
+use super::fault::ModuleFault;
+use super::loaded::Module;
+use super::options::{OptionError, resolve_options};
+use super::remuxer::Remuxer;
+
+/// A generation of a module and a value for each of its options. It keeps what the mount and the viewer asked for, so that
+/// the next generation can be asked for the same.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     module: Arc<Module>,
     options: Options,
-    /// What the mount sets.
+    /// The options that the mount sets.
     set: Vec<(String, String)>,
-    /// What the first viewer picked of the options that viewers may set.
+    /// The options that the first viewer picked, of those that viewers may set.
     picked: Vec<(String, String)>,
 }
 
 impl Recipe {
-    /// `module` with the options that a mount sets and a viewer picks in the query.
+    /// Combines `module` with the options that a mount sets and a viewer picks in the query.
     ///
     /// # Errors
-    /// [`OptionError`]: an option that the module does not know, or a value that it does not take.
+    /// [`OptionError`]: an option that the module does not declare, or a value that it does not take.
     pub fn new<'q>(
         module: Arc<Module>,
         set: &[(String, String)],
@@ -36,10 +40,10 @@ impl Recipe {
         Recipe::resolve(module, set.to_vec(), picked)
     }
 
-    /// The same wishes, of another generation.
+    /// Asks another generation for the same.
     ///
     /// # Errors
-    /// As for [`new`](Self::new): the generation has other options.
+    /// As for [`new`](Self::new), if the generation has other options.
     pub fn of(&self, module: Arc<Module>) -> Result<Recipe, OptionError> {
         Recipe::resolve(module, self.set.clone(), self.picked.clone())
     }
@@ -59,16 +63,16 @@ impl Recipe {
         &self.module
     }
 
-    /// Whether it makes the same blocks as `other`: the same generation with equal values.
+    /// Whether it makes the same blocks as `other`: the same generation and equal values.
     pub fn equals(&self, other: &Recipe) -> bool {
         Arc::ptr_eq(&self.module, &other.module) && self.options == other.options
     }
 
-    /// Makes a remuxer that goes on from `state`, if there is one. A call into the module.
+    /// Makes a remuxer that continues from `state`, if there is one. Calls into the module.
     ///
     /// # Errors
     /// As for [`Module::remuxer`].
-    pub fn remuxer(&self, stream: StreamFacts, state: &[u8]) -> Result<Instance, ModuleFault> {
+    pub fn remuxer(&self, stream: StreamFacts, state: &[u8]) -> Result<Remuxer, ModuleFault> {
         let mut setup = Setup::new(self.options.clone(), stream);
         setup.state = state.to_vec();
         self.module.remuxer(&setup)

@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
-use super::loaded::Hold;
+use super::loaded::WeakCode;
 use super::process::{self, Launch};
 use super::{Allowance, Description, LoadError, Module, Stage, Staged, Terms, load, probe};
 use crate::conf::{Isolation, Modules, OwnModule};
@@ -159,7 +159,7 @@ impl Prepared {
 struct Known {
     facts: Generation,
     module: Weak<Module>,
-    hold: Hold,
+    code: WeakCode,
     faults: Arc<AtomicU64>,
 }
 
@@ -174,8 +174,8 @@ pub struct Generation {
     pub abi: (u16, u16),
     /// The mount extensions that it answers.
     pub extensions: Vec<String>,
-    /// How its blocks travel.
-    pub transport: Transport,
+    /// The transports over which it answers them, the primary one first.
+    pub transports: Vec<Transport>,
     /// The number of the generation.
     pub number: u64,
     /// The operator's file.
@@ -299,7 +299,7 @@ impl Registry {
     pub fn generations(&self) -> Vec<Generation> {
         let table = self.table.read().clone();
         let mut known = self.known.lock();
-        known.retain(|known| known.hold.is_alive());
+        known.retain(|known| known.code.is_alive());
         known.iter().map(|known| known.now(&table)).collect()
     }
 
@@ -388,7 +388,7 @@ impl Registry {
             log: Arc::default(),
         };
         let terms = Terms { generation: self.next_generation(), ..terms(modules) };
-        Ok(Change::Checked(Candidate(Passed::Started(process::load(launch, &terms)?))))
+        Ok(Change::Checked(Candidate(Passed::Started(process::start(launch, &terms)?))))
     }
 
     /// The library of another file name that has the module `name` in it. Only files that export what a module exports
@@ -465,7 +465,7 @@ impl Known {
             version: module.version().to_owned(),
             abi: module.abi(),
             extensions: module.extensions().to_vec(),
-            transport: module.transport(),
+            transports: module.transports().to_vec(),
             number: module.generation(),
             file: module.origin().map(|origin| origin.file.clone()).unwrap_or_default(),
             since: module.since(),
@@ -476,7 +476,7 @@ impl Known {
         Known {
             facts,
             module: Arc::downgrade(module),
-            hold: module.hold(),
+            code: module.downgrade(),
             faults: module.fault_counter().clone(),
         }
     }
@@ -516,12 +516,14 @@ fn claim(name: &str, description: &Description, others: &[Outcome]) -> Result<()
         return Err(LoadError::NameMismatch { found: description.name.clone() });
     }
     for extension in &description.extensions {
-        if let Some(taken) = claimed(others, extension, description.transport) {
-            return Err(LoadError::Taken {
-                extension: extension.clone(),
-                transport: description.transport,
-                by: taken.name.clone(),
-            });
+        for &transport in &description.transports {
+            if let Some(taken) = claimed(others, extension, transport) {
+                return Err(LoadError::Taken {
+                    extension: extension.clone(),
+                    transport,
+                    by: taken.name.clone(),
+                });
+            }
         }
     }
     Ok(())

@@ -1,18 +1,17 @@
-//! Text: what modules and libraries say, made fit for a terminal and a log.
+//! Text of modules and libraries, made fit for a terminal and a log.
 
-/// The longest text of a module that goes on to the log, in characters.
+/// Longest text of a module in the log, in characters.
 const MAX_LINE: usize = 1024;
 
-/// Whether a character does something to the text around it, or to a terminal, instead of being seen: control characters, and
-/// those that turn the direction of a line.
+/// Whether a character affects the text around it or a terminal instead of being visible: control characters, and those
+/// that change the direction of a line.
 pub fn is_hidden(c: char) -> bool {
-    let turns =
+    let redirects =
         matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    c.is_control() || turns
+    c.is_control() || redirects
 }
 
-/// A module's or a library's text, made fit for one line of the log: every run of white space and hidden characters a
-/// space.
+/// Makes one line for the log: each run of white space and hidden characters becomes a space, and the line is cut.
 pub fn one_line(text: &str) -> String {
     let mut line = String::new();
     let words = text.split(|c: char| c.is_whitespace() || is_hidden(c)).filter(|word| !word.is_empty());
@@ -28,19 +27,19 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// What a process said, to stand behind another text.
-pub fn before(said: &str) -> String {
+/// Formats the last line of a process for the end of an error.
+pub fn after(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(", after {said:?}") }
 }
 
-/// The names of signals 1 to 31, with the numbers that Linux gives them on all machines the host knows.
+/// Names of signals 1 to 31, as Linux numbers them on all machines that the host supports.
 const SIGNALS: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
     "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
     "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
-/// The name of a signal; of those without one, the number.
+/// Returns the name of a signal, or its number if it has none.
 pub fn signal_name(signal: i32) -> String {
     let name = usize::try_from(signal).ok().and_then(|signal| SIGNALS.get(signal.checked_sub(1)?));
     name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))

@@ -144,7 +144,7 @@ impl Shared {
         let answers = |extension| module.extensions().contains(extension);
         let facts = self.stream.facts();
         let carries = |module: &Module| module.carries(facts.video, facts.audio);
-        if module.transport() != old.transport()
+        if module.transports() != old.transports()
             || module.is_audio_only() != old.is_audio_only()
             || !old.extensions().iter().all(answers)
             || (carries(old) && !carries(&module))

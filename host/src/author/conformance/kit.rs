@@ -51,7 +51,7 @@ pub fn run_check(
     if let Some(signal) = status.signal() {
         return Ok(CheckResult::Fail(format!("{} ended the process", signal_name(signal))));
     }
-    let last = ended.said.last().map_or("", String::as_str);
+    let last = ended.lines.last().map_or("", String::as_str);
     let verdict = [
         (PASS, CheckResult::Pass as fn(String) -> CheckResult),
         (SKIP, CheckResult::Skip),

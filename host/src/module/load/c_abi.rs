@@ -1,9 +1,8 @@
-//! Modules in C: their table of functions, in the shape that Rust modules have.
+//! Modules in C: an adapter from their table of functions to that of Rust modules.
 //!
-//! What a C module is given is lent for the call, and so is what it gives: the host copies the parts of its blocks,
-//! except those that lie in the payload of the tag at hand, which are slices of it. The rest of the host sees a
-//! [`ModuleRef`] whose functions call C, and a [`RawInfo`]; only making a remuxer needs to know which module it is,
-//! and is [`CModule::remuxer`].
+//! Everything is lent for the duration of a call, in both directions: the host copies the parts of a block, except those
+//! that lie in the payload of the current tag, which become slices of it. The rest of the host sees a [`ModuleRef`]
+//! whose functions call C, and a [`RawInfo`]. Only making a remuxer needs the module itself: [`CModule::remuxer`].
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem;
@@ -20,10 +19,10 @@ use remuxd_plugin_api::abi::{
     RawLogger, RawOption, RawRemuxer, RawSetup, RawSink, RawTag,
 };
 
-use crate::module::instance::MAX_STATE;
-use crate::module::loaded::InfoError;
+use crate::module::description::DescriptionError;
+use crate::module::output::MAX_STATE;
 
-/// What a fault without a message is.
+/// Message of a fault that has none.
 const SILENT: &str = "failed without a message";
 
 /// A module in C. Valid while its library is mapped.
@@ -44,10 +43,10 @@ impl CModule {
     /// the answer.
     ///
     /// # Errors
-    /// A field that must be there is not.
-    pub unsafe fn read(format: *const c::Format) -> Result<CModule, InfoError> {
+    /// A required field is missing.
+    pub unsafe fn read(format: *const c::Format) -> Result<CModule, DescriptionError> {
         if format.is_null() {
-            return Err(InfoError { field: FORMAT_SYMBOL.to_owned(), value: "NULL".to_owned() });
+            return Err(DescriptionError { field: FORMAT_SYMBOL.to_owned(), value: "NULL".to_owned() });
         }
         // SAFETY: the size is the first field.
         let size = unsafe { (*format).struct_size };
@@ -67,7 +66,7 @@ impl CModule {
         }
     }
 
-    /// Gives the module a way to log, which lives as long as the library.
+    /// Passes the module a logger that lives as long as the library.
     pub fn set_logger(self, logger: &c::Logger) {
         if let Some(set_logger) = self.0.set_logger {
             // SAFETY: the module's function, with a logger that is lent for the call.
@@ -75,11 +74,11 @@ impl CModule {
         }
     }
 
-    /// What the module declares.
+    /// Reads the module's description.
     ///
     /// # Errors
-    /// A pointer is null that must not be.
-    pub fn info(self) -> Result<RawInfo, InfoError> {
+    /// A required pointer is null.
+    pub fn info(self) -> Result<RawInfo, DescriptionError> {
         let format = self.0;
         // SAFETY: all pointers of the table are null, or lead to what the header says, as long as the library lives.
         unsafe {
@@ -101,7 +100,7 @@ impl CModule {
         }
     }
 
-    /// Makes a remuxer, for the functions of [`table`].
+    /// Makes a remuxer for the functions of [`table`].
     pub fn remuxer(self, setup: &RawSetup<'_>, state: &[u8]) -> RResult<RawRemuxer, RawFault> {
         let strings: Vec<_> =
             setup.options.iter().map(|option| (c_string(&option.name), c_string(&option.value))).collect();
@@ -138,30 +137,30 @@ struct Functions;
 
 impl Functions {
     staticref!(const TABLE: WithMetadata<ModuleTable> = WithMetadata::new(ModuleTable {
-        set_logger: nobody,
-        info: nothing,
-        remuxer: none,
+        set_logger: unused_set_logger,
+        info: unused_info,
+        remuxer: unused_remuxer,
         tag,
         finish,
         free,
         state,
-        resume: none_from,
+        resume: unused_resume,
     }));
 }
 
-// What a module in C answers itself.
+// Functions of the table that are never called for a module in C.
 
-extern "C" fn nobody(_: RawLogger) {}
+extern "C" fn unused_set_logger(_: RawLogger) {}
 
-extern "C" fn nothing() -> RResult<RawInfo, RawFault> {
+extern "C" fn unused_info() -> RResult<RawInfo, RawFault> {
     RErr(fault(&no_error(), SILENT))
 }
 
-extern "C" fn none(_: &RawSetup<'_>) -> RResult<RawRemuxer, RawFault> {
+extern "C" fn unused_remuxer(_: &RawSetup<'_>) -> RResult<RawRemuxer, RawFault> {
     RErr(fault(&no_error(), SILENT))
 }
 
-extern "C" fn none_from(_: &RawSetup<'_>, _: RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault> {
+extern "C" fn unused_resume(_: &RawSetup<'_>, _: RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault> {
     RErr(fault(&no_error(), SILENT))
 }
 
@@ -209,9 +208,9 @@ unsafe extern "C" fn state(remuxer: RawRemuxer) -> RResult<RVec<u8>, RawFault> {
     let CRemuxer { format, remuxer } = unsafe { &*remuxer.0.cast::<CRemuxer>() };
     let Some(call) = format.state else { return ROk(RVec::new()) };
     let mut state = vec![0; MAX_STATE];
-    // SAFETY: the module's function, with room for as much as it is told.
+    // SAFETY: the module's function, with a buffer of the length that it is passed.
     let size = unsafe { call(*remuxer, state.as_mut_ptr(), state.len()) };
-    // More than there is room for is for the host to judge; there is nothing behind it.
+    // A size above the limit is judged by the caller; the bytes beyond are not there.
     state.resize(size.min(MAX_STATE + 1), 0);
     ROk(state.into())
 }
@@ -238,7 +237,7 @@ unsafe fn call_with_sink(
 ) -> RResult<(), RawFault> {
     // SAFETY: as this function's.
     let CRemuxer { format, remuxer } = unsafe { &*remuxer.0.cast::<CRemuxer>() };
-    let lent = Lent { sink, payload };
+    let lent = SinkContext { sink, payload };
     let sink = c::Sink {
         struct_size: size_of::<c::Sink>() as u32,
         reserved: 0,
@@ -253,18 +252,18 @@ unsafe fn call_with_sink(
     }
 }
 
-/// What the sink of one call needs.
-struct Lent<'a> {
+/// The context of one call's sink.
+struct SinkContext<'a> {
     sink: RawSink,
-    /// Of the tag at hand.
+    /// Payload of the current tag.
     payload: &'a SharedBytes,
 }
 
 /// # Safety
-/// `context` is the [`Lent`] of the call under way; `block` is what the header says.
+/// `context` is the [`SinkContext`] of the current call; `block` is what the header says.
 unsafe extern "C" fn on_block(context: *mut c_void, block: *const c::Block) -> c_int {
     // SAFETY: as this function's.
-    let (lent, block) = unsafe { (&*context.cast::<Lent<'_>>(), &*block) };
+    let (lent, block) = unsafe { (&*context.cast::<SinkContext<'_>>(), &*block) };
     if (block.struct_size as usize) < size_of::<c::Block>() {
         return FAILED;
     }
@@ -285,7 +284,7 @@ unsafe extern "C" fn on_block(context: *mut c_void, block: *const c::Block) -> c
     if answer == PUSH_TAKEN { OK } else { FAILED }
 }
 
-/// Shares what lies in the payload, and copies the rest.
+/// Returns a slice of the payload if `part` lies in it, otherwise a copy.
 ///
 /// # Safety
 /// `part` is readable.
@@ -304,7 +303,7 @@ fn lend(bytes: &[u8]) -> RawBytes {
     RawBytes { ptr: bytes.as_ptr(), len: bytes.len() }
 }
 
-/// What is behind a 0 is cut off, which a C string cannot say.
+/// Cuts the text off at a NUL, which a C string cannot contain.
 fn c_string(text: &str) -> CString {
     let end = text.find('\0').unwrap_or(text.len());
     CString::new(&text[..end]).unwrap_or_default()
@@ -314,7 +313,7 @@ fn no_error() -> c::Error {
     c::Error { struct_size: size_of::<c::Error>() as u32, reserved: 0, message: [0; 248] }
 }
 
-/// What the module says of its error, or `otherwise`.
+/// The module's error message, or `otherwise`.
 fn fault(error: &c::Error, otherwise: &str) -> RawFault {
     let text: Vec<u8> =
         error.message.iter().map(|&byte| byte.cast_unsigned()).take_while(|&byte| byte != 0).collect();
@@ -325,9 +324,9 @@ fn fault(error: &c::Error, otherwise: &str) -> RawFault {
     RawFault { message, kind: FAULT_ERROR, reserved_u8: [0; 7], reserved: [0; 4] }
 }
 
-/// A field of the table is wrong.
-fn wrong(field: &str, value: &str) -> InfoError {
-    InfoError { field: format!("{FORMAT_SYMBOL}.{field}"), value: value.to_owned() }
+/// An error about a field of the table.
+fn wrong(field: &str, value: &str) -> DescriptionError {
+    DescriptionError { field: format!("{FORMAT_SYMBOL}.{field}"), value: value.to_owned() }
 }
 
 /// # Safety
@@ -342,7 +341,7 @@ unsafe fn slice_of<'a, T>(start: *const T, len: usize) -> &'a [T] {
 
 /// # Safety
 /// `text` is null or a C string.
-unsafe fn text(field: &str, text: *const c_char) -> Result<RString, InfoError> {
+unsafe fn text(field: &str, text: *const c_char) -> Result<RString, DescriptionError> {
     if text.is_null() {
         return Err(wrong(field, "NULL"));
     }
@@ -352,7 +351,7 @@ unsafe fn text(field: &str, text: *const c_char) -> Result<RString, InfoError> {
 
 /// # Safety
 /// `list` is null, or a list of C strings that ends in null.
-unsafe fn texts(field: &str, list: *const *const c_char) -> Result<RVec<RString>, InfoError> {
+unsafe fn texts(field: &str, list: *const *const c_char) -> Result<RVec<RString>, DescriptionError> {
     let mut texts = RVec::new();
     // SAFETY: as this function's; the end of the list is not passed.
     unsafe {
@@ -381,8 +380,8 @@ unsafe fn codecs(list: *const u32) -> RVec<u32> {
 }
 
 /// # Safety
-/// The option is what the header says.
-unsafe fn option(option: &c::OptionSpec) -> Result<RawOption, InfoError> {
+/// The option is as the header documents it.
+unsafe fn option(option: &c::OptionSpec) -> Result<RawOption, DescriptionError> {
     // SAFETY: as this function's.
     unsafe {
         Ok(RawOption {

@@ -1,8 +1,7 @@
-//! Child: the host's own program, run to do what could end the host.
+//! Child: the host's own program, run for work that could end the host.
 //!
-//! What the child and the code in it print is read up to a limit, and so is its time. It leads a process group of its own,
-//! which is killed with it: the code may have started processes. So a Ctrl-C at the host's terminal does not reach the
-//! child; it ends as soon as the host does.
+//! The child's output and time are limited. It leads a process group of its own, which is killed with it, since the code may
+//! have started processes. Therefore a Ctrl-C at the host's terminal does not reach the child; it ends when the host does.
 
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -19,43 +18,43 @@ use rustix::process::{
 
 use crate::module::text::one_line;
 
-/// How much of what the child prints is read, in bytes.
-const MAX_SAID: u64 = 64 << 10;
-/// Between two looks at a child that closed its output but lives on.
+/// Amount of the child's output that is read, in bytes.
+const MAX_OUTPUT: u64 = 64 << 10;
+/// Interval of checking a child that has closed its output but still runs.
 const POLL: Duration = Duration::from_millis(1);
 
 /// A child that ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// `None`: it did not end in time and was killed.
+    /// `None` if it did not end in time and was killed.
     pub status: Option<ExitStatus>,
     /// The lines that it printed, without empty ones.
-    pub said: Vec<String>,
+    pub lines: Vec<String>,
 }
 
-/// Runs `command`, whose standard input is its own affair, for `limit` at most.
+/// Runs `command`, whose standard input the caller sets, for `limit` at most.
 ///
 /// # Errors
-/// The process cannot be started, or not be waited for.
+/// The process cannot be started or waited for.
 pub fn run(command: &mut Command, limit: Duration) -> io::Result<Ended> {
     let deadline = Instant::now() + limit;
     let (mut child, output) = spawn(command)?;
-    let (sender, lines) = mpsc::channel();
+    let (sender, received) = mpsc::channel();
     thread::spawn(move || read_lines(output, &sender));
-    let said = collect(&lines, deadline);
-    Ok(Ended { status: wait(&mut child, deadline)?, said })
+    let lines = collect(&received, deadline);
+    Ok(Ended { status: wait(&mut child, deadline)?, lines })
 }
 
 fn spawn(command: &mut Command) -> io::Result<(Child, PipeReader)> {
     let (output, input) = io::pipe()?;
     let child = command.process_group(0).stdout(input.try_clone()?).stderr(input).spawn()?;
-    // The command holds the pipe's other end too, and without an end there is no end of the output.
+    // The command also holds the pipe's other end; the output ends only once that is closed.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Ok((child, output))
 }
 
 fn read_lines(output: PipeReader, lines: &Sender<Vec<u8>>) {
-    let mut output = BufReader::new(output.take(MAX_SAID));
+    let mut output = BufReader::new(output.take(MAX_OUTPUT));
     loop {
         let mut line = Vec::new();
         match output.read_until(b'\n', &mut line) {
@@ -65,25 +64,25 @@ fn read_lines(output: PipeReader, lines: &Sender<Vec<u8>>) {
     }
 }
 
-/// The lines before the output ended. A process that the module started may hold the output open for longer.
-fn collect(lines: &Receiver<Vec<u8>>, deadline: Instant) -> Vec<String> {
-    let mut said = Vec::new();
-    while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+/// Collects lines until the output ends, or the deadline: a process that the module started may keep the output open.
+fn collect(received: &Receiver<Vec<u8>>, deadline: Instant) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Ok(line) = received.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         let line = one_line(&String::from_utf8_lossy(&line));
         if !line.is_empty() {
-            said.push(line);
+            lines.push(line);
         }
     }
-    said
+    lines
 }
 
-/// Waits for the child to end, until the deadline: then `None`. Its whole group is killed in any case.
+/// Waits for the child to end; returns `None` at the deadline. Its whole group is killed in either case.
 fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     let pid = Pid::from_child(child);
-    // Not reaped by looking: so long the group has its number, and nobody else.
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    // Not reaped yet, so that the id of its group is not reused before the group is killed.
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let ended = loop {
-        match waitid(WaitId::Pid(pid), look) {
+        match waitid(WaitId::Pid(pid), options) {
             Ok(Some(_)) => break true,
             Ok(None) if Instant::now() >= deadline => break false,
             Ok(None) => thread::sleep(POLL),
@@ -96,17 +95,17 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> 
     Ok(ended.then_some(status))
 }
 
-/// In the child: makes ready for a crash.
+/// Runs in the child: prepares for a crash.
 pub fn prepare() {
-    // A crash is expected here and tells nothing that a core dump would add; a child that hangs must not outlive a
-    // host that was killed. Neither matters to the verdict.
+    // A crash is expected here and needs no core dump; a child that hangs must not outlive a host that was killed. The
+    // outcome does not depend on either.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
-    // Also what the children of a module leave behind is this process's, so that it is seen.
+    // Orphans of the module's child processes become children of this process, so that they are noticed.
     let _ = set_child_subreaper(Some(getpid()));
 }
 
-/// In the child: says a line. If nobody reads it, nobody waits for it.
+/// Runs in the child: prints a line. If the output is closed, the host has given up on the child.
 pub fn say(line: &str) {
     // The module may have left a line without an end.
     let _ = writeln!(io::stdout(), "\n{line}");

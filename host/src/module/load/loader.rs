@@ -1,109 +1,43 @@
 //! Loader: from a staged file to a [`Module`].
 //!
 //! The order matters, each step is safe only after the one before: map the file, read the plain-C preflight data,
-//! upgrade abi_stable's header, compare the layouts of all types of the interface, take the table of functions, hand
-//! over the logger, copy the description. abi_stable's own loading is not used: it knows one module per
-//! type, keeps references into libraries that may be unmapped, and refuses modules of older minor versions.
+//! upgrade abi_stable's header, compare the layouts of all types of the interface, take the table of functions, pass
+//! the logger, copy the description. abi_stable's own loading is not used: it has one module per type, keeps references
+//! into libraries that may be unmapped, and refuses modules of older minor versions.
 //!
 //! The file must be the host's own copy: it stays mapped, and a mapped file must not change.
 
 use std::error::Error as _;
-use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::Arc;
 
 use abi_stable::StableAbi;
 use abi_stable::library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME};
-use abi_stable::std_types::RStr;
 use libloading::os::unix::{RTLD_LOCAL, RTLD_NOW};
 use remuxd_plugin_api::abi::c::{self, FORMAT_SYMBOL};
-use remuxd_plugin_api::abi::{
-    ABI_MAJOR, ABI_MINOR, MAGIC, ModuleRef, PREFLIGHT_SYMBOL, Preflight, RawInfo, RawLogger,
-};
-use remuxd_plugin_api::log::Level;
+use remuxd_plugin_api::abi::{ABI_MINOR, ModuleRef, RawInfo};
 
 use super::c_abi::{self, CModule};
+use super::in_process::InProcessCode;
 use super::layout::check_layout;
-use super::linked::Code;
+use super::library::Library;
+use super::preflight::{Build, preflight};
 use super::stage::Staged;
+use crate::module::description::Description;
 use crate::module::error::LoadError;
 use crate::module::fault::ModuleFault;
-use crate::module::loaded::{Description, Home, Module};
-use crate::module::log::ModuleLog;
+use crate::module::loaded::{Code, Module};
+use crate::module::terms::Terms;
 use crate::module::text::one_line;
-
-/// What a module is loaded under.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// The number of this generation; unique in the life of the host.
-    pub generation: u64,
-    /// Bytes that a remuxer may make in one call, above 16 times the tag.
-    pub max_output: usize,
-    /// Faults in a minute before the generation is quarantined.
-    pub max_faults: u32,
-    /// Unmap the library after its last use. Else it stays mapped for ever.
-    pub unload: bool,
-}
-
-/// A mapped library, unmapped with its last holder: the module, its remuxers, and all bytes that they made.
-pub struct Library {
-    // Before the logger, which the library's code may use as long as it is mapped.
-    _image: Option<libloading::os::unix::Library>,
-    logger: Box<Logger>,
-    // The linker and backtraces may read the file as long as it is mapped.
-    file: Option<Staged>,
-}
-
-impl Terms {
-    /// Whether these are the same rules, for whichever generation.
-    pub fn same_rules(&self, other: &Terms) -> bool {
-        *self == Terms { generation: self.generation, ..other.clone() }
-    }
-}
-
-/// What log lines of a module are told apart by.
-struct Logger {
-    file: PathBuf,
-    name: OnceLock<String>,
-    log: ModuleLog,
-}
-
-impl fmt::Debug for Library {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Library").field(&self.logger.file).finish()
-    }
-}
-
-impl Library {
-    /// The copy that is mapped.
-    pub fn file(&self) -> Option<&Staged> {
-        self.file.as_ref()
-    }
-
-    fn new(image: Option<libloading::os::unix::Library>, file: Option<Staged>) -> Arc<Library> {
-        let path = file.as_ref().map_or(Path::new("linked"), Staged::path);
-        let logger =
-            Box::new(Logger { file: path.to_owned(), name: OnceLock::new(), log: ModuleLog::default() });
-        Arc::new(Library { _image: image, logger, file })
-    }
-}
-
-/// What the preflight data of a module say.
-#[derive(Clone, Debug)]
-pub struct Build {
-    pub abi: (u16, u16),
-    pub rustc: String,
-}
 
 /// Loads the module in `file`.
 ///
 /// # Errors
-/// [`LoadError`]: nothing of the module is left in use.
+/// [`LoadError`]: no part of the module remains in use.
 pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
-    // SAFETY: runs the library's initialisers. That they do not end the process was seen in a child process.
+    // SAFETY: runs the library's initialisers, which have run in a child process before.
     let image = unsafe { libloading::os::unix::Library::open(Some(file.path()), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| LoadError::Open { reason: linker_words(&error, file.path()) })?;
     let build = preflight(&image)?;
@@ -114,19 +48,22 @@ pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let library = Library::new(Some(image), Some(file));
     let keep = || {
         if !terms.unload {
-            // From here on the module's code runs, and it may leave a thread behind.
+            // The module's code runs from here on, and may leave a thread behind.
             mem::forget(library.clone());
         }
     };
-    let context = &raw const *library.logger;
     if let Ok(format) = c_format {
         keep();
-        // SAFETY: what this symbol of a module names is such a table, as its preflight data say.
+        // SAFETY: this symbol of a module names such a table, as its preflight data say.
         let module = unsafe { CModule::read(format) }?;
-        let struct_size = size_of::<c::Logger>() as u32;
-        module.set_logger(&c::Logger { struct_size, reserved: 0, context: context.cast(), log: on_c_log });
+        module.set_logger(&library.c_logger());
         let info = module.info()?;
-        return describe(Code { table: c_abi::table(), c: Some(module), library }, &info, build, terms);
+        return describe(
+            InProcessCode { table: c_abi::table(), c: Some(module), library },
+            &info,
+            build,
+            terms,
+        );
     }
     let header = header.map_err(|_| LoadError::NoFormat)?;
     keep();
@@ -137,14 +74,14 @@ pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     check_layout(host, (layout, build.abi.1)).map_err(|difference| LoadError::Layout { difference })?;
     // SAFETY: the layout was compared with that of `ModuleRef`.
     let table = unsafe { header.unchecked_layout::<ModuleRef>() }.map_err(|error| header_error(&error))?;
-    table.set_logger()(RawLogger { context: context.cast(), log: on_log, reserved: [0; 2] });
+    table.set_logger()(library.logger());
     describe_rust(table, library, build, terms)
 }
 
-/// Makes a module of a format that is linked into this program, as if it came from a library. It cannot log.
+/// Makes a module of a format that is linked into this program, as if it came from a library. It has no logger.
 #[cfg(test)]
 pub(crate) fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
-    let build = Build { abi: (ABI_MAJOR, ABI_MINOR), rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
+    let build = Build { abi: crate::module::HOST_ABI, rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
     let library = Library::new(None, None);
     describe_rust(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
 }
@@ -155,95 +92,27 @@ fn describe_rust(
     build: Build,
     terms: &Terms,
 ) -> Result<Arc<Module>, LoadError> {
-    // What the module allocates for it is freed while its library is held.
+    // The module's allocations in it are freed while the library is held.
     let info = table.info()().into_result().map_err(ModuleFault::from)?;
-    describe(Code { table, c: None, library: library.clone() }, &info, build, terms)
+    describe(InProcessCode { table, c: None, library: library.clone() }, &info, build, terms)
 }
 
-fn describe(code: Code, info: &RawInfo, build: Build, terms: &Terms) -> Result<Arc<Module>, LoadError> {
+fn describe(
+    code: InProcessCode,
+    info: &RawInfo,
+    build: Build,
+    terms: &Terms,
+) -> Result<Arc<Module>, LoadError> {
     let description = Description::read(info)?;
-    let _ = code.library.logger.name.set(description.name.clone());
-    Ok(Arc::new(Module::new(Home::Linked(code), description, build, terms)))
+    code.library.set_name(&description.name);
+    Ok(Arc::new(Module::new(Code::InProcess(code), description, build, terms)))
 }
 
-fn preflight(image: &libloading::os::unix::Library) -> Result<Build, LoadError> {
-    // SAFETY: a symbol's address is a pointer.
-    let symbol =
-        unsafe { image.get::<*const Preflight>(PREFLIGHT_SYMBOL) }.map_err(|_| LoadError::NotAModule)?;
-    if symbol.is_null() {
-        return Err(LoadError::NotAModule);
-    }
-    // SAFETY: what a module's preflight symbol names lives as long as the library.
-    unsafe { read_preflight(*symbol) }
-}
-
-/// # Safety
-/// `preflight` points to as many bytes as its own `struct_size` says, and to 12 at least.
-unsafe fn read_preflight(preflight: *const Preflight) -> Result<Build, LoadError> {
-    // SAFETY: these two are the first 12 bytes.
-    let (magic, size) = unsafe { ((*preflight).magic, (*preflight).struct_size) };
-    if magic != MAGIC || (size as usize) < mem::size_of::<Preflight>() {
-        return Err(LoadError::NotAModule);
-    }
-    // SAFETY: the struct has the magic of a module and at least the fields that we know.
-    let preflight = unsafe { &*preflight };
-    if preflight.abi_major != ABI_MAJOR {
-        return Err(LoadError::AbiMajor { module: preflight.abi_major, host: ABI_MAJOR });
-    }
-    if preflight.panic_abort != 0 {
-        return Err(LoadError::PanicAbort);
-    }
-    if preflight.rustc.is_null() {
-        return Err(LoadError::NotAModule);
-    }
-    // SAFETY: a C string that lives as long as the library.
-    let rustc = unsafe { CStr::from_ptr(preflight.rustc) };
-    let rustc = one_line(&rustc.to_string_lossy());
-    Ok(Build { abi: (preflight.abi_major, preflight.abi_minor), rustc })
-}
-
-/// What the dynamic linker says, without the name of our copy; libloading's own text is only which function failed.
+/// Returns the dynamic linker's message without the name of the copy; libloading's own text only names the function.
 fn linker_words(error: &libloading::Error, file: &Path) -> String {
     let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     let name = format!("{}: ", file.display());
     one_line(words.strip_prefix(&name).unwrap_or(&words))
-}
-
-/// Takes a module's log line. Does not unwind.
-///
-/// # Safety
-/// `context` is the [`Logger`] that was handed over with this function.
-unsafe extern "C" fn on_log(context: *const (), level: u8, line: RStr<'_>) {
-    // SAFETY: the library's logger lives longer than the library's code.
-    unsafe { log_line(context, level, &line) }
-}
-
-/// As [`on_log`], for modules in C.
-///
-/// # Safety
-/// As for [`on_log`]; `line` is a C string.
-unsafe extern "C" fn on_c_log(context: *const c_void, level: c_int, line: *const c_char) {
-    if !line.is_null() {
-        // SAFETY: as this function's.
-        let line = unsafe { CStr::from_ptr(line) };
-        // SAFETY: as this function's.
-        unsafe { log_line(context.cast(), u8::try_from(level).unwrap_or(u8::MAX), &line.to_string_lossy()) }
-    }
-}
-
-/// # Safety
-/// `context` is the [`Logger`] of a library that is mapped.
-unsafe fn log_line(context: *const (), level: u8, line: &str) {
-    // SAFETY: the library's logger lives longer than the library's code.
-    let logger = unsafe { &*context.cast::<Logger>() };
-    // A subscriber that panics must not unwind into the module. There is nobody left to tell.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        let module = match logger.name.get() {
-            Some(name) => name.into(),
-            None => logger.file.to_string_lossy(),
-        };
-        logger.log.write(&module, Level(level), &one_line(line));
-    }));
 }
 
 #[cfg(test)]
@@ -251,9 +120,11 @@ mod tests {
     use std::env;
     use std::fs;
     use std::io;
+    use std::path::PathBuf;
     use std::process::Command;
 
     use parking_lot::Mutex;
+    use remuxd_plugin_api::abi::ABI_MAJOR;
     use remuxd_plugin_api::{Options, Setup, StreamFacts};
     use tracing::Level as TracingLevel;
 
@@ -321,13 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_module_mapped_unless_told_to_unload() {
+    fn keeps_a_module_mapped_unless_unload_is_set() {
         let file = build_example("keeps.so");
         drop(load(Staged::lent(&file), &Terms { unload: false, ..TERMS }).unwrap());
         assert_ne!(mappings(&file), 0);
     }
 
-    /// Collects what is logged.
+    /// Collects log lines.
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -343,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_what_a_module_says_under_its_name() {
+    fn logs_a_modules_lines_under_its_name() {
         let module = load(Staged::lent(&build_example("logs.so")), &TERMS).unwrap();
         let mut remuxer = module.remuxer(&Setup::default()).unwrap();
         let lines = Lines::default();
@@ -373,25 +244,5 @@ mod tests {
             maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|file| file.contains("libc")));
         let library = load(Staged::lent(Path::new(libc.unwrap())), &TERMS);
         assert!(matches!(library, Err(LoadError::NotAModule)), "{library:?}");
-    }
-
-    #[test]
-    fn judges_preflight_data() {
-        let preflight = |change: fn(&mut Preflight)| {
-            let mut preflight = Preflight::new(false);
-            change(&mut preflight);
-            // SAFETY: a whole struct, that is alive.
-            unsafe { read_preflight(&raw const preflight) }.map(|build| build.abi)
-        };
-        assert!(matches!(preflight(|_| {}), Ok((ABI_MAJOR, ABI_MINOR))));
-        assert!(matches!(preflight(|data| data.abi_minor = 9), Ok((ABI_MAJOR, 9))));
-        assert!(preflight(|data| data.struct_size += 8).is_ok());
-        assert!(matches!(preflight(|data| data.magic[7] = 0), Err(LoadError::NotAModule)));
-        assert!(matches!(preflight(|data| data.struct_size = 12), Err(LoadError::NotAModule)));
-        assert!(matches!(
-            preflight(|data| data.abi_major = 2),
-            Err(LoadError::AbiMajor { module: 2, host: 1 })
-        ));
-        assert!(matches!(preflight(|data| data.panic_abort = 1), Err(LoadError::PanicAbort)));
     }
 }

@@ -1,14 +1,16 @@
 //! Loading: from a file to a module.
 //!
-//! The way of a file into the host: [`stage`] reads, checks and copies it, [`probe`] loads it and plays the self-test to it
-//! in a child process, [`loader`] maps it. Here is the host's unsafe code, beside that of `process`.
+//! [`stage`] reads, checks and copies the file, [`probe`] tries the module in a child process, [`loader`] maps it. The
+//! host's unsafe code is here and in `process`.
 
 pub mod c_abi;
 pub mod child;
 pub mod elf;
+pub mod in_process;
 pub mod layout;
-pub mod linked;
+pub mod library;
 pub mod loader;
+pub mod preflight;
 pub mod probe;
 pub mod self_test;
 pub mod stage;

@@ -1,14 +1,13 @@
-//! Probe: a module is loaded in a child process before the host loads it, and the self-test is played to it there.
+//! Probe: loads a module and runs the self-test in a child process, before the host loads it.
 //!
 //! Some files end the process that maps them: constructors that crash, exit or hang, and damage that makes the dynamic
-//! linker give up. The child is the host's own program with the arguments `__probe FILE`; [`probe_main`] does there
-//! what the host will do, and says how it went in the last line that it prints. Without that line nothing is
-//! believed, also not exit status 0: the module's code may have ended the process. An earlier line tells that it
-//! was loaded. A module that leaves its mark on the child, which it would leave on the host, is refused too; one with a
-//! process of its own has another trial, and may.
+//! linker give up. The child is the host's own program with the arguments `__probe FILE`; [`probe_main`] does there what
+//! the host will do and prints the outcome as its last line. Without that line the trial has failed, even with exit
+//! status 0: the module's code may have ended the process. An earlier line reports that it was loaded. A module that
+//! changes its surroundings is refused too; a module with a process of its own has another trial, and may.
 //!
-//! What the module declares goes into a file without a name, the child's standard input: it is all that a dry run of a
-//! reload, and the checks of a config, know of a module that is not mapped.
+//! The child writes the module's description to an unnamed file, its standard input. A dry run of a reload, and the checks
+//! of a config, have only that, since the module is not mapped.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -16,79 +15,77 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
-use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::child::{self, say};
-use super::loader::{self, Terms};
+use super::loader;
 use super::self_test::{MAX_OUTPUT, self_test};
 use super::stage::Staged;
 use super::surroundings::Surroundings;
-use crate::module::error::{LoadError, Trial};
-use crate::module::fault::ModuleFault;
-use crate::module::loaded::Description;
-use crate::module::process::{self, MAX_DESCRIPTION};
+use crate::module::description::Description;
+use crate::module::error::LoadError;
+use crate::module::step::{PROBE_LIMIT, Trial};
+use crate::module::terms::Terms;
 
-/// How long loading and the self-test may take.
-pub const PROBE_LIMIT: Duration = Duration::from_millis(1500);
-
+/// Longest encoded description that is read, in bytes.
+const MAX_DESCRIPTION: u64 = 1 << 20;
 /// The hidden command of the host's program.
 const COMMAND: &str = "__probe";
-/// What the child says before the self-test.
+/// Line that the child prints before the self-test.
 const LOADED: &str = "remuxd probe: loaded";
-/// What the child says in the end.
+/// Last line that the child prints.
 const PASSES: &str = "remuxd probe: passes";
 const REFUSED: &str = "remuxd probe: refused: ";
-/// What a Rust program says after a panic.
-const ADVICE: &str = "note: ";
+/// Start of the lines that a Rust program prints after a panic's message.
+const NOTE: &str = "note: ";
 
-/// Loads the module in `file` in a child process of `program`, which must call [`probe_main`] when it is told to, and
-/// returns what it declares. Waits for it, [`PROBE_LIMIT`] at most.
+/// Tries the module in `file` in a child process of `program`, which must call [`probe_main`] for the hidden command, and
+/// returns the module's description. Blocks for [`PROBE_LIMIT`] at most.
 ///
 /// # Errors
-/// `Probe`, `ProbeCrashed`, `ProbeExited`, `ProbeTimedOut`, `ProbeRefused`; `Fault` and `Info` when what it declares cannot
-/// be read.
+/// `Probe`, `ProbeCrashed`, `ProbeExited`, `ProbeTimedOut`, `ProbeRefused`; `Description` if its description
+/// cannot be read.
 pub fn probe(program: &Path, file: &Staged) -> Result<Description, LoadError> {
-    let told =
+    let unnamed =
         memfd_create("remuxd-probe", MemfdFlags::CLOEXEC).map_err(|error| LoadError::Probe(error.into()))?;
-    let mut told = File::from(told);
-    let theirs = told.try_clone().map_err(LoadError::Probe)?;
+    let mut unnamed = File::from(unnamed);
+    let stdin = unnamed.try_clone().map_err(LoadError::Probe)?;
     let mut command = Command::new(program);
-    run(command.arg(COMMAND).arg(file.path()).env("RUST_BACKTRACE", "0").stdin(theirs))?;
-    let mut frame = Vec::new();
-    told.rewind().map_err(LoadError::Probe)?;
-    told.take(MAX_DESCRIPTION as u64).read_to_end(&mut frame).map_err(LoadError::Probe)?;
-    Ok(Description::read(&process::read_description(frame.into()).map_err(ModuleFault::from)?)?)
+    run(command.arg(COMMAND).arg(file.path()).env("RUST_BACKTRACE", "0").stdin(stdin))?;
+    let mut description = Vec::new();
+    unnamed.rewind().map_err(LoadError::Probe)?;
+    unnamed.take(MAX_DESCRIPTION).read_to_end(&mut description).map_err(LoadError::Probe)?;
+    Ok(Description::decode(&description)?)
 }
 
 fn run(command: &mut Command) -> Result<(), LoadError> {
     let ended = child::run(command, PROBE_LIMIT).map_err(LoadError::Probe)?;
-    let said = Said::read(ended.said);
-    let during = said.during();
-    judge(ended.status.ok_or(LoadError::ProbeTimedOut { during, limit: PROBE_LIMIT })?, &said)
+    let output = Output::read(ended.lines);
+    let during = output.during();
+    judge(ended.status.ok_or(LoadError::ProbeTimedOut { during, limit: PROBE_LIMIT })?, &output)
 }
 
-/// What the child said.
+/// The lines that the child printed.
 #[derive(Default)]
-struct Said {
-    /// [`LOADED`] was among it.
+struct Output {
+    /// [`LOADED`] was among them.
     loaded: bool,
-    /// The last line, without the advice below a panic's message.
+    /// The last line, except for the notes below a panic's message.
     last: String,
 }
 
-impl Said {
-    fn read(lines: Vec<String>) -> Said {
-        let mut said = Said::default();
+impl Output {
+    fn read(lines: Vec<String>) -> Output {
+        let mut output = Output::default();
         for line in lines {
             if line == LOADED {
-                said.loaded = true;
-            } else if !line.starts_with(ADVICE) {
-                said.last = line;
+                output.loaded = true;
+            } else if !line.starts_with(NOTE) {
+                output.last = line;
             }
         }
-        said
+        output
     }
 
     fn during(&self) -> Trial {
@@ -96,32 +93,32 @@ impl Said {
     }
 }
 
-fn judge(status: ExitStatus, said: &Said) -> Result<(), LoadError> {
-    let during = said.during();
+fn judge(status: ExitStatus, output: &Output) -> Result<(), LoadError> {
+    let during = output.during();
     if let Some(signal) = status.signal() {
         return Err(LoadError::ProbeCrashed { during, signal });
     }
-    if let Some(error) = said.last.strip_prefix(REFUSED).and_then(LoadError::heard) {
+    if let Some(error) = output.last.strip_prefix(REFUSED).and_then(LoadError::from_wire) {
         return Err(error);
     }
-    let passes = said.last == PASSES;
+    let passes = output.last == PASSES;
     match status.code() {
         Some(0) if passes => Ok(()),
         code => {
-            let said = if passes { String::new() } else { said.last.clone() };
+            let said = if passes { String::new() } else { output.last.clone() };
             Err(LoadError::ProbeExited { during, status: code.unwrap_or(-1), said })
         }
     }
 }
 
-/// The child's side: loads the module in `file`, plays the self-test to it, and says how it went.
+/// Runs in the child: loads the module in `file`, plays the self-test to it, and prints the outcome.
 pub fn probe_main(file: &Path) -> ExitCode {
     child::prepare();
-    let (verdict, code) = match try_module(file) {
+    let (outcome, code) = match try_module(file) {
         Ok(()) => (PASSES.to_owned(), ExitCode::SUCCESS),
-        Err(error) => (format!("{REFUSED}{}", error.told()), ExitCode::FAILURE),
+        Err(error) => (format!("{REFUSED}{}", error.to_wire()), ExitCode::FAILURE),
     };
-    say(&verdict);
+    say(&outcome);
     code
 }
 
@@ -134,14 +131,14 @@ fn try_module(file: &Path) -> Result<(), LoadError> {
     if let Some(changed) = Surroundings::look().changed_from(&before) {
         return Err(LoadError::Surroundings { changed });
     }
-    let told = io::stdin().as_fd().try_clone_to_owned().map_err(LoadError::Probe)?;
-    File::from(told).write_all(&process::describe(&module, &[])).map_err(LoadError::Probe)
+    let unnamed = io::stdin().as_fd().try_clone_to_owned().map_err(LoadError::Probe)?;
+    File::from(unnamed).write_all(&module.description().encode()).map_err(LoadError::Probe)
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::Stdio;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -151,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn believes_only_the_last_line_with_exit_status_0() {
+    fn accepts_only_the_last_line_with_exit_status_0() {
         let rows = [
             ("echo before >&2; echo remuxd probe: passes", "passes"),
             ("echo remuxd probe: refused: 'preflight: no  good'; exit 1", "no good"),
@@ -196,24 +193,24 @@ mod tests {
     }
 
     #[test]
-    fn a_process_left_behind_with_the_output_delays_no_verdict_beyond_the_limit() {
+    fn a_process_that_keeps_the_output_open_delays_no_outcome_beyond_the_limit() {
         let began = Instant::now();
         shell("sleep 9 & echo remuxd probe: passes").unwrap();
         assert!(began.elapsed() < Duration::from_secs(8));
     }
 
     #[test]
-    fn what_the_child_started_ends_with_it() {
+    fn processes_that_the_child_started_end_with_it() {
         for (script, verdict) in
             [("echo remuxd probe: passes", true), ("kill -SEGV $$", false), ("sleep 600", false)]
         {
             let (reader, writer) = io::pipe().unwrap();
             let mut command = Command::new("/bin/sh");
-            // It holds this pipe, and not the child's output.
+            // It keeps this pipe open, and not the child's output.
             command.arg("-c").arg(format!("sleep 600 >&0 2>&0 & exec <&-; {script}")).stdin(writer);
             assert_eq!(run(&mut command).is_ok(), verdict, "{script}");
             drop(command);
-            // Ends when nobody holds the other end.
+            // Ends when the other end is closed everywhere.
             let (ended, end) = std::sync::mpsc::channel();
             std::thread::spawn(move || ended.send(io::read_to_string(reader)));
             let end = end.recv_timeout(Duration::from_secs(10));
@@ -228,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn says_that_there_is_no_program() {
+    fn reports_a_missing_program() {
         let error = probe(Path::new("/nowhere"), &Staged::lent(Path::new("x"))).unwrap_err();
         let expected = "cannot be tried in a child process: No such file or directory (os error 2)";
         assert_eq!(error.to_string(), expected);

@@ -1,7 +1,7 @@
-//! Child: the side of a module's process.
+//! Child: the code that runs in a module's process.
 //!
-//! The process is the host's own program. It loads the module as the host would, and calls it as the host would, one
-//! request after the other: what the host does in-process is done here, with the same code.
+//! The process is the host's own program. It loads and calls the module with the same code as the host does in-process,
+//! one request after the other.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -17,27 +17,26 @@ use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
+use super::error::WireError;
+use super::frame::{Frame, kind, line, number};
+use super::launch::Allowance;
 use super::link::{LinkError, Receiver, send};
+use super::request::{setup, tag};
+use super::response::{describe, done, put_state};
 use super::sandbox::Sandbox;
-use super::wire::{self, Frame, kind};
-use crate::module::load::loader::{self, Terms};
+use crate::module::error::LoadError;
+use crate::module::load::loader;
 use crate::module::load::self_test::self_test;
-use crate::module::{Instance, LoadError, Module, Staged};
+use crate::module::load::stage::Staged;
+use crate::module::loaded::Module;
+use crate::module::remuxer::Remuxer;
+use crate::module::terms::Terms;
 
-/// What a module's process is told when it starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
-    /// As [`Terms::max_output`].
-    pub max_output: usize,
-    /// Bytes of memory, above what the program itself takes.
-    pub max_memory: usize,
-}
-
-/// The module's process: loads the staged module in `file` and serves the host, whose socket is standard input. Returns
-/// when the host closes it.
+/// Loads the staged module in `file` and serves the host, whose socket is standard input. Returns when the host closes
+/// it.
 pub fn module_main(file: &Path, allowance: Allowance) -> ExitCode {
     match serve(file, allowance) {
-        // The host is gone, or is done with this process. There is nobody to tell.
+        // The host has exited or closed the connection.
         Ok(()) | Err(LinkError::Closed) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -48,11 +47,11 @@ fn serve(file: &Path, allowance: Allowance) -> Result<(), LinkError> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut receiver = Receiver::new(socket.try_clone()?);
     let host = Arc::new(ToHost(Mutex::new(socket)));
-    // It can have been set by nobody else.
+    // No other subscriber was set in this process.
     let _ = tracing::subscriber::set_global_default(LogToHost(host.clone()));
 
     let mut sandbox = Sandbox::enter(file, allowance.max_memory);
-    // Faults and generations are counted by the host.
+    // The host counts faults and generations.
     let terms =
         Terms { generation: 0, max_output: allowance.max_output, max_faults: u32::MAX, unload: false };
     let module = match loader::load(Staged::lent(file), &terms) {
@@ -60,61 +59,61 @@ fn serve(file: &Path, allowance: Allowance) -> Result<(), LinkError> {
         Err(error) => return host.send(&refusal(&error)),
     };
     sandbox.close();
-    host.send(&wire::describe(&module, sandbox.missing()))?;
+    host.send(&describe(module.description(), module.build(), sandbox.missing()))?;
     let mut remuxers = Remuxers { module, alive: HashMap::new() };
     loop {
-        let answer = remuxers.answer(receiver.frame(usize::MAX, None)?)?;
-        host.send(&answer)?;
+        let response = remuxers.respond(receiver.frame(usize::MAX, None)?)?;
+        host.send(&response)?;
     }
 }
 
-/// The host's files are closed on exec; this is for what somebody else left open in the host.
+/// Closes inherited files. The host's own are closed on exec; libraries may have opened others without that flag.
 fn close_other_files() {
-    // SAFETY: no file beyond the standard ones was opened in this process yet.
+    // SAFETY: this process has opened no file beyond the standard ones yet.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
 fn refusal(error: &LoadError) -> Vec<u8> {
-    wire::line(kind::REFUSED, None, &error.told())
+    line(kind::REFUSED, None, &error.to_wire())
 }
 
-/// The remuxers of this process, by the host's numbers.
+/// The remuxers of this process, by the numbers that the host gave them.
 struct Remuxers {
     module: Arc<Module>,
-    alive: HashMap<u32, Instance>,
+    alive: HashMap<u32, Remuxer>,
 }
 
 impl Remuxers {
-    fn answer(&mut self, Frame { kind, mut body }: Frame) -> Result<Vec<u8>, LinkError> {
-        let number = wire::number(&mut body)?;
+    fn respond(&mut self, Frame { kind, mut body }: Frame) -> Result<Vec<u8>, LinkError> {
+        let number = number(&mut body)?;
         let mut blocks = Vec::new();
         let mut payload = Bytes::new();
-        let known = || wire::WireError::Malformed { what: "number of a remuxer" };
+        let unknown = || WireError::Malformed { what: "number of a remuxer" };
         let result = match kind {
-            kind::MAKE => self.module.remuxer(&wire::setup(&mut body)?).map(|remuxer| {
+            kind::MAKE => self.module.remuxer(&setup(&mut body)?).map(|remuxer| {
                 self.alive.insert(number, remuxer);
             }),
             kind::TAG => {
-                let tag = wire::tag(body)?;
+                let tag = tag(body)?;
                 payload = tag.payload.clone();
-                self.alive.get_mut(&number).ok_or_else(known)?.tag(&tag, &mut blocks)
+                self.alive.get_mut(&number).ok_or_else(unknown)?.tag(&tag, &mut blocks)
             }
-            kind::FINISH => self.alive.get_mut(&number).ok_or_else(known)?.finish(&mut blocks),
+            kind::FINISH => self.alive.get_mut(&number).ok_or_else(unknown)?.finish(&mut blocks),
             kind::STATE => {
-                return Ok(wire::put_state(&self.alive.get_mut(&number).ok_or_else(known)?.state()));
+                return Ok(put_state(&self.alive.get_mut(&number).ok_or_else(unknown)?.state()));
             }
-            kind::FREE => self.alive.remove(&number).map_or(Ok(()), Instance::free),
+            kind::FREE => self.alive.remove(&number).map_or(Ok(()), Remuxer::free),
             kind::TEST => match self_test(&self.module) {
                 Ok(()) => Ok(()),
                 Err(breach) => return Ok(refusal(&breach.into())),
             },
-            kind => return Err(wire::WireError::Kind { kind }.into()),
+            kind => return Err(WireError::Kind { kind }.into()),
         };
-        Ok(wire::done(&result, &blocks, &payload))
+        Ok(done(&result, &blocks, &payload))
     }
 }
 
-/// The sending half of the connection. Any thread of the module may log.
+/// The sending half of the connection. It is locked, since any thread of the module may log.
 struct ToHost(Mutex<UnixStream>);
 
 impl ToHost {
@@ -123,7 +122,7 @@ impl ToHost {
     }
 }
 
-/// Sends what is logged to the host, which knows who wants to read it.
+/// Sends log lines to the host, which knows the log's filter.
 struct LogToHost(Arc<ToHost>);
 
 impl Subscriber for LogToHost {
@@ -146,10 +145,10 @@ impl Subscriber for LogToHost {
             Level::INFO => remuxd_plugin_api::log::Level::INFO,
             _ => remuxd_plugin_api::log::Level::DEBUG,
         };
-        let mut line = Line::default();
-        event.record(&mut line);
-        // If the host is gone, the next request is missing too.
-        let _ = self.0.send(&wire::line(kind::LOG, Some(level.0), &(line.message + &line.fields)));
+        let mut text = Line::default();
+        event.record(&mut text);
+        // If the host is gone, the next request fails too.
+        let _ = self.0.send(&line(kind::LOG, Some(level.0), &(text.message + &text.fields)));
     }
 
     fn enter(&self, _: &span::Id) {}

@@ -1,4 +1,4 @@
-//! Link: frames over a socket, from either end.
+//! Link: frames over a socket, for both ends.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -7,26 +7,27 @@ use std::time::Instant;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::wire::{Frame, LENGTH, WireError};
+use super::error::WireError;
+use super::frame::{Frame, LENGTH};
 
-/// Most frames fit: they take one read.
+/// Size of the read buffer in bytes: most frames fit and take one read.
 const BUFFER: usize = 4 << 10;
-/// What is allocated for a frame ahead of its bytes.
+/// Bytes that are allocated for a frame before they arrive.
 const STRIDE: usize = 1 << 20;
 
-/// Why no frame came.
+/// Why no frame was sent or received.
 #[derive(Debug, Error)]
 pub enum LinkError {
     /// The other end is closed.
     #[error("closed")]
     Closed,
-    /// Not in time.
+    /// The deadline has passed.
     #[error("timed out")]
     TimedOut,
     /// The socket failed.
     #[error("{0}")]
     Io(#[source] io::Error),
-    /// What came is no frame.
+    /// The received bytes are not a frame.
     #[error("a {0}")]
     Wire(#[from] WireError),
 }
@@ -48,7 +49,7 @@ impl From<io::Error> for LinkError {
 pub struct Receiver {
     socket: UnixStream,
     buffer: Box<[u8]>,
-    /// Where in the buffer what was read and not taken lies.
+    /// The range of the buffer that was read and not consumed.
     start: usize,
     end: usize,
 }
@@ -58,13 +59,13 @@ impl Receiver {
         Receiver { socket, buffer: vec![0; BUFFER].into(), start: 0, end: 0 }
     }
 
-    /// Whether nothing of the next frame has come with the last.
+    /// Whether no byte of the next frame was read together with the last frame.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
-    /// The next frame, `limit` bytes at most. The socket's own timeout bounds the wait for each read, `deadline` the
-    /// whole, to within one such wait.
+    /// Receives the next frame, `limit` bytes at most. The socket's timeout bounds each read; `deadline` bounds the whole, to
+    /// within one such timeout.
     pub fn frame(&mut self, limit: usize, deadline: Option<Instant>) -> Result<Frame, LinkError> {
         while self.end - self.start < LENGTH {
             self.fill(deadline)?;
@@ -102,7 +103,7 @@ impl Receiver {
     }
 }
 
-/// Reads up to a deadline, to within one timeout of the socket.
+/// Reads until a deadline, to within one timeout of the socket.
 struct Timed<'a> {
     socket: &'a UnixStream,
     deadline: Option<Instant>,
@@ -122,7 +123,7 @@ impl Read for Timed<'_> {
     }
 }
 
-/// Sends the bytes of both, one after the other. Time is bounded as in [`Receiver::frame`].
+/// Sends `head`, then `tail`. Time is bounded as in [`Receiver::frame`].
 pub fn send(
     mut socket: &UnixStream,
     head: &[u8],
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_whole_however_they_are_cut() {
+    fn receives_whole_frames_however_they_are_cut() {
         let lengths = [0, 1, 7, BUFFER - 5, BUFFER - 4, BUFFER, 100_000, 2, 3 << 20];
         let bytes: Vec<u8> = lengths.iter().zip(1..).flat_map(|(&len, kind)| frame(kind, len)).collect();
         for piece in [1009, 65_536, usize::MAX] {
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_by_byte_is_the_same() {
+    fn receives_frames_byte_by_byte() {
         let (near, mut receiver) = pair();
         let bytes = [frame(1, 3), frame(2, 0), frame(3, 1)].concat();
         bytes.iter().for_each(|&byte| send(&near, &[byte], &[], None).unwrap());
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_no_frame_came() {
+    fn reports_why_no_frame_came() {
         let (near, mut receiver) = pair();
         assert!(matches!(receiver.frame(9, None), Err(LinkError::TimedOut)));
         send(&near, &[0, 0, 0, 10], &[], None).unwrap();
@@ -229,7 +230,7 @@ mod tests {
         near.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
         let deadline = Instant::now() + Duration::from_millis(50);
         let sender = thread::spawn(move || send(&near, &vec![0; 64 << 20], &[], Some(deadline)));
-        // It takes some, and too slowly.
+        // Reads some of it, too slowly.
         while !sender.is_finished() {
             let _ = (&mut &receiver.socket).read(&mut receiver.buffer);
             thread::sleep(Duration::from_millis(4));

@@ -1,4 +1,4 @@
-//! Properties: what holds for bytes of any kind on the wire. The unit tests and the fuzz target `wire` try to break it.
+//! Properties of the protocol that hold for arbitrary bytes. The unit tests and the fuzz target `wire` try to break them.
 
 use std::fmt::Debug;
 use std::io::Write;
@@ -7,46 +7,44 @@ use std::os::unix::net::UnixStream;
 
 use bytes::Bytes;
 
+use super::error::WireError;
+use super::frame::{self, Frame, LENGTH, about, kind, line, logged, message, seal};
 use super::link::{LinkError, Receiver};
-use super::wire::{self, Frame, LENGTH, WireError, kind};
-use crate::module::intake::Intake;
-use crate::module::loaded::Description;
-use crate::module::{ModuleFault, OutBlock};
+use super::request::{self, put_setup, put_tag};
+use super::response::{describe, described, done, put_state, read_done, read_state};
+use crate::module::fault::ModuleFault;
+use crate::module::output::{CallOutput, OutBlock};
 
-/// What a tag's payload holds in all of this.
+/// The payload of the tag that responses refer to.
 pub static PAYLOAD: &[u8] = b"0123456789";
 
-/// Takes `data` for frames, and for every body of one, at both ends: it is read or refused, what it costs is within
-/// `limit`, and what was read is the same once written and read again.
+/// Reads `data` as frames and as every kind of body: it is read or refused, its cost is within `limit`, and a value that was
+/// read is the same after it is written and read again.
 ///
 /// # Panics
-/// When that does not hold.
+/// If a property does not hold.
 pub fn check_wire(limit: usize, data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
-    check_answer(limit, body.clone());
-    holds(body.clone(), wire::state, wire::put_state, kind::STATE);
-    holds(body.clone(), wire::logged, |(level, line)| wire::line(kind::LOG, Some(*level), line), kind::LOG);
-    holds(
-        body.clone(),
-        |body| wire::words(&body),
-        |line| wire::line(kind::REFUSED, None, line),
-        kind::REFUSED,
-    );
-    if let Ok(described) = wire::described(body.clone()) {
-        // Refused or not: it has been looked at.
-        let _ = Description::read(&described.info);
+    check_response(limit, body.clone());
+    holds(body.clone(), read_state, put_state, kind::STATE);
+    holds(body.clone(), logged, |(level, text)| line(kind::LOG, Some(*level), text), kind::LOG);
+    holds(body.clone(), |body| message(&body), |text| line(kind::REFUSED, None, text), kind::REFUSED);
+    if let Ok(Ok(read)) = described(&body) {
+        let again = body_of(describe(&read.description, &read.build, &read.missing), kind::DESCRIBED);
+        let again = described(&again).expect("it can be read").expect("it obeys the rules");
+        assert_eq!((again.description, again.missing), (read.description, read.missing));
     }
-    let setup = |mut body| Ok((wire::number(&mut body)?, wire::setup(&mut body)?));
+    let setup = |mut body| Ok((frame::number(&mut body)?, request::setup(&mut body)?));
     let put_setup = |(number, setup): &_| {
-        let mut make = wire::about(kind::MAKE, *number);
-        wire::put_setup(&mut make, setup);
+        let mut make = about(kind::MAKE, *number);
+        put_setup(&mut make, setup);
         sealed(make)
     };
     holds(body.clone(), setup, put_setup, kind::MAKE);
-    let tag = |mut body| Ok((wire::number(&mut body)?, wire::tag(body)?));
+    let tag = |mut body| Ok((frame::number(&mut body)?, request::tag(body)?));
     let put_tag = |(number, tag): &(_, crate::media::Tag)| {
-        let mut frame = wire::about(kind::TAG, *number);
-        wire::put_tag(&mut frame, tag);
+        let mut frame = about(kind::TAG, *number);
+        put_tag(&mut frame, tag);
         frame.extend_from_slice(&tag.payload);
         sealed(frame)
     };
@@ -54,29 +52,29 @@ pub fn check_wire(limit: usize, data: &[u8]) {
     check_frames(limit, data);
 }
 
-/// How a call went, the rule that a block of its answer broke, and the blocks.
-type Answer = (Result<Result<(), ModuleFault>, WireError>, Option<ModuleFault>, Vec<OutBlock>);
-
-/// An answer as read with a budget of `limit`.
-pub fn read_answer(limit: usize, body: Bytes) -> Answer {
+/// Reads a response with a budget of `limit`. Returns the result, the rule that a block broke, and the blocks.
+pub fn read_response(
+    limit: usize,
+    body: Bytes,
+) -> (Result<Result<(), ModuleFault>, WireError>, Option<ModuleFault>, Vec<OutBlock>) {
     let mut blocks = Vec::new();
-    let mut intake = Intake::new(&mut blocks, limit);
-    let result = wire::answer(body, &Bytes::from_static(PAYLOAD), &mut intake);
-    let broken = intake.fault().cloned();
+    let mut output = CallOutput::new(&mut blocks, limit);
+    let result = read_done(body, &Bytes::from_static(PAYLOAD), &mut output);
+    let broken = output.fault().cloned();
     (result, broken, blocks)
 }
 
-fn check_answer(limit: usize, body: Bytes) {
-    let read = read_answer(limit, body);
+fn check_response(limit: usize, body: Bytes) {
+    let read = read_response(limit, body);
     let bytes: usize = read.2.iter().flat_map(|block| &block.parts).map(Bytes::len).sum();
     assert!(bytes <= limit, "{bytes} of {limit} bytes");
     if let (Ok(result), None, blocks) = &read {
-        let again = body_of(wire::done(result, blocks, &Bytes::from_static(PAYLOAD)), kind::DONE);
-        assert_eq!(format!("{read:?}"), format!("{:?}", read_answer(limit, again)));
+        let again = body_of(done(result, blocks, &Bytes::from_static(PAYLOAD)), kind::DONE);
+        assert_eq!(format!("{read:?}"), format!("{:?}", read_response(limit, again)));
     }
 }
 
-/// What `read` makes of a body is the same after `write` and `read`.
+/// Checks that a value from `read` is the same after `write` and `read`.
 fn holds<T: Debug>(
     body: Bytes,
     read: impl Fn(Bytes) -> Result<T, WireError>,
@@ -90,11 +88,11 @@ fn holds<T: Debug>(
 }
 
 fn sealed(mut frame: Vec<u8>) -> Vec<u8> {
-    wire::seal(&mut frame, 0);
+    seal(&mut frame, 0);
     frame
 }
 
-/// The body of a frame that was written.
+/// Returns the body of a frame that was written.
 pub fn body_of(mut frame: Vec<u8>, kind: u8) -> Bytes {
     let len = frame.len() - LENGTH;
     assert_eq!(frame[..LENGTH], (len as u32).to_be_bytes(), "sealed");
@@ -102,7 +100,7 @@ pub fn body_of(mut frame: Vec<u8>, kind: u8) -> Bytes {
     frame.body(kind).expect("it is of that kind")
 }
 
-/// Frames come out of a socket as they stand in `data`, up to one that is longer than `limit`, empty, or cut.
+/// Checks that a receiver yields the frames of `data` in order, up to one that is longer than `limit`, empty, or cut.
 fn check_frames(limit: usize, data: &[u8]) {
     let (mut near, far) = UnixStream::pair().expect("a pair of sockets");
     near.write_all(data).expect("a socket has room for it");

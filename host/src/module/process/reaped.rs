@@ -1,4 +1,4 @@
-//! Reaped: a child process that is reaped when it ends, though nobody asks after it.
+//! Reaped: a child process that is reaped as soon as it ends.
 
 use std::io;
 use std::process::{Child, ExitStatus};
@@ -13,44 +13,44 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 #[derive(Debug)]
 pub struct Reaped {
     pid: u32,
-    /// Knows its status once it is reaped, and is not signalled any more then.
+    /// Keeps the status once the child is reaped, and does not signal it any more.
     child: Arc<Mutex<Child>>,
 }
 
 impl Reaped {
-    /// Sees to it that `child` is reaped.
+    /// Starts a thread that reaps `child`.
     pub fn new(child: Child) -> Reaped {
         let (pid, child) = (child.id(), Arc::new(Mutex::new(child)));
         let theirs = child.clone();
-        // Without the thread the child is reaped when somebody asks after it.
+        // Without the thread the child is reaped by `ended` or `end`.
         let _ = thread::Builder::new().name("remuxd-reaper".into()).spawn(move || {
             await_end(pid);
-            // It fails only when the child has been reaped.
+            // Fails only if the child has been reaped.
             let _ = theirs.lock().try_wait();
         });
         Reaped { pid, child }
     }
 
-    /// The process's number.
+    /// The process's id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn ended(&self) -> io::Result<Option<ExitStatus>> {
         self.child.lock().try_wait()
     }
 
-    /// Kills it, unless it has ended, and tells how it ended.
+    /// Kills it, unless it has ended, and returns its exit status.
     pub fn end(&self) -> io::Result<ExitStatus> {
         let mut child = self.child.lock();
-        // It fails only when the process has been reaped.
+        // Fails only if the process has been reaped.
         let _ = child.kill();
         child.wait()
     }
 }
 
-/// Waits without the lock, and without reaping: as long as the child has its number, nobody else gets it.
+/// Waits without the lock and without reaping, so that the process id is not reused meanwhile.
 fn await_end(pid: u32) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let Some(pid) = pid else { return };

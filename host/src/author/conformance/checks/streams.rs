@@ -4,7 +4,7 @@ use remuxd_plugin_api::{Options, Setup, StreamFacts};
 
 use super::super::bench::{Bench, CARRIES_NONE, CheckResult, blame, result};
 use super::super::play::{play, survive};
-use crate::module::OwnedOptionKind;
+use crate::module::OptionKind;
 use crate::module::self_test::rules::Rule;
 use crate::module::self_test::run::Run;
 use crate::module::self_test::sequence::Sequence;
@@ -38,10 +38,10 @@ pub fn options(bench: &Bench<'_>) -> CheckResult {
     let mut tried = 0;
     for spec in specs {
         let values = match &spec.kind {
-            OwnedOptionKind::Flag => vec!["false".to_owned(), "true".to_owned()],
-            OwnedOptionKind::Integer { min, max } => vec![min.to_string(), max.to_string()],
-            OwnedOptionKind::Choice(words) => words.clone(),
-            OwnedOptionKind::Text => vec![String::new(), "text \u{e9}\u{1f600}".to_owned()],
+            OptionKind::Flag => vec!["false".to_owned(), "true".to_owned()],
+            OptionKind::Integer { min, max } => vec![min.to_string(), max.to_string()],
+            OptionKind::Choice(words) => words.clone(),
+            OptionKind::Text => vec![String::new(), "text \u{e9}\u{1f600}".to_owned()],
         };
         for value in values {
             let set = bench.options.iter().map(|(key, old)| {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::media::{Millis, Tag, TagKind};
 use crate::module::fault::ModuleFault;
-use crate::module::instance::OutBlock;
+use crate::module::output::OutBlock;
 
 /// When a module broke a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

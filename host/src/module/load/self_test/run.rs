@@ -5,11 +5,15 @@ use remuxd_plugin_api::{Codec, Setup, StreamFacts};
 use super::rules::{Breach, Moment, Rule, Watch};
 use super::sequence::{self, Sequence};
 use crate::media::{Packet, Tag, TagKind};
-use crate::module::{Instance, Module, ModuleFault, OutBlock, resolve_options};
+use crate::module::fault::ModuleFault;
+use crate::module::loaded::Module;
+use crate::module::options::resolve_options;
+use crate::module::output::OutBlock;
+use crate::module::remuxer::Remuxer;
 
 /// A remuxer under watch.
 pub struct Run {
-    remuxer: Instance,
+    remuxer: Remuxer,
     watch: Watch,
     pub number: usize,
     /// What the remuxer made so far.
@@ -33,7 +37,7 @@ impl Run {
 
     /// Ends the stream.
     pub fn finish(&mut self) -> Result<(), Breach> {
-        self.call(Moment::Finish, Instance::finish)
+        self.call(Moment::Finish, Remuxer::finish)
     }
 
     /// What a successor must know.
@@ -55,7 +59,7 @@ impl Run {
     fn call(
         &mut self,
         moment: Moment,
-        call: impl FnOnce(&mut Instance, &mut Vec<OutBlock>) -> Result<(), ModuleFault>,
+        call: impl FnOnce(&mut Remuxer, &mut Vec<OutBlock>) -> Result<(), ModuleFault>,
     ) -> Result<(), Breach> {
         let before = self.blocks.len();
         let answer = call(&mut self.remuxer, &mut self.blocks);

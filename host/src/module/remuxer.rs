@@ -1,97 +1,76 @@
-//! Instance: a remuxer of a module, in this process or in one of its own.
+//! Remuxer: the host's handle of an instance that a module makes for one (stream, mount, variant).
 //!
-//! A call has a byte budget for its blocks. After its first fault an instance is dead; what it made before is still
-//! good.
+//! A call has a byte budget for its blocks. After its first fault a remuxer is dead; its earlier blocks remain valid.
 
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use remuxd_plugin_api::BlockFlags;
-use smallvec::SmallVec;
 use tracing::warn;
 
-use super::ModuleFault;
-use super::intake::Intake;
-use super::load::linked::Linked;
-use super::process::Isolated;
-use crate::media::{Millis, Tag};
+use super::fault::ModuleFault;
+use super::load::in_process::InProcessRemuxer;
+use super::output::{CallOutput, MAX_STATE, OutBlock};
+use super::process::IsolatedRemuxer;
+use crate::media::Tag;
 
-/// How many bytes of output a byte of a tag may cause, before `max_output` is touched.
+/// Bytes of output allowed for each byte of a tag, in addition to `max_output`.
 const OUTPUT_RATIO: usize = 16;
-/// What a format that holds back (a GOP, a fragment) may save up for the call that hands it out, in bytes of tags.
+/// Largest amount of tags, in bytes, that counts for a format that buffers them (a GOP, a fragment) and writes them in
+/// one call.
 const MAX_HELD: usize = 64 << 20;
-/// The largest state that a remuxer may leave to its successor, in bytes.
-pub(super) const MAX_STATE: usize = 64 << 10;
-
-/// A block as the host keeps it.
-#[derive(Clone, Debug)]
-pub struct OutBlock {
-    /// The block's role for joiners.
-    pub flags: BlockFlags,
-    /// For a configuration: which one it replaces, 0 to 7.
-    pub track: u8,
-    /// Decoding time of the first access unit inside.
-    pub dts: Millis,
-    /// The bytes, in order; none is empty.
-    pub parts: SmallVec<[Bytes; 4]>,
-}
-
 /// A remuxer for one (stream, mount, variant).
-pub struct Instance {
-    remuxer: Remuxer,
+pub struct Remuxer {
+    backend: Backend,
     max_output: usize,
-    /// Bytes of tags that it has not made output of yet.
+    /// Bytes of tags that may not have led to output yet.
     held: usize,
     dead: bool,
     freed: bool,
     name: Arc<str>,
 }
 
-/// Where the remuxer runs.
-pub(super) enum Remuxer {
-    /// In this process.
-    Linked(Linked),
-    /// In a process of its module's.
-    Isolated(Isolated),
+/// The remuxer itself, in this process or in its module's.
+pub(super) enum Backend {
+    InProcess(InProcessRemuxer),
+    Isolated(IsolatedRemuxer),
 }
 
-impl fmt::Debug for Instance {
+impl fmt::Debug for Remuxer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "remuxer of {}", self.name)
     }
 }
 
-impl Instance {
-    pub(super) fn new(remuxer: Remuxer, max_output: usize, name: &str) -> Instance {
-        Instance { remuxer, max_output, held: 0, dead: false, freed: false, name: name.into() }
+impl Remuxer {
+    pub(super) fn new(backend: Backend, max_output: usize, name: &str) -> Remuxer {
+        Remuxer { backend, max_output, held: 0, dead: false, freed: false, name: name.into() }
     }
 
-    /// Feeds one tag; the blocks that it made are appended to `out`, also with a fault.
+    /// Feeds one tag and appends the resulting blocks to `out`, even if the call fails.
     ///
     /// # Errors
-    /// [`ModuleFault`]: the instance is dead.
+    /// [`ModuleFault`]: the remuxer is dead.
     pub fn tag(&mut self, tag: &Tag, out: &mut Vec<OutBlock>) -> Result<(), ModuleFault> {
         self.held = self.held.saturating_add(tag.payload.len()).min(MAX_HELD);
-        self.call(out, |remuxer, intake| match remuxer {
-            Remuxer::Linked(remuxer) => remuxer.tag(tag, intake),
-            Remuxer::Isolated(remuxer) => remuxer.tag(tag, intake),
+        self.call(out, |backend, output| match backend {
+            Backend::InProcess(remuxer) => remuxer.tag(tag, output),
+            Backend::Isolated(remuxer) => remuxer.tag(tag, output),
         })
     }
 
-    /// The stream ended, or goes over to a successor: what the remuxer still held is appended to `out`.
+    /// Ends the stream, or this remuxer's part of it, and appends the blocks that the remuxer still held to `out`.
     ///
     /// # Errors
     /// As for [`tag`](Self::tag).
     pub fn finish(&mut self, out: &mut Vec<OutBlock>) -> Result<(), ModuleFault> {
-        self.call(out, |remuxer, intake| match remuxer {
-            Remuxer::Linked(remuxer) => remuxer.finish(intake),
-            Remuxer::Isolated(remuxer) => remuxer.finish(intake),
+        self.call(out, |backend, output| match backend {
+            Backend::InProcess(remuxer) => remuxer.finish(output),
+            Backend::Isolated(remuxer) => remuxer.finish(output),
         })
     }
 
-    /// What a successor must know; empty when there is nothing, and from modules older than 1.1.
+    /// Returns the state for a successor; empty if there is none, and from modules older than 1.1.
     ///
     /// # Errors
     /// As for [`tag`](Self::tag).
@@ -100,9 +79,9 @@ impl Instance {
             return Err(ModuleFault::Poisoned);
         }
         self.dead = true;
-        let state = match &mut self.remuxer {
-            Remuxer::Linked(remuxer) => remuxer.state(),
-            Remuxer::Isolated(remuxer) => remuxer.state(),
+        let state = match &mut self.backend {
+            Backend::InProcess(remuxer) => remuxer.state(),
+            Backend::Isolated(remuxer) => remuxer.state(),
         }?;
         if state.len() > MAX_STATE {
             return Err(ModuleFault::LargeState { size: state.len(), limit: MAX_STATE });
@@ -111,10 +90,10 @@ impl Instance {
         Ok(state)
     }
 
-    /// Drops it, and tells how that went.
+    /// Frees the remuxer.
     ///
     /// # Errors
-    /// The panic of the remuxer's `Drop`; it is gone all the same.
+    /// A panic in the module's `Drop`; the remuxer is freed anyway.
     pub fn free(mut self) -> Result<(), ModuleFault> {
         self.release()
     }
@@ -123,40 +102,40 @@ impl Instance {
         if mem::replace(&mut self.freed, true) {
             return Ok(());
         }
-        match &mut self.remuxer {
-            Remuxer::Linked(remuxer) => remuxer.free(),
-            Remuxer::Isolated(remuxer) => remuxer.free(),
+        match &mut self.backend {
+            Backend::InProcess(remuxer) => remuxer.free(),
+            Backend::Isolated(remuxer) => remuxer.free(),
         }
     }
 
     fn call(
         &mut self,
         out: &mut Vec<OutBlock>,
-        call: impl FnOnce(&mut Remuxer, &mut Intake<'_>) -> Result<(), ModuleFault>,
+        call: impl FnOnce(&mut Backend, &mut CallOutput<'_>) -> Result<(), ModuleFault>,
     ) -> Result<(), ModuleFault> {
         if self.dead {
             return Err(ModuleFault::Poisoned);
         }
         self.dead = true;
         let limit = self.held.saturating_mul(OUTPUT_RATIO).saturating_add(self.max_output);
-        let mut intake = Intake::new(out, limit);
-        let answer = call(&mut self.remuxer, &mut intake);
-        if intake.has_taken() {
-            // It may be of one track while another is still held.
+        let mut output = CallOutput::new(out, limit);
+        let result = call(&mut self.backend, &mut output);
+        if output.has_taken() {
+            // The output may be of one track while another is still buffered.
             self.held /= 2;
         }
-        // What the host saw comes before what the module says of it.
-        match intake.fault() {
+        // A rule that the host saw broken takes precedence over the module's own error.
+        match output.fault() {
             Some(fault) => Err(fault.clone()),
             None => {
-                self.dead = answer.is_err();
-                answer
+                self.dead = result.is_err();
+                result
             }
         }
     }
 }
 
-impl Drop for Instance {
+impl Drop for Remuxer {
     fn drop(&mut self) {
         if let Err(fault) = self.release() {
             warn!(module = %self.name, %fault, "a remuxer failed when it was freed");
@@ -166,18 +145,19 @@ impl Drop for Instance {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use remuxd_plugin_api::{
-        Block, Codec, Format, FormatInfo, Options, RemuxError, Setup, SharedBytes, Sink, StreamFacts,
-        Transport,
+        Block, BlockFlags, Codec, Format, FormatInfo, Options, RemuxError, Setup, SharedBytes, Sink,
+        StreamFacts, Transport,
     };
 
     use super::*;
-    use crate::media::{TagKind, Tracks};
+    use crate::media::{Millis, TagKind, Tracks};
     use crate::module::{Module, Terms, linked};
 
     const MAX_OUTPUT: usize = 10_000;
 
-    /// Does what its option `what` says.
+    /// A format whose option `what` names what its remuxers do.
     struct Rogue;
 
     struct RogueRemuxer(String);
@@ -241,7 +221,7 @@ mod tests {
         linked::<Rogue>(&terms).unwrap()
     }
 
-    fn remuxer(what: &str) -> Instance {
+    fn remuxer(what: &str) -> Remuxer {
         let options = Options::new(vec![("what".into(), what.into())]);
         module().remuxer(&Setup::new(options, StreamFacts::default())).unwrap()
     }
@@ -275,8 +255,8 @@ mod tests {
     #[test]
     fn holds_the_library_with_what_the_module_made() {
         let (mut remuxer, mut out) = (remuxer(""), Vec::new());
-        let Remuxer::Linked(linked) = &remuxer.remuxer else { panic!("in this process") };
-        let library = linked.library();
+        let Backend::InProcess(backend) = &remuxer.backend else { panic!("not in this process") };
+        let library = backend.library();
         remuxer.finish(&mut out).unwrap();
         drop(remuxer);
         let part = out[0].parts[0].slice(1..);
@@ -287,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_went_wrong_and_is_dead() {
+    fn reports_a_fault_and_is_dead() {
         let limit = tag().payload.len() * OUTPUT_RATIO + MAX_OUTPUT;
         let panicked = ModuleFault::Panicked { message: "expected in this test and 1".into() };
         let remux = ModuleFault::Remux { message: "malformed SPS at byte 7".into() };
@@ -313,13 +293,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_of_one_track_has_room_after_output_of_another() {
+    fn tags_buffered_for_one_track_have_budget_after_output_of_another() {
         let large = Tag::new(TagKind::VIDEO, Millis(0), vec![0x17; 200_000].into());
         let (mut remuxer, mut out) = (remuxer("late"), Vec::new());
         remuxer.tag(&large, &mut out).unwrap();
         remuxer.tag(&tag(), &mut out).unwrap();
         assert_eq!(remuxer.finish(&mut out), Ok(()));
-        // But not for ever.
+        // But not forever.
         for _ in 0..20 {
             remuxer.tag(&tag(), &mut out).unwrap();
         }
@@ -330,7 +310,7 @@ mod tests {
     fn goes_to_other_threads() {
         fn is_send<T: Send>() {}
         fn is_shared<T: Send + Sync>() {}
-        is_send::<Instance>();
+        is_send::<Remuxer>();
         is_shared::<OutBlock>();
         is_shared::<Module>();
         is_shared::<ModuleFault>();

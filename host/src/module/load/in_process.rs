@@ -1,8 +1,8 @@
-//! Linked: a remuxer of a library that is mapped into this process.
+//! In-process code: remuxers of a library that is mapped into this process.
 //!
-//! The host lends each call a sink. It takes blocks up to a byte budget, then answers full, and aborts a module
-//! that goes on. Bytes that the module made come out as [`Bytes`] that keep its library mapped; bytes that it got
-//! with a tag come out as slices of the tag's own.
+//! The host lends each call a sink, which accepts blocks up to a byte budget, then returns full, and aborts a module that
+//! goes on. Bytes that the module made become [`Bytes`] that keep its library mapped; bytes of a tag's payload become
+//! slices of it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,38 +17,38 @@ use remuxd_plugin_api::abi::{
 use remuxd_plugin_api::{Setup, SharedBytes};
 
 use super::c_abi::CModule;
-use super::loader::Library;
+use super::library::Library;
 use crate::media::Tag;
 use crate::module::fault::ModuleFault;
-use crate::module::intake::{BlockHead, Intake};
+use crate::module::output::{BlockHead, CallOutput};
 
-/// How often a module is told that the sink is full before its call is ended.
+/// Number of times that the sink returns full before it aborts the call.
 const MAX_REFUSED: u32 = 16;
 
 /// The code of a module in this process.
 #[derive(Clone)]
-pub struct Code {
+pub struct InProcessCode {
     pub table: ModuleRef,
-    /// What the table's functions call, when it is written in C.
+    /// For a module in C, the table that `table`'s functions call.
     pub c: Option<CModule>,
     pub library: Arc<Library>,
 }
 
-/// A remuxer in this process. [`free`](Self::free) must be called once, and nothing after it.
-pub struct Linked {
+/// A remuxer in this process. [`free`](Self::free) must be called exactly once, as the last call.
+pub struct InProcessRemuxer {
     remuxer: RawRemuxer,
-    code: Code,
+    code: InProcessCode,
 }
 
-// SAFETY: a remuxer may be called from any thread, one at a time; `&mut self` sees to that.
-unsafe impl Send for Linked {}
+// SAFETY: a remuxer may be called from any thread, one at a time; `&mut self` ensures that.
+unsafe impl Send for InProcessRemuxer {}
 
-impl Code {
+impl InProcessCode {
     /// Makes a remuxer.
     ///
     /// # Errors
     /// The module's own error, or its panic.
-    pub fn remuxer(&self, setup: &Setup) -> Result<Linked, ModuleFault> {
+    pub fn remuxer(&self, setup: &Setup) -> Result<InProcessRemuxer, ModuleFault> {
         let values: Vec<_> = setup
             .options
             .iter()
@@ -68,38 +68,38 @@ impl Code {
             (None, Some(resume)) if !state.is_empty() => resume(&raw, state.into()),
             _ => self.table.remuxer()(&raw),
         };
-        Ok(Linked { remuxer: remuxer.into_result()?, code: self.clone() })
+        Ok(InProcessRemuxer { remuxer: remuxer.into_result()?, code: self.clone() })
     }
 }
 
-impl Linked {
-    pub fn tag(&mut self, tag: &Tag, intake: &mut Intake<'_>) -> Result<(), ModuleFault> {
+impl InProcessRemuxer {
+    pub fn tag(&mut self, tag: &Tag, output: &mut CallOutput<'_>) -> Result<(), ModuleFault> {
         let (call, raw) = (self.code.table.tag(), raw_tag(tag));
         // SAFETY: the remuxer is alive and only ours, the sink lives for the call.
-        self.call(intake, |remuxer, sink| unsafe { call(remuxer, raw, sink) })
+        self.call(output, |remuxer, sink| unsafe { call(remuxer, raw, sink) })
     }
 
-    pub fn finish(&mut self, intake: &mut Intake<'_>) -> Result<(), ModuleFault> {
+    pub fn finish(&mut self, output: &mut CallOutput<'_>) -> Result<(), ModuleFault> {
         let call = self.code.table.finish();
         // SAFETY: as in `tag`.
-        self.call(intake, |remuxer, sink| unsafe { call(remuxer, sink) })
+        self.call(output, |remuxer, sink| unsafe { call(remuxer, sink) })
     }
 
     pub fn state(&mut self) -> Result<Vec<u8>, ModuleFault> {
         let Some(call) = self.code.table.state() else { return Ok(Vec::new()) };
         // SAFETY: as in `tag`.
         let state = unsafe { call(self.remuxer) }.into_result()?;
-        // Copied: the module's allocation goes back to it.
+        // Copied, so that the module frees its allocation.
         Ok(state.to_vec())
     }
 
-    /// Frees the remuxer. A fault says that it panicked meanwhile; it is gone all the same.
+    /// Frees the remuxer, even if its `Drop` panics, which is the fault.
     pub fn free(&mut self) -> Result<(), ModuleFault> {
         // SAFETY: the remuxer is alive and only ours, and not used again; the library is dropped after this.
         unsafe { self.code.table.free()(self.remuxer) }.into_result().map_err(ModuleFault::from)
     }
 
-    /// What the remuxer holds while it is alive.
+    /// The library that the remuxer holds.
     #[cfg(test)]
     pub fn library(&self) -> std::sync::Weak<Library> {
         Arc::downgrade(&self.code.library)
@@ -107,16 +107,16 @@ impl Linked {
 
     fn call(
         &mut self,
-        intake: &mut Intake<'_>,
+        output: &mut CallOutput<'_>,
         call: impl FnOnce(RawRemuxer, RawSink) -> RResult<(), RawFault>,
     ) -> Result<(), ModuleFault> {
-        let mut lent = Lent { intake, library: &self.code.library, refused: 0, panic: None };
-        let sink = RawSink { context: (&raw mut lent).cast(), push: on_push, reserved: [0; 2] };
-        let answer = call(self.remuxer, sink).into_result();
-        if let Some(payload) = lent.panic {
+        let mut state = CallSink { output, library: &self.code.library, refused: 0, panic: None };
+        let sink = RawSink { context: (&raw mut state).cast(), push: on_push, reserved: [0; 2] };
+        let result = call(self.remuxer, sink).into_result();
+        if let Some(payload) = state.panic {
             resume_unwind(payload);
         }
-        answer.map_err(ModuleFault::from)
+        result.map_err(ModuleFault::from)
     }
 }
 
@@ -139,28 +139,28 @@ fn raw_tag(tag: &Tag) -> RawTag {
 }
 
 /// The sink of one call.
-struct Lent<'a, 'o> {
-    intake: &'a mut Intake<'o>,
+struct CallSink<'a, 'o> {
+    output: &'a mut CallOutput<'o>,
     library: &'a Arc<Library>,
     refused: u32,
-    /// A panic of the host's own code, on its way around the module.
+    /// A panic of the host's own code, to be resumed after the module has returned.
     panic: Option<Box<dyn Any + Send>>,
 }
 
 /// Does not unwind.
 ///
 /// # Safety
-/// `context` is the [`Lent`] of the call under way.
+/// `context` is the [`CallSink`] of the call under way.
 unsafe extern "C" fn on_push(context: *mut (), block: RawBlock) -> u8 {
     // SAFETY: the sink outlives the call, and only the module's thread of the call uses it.
-    let lent = unsafe { &mut *context.cast::<Lent<'_, '_>>() };
-    catch_unwind(AssertUnwindSafe(|| lent.take(block))).unwrap_or_else(|payload| {
-        lent.panic.get_or_insert(payload);
+    let sink = unsafe { &mut *context.cast::<CallSink<'_, '_>>() };
+    catch_unwind(AssertUnwindSafe(|| sink.take(block))).unwrap_or_else(|payload| {
+        sink.panic.get_or_insert(payload);
         PUSH_ABORT
     })
 }
 
-impl Lent<'_, '_> {
+impl CallSink<'_, '_> {
     fn take(&mut self, block: RawBlock) -> u8 {
         let RawBlock { parts, dts, flags, track, .. } = block;
         let (count, bytes) = (parts.len(), parts.iter().map(|part| part.len()).sum());
@@ -169,7 +169,7 @@ impl Lent<'_, '_> {
             let parts = parts.into_iter().filter(|part| !part.is_empty());
             parts.map(|part| pinned(part, library)).collect()
         };
-        if self.intake.take(BlockHead { flags, track, dts }, count, bytes, own) {
+        if self.output.take(BlockHead { flags, track, dts }, count, bytes, own) {
             return PUSH_TAKEN;
         }
         self.refused += 1;
@@ -177,7 +177,7 @@ impl Lent<'_, '_> {
     }
 }
 
-/// The host's own bytes as they were; a module's with its library.
+/// Converts a part: the host's own bytes as they are, a module's pinned to its library.
 fn pinned(part: SharedBytes, library: &Arc<Library>) -> Bytes {
     match part.local() {
         Some(bytes) => bytes,
@@ -185,7 +185,7 @@ fn pinned(part: SharedBytes, library: &Arc<Library>) -> Bytes {
     }
 }
 
-/// Bytes whose release is code of the library. Fields drop in this order.
+/// Bytes that code of the library frees. Fields drop in this order.
 struct Pinned {
     part: SharedBytes,
     _library: Arc<Library>,

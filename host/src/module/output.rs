@@ -1,42 +1,57 @@
-//! Intake: what a call of a remuxer may make.
+//! Output: the blocks of one call into a remuxer, checked and within the call's byte budget.
 //!
-//! The rules are the same whether the call runs in this process or in another: flags and tracks that exist, and bytes up
-//! to the call's budget.
+//! The same rules hold for calls in this process and in another: known flags and tracks, and bytes up to the budget.
 
 use bytes::Bytes;
 use remuxd_plugin_api::BlockFlags;
 use smallvec::SmallVec;
 
-use super::{ModuleFault, OutBlock};
+use super::fault::ModuleFault;
 use crate::media::Millis;
 
-/// What a block and a part count for beside their bytes, so that empty ones are not free.
+/// Cost of a block and of a part in addition to their bytes, so that empty ones are not free.
 const BLOCK_COST: usize = 256;
 const PART_COST: usize = 64;
-/// Tracks of configuration blocks.
+/// Number of tracks for configuration blocks.
 const MAX_TRACKS: u8 = 8;
 const ALL_FLAGS: u8 = BlockFlags::PREAMBLE.with(BlockFlags::CONFIG).with(BlockFlags::JOIN).0;
 
-/// What a block is, beside its bytes. Nothing was checked.
+/// Largest state that a remuxer may leave to its successor, in bytes.
+pub const MAX_STATE: usize = 64 << 10;
+
+/// A block that a remuxer made, in the host's memory.
+#[derive(Clone, Debug)]
+pub struct OutBlock {
+    /// The block's role for readers that join.
+    pub flags: BlockFlags,
+    /// For a configuration: the track whose configuration it replaces, 0 to 7.
+    pub track: u8,
+    /// Decoding time of the first access unit inside.
+    pub dts: Millis,
+    /// The bytes, in order, without empty parts.
+    pub parts: SmallVec<[Bytes; 4]>,
+}
+
+/// The fields of a block beside its bytes, not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BlockHead {
+pub struct BlockHead {
     pub flags: u8,
     pub track: u8,
     pub dts: i64,
 }
 
-/// Takes the blocks of one call.
-pub(super) struct Intake<'a> {
+/// The output of one call: checks blocks and appends them to the caller's list.
+pub struct CallOutput<'a> {
     out: &'a mut Vec<OutBlock>,
     limit: usize,
     left: usize,
     fault: Option<ModuleFault>,
 }
 
-impl<'a> Intake<'a> {
-    /// Appends to `out`; the blocks of the call may cost `limit` bytes.
-    pub fn new(out: &'a mut Vec<OutBlock>, limit: usize) -> Intake<'a> {
-        Intake { out, limit, left: limit, fault: None }
+impl<'a> CallOutput<'a> {
+    /// Appends to `out`; the blocks of the call may cost up to `limit` bytes.
+    pub fn new(out: &'a mut Vec<OutBlock>, limit: usize) -> CallOutput<'a> {
+        CallOutput { out, limit, left: limit, fault: None }
     }
 
     /// The budget of the call, in bytes.
@@ -44,23 +59,23 @@ impl<'a> Intake<'a> {
         self.limit
     }
 
-    /// Whether a block was taken.
+    /// Whether a block was accepted.
     pub fn has_taken(&self) -> bool {
         self.left < self.limit
     }
 
-    /// Why it takes no more.
+    /// The rule that a block broke, after which no more are accepted.
     pub fn fault(&self) -> Option<&ModuleFault> {
         self.fault.as_ref()
     }
 
-    /// Whether a block of `count` parts may be within the budget.
+    /// Whether a block of `count` parts can be within the budget.
     pub fn has_room(&self, count: usize) -> bool {
         count.saturating_mul(PART_COST) <= self.left
     }
 
-    /// Takes a block of `count` parts with `bytes` bytes together; `parts` is asked for them only when it is taken.
-    /// False: the block breaks a rule, and no other is taken in this call.
+    /// Accepts a block of `count` parts with `bytes` bytes in total; calls `parts` only if the block is accepted. Returns
+    /// false if the block, or an earlier one of this call, breaks a rule.
     pub fn take(
         &mut self,
         head: BlockHead,
