@@ -53,6 +53,7 @@ pub fn check_wire(limit: usize, data: &[u8]) {
 }
 
 /// Reads a response with a budget of `limit`. Returns the result, the rule that a block broke, and the blocks.
+#[expect(clippy::type_complexity, reason = "tests take it apart at once")]
 pub fn read_response(
     limit: usize,
     body: Bytes,
