@@ -1,4 +1,4 @@
-//! Records which compiler builds the module, for the host's messages.
+//! Records the compiler's version for the host's messages.
 
 use std::env;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! A worked example of a format module: H.264 as a byte stream (ITU-T H.264, Annex B).
 //!
-//! `cargo build --example annexb` makes `libannexb.so`. A mount with the extension `h264` then serves what
-//! `ffplay -f h264 URL` plays: parameter sets and pictures, each NAL unit behind a start code. Audio is dropped.
+//! `cargo build --example annexb` makes `libannexb.so`. A mount with the extension `h264` then serves a stream for
+//! `ffplay -f h264 URL`: parameter sets and pictures, each NAL unit behind a start code. Audio is dropped.
 
 #![forbid(unsafe_code)]
 
@@ -48,7 +48,7 @@ impl Format for AnnexB {
 
 /// The state of one stream.
 struct AnnexBRemuxer {
-    /// How many bytes the length in front of a NAL unit has; none before the first sequence header.
+    /// Length of a NAL unit's length field, in bytes; `None` before the first sequence header.
     length_size: Option<usize>,
     delimiters: bool,
 }
@@ -62,7 +62,7 @@ impl Remuxer for AnnexBRemuxer {
             Packet::SEQUENCE_HEADER => {
                 let (length_size, parts) = parameter_sets(&tag.data())?;
                 self.length_size = Some(length_size);
-                // Goes to viewers now, and to later ones before the picture that they start at.
+                // Current viewers get it now, later ones before their first picture.
                 sink.block(Block { flags: BlockFlags::CONFIG, track: 0, dts: tag.dts, parts })?;
             }
             Packet::CODED_FRAME => {
@@ -100,7 +100,7 @@ fn parameter_sets(record: &SharedBytes) -> Result<(usize, Vec<SharedBytes>), Rem
     Ok((length_size, parts))
 }
 
-/// Turns the lengths in front of the NAL units into start codes. The units stay where they are.
+/// Replaces the length before each NAL unit by a start code. The units are slices of the tag's payload.
 fn picture(data: &SharedBytes, length_size: usize) -> Result<Vec<SharedBytes>, RemuxError> {
     let mut reader = Reader { bytes: data, at: 0, what: "NAL unit" };
     let mut parts = Vec::new();
@@ -112,7 +112,7 @@ fn picture(data: &SharedBytes, length_size: usize) -> Result<Vec<SharedBytes>, R
     Ok(parts)
 }
 
-/// Takes pieces from the front; an error past the end.
+/// Reads from the front of the input; reading past the end is an error.
 struct Reader<'a> {
     bytes: &'a SharedBytes,
     at: usize,
@@ -129,7 +129,7 @@ impl Reader<'_> {
         Ok(self.bytes.slice(offset..self.at))
     }
 
-    /// A big-endian number of up to 4 bytes.
+    /// Reads a big-endian integer of up to 4 bytes.
     fn number(&mut self, size: usize) -> Result<usize, RemuxError> {
         Ok(self.take(size)?.iter().fold(0, |number, &byte| number << 8 | usize::from(byte)))
     }

@@ -1,24 +1,24 @@
 /*
  * remuxd_plugin.h: format modules in C.
  *
- * A module is a shared library that exports two symbols, remuxd_module_preflight (REMUXD_PREFLIGHT writes it) and
- * remuxd_module_format, a remuxd_format that says what the format is and how a remuxer is made. README.md beside this
- * directory tells how the host uses them; examples/c/adts.c is a whole module.
+ * A module is a shared library that exports two symbols: remuxd_module_preflight, which REMUXD_PREFLIGHT defines, and
+ * remuxd_module_format, a remuxd_format that describes the format and creates remuxers. README.md in the parent directory
+ * explains how the host uses them; examples/c/adts.c is a complete module.
  *
  * Since ABI 1.2. C99, and C++ from C++11 on.
  *
- * Memory: what the host passes is lent for the call. What a module passes to the host is lent for that call too: the host
- * copies it, except what lies in the payload of the tag at hand, which it shares. Strings are UTF-8 and end in 0.
- * Everything that a remuxd_format points to lives as long as the library.
+ * Memory: pointers that the host passes are valid for the call. Pointers that a module passes to the host need to be valid for
+ * that call only: the host copies the bytes, except those inside the current tag's payload, which it shares. Strings are
+ * UTF-8 and end in 0. Everything that a remuxd_format points to must live as long as the library.
  *
- * Threads: any; never two calls at once for one remuxer. A call must not block, do IO, or read a clock.
+ * Threads: any thread, one call at a time for each remuxer. A call must not block, perform IO, or read a clock.
  *
- * Versions: structs begin with their size in bytes and grow at the end. Read a field only when struct_size says that it is
- * there; fill struct_size with sizeof. Fields named reserved are 0 unless they say otherwise. Pass over kinds, packets and codecs that you do not
- * know.
+ * Versions: structs begin with their size in bytes and grow at the end. Before reading a field of a newer version, compare
+ * struct_size; set struct_size to sizeof. Fields named reserved are 0 unless their comment says otherwise. Ignore kinds,
+ * packets and codecs that you do not know.
  *
- * A crash in C ends the host, unless the module has isolation = "process". No exception of C++ may leave a function of
- * the module.
+ * A crash in C ends the host, unless the module has isolation = "process". No C++ exception may leave a function of the
+ * module.
  */
 #ifndef REMUXD_PLUGIN_H
 #define REMUXD_PLUGIN_H
@@ -33,7 +33,7 @@ extern "C" {
 #define REMUXD_ABI_MAJOR 1
 #define REMUXD_ABI_MINOR 4
 
-/* A codec: its FourCC, big-endian. The codecs that a format declares are a list that ends in 0. */
+/* A codec: its FourCC, big-endian. */
 #define REMUXD_FOURCC(a, b, c, d) \
     ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
 #define REMUXD_H264 REMUXD_FOURCC('a', 'v', 'c', '1')
@@ -60,22 +60,22 @@ enum {
 enum { REMUXD_TAG_KEYFRAME = 1, REMUXD_TAG_DISCONTINUITY = 2 };
 
 /*
- * remuxd_tag.reserved_u8, since 1.4: which tracks the stream has at this tag. Without REMUXD_TRACKS_KNOWN, from an older
- * host, the others mean nothing: a track that the module has seen is present. Video is absent again once the host takes it for
- * gone (today after 10 s without a frame), until its next keyframe; meanwhile viewers join at audio frames: mark these
- * with REMUXD_BLOCK_JOIN.
+ * remuxd_tag.reserved_u8, since 1.4: the tracks that the stream has at this tag. Without REMUXD_TRACKS_KNOWN, from an older
+ * host, ignore the other bits and treat each track that the module has seen as present. Video becomes absent again when no
+ * video frame has arrived for some time (currently 10 s), until the next keyframe; meanwhile viewers join at audio frames:
+ * mark these with REMUXD_BLOCK_JOIN.
  */
 enum { REMUXD_TRACKS_KNOWN = 1, REMUXD_TRACKS_AUDIO = 2, REMUXD_TRACKS_VIDEO = 4 };
 
-/* remuxd_block.flags: one of them at most. */
+/* remuxd_block.flags: at most one of them. */
 enum { REMUXD_BLOCK_PREAMBLE = 1, REMUXD_BLOCK_CONFIG = 2, REMUXD_BLOCK_JOIN = 4 };
 
 /* remuxd_format.transport */
 enum { REMUXD_HTTP = 0, REMUXD_WEBSOCKET = 1 };
 
 /*
- * remuxd_format.reserved[0], since 1.4: further transports over which the same remuxers are served, as in
- * .reserved = {REMUXD_FURTHER(REMUXD_WEBSOCKET)}. Older hosts serve remuxd_format.transport alone.
+ * remuxd_format.reserved[0], since 1.4: further transports for the same remuxers, as in
+ * .reserved = {REMUXD_FURTHER(REMUXD_WEBSOCKET)}. Older hosts use remuxd_format.transport only.
  */
 #define REMUXD_FURTHER(transport) (1 << (transport))
 
@@ -86,12 +86,12 @@ enum { REMUXD_OPTION_FLAG = 0, REMUXD_OPTION_INTEGER = 1, REMUXD_OPTION_CHOICE =
 enum { REMUXD_LOG_ERROR = 1, REMUXD_LOG_WARN = 2, REMUXD_LOG_INFO = 3, REMUXD_LOG_DEBUG = 4 };
 
 /*
- * What functions answer. REMUXD_UNSUPPORTED, since 1.3: the stream has nothing that the format can carry. Then its viewers are
- * told so, and it is no fault; older hosts take it for REMUXD_FAILED.
+ * Results of functions. REMUXD_UNSUPPORTED, since 1.3: the stream has nothing that the format can carry. Waiting viewers get HTTP
+ * 415, and the host does not count a fault. Older hosts treat it as REMUXD_FAILED.
  */
 enum { REMUXD_OK = 0, REMUXD_FAILED = 1, REMUXD_UNSUPPORTED = 2 };
 
-/* Bytes that somebody else owns. */
+/* Borrowed bytes. */
 typedef struct remuxd_bytes {
     const uint8_t *ptr;
     size_t len;
@@ -103,15 +103,15 @@ typedef struct remuxd_value {
     const char *value;
 } remuxd_value;
 
-/* What a remuxer is made for. */
+/* The options and stream of a new remuxer. */
 typedef struct remuxd_setup {
     uint32_t struct_size;
-    uint32_t video; /* the stream's codecs, 0 when none was seen */
+    uint32_t video; /* the stream's codecs, 0 if none was seen */
     uint32_t audio;
-    uint32_t age_ms; /* how long the stream has been live */
+    uint32_t age_ms; /* time that the stream has been live */
     const remuxd_value *options; /* one for each option that the format declares, in that order */
     size_t option_count;
-    remuxd_bytes state; /* what the predecessor's state() said; empty for a fresh start */
+    remuxd_bytes state; /* the result of the predecessor's state(); empty for a fresh start */
 } remuxd_setup;
 
 /* One timestamped unit of a stream. Times are in milliseconds. */
@@ -124,23 +124,23 @@ typedef struct remuxd_tag {
     uint32_t codec;
     uint32_t reserved;
     int64_t dts;
-    int64_t composition_offset; /* presentation time less decoding time */
+    int64_t composition_offset; /* presentation time minus decoding time */
     remuxd_bytes payload; /* the body of the FLV tag */
-    remuxd_bytes data; /* the codec's own data in it: NAL units with lengths, a raw frame, a configuration record */
+    remuxd_bytes data; /* the codec's data in the payload: NAL units with lengths, a raw frame, a configuration record */
 } remuxd_tag;
 
 /* One piece of output. */
 typedef struct remuxd_block {
     uint32_t struct_size;
     uint8_t flags;
-    uint8_t track; /* 0 to 7: which configuration a REMUXD_BLOCK_CONFIG block replaces */
+    uint8_t track; /* 0 to 7: the configuration that a REMUXD_BLOCK_CONFIG block replaces */
     uint8_t reserved[2];
     int64_t dts; /* of the first access unit inside */
     const remuxd_bytes *parts; /* the bytes, in order */
     size_t part_count;
 } remuxd_block;
 
-/* Takes blocks for the length of one call. */
+/* Takes the blocks of one call. */
 typedef struct remuxd_sink {
     uint32_t struct_size;
     uint32_t reserved;
@@ -149,14 +149,14 @@ typedef struct remuxd_sink {
     int (*block)(void *context, const remuxd_block *block);
 } remuxd_sink;
 
-/* Why a call failed: one line for the operator's log. */
+/* The reason that a call failed: one line for the operator's log. */
 typedef struct remuxd_error {
     uint32_t struct_size;
     uint32_t reserved;
     char message[248]; /* ends in 0 */
 } remuxd_error;
 
-/* Where log lines go, on any thread, as long as the library is mapped. */
+/* The host's log, callable on any thread while the library is mapped. */
 typedef struct remuxd_logger {
     uint32_t struct_size;
     uint32_t reserved;
@@ -170,19 +170,19 @@ typedef struct remuxd_option {
     const char *default_value; /* written as in the config without quotes */
     const char *doc; /* one sentence for operators */
     const char *const *choices; /* the words of REMUXD_OPTION_CHOICE; ends in NULL */
-    int64_t min; /* the bounds of REMUXD_OPTION_INTEGER */
+    int64_t min; /* the inclusive bounds of REMUXD_OPTION_INTEGER */
     int64_t max;
     uint8_t kind;
     uint8_t variant; /* 1: a viewer may set it in the URL */
     uint8_t reserved[6];
 } remuxd_option;
 
-/* A format. Functions that may be NULL say so. */
+/* A format and its functions, which must not be NULL unless their comment allows it. */
 typedef struct remuxd_format {
     uint32_t struct_size;
     uint8_t transport;
     uint8_t reserved[3]; /* the first: REMUXD_FURTHER, since 1.4 */
-    const char *name; /* a-z, 0-9 and -, as modules.load has it */
+    const char *name; /* a-z, 0-9 and -: the name in modules.load */
     const char *version;
     const char *content_type;
     const char *const *extensions; /* mount extensions without the dot; ends in NULL */
@@ -190,21 +190,21 @@ typedef struct remuxd_format {
     const uint32_t *audio_codecs; /* ends in 0; NULL when it drops audio */
     const remuxd_option *options;
     size_t option_count;
-    /* May be NULL. Once, before anything else; the logger's fields may be copied. */
+    /* May be NULL. Called once, before any other function; the logger may be copied. */
     void (*set_logger)(const remuxd_logger *logger);
-    /* Makes a remuxer. NULL: it cannot, for the reason in error. */
+    /* Creates a remuxer. Returns NULL on failure, with the reason in error. */
     void *(*remuxer)(const remuxd_setup *setup, remuxd_error *error);
-    /* Consumes a tag. After REMUXD_FAILED or REMUXD_UNSUPPORTED only free() is called. */
+    /* Consumes a tag. After REMUXD_FAILED or REMUXD_UNSUPPORTED the host only calls free(). */
     int (*tag)(void *remuxer, const remuxd_tag *tag, const remuxd_sink *sink, remuxd_error *error);
-    /* May be NULL. The stream ended, or goes over to a successor: hands out what is still held. */
+    /* May be NULL. Writes what is still buffered: the stream ends, or a successor takes over. */
     int (*finish)(void *remuxer, const remuxd_sink *sink, remuxd_error *error);
-    /* May be NULL. Writes what a successor must know, room bytes at most, and returns how many. */
+    /* May be NULL. Writes the state for a successor, at most room bytes, and returns its length. */
     size_t (*state)(void *remuxer, uint8_t *into, size_t room);
-    /* Frees a remuxer, also one that failed. */
+    /* Frees a remuxer, including one that failed. */
     void (*free)(void *remuxer);
 } remuxd_format;
 
-/* What the host reads before anything else. */
+/* The data that the host reads first. */
 typedef struct remuxd_preflight {
     char magic[8];
     uint32_t struct_size;
@@ -229,18 +229,18 @@ typedef struct remuxd_preflight {
 #define REMUXD_COMPILER "a C compiler"
 #endif
 
-/* Once in a module, at file scope. */
+/* Use once in a module, at file scope. */
 #define REMUXD_PREFLIGHT \
     const remuxd_preflight remuxd_module_preflight = { \
         {'r', 'e', 'm', 'u', 'x', 'd', '\xff', '\x01'}, sizeof(remuxd_preflight), REMUXD_ABI_MAJOR, \
         REMUXD_ABI_MINOR, 0, {0}, REMUXD_COMPILER \
     }
 
-/* The module defines it. */
+/* Defined by the module. */
 extern REMUXD_EXPORT const remuxd_format remuxd_module_format;
 extern REMUXD_EXPORT const remuxd_preflight remuxd_module_preflight;
 
-/* The layout is the same for every compiler, or this header does not compile. */
+/* Fails to compile where a compiler lays out the structs differently. */
 #define REMUXD_ASSERT(name, holds) typedef char remuxd_assert_##name[(holds) ? 1 : -1]
 #if UINTPTR_MAX == UINT64_MAX
 REMUXD_ASSERT(bytes, sizeof(remuxd_bytes) == 16 && offsetof(remuxd_bytes, len) == 8);

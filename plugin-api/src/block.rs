@@ -1,48 +1,48 @@
-//! The unit that comes out of a remuxer, and where it goes.
+//! A remuxer's output: blocks and the sink that takes them.
 
 use crate::{BlockFlags, Millis, SharedBytes};
 
-/// One piece of a remuxer's output. All viewers of a mount share it.
+/// One piece of a remuxer's output, shared by all viewers of a mount.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
-    /// The block's role for joiners.
+    /// The block's role for viewers that join.
     pub flags: BlockFlags,
-    /// For a [`CONFIG`](BlockFlags::CONFIG) block: which configuration it replaces. 0 to 7, chosen by the module.
+    /// For a [`CONFIG`](BlockFlags::CONFIG) block: the configuration that it replaces, 0 to 7, chosen by the module.
     pub track: u8,
     /// Decoding time of the first access unit inside.
     pub dts: Millis,
-    /// The bytes, in order. Pass a tag's payload on as a slice of itself; it is sent without a copy.
+    /// The bytes, in order. Pass on a tag's payload as a slice, which is sent without a copy.
     pub parts: Vec<SharedBytes>,
 }
 
 impl Block {
-    /// How many bytes the block has.
+    /// Returns the length of all parts, in bytes.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.len()).sum()
     }
 
-    /// Whether the block has no bytes.
+    /// Returns whether the block has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The sink has no room left for this call: the remuxer made more than its budget allows.
+/// The error of a sink when the call has exceeded its byte budget.
 ///
-/// Return it as [`RemuxError::Full`](crate::RemuxError::Full), by `?`. The host ends a remuxer that goes on.
+/// Return it as [`RemuxError::Full`](crate::RemuxError::Full), by `?`. The host aborts a call that keeps pushing blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// Takes blocks for the length of one call.
+/// Takes the blocks of one call.
 pub trait Sink {
     /// Appends `block` to the output.
     ///
     /// # Errors
-    /// [`Full`] when the call's byte budget is used up; the block was not taken.
+    /// [`Full`] if the call's byte budget is used up; the block was dropped.
     fn block(&mut self, block: Block) -> Result<(), Full>;
 }
 
-/// Collects all blocks: for tests.
+/// Collects all blocks, for tests.
 impl Sink for Vec<Block> {
     fn block(&mut self, block: Block) -> Result<(), Full> {
         self.push(block);

@@ -1,9 +1,8 @@
 //! Byte buffers that cross the module boundary without a copy.
 //!
-//! A [`SharedBytes`] is a window on memory that somebody owns, with the owner's own functions to count references.
-//! Whoever holds one may slice, clone and drop it on any thread, in the host or in any module: the count is
-//! always kept by the code that made the owner. The host keeps a module's library mapped for as long as bytes made
-//! in it are alive.
+//! A [`SharedBytes`] is a range of memory with an owner, and carries the functions that count the owner's references. It can be
+//! sliced, cloned and dropped on any thread, in the host or in any module: the code that created the owner always does
+//! the counting. The host keeps a module's library mapped while bytes created in it are alive.
 
 use std::fmt;
 use std::ops::{Bound, Deref, RangeBounds};
@@ -16,27 +15,26 @@ use bytes::Bytes;
 
 use crate::abi::catch::catch;
 
-/// Immutable bytes that host and modules share by counting references.
+/// Immutable, reference-counted bytes that host and modules share.
 ///
-/// Cloning and slicing count a reference; nothing is copied. `Vec<u8>` and [`bytes::Bytes`] become `SharedBytes` without
-/// a copy, too.
+/// Cloning and slicing count a reference and copy nothing. `Vec<u8>` and [`bytes::Bytes`] convert without a copy.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct SharedBytes {
     ptr: *const u8,
     len: usize,
-    /// What the functions of `vtable` count references of; null for bytes that live for ever.
+    /// The argument of the functions of `vtable`; null for static bytes.
     owner: *const (),
     vtable: &'static Vtable,
 }
 
-/// How references of an owner are counted. Functions of the crate instance that made the owner; none unwinds.
+/// The functions that count an owner's references. They belong to the library that created the owner and do not unwind.
 #[repr(C)]
 #[derive(StableAbi)]
 pub(crate) struct Vtable {
-    /// Counts one reference more.
+    /// Adds a reference.
     retain: unsafe extern "C" fn(*const ()),
-    /// Counts one reference less, and frees the owner with the last.
+    /// Removes a reference, and frees the owner with the last one.
     release: unsafe extern "C" fn(*const ()),
     reserved: [usize; 2],
 }
@@ -46,7 +44,7 @@ unsafe impl Send for SharedBytes {}
 // SAFETY: as above.
 unsafe impl Sync for SharedBytes {}
 
-// Statics, not constants: their addresses tell the owner's type, and that this instance of the crate made it.
+// Statics, not constants: an address identifies the owner's type, and this library as its creator.
 static STATIC: Vtable = Vtable { retain: keep, release: keep, reserved: [0; 2] };
 static VEC: Vtable = Vtable { retain: retain::<Vec<u8>>, release: release::<Vec<u8>>, reserved: [0; 2] };
 static BYTES: Vtable = Vtable { retain: retain::<Bytes>, release: release::<Bytes>, reserved: [0; 2] };
@@ -67,7 +65,7 @@ unsafe extern "C" fn release<T>(owner: *const ()) {
 }
 
 impl SharedBytes {
-    /// Wraps bytes that live for ever.
+    /// Wraps static bytes.
     pub fn from_static(bytes: &'static [u8]) -> SharedBytes {
         SharedBytes { ptr: bytes.as_ptr(), len: bytes.len(), owner: ptr::null(), vtable: &STATIC }
     }
@@ -79,7 +77,7 @@ impl SharedBytes {
         SharedBytes { ptr, len, owner: Arc::into_raw(owner).cast(), vtable }
     }
 
-    /// A part of these bytes, shared. Bounds past the end panic.
+    /// Returns a part of these bytes, shared. Panics if a bound is past the end.
     #[must_use]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> SharedBytes {
         let start = match range.start_bound() {
@@ -102,8 +100,8 @@ impl SharedBytes {
         SharedBytes { ptr, len, owner: self.owner, vtable: self.vtable }
     }
 
-    /// The bytes as [`bytes::Bytes`], shared. What came from a `Bytes` of the same library becomes a slice of it
-    /// again; anything else is wrapped.
+    /// Returns the bytes as [`bytes::Bytes`], shared: a slice of the original if they came from a `Bytes` of the same library, a
+    /// wrapper otherwise.
     pub fn into_bytes(self) -> Bytes {
         match self.local() {
             Some(bytes) => bytes,
@@ -111,8 +109,7 @@ impl SharedBytes {
         }
     }
 
-    /// The bytes as [`bytes::Bytes`] when this library made them, so that no other library's code is needed to
-    /// free them.
+    /// Returns the bytes as [`bytes::Bytes`] if this library created them, so that freeing them calls no other library.
     #[doc(hidden)]
     pub fn local(&self) -> Option<Bytes> {
         if ptr::eq(self.vtable, &BYTES) {
@@ -169,7 +166,7 @@ impl Deref for SharedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: whoever made `self` gave it a readable range that stays so while the reference is held.
+        // SAFETY: the range is readable while the reference is held.
         unsafe { slice::from_raw_parts(self.ptr, self.len) }
     }
 }

@@ -1,28 +1,28 @@
-//! Why a remuxer ended.
+//! Errors of a remuxer.
 
 use std::fmt;
 
 use crate::{Codec, Full};
 
-/// Why a remuxer cannot go on. It ends that remuxer only.
+/// The reason that a remuxer cannot continue. It ends that remuxer only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RemuxError {
-    /// The publisher's data break the codec's own rules.
+    /// The publisher's data violate the codec's syntax.
     Malformed {
-        /// The structure that is broken, for instance `AudioSpecificConfig`.
+        /// The malformed structure, for instance `AudioSpecificConfig`.
         what: &'static str,
-        /// Where in the tag's payload.
+        /// Offset in the tag's payload, in bytes.
         offset: usize,
     },
-    /// The stream has nothing that the format can carry, or nothing more: this codec was its last hope, in the form that it
-    /// has here. What the declared codecs do not tell, such as an AAC object type, a remuxer finds out. No fault: viewers
-    /// who wait are told so (HTTP 415), those who were served get a clean end. Since 1.3; an older host takes it for an
+    /// The stream has nothing that the format can carry, or nothing any more; the codec is that of the last track given up.
+    /// For properties that the declared codecs do not cover, such as an AAC object type. The host does not count it as a
+    /// fault: waiting viewers get HTTP 415, others a clean end of the response. Since 1.3; an older host treats it as an
     /// error.
     Unsupported(Codec),
-    /// The call made more than its byte budget.
+    /// The call exceeded its byte budget.
     Full,
-    /// Something else; one line for the operator's log.
+    /// Any other reason: one line for the operator's log.
     Other(String),
 }
 

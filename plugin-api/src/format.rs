@@ -1,17 +1,16 @@
-//! What a module's author writes.
+//! The traits that a module's author implements, and their data.
 
 use crate::{Codec, RemuxError, Sink, Tag, Transport};
 
-/// A format: what it answers to, and how a remuxer is made.
+/// An output format.
 ///
-/// `Format` is a type, not a value: the host asks for its description when it loads the module, and for a
-/// remuxer each time a mount starts for a stream.
+/// A type, not a value: the host calls [`info`](Self::info) when it loads the module and [`remuxer`](Self::remuxer) each time a
+/// mount starts for a stream.
 pub trait Format: 'static {
-    /// The remuxer that this format makes.
+    /// The remuxer of this format.
     type Remuxer: Remuxer;
 
-    /// Describes the format. Called when the module is loaded, and whenever the host inspects it; always the
-    /// same answer.
+    /// Describes the format. Called when the module is loaded and when it is inspected; must always return the same value.
     fn info() -> FormatInfo;
 
     /// Transports beside [`FormatInfo::transport`] over which the same remuxers are served: one remuxer then feeds the
@@ -21,30 +20,30 @@ pub trait Format: 'static {
         &[]
     }
 
-    /// Makes a remuxer for one (stream, mount, variant).
+    /// Creates a remuxer for one (stream, mount, variant).
     ///
     /// # Errors
-    /// Any error ends the mount's start for this stream; viewers are told that the server failed.
+    /// On any error the mount does not start for this stream, and its viewers get a server error.
     fn remuxer(setup: &Setup) -> Result<Self::Remuxer, RemuxError>;
 }
 
 /// Turns the tags of one stream into blocks.
 ///
-/// The host calls from any thread of its worker pool, never two at once for one instance. A call must not block, do IO
-/// or read a clock; time is in the tags.
+/// The host calls from any thread of its worker pool, one call at a time for each remuxer. A call must not block, perform IO
+/// or read a clock; time comes with the tags.
 pub trait Remuxer: Send + 'static {
-    /// Consumes one tag and hands the blocks that it makes to `sink`.
+    /// Consumes one tag and pushes blocks to `sink`.
     ///
-    /// The first tags replay the stream's history: metadata, sequence headers, then the current GOP from its
-    /// keyframe (with an audio-only stream, from now). A format that declares no video codec gets audio alone: the
-    /// sequence header, then the frames of the mount's `fast_cache`. After that, tags arrive as they are published.
+    /// The first tags replay the stream's history: metadata, sequence headers, then the current GOP from its keyframe, or
+    /// nothing more if the stream has no video. A format that declares no video codec gets audio only: the sequence header,
+    /// then the frames of the mount's `fast_cache`. After that, tags arrive as they are published.
     ///
     /// # Errors
-    /// Any error ends this remuxer only. The host counts it against the module and starts a new remuxer at
-    /// the next keyframe; viewers stay connected. [`RemuxError::Unsupported`] is no fault, and ends the mount.
+    /// Any error ends this remuxer only. The host counts it as a fault of the module and starts a new remuxer at the next
+    /// keyframe; viewers stay connected. [`RemuxError::Unsupported`] is not a fault; it ends the mount for this stream.
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError>;
 
-    /// The stream ended, or goes over to a successor: hand out what is still held.
+    /// Writes what is still buffered: the stream ends, or a successor takes over.
     ///
     /// # Errors
     /// As for [`tag`](Self::tag).
@@ -53,24 +52,24 @@ pub trait Remuxer: Send + 'static {
         Ok(())
     }
 
-    /// What a successor must know so that viewers notice nothing: counters, versions, clocks. Asked after
-    /// [`finish`](Self::finish) when another build of the module takes over; the successor gets it as
-    /// [`Setup::state`]. At most 64 KiB. Since 1.1.
+    /// Returns the state that a successor needs to continue without a visible break: counters, versions, clocks. Called after
+    /// [`finish`](Self::finish) when another build of the module takes over; the successor gets it as [`Setup::state`]. At
+    /// most 64 KiB. Since 1.1.
     fn state(&mut self) -> Vec<u8> {
         Vec::new()
     }
 }
 
-/// What a module declares of its format.
+/// The description of a format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FormatInfo {
-    /// The module's name, as `modules.load` has it: lower case, digits and `-`.
+    /// The module's name in `modules.load`: lower case letters, digits and `-`.
     pub name: &'static str,
     /// The module's version.
     pub version: &'static str,
-    /// The mount extensions that it answers, without the dot.
+    /// The mount extensions that it serves, without the dot.
     pub extensions: &'static [&'static str],
-    /// How its blocks travel.
+    /// The transport of its blocks; [`Format::further_transports`] adds others.
     pub transport: Transport,
     /// The `Content-Type` of a response.
     pub content_type: &'static str,
@@ -87,27 +86,27 @@ pub struct FormatInfo {
 pub struct OptionSpec {
     /// The key: snake_case.
     pub name: &'static str,
-    /// What values it takes.
+    /// The values that it takes.
     pub kind: OptionKind,
     /// The default, written as in the config without quotes.
     pub default: &'static str,
     /// One sentence for operators.
     pub doc: &'static str,
-    /// A viewer may set it in the query of the URL. Viewers with equal variants share one remuxer.
+    /// Whether a viewer may set it in the query of the URL. Viewers with equal values share one remuxer.
     pub variant: bool,
 }
 
-/// What values an option takes.
+/// The values that an option takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OptionKind {
     /// `true` or `false`.
     Flag,
-    /// A whole number between the two bounds, both allowed.
+    /// An integer between two bounds.
     Integer {
-        /// Least value.
+        /// Lower bound, inclusive.
         min: i64,
-        /// Greatest value.
+        /// Upper bound, inclusive.
         max: i64,
     },
     /// One of these words.
@@ -116,43 +115,43 @@ pub enum OptionKind {
     Text,
 }
 
-/// What a remuxer is made for.
+/// The options and stream of a new remuxer.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Setup {
-    /// The value of every option that the format declares: the viewer's, else the mount's, else the default.
-    /// The host has checked them against their kinds.
+    /// The value of each option that the format declares: the viewer's, else the mount's, else the default. The host has
+    /// validated them against their kinds.
     pub options: Options,
-    /// What is known of the stream at this moment.
+    /// Facts about the stream at this moment.
     pub stream: StreamFacts,
-    /// What the predecessor's [`Remuxer::state`] said; empty for a fresh start. It may come from an older or a newer
-    /// build of the module, which a leading version number tells. A state that cannot be read counts as a fresh start.
+    /// The state that the predecessor's [`Remuxer::state`] returned; empty for a fresh start. It may come from an older or a
+    /// newer build of the module, so begin it with a version number. Treat a state that cannot be read as a fresh start.
     /// Since 1.1.
     pub state: Vec<u8>,
 }
 
 impl Setup {
-    /// A setup with these options and facts, for a fresh start.
+    /// Creates a setup for a fresh start.
     pub fn new(options: Options, stream: StreamFacts) -> Setup {
         Setup { options, stream, state: Vec::new() }
     }
 }
 
-/// What the host knows of a stream when a remuxer starts.
+/// Facts about a stream when a remuxer starts.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct StreamFacts {
-    /// The codec of the video track; [`Codec::NONE`] when none was seen.
+    /// The codec of the video track; [`Codec::NONE`] if none was seen.
     pub video: Codec,
-    /// The codec of the audio track; [`Codec::NONE`] when none was seen.
+    /// The codec of the audio track; [`Codec::NONE`] if none was seen.
     pub audio: Codec,
-    /// How long the stream has been live, in milliseconds of its own timeline. A track that was not seen for
-    /// longer than the module cares to wait can be taken as absent.
+    /// Time that the stream has been live, in milliseconds of its own timeline. A track that was not seen for longer than
+    /// the module waits for one is absent.
     pub age_ms: u32,
 }
 
 impl StreamFacts {
-    /// Facts with these values.
+    /// Creates facts with these values.
     pub fn new(video: Codec, audio: Codec, age_ms: u32) -> StreamFacts {
         StreamFacts { video, audio, age_ms }
     }
@@ -163,27 +162,27 @@ impl StreamFacts {
 pub struct Options(Vec<(String, String)>);
 
 impl Options {
-    /// Options with these values, written as in the config without quotes.
+    /// Creates options from pairs of name and value, written as in the config without quotes.
     pub fn new(values: Vec<(String, String)>) -> Options {
         Options(values)
     }
 
-    /// The value as text; empty when the format declares no such option.
+    /// Returns the value as text; empty if the format declares no such option.
     pub fn text(&self, name: &str) -> &str {
         self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 
-    /// The value of a [`OptionKind::Flag`].
+    /// Returns the value of an [`OptionKind::Flag`].
     pub fn flag(&self, name: &str) -> bool {
         self.text(name) == "true"
     }
 
-    /// The value of an [`OptionKind::Integer`]; 0 when the format declares no such option.
+    /// Returns the value of an [`OptionKind::Integer`]; 0 if the format declares no such option.
     pub fn integer(&self, name: &str) -> i64 {
         self.text(name).parse().unwrap_or(0)
     }
 
-    /// All pairs, in the order in which the format declares them.
+    /// Returns all pairs of name and value, in the order in which the format declares them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }

@@ -19,7 +19,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! The author's guide is README.md; [`abi`] is what lies underneath.
+//! README.md is the author's guide. [`abi`] is the binary interface underneath.
 
 pub mod abi;
 mod block;
@@ -37,7 +37,7 @@ pub use format::{Format, FormatInfo, OptionKind, OptionSpec, Options, Remuxer, S
 pub use tag::Tag;
 pub use vocabulary::{BlockFlags, Codec, Millis, Packet, TagKind, Tracks, Transport};
 
-/// Makes the crate a module of a [`Format`]. Once in a crate, whose `crate-type` must have `cdylib`.
+/// Exports a [`Format`] as the module of the crate. Use it once in a crate, whose `crate-type` must include `cdylib`.
 #[macro_export]
 macro_rules! export_format {
     ($format:ty) => {

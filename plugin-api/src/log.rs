@@ -1,31 +1,31 @@
-//! Lines for the operator's log. The host puts the module's name in front.
+//! Lines for the host's log, which prefixes them with the module's name.
 //!
-//! A module has a `tracing` and a `log` of its own that nobody listens to; these functions reach the host's.
-//! Without a host, in a module's own tests, they do nothing.
+//! A module links its own copies of `tracing` and `log`, which have no subscriber; use these functions instead. Without a
+//! host, as in a module's own tests, they do nothing.
 
 use std::sync::OnceLock;
 
 use crate::abi::RawLogger;
 
-/// How much a line matters.
+/// The severity of a line.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level(pub u8);
 
 impl Level {
-    /// Something does not work.
+    /// A failure.
     pub const ERROR: Level = Level(1);
-    /// Something is odd, and was worked around.
+    /// An anomaly that was worked around.
     pub const WARN: Level = Level(2);
-    /// Something that an operator may want to know.
+    /// Information for operators.
     pub const INFO: Level = Level(3);
-    /// Something that the module's author may want to know.
+    /// Information for the module's author.
     pub const DEBUG: Level = Level(4);
 }
 
 static LOGGER: OnceLock<RawLogger> = OnceLock::new();
 
-/// The first logger stays: there is one host.
+/// Sets the logger. Later calls are ignored: there is one host.
 pub(crate) fn set(logger: RawLogger) {
     let _ = LOGGER.set(logger);
 }
@@ -38,22 +38,22 @@ pub fn log(level: Level, line: &str) {
     }
 }
 
-/// Logs one line: something does not work.
+/// Logs one line at [`Level::ERROR`].
 pub fn error(line: &str) {
     log(Level::ERROR, line);
 }
 
-/// Logs one line: something is odd, and was worked around.
+/// Logs one line at [`Level::WARN`].
 pub fn warn(line: &str) {
     log(Level::WARN, line);
 }
 
-/// Logs one line that an operator may want to know.
+/// Logs one line at [`Level::INFO`].
 pub fn info(line: &str) {
     log(Level::INFO, line);
 }
 
-/// Logs one line that the module's author may want to know.
+/// Logs one line at [`Level::DEBUG`].
 pub fn debug(line: &str) {
     log(Level::DEBUG, line);
 }

@@ -1,19 +1,19 @@
-//! Words that host and modules share: open sets, each a transparent integer so that a newer peer may send a
-//! value that an older one does not know.
+//! Types that host and modules share. Open sets are transparent integers, so that a newer peer may send a value that an
+//! older one does not know.
 
 use std::fmt;
 
 use crate::abi::{TRACKS_AUDIO, TRACKS_KNOWN, TRACKS_VIDEO};
 
-/// A point on, or a span of, a stream's timeline, in milliseconds.
+/// A point on a stream's timeline, or a duration, in milliseconds.
 ///
-/// The host's timeline starts near 0 when a stream is published, never wraps and never goes backwards
-/// by more than the publisher's own interleaving of audio and video.
+/// The host's timeline starts near 0 when a stream is published and never wraps. It steps back at most as far as the publisher
+/// interleaves audio and video.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub i64);
 
-/// What a tag carries, with the numbers of FLV tag types (FLV 10.1, E.4.1).
+/// The type of a tag, with the numbers of FLV tag types (FLV 10.1, E.4.1).
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TagKind(pub u8);
@@ -38,7 +38,7 @@ impl fmt::Debug for TagKind {
     }
 }
 
-/// A codec, named by the FourCC that enhanced RTMP v2 gives it, big-endian.
+/// A codec, identified by its FourCC of enhanced RTMP v2, big-endian.
 ///
 /// Legacy FLV codec numbers are translated: AVC is `avc1`, legacy HEVC (id 12) is `hvc1`, AAC is `mp4a`.
 #[repr(transparent)]
@@ -46,7 +46,7 @@ impl fmt::Debug for TagKind {
 pub struct Codec(pub u32);
 
 impl Codec {
-    /// No codec: the track is absent, or not known yet.
+    /// No codec: the track is absent or not yet known.
     pub const NONE: Codec = Codec(0);
     /// H.264 / AVC.
     pub const H264: Codec = Codec::fourcc(b"avc1");
@@ -87,7 +87,7 @@ impl Codec {
     /// Uncompressed PCM or ADPCM (FLV sound formats 0, 1 and 3).
     pub const PCM: Codec = Codec::fourcc(b"pcm ");
 
-    /// The codec with this FourCC.
+    /// Returns the codec with this FourCC.
     pub const fn fourcc(code: &[u8; 4]) -> Codec {
         Codec(u32::from_be_bytes(*code))
     }
@@ -111,17 +111,17 @@ impl fmt::Debug for Codec {
     }
 }
 
-/// What the payload of a tag means to a decoder.
+/// The meaning of a tag's payload to a decoder.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Packet(pub u8);
 
 impl Packet {
-    /// Anything else: script data other than metadata, commands, types that the host does not know.
+    /// Anything else: script data other than metadata, commands, and types that the host does not know.
     pub const OTHER: Packet = Packet(0);
     /// A sequence header: the decoder configuration record of the codec.
     pub const SEQUENCE_HEADER: Packet = Packet(1);
-    /// One access unit. It may be empty (a zero-length audio message stands for silence).
+    /// One access unit. It may be empty: a zero-length audio message means silence.
     pub const CODED_FRAME: Packet = Packet(2);
     /// The end of a sequence.
     pub const SEQUENCE_END: Packet = Packet(3);
@@ -129,14 +129,13 @@ impl Packet {
     pub const METADATA: Packet = Packet(4);
 }
 
-/// Which tracks a stream has at one of its tags, as the host judges for all modules and viewers. Since ABI 1.4.
+/// The tracks that a stream has at one of its tags, as the host decides for all modules and viewers. Since ABI 1.4.
 ///
-/// A track is present from its first frame or sequence header on. Video is absent again once the host takes it for gone,
-/// today after 10 s of the stream's time without a video frame, and present with the next keyframe; the host drops
-/// video before that keyframe. While video is absent, viewers join at audio frames: mark these as
-/// [`JOIN`](BlockFlags::JOIN).
+/// A track is present from its first frame or sequence header on. Video becomes absent again when no video frame has
+/// arrived for some time (currently 10 s on the stream's timeline), until the next keyframe; the host drops video frames
+/// before that keyframe. While video is absent, viewers join at audio frames: mark these as [`JOIN`](BlockFlags::JOIN).
 ///
-/// A host before 1.4 does not report tracks. A module then has its own tags to go by: a track that it has seen is present.
+/// A host before 1.4 reports [`UNKNOWN`](Self::UNKNOWN). A module then treats each track that it has seen as present.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tracks(pub u8);
@@ -145,19 +144,19 @@ impl Tracks {
     /// Not reported: the host is older than 1.4.
     pub const UNKNOWN: Tracks = Tracks(0);
 
-    /// These tracks and no others.
+    /// Returns the value for these tracks and no others.
     pub const fn known(audio: bool, video: bool) -> Tracks {
         let audio = if audio { TRACKS_AUDIO } else { 0 };
         let video = if video { TRACKS_VIDEO } else { 0 };
         Tracks(TRACKS_KNOWN | audio | video)
     }
 
-    /// Whether the stream has audio; `None` if that is not reported.
+    /// Returns whether the stream has audio; `None` if not reported.
     pub const fn audio(self) -> Option<bool> {
         self.has(TRACKS_AUDIO)
     }
 
-    /// Whether the stream has video; `None` if that is not reported.
+    /// Returns whether the stream has video; `None` if not reported.
     pub const fn video(self) -> Option<bool> {
         self.has(TRACKS_VIDEO)
     }
@@ -171,7 +170,7 @@ impl Tracks {
     }
 }
 
-/// How a module's blocks reach a viewer.
+/// The way that blocks reach a viewer.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transport(pub u8);
@@ -189,23 +188,23 @@ impl Transport {
 pub struct BlockFlags(pub u8);
 
 impl BlockFlags {
-    /// Media without a role of its own.
+    /// Media at which no viewer may start.
     pub const NONE: BlockFlags = BlockFlags(0);
-    /// Belongs only to the start of a response, like the FLV file header. Later joiners get the newest one;
-    /// viewers who are already watching never see it.
+    /// Data for the start of a response only, such as the FLV file header. A viewer that joins gets the newest one; current
+    /// viewers do not get it.
     pub const PREAMBLE: BlockFlags = BlockFlags(1);
-    /// An in-band decoder configuration: goes to current viewers, and is replayed to joiners before their
-    /// join block. The newest one of each [`track`](crate::Block::track) counts.
+    /// An in-band decoder configuration. Current viewers get it; a viewer that joins gets the newest one of each
+    /// [`track`](crate::Block::track) before its join block.
     pub const CONFIG: BlockFlags = BlockFlags(2);
-    /// A viewer may start here: preamble, configs and the stream from this block on decode alone.
+    /// A join point: preamble, configurations and the stream from this block on decode without anything else.
     pub const JOIN: BlockFlags = BlockFlags(4);
 
-    /// Whether all flags of `other` are set.
+    /// Returns whether all flags of `other` are set.
     pub const fn contains(self, other: BlockFlags) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// The flags of both.
+    /// Returns the flags of both.
     #[must_use]
     pub const fn with(self, other: BlockFlags) -> BlockFlags {
         BlockFlags(self.0 | other.0)

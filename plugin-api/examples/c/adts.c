@@ -1,6 +1,6 @@
 /*
  * A format module in C: AAC frames, each behind an ADTS header (ISO/IEC 13818-7, 6.2). A mount with the extension `adts`
- * then serves what `ffplay -f aac URL` plays. Video is dropped.
+ * then serves a stream for `ffplay -f aac URL`. Video is dropped.
  *
  *     cc -std=c99 -shared -fPIC -O2 -I../../include -o libadts.so adts.c
  */
@@ -16,7 +16,7 @@
 
 typedef struct {
     int mpeg2;
-    int ready; /* there was a configuration */
+    int ready; /* a configuration has arrived */
     unsigned profile, frequency, channels;
 } adts;
 
@@ -26,7 +26,7 @@ static int fail(remuxd_error *error, const char *message)
     return REMUXD_FAILED;
 }
 
-/* The stream is sound, and ADTS has no way to say it. */
+/* The stream is valid, but ADTS cannot represent it. */
 static int unsupported(remuxd_error *error, const char *message)
 {
     fail(error, message);
@@ -52,7 +52,7 @@ static void *make(const remuxd_setup *setup, remuxd_error *error)
     return self;
 }
 
-/* Reads `count` bits of `bytes` at `*at`; 0 past the end. */
+/* Reads `count` bits of `bytes` at `*at`, with zeros past the end. */
 static unsigned bits(remuxd_bytes bytes, size_t *at, unsigned count)
 {
     unsigned value = 0;
@@ -63,7 +63,7 @@ static unsigned bits(remuxd_bytes bytes, size_t *at, unsigned count)
     return value;
 }
 
-/* Reads an AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1) as far as ADTS can say it. */
+/* Reads an AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1) as far as ADTS can represent it. */
 static int configure(adts *self, remuxd_bytes config, remuxd_error *error)
 {
     enum { SBR = 5, PS = 29 };
@@ -72,7 +72,7 @@ static int configure(adts *self, remuxd_bytes config, remuxd_error *error)
     unsigned frequency = bits(config, &at, 4);
     unsigned channels = bits(config, &at, 4);
     if (type == SBR || type == PS) {
-        /* Decoders find the extension by themselves; the header tells what it extends. */
+        /* Decoders detect the extension; the header describes what it extends. */
         if (bits(config, &at, 4) == 15)
             return unsupported(error, "a sampling rate that ADTS has no number for");
         type = bits(config, &at, 5);

@@ -1,6 +1,6 @@
-//! The interface for modules in C: what `include/remuxd_plugin.h` declares, for the host. Since 1.2.
+//! The interface for modules in C: the host's view of `include/remuxd_plugin.h`. Since 1.2.
 //!
-//! The header is the contract; its comments say who owns what. Structs begin with their size and grow at the end.
+//! The header is the contract and documents ownership. Structs begin with their size and grow at the end.
 
 use std::os::raw::{c_char, c_int, c_void};
 
@@ -11,16 +11,16 @@ pub const FORMAT_SYMBOL: &str = "remuxd_module_format";
 pub const OK: c_int = 0;
 /// `REMUXD_FAILED`.
 pub const FAILED: c_int = 1;
-/// `REMUXD_UNSUPPORTED`, of `tag` and `finish`. Since 1.3; an older host takes it for `REMUXD_FAILED`.
+/// `REMUXD_UNSUPPORTED`, of `tag` and `finish`. Since 1.3; an older host treats it as `REMUXD_FAILED`.
 pub const UNSUPPORTED: c_int = 2;
 
-/// `remuxd_bytes`: bytes that somebody else owns.
+/// `remuxd_bytes`: borrowed bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct RawBytes {
     /// May be null when `len` is 0.
     pub ptr: *const u8,
-    /// How many.
+    /// Length in bytes.
     pub len: usize,
 }
 
@@ -30,11 +30,11 @@ pub struct RawBytes {
 pub struct Value {
     /// The option's name.
     pub name: *const c_char,
-    /// As written in the config, without quotes.
+    /// The value as written in the config, without quotes.
     pub value: *const c_char,
 }
 
-/// `remuxd_setup`: what a remuxer is made for.
+/// `remuxd_setup`: the options and stream of a new remuxer.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Setup {
@@ -44,13 +44,13 @@ pub struct Setup {
     pub video: u32,
     /// The stream's audio codec: FourCC, or 0.
     pub audio: u32,
-    /// How long the stream has been live, in milliseconds.
+    /// Time that the stream has been live, in milliseconds.
     pub age_ms: u32,
     /// The options' values.
     pub options: *const Value,
-    /// How many.
+    /// Number of values.
     pub option_count: usize,
-    /// What the predecessor said.
+    /// The predecessor's state; empty for a fresh start.
     pub state: RawBytes,
 }
 
@@ -90,7 +90,7 @@ pub struct Block {
     pub struct_size: u32,
     /// [`BlockFlags`](crate::BlockFlags).
     pub flags: u8,
-    /// Which configuration a `CONFIG` block replaces, 0 to 7.
+    /// The configuration that a `CONFIG` block replaces, 0 to 7.
     pub track: u8,
     /// 0.
     pub reserved: [u8; 2],
@@ -98,7 +98,7 @@ pub struct Block {
     pub dts: i64,
     /// The bytes, in order.
     pub parts: *const RawBytes,
-    /// How many parts.
+    /// Number of parts.
     pub part_count: usize,
 }
 
@@ -112,7 +112,7 @@ pub struct Sink {
     pub reserved: u32,
     /// The first argument of `block`.
     pub context: *mut c_void,
-    /// Takes a block: [`OK`], or [`FAILED`] when the budget is used up.
+    /// Takes a block. Returns [`OK`], or [`FAILED`] when the call's budget is used up.
     pub block: unsafe extern "C" fn(*mut c_void, *const Block) -> c_int,
 }
 
@@ -124,11 +124,11 @@ pub struct Error {
     pub struct_size: u32,
     /// 0.
     pub reserved: u32,
-    /// One line, which ends in 0.
+    /// One line, ending in 0.
     pub message: [c_char; 248],
 }
 
-/// `remuxd_logger`: where log lines go.
+/// `remuxd_logger`: the host's log.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Logger {
@@ -154,13 +154,13 @@ pub struct OptionSpec {
     pub doc: *const c_char,
     /// The words of [`OPTION_CHOICE`](super::OPTION_CHOICE); ends in null.
     pub choices: *const *const c_char,
-    /// The least value of [`OPTION_INTEGER`](super::OPTION_INTEGER).
+    /// Lower bound of [`OPTION_INTEGER`](super::OPTION_INTEGER), inclusive.
     pub min: i64,
-    /// The greatest value of [`OPTION_INTEGER`](super::OPTION_INTEGER).
+    /// Upper bound of [`OPTION_INTEGER`](super::OPTION_INTEGER), inclusive.
     pub max: i64,
     /// [`OPTION_FLAG`](super::OPTION_FLAG) and others.
     pub kind: u8,
-    /// 1 when a viewer may set it.
+    /// 1 if a viewer may set it.
     pub variant: u8,
     /// 0.
     pub reserved: [u8; 6],
@@ -183,7 +183,7 @@ pub struct Format {
     pub version: *const c_char,
     /// The `Content-Type` of a response.
     pub content_type: *const c_char,
-    /// The extensions that it answers; ends in null.
+    /// The mount extensions that the module serves; ends in null.
     pub extensions: *const *const c_char,
     /// FourCCs; ends in 0. May be null.
     pub video_codecs: *const u32,
@@ -191,17 +191,17 @@ pub struct Format {
     pub audio_codecs: *const u32,
     /// The options that a mount may set.
     pub options: *const OptionSpec,
-    /// How many.
+    /// Number of options.
     pub option_count: usize,
-    /// Gives the module a way to log. Called first, once.
+    /// Sets the logger. Called once, before any other function.
     pub set_logger: Option<unsafe extern "C" fn(*const Logger)>,
-    /// Makes a remuxer; null when it cannot.
+    /// Creates a remuxer, or returns null with the reason in the error.
     pub remuxer: Option<unsafe extern "C" fn(*const Setup, *mut Error) -> *mut c_void>,
     /// Consumes a tag.
     pub tag: Option<unsafe extern "C" fn(*mut c_void, *const Tag, *const Sink, *mut Error) -> c_int>,
-    /// The stream ended, or goes over to a successor.
+    /// Writes what is still buffered: the stream ends or a successor takes over.
     pub finish: Option<unsafe extern "C" fn(*mut c_void, *const Sink, *mut Error) -> c_int>,
-    /// Writes what a successor must know, and returns how many bytes.
+    /// Writes the state for a successor and returns its length in bytes.
     pub state: Option<unsafe extern "C" fn(*mut c_void, *mut u8, usize) -> usize>,
     /// Frees a remuxer.
     pub free: Option<unsafe extern "C" fn(*mut c_void)>,

@@ -1,4 +1,4 @@
-//! Panics end here: none may cross into another library.
+//! Catching panics, so that none crosses into another library.
 
 use std::any::Any;
 use std::mem;
@@ -12,10 +12,10 @@ pub(crate) enum Unwound {
     Aborted,
 }
 
-/// What the sink unwinds with when the host wants no more of a call.
+/// The panic payload with which the sink unwinds a call that the host aborts.
 pub(crate) struct Aborted;
 
-/// Runs `call` and stops its unwinding. What `call` left behind half done is the caller's concern.
+/// Runs `call` and catches its panic. The caller handles state that `call` left inconsistent.
 pub(crate) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, Unwound> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
         let unwound = match payload.downcast_ref::<Aborted>() {
@@ -37,7 +37,7 @@ fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// Drops what a panic carried. That can panic again, with a payload that does the same: then it leaks.
+/// Drops the payload of a panic. If that panics again, the new payload leaks, since dropping it could panic as well.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(next) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(next);

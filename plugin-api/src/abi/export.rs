@@ -1,4 +1,4 @@
-//! A module's side of the ABI, for any [`Format`].
+//! The module's side of the ABI, generic over the [`Format`].
 
 use abi_stable::library::{CheckTypeLayout, LibHeader, RootModuleResult};
 use abi_stable::marker_type::ErasedPrefix;
@@ -13,7 +13,7 @@ use crate::{
     Remuxer, Setup, Sink, StreamFacts, Tag, TagKind, Tracks,
 };
 
-/// abi_stable's header of a module that exports the format `F`.
+/// Returns abi_stable's library header for a module that exports the format `F`.
 pub const fn header<F: Format>() -> LibHeader {
     // SAFETY: `constructor` returns a `ModuleRef`.
     unsafe { LibHeader::from_constructor::<ModuleRef>(constructor::<F>, CheckTypeLayout::Yes) }
@@ -24,7 +24,7 @@ extern "C" fn constructor<F: Format>() -> RootModuleResult {
     ROk(unsafe { table::<F>().to_prefix_ref().cast::<ErasedPrefix>() })
 }
 
-/// The functions of the format `F`.
+/// Returns the functions of the format `F`.
 pub fn table<F: Format>() -> ModuleRef {
     ModuleRef(Exported::<F>::TABLE.as_prefix())
 }
@@ -44,21 +44,21 @@ impl<F: Format> Exported<F> {
     }));
 }
 
-/// A remuxer as the host holds it.
-struct Held<R> {
+/// A remuxer behind the pointer that the host holds.
+struct Exposed<R> {
     remuxer: R,
-    /// A call failed, or is under way.
+    /// Whether a call failed or is running.
     poisoned: bool,
 }
 
 extern "C" fn set_logger(logger: RawLogger) {
     log::set(logger);
-    // The standard library is the module's own, and so is its hook. The message goes with the fault; the place would
-    // go to standard error.
+    // The module has its own copy of the standard library and of its panic hook. The fault carries the message; without
+    // this hook, the location would be printed to standard error.
     let _ = catch(|| {
         std::panic::set_hook(Box::new(|info| {
-            if let Some(place) = info.location() {
-                log::error(&format!("panicked at {place}"));
+            if let Some(location) = info.location() {
+                log::error(&format!("panicked at {location}"));
             }
         }))
     });
@@ -87,14 +87,14 @@ extern "C" fn resume<F: Format>(
 fn make<F: Format>(setup: &RawSetup<'_>, state: &[u8]) -> RResult<RawRemuxer, RawFault> {
     let made = catch(|| {
         let remuxer = F::remuxer(&Setup { state: state.to_vec(), ..setup.into() })?;
-        let held = Box::new(Held { remuxer, poisoned: false });
-        Ok::<_, RemuxError>(RawRemuxer(Box::into_raw(held).cast()))
+        let exposed = Box::new(Exposed { remuxer, poisoned: false });
+        Ok::<_, RemuxError>(RawRemuxer(Box::into_raw(exposed).cast()))
     });
     flatten(made).into()
 }
 
 /// # Safety
-/// `remuxer` comes from [`remuxer::<F>`], was not freed, and nobody else uses it now. `sink` can be called.
+/// `remuxer` comes from [`remuxer::<F>`], was not freed, and no other call uses it. `sink` can be called.
 unsafe extern "C" fn tag<F: Format>(
     remuxer: RawRemuxer,
     tag: RawTag,
@@ -128,8 +128,8 @@ unsafe extern "C" fn state<F: Format>(remuxer: RawRemuxer) -> RResult<RVec<u8>, 
 /// As for [`tag`]; `remuxer` is not used again.
 unsafe extern "C" fn free<F: Format>(remuxer: RawRemuxer) -> RResult<(), RawFault> {
     // SAFETY: the pointer came from `Box::into_raw` in `remuxer::<F>`.
-    let held = unsafe { Box::from_raw(remuxer.0.cast::<Held<F::Remuxer>>()) };
-    catch(|| drop(held)).map_err(RawFault::from).into()
+    let exposed = unsafe { Box::from_raw(remuxer.0.cast::<Exposed<F::Remuxer>>()) };
+    catch(|| drop(exposed)).map_err(RawFault::from).into()
 }
 
 /// # Safety
@@ -138,14 +138,14 @@ unsafe fn call<F: Format>(
     remuxer: RawRemuxer,
     call: impl FnOnce(&mut F::Remuxer) -> Result<(), RemuxError>,
 ) -> RResult<(), RawFault> {
-    // SAFETY: the pointer came from `Box::into_raw` in `remuxer::<F>`; nobody else uses it now.
-    let held = unsafe { &mut *remuxer.0.cast::<Held<F::Remuxer>>() };
-    if held.poisoned {
+    // SAFETY: the pointer came from `Box::into_raw` in `remuxer::<F>`; no other call uses it.
+    let exposed = unsafe { &mut *remuxer.0.cast::<Exposed<F::Remuxer>>() };
+    if exposed.poisoned {
         return RErr(RawFault::new(FAULT_POISONED, "an earlier call failed"));
     }
-    held.poisoned = true;
-    let answer = flatten(catch(|| call(&mut held.remuxer)));
-    held.poisoned = answer.is_err();
+    exposed.poisoned = true;
+    let answer = flatten(catch(|| call(&mut exposed.remuxer)));
+    exposed.poisoned = answer.is_err();
     answer.into()
 }
 
@@ -158,11 +158,11 @@ struct LentSink(RawSink);
 
 impl Sink for LentSink {
     fn block(&mut self, block: Block) -> Result<(), Full> {
-        // SAFETY: the host lent the sink for the call that we are in.
+        // SAFETY: the host lent the sink for the current call.
         match unsafe { (self.0.push)(self.0.context, block.into()) } {
             PUSH_TAKEN => Ok(()),
             PUSH_FULL => Err(Full),
-            // No hook runs, so nothing is printed: this is no panic of the author's code.
+            // Does not run the panic hook: the author's code did not panic.
             _ => std::panic::resume_unwind(Box::new(Aborted)),
         }
     }
@@ -287,7 +287,7 @@ mod tests {
     use super::*;
     use crate::{BlockFlags, SharedBytes, Transport};
 
-    /// Does what its option `in_new`, `in_tag`, `in_finish` and `in_drop` say.
+    /// A format that misbehaves as its options `in_new`, `in_tag`, `in_finish` and `in_drop` say.
     struct Rogue;
 
     struct RogueRemuxer {
@@ -295,7 +295,7 @@ mod tests {
         state: Vec<u8>,
     }
 
-    /// How many [`RogueRemuxer`]s with the option `count` were dropped.
+    /// Number of dropped [`RogueRemuxer`]s with the option `count`.
     static DROPS: AtomicUsize = AtomicUsize::new(0);
 
     /// A panic payload that panics when dropped, with a payload that does the same.

@@ -1,5 +1,5 @@
-//! The golden table: what the types of the interface look like in memory. A line that changes breaks every module
-//! that was built before; only a new major version may.
+//! The memory layout of all types of the interface. A changed line breaks every module built before, which only a new
+//! major version may do.
 
 use std::mem::{align_of, offset_of, size_of};
 

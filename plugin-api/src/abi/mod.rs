@@ -1,19 +1,20 @@
-//! The binary interface. Authors need none of it: [`export_format!`](crate::export_format) writes a module's side.
+//! The binary interface. Module authors do not need it: [`export_format!`](crate::export_format) writes the module's side.
 //!
 //! A module exports two symbols: [`Preflight`], plain C, and abi_stable's library header, which carries the layout
 //! of [`ModuleTable`] for checking and leads to the table itself. All calls go through the table.
 //!
 //! Rules, since 1.0:
-//! - A minor version appends functions to [`ModuleTable`] after the last, with a meaning when absent, and gives
-//!   meaning to `reserved` fields whose 0 says what older versions meant. Nothing else changes.
-//! - Open sets (flags, kinds, levels) are integers; a value that the peer does not know is refused, never misread.
-//! - Functions of the table never unwind, nor do those that a module is given.
-//! - What is returned is owned by the receiver and freed by its drop, while the library is mapped. What is
-//!   passed by reference is lent for the call.
+//! - A minor version appends functions to the end of [`ModuleTable`], documents what their absence means, and gives
+//!   meaning to `reserved` fields, where 0 keeps the meaning of older versions. Nothing else changes.
+//! - Open sets (flags, kinds, levels) are integers. A receiver refuses a value that it does not know, unless the field
+//!   says that such values are ignored.
+//! - Neither the functions of the table nor those passed to a module unwind.
+//! - The receiver owns what a call returns and frees it by dropping it, while the library is mapped. References are lent for
+//!   the call.
 //!
-//! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor. With 1.2 a
-//! module can be written in C: then it exports [`c::Format`] in the place of the header, and all of it is plain data. 1.3
-//! adds [`FAULT_UNSUPPORTED`], with which a stream ends that the format cannot carry. 1.4 gives meaning to
+//! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor. 1.2 adds
+//! modules in C, which export [`c::Format`], plain data, instead of the library header. 1.3 adds [`FAULT_UNSUPPORTED`], which
+//! ends a stream that the format cannot carry. 1.4 gives meaning to
 //! [`RawTag::reserved_u8`], which tracks the stream has, and to the first byte of [`RawInfo::reserved_u8`], further transports.
 
 pub mod c;
@@ -34,27 +35,28 @@ pub use preflight::{Preflight, ABI_MAJOR, ABI_MINOR, MAGIC, PREFLIGHT_SYMBOL, RU
 
 use crate::{SharedBytes, Transport};
 
-/// The functions of a module. Since 1.0 unless a field says otherwise; a module serves them on any thread.
+/// The functions of a module. Since 1.0 unless a field says otherwise. The host calls them from any thread.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = ModuleRef, prefix_fields = ModulePrefix)))]
 pub struct ModuleTable {
-    /// Gives the module a way to log, before anything else is called. At most once.
+    /// Sets the logger. Called at most once, before any other function.
     pub set_logger: extern "C" fn(RawLogger),
     /// Describes the format.
     pub info: extern "C" fn() -> RResult<RawInfo, RawFault>,
-    /// Makes a remuxer.
+    /// Creates a remuxer, which the caller owns and passes to `free`.
     pub remuxer: extern "C" fn(&RawSetup<'_>) -> RResult<RawRemuxer, RawFault>,
-    /// Feeds a remuxer. One call at a time for one remuxer.
+    /// Feeds a tag to a remuxer. One call at a time for each remuxer.
     pub tag: unsafe extern "C" fn(RawRemuxer, RawTag, RawSink) -> RResult<(), RawFault>,
-    /// Ends a remuxer's stream. As `tag`.
+    /// Ends a remuxer's stream. Threads as for `tag`.
     pub finish: unsafe extern "C" fn(RawRemuxer, RawSink) -> RResult<(), RawFault>,
-    /// Frees a remuxer, also one that failed. An error says that it panicked meanwhile; it is gone all the same.
+    /// Frees a remuxer, including one that failed. An error reports a panic during the drop; the remuxer is freed anyway.
     #[sabi(last_prefix_field)]
     pub free: unsafe extern "C" fn(RawRemuxer) -> RResult<(), RawFault>,
-    /// Since 1.1. What a successor of the remuxer must know, after `finish`. Absent: nothing. As `tag`.
+    /// Since 1.1. Returns the remuxer's state for its successor, after `finish`. If absent, the state is empty. Threads as for
+    /// `tag`.
     pub state: unsafe extern "C" fn(RawRemuxer) -> RResult<RVec<u8>, RawFault>,
-    /// Since 1.1. Makes a remuxer that goes on from the `state` of another one. Absent: as `remuxer`, afresh.
+    /// Since 1.1. Creates a remuxer that continues from the `state` of another one. If absent, the host calls `remuxer`.
     pub resume: extern "C" fn(&RawSetup<'_>, RSlice<'_, u8>) -> RResult<RawRemuxer, RawFault>,
 }
 
@@ -65,7 +67,7 @@ impl RootModule for ModuleRef {
     const VERSION_STRINGS: VersionStrings = abi_stable::package_version_strings!();
 }
 
-/// A remuxer, owned by whoever may call `free` on it.
+/// A pointer to a remuxer. Whoever holds it must pass it to `free` once.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, StableAbi)]
 pub struct RawRemuxer(pub *mut ());
@@ -82,9 +84,9 @@ pub struct RawTag {
     pub composition_offset: i64,
     /// FourCC, big-endian.
     pub codec: u32,
-    /// Where in the payload the codec's data start.
+    /// Offset of the codec's data in the payload, in bytes.
     pub data_offset: u32,
-    /// How many bytes of data there are.
+    /// Length of the codec's data, in bytes.
     pub data_len: u32,
     /// FLV tag type.
     pub kind: u8,
@@ -121,7 +123,7 @@ pub struct RawBlock {
     pub dts: i64,
     /// [`BlockFlags`](crate::BlockFlags).
     pub flags: u8,
-    /// Which configuration a `CONFIG` block replaces, 0 to 7.
+    /// The configuration that a `CONFIG` block replaces, 0 to 7.
     pub track: u8,
     /// 0.
     pub reserved_u8: [u8; 6],
@@ -129,13 +131,13 @@ pub struct RawBlock {
     pub reserved: [u64; 4],
 }
 
-/// Where blocks go, lent for one call of `tag` or `finish`.
+/// The sink for blocks, lent for one call of `tag` or `finish`.
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct RawSink {
     /// The first argument of `push`.
     pub context: *mut (),
-    /// Takes a block and answers [`PUSH_TAKEN`], [`PUSH_FULL`] or [`PUSH_ABORT`]. Only on the thread of the call.
+    /// Takes a block and returns [`PUSH_TAKEN`], [`PUSH_FULL`] or [`PUSH_ABORT`]. Only on the thread of the call.
     pub push: unsafe extern "C" fn(*mut (), RawBlock) -> u8,
     /// 0.
     pub reserved: [usize; 2],
@@ -145,10 +147,10 @@ pub struct RawSink {
 pub const PUSH_TAKEN: u8 = 0;
 /// The call's byte budget is used up; the block was dropped.
 pub const PUSH_FULL: u8 = 1;
-/// The module must return at once: it went on after `PUSH_FULL`, or sent what is not a block.
+/// The module must return at once: it continued after `PUSH_FULL`, or pushed an invalid block.
 pub const PUSH_ABORT: u8 = 2;
 
-/// Where the module's log lines go.
+/// The host's log.
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct RawLogger {
@@ -175,7 +177,7 @@ pub struct RawSetup<'a> {
     pub video: u32,
     /// The stream's audio codec: FourCC, or 0.
     pub audio: u32,
-    /// How long the stream has been live, in milliseconds.
+    /// Time that the stream has been live, in milliseconds.
     pub age_ms: u32,
     /// 0.
     pub reserved_u32: u32,
@@ -189,7 +191,7 @@ pub struct RawSetup<'a> {
 pub struct RawValue<'a> {
     /// The option's name.
     pub name: RStr<'a>,
-    /// As written in the config, without quotes.
+    /// The value as written in the config, without quotes.
     pub value: RStr<'a>,
 }
 
@@ -203,7 +205,7 @@ pub struct RawInfo {
     pub version: RString,
     /// The `Content-Type` of a response.
     pub content_type: RString,
-    /// The extensions that it answers.
+    /// The mount extensions that the module serves, without the dot.
     pub extensions: RVec<RString>,
     /// FourCCs.
     pub video_codecs: RVec<u32>,
@@ -249,13 +251,13 @@ pub struct RawOption {
     pub doc: RString,
     /// The words of [`OPTION_CHOICE`].
     pub choices: RVec<RString>,
-    /// The least value of [`OPTION_INTEGER`].
+    /// Lower bound of [`OPTION_INTEGER`], inclusive.
     pub min: i64,
-    /// The greatest value of [`OPTION_INTEGER`].
+    /// Upper bound of [`OPTION_INTEGER`], inclusive.
     pub max: i64,
     /// [`OPTION_FLAG`], [`OPTION_INTEGER`], [`OPTION_CHOICE`] or [`OPTION_TEXT`].
     pub kind: u8,
-    /// 1 when a viewer may set it.
+    /// 1 if a viewer may set it.
     pub variant: u8,
     /// 0.
     pub reserved_u8: [u8; 6],
@@ -278,8 +280,8 @@ pub const OPTION_TEXT: u8 = 3;
 pub struct RawFault {
     /// One line for the operator's log.
     pub message: RString,
-    /// [`FAULT_ERROR`], [`FAULT_PANIC`], [`FAULT_ABORTED`], [`FAULT_POISONED`] or [`FAULT_UNSUPPORTED`]. One that the
-    /// host does not know counts as `FAULT_ERROR`.
+    /// [`FAULT_ERROR`], [`FAULT_PANIC`], [`FAULT_ABORTED`], [`FAULT_POISONED`] or [`FAULT_UNSUPPORTED`]. The host
+    /// treats a kind that it does not know as `FAULT_ERROR`.
     pub kind: u8,
     /// 0.
     pub reserved_u8: [u8; 7],
@@ -287,7 +289,7 @@ pub struct RawFault {
     pub reserved: [u64; 4],
 }
 
-/// In [`RawFault::kind`]: the module's code answered an error.
+/// In [`RawFault::kind`]: the module's code returned an error.
 pub const FAULT_ERROR: u8 = 0;
 /// In [`RawFault::kind`]: the module's code panicked; `message` is the panic's.
 pub const FAULT_PANIC: u8 = 1;
@@ -295,5 +297,5 @@ pub const FAULT_PANIC: u8 = 1;
 pub const FAULT_ABORTED: u8 = 2;
 /// In [`RawFault::kind`]: an earlier call on this remuxer failed.
 pub const FAULT_POISONED: u8 = 3;
-/// In [`RawFault::kind`], since 1.3: the stream has nothing that the format can carry. No fault of the module's.
+/// In [`RawFault::kind`], since 1.3: the stream has nothing that the format can carry. The host does not count it as a fault.
 pub const FAULT_UNSUPPORTED: u8 = 4;

@@ -1,21 +1,20 @@
-//! What the host reads before anything else: plain data in plain C, so that it can say what a file is even when nothing
-//! else fits.
+//! The data that the host reads first: plain C, so that it can report what a file is even if nothing else matches.
 
 use std::os::raw::c_char;
 
 /// The symbol under which a module exports its [`Preflight`].
 pub const PREFLIGHT_SYMBOL: &str = "remuxd_module_preflight";
 
-/// The first eight bytes of a [`Preflight`]: `remuxd`, then two that are no text.
+/// The first eight bytes of a [`Preflight`]: `remuxd`, then two bytes that are not text.
 pub const MAGIC: [u8; 8] = *b"remuxd\xff\x01";
 
 /// The major version of this ABI. Host and module must have the same.
 pub const ABI_MAJOR: u16 = 1;
 
-/// The minor version of this ABI. A minor version only appends, so any two of them get along.
+/// The minor version of this ABI. Minor versions only append, so any two of them are compatible.
 pub const ABI_MINOR: u16 = 4;
 
-/// The compiler that built this library, as `rustc --version` has it.
+/// The compiler that built this library, as `rustc --version` prints it.
 pub const RUSTC: &str = env!("REMUXD_RUSTC");
 
 /// The preflight data of a module. Later versions append fields and let `struct_size` grow; none ever moves.
@@ -29,7 +28,7 @@ pub struct Preflight {
     pub abi_major: u16,
     /// The module's [`ABI_MINOR`].
     pub abi_minor: u16,
-    /// 1 when the module was built with `panic = "abort"`: a panic in it would end the host.
+    /// 1 if the module was built with `panic = "abort"`: its panics would end the host's process.
     pub panic_abort: u8,
     /// 0.
     pub reserved: [u8; 7],
@@ -41,7 +40,8 @@ pub struct Preflight {
 unsafe impl Sync for Preflight {}
 
 impl Preflight {
-    /// The data of a module built with this crate. `panic_abort` must be asked in the author's crate.
+    /// The data of a module built with this crate. `panic_abort` must be evaluated in the author's
+    /// crate.
     pub const fn new(panic_abort: bool) -> Preflight {
         Preflight {
             magic: MAGIC,

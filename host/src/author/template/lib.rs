@@ -1,7 +1,7 @@
 //! The format module `{{name}}`: H.264 as a byte stream (ITU-T H.264, Annex B). Audio is dropped.
 //!
-//! It is a whole format, small enough to be replaced by yours. What the traits, flags and errors mean is in the guide
-//! of remuxd-plugin-api.
+//! A complete format, small enough to be replaced by yours. The guide of remuxd-plugin-api, its README.md, explains the traits,
+//! flags and errors.
 
 #![forbid(unsafe_code)]
 
@@ -51,7 +51,7 @@ impl Format for ByteStream {
 
 /// The state of one stream.
 struct ByteStreamRemuxer {
-    /// How many bytes the length in front of a NAL unit has; none before the first sequence header.
+    /// Length of a NAL unit's length field, in bytes; `None` before the first sequence header.
     length_size: Option<usize>,
     delimiters: bool,
 }
@@ -65,7 +65,7 @@ impl Remuxer for ByteStreamRemuxer {
             Packet::SEQUENCE_HEADER => {
                 let (length_size, parts) = parameter_sets(&tag.data())?;
                 self.length_size = Some(length_size);
-                // Goes to viewers now, and to later ones before the picture that they start at.
+                // Current viewers get it now, later ones before their first picture.
                 sink.block(Block {
                     flags: BlockFlags::CONFIG,
                     track: 0,
@@ -121,7 +121,7 @@ fn parameter_sets(record: &SharedBytes) -> Result<(usize, Vec<SharedBytes>), Rem
     Ok((length_size, parts))
 }
 
-/// Turns the lengths in front of the NAL units into start codes. The units stay where they are.
+/// Replaces the length before each NAL unit by a start code. The units are slices of the tag's payload.
 fn picture(data: &SharedBytes, length_size: usize) -> Result<Vec<SharedBytes>, RemuxError> {
     let mut reader = Reader {
         bytes: data,
@@ -137,7 +137,7 @@ fn picture(data: &SharedBytes, length_size: usize) -> Result<Vec<SharedBytes>, R
     Ok(parts)
 }
 
-/// Takes pieces from the front; an error past the end.
+/// Reads from the front of the input; reading past the end is an error.
 struct Reader<'a> {
     bytes: &'a SharedBytes,
     at: usize,
@@ -154,7 +154,7 @@ impl Reader<'_> {
         Ok(self.bytes.slice(offset..self.at))
     }
 
-    /// A big-endian number of up to 4 bytes.
+    /// Reads a big-endian integer of up to 4 bytes.
     fn number(&mut self, size: usize) -> Result<usize, RemuxError> {
         Ok(self
             .take(size)?
