@@ -8,7 +8,7 @@
 //! The order: read the file, take the modules through all checks, in child processes, check each against the other, and
 //! read new certificates. Up to here nothing has changed and nothing is mapped; a mistake ends it, and a dry run is over.
 //! Then map the modules, which refuses one that passed all checks only when the machine has run out of something; swap
-//! them, the certificates and the routes, and hand the live mounts over.
+//! them, the certificates and the routes, and sweep the live mounts.
 //!
 //! There is one reload at a time, in the order in which they were asked for; who waits holds no thread.
 
@@ -22,12 +22,12 @@ use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 
 use super::report::{ModuleReport, Report, Verdict};
-use crate::conf::{Config, ReloadMode};
+use crate::conf::Config;
 use crate::http::{Router, SharedRouter};
 use crate::load::{beside, check_named, drop_ignored, program};
-use crate::module::{Module, Named, Prepared, Quarantined, Registry};
+use crate::module::{Prepared, Quarantined, Registry};
 use crate::net::{Certificates, NewCertificates};
-use crate::stream::{Hub, LiveMount, Stream};
+use crate::stream::{Hub, LiveMount};
 
 /// Who asked for a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,41 +199,15 @@ impl Reloader {
     fn apply(&self, config: &Arc<Config>, prepared: &Prepared, report: &mut Report, runtime: &Handle) {
         *self.current.lock() = config.clone();
         let router = Arc::new(Router::new(config));
-        let removed = self.registry.adopt(prepared, |named| {
-            self.router.store(router);
-            for stream in self.hub.streams() {
-                for mount in stream.live_mounts() {
-                    match move_on(&stream, &mount, config, named) {
-                        Moved::Not => {}
-                        Moved::HandedOver => report.handed_over += 1,
-                        Moved::Drains(module) => {
-                            report.draining += 1;
-                            if let Some(limit) = config.modules.drain_timeout {
-                                drain(&mount, module, limit, runtime);
-                            }
-                        }
-                    }
-                }
-            }
-        });
+        let removed = self.registry.adopt(prepared);
+        self.router.store(router);
+        let swept = self.hub.sweep(config.modules.reload, |name| self.registry.named(name));
+        report.handed_over = swept.handed_over;
+        report.draining = swept.draining.len();
+        if let Some(limit) = config.modules.drain_timeout {
+            swept.draining.iter().for_each(|mount| drain(mount, limit, runtime));
+        }
         report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
-    }
-}
-
-/// Lets a live mount go over to the generation in force, where that can be and is wanted.
-fn move_on(stream: &Stream, mount: &LiveMount, config: &Config, named: Named<'_>) -> Moved {
-    let old = mount.module();
-    match named(old.name()) {
-        Some(new) if Arc::ptr_eq(&new, &old) => Moved::Not,
-        Some(new) if config.modules.reload == ReloadMode::Handover => match mount.hand_over(&new) {
-            Ok(()) => Moved::HandedOver,
-            Err(error) => {
-                let (stream, module) = (stream.key(), old.name());
-                warn!(%stream, %module, %error, "mount cannot be handed over; it drains");
-                Moved::Drains(old)
-            }
-        },
-        _ => Moved::Drains(old),
     }
 }
 
@@ -252,19 +226,10 @@ impl Report {
     }
 }
 
-/// What a reload does to a live mount.
-enum Moved {
-    Not,
-    HandedOver,
-    /// It stays with this generation.
-    Drains(Arc<Module>),
-}
-
 /// Ends a mount after `limit`, unless it goes over to another generation before.
-fn drain(mount: &Arc<LiveMount>, module: Arc<Module>, limit: Duration, runtime: &Handle) {
-    let (mount, generation) = (Arc::downgrade(mount), module.generation());
-    // It must not be what keeps the generation in memory.
-    drop(module);
+fn drain(mount: &Arc<LiveMount>, limit: Duration, runtime: &Handle) {
+    // The task must keep neither the mount nor its generation in memory.
+    let (mount, generation) = (Arc::downgrade(mount), mount.module().generation());
     runtime.spawn(async move {
         tokio::time::sleep(limit).await;
         if let Some(mount) = mount.upgrade()

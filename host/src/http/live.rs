@@ -113,19 +113,19 @@ fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> R
 
 /// A viewer of the target; the first of a mount starts its clock.
 ///
-/// The module may have changed while the request waited, so it is looked up again; and live mounts are handed over either
-/// before or after, not meanwhile, so that a stream has one mount of a format.
+/// The module may have changed while the request waited, so it is looked up again.
 fn watch(service: &Service, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
-    let mount = &target.route.mount;
-    let (viewer, is_first) =
-        service.registry.settled(&mount.pattern.extension, target.transport, |module| {
-            let module = module.ok_or(Refusal::NotMounted)?;
-            if !Arc::ptr_eq(&module, target.recipe.module()) {
-                target.recipe = target.recipe.of(module)?;
-            }
-            let watched = stream.watch(&target.recipe, mount.fast_cache, &service.pool);
-            watched.map_err(|_| Refusal::Unavailable)
-        })?;
+    let Target { route, transport, recipe } = target;
+    let mount = &route.mount;
+    let look_up = || {
+        let module =
+            service.registry.find(&mount.pattern.extension, *transport).ok_or(Refusal::NotMounted)?;
+        if !Arc::ptr_eq(&module, recipe.module()) {
+            *recipe = recipe.of(module)?;
+        }
+        Ok::<_, Refusal>(recipe.clone())
+    };
+    let (viewer, is_first) = stream.watch(look_up, mount.fast_cache, &service.pool)?;
     if is_first {
         tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
     }

@@ -4,6 +4,7 @@ use hyper::StatusCode;
 
 use crate::media::Codec;
 use crate::module::OptionError;
+use crate::stream::MountError;
 
 /// Why a request is refused. [`Display`](std::fmt::Display) is the body of the response: one line for a person.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -71,6 +72,12 @@ pub enum Refusal {
     /// The module or the host cannot serve it now.
     #[error("this stream cannot be served at the moment")]
     Unavailable,
+}
+
+impl From<MountError> for Refusal {
+    fn from(_: MountError) -> Refusal {
+        Refusal::Unavailable
+    }
 }
 
 impl Refusal {

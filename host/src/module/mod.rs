@@ -44,7 +44,7 @@ pub use process::error::WireError;
 pub use process::{Allowance, module_main};
 pub use recipe::Recipe;
 pub use registry::{
-    Candidate, Change, Generation, LoadFailure, Named, Outcome, Prepared, Quarantined, Registry, Standing,
+    Candidate, Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing,
 };
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use remuxer::Remuxer;

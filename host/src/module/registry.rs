@@ -30,13 +30,10 @@ use crate::conf::{Isolation, Modules, OwnModule};
 /// Modules, each of which answers what no other does.
 type Table = Vec<Arc<Module>>;
 
-/// Finds a module by its name: its current generation, or the one that takes over from a generation under quarantine.
-pub type Named<'a> = &'a dyn Fn(&str) -> Option<Arc<Module>>;
-
 /// The loaded modules.
 #[derive(Debug)]
 pub struct Registry {
-    /// Replaced as a whole: who reads it sees one generation of everything.
+    /// Replaced as a whole, so that a reader sees one generation of everything. Locked only to read or replace the `Arc`.
     table: RwLock<Arc<Table>>,
     /// Every generation that was loaded and may still be mapped, in their order.
     known: Mutex<Vec<Known>>,
@@ -247,10 +244,9 @@ impl Registry {
         Prepared { outcomes: outcomes.collect() }
     }
 
-    /// Puts what was prepared and loaded in the place of the table in use, and lets `move_on` move those who use the old
-    /// one; it finds modules by name. To whoever [settles](Self::settled) both is one step. Returns the names that are no
-    /// longer answered.
-    pub fn adopt(&self, prepared: &Prepared, move_on: impl FnOnce(Named<'_>)) -> Vec<String> {
+    /// Replaces the table in use by what was prepared and loaded. Returns the names that are no longer answered. The
+    /// caller then hands the live mounts over; see [`Hub::sweep`](crate::stream::Hub::sweep).
+    pub fn adopt(&self, prepared: &Prepared) -> Vec<String> {
         let (before, table) = (self.table.read().clone(), Arc::new(table_of(&prepared.outcomes)));
         let named = |name: &str| table.iter().find(|module| module.name() == name);
         let replaced = || {
@@ -260,28 +256,18 @@ impl Registry {
         for (old, new) in replaced() {
             new.set_fallback(Some(old.standing()).filter(|old| !old.is_quarantined()));
         }
-        let mut in_use = self.table.write();
-        *in_use = table.clone();
-        move_on(&|name| named(name).map(Module::standing));
-        drop(in_use);
-        // What nobody uses any more is unmapped here. One under quarantine is nobody's fallback, so it adds nothing to a
-        // chain, and who still has it needs the way out.
+        *self.table.write() = table.clone();
+        // Releases generations that nobody uses any more. A quarantined generation keeps its fallback: it is nobody's
+        // fallback itself, so it lengthens no chain, and its mounts need the way out.
         for (old, _) in replaced().filter(|(old, _)| !old.is_quarantined()) {
             old.set_fallback(None);
         }
         before.iter().map(|old| old.name()).filter(|name| named(name).is_none()).map(str::to_owned).collect()
     }
 
-    /// Lets `settle` have what [`find`](Self::find) finds, and settle on it before a reload moves anybody on. It must be
-    /// quick, and not ask the registry.
-    pub fn settled<T>(
-        &self,
-        extension: &str,
-        transport: Transport,
-        settle: impl FnOnce(Option<Arc<Module>>) -> T,
-    ) -> T {
-        let table = self.table.read();
-        settle(find(&table, extension, transport))
+    /// Returns the module with this name: its current generation, or the one that takes over from a quarantined one.
+    pub fn named(&self, name: &str) -> Option<Arc<Module>> {
+        self.table.read().iter().find(|module| module.name() == name).map(Module::standing)
     }
 
     /// The module that answers `extension`, without the dot, over `transport`: its current generation, or the one

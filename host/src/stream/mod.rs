@@ -18,6 +18,7 @@ mod ring;
 mod span;
 #[expect(clippy::module_inception, reason = "the layer is named for what it is about")]
 mod stream;
+mod sweep;
 mod wakers;
 
 pub use error::{HandoverError, MountError, PublishError};
@@ -27,3 +28,4 @@ pub use mount::{LiveMount, Viewer};
 pub use ring::{Entry, JoinAt, Pace, Reader, Ring, RingLimits, Role};
 pub use span::{Span, SpanBuf};
 pub use stream::{Publisher, Stream};
+pub use sweep::Sweep;

@@ -58,6 +58,8 @@ pub struct LiveMount {
     shared: Arc<Shared>,
     lead: Millis,
     pool: Arc<Pool>,
+    /// Keeps its generation until its last viewer leaves; new viewers get another mount.
+    draining: AtomicBool,
     /// Who fills the ring. Empty only while the mount is made.
     filler: Mutex<Option<Filler>>,
 }
@@ -185,7 +187,24 @@ impl LiveMount {
         if !Arc::ptr_eq(recipe.module(), module) {
             *recipe = self.shared.recipe_of(module.clone(), &recipe)?;
         }
+        self.draining.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// Marks it as draining: it keeps its generation, and new viewers get another mount.
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether a viewer who asks for `recipe` can share it. Its generation is an older one while a reload has not reached
+    /// this stream.
+    fn serves(&self, recipe: &Recipe) -> bool {
+        let own = self.shared.recipe();
+        let is_same = || {
+            let same = own.module().name() == recipe.module().name();
+            same && recipe.of(own.module().clone()).is_ok_and(|recipe| recipe.equals(&own))
+        };
+        !self.draining.load(Ordering::Acquire) && (own.equals(recipe) || is_same())
     }
 
     /// Ends it for its viewers, cleanly.
@@ -231,21 +250,24 @@ impl Drop for LiveMount {
 }
 
 impl Stream {
-    /// A new viewer of this stream by `recipe`, who gets `fast_cache` of audio at once where the module carries audio
-    /// alone. The flag is true when the mount was started for it; then somebody must call [`Ring::flush`] on its
-    /// blocks, and [`stop_idle`](Self::stop_idle).
+    /// Attaches a viewer to the mount of `recipe`, which starts if it is the first. `recipe` is called under the lock on
+    /// the stream's mounts, so that a reload reaches the mount either before or after this; it must look the module up.
+    /// The viewer gets `fast_cache` of audio at once where the module carries audio alone. The flag is true when the
+    /// mount was started; then somebody must call [`Ring::flush`] on its blocks, and [`stop_idle`](Self::stop_idle).
     ///
     /// # Errors
-    /// [`MountError`]: too many variants, or a module under quarantine.
-    pub fn watch(
+    /// Those of `recipe`, and [`MountError`]: too many variants, or a module under quarantine.
+    pub fn watch<E: From<MountError>>(
         self: &Arc<Self>,
-        recipe: &Recipe,
+        recipe: impl FnOnce() -> Result<Recipe, E>,
         fast_cache: Duration,
         pool: &Arc<Pool>,
-    ) -> Result<(Viewer, bool), MountError> {
+    ) -> Result<(Viewer, bool), E> {
+        let mut mounts = self.mounts.lock();
+        let recipe = &recipe()?;
         let module = recipe.module();
         if module.is_quarantined() {
-            return Err(MountError::Quarantined);
+            return Err(MountError::Quarantined.into());
         }
         // What a vhost says of its GOP cache does not hold where there is no GOP.
         let (lead, join_at) = if module.is_audio_only() {
@@ -254,19 +276,18 @@ impl Stream {
         } else {
             (Millis(0), self.join_at())
         };
-        let mut mounts = self.mounts.lock();
         for mount in mounts.iter() {
             mount.shared.settle();
         }
         mounts.retain(|mount| !mount.blocks().is_ended());
-        let same = |mount: &&Arc<LiveMount>| mount.lead == lead && mount.shared.recipe().equals(recipe);
+        let same = |mount: &&Arc<LiveMount>| mount.lead == lead && mount.serves(recipe);
         if let Some(mount) = mounts.iter().find(same) {
             let reader = mount.blocks().reader(join_at, self.pace());
             return Ok((Viewer { reader, mount: mount.clone() }, false));
         }
         let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module(), module)).count();
         if variants >= MAX_VARIANTS {
-            return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
+            return Err(MountError::TooManyVariants { limit: MAX_VARIANTS }.into());
         }
         let mount = self.mount(recipe, lead, pool);
         let reader = mount.blocks().reader(join_at, self.pace());
@@ -286,7 +307,13 @@ impl Stream {
             running: Mutex::default(),
             unsupported: AtomicBool::new(false),
         });
-        Arc::new(LiveMount { shared, lead, pool: pool.clone(), filler: Mutex::default() })
+        Arc::new(LiveMount {
+            shared,
+            lead,
+            pool: pool.clone(),
+            draining: AtomicBool::new(false),
+            filler: Mutex::default(),
+        })
     }
 
     /// Stops `mount` when it has no viewer. True: it is stopped.

@@ -1,4 +1,4 @@
-use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use bytes::Bytes;
@@ -6,17 +6,19 @@ use remuxd_plugin_api::{
     Block, Format, FormatInfo, RemuxError, Remuxer as Author, Setup, Sink, Tag as AuthorTag, Transport,
 };
 
-use super::super::{Hub, Publisher, StreamKey, Viewer};
+use super::super::{Hub, MountError, Publisher, StreamKey, Viewer};
 use super::*;
 use crate::conf::Config;
 use crate::module::{Pool, Terms, linked};
 
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Long enough that a busy machine does not make a good call hang.
+const HANG: Duration = Duration::from_millis(500);
 const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, unload: false };
 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
 /// the state, and the last byte of a frame; and `$` in the end. C has another configuration, X cannot be made, U carries
-/// nothing, the frame u cannot be carried, and the frames p, z, f and s go wrong.
+/// nothing, the frame u cannot be carried, the frames p, z and f go wrong, and s hangs until it is released.
 struct Text<const N: char>;
 
 struct TextRemuxer<const N: char> {
@@ -65,7 +67,7 @@ impl<const N: char> Author for TextRemuxer<N> {
             (_, b"z") => (BlockFlags::NONE, Millis(tag.dts.0 - 12_000)),
             (_, b"f") => (BlockFlags::NONE, Millis(i64::MAX)),
             (_, b"s") => {
-                wait_for_release();
+                wait_for(&RELEASED);
                 (BlockFlags::NONE, tag.dts)
             }
             _ if tag.keyframe => (BlockFlags::JOIN, tag.dts),
@@ -87,11 +89,20 @@ impl<const N: char> Author for TextRemuxer<N> {
     }
 }
 
-static RELEASED: StdMutex<bool> = StdMutex::new(false);
+static RELEASED: AtomicBool = AtomicBool::new(false);
 
-fn wait_for_release() {
-    while !*RELEASED.lock().unwrap() {
-        thread::sleep(Duration::from_millis(1));
+fn wait_for(released: &AtomicBool) {
+    while !released.load(Ordering::Acquire) {
+        thread::yield_now();
+    }
+}
+
+#[track_caller]
+fn wait_until(fact: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !fact() {
+        assert!(Instant::now() < deadline);
+        thread::yield_now();
     }
 }
 
@@ -150,7 +161,7 @@ impl Rig {
 
 fn watch(publisher: &Publisher, module: &Arc<Module>, pool: &Arc<Pool>) -> Viewer {
     let recipe = Recipe::new(module.clone(), &[], std::iter::empty()).unwrap();
-    publisher.stream().watch(&recipe, Duration::ZERO, pool).unwrap().0
+    publisher.stream().watch(|| Ok::<_, MountError>(recipe), Duration::ZERO, pool).unwrap().0
 }
 
 /// At least `len` letters; `!` stands for the end.
@@ -315,27 +326,20 @@ fn a_mount_ends_with_its_quarantined_module_when_there_is_no_other() {
     rig.publish("HBpDpEpF");
     rig.sees("hHA0BA0DA0E!");
     let recipe = Recipe::new(rig.first.clone(), &[], std::iter::empty()).unwrap();
-    let watched = rig.publisher.stream().watch(&recipe, Duration::ZERO, &rig.pool);
-    assert_eq!(watched.err(), Some(super::super::MountError::Quarantined));
+    let watched = rig.publisher.stream().watch(|| Ok(recipe), Duration::ZERO, &rig.pool);
+    assert_eq!(watched.err(), Some(MountError::Quarantined));
 }
 
 #[test]
 fn a_call_that_hangs_costs_a_gop_and_no_viewer() {
-    let mut rig = Rig::with_limit(Duration::from_millis(50));
+    let mut rig = Rig::with_limit(HANG);
     rig.publish("HBs");
     rig.sees("hHA0B");
-    let wait = |fact: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + DEADLINE;
-        while !fact() {
-            assert!(Instant::now() < deadline);
-            thread::yield_now();
-        }
-    };
-    wait(&|| rig.pool.hung() == 1);
+    wait_until(|| rig.pool.hung() == 1);
     rig.publish("bDd");
     rig.sees("A0DA1d");
-    *RELEASED.lock().unwrap() = true;
-    wait(&|| rig.pool.hung() == 0);
+    RELEASED.store(true, Ordering::Release);
+    wait_until(|| rig.pool.hung() == 0);
     rig.publish("Ee");
     // Nothing of what the hung call made in the end.
     rig.sees("A2EA3e");
