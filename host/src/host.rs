@@ -14,12 +14,13 @@ use crate::admin::{
     Api, Cause, Control, Reloader, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
 };
 use crate::conf::{Config, Place, Report, Vhost};
-use crate::demo::{self, DemoMount, SAMPLES, Sample};
-use crate::http::{Client, Pages, Service};
+use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
+use crate::http::{Pages, Service};
 use crate::load::{Loaded, declared, modules_of};
 use crate::module::{Pool, Registry, Transport};
 use crate::net::{ListenError, Listening, Server, publish_loop};
 use crate::output::print;
+use crate::router::Router;
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
 
@@ -46,11 +47,9 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let hub = Hub::new();
     let pool = Pool::new(config.modules.workers, config.modules.call_timeout);
     let mounts = if show_demo { demo_mounts(&config, &registry) } else { Vec::new() };
-    let pages: Option<Pages> = show_demo.then(|| {
-        let mounts = mounts.clone();
-        Box::new(move |path: &str, client: &Client| demo::page(path, client, &mounts)) as Pages
-    });
-    let service = Service::new(config.clone(), hub.clone(), registry.clone(), pool.clone(), pages);
+    let pages = show_demo.then(|| -> Box<dyn Pages> { Box::new(DemoPages(mounts.clone())) });
+    let router = Router::new(config.vhosts.clone());
+    let service = Service::new(config.clone(), router, hub.clone(), registry.clone(), pool.clone(), pages);
     let certificates = Arc::new(certificates);
     let reloader = file.clone().map(|file| {
         let (router, certificates) = (service.router().clone(), certificates.clone());

@@ -1,6 +1,6 @@
 //! remuxd: a plugin host for live streaming.
 //!
-//! Layers, upper ones use lower ones: `main` → [`admin`] → [`net`] → [`http`] → [`stream`] → [`module`] → [`media`];
+//! Layers, upper ones use lower ones: `main` → [`admin`] → [`net`] → [`http`] → [`router`] → [`stream`] → [`module`] → [`media`];
 //! [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`] is read by all and reads none. [`load`] checks a config and what
 //! it names against each other; [`host`] puts the layers together for `main`; [`demo`] is what it shows; [`output`] is what
 //! the program prints.
@@ -16,5 +16,6 @@ pub mod media;
 pub mod module;
 pub mod net;
 pub mod output;
+pub mod router;
 pub mod rtmp;
 pub mod stream;

@@ -16,9 +16,10 @@ use bytes::{Buf, Bytes};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use remuxd::conf::Config;
-use remuxd::http::{Connection, Service};
+use remuxd::http::{ConnectionContext, Service};
 use remuxd::media::{Millis, Packet, Tag, TagKind};
 use remuxd::module::{Pool, Registry};
+use remuxd::router::Router;
 use remuxd::rtmp::chunk::ChunkLimits;
 use remuxd::rtmp::client::{ClientEvent, ClientSettings};
 use remuxd::rtmp::handshake::{Random, Scheme};
@@ -158,17 +159,17 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> usize {
     let written = Written::default();
     let probe = Probe(near, written.clone());
-    let (service, open) = (
+    let (service, context) = (
         service.clone(),
-        Connection {
+        ConnectionContext {
             peer: ([127, 0, 0, 1], 1).into(),
-            open: Arc::new(()),
+            guard: Arc::new(()),
             stopping: CancellationToken::new(),
         },
     );
     let respond = service_fn(move |request| {
-        let (service, open) = (service.clone(), open.clone());
-        async move { Ok::<_, std::convert::Infallible>(service.respond(request, &open).await) }
+        let (service, context) = (service.clone(), context.clone());
+        async move { Ok::<_, std::convert::Infallible>(service.respond(request, &context).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(probe), respond)
@@ -232,7 +233,8 @@ fn payloads_are_shared_from_the_rtmp_buffer_to_the_iovecs() {
         let later = Tag::new(TagKind::VIDEO, Millis(600), Bytes::from_static(b"\x27\x01\0\0\0later"));
         assert!(publisher.push(later, Millis(600)));
         let pool = Pool::new(1, DEADLINE);
-        let service = Service::new(Arc::new(config), hub, Arc::new(registry), pool, None);
+        let router = Router::new(config.vhosts.clone());
+        let service = Service::new(Arc::new(config), router, hub, Arc::new(registry), pool, None);
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let mut shared = Vec::new();

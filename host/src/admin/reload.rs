@@ -17,16 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 
 use super::report::{ModuleReport, Report, Verdict};
 use crate::conf::Config;
-use crate::http::{Router, SharedRouter};
 use crate::load::{beside, check_named, drop_ignored, program};
 use crate::module::{Prepared, Quarantined, Registry};
 use crate::net::{Certificates, NewCertificates};
+use crate::router::Router;
 use crate::stream::{Hub, LiveMount};
 
 /// Who asked for a reload.
@@ -50,7 +51,7 @@ pub struct Reloader {
     turn: Arc<tokio::sync::Mutex<()>>,
     registry: Arc<Registry>,
     certificates: Arc<Certificates>,
-    router: SharedRouter,
+    router: Arc<ArcSwap<Router>>,
     hub: Arc<Hub>,
     last: Mutex<Option<Report>>,
     counts: [AtomicU64; 3],
@@ -63,7 +64,7 @@ impl Reloader {
         config: Arc<Config>,
         registry: Arc<Registry>,
         certificates: Arc<Certificates>,
-        router: SharedRouter,
+        router: Arc<ArcSwap<Router>>,
         hub: Arc<Hub>,
     ) -> Arc<Reloader> {
         Arc::new(Reloader {
@@ -198,7 +199,7 @@ impl Reloader {
 
     fn apply(&self, config: &Arc<Config>, prepared: &Prepared, report: &mut Report, runtime: &Handle) {
         *self.current.lock() = config.clone();
-        let router = Arc::new(Router::new(config));
+        let router = Arc::new(Router::new(config.vhosts.clone()));
         let removed = self.registry.adopt(prepared);
         self.router.store(router);
         let swept = self.hub.sweep(config.modules.reload, |name| self.registry.named(name));

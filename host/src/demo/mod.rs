@@ -8,7 +8,7 @@ use bytes::Bytes;
 use remuxd_bitstream::flv::read_file;
 use serde::Serialize;
 
-use crate::http::Client;
+use crate::http::{Client, Page, Pages};
 use crate::media::{Codec, Millis, Packet, Tag};
 use crate::module::{Description, Transport};
 
@@ -94,29 +94,39 @@ impl Sample {
     }
 }
 
-/// Returns content type and body of the player page or its script. Behind a proxy, the page has the proxy's URLs.
-pub fn page(path: &str, client: &Client, mounts: &[DemoMount]) -> Option<(&'static str, Bytes)> {
-    match path {
-        "/" => {
-            let outside = |mount: &DemoMount| {
-                let websocket = mount.transport == "websocket";
-                let transport = if websocket { Transport::WEBSOCKET } else { Transport::HTTP };
-                DemoMount { url: client.url(transport, &mount.url), ..mount.clone() }
-            };
-            let mounts: Vec<_> = mounts.iter().map(outside).collect();
-            // `<` would end the script element.
-            let list = serde_json::to_string(&mounts).unwrap_or_default().replace('<', "\\u003c");
-            Some(("text/html; charset=utf-8", PAGE.replacen(MOUNTS_MARK, &list, 1).into()))
+/// The pages of the demo: one that plays these mounts, and its script.
+#[derive(Debug)]
+pub struct DemoPages(pub Vec<DemoMount>);
+
+impl Pages for DemoPages {
+    /// Returns a page; behind a proxy, the URLs are those that the client can reach.
+    fn page(&self, path: &str, client: &Client) -> Option<Page> {
+        match path {
+            "/" => {
+                let as_seen = |mount: &DemoMount| {
+                    let websocket = mount.transport == "websocket";
+                    let transport = if websocket { Transport::WEBSOCKET } else { Transport::HTTP };
+                    DemoMount { url: client.url(transport, &mount.url), ..mount.clone() }
+                };
+                let mounts: Vec<_> = self.0.iter().map(as_seen).collect();
+                // `<` would end the script element.
+                let list = serde_json::to_string(&mounts).unwrap_or_default().replace('<', "\\u003c");
+                let body = PAGE.replacen(MOUNTS_MARK, &list, 1).into();
+                Some(Page { content_type: "text/html; charset=utf-8", body })
+            }
+            "/mpegts.js" => Some(Page {
+                content_type: "text/javascript; charset=utf-8",
+                body: Bytes::from_static(PLAYER),
+            }),
+            _ => None,
         }
-        "/mpegts.js" => Some(("text/javascript; charset=utf-8", Bytes::from_static(PLAYER))),
-        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Outside;
+    use crate::http::PublicOrigin;
     use crate::media::{Codec, TagKind};
 
     #[test]
@@ -153,15 +163,15 @@ mod tests {
             transport: "http",
             content_type: "video/x".into(),
         }];
-        let mut client = Client { address: [192, 0, 2, 1].into(), outside: None };
+        let mut client = Client { address: [192, 0, 2, 1].into(), public_origin: None };
         let text = |client: &Client| {
-            let (_, page) = page("/", client, &mounts).unwrap();
-            String::from_utf8(page.to_vec()).unwrap()
+            let page = DemoPages(mounts.to_vec()).page("/", client).unwrap();
+            String::from_utf8(page.body.to_vec()).unwrap()
         };
         let page = text(&client);
         assert!(page.contains(r#""url":"/live/demo.x""#) && !page.contains("a</script>"));
         assert!(PAGE.contains(MOUNTS_MARK));
-        client.outside = Some(Outside { secure: true, host: "a.example".into() });
+        client.public_origin = Some(PublicOrigin { secure: true, host: "a.example".into() });
         assert!(text(&client).contains(r#""url":"https://a.example/live/demo.x""#));
     }
 }

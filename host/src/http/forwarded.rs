@@ -21,28 +21,28 @@ const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 const X_FORWARDED_HOST: &str = "x-forwarded-host";
 const X_REAL_IP: &str = "x-real-ip";
 
-/// Who makes a request, and how it reached the outermost proxy.
+/// The client of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address.
+    /// The client's address. Behind trusted proxies, the address that they report.
     pub address: IpAddr,
-    /// How it came, if a trusted proxy said so.
-    pub outside: Option<Outside>,
+    /// The origin that the client sees, if trusted proxies report it.
+    pub public_origin: Option<PublicOrigin>,
 }
 
-/// How a request reached the outermost proxy.
+/// Scheme and host of the URL by which a client reached the outermost proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outside {
-    /// Over TLS.
+pub struct PublicOrigin {
+    /// Whether the client uses TLS.
     pub secure: bool,
-    /// The host, and the port if it is not the scheme's own, that the client asked for.
+    /// The host, with the port unless it is the scheme's default.
     pub host: String,
 }
 
 impl Client {
     /// Who makes `request` over a connection of `peer`.
     pub fn of<B>(request: &Request<B>, peer: IpAddr, proxy: &Proxy) -> Client {
-        let mut client = Client { address: peer.to_canonical(), outside: None };
+        let mut client = Client { address: peer.to_canonical(), public_origin: None };
         if !proxy.trusts(peer) {
             return client;
         }
@@ -61,13 +61,14 @@ impl Client {
             }
         }
         let host = host.or(asked).filter(|host| is_host(host));
-        client.outside = secure.zip(host).map(|(secure, host)| Outside { secure, host: host.to_owned() });
+        client.public_origin =
+            secure.zip(host).map(|(secure, host)| PublicOrigin { secure, host: host.to_owned() });
         client
     }
 
     /// The URL of `path` as the client would write it, if a proxy told enough; else the path is all there is.
     pub fn url(&self, transport: Transport, path: &str) -> String {
-        let Some(Outside { secure, host }) = &self.outside else { return path.to_owned() };
+        let Some(PublicOrigin { secure, host }) = &self.public_origin else { return path.to_owned() };
         let scheme = match (transport == Transport::WEBSOCKET, secure) {
             (false, false) => "http",
             (false, true) => "https",
@@ -274,7 +275,7 @@ mod tests {
         let all = [("x-forwarded-for", "192.0.2.2"), ("x-forwarded-proto", "https"), ("host", "a.example")];
         for (peer, expected) in [("198.51.100.1", "198.51.100.1"), ("::ffff:198.51.100.1", "198.51.100.1")] {
             let client = client(peer, DEFAULT, &all);
-            assert_eq!((client.address.to_string().as_str(), client.outside), (expected, None));
+            assert_eq!((client.address.to_string().as_str(), client.public_origin), (expected, None));
         }
         check("::ffff:10.0.0.1", DEFAULT, &all, "192.0.2.2");
     }

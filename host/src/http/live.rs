@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::media::{Codec, Packet, Tag};
-use crate::module::{Module, Recipe, Transport};
-use crate::stream::{JoinAt, Pace, Reader, Ring, Span, Stream, Viewer};
+use crate::module::{Module, Pool, Recipe, Registry, Transport};
+use crate::router::{Resolved, Route, query_pairs};
+use crate::stream::{Hub, JoinAt, Pace, Reader, Ring, Span, Stream, Viewer};
 
-use super::request::host;
-use super::router::{Route, query_pairs};
-use super::{Body, Client, Refusal, Service, pacer, websocket};
+use super::websocket::Upgrade;
+use super::{Body, Client, ConnectionContext, Refusal, pacer};
 
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -28,58 +27,129 @@ const REMUX_TIME: Duration = Duration::from_secs(5);
 /// none came while a viewer has waited this long.
 const TRACK_WAIT: Duration = Duration::from_secs(1);
 
-/// Answers a GET or HEAD for a live mount.
-pub(super) async fn respond<B: Send + 'static>(
-    service: &Arc<Service>,
-    request: &mut Request<B>,
-    upgrade: Option<websocket::Upgrade>,
-    client: &Client,
-    stopping: &CancellationToken,
-) -> Result<Response<Body>, Refusal> {
-    let transport = if upgrade.is_some() { Transport::WEBSOCKET } else { Transport::HTTP };
-    let mut target = target(service, request, transport)?;
-    let play = &target.route.vhost.play;
-    let deadline = Instant::now() + play.wait.min(Duration::from_secs(86_400));
+/// The live mounts of all streams.
+pub(super) struct LiveMounts {
+    hub: Arc<Hub>,
+    registry: Arc<Registry>,
+    pool: Arc<Pool>,
+}
 
-    if service.hub.find(&target.route.key).is_none() {
-        info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
-    }
-    let wait = service.hub.wait_for(target.route.key.clone());
-    let stream = tokio::select! {
-        stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
-        () = stopping.cancelled() => return Err(Refusal::Unavailable),
-    };
-    let mut media = Media::of(&stream);
-    // Watched first and judged then, so that a viewer who was here before the first frame gets it.
-    let mut viewer = watch(service, &mut target, &stream)?;
-    media.wait_for(target.module(), deadline).await?;
-    drop(media);
-    // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
-    let deadline = deadline.max(Instant::now() + REMUX_TIME);
-    let first = first_span(&mut viewer, &stream, deadline).await?;
-    let mut response = if request.method() == Method::HEAD {
-        Response::new(Body::empty())
-    } else {
-        info!(client = %client.address, stream = %target.route.key, module = target.module().name(), "viewing");
-        match upgrade {
-            Some(upgrade) => return Ok(upgrade.accept(request, viewer, first)),
-            None => Response::new(Body::live(viewer, first)),
+/// How a request wants its stream.
+pub(super) enum Delivery {
+    /// HEAD: the status line and headers of a GET.
+    Head,
+    /// As the body of the response.
+    Body,
+    /// As messages, once the connection is upgraded.
+    WebSocket(Upgrade),
+}
+
+impl Delivery {
+    fn transport(&self) -> Transport {
+        match self {
+            Delivery::Head | Delivery::Body => Transport::HTTP,
+            Delivery::WebSocket(_) => Transport::WEBSOCKET,
         }
-    };
-    let content_type = HeaderValue::from_str(target.module().content_type());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, content_type.map_err(|_| Refusal::Unavailable)?);
-    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    Ok(response)
+    }
 }
 
-/// Whether a stream that the request means is there now.
-pub(super) fn is_live<B>(service: &Service, request: &Request<B>) -> Result<bool, Refusal> {
-    let uri = request.uri();
-    let routes = service.router.load().routes(host(request), uri.path(), uri.query().unwrap_or(""))?;
-    Ok(routes.iter().any(|route| service.hub.find(&route.key).is_some()))
+impl LiveMounts {
+    /// Mounts of the streams of `hub`, in the formats of `registry`, whose remuxers run in `pool`.
+    pub(super) fn new(hub: Arc<Hub>, registry: Arc<Registry>, pool: Arc<Pool>) -> LiveMounts {
+        LiveMounts { hub, registry, pool }
+    }
+
+    /// Whether the stream of one of `routes` is live now.
+    pub(super) fn is_live(&self, routes: &[Route]) -> bool {
+        routes.iter().any(|route| self.hub.find(&route.key).is_some())
+    }
+
+    /// Answers a GET or HEAD with a live mount.
+    ///
+    /// # Errors
+    /// [`Refusal`] when no mount matches, no publisher comes in time, or the format cannot carry the stream.
+    pub(super) async fn respond(
+        &self,
+        resolved: Resolved,
+        delivery: Delivery,
+        client: &Client,
+        connection: &ConnectionContext,
+    ) -> Result<Response<Body>, Refusal> {
+        let mut target = self.target(resolved, delivery.transport())?;
+        let play = &target.route.vhost.play;
+        let deadline = Instant::now() + play.wait.min(Duration::from_secs(86_400));
+
+        if self.hub.find(&target.route.key).is_none() {
+            info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
+        }
+        let wait = self.hub.wait_for(target.route.key.clone());
+        let stream = tokio::select! {
+            stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
+            () = connection.stopping.cancelled() => return Err(Refusal::Unavailable),
+        };
+        let mut media = Media::of(&stream);
+        // Watched first and judged then, so that a viewer who was here before the first frame gets it.
+        let mut viewer = self.watch(&mut target, &stream)?;
+        media.wait_for(target.module(), deadline).await?;
+        drop(media);
+        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+        let deadline = deadline.max(Instant::now() + REMUX_TIME);
+        let first = first_span(&mut viewer, &stream, deadline).await?;
+        if !matches!(delivery, Delivery::Head) {
+            let module = target.module().name();
+            info!(client = %client.address, stream = %target.route.key, module, "viewing");
+        }
+        let mut response = match delivery {
+            Delivery::Head => Response::new(Body::empty()),
+            Delivery::Body => Response::new(Body::live(viewer, first)),
+            Delivery::WebSocket(upgrade) => return Ok(upgrade.accept(connection, viewer, first)),
+        };
+        let content_type = HeaderValue::from_str(target.module().content_type());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, content_type.map_err(|_| Refusal::Unavailable)?);
+        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        Ok(response)
+    }
+
+    /// Returns the best mount whose extension a module answers over `transport`.
+    fn target(&self, resolved: Resolved, transport: Transport) -> Result<Target, Refusal> {
+        let mut refusal = Refusal::NotMounted;
+        for route in resolved.routes {
+            let extension = &route.mount.pattern.extension;
+            if let Some(module) = self.registry.find(extension, transport) {
+                let recipe = Recipe::new(module, &route.mount.options, query_pairs(&resolved.query))?;
+                return Ok(Target { route, transport, recipe });
+            }
+            if self.registry.find(extension, Transport::WEBSOCKET).is_some() {
+                refusal = Refusal::WebSocketOnly;
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Attaches a viewer to the target's mount. The first viewer of a mount starts its pacer.
+    ///
+    /// The module may have changed while the request waited, so it is looked up again.
+    fn watch(&self, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
+        let Target { route, transport, recipe } = target;
+        let mount = &route.mount;
+        let look_up = || {
+            let module = self.registry.find(&mount.pattern.extension, *transport);
+            let module = module.ok_or(Refusal::NotMounted)?;
+            if !Arc::ptr_eq(&module, recipe.module()) {
+                *recipe = recipe.of(module)?;
+            }
+            Ok::<_, Refusal>(recipe.clone())
+        };
+        let (viewer, is_first) = stream.watch(look_up, mount.fast_cache, &self.pool)?;
+        if is_first {
+            tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
+        }
+        Ok(viewer)
+    }
 }
 
+/// The mount that answers a request, and how it is made.
 struct Target {
     route: Route,
     transport: Transport,
@@ -90,46 +160,6 @@ impl Target {
     fn module(&self) -> &Arc<Module> {
         self.recipe.module()
     }
-}
-
-/// The first mount of the request whose extension a module answers over `transport`.
-fn target<B>(service: &Service, request: &Request<B>, transport: Transport) -> Result<Target, Refusal> {
-    let uri = request.uri();
-    let query = uri.query().unwrap_or("");
-    let routes = service.router.load().routes(host(request), uri.path(), query)?;
-    let mut refusal = Refusal::NotMounted;
-    for route in routes {
-        let extension = &route.mount.pattern.extension;
-        if let Some(module) = service.registry.find(extension, transport) {
-            let recipe = Recipe::new(module, &route.mount.options, query_pairs(query))?;
-            return Ok(Target { route, transport, recipe });
-        }
-        if service.registry.find(extension, Transport::WEBSOCKET).is_some() {
-            refusal = Refusal::WebSocketOnly;
-        }
-    }
-    Err(refusal)
-}
-
-/// A viewer of the target; the first of a mount starts its clock.
-///
-/// The module may have changed while the request waited, so it is looked up again.
-fn watch(service: &Service, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
-    let Target { route, transport, recipe } = target;
-    let mount = &route.mount;
-    let look_up = || {
-        let module =
-            service.registry.find(&mount.pattern.extension, *transport).ok_or(Refusal::NotMounted)?;
-        if !Arc::ptr_eq(&module, recipe.module()) {
-            *recipe = recipe.of(module)?;
-        }
-        Ok::<_, Refusal>(recipe.clone())
-    };
-    let (viewer, is_first) = stream.watch(look_up, mount.fast_cache, &service.pool)?;
-    if is_first {
-        tokio::spawn(pacer::pace_mount(stream.clone(), viewer.mount().clone()));
-    }
-    Ok(viewer)
 }
 
 /// What a stream has for a format, judged by its tags in order and not by its newest codecs alone: whoever waits here may
@@ -239,7 +269,7 @@ mod tests {
     use crate::conf::Config;
     use crate::media::{Millis, TagKind};
     use crate::module::{Terms, linked};
-    use crate::stream::{Hub, StreamKey};
+    use crate::stream::StreamKey;
 
     /// A format of AAC that makes nothing of it.
     struct Aac;

@@ -1,9 +1,14 @@
 //! Why a request is not answered with what it asks for.
 
-use hyper::StatusCode;
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
+use super::Body;
 use crate::media::Codec;
 use crate::module::OptionError;
+use crate::router::InvalidPath;
 use crate::stream::MountError;
 
 /// Why a request is refused. [`Display`](std::fmt::Display) is the body of the response: one line for a person.
@@ -98,5 +103,44 @@ impl Refusal {
             Refusal::Codec { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+
+    /// Returns the response to `request`.
+    pub(super) fn response<B>(&self, request: &Request<B>) -> Response<Body> {
+        let status = self.status();
+        let body =
+            if request.method() == Method::HEAD { Body::empty() } else { Body::from(format!("{self}\n")) };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Refusal::Method { crossdomain } = self {
+            let allowed = if *crossdomain { "GET, HEAD, OPTIONS" } else { "GET, HEAD" };
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        if status == StatusCode::UPGRADE_REQUIRED && request.version() < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        if let Refusal::Range { len } = self
+            && let Ok(range) = HeaderValue::try_from(format!("bytes */{len}"))
+        {
+            headers.insert(CONTENT_RANGE, range);
+        }
+        // The next bytes of the connection may be a body or, as far as the server can know, another request.
+        if matches!(self, Refusal::Content | Refusal::Host) && request.version() < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+impl From<InvalidPath> for Refusal {
+    fn from(_: InvalidPath) -> Refusal {
+        Refusal::Path
     }
 }

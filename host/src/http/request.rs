@@ -22,7 +22,7 @@ use hyper::{Method, Request, Version};
 use tokio::time::timeout;
 
 use super::Refusal;
-use super::router::without_port;
+use crate::router::host_without_port;
 
 /// The longest path and query, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
@@ -83,7 +83,7 @@ pub(super) fn host<B>(request: &Request<B>) -> &str {
     let header = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
     match request.uri().authority() {
         Some(authority) => authority.host(),
-        None => header().map_or("", without_port),
+        None => header().map_or("", host_without_port),
     }
 }
 

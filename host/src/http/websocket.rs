@@ -18,6 +18,7 @@ use hyper::header::{
     CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use sha1_smol::Sha1;
@@ -27,7 +28,7 @@ use tracing::debug;
 
 use crate::stream::{Span, Viewer};
 
-use super::{Body, Connection, Open, Refusal, linger};
+use super::{Body, ConnectionContext, Refusal, linger};
 
 /// What a key is hashed with (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -50,8 +51,7 @@ const IGNORED_UPGRADES: [&str; 1] = ["h2c"];
 pub(super) struct Upgrade {
     accept: HeaderValue,
     protocol: Option<HeaderValue>,
-    /// Of the connection, until the WebSocket is closed.
-    open: Open,
+    upgraded: OnUpgrade,
 }
 
 impl Upgrade {
@@ -60,7 +60,7 @@ impl Upgrade {
     /// # Errors
     /// [`Refusal::Handshake`] and [`Refusal::WebSocketVersion`] when it asks for one in a way that cannot be answered;
     /// [`Refusal::UnknownUpgrade`] when it asks for another protocol.
-    pub(super) fn of<B>(request: &Request<B>, connection: &Connection) -> Result<Option<Upgrade>, Refusal> {
+    pub(super) fn of<B>(request: &mut Request<B>) -> Result<Option<Upgrade>, Refusal> {
         let headers = request.headers();
         // HTTP/1.0 has no upgrades (RFC 9110, 7.8), and HTTP/2 no such header.
         if request.version() != Version::HTTP_11 || !headers.contains_key(UPGRADE) {
@@ -87,20 +87,19 @@ impl Upgrade {
             .get(SEC_WEBSOCKET_PROTOCOL)
             .and_then(|offered| offered.to_str().ok()?.split(',').next())
             .and_then(|first| HeaderValue::from_str(first.trim()).ok());
-        Ok(Some(Upgrade { accept, protocol, open: connection.open.clone() }))
+        Ok(Some(Upgrade { accept, protocol, upgraded: hyper::upgrade::on(request) }))
     }
 
     /// Answers the handshake, and sends `first` and all that `viewer` has once the connection is upgraded.
-    pub(super) fn accept<B: Send + 'static>(
+    pub(super) fn accept(
         self,
-        request: &mut Request<B>,
+        connection: &ConnectionContext,
         viewer: Viewer,
         first: Arc<Span>,
     ) -> Response<Body> {
-        let upgraded = hyper::upgrade::on(request);
-        let open = self.open;
+        let (upgraded, guard) = (self.upgraded, connection.guard.clone());
         tokio::spawn(async move {
-            let _open = open;
+            let _guard = guard;
             match upgraded.await {
                 Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first).await,
                 Err(error) => debug!(%error, "a WebSocket was not opened"),

@@ -12,22 +12,23 @@ use std::ops::DerefMut;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::debug;
 
-use crate::http::{Body, Connection, linger};
+use crate::http::{Body, ConnectionContext};
 
 use super::opening::Opened;
+use super::server::Server;
 use super::stall::{Streams, Watched};
-use super::{Server, tls};
+use super::tls;
 
 /// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
 const MAX_BUFFER: usize = 16 * 1024;
@@ -56,8 +57,8 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// Serves one connection until it closes, or the server stops and its responses are over.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let Opened { socket, peer, deadline, permit } = opened;
-    let open = Arc::new((permit, server.tasks.token()));
-    let connection = Connection { peer, open, stopping: server.stopping.clone() };
+    let guard = Arc::new((permit, server.tasks.token()));
+    let connection = ConnectionContext { peer, guard, stopping: server.stopping.clone() };
     let http2 = tokio::select! {
         told = timeout_at(deadline, socket.speaks_http2()) => told,
         () = server.stopping.cancelled() => return,
@@ -133,7 +134,7 @@ impl Socket for tls::Socket {
 fn serve_http1<S: Socket>(
     server: &Server,
     socket: S,
-    connection: Connection,
+    connection: ConnectionContext,
     first: FirstRequest,
 ) -> http1::UpgradeableConnection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Future: Send> + use<S>>
 {
@@ -157,7 +158,7 @@ fn serve_http1<S: Socket>(
 fn serve_http2<S: Socket>(
     server: &Server,
     socket: S,
-    connection: Connection,
+    connection: ConnectionContext,
     first: FirstRequest,
     streams: Streams,
 ) -> http2::Connection<
@@ -230,19 +231,4 @@ impl FirstRequest {
             pending::<()>().await;
         }
     }
-}
-
-/// Answers a request that came without TLS where there must be some, and waits a little for the peer to read that.
-pub(super) async fn refuse_plain(socket: &mut TcpStream) -> io::Result<()> {
-    const BODY: &str = "a plain HTTP request came to an HTTPS port\n";
-    let head = format!(
-        "HTTP/1.1 400 Bad Request\r\nDate: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
-        httpdate::fmt_http_date(SystemTime::now()),
-        BODY.len(),
-    );
-    socket.write_all(head.as_bytes()).await?;
-    socket.shutdown().await?;
-    linger(socket).await;
-    Ok(())
 }

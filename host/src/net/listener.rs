@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, error, warn};
 
-use super::Server;
 use super::opening::{Accepted, Opened, Transport, open};
+use super::server::Server;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4_096;

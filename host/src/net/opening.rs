@@ -10,7 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::{Server, proxy};
+use super::proxy;
+use super::server::Server;
 
 /// A connection as it was accepted.
 pub(super) struct Accepted {
@@ -80,7 +81,7 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
     let deadline = Instant::now() + server.config.limits.handshake_timeout;
     let opening = async {
         if proxy_protocol {
-            peer = proxy::take(&server, &mut socket, peer, deadline).await?;
+            peer = proxy::take(&server.config.proxy, &mut socket, peer, deadline).await?;
         }
         Some(timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late)))
     };

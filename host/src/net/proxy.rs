@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::Server;
+use crate::conf::Proxy;
 
 /// How version 2 opens (section 2.2). No version 1 header is shorter.
 const V2_PREFIX: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -76,12 +76,12 @@ pub enum Rest {
 /// Takes the header of a new connection. The address that it names, else the peer's own; `None` when the connection is
 /// to be closed, which is logged.
 pub(super) async fn take(
-    server: &Server,
+    proxy: &Proxy,
     socket: &mut TcpStream,
     peer: SocketAddr,
     deadline: Instant,
 ) -> Option<SocketAddr> {
-    if !server.config.proxy.trusts(peer.ip()) {
+    if !proxy.trusts(peer.ip()) {
         info!(%peer, "connection refused: not a trusted proxy");
         return None;
     }

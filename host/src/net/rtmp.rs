@@ -28,7 +28,10 @@ use crate::rtmp::{Buffers, MAX_UNREAD_REPLIES, SessionError};
 use crate::stream::{PublishError, Publisher, Reader, StreamKey, StreamWait};
 
 use super::opening::Opened;
-use super::{LINGER, Server};
+use super::server::Server;
+
+/// How long a closing connection may take to read its last bytes.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How much is read at once: from a client that publishes, and from any other.
 const READ_PUBLISHER: usize = 64 * 1024;

@@ -4,18 +4,21 @@
 //! its records. Every wrapper between the two has to forward `is_write_vectored` and `poll_write_vectored`; those of
 //! tokio-rustls and hyper-util do.
 
+use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::server::ResolvesServerCert;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::certificates::provider;
-use super::http::refuse_plain;
 use super::opening::{OpenError, Transport};
+use crate::http::linger;
 
 /// HTTP/2 and HTTP/1.1, as ALPN names them (RFC 7301, 6; RFC 9113, 3.2), preferred ones first. RTMP has no name there.
 const HTTP: &[&[u8]] = &[HTTP2, b"http/1.1"];
@@ -81,6 +84,21 @@ impl Transport for Tls {
         let limit = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(MAX_UNSENT));
         Ok(Box::new(self.acceptor.accept_with(socket, limit).await?))
     }
+}
+
+/// Answers a plain HTTP request on a TLS port, and gives the peer time to read the answer.
+async fn refuse_plain(socket: &mut TcpStream) -> io::Result<()> {
+    const BODY: &str = "a plain HTTP request came to an HTTPS port\n";
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nDate: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
+        httpdate::fmt_http_date(SystemTime::now()),
+        BODY.len(),
+    );
+    socket.write_all(head.as_bytes()).await?;
+    socket.shutdown().await?;
+    linger(socket).await;
+    Ok(())
 }
 
 /// Whether the handshake has chosen HTTP/2.

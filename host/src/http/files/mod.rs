@@ -11,12 +11,13 @@ mod pseudo;
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue,
-    LAST_MODIFIED, LOCATION, VARY, X_CONTENT_TYPE_OPTIONS,
+    LAST_MODIFIED, LOCATION, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -29,15 +30,9 @@ pub(super) use self::body::FileBody;
 
 use super::conditional::{ByteRange, Condition, Validators};
 use super::media_type::{UNKNOWN, media_type};
-use super::router::decode_path;
-use super::{Body, Refusal, Service};
-use crate::module::Transport;
-
-/// What a directory is served by.
-const INDEX: &str = "index.html";
-
-/// The one name that starts with a dot and is served: what other protocols look for at an origin.
-const WELL_KNOWN: &str = ".well-known";
+use super::{Body, Refusal};
+use crate::module::{Registry, Transport};
+use crate::router::{INDEX, Resolved};
 
 /// A cache may keep a file, and asks each time whether it is still so.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
@@ -63,56 +58,48 @@ struct Recording {
     prologue: Option<(Bytes, u64)>,
 }
 
-/// Answers a GET or HEAD by a file; `None` when there is none at its path.
-///
-/// # Errors
-/// [`Refusal`] when there is one, and the request's conditions or ranges do not fit it, or it cannot be read.
-pub(super) async fn respond<B>(
-    service: &Service,
-    request: &Request<B>,
-) -> Result<Option<Response<Body>>, Refusal> {
-    let Some(dir) = &service.config.http_server.dir else { return Ok(None) };
-    let path = decode_path(request.uri().path())?;
-    let Some(asked) = relative(&path) else { return Ok(None) };
-    let start = pseudo::start(request.uri().query().unwrap_or(""));
-    let (dir, name) = (dir.clone(), asked.clone());
-    let found = spawn_blocking(move || find(&dir, &name, start)).await.map_err(|_| Refusal::Unavailable)?;
-    match found {
-        Ok(Found::File(recording)) => {
-            let extension = asked.rsplit_once('.').map_or("", |(_, extension)| extension);
-            let module = service.registry.find(extension, Transport::HTTP);
-            let media = match &module {
-                Some(module) => module.content_type(),
-                None => media_type(extension).unwrap_or(UNKNOWN),
-            };
-            let mut response = send(recording, media, request.method(), request.headers())?;
-            if service.config.http_server.crossdomain {
-                // A cache that keeps it for a page of this site has no answer for those of others.
-                response.headers_mut().insert(VARY, HeaderValue::from_static("Origin"));
-            }
-            Ok(Some(response))
-        }
-        Ok(Found::Directory) => Ok(Some(to_directory(&path, request.uri().query()))),
-        Ok(Found::Nothing) => Ok(None),
-        Err(error) => {
-            warn!(%error, "a file cannot be served");
-            Err(Refusal::Unavailable)
-        }
-    }
+/// The static files of a directory.
+pub(super) struct Files {
+    dir: Arc<Path>,
+    registry: Arc<Registry>,
 }
 
-/// The file that a decoded path names, relative to the directory; `None` for one that is never served.
-fn relative(path: &str) -> Option<String> {
-    let path = path.strip_prefix('/')?;
-    let (dirs, last) = path.rsplit_once('/').map_or((None, path), |(dirs, last)| (Some(dirs), last));
-    let served = |segment: &str| !segment.is_empty() && !segment.starts_with('.');
-    let mut dirs = dirs.into_iter().flat_map(|dirs| dirs.split('/')).enumerate();
-    if !dirs.all(|(depth, segment)| served(segment) || (depth == 0 && segment == WELL_KNOWN)) {
-        return None;
+impl Files {
+    /// Serves the files of `dir`; a file with an extension of a module of `registry` has its content type.
+    pub(super) fn new(dir: PathBuf, registry: Arc<Registry>) -> Files {
+        Files { dir: dir.into(), registry }
     }
-    match last {
-        "" => Some(format!("{path}{INDEX}")),
-        _ => served(last).then(|| path.to_owned()),
+
+    /// Answers a GET or HEAD with the file that its URL names; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Refusal`] when the request's conditions or ranges do not fit the file, or it cannot be read.
+    pub(super) async fn respond<B>(
+        &self,
+        request: &Request<B>,
+        resolved: &Resolved,
+    ) -> Result<Option<Response<Body>>, Refusal> {
+        let Some(name) = &resolved.file else { return Ok(None) };
+        let (dir, path, start) = (self.dir.clone(), name.clone(), pseudo::start(&resolved.query));
+        let found =
+            spawn_blocking(move || find(&dir, &path, start)).await.map_err(|_| Refusal::Unavailable)?;
+        match found {
+            Ok(Found::File(recording)) => {
+                let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+                let module = self.registry.find(extension, Transport::HTTP);
+                let media = match &module {
+                    Some(module) => module.content_type(),
+                    None => media_type(extension).unwrap_or(UNKNOWN),
+                };
+                send(recording, media, request.method(), request.headers()).map(Some)
+            }
+            Ok(Found::Directory) => Ok(Some(to_directory(&resolved.path, request.uri().query()))),
+            Ok(Found::Nothing) => Ok(None),
+            Err(error) => {
+                warn!(%error, "a file cannot be served");
+                Err(Refusal::Unavailable)
+            }
+        }
     }
 }
 
@@ -224,28 +211,6 @@ fn to_directory(path: &str, query: Option<&str>) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_name_files_without_dots() {
-        for (path, expected) in [
-            ("/", Some("index.html")),
-            ("/a.html", Some("a.html")),
-            ("/a/b c.js", Some("a/b c.js")),
-            ("/a/", Some("a/index.html")),
-            ("/.well-known/acme-challenge/x", Some(".well-known/acme-challenge/x")),
-            ("/a.d/..x", None),
-            ("/a/.well-known/x", None),
-            ("/.well-known", None),
-            ("/.git/config", None),
-            ("/a/.htaccess", None),
-            ("//a", None),
-            ("/a//b", None),
-            ("/a//", None),
-            ("", None),
-        ] {
-            assert_eq!(relative(path).as_deref(), expected, "{path}");
-        }
-    }
 
     #[test]
     fn directories_are_of_this_host() {

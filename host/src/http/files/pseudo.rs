@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 use remuxd_bitstream::flv::PrologueReader;
 
-use crate::http::router::query_pairs;
+use crate::router::query_pairs;
 
 /// The offset that a query asks for; `None` for the start, or what is no number (old players send `undefined`).
 pub(super) fn start(query: &str) -> Option<u64> {

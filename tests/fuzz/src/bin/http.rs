@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use remuxd::conf::Config;
-use remuxd::http::Router;
+use remuxd::router::{Redirection, Router};
 
 const CONFIG: &str = r#"
 [[vhost."__defaultVhost__".http_remux]]
@@ -22,22 +22,21 @@ to = "http://edge.example/[vhost]/[app]/[stream]?from=[stream]&[query]"
 "#;
 
 thread_local! {
-    static ROUTER: Router = Router::new(&Config::parse(CONFIG, "fuzz.toml").expect("a config without mistakes"));
+    static ROUTER: Router = Router::new(Config::parse(CONFIG, "fuzz.toml").expect("a config without errors").vhosts);
 }
 
 fuzz_target!(|data: &str| {
     let mut parts = data.splitn(3, '\n');
     let mut part = || parts.next().unwrap_or("");
     let (host, path, query) = (part(), part(), part());
-    let found = ROUTER.with(|router| router.routes(host, path, query));
-    let redirect = ROUTER.with(|router| router.redirect(host, path, query));
-    if let Ok(Some((status, url))) = redirect {
+    let Ok(resolved) = ROUTER.with(|router| router.resolve(host, path, query)) else { return };
+    if let Some(Redirection { status, url }) = resolved.redirect {
         assert_eq!(status, 302);
         assert!(url.starts_with("http://edge.example/__defaultVhost__/"), "{url}");
         assert!(url.bytes().all(|byte| byte.is_ascii_graphic()), "{url}");
         assert_eq!(url.split('?').next().map(|path| path.split('/').count()), Some(6), "{url}");
     }
-    for route in found.into_iter().flatten() {
+    for route in resolved.routes {
         for name in [&route.key.app, &route.key.stream] {
             assert!(!name.is_empty() && !name.contains(['/', '\\', '\0']), "{name:?}");
             assert!(&**name != "." && &**name != "..", "{name:?}");

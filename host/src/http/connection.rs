@@ -1,0 +1,19 @@
+//! The connection of a request.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+/// A connection, as its requests see it.
+#[derive(Clone, Debug)]
+pub struct ConnectionContext {
+    /// The client's address. Behind a proxy that sends PROXY headers, the address from the header.
+    pub peer: SocketAddr,
+    /// Holds the connection's slot of `limits.max_connections` and makes a stopping server wait for it. A WebSocket
+    /// keeps a clone, since it outlives hyper's connection.
+    pub guard: Arc<dyn Any + Send + Sync>,
+    /// Cancelled when the server stops: requests no longer wait for a publisher.
+    pub stopping: CancellationToken,
+}

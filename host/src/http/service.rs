@@ -1,0 +1,131 @@
+//! The service: one response per request.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, VARY};
+use hyper::{Method, Request, Response};
+use tracing::debug;
+
+use super::cors::Cors;
+use super::files::Files;
+use super::live::{Delivery, LiveMounts};
+use super::websocket::Upgrade;
+use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, redirect, request};
+use crate::conf::Config;
+use crate::module::{Pool, Registry};
+use crate::router::Router;
+use crate::stream::Hub;
+
+/// Value of the `Server` response header.
+const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("remuxd/", env!("CARGO_PKG_VERSION")));
+
+/// The HTTP service of a host, shared by all connections.
+pub struct Service {
+    config: Arc<Config>,
+    router: Arc<ArcSwap<Router>>,
+    pages: Option<Box<dyn Pages>>,
+    live: LiveMounts,
+    files: Option<Files>,
+}
+
+impl Service {
+    /// Creates a service over the streams of `hub` and the formats of `registry`.
+    pub fn new(
+        config: Arc<Config>,
+        router: Router,
+        hub: Arc<Hub>,
+        registry: Arc<Registry>,
+        pool: Arc<Pool>,
+        pages: Option<Box<dyn Pages>>,
+    ) -> Arc<Service> {
+        Arc::new(Service {
+            router: Arc::new(ArcSwap::from_pointee(router)),
+            pages,
+            files: config.http_server.dir.clone().map(|dir| Files::new(dir, registry.clone())),
+            live: LiveMounts::new(hub, registry, pool),
+            config,
+        })
+    }
+
+    /// Returns the current router, which a reload replaces as a whole.
+    pub fn router(&self) -> &Arc<ArcSwap<Router>> {
+        &self.router
+    }
+
+    /// Answers one request that came over `connection`.
+    pub async fn respond<B: hyper::body::Body<Data: Send, Error: Send> + Send + Unpin + 'static>(
+        &self,
+        mut request: Request<B>,
+        connection: &ConnectionContext,
+    ) -> Response<Body> {
+        let peer = connection.peer;
+        let crossdomain = self.config.http_server.crossdomain;
+        let cors = Cors::of(&request, crossdomain);
+        let client = Client::of(&request, peer.ip(), &self.config.proxy);
+        let checked = match request::check(&request) {
+            Ok(()) => request::check_body(&mut request).await,
+            refused => refused,
+        };
+        let outcome = match checked {
+            Ok(()) => match *request.method() {
+                Method::GET | Method::HEAD => self.get(&mut request, connection, &client).await,
+                Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
+                _ => Err(Refusal::Method { crossdomain }),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        let mut response = outcome.unwrap_or_else(|refusal| {
+            debug!(client = %client.address, %peer, status = refusal.status().as_u16(), %refusal, "refused");
+            refusal.response(&request)
+        });
+        let headers = response.headers_mut();
+        headers.insert(SERVER, SERVER_NAME);
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        cors.apply(headers);
+        response
+    }
+
+    /// Answers by the first that there is of: a page, a redirect, a stream that is live, a file, a stream that may still
+    /// be published.
+    async fn get<B>(
+        &self,
+        request: &mut Request<B>,
+        connection: &ConnectionContext,
+        client: &Client,
+    ) -> Result<Response<Body>, Refusal> {
+        let uri = request.uri();
+        let (host, query) = (request::host(request), uri.query().unwrap_or(""));
+        let resolved = self.router.load().resolve(host, uri.path(), query)?;
+        if let Some(page) = self.pages.as_ref().and_then(|pages| pages.page(&resolved.path, client)) {
+            return Ok(respond_with_page(page, request.method()));
+        }
+        let delivery = match Upgrade::of(request)? {
+            Some(upgrade) => Delivery::WebSocket(upgrade),
+            None if request.method() == Method::HEAD => Delivery::Head,
+            None => Delivery::Body,
+        };
+        if let Some(redirection) = resolved.redirect {
+            return redirect::respond(redirection);
+        }
+        if !matches!(delivery, Delivery::WebSocket(_))
+            && !self.live.is_live(&resolved.routes)
+            && let Some(files) = &self.files
+            && let Some(mut response) = files.respond(request, &resolved).await?
+        {
+            if self.config.http_server.crossdomain {
+                // The response depends on the origin: a cache must not serve it to pages of others.
+                response.headers_mut().insert(VARY, HeaderValue::from_static("Origin"));
+            }
+            return Ok(response);
+        }
+        self.live.respond(resolved, delivery, client, connection).await
+    }
+}
+
+fn respond_with_page(page: Page, method: &Method) -> Response<Body> {
+    let body = if method == Method::HEAD { Body::empty() } else { Body::from(page.body) };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    response
+}

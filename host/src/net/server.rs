@@ -1,0 +1,59 @@
+//! The state that all connections share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::conf::Config;
+use crate::http::Service;
+use crate::media::Millis;
+use crate::router::Router;
+use crate::stream::Hub;
+
+/// A server of connections.
+pub struct Server {
+    pub(super) config: Arc<Config>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) router: Arc<ArcSwap<Router>>,
+    pub(super) service: Arc<Service>,
+    /// Slots of `limits.max_connections`.
+    pub(super) connections: Arc<Semaphore>,
+    /// Cancelled when the host stops: listeners close, connections finish.
+    pub(super) stopping: CancellationToken,
+    /// Tasks that a stopping server waits for.
+    pub(super) tasks: TaskTracker,
+    started: Instant,
+}
+
+impl Server {
+    /// Creates a server without listeners.
+    pub fn new(config: Arc<Config>, hub: Arc<Hub>, service: Arc<Service>) -> Arc<Server> {
+        Arc::new(Server {
+            router: service.router().clone(),
+            connections: Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS))),
+            config,
+            hub,
+            service,
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            started: Instant::now(),
+        })
+    }
+
+    /// Stops the server: closes the listeners, ends all streams, and waits until each connection has sent what it has.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.hub.end_all();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Returns the time of arrival of tags: a steady clock that starts with the server.
+    pub(super) fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as i64)
+    }
+}

@@ -1,0 +1,214 @@
+//! The router: from host, path and query to a redirect, mounts, streams and a file.
+//!
+//! A request's own vhost is the one that `?vhost=` or `?domain=` names, else the one of its Host, else the default vhost
+//! (as SRS does). A disabled vhost keeps its name, and answers nothing under it. The mounts and redirect rules of the
+//! own vhost come first, then those of other vhosts whose pattern names no host (`/[app]/…`).
+
+use std::sync::Arc;
+
+use crate::conf::{DEFAULT_VHOST, Match, Mount, MountPattern, Vhost};
+use crate::stream::StreamKey;
+
+use super::path::{InvalidPath, decode_path, file_path};
+use super::query::asked_vhost;
+
+/// The vhosts of a config, as requests see them.
+#[derive(Debug)]
+pub struct Router {
+    vhosts: Vec<Arc<Vhost>>,
+}
+
+/// A request's URL, resolved. The redirect comes first, then routes whose stream is live, then the file, then routes
+/// whose stream may still be published.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The path, decoded.
+    pub path: String,
+    /// The query, as written.
+    pub query: String,
+    /// The redirect that answers the request. It has no routes then.
+    pub redirect: Option<Redirection>,
+    /// The mounts whose pattern the path matches, the best first.
+    pub routes: Vec<Route>,
+    /// The file that the path names, relative to the directory of static files.
+    pub file: Option<String>,
+}
+
+/// The answer of a redirect rule.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Redirection {
+    /// 301, 302, 307 or 308.
+    pub status: u16,
+    /// The new URL, in visible ASCII.
+    pub url: String,
+}
+
+/// A mount and the stream that a request asks it for.
+#[derive(Debug)]
+pub struct Route {
+    /// The vhost of the mount.
+    pub vhost: Arc<Vhost>,
+    /// The mount.
+    pub mount: Arc<Mount>,
+    /// The stream.
+    pub key: StreamKey,
+}
+
+impl Router {
+    /// Creates a router over `vhosts`.
+    pub fn new(vhosts: Vec<Arc<Vhost>>) -> Router {
+        Router { vhosts }
+    }
+
+    /// Resolves a request's URL: its host, with or without port, its path, and its query without the `?`.
+    ///
+    /// # Errors
+    /// [`InvalidPath`], whatever the vhost.
+    pub fn resolve(&self, host: &str, path: &str, query: &str) -> Result<Resolved, InvalidPath> {
+        let path = decode_path(path)?;
+        let mut routes = Vec::new();
+        let mut redirect = None;
+        for (vhost, is_own) in self.asked(host, query) {
+            // A mount of a better vhost comes before the rule, and the rule before mounts of its own vhost.
+            if routes.is_empty() {
+                let mut rules = vhost.redirects.iter();
+                redirect = rules.find_map(|rule| {
+                    let found = match_path(&rule.pattern, is_own, &path)?;
+                    let url = rule.target.url(&vhost.name, found, query);
+                    Some(Redirection { status: rule.status, url })
+                });
+                if redirect.is_some() {
+                    break;
+                }
+            }
+            for mount in &vhost.mounts {
+                if let Some(found) = match_path(&mount.pattern, is_own, &path) {
+                    let key = StreamKey::new(&vhost.name, found.app, found.stream);
+                    routes.push(Route { vhost: vhost.clone(), mount: mount.clone(), key });
+                }
+            }
+        }
+        let file = file_path(&path);
+        Ok(Resolved { path, query: query.to_owned(), redirect, routes, file })
+    }
+
+    /// Returns the vhost that publishers and players of `name` belong to; `None` if it is disabled.
+    pub fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {
+        let is_same = |one: &str, other: &str| bare(one).eq_ignore_ascii_case(bare(other));
+        let named = |name: &str| self.vhosts.iter().find(|vhost| is_same(&vhost.name, name));
+        named(name).or_else(|| named(DEFAULT_VHOST)).filter(|vhost| vhost.enabled)
+    }
+
+    /// Returns the enabled vhosts, the request's own first, each with whether it is that one.
+    fn asked(&self, host: &str, query: &str) -> impl Iterator<Item = (&Arc<Vhost>, bool)> {
+        let own = self.vhost(&asked_vhost(host, query));
+        let is_own = move |vhost: &Arc<Vhost>| own.is_some_and(|own| Arc::ptr_eq(own, vhost));
+        let others = self.vhosts.iter().filter(move |vhost| vhost.enabled && !is_own(vhost));
+        own.into_iter().map(|own| (own, true)).chain(others.map(|other| (other, false)))
+    }
+}
+
+fn match_path<'a>(pattern: &MountPattern, is_own: bool, path: &'a str) -> Option<Match<'a>> {
+    pattern.matches(path).filter(|_| is_own || !pattern.vhost_only)
+}
+
+/// Returns a host name without its final dot; an IPv6 address without brackets, which RTMP's URLs do not keep.
+fn bare(name: &str) -> &str {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::Config;
+
+    const TWO: &str = r#"
+        [[vhost."__defaultVhost__".http_remux]]
+        enabled = true
+        [[vhost."a.example".http_remux]]
+        enabled = true
+        [[vhost."a.example".http_remux]]
+        enabled = true
+        mount = "/tv/[app]/[stream].flv"
+        [[vhost."a.example".redirect]]
+        enabled = true
+        path = "/go/[app]/[stream].flv"
+        to = "http://b.example/[vhost]/[app]/[stream]"
+        status = 307
+        [[vhost."b.example".redirect]]
+        enabled = true
+        to = "//c.example/"
+        [[vhost."b.example".http_remux]]
+        enabled = true
+        mount = "[vhost]/go/[app]/[stream].flv"
+        [vhost."off.example"]
+        enabled = false
+        [[vhost."off.example".http_remux]]
+        enabled = true
+        mount = "/off/[app]/[stream].flv"
+    "#;
+
+    fn two() -> Router {
+        Router::new(Config::parse(TWO, "two.toml").unwrap().vhosts)
+    }
+
+    #[test]
+    fn a_vhost_has_its_name_however_it_is_written() {
+        let config = Config::parse("[vhost.\"a.example\"]\n[vhost.\"[::1]\"]", "a.toml").unwrap();
+        let router = Router::new(config.vhosts);
+        for (asked, expected) in [
+            ("a.example", Some("a.example")),
+            ("A.EXAMPLE.", Some("a.example")),
+            ("[::1]", Some("[::1]")),
+            ("::1", Some("[::1]")),
+            ("::2", None),
+            ("b.a.example", None),
+            ("", None),
+        ] {
+            assert_eq!(router.vhost(asked).map(|vhost| vhost.name.as_str()), expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn finds_mounts_by_host_and_pattern() {
+        let router = two();
+        for (host, path, query, expected) in [
+            ("other", "/live/x.flv", "", "__defaultVhost__"),
+            ("127.0.0.1:80", "/live/x.flv", "", "__defaultVhost__"),
+            ("A.Example.:80", "/live/x.flv", "", "a.example"),
+            ("other", "/live/x.flv", "vhost=a.example", "a.example"),
+            ("other", "/live/x.flv", "domain=a.example", "a.example"),
+            ("a.example", "/live/x.flv", "vhost=other", "__defaultVhost__"),
+            ("a.example", "/tv/live/x.flv", "", "a.example"),
+            ("other", "/tv/live/x.flv", "", "a.example"),
+            ("off.example", "/tv/live/x.flv", "", "a.example"),
+            ("off.example", "/live/x.flv", "", ""),
+            ("off.example", "/off/live/x.flv", "", ""),
+            ("other", "/off/live/x.flv", "", ""),
+            ("other", "/live/x.ts", "", ""),
+            ("b.example", "/live/x.flv", "", ""),
+        ] {
+            let routes = router.resolve(host, path, query).unwrap().routes;
+            let vhost = routes.first().map_or("", |route| &route.vhost.name);
+            assert_eq!(vhost, expected, "{host} {path}?{query}");
+        }
+    }
+
+    #[test]
+    fn redirects_unless_a_mount_of_the_own_vhost_is_there() {
+        let router = two();
+        for (host, path, query, expected) in [
+            ("a.example", "/go/live/x.flv", "", Some((307, "http://b.example/a.example/live/x"))),
+            ("other", "/go/live/x.flv", "k=v", Some((307, "http://b.example/a.example/live/x?k=v"))),
+            ("b.example", "/live/x.flv", "", Some((302, "//c.example/"))),
+            ("b.example", "/go/live/x.flv", "", None),
+            ("other", "/live/x.flv", "", None),
+            ("other", "/live/x.flv", "vhost=b.example", Some((302, "//c.example/?vhost=b.example"))),
+        ] {
+            let found = router.resolve(host, path, query).unwrap().redirect;
+            let expected = expected.map(|(status, url)| Redirection { status, url: url.to_owned() });
+            assert_eq!(found, expected, "{host} {path}?{query}");
+        }
+    }
+}
