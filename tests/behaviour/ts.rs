@@ -388,7 +388,7 @@ fn aac_that_adts_cannot_carry_is_left_out() {
     let video: Vec<Tag> = tags.iter().filter(|tag| tag.kind == VIDEO).cloned().collect();
     assert_eq!(versions(&checked(&video, &served, Coverage::Whole)), [(0, vec![0x1b])]);
     decodes(Ffmpeg::Five, &served);
-    let line = "codec mp4a is left out: ADTS cannot carry AAC object type 42";
+    let line = "codec mp4a is dropped: ADTS cannot carry AAC object type 42";
     assert_eq!(host.log().matches(line).count(), 1, "{}", host.log());
 }
 

@@ -1,15 +1,15 @@
 //! The `aac` format module: the audio of a stream as AAC in ADTS over HTTP.
 //!
-//! A joiner gets ADTS frames (ISO/IEC 14496-3, 1.A.2), each a header made of the newest sequence header and the frame as
-//! it was published. Video is dropped, payloads are passed on shared.
+//! A viewer gets ADTS frames (ISO/IEC 14496-3, 1.A.2): for each published frame, a header derived from the newest sequence header,
+//! then the frame unchanged and without a copy. Video is dropped.
 //!
-//! Invariants: each block is one frame, and a viewer may join at every one. Frames before a sequence header are
-//! dropped; a new one holds from the next frame on. Empty messages, which stand for silence, make no block. With a
-//! sequence header that ADTS cannot carry (see [`remuxd_bitstream::aac`]; xHE-AAC, low delay), the stream is
-//! [`Unsupported`](RemuxError::Unsupported). A frame that it cannot carry, and all under a sequence header that cannot be
-//! read, is dropped: the publisher's fault is none of this module's. The log names each once for a sequence header.
+//! Invariants: each block is one frame and a join point. Frames before a sequence header are dropped; a new one applies from the next
+//! frame on. Empty messages, which mean silence, produce no block. With a sequence header that ADTS cannot carry (see
+//! [`remuxd_bitstream::aac`]; xHE-AAC, low delay), the stream is [`Unsupported`](RemuxError::Unsupported). Frames that ADTS
+//! cannot carry, and all frames after a malformed sequence header, are dropped: the publisher's errors are not faults of
+//! this module. The log has one line for each sequence header.
 //!
-//! A stream that turns to another codec is none of this module's: the host ends the mount's viewers.
+//! When the stream changes to another codec, the host ends the mount's responses.
 
 #![forbid(unsafe_code)]
 
@@ -44,12 +44,12 @@ impl Format for Aac {
     }
 }
 
-/// Makes ADTS of one stream.
+/// The remuxer of one stream to ADTS.
 #[derive(Debug, Default)]
 pub struct AacRemuxer {
-    /// `None` before the first sequence header, and after one that cannot be read.
+    /// `None` before the first sequence header, and after a malformed one.
     config: Option<AudioSpecificConfig>,
-    /// A fault since the last sequence header was named in the log.
+    /// Whether an error since the last sequence header was logged.
     named: bool,
 }
 

@@ -2,25 +2,25 @@
 //!
 //! ISO/IEC 14496-3: AudioSpecificConfig 1.6.2.1, GASpecificConfig 4.4.1, program_config_element 4.5.1.2, ADTS 1.A.2.
 //!
-//! What ADTS cannot say, and what becomes of it:
+//! Properties that ADTS cannot represent, and how they are handled:
 //! - SBR and PS (HE-AAC, HE-AACv2): the header has the core's object type and rate, and decoders find the rest in the
 //!   frames (implicit signalling, 1.6.5), which doubles the rate for them;
 //! - channel configuration 0: the program_config_element goes into each frame, before everything else (see
 //!   [`AudioSpecificConfig::adts_prefix`]), so that a decoder may start at any of them;
 //! - a rate that is not in the table: the index of the nearest one by table 4.82, whose scale factor bands the encoder
-//!   has used. Up to [`RATE_TOLERANCE`] off that is a difference in speed that nobody hears; a greater one is refused;
+//!   has used. A difference up to [`RATE_TOLERANCE`] is an inaudible change of speed; a greater one is refused;
 //! - object types over 4 (error resilient, low delay, USAC), frames of 960 samples and channel configurations over 7
 //!   are refused.
 
 use crate::bits::{BitReader, BitWriter, Truncated};
 
-/// How many bytes an ADTS header without a checksum has.
+/// Length of an ADTS header without a checksum, in bytes.
 pub const ADTS_HEADER_LEN: usize = 7;
 
 /// The largest frame whose length, header included, fits the 13 bits of an ADTS header.
 pub const ADTS_MAX_FRAME: usize = (1 << 13) - 1 - ADTS_HEADER_LEN;
 
-/// How far from a rate of the table an explicit rate may be: one part in so many.
+/// Tolerance of an explicit rate to a rate of the table: one part in this many.
 pub const RATE_TOLERANCE: u32 = 100;
 
 /// Rates by index in Hz, and from which rate on an explicit one has that index (table 4.82). 13 and 14 are reserved.
@@ -40,7 +40,7 @@ const RATES: [(u32, u32); 13] = [
     (7_350, 0),
 ];
 
-/// Says that a rate of 24 bits follows.
+/// The index that announces an explicit rate of 24 bits.
 const EXPLICIT_RATE: u32 = 15;
 
 /// Audio object types (table 1.17).
@@ -51,14 +51,15 @@ mod object_type {
     pub(super) const ESCAPE: u32 = 31;
 }
 
-/// The syncExtensionTypes of the signalling that older decoders pass over.
+/// The syncExtensionTypes of backward compatible signalling.
 const SBR_EXTENSION: u32 = 0x2b7;
 const PS_EXTENSION: u32 = 0x548;
 
 /// The syntactic element that carries a program_config_element in a frame (table 4.85).
 const ID_PCE: u8 = 5;
 
-/// Why a configuration, or a frame with it, is refused. The publisher is at fault, or sends what ADTS cannot carry.
+/// The reason that a configuration, or a frame with it, is refused. The culprit is the publisher, which sends malformed data
+/// or data that ADTS cannot carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -68,7 +69,7 @@ pub enum Error {
         /// Its length in bytes.
         len: usize,
     },
-    /// A sampling frequency index without a meaning.
+    /// A reserved sampling frequency index.
     #[error("AAC sampling frequency index {index} is reserved")]
     FrequencyIndex {
         /// The index.
@@ -110,21 +111,20 @@ pub struct AudioSpecificConfig {
     pub object_type: u32,
     /// The core's rate in Hz.
     pub sample_rate: u32,
-    /// The channel configuration (table 1.19); 0: a program_config_element says it. With PS it counts the core's
-    /// channels.
+    /// The channel configuration (table 1.19); 0 if a program_config_element defines it. With PS, that of the core.
     pub channel_configuration: u32,
-    /// The rate that a decoder puts out in Hz, where the configuration says that there is SBR.
+    /// The decoder's output rate in Hz, if the configuration signals SBR.
     pub sbr: Option<u32>,
-    /// The configuration says that there is PS.
+    /// Whether the configuration signals PS.
     pub ps: bool,
-    /// Frames have 960 samples, not 1024.
+    /// Whether frames have 960 samples instead of 1024.
     short_frames: bool,
     /// The program_config_element as the first syntactic element of a frame, whole bytes.
     pce: Option<Vec<u8>>,
 }
 
 impl AudioSpecificConfig {
-    /// Reads a configuration, the data of an AAC sequence header. Bytes after it are passed over.
+    /// Reads a configuration, the data of an AAC sequence header. Ignores trailing bytes.
     ///
     /// # Errors
     /// [`Error::Truncated`], [`Error::FrequencyIndex`].
@@ -180,7 +180,7 @@ impl AudioSpecificConfig {
         Ok(())
     }
 
-    /// SBR and PS, signalled so that older decoders pass over it.
+    /// Reads the backward compatible signalling of SBR and PS.
     fn read_extension(&mut self, bits: &mut BitReader<'_>) -> Result<(), Truncated> {
         if bits.read(11)? != SBR_EXTENSION || read_object_type(bits)? != object_type::SBR || !bits.flag()? {
             return Ok(());
@@ -190,10 +190,10 @@ impl AudioSpecificConfig {
         Ok(())
     }
 
-    /// The ADTS header of a raw data block of `len` bytes: its core, one block, without a checksum.
+    /// Returns the ADTS header of one raw data block of `len` bytes, for the core, without a checksum.
     ///
-    /// With channel configuration 0 the block must begin with a program_config_element; [`adts_prefix`](Self::adts_prefix)
-    /// sees to that.
+    /// With channel configuration 0 the block must begin with a program_config_element, which
+    /// [`adts_prefix`](Self::adts_prefix) adds.
     ///
     /// # Errors
     /// All but [`Error::Truncated`] and [`Error::FrequencyIndex`].
@@ -236,10 +236,10 @@ impl AudioSpecificConfig {
         Ok(bits.into_bytes().try_into().expect("the fields are 56 bits"))
     }
 
-    /// What goes before `frame`, the raw data block of an RTMP message: its ADTS header, and where the
-    /// channel configuration is 0 and the frame does not begin with one, the program_config_element.
+    /// Returns the bytes to send before `frame`, the raw data block of an RTMP message: its ADTS header and, if the channel
+    /// configuration is 0 and the frame does not begin with one, the program_config_element.
     ///
-    /// An element is whole bytes, so that the frame follows as it is.
+    /// An element has whole bytes, so the frame follows unchanged.
     ///
     /// # Errors
     /// As for [`adts_header`](Self::adts_header).
@@ -267,7 +267,7 @@ fn read_rate(bits: &mut BitReader<'_>) -> Result<Result<u32, Error>, Truncated> 
     })
 }
 
-/// The index for a rate in Hz.
+/// Returns the index for a rate in Hz.
 fn frequency_index(rate: u32) -> Result<u32, Error> {
     let index = RATES.iter().position(|(_, from)| rate >= *from).expect("the last one is from 0");
     let nominal = RATES[index].0;

@@ -1,12 +1,12 @@
 //! AMF0: the values of RTMP commands and FLV script tags (AMF 0 specification, 1 December 2007).
 //!
-//! Values arrive in complete messages, so bytes that are missing are an error, not a request for more. Invariants:
-//! a [`Budget`] bounds depth, number and size of what one message makes, and memory is only taken for bytes that are
-//! there, never for a count that the wire announces. References (marker 7) are handed out as numbers, not followed:
-//! no encoder sends them.
+//! Values arrive in complete messages, so missing bytes are an error, not a request for more. Invariants: a [`Budget`] bounds the
+//! depth, number and size of the values of one message, and memory is allocated only for bytes that have arrived, never
+//! for a count announced by the peer. References (marker 7) are returned as numbers and not followed: no encoder sends
+//! them.
 //!
 //! Tolerated deviations:
-//! - an ECMA array's count is a hint (section 2.10): the end marker decides, since encoders that add properties late
+//! - the count of an ECMA array is a hint (section 2.10) and the end marker decides, since encoders that add properties later
 //!   send 0 or a stale number;
 //! - an ECMA array that has all its announced properties may end with the message instead of the end marker;
 //! - a string that is not UTF-8 is read as Latin-1: encoders on old Windows systems send local 8-bit names. It is
@@ -20,7 +20,7 @@ pub enum Value {
     Number(f64),
     /// A boolean (2.3).
     Boolean(bool),
-    /// A string (2.4) or long string (2.14); the length decides which is written.
+    /// A string (2.4), or a long string (2.14) if it is longer than 65,535 bytes.
     String(String),
     /// An anonymous object (2.5), its properties in order.
     Object(Vec<(String, Value)>),
@@ -54,20 +54,20 @@ pub enum Value {
     },
 }
 
-/// Why a value could not be read. The peer is at fault; offsets count from the start of the input.
+/// The reason that a value cannot be read. The culprit is the peer. Offsets count from the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The input ends inside a value.
     #[error("AMF0 value ends early: bytes missing at {offset}")]
     Truncated {
-        /// Where the first incomplete field starts.
+        /// Offset of the first incomplete field.
         offset: usize,
     },
     /// A type marker that is reserved, unknown, or of AMF3.
     #[error("AMF0 marker {marker:#04x} at byte {offset} is not known")]
     Marker {
-        /// Where the marker is.
+        /// Offset of the marker.
         offset: usize,
         /// The marker.
         marker: u8,
@@ -75,42 +75,42 @@ pub enum Error {
     /// Objects or arrays are nested deeper than the budget.
     #[error("AMF0 value at byte {offset} is nested too deep")]
     Depth {
-        /// Where the value that is too deep starts.
+        /// Offset of the first value that is too deep.
         offset: usize,
     },
     /// More values than the budget.
     #[error("too many AMF0 values, at byte {offset}")]
     Items {
-        /// Where the first value too many starts.
+        /// Offset of the first value over the limit.
         offset: usize,
     },
     /// More bytes of strings and names than the budget.
     #[error("too many bytes in AMF0 strings, at byte {offset}")]
     Bytes {
-        /// Where the string that exceeds it starts.
+        /// Offset of the string that exceeds the limit.
         offset: usize,
     },
 }
 
-/// What may still be read. One budget goes through all values of a message and shrinks with each.
+/// Remaining limits, shared by all values of a message and reduced by each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// How many levels of objects and arrays may be open at once.
+    /// Maximum depth of nested objects and arrays.
     pub depth: usize,
-    /// How many values may be made.
+    /// Maximum number of values.
     pub items: usize,
-    /// How many bytes of strings and property names may be read.
+    /// Maximum length of all strings and property names, in bytes.
     pub bytes: usize,
 }
 
 impl Default for Budget {
-    /// Room for any command and metadata in use, keyframe indexes of an hour included.
+    /// A budget for all commands and metadata in use, including keyframe indexes of an hour.
     fn default() -> Budget {
         Budget { depth: 16, items: 4096, bytes: 256 << 10 }
     }
 }
 
-/// Reads one value and moves `input` past it. After an error `input` is where it was; `budget` is spent.
+/// Reads one value and moves `input` past it. After an error `input` is unchanged, but `budget` is spent.
 ///
 /// # Errors
 /// Any [`Error`]; its offset counts from the start of `input`.
@@ -194,7 +194,7 @@ pub fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a string value without making a [`Value`] of it first.
+/// Appends a string value without creating a [`Value`].
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     if let Some(len) = short_len(text) {
         out.push(marker::STRING);
@@ -207,7 +207,7 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
 }
 
 impl Value {
-    /// The number, if it is one.
+    /// Returns the number, if the value is one.
     pub fn as_number(&self) -> Option<f64> {
         match self {
             Value::Number(number) => Some(*number),
@@ -215,7 +215,7 @@ impl Value {
         }
     }
 
-    /// The boolean, if it is one.
+    /// Returns the boolean, if the value is one.
     pub fn as_boolean(&self) -> Option<bool> {
         match self {
             Value::Boolean(boolean) => Some(*boolean),
@@ -223,7 +223,7 @@ impl Value {
         }
     }
 
-    /// The text of a string or long string.
+    /// Returns the text of a string or long string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(text) => Some(text),
@@ -231,7 +231,7 @@ impl Value {
         }
     }
 
-    /// The properties of an object, typed object or ECMA array.
+    /// Returns the properties of an object, typed object or ECMA array.
     pub fn properties(&self) -> Option<&[(String, Value)]> {
         match self {
             Value::Object(properties)
@@ -241,7 +241,7 @@ impl Value {
         }
     }
 
-    /// The first property of that name.
+    /// Returns the first property with this name.
     pub fn property(&self, name: &str) -> Option<&Value> {
         self.properties()?.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }

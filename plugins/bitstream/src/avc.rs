@@ -17,27 +17,27 @@ pub mod nal_type {
     /// A sequence parameter set extension.
     pub const SPS_EXTENSION: u8 = 13;
 
-    /// The type of a NAL unit; 0, which has no meaning, for an empty one.
+    /// Returns the type of a NAL unit; 0, which is unspecified, for an empty one.
     pub fn of(unit: &[u8]) -> u8 {
         unit.first().map_or(0, |header| header & 0x1f)
     }
 }
 
-/// Baseline, Main, Extended: the profiles whose records have no tail. The specification names four that have one, from the
-/// time when there were no others; records of later ones (4:4:4, intra, scalable, stereo..) have it too.
+/// Baseline, Main and Extended: the profiles whose records have no tail. The specification names only the four high profiles of
+/// its time as having one; records of later profiles (4:4:4, intra, scalable, stereo) have it too.
 const LOW_PROFILES: [u8; 3] = [66, 77, 88];
 
-/// What a decoder must know before the first picture.
+/// A decoder configuration record, which a decoder needs before the first picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvcDecoderConfiguration {
-    /// How many bytes the length in front of each NAL unit has: 1 to 4.
+    /// Length of the length field before each NAL unit, in bytes: 1 to 4.
     pub length_size: usize,
     /// All parameter sets as NAL units: sequence, their extensions, picture.
     pub parameter_sets: Vec<Vec<u8>>,
 }
 
 impl AvcDecoderConfiguration {
-    /// Reads a record. Bytes after it are passed over, and so is a version other than 1, which some encoders write.
+    /// Reads a record. Ignores trailing bytes, and a version other than 1, which some encoders write.
     ///
     /// # Errors
     /// [`Truncated`].
@@ -58,7 +58,7 @@ impl AvcDecoderConfiguration {
     }
 }
 
-/// The tail of the record. Many encoders leave it out, or have padding there.
+/// Reads the tail of the record. Many encoders omit it or write padding instead.
 fn read_extensions(record: &mut Record<'_>) -> Result<Vec<Vec<u8>>, Truncated> {
     let [_chroma_format, _luma_depth, _chroma_depth, extensions] = record.array()?;
     record.units(usize::from(extensions))

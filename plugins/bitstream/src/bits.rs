@@ -8,7 +8,7 @@ pub(crate) struct Truncated;
 #[derive(Clone, Debug)]
 pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],
-    /// In bits from the start.
+    /// Offset from the start, in bits.
     at: usize,
 }
 
@@ -17,12 +17,12 @@ impl<'a> BitReader<'a> {
         BitReader { bytes, at: 0 }
     }
 
-    /// How many bits are left.
+    /// Returns the number of bits left.
     pub(crate) fn left(&self) -> usize {
         self.bytes.len() * 8 - self.at
     }
 
-    /// A field of `width` bits, at most 32.
+    /// Reads a field of `width` bits, at most 32.
     pub(crate) fn read(&mut self, width: usize) -> Result<u32, Truncated> {
         if width > self.left() {
             return Err(Truncated);
@@ -36,7 +36,7 @@ impl<'a> BitReader<'a> {
         Ok(value as u32)
     }
 
-    /// A field of one bit.
+    /// Reads a field of one bit.
     pub(crate) fn flag(&mut self) -> Result<bool, Truncated> {
         Ok(self.read(1)? == 1)
     }
@@ -51,7 +51,7 @@ impl<'a> BitReader<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct BitWriter {
     bytes: Vec<u8>,
-    /// In bits from the start.
+    /// Offset from the start, in bits.
     at: usize,
 }
 
@@ -67,7 +67,7 @@ impl BitWriter {
         }
     }
 
-    /// All bytes, the last one filled with zeros.
+    /// Returns all bytes, the last one padded with zeros.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -21,16 +21,16 @@ pub mod nal_type {
     /// An access unit delimiter.
     pub const AUD: u8 = 35;
 
-    /// The type of a NAL unit; 63, which has no meaning, for an empty one.
+    /// Returns the type of a NAL unit; 63, which is unspecified, for an empty one.
     pub fn of(unit: &[u8]) -> u8 {
         unit.first().map_or(63, |header| header >> 1 & 0x3f)
     }
 }
 
-/// What a decoder must know before the first picture.
+/// A decoder configuration record, which a decoder needs before the first picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HevcDecoderConfiguration {
-    /// How many bytes the length in front of each NAL unit has: 1 to 4.
+    /// Length of the length field before each NAL unit, in bytes: 1 to 4.
     pub length_size: usize,
     /// The parameter sets of all arrays as NAL units: video, sequence, picture. SEI messages that the record may hold
     /// as well are left out.
@@ -38,7 +38,7 @@ pub struct HevcDecoderConfiguration {
 }
 
 impl HevcDecoderConfiguration {
-    /// Reads a record. Bytes after it are passed over, and so is a version other than 1.
+    /// Reads a record. Ignores trailing bytes, and a version other than 1.
     ///
     /// # Errors
     /// [`Truncated`].

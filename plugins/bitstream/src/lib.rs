@@ -1,7 +1,7 @@
 //! Wire syntax shared by the host and its modules.
 //!
-//! Everything here is a pure function over bytes: no IO, no clock, no state beyond the value at hand. It
-//! depends on the vocabulary of `remuxd-plugin-api` alone, so that any module may use it.
+//! Pure functions over bytes, without IO, clocks or global state. Depends on `remuxd-plugin-api` only, so that any module may use
+//! it.
 
 pub mod aac;
 pub mod amf0;

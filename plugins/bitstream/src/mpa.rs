@@ -1,9 +1,9 @@
 //! MPEG audio: the header of a frame.
 //!
-//! ISO/IEC 11172-3 2.4.2.3 and ISO/IEC 13818-3 2.4.2.3. MPEG-2.5, the extension for rates down to 8 kHz that Fraunhofer
-//! defined, is read as well: FLV has a sound format of its own for it (14, MP3 at 8 kHz).
+//! ISO/IEC 11172-3 2.4.2.3 and ISO/IEC 13818-3 2.4.2.3. MPEG-2.5, Fraunhofer's extension for rates down to 8 kHz, is read as
+//! well: FLV has a sound format for it (14, MP3 at 8 kHz).
 
-/// How many bytes a header has.
+/// Length of a header in bytes.
 pub const HEADER_LEN: usize = 4;
 
 /// The version of MPEG audio.
@@ -17,26 +17,26 @@ pub enum Version {
     V2_5,
 }
 
-/// What the header of a frame says.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// The version.
     pub version: Version,
     /// 1, 2 or 3.
     pub layer: u8,
-    /// A checksum follows the header.
+    /// Whether a checksum follows the header.
     pub checksum: bool,
-    /// Bits a second; 0 for the free format, which states none.
+    /// Bit rate in bits per second; 0 for the free format.
     pub bitrate: u32,
     /// In Hz.
     pub sample_rate: u32,
-    /// The frame is one slot longer.
+    /// Whether the frame is one slot longer.
     pub padding: bool,
     /// 1 or 2.
     pub channels: u8,
 }
 
-/// Why four bytes are no header. The publisher is at fault.
+/// The reason that a header cannot be read. The culprit is the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -118,7 +118,7 @@ impl FrameHeader {
         })
     }
 
-    /// How many samples of each channel the frame has.
+    /// Returns the number of samples in the frame, per channel.
     pub fn samples(&self) -> u32 {
         match (self.version, self.layer) {
             (_, 1) => 384,
@@ -127,7 +127,7 @@ impl FrameHeader {
         }
     }
 
-    /// The frame's length in bytes, header included; `None` for the free format.
+    /// Returns the frame's length in bytes, including the header; `None` for the free format.
     pub fn frame_size(&self) -> Option<usize> {
         let slot = if self.layer == 1 { 4 } else { 1 };
         let slots = self.samples() / 8 / slot * self.bitrate / self.sample_rate + u32::from(self.padding);

@@ -1,21 +1,21 @@
-//! NAL units as they lie in an access unit of RTMP, FLV and MP4: each behind its length.
+//! NAL units in an access unit of RTMP, FLV and MP4: each after its length.
 //!
 //! ISO/IEC 14496-15 5.3.2 (AVC) and 8.3.2 (HEVC): the length has 1 to 4 bytes, as many as the decoder configuration
 //! record says (`lengthSizeMinusOne`).
 
-/// A NAL unit is longer than what is left of the access unit, or its length is cut off. The publisher is at fault.
+/// A NAL unit is longer than the rest of the access unit, or its length is truncated. The culprit is the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("NAL unit of {length} bytes at byte {offset} where {left} are left")]
 pub struct Overrun {
-    /// Where in the access unit its length starts.
+    /// Offset of its length in the access unit.
     pub offset: usize,
-    /// The length that it states; that of the length field when this is cut off.
+    /// The length that it states; that of the length field if this is truncated.
     pub length: usize,
-    /// How many bytes there are after `offset`.
+    /// Number of bytes after `offset`.
     pub left: usize,
 }
 
-/// The NAL units of an access unit, in order, without the empty ones. Ends after the first error.
+/// An iterator over the NAL units of an access unit, without empty ones. Ends after the first error.
 #[derive(Clone, Debug)]
 pub struct NalUnits<'a> {
     data: &'a [u8],

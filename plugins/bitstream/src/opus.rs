@@ -6,7 +6,7 @@ use crate::record::{Record, Truncated};
 
 const MAGIC: &[u8; 8] = b"OpusHead";
 
-/// Why bytes are no identification header. The publisher is at fault.
+/// The reason that an identification header cannot be read. The culprit is the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -26,34 +26,34 @@ pub enum Error {
     },
 }
 
-/// What an identification header says.
+/// An identification header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpusHead {
-    /// How many channels come out, at least 1.
+    /// Number of output channels, at least 1.
     pub channels: u8,
-    /// How many samples at 48 kHz a decoder drops at the very start.
+    /// Number of samples at 48 kHz that a decoder drops at the very start.
     pub pre_skip: u16,
     /// The rate of the encoder's input in Hz, for display.
     pub input_rate: u32,
-    /// How channels are mapped: 0 for mono and stereo, 1 for the orders of Vorbis, 255 for no order at all.
+    /// The mapping family: 0 for mono and stereo, 1 for the orders of Vorbis, 255 for no defined order.
     pub mapping_family: u8,
-    /// How channels lie in streams; one stream for family 0.
+    /// The mapping of channels to streams; one stream for family 0.
     pub mapping: Mapping,
 }
 
-/// How channels lie in the streams of a packet.
+/// A mapping of channels to the streams of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// How many streams a packet has.
+    /// Number of streams in a packet.
     pub streams: u8,
-    /// How many of them are stereo.
+    /// Number of streams that are stereo.
     pub coupled: u8,
-    /// The decoded channel of each channel that comes out.
+    /// The decoded channel of each output channel.
     pub channels: Vec<u8>,
 }
 
 impl OpusHead {
-    /// Reads an identification header. Bytes after it are passed over.
+    /// Reads an identification header. Ignores trailing bytes.
     ///
     /// # Errors
     /// Any [`Error`].

@@ -1,16 +1,16 @@
-//! Reading decoder configuration records: fixed fields, and NAL units behind lengths of 16 bits.
+//! Reading decoder configuration records: fixed fields, and NAL units after lengths of 16 bits.
 
-/// A decoder configuration record ends inside a field. The publisher is at fault.
+/// A decoder configuration record ends inside a field. The culprit is the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} ends early, at byte {offset}")]
 pub struct Truncated {
     /// The record's name in its specification.
     pub what: &'static str,
-    /// Where the field starts that is cut off.
+    /// Offset of the truncated field.
     pub offset: usize,
 }
 
-/// A record that is read from front to back.
+/// A reader of a record.
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     what: &'static str,
@@ -34,7 +34,7 @@ impl<'a> Record<'a> {
         Ok(self.take(N)?.try_into().expect("as many bytes as were asked for"))
     }
 
-    /// `count` NAL units.
+    /// Reads `count` NAL units.
     pub(crate) fn units(&mut self, count: usize) -> Result<Vec<Vec<u8>>, Truncated> {
         (0..count)
             .map(|_| {

@@ -1,6 +1,6 @@
 //! The `flv` format module: live FLV over HTTP.
 //!
-//! The remuxer is [`FlvRemuxer`]; `websocket-flv` has the same.
+//! The remuxer is [`FlvRemuxer`], shared with `websocket-flv`.
 
 #![forbid(unsafe_code)]
 

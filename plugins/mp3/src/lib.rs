@@ -1,12 +1,12 @@
 //! The `mp3` format module: the audio of a stream as MP3 over HTTP.
 //!
-//! A joiner gets an empty ID3v2 tag (ID3v2.3, section 3.1), as from SRS, then frames as they were published (ISO/IEC
-//! 11172-3). Video is dropped, payloads are passed on shared.
+//! A viewer gets an empty ID3v2 tag (ID3v2.3, section 3.1), as from SRS, then the published frames (ISO/IEC 11172-3), unchanged and
+//! without a copy. Video is dropped.
 //!
-//! Invariants: each block is what one RTMP message had, and a viewer may join at every one that begins with a frame
-//! header. Empty messages, which stand for silence, make no block: MP3 has no frame that says nothing.
+//! Invariants: each block is the data of one RTMP message, and a join point if it begins with a frame header. Empty messages, which
+//! mean silence, produce no block, since MP3 has no empty frame.
 //!
-//! A stream that turns to another codec is none of this module's: the host ends the mount's viewers.
+//! When the stream changes to another codec, the host ends the mount's responses.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use remuxd_plugin_api::{
     Transport, export_format,
 };
 
-/// An ID3v2.3 tag of ten bytes of padding and no frame: what players that look for a tag first are content with.
+/// An ID3v2.3 tag with ten bytes of padding and no frame, for players that expect a tag first.
 const ID3: [u8; 20] = *b"ID3\x03\0\0\0\0\0\x0a\0\0\0\0\0\0\0\0\0\0";
 
 /// MP3 as an unending HTTP response.
@@ -44,10 +44,10 @@ impl Format for Mp3 {
     }
 }
 
-/// Makes MP3 of one stream.
+/// The remuxer of one stream to MP3.
 #[derive(Debug, Default)]
 pub struct Mp3Remuxer {
-    /// The ID3v2 tag is out.
+    /// Whether the ID3v2 tag was written.
     started: bool,
 }
 

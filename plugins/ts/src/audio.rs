@@ -1,11 +1,11 @@
 //! Audio frames: ADTS headers, MPEG audio versions, Opus control headers.
 //!
-//! AAC goes in ADTS (ISO/IEC 13818-1 table 2-34, stream type 0x0f), MPEG-4 ADTS (`FF F1`), which says the rates and
-//! object types of MPEG-4 and which all players read; SRS writes the MPEG-2 form. Opus follows "Opus in MPEG-TS", the
-//! mapping that FFmpeg and GStreamer have: a control header with the packet's size in front of each.
+//! AAC goes in ADTS (ISO/IEC 13818-1 table 2-34, stream type 0x0f), MPEG-4 ADTS (`FF F1`), which covers the
+//! rates and object types of MPEG-4 and which all players read; SRS writes the MPEG-2 form. Opus follows "Opus in MPEG-TS", the
+//! mapping that FFmpeg and GStreamer use: a control header with the packet's size before each packet.
 //!
 //! Deviation: an Opus stream's pre-skip is no `start_trim`. It belongs to the stream's first packet, which is not the one
-//! that follows a replayed sequence header, and a viewer joins anywhere. FFmpeg writes the field and passes over it.
+//! that follows a replayed sequence header, and a viewer joins anywhere. FFmpeg writes the field and ignores it.
 
 use remuxd_bitstream::aac::{self, AudioSpecificConfig};
 use remuxd_bitstream::mpa::{FrameHeader, Version};
@@ -14,14 +14,14 @@ use remuxd_bitstream::opus::OpusHead;
 use crate::pes;
 use crate::psi::AudioStream;
 
-/// What is known of an audio track.
+/// The configuration of an audio track.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AudioConfig {
     /// AAC with the configuration of its sequence header.
     Aac(AudioSpecificConfig),
-    /// MPEG audio; see [`AudioStream::Mpeg`].
+    /// MPEG audio (see [`AudioStream::Mpeg`]).
     Mpeg {
-        /// Of MPEG-2 or 2.5.
+        /// Whether it is MPEG-2 or 2.5.
         low_rates: bool,
     },
     /// Opus, with its `channel_config_code`.
@@ -29,18 +29,18 @@ pub(crate) enum AudioConfig {
 }
 
 impl AudioConfig {
-    /// MPEG audio as the header of `frame` says, if it is one.
+    /// Returns the configuration in the header of an MPEG audio `frame`, if it begins with one.
     pub(crate) fn of_mpeg_frame(frame: &[u8]) -> Option<AudioConfig> {
         let header = FrameHeader::parse(frame).ok()?;
         Some(AudioConfig::Mpeg { low_rates: header.version != Version::V1 })
     }
 
-    /// Opus as its identification header says.
+    /// Returns the configuration of Opus with this identification header.
     pub(crate) fn of_opus(head: &OpusHead) -> AudioConfig {
         AudioConfig::Opus(channel_config_code(head))
     }
 
-    /// How the program map names it.
+    /// Returns the stream's entry in the program map.
     pub(crate) fn stream(&self) -> AudioStream {
         match *self {
             AudioConfig::Aac(_) => AudioStream::Adts,
@@ -49,10 +49,10 @@ impl AudioConfig {
         }
     }
 
-    /// What goes before `frame`.
+    /// Returns the bytes to write before `frame`.
     ///
     /// # Errors
-    /// What ADTS cannot carry.
+    /// ADTS cannot carry the frame.
     pub(crate) fn prefix(&self, frame: &[u8]) -> Result<Vec<u8>, aac::Error> {
         match self {
             AudioConfig::Aac(config) => config.adts_prefix(frame),
@@ -62,7 +62,7 @@ impl AudioConfig {
     }
 }
 
-/// The `stream_id` of an audio stream.
+/// Returns the `stream_id` of an audio stream.
 pub(crate) fn stream_id(stream: AudioStream) -> u8 {
     match stream {
         AudioStream::Adts | AudioStream::Mpeg { .. } => pes::AUDIO,
@@ -70,13 +70,13 @@ pub(crate) fn stream_id(stream: AudioStream) -> u8 {
     }
 }
 
-/// Opus without an identification header: a decoder makes stereo of mono.
+/// Opus without an identification header: decoders output stereo for mono too.
 pub(crate) const OPUS_STEREO: AudioConfig = AudioConfig::Opus(2);
 
-/// The code of a mapping that no other code stands for: a decoder must know it from elsewhere.
+/// The code of all other mappings, which a decoder must know from elsewhere.
 const OTHER_MAPPING: u8 = 0xff;
 
-/// How many streams of each count of channels are coupled, in the mappings that have a code.
+/// Number of coupled streams by number of channels, in the mappings that have a code.
 const COUPLED: [u8; 8] = [0, 1, 1, 2, 2, 2, 3, 3];
 
 /// The mappings of 1 to 8 channels in the orders of Vorbis.
@@ -91,8 +91,8 @@ const VORBIS: [&[u8]; 8] = [
     &[0, 6, 1, 2, 3, 4, 5, 7],
 ];
 
-/// `channel_config_code`: the number of channels in the usual mapping, with the highest bit set where channels come as
-/// they are coded.
+/// Returns `channel_config_code`: the number of channels in the usual mapping, with the highest bit set if channels keep their
+/// coded order.
 fn channel_config_code(head: &OpusHead) -> u8 {
     let channels = head.channels;
     let mapping = &head.mapping;
@@ -115,7 +115,7 @@ fn channel_config_code(head: &OpusHead) -> u8 {
     }
 }
 
-/// `opus_control_header`: the prefix 0x3ff in 11 bits, no trims, no extension, and the size as a sum of bytes.
+/// Returns `opus_control_header`: the prefix 0x3ff in 11 bits, no trims, no extension, and the size as a sum of bytes.
 fn opus_control_header(size: usize) -> Vec<u8> {
     let mut header = vec![0x7f, 0xe0];
     header.resize(2 + size / 255, 0xff);

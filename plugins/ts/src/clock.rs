@@ -1,33 +1,31 @@
-//! The program clock: milliseconds of the stream's timeline as 90 kHz ticks, and what the clock reference may say.
+//! The program clock: milliseconds of the stream's timeline as 90 kHz ticks, and the clock reference.
 //!
 //! ISO/IEC 13818-1 2.4.2.2, 2.4.3.5 (PCR), 2.7.2.
 //!
-//! There is no clock at hand, only the tags' DTS. The reference follows the newest DTS of any track, less
-//! - [`DELAY`], constant: so that a decoder has an access unit before it is due;
-//! - the lag: how far behind the newest DTS tags have arrived of late, which is how badly the publisher interleaves.
+//! The only source of time is the tags' DTS. The reference follows the newest DTS of any track, minus
+//! - [`DELAY`], a constant, so that a decoder has an access unit before it is due;
+//! - the lag: the recent maximum distance of a tag behind the newest DTS, caused by the publisher's interleaving.
 //!
 //! Invariants:
-//! - the reference is before the DTS of every access unit that follows it, and never goes back without a
-//!   discontinuity being marked; that happens when a track falls behind further than ever, and after a gap of more
-//!   than [`LONGEST_GAP`];
+//! - the reference is before the DTS of every access unit that follows it, and goes back only with a marked discontinuity:
+//!   when a track falls further behind than before, and after a gap of more than [`LONGEST_GAP`];
 //! - DTS - PCR is at most [`DELAY`] + [`SLACK`] + [`STEP`] + lag;
-//! - successive references are at most [`STEP`] apart. Between access units further apart, the mux writes some in
-//!   between.
+//! - successive references are at most [`STEP`] apart. Between access units further apart, the mux adds some.
 
-/// How long before its DTS an access unit comes, in milliseconds. More than [`STEP`], so that all of an access unit is
-/// there before its time.
+/// Time from an access unit's arrival to its DTS, in milliseconds. More than [`STEP`], so that an access unit is complete
+/// before it is due.
 pub(crate) const DELAY: i64 = 100;
 
-/// The greatest distance of two references, in milliseconds (DVB recommends it; ISO/IEC 13818-1 2.7.2 has 100).
+/// Maximum distance of two references, in milliseconds (DVB recommends it; ISO/IEC 13818-1 2.7.2 has 100).
 pub(crate) const STEP: i64 = 40;
 
-/// How far a reference may stay back, so that 24 frames a second need not a reference in between for each frame.
+/// Tolerated delay of a reference in milliseconds, so that 24 frames per second do not need an extra reference for each frame.
 pub(crate) const SLACK: i64 = 40;
 
-/// A longer gap between tags, in milliseconds, is no gap but another time base.
+/// A longer gap between tags, in milliseconds, starts a new time base.
 pub(crate) const LONGEST_GAP: i64 = 30_000;
 
-/// Over what length of the timeline the lag is measured: over this and the one before.
+/// Length of a window over which the lag is measured, in milliseconds; the previous window counts too.
 const LAG_WINDOW: i64 = 10_000;
 
 /// A time in units of 1/90 000 second, modulo 2^33.
@@ -35,27 +33,27 @@ const LAG_WINDOW: i64 = 10_000;
 pub(crate) struct Ticks(u64);
 
 impl Ticks {
-    /// What is added to the timeline, in milliseconds, so that a stream's first clock reference is above 0.
+    /// Offset added to the timeline, in milliseconds, so that a stream's first clock reference is above 0.
     pub(crate) const OFFSET: i64 = 1_000;
 
-    /// A point on the stream's timeline.
+    /// Converts a point on the stream's timeline.
     pub(crate) fn from_millis(millis: i64) -> Ticks {
         let ticks = (i128::from(millis) + i128::from(Self::OFFSET)) * 90;
         Ticks(ticks.rem_euclid(1 << 33) as u64)
     }
 
-    /// The 33 bits.
+    /// Returns the 33 bits.
     pub(crate) fn base(self) -> u64 {
         self.0
     }
 }
 
-/// What the clock does before an access unit.
+/// The clock's step before an access unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// It starts, or goes on with another base: a reference is due before anything else. True: mark the discontinuity.
+    /// The clock starts or has a new base: a reference is due first, marked as a discontinuity if true.
     Set(bool),
-    /// It goes on.
+    /// The clock continues.
     Steady,
 }
 
@@ -72,13 +70,13 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that goes on where [`parts`](Self::parts) were taken.
+    /// Returns a clock that continues from [`parts`](Self::parts).
     pub(crate) fn resume([newest, reference, lag]: [i64; 3]) -> Clock {
         let lag = [lag.max(0), 0];
         Clock { newest: Some(newest), lag, window_end: newest + LAG_WINDOW, reference: Some(reference) }
     }
 
-    /// What a successor must know: the newest DTS, the last reference, the lag. `None` before the start.
+    /// Returns the state for a successor: the newest DTS, the last reference, the lag. `None` before the start.
     pub(crate) fn parts(&self) -> Option<[i64; 3]> {
         Some([self.newest?, self.reference?, self.greatest_lag()])
     }
@@ -87,7 +85,7 @@ impl Clock {
         self.lag[0].max(self.lag[1])
     }
 
-    /// Access units will lag this far behind the newest: said before the first one.
+    /// Sets the expected lag of access units behind the newest, before the first one.
     pub(crate) fn expect_lag(&mut self, lag: i64) {
         self.lag[0] = lag;
     }
@@ -102,7 +100,7 @@ impl Clock {
         self.lag[0] = self.lag[0].max(newest - dts);
     }
 
-    /// Moves on to an access unit with this DTS.
+    /// Advances to an access unit with this DTS.
     pub(crate) fn advance(&mut self, dts: i64) -> Advance {
         self.observe(dts);
         let target = self.target();
@@ -115,17 +113,17 @@ impl Clock {
         }
     }
 
-    /// The latest reference that is allowed now.
+    /// Returns the latest reference allowed now.
     fn target(&self) -> i64 {
         self.newest.unwrap_or_default() - self.greatest_lag() - DELAY
     }
 
-    /// The last reference.
+    /// Returns the last reference.
     pub(crate) fn reference(&self) -> i64 {
         self.reference.unwrap_or_default()
     }
 
-    /// The reference that goes with an access unit.
+    /// Returns the reference to write with an access unit.
     pub(crate) fn with_unit(&mut self) -> i64 {
         let last = self.reference();
         let reference = self.target().clamp(last, last + STEP);
@@ -133,7 +131,7 @@ impl Clock {
         reference
     }
 
-    /// The next reference that must go in between, if any.
+    /// Returns the next reference that is due between access units, if any.
     pub(crate) fn in_between(&mut self) -> Option<i64> {
         let last = self.reference();
         (self.target() - last > STEP + SLACK).then(|| {

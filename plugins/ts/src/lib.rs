@@ -1,11 +1,11 @@
 //! The `ts` format module: a live MPEG transport stream over HTTP.
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | `remux` | tags in: which tracks there are, and what becomes of each tag |
-//! | `video`, `audio` | what a decoder of a transport stream needs around an access unit |
+//! | `remux` | tags in: the tracks, and the handling of each tag |
+//! | `video`, `audio` | the data that a decoder needs around an access unit |
 //! | `mux` | access units in, blocks out: when tables and clock references are due |
-//! | `clock` | the program clock: what its reference may say |
+//! | `clock` | the program clock and its references |
 //! | `pes`, `psi`, `packet` | the syntax: PES headers, tables, packets of 188 bytes |
 //!
 //! Specification: ISO/IEC 13818-1 (ITU-T H.222.0), with the sections named at each file.

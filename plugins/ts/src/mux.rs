@@ -1,13 +1,13 @@
 //! The multiplex: access units in, blocks out.
 //!
-//! - Tables are a block of [`CONFIG`](BlockFlags::CONFIG): those who watch get each, a joiner gets the newest before its
-//!   first access unit. So continuity counters are right for everybody from the first packet on, wherever a viewer joins.
-//! - Tables come at the start, before each picture at which a decoder may start, with each change of the program under
-//!   a new version, and every [`TABLES_INTERVAL`] of the program clock.
-//! - An access unit is one block; references of the clock that are due before it are one, too. A picture at which a
-//!   decoder may start is a place to join. Without video each audio frame is, and carries a reference.
+//! - Tables are a block of [`CONFIG`](BlockFlags::CONFIG): current viewers get each, a viewer that joins gets the newest before its
+//!   first access unit. So continuity counters are right for each viewer from its first packet on.
+//! - Tables are written at the start, before each random access picture, after each change of the program with a new
+//!   version, and every [`TABLES_INTERVAL`] of the program clock.
+//! - An access unit is one block; clock references that are due before it are another one. A random access picture is a
+//!   join point. Without video each audio frame is one, and carries a reference.
 //!
-//! ISO/IEC 13818-1 2.4.4 leaves intervals to others: ETSI TR 101 290 5.2.1 asks for tables each 0.5 s.
+//! ISO/IEC 13818-1 2.4.4 does not define intervals; ETSI TR 101 290 5.2.1 requires tables every 0.5 s.
 
 use remuxd_plugin_api::{Block, BlockFlags, Millis, RemuxError, Sink};
 
@@ -17,8 +17,8 @@ use crate::packet::{Adaptation, Continuity, write_adaptation, write_unit};
 use crate::pes;
 use crate::psi::{AUDIO_PID, AudioStream, Program, Tables, VIDEO_PID, VideoStream};
 
-/// Tables are due this long after the last ones, in milliseconds of the program clock: with one step of the clock and
-/// what it may stay back, still under 500 ms by DTS.
+/// Interval of tables in milliseconds of the program clock. Plus one step of the clock and its tolerance, it stays under 500 ms by
+/// DTS.
 const TABLES_INTERVAL: i64 = 300;
 
 /// Without video for this long, audio frames are places to join, as in the stream that the host hands out.
@@ -32,8 +32,7 @@ const STATE_VERSION: u8 = 1;
 pub(crate) struct Unit<'a> {
     /// Video, else audio.
     pub video: bool,
-    /// A decoder may start here. Audio where it may not goes on with a frame that began in the unit before, and has no
-    /// time of its own.
+    /// Whether a decoder may start here. Audio at which it may not continues a frame of the previous unit and has no timestamp.
     pub random_access: bool,
     /// Milliseconds of the timeline.
     pub dts: i64,
@@ -51,15 +50,15 @@ pub(crate) struct Mux {
     video: Continuity,
     audio: Continuity,
     clock: Clock,
-    /// The clock at the last tables; `None` when new ones are due at once.
+    /// The clock at the last tables; `None` if new ones are due at once.
     tables_at: Option<i64>,
-    /// The last block was tables.
+    /// Whether the last block was tables.
     after_tables: bool,
     last_video: Option<i64>,
 }
 
 impl Mux {
-    /// The streams that the tables name.
+    /// Returns the streams that the tables name.
     pub(crate) fn program(&self) -> Program {
         self.program
     }
@@ -75,12 +74,12 @@ impl Mux {
         }
     }
 
-    /// Access units will lag this far behind the newest, in milliseconds: said before the first one.
+    /// Sets the expected lag of access units behind the newest, in milliseconds, before the first one.
     pub(crate) fn expect_lag(&mut self, lag: i64) {
         self.clock.expect_lag(lag);
     }
 
-    /// Lets the clock go on to a tag that has nothing to write.
+    /// Advances the clock to a tag that writes nothing.
     pub(crate) fn pass(&mut self, dts: i64, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         if self.program != Program::default() {
             self.advance(dts, false, sink)?;
@@ -123,8 +122,8 @@ impl Mux {
         self.block(if join { BlockFlags::JOIN } else { BlockFlags::NONE }, unit.dts, packets, sink)
     }
 
-    /// Moves the clock on to `dts`, and writes what is due before: tables, and references in between. True: the clock
-    /// has a new base, which the reference in the access unit to come must mark; when this `carries` one.
+    /// Advances the clock to `dts` and writes tables and references that are due before. Returns true if the clock has a new base
+    /// that the reference in the next access unit must mark, if that `carries` one.
     fn advance(&mut self, dts: i64, carries: bool, sink: &mut dyn Sink) -> Result<bool, RemuxError> {
         let advance = self.clock.advance(dts);
         if matches!(advance, Advance::Set(_)) {
@@ -168,7 +167,7 @@ impl Mux {
         self.block(BlockFlags::CONFIG, dts, packets, sink)
     }
 
-    /// Hands out `packets`, if there are any.
+    /// Writes a block of `packets`, if there are any.
     fn block(
         &mut self,
         flags: BlockFlags,
@@ -184,7 +183,7 @@ impl Mux {
         Ok(())
     }
 
-    /// What a successor must know; empty before the first access unit.
+    /// Returns the state for a successor; empty before the first access unit.
     pub(crate) fn state(&self) -> Vec<u8> {
         let Some(clock) = self.clock.parts() else { return Vec::new() };
         let video = match self.program.video {
@@ -205,7 +204,7 @@ impl Mux {
         state
     }
 
-    /// A multiplex that goes on where a predecessor's `state` was taken; `None` when it says nothing that can be read.
+    /// Returns a multiplex that continues from a predecessor's `state`; `None` if that cannot be read.
     pub(crate) fn resume(state: &[u8]) -> Option<Mux> {
         let (&[state_version, pat, pmt, video, audio, version, video_stream, ref audio_stream @ ..], clock) =
             state.split_first_chunk::<9>()?;

@@ -2,21 +2,21 @@
 //!
 //! ISO/IEC 13818-1 2.4.3.2 to 2.4.3.5.
 //!
-//! An access unit is copied once, into one buffer of whole packets that all viewers share. To share the payload would
-//! take two slices for each 188 bytes. Measured, the copy costs 0.03 CPU seconds a gigabyte, once; two iovecs a packet
-//! cost each viewer's writes 0.28 instead of 0.09, and two references more to count.
+//! An access unit is copied once, into one buffer of whole packets that all viewers share. Sharing the payload would take two
+//! slices for each 188 bytes. Measured: the copy costs 0.03 CPU seconds per gigabyte, once; two iovecs per packet raise the
+//! cost of each viewer's writes from 0.09 to 0.28, and add two references to count.
 
 use crate::clock::Ticks;
 
 /// The length of a packet.
 pub(crate) const PACKET_LEN: usize = 188;
 
-/// What is left of it after the header.
+/// Length of a packet without its header.
 const BODY_LEN: usize = PACKET_LEN - 4;
 
 const SYNC_BYTE: u8 = 0x47;
 
-/// Counts the packets with payload of one PID, modulo 16. Packets without payload repeat the last value.
+/// The continuity counter of one PID: packets with payload, modulo 16. Packets without payload repeat the last value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Continuity(u8);
 
@@ -28,12 +28,12 @@ impl Default for Continuity {
 }
 
 impl Continuity {
-    /// A counter whose last value was `last`.
+    /// Returns a counter whose last value was `last`.
     pub(crate) fn after(last: u8) -> Continuity {
         Continuity(last & 15)
     }
 
-    /// The value of the last packet with payload.
+    /// Returns the value of the last packet with payload.
     pub(crate) fn last(self) -> u8 {
         self.0
     }
@@ -44,10 +44,10 @@ impl Continuity {
     }
 }
 
-/// What an adaptation field says, beside stuffing.
+/// The content of an adaptation field, except stuffing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Adaptation {
-    /// The clock has another base from here on.
+    /// The clock has a new base from this packet on.
     pub discontinuity: bool,
     /// A decoder may start at the access unit that starts here.
     pub random_access: bool,
@@ -56,7 +56,7 @@ pub(crate) struct Adaptation {
 }
 
 impl Adaptation {
-    /// How many bytes it takes, its length field included; 0 when there is nothing to say.
+    /// Returns the field's length in bytes, including its length field; 0 if it is empty.
     fn len(self) -> usize {
         match self {
             Adaptation { discontinuity: false, random_access: false, pcr: None } => 0,
@@ -65,7 +65,7 @@ impl Adaptation {
         }
     }
 
-    /// Writes the field over `len` bytes, which are at least [`len`](Self::len): the rest is stuffing.
+    /// Writes the field with stuffing to `len` bytes, at least [`len`](Self::len).
     fn write(self, len: usize, out: &mut Vec<u8>) {
         let end = out.len() + len;
         if len > 0 {

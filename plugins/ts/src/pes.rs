@@ -1,7 +1,7 @@
 //! PES headers.
 //!
-//! ISO/IEC 13818-1 2.4.3.6 and 2.4.3.7. A PES packet holds one access unit, aligned: the header says so. One that begins with
-//! the rest of an audio frame is not aligned and has no timestamp, since that would be of the next frame's.
+//! ISO/IEC 13818-1 2.4.3.6 and 2.4.3.7. A PES packet holds one access unit and is marked as aligned. One that begins with
+//! the rest of an audio frame is not aligned and has no timestamp, which would apply to the next frame.
 
 use crate::clock::Ticks;
 
@@ -9,17 +9,17 @@ use crate::clock::Ticks;
 pub(crate) const VIDEO: u8 = 0xe0;
 /// `stream_id` of the first MPEG audio stream; AAC in ADTS has it as well (table 2-22).
 pub(crate) const AUDIO: u8 = 0xc0;
-/// `private_stream_1`: for Opus, as its mapping says.
+/// `private_stream_1`: for Opus, by its mapping.
 pub(crate) const PRIVATE_1: u8 = 0xbd;
 
-/// The longest payload of a packet with one timestamp that can say its length, as all but those of video must.
+/// The longest payload of a packet with one timestamp whose length field can state it, which only video may omit.
 pub(crate) const MAX_PAYLOAD: usize = 0xffff - 3 - 5;
 
 const DATA_ALIGNMENT: u8 = 0x84;
 
-/// The header of a PES packet with `payload` bytes. `times` are the PTS and the DTS of the access unit that it starts with;
-/// `None`: it starts with none. A DTS goes in where it differs from the PTS. A length over 16 bits
-/// becomes 0, which only video may have; others keep to [`MAX_PAYLOAD`].
+/// Returns the header of a PES packet with `payload` bytes. `times` are PTS and DTS of the access unit that begins in it, or `None`
+/// if none does. The DTS is written if it differs from the PTS. A length over 16 bits becomes 0, which is allowed for video
+/// only; the payload of others is at most [`MAX_PAYLOAD`].
 pub(crate) fn header(stream_id: u8, times: Option<(Ticks, Ticks)>, payload: usize) -> Vec<u8> {
     let (flags, presence, fields) = match times {
         None => (0x80, 0, vec![]),
@@ -35,7 +35,7 @@ pub(crate) fn header(stream_id: u8, times: Option<(Ticks, Ticks)>, payload: usiz
     header
 }
 
-/// 33 bits in three pieces, with a marker bit after each.
+/// Writes 33 bits in three pieces, with a marker bit after each.
 fn timestamp(prefix: u8, ticks: Ticks) -> [u8; 5] {
     let base = ticks.base();
     let piece = |shift: u32| (((base >> shift) as u16) << 1 | 1).to_be_bytes();

@@ -1,7 +1,7 @@
 //! Program association and program map tables.
 //!
 //! ISO/IEC 13818-1 2.4.4.1 to 2.4.4.11, 2.6.8 (registration descriptor), annex A (checksum). Opus is private data with
-//! the registration `Opus` and the extension descriptor 0x80, as its mapping to transport streams has it. PIDs are SRS's.
+//! the registration `Opus` and the extension descriptor 0x80, by its mapping to transport streams. PIDs are SRS's.
 
 use crate::packet::{Adaptation, Continuity, write_unit};
 
@@ -17,7 +17,7 @@ pub(crate) const AUDIO_PID: u16 = 0x101;
 const TRANSPORT_STREAM_ID: u16 = 1;
 const PROGRAM_NUMBER: u16 = 1;
 
-/// How a video stream is coded.
+/// The coding of a video stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum VideoStream {
     /// ITU-T H.264.
@@ -26,14 +26,14 @@ pub(crate) enum VideoStream {
     Hevc,
 }
 
-/// How an audio stream is coded.
+/// The coding of an audio stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AudioStream {
     /// AAC in ADTS.
     Adts,
-    /// MPEG-1 audio, or where `low_rates` MPEG-2 audio.
+    /// MPEG-1 audio, or MPEG-2 audio if `low_rates`.
     Mpeg {
-        /// Half the rates of MPEG-1 or less.
+        /// Whether the rates are half of those of MPEG-1 or less.
         low_rates: bool,
     },
     /// Opus, with this `channel_config_code`.
@@ -48,12 +48,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The PID that carries the program clock: video if there is any.
+    /// Returns the PID that carries the program clock: video if present.
     pub(crate) fn clock_pid(self) -> u16 {
         if self.video.is_some() { VIDEO_PID } else { AUDIO_PID }
     }
 
-    /// Stream types, PIDs and descriptors.
+    /// Returns stream types, PIDs and descriptors.
     fn streams(self) -> impl Iterator<Item = (u8, u16, Vec<u8>)> {
         let video = self.video.map(|video| match video {
             VideoStream::H264 => (0x1b, VIDEO_PID, vec![]),
@@ -81,7 +81,7 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// One packet for each table.
+    /// Returns one packet for each table.
     pub(crate) fn write(&mut self, program: Program) -> Vec<u8> {
         let mut out = Vec::new();
         let [high, low] = (0xe000 | PMT_PID).to_be_bytes();
@@ -103,7 +103,7 @@ impl Tables {
     }
 }
 
-/// A table is sections up to stuffing bytes (2.4.4): no adaptation field is needed to fill its packet.
+/// Writes a table. Stuffing bytes end its sections (2.4.4), so its packet needs no adaptation field.
 fn write_table(pid: u16, counter: &mut Continuity, section: &[u8], out: &mut Vec<u8>) {
     // pointer_field
     let mut payload = vec![0];
@@ -112,14 +112,14 @@ fn write_table(pid: u16, counter: &mut Continuity, section: &[u8], out: &mut Vec
     write_unit(pid, counter, Adaptation::default(), &[&payload], out);
 }
 
-/// The only section of a table.
+/// Returns the only section of a table.
 fn section(table_id: u8, extension: u16, version: u8, body: &[u8]) -> Vec<u8> {
     // From after the length field to the end of the checksum.
     let length = 5 + body.len() + 4;
     let mut section = vec![table_id];
     section.extend_from_slice(&(0xb000 | length as u16).to_be_bytes());
     section.extend_from_slice(&extension.to_be_bytes());
-    // In force now; section 0, the last is 0.
+    // Current; section 0 of 0.
     section.extend_from_slice(&[0xc1 | (version & 31) << 1, 0, 0]);
     section.extend_from_slice(body);
     let checksum = checksum(&section);
@@ -127,7 +127,7 @@ fn section(table_id: u8, extension: u16, version: u8, body: &[u8]) -> Vec<u8> {
     section
 }
 
-/// CRC with the polynomial 0x04c11db7, most significant bit first, from all ones.
+/// Returns the CRC with the polynomial 0x04c11db7, most significant bit first, from all ones.
 fn checksum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte) << 24, |crc, _| {

@@ -1,21 +1,20 @@
-//! The TS remuxer: tags of a stream in, blocks of a transport stream without an end out.
+//! The TS remuxer: tags of a stream in, blocks of an endless transport stream out.
 //!
 //! Invariants:
-//! - the program map tells the truth from the start, since players wait for a stream that it names, or never look again
-//!   for one that it does not. So all waits until both tracks are known and described (by a sequence header, or for
-//!   MP3 a frame), or for [`HEADER_WAIT`];
-//! - a track that comes later, goes, or changes its codec, gives the program map a new version. A new sequence header of
-//!   the same codec (another resolution) does not: its parameter sets go before the next picture;
-//! - video begins at a keyframe, and again after a change of its codec;
-//! - DTS and PTS are the tags', plus one constant.
+//! - the program map is correct from the start, since players wait for a stream that it names and may never look for one that
+//!   it does not. So all output waits until both tracks are configured (by a sequence header, or for MP3 by a frame), at
+//!   most for [`HEADER_WAIT`];
+//! - a track that starts later, ends, or changes its codec causes a new version of the program map. A new sequence header of
+//!   the same codec (another resolution) does not: its parameter sets are written before the next picture;
+//! - video starts at a keyframe, and again after a change of its codec;
+//! - DTS and PTS are the tags' plus one constant.
 //!
-//! Left out, with one line in the log: codecs that have no mapping here (AV1, VP9, VVC, FLAC..), AAC that ADTS cannot carry
-//! (xHE-AAC, low delay), access units that cannot be read, audio frames that no PES packet has room for. When such AAC is
-//! all there is, the stream is [`Unsupported`](RemuxError::Unsupported). A repeated start of the publisher (`discontinuity`
-//! of a tag) needs nothing: the host's timeline goes on, the next picture is a keyframe, and so is the program clock's.
+//! Dropped, with one line in the log: codecs without a mapping here (AV1, VP9, VVC, FLAC), AAC that ADTS cannot carry (xHE-AAC, low
+//! delay), malformed access units, and audio frames too long for a PES packet. If the stream has nothing but such AAC, it
+//! is [`Unsupported`](RemuxError::Unsupported). A republish (`discontinuity` of a tag) needs no action: the host's timeline
+//! and so the program clock continue, and the next picture is a keyframe.
 //!
-//! Deviations: where a picture's PTS would be before its DTS (negative composition offsets of some encoders) it is the
-//! DTS. Of several tracks of a kind (enhanced RTMP multitrack) track 0 is carried: the program has one stream of each.
+//! Deviations: a PTS before the DTS (negative composition offsets of some encoders) is raised to the DTS. Of several tracks of a kind (enhanced RTMP multitrack) track 0 is carried: the program has one stream of each.
 
 use remuxd_bitstream::aac::AudioSpecificConfig;
 use remuxd_bitstream::opus::OpusHead;
@@ -29,13 +28,13 @@ use crate::pes::MAX_PAYLOAD;
 use crate::psi::Program;
 use crate::video::VideoConfig;
 
-/// The video codecs that are carried.
+/// The supported video codecs.
 pub const VIDEO_CODECS: &[Codec] = &[Codec::H264, Codec::HEVC];
 
-/// The audio codecs that are carried.
+/// The supported audio codecs.
 pub const AUDIO_CODECS: &[Codec] = &[Codec::AAC, Codec::MP3, Codec::OPUS];
 
-/// How long the program map waits for a second track, in milliseconds of the stream's time.
+/// Option: time that the program map waits for a second track, in milliseconds on the stream's timeline.
 pub const HEADER_WAIT: &str = "header_wait";
 
 /// The options of the module.
@@ -47,29 +46,29 @@ pub const OPTIONS: &[OptionSpec] = &[OptionSpec {
     variant: false,
 }];
 
-/// Why a codec is left out.
-const NO_PLACE: &str = "it has no place in a transport stream here";
+/// The reason for dropping a codec.
+const NO_MAPPING: &str = "no mapping to transport streams is implemented";
 
-/// Tags held for the program map are bounded, whatever their timestamps say.
+/// Limits on the tags that wait for the program map, whatever their timestamps.
 const MAX_HELD_TAGS: usize = 1_000;
 const MAX_HELD_BYTES: usize = 16 << 20;
 
-/// Times further off the timeline's start than this are taken as this: no sum of two leaves 64 bits.
+/// Bound of times, to which others are clamped, so that sums of two do not overflow.
 const FARTHEST: i64 = 1 << 52;
 
-/// What is known of a track.
+/// The state of a track.
 #[derive(Debug)]
 struct Track<C> {
-    /// The host or a tag has named it, so that it is worth waiting for.
+    /// Whether the host or a tag has named the track, so that the program map waits for it longer.
     expected: bool,
-    /// How a decoder is set up.
+    /// The decoder configuration, once known.
     config: Option<C>,
-    /// The program map names it.
+    /// Whether the program map names the track.
     listed: bool,
-    /// The codec that the log says is left out.
-    left_out: Codec,
-    /// The log says that this track has access units that cannot be read.
-    complained: bool,
+    /// The codec that was dropped, with a line in the log.
+    dropped: Codec,
+    /// Whether the log line about malformed access units was written.
+    warned: bool,
 }
 
 impl<C> Track<C> {
@@ -78,63 +77,63 @@ impl<C> Track<C> {
             expected: codec != Codec::NONE,
             config: None,
             listed: false,
-            left_out: Codec::NONE,
-            complained: false,
+            dropped: Codec::NONE,
+            warned: false,
         }
     }
 
-    /// Whether its description, if one comes, can be waited for no longer. `waited` is how long everything has waited,
-    /// `full` and `rest` how long for a track that is expected, and for one that is not.
+    /// Returns whether the program map need not wait for this track. `waited` is the time waited so far, `full` the limit for an
+    /// expected track and `rest` for others, all in milliseconds.
     fn is_settled(&self, waited: i64, full: i64, rest: i64) -> bool {
         self.config.is_some()
-            || self.left_out != Codec::NONE
+            || self.dropped != Codec::NONE
             || waited >= if self.expected { full } else { rest }
     }
 
-    fn leave_out(&mut self, codec: Codec, why: &dyn std::fmt::Display) {
+    fn drop_codec(&mut self, codec: Codec, why: &dyn std::fmt::Display) {
         self.config = None;
         self.listed = false;
-        if codec != self.left_out {
-            self.left_out = codec;
-            log::warn(&format!("codec {codec} is left out: {why}"));
+        if codec != self.dropped {
+            self.dropped = codec;
+            log::warn(&format!("codec {codec} is dropped: {why}"));
         }
     }
 
-    /// There is nothing to carry, nor to wait for.
-    fn is_nothing(&self) -> bool {
-        self.left_out != Codec::NONE || !self.expected
+    /// Returns whether there is nothing to carry or to wait for.
+    fn is_absent(&self) -> bool {
+        self.dropped != Codec::NONE || !self.expected
     }
 
-    /// One line for the operator; the next ones would say the same.
-    fn complain(&mut self, what: &dyn std::fmt::Display) {
-        if !std::mem::replace(&mut self.complained, true) {
-            log::warn(&format!("left out: {what}"));
+    /// Writes a log line, once for the track.
+    fn warn_once(&mut self, what: &dyn std::fmt::Display) {
+        if !std::mem::replace(&mut self.warned, true) {
+            log::warn(&format!("dropped: {what}"));
         }
     }
 }
 
-/// Makes a transport stream of one stream.
+/// The remuxer of one stream to a transport stream.
 #[derive(Debug)]
 pub struct TsRemuxer {
     video: Track<VideoConfig>,
     audio: Track<AudioConfig>,
-    /// A keyframe of the current video codec was seen.
+    /// Whether a keyframe of the current video codec was seen.
     keyframe_seen: bool,
-    /// Parameter sets have changed since they were last written.
+    /// Whether parameter sets have changed since they were last written.
     sets_due: bool,
     header_wait: i64,
-    /// How long to wait for a track that nobody has named.
+    /// Time to wait for a track that is not expected, in milliseconds.
     rest_of_wait: i64,
-    /// The tables are out.
+    /// Whether tables were written.
     started: bool,
-    /// What waits for them.
+    /// Tags that wait for the tables.
     held: Vec<Tag>,
     held_bytes: usize,
     mux: Mux,
 }
 
 impl TsRemuxer {
-    /// A remuxer for the stream of `setup`.
+    /// Creates a remuxer for the stream of `setup`.
     pub fn new(setup: &Setup) -> TsRemuxer {
         let wait = setup.options.integer(HEADER_WAIT);
         let resumed = Mux::resume(&setup.state);
@@ -146,7 +145,7 @@ impl TsRemuxer {
             keyframe_seen: false,
             sets_due: true,
             header_wait: wait,
-            // A track that an older stream has not shown is not there.
+            // The stream's age counts towards the wait for a track that it has not sent.
             rest_of_wait: wait - i64::from(setup.stream.age_ms).min(wait),
             started,
             held: Vec::new(),
@@ -158,7 +157,7 @@ impl TsRemuxer {
         remuxer
     }
 
-    /// Takes in what `tag` says of its track.
+    /// Updates the configuration of the tag's track.
     fn describe(&mut self, tag: &Tag) {
         if tag.kind == TagKind::VIDEO { self.describe_video(tag) } else { self.describe_audio(tag) }
     }
@@ -166,9 +165,9 @@ impl TsRemuxer {
     fn describe_video(&mut self, tag: &Tag) {
         self.video.expected = true;
         if !VIDEO_CODECS.contains(&tag.codec) {
-            return self.video.leave_out(tag.codec, &NO_PLACE);
+            return self.video.drop_codec(tag.codec, &NO_MAPPING);
         }
-        self.video.left_out = Codec::NONE;
+        self.video.dropped = Codec::NONE;
         let same_codec = self.video.config.as_ref().is_some_and(|config| config.codec() == tag.codec);
         if tag.packet != Packet::SEQUENCE_HEADER {
             return;
@@ -181,17 +180,17 @@ impl TsRemuxer {
                 self.sets_due = true;
                 self.keyframe_seen &= same_codec;
             }
-            Err(truncated) => self.video.complain(&truncated),
+            Err(truncated) => self.video.warn_once(&truncated),
         }
     }
 
     fn describe_audio(&mut self, tag: &Tag) {
         self.audio.expected = true;
         if !AUDIO_CODECS.contains(&tag.codec) {
-            return self.audio.leave_out(tag.codec, &NO_PLACE);
+            return self.audio.drop_codec(tag.codec, &NO_MAPPING);
         }
-        if tag.codec != self.audio.left_out {
-            self.audio.left_out = Codec::NONE;
+        if tag.codec != self.audio.dropped {
+            self.audio.dropped = Codec::NONE;
         }
         let data = tag.data();
         let header = tag.packet == Packet::SEQUENCE_HEADER;
@@ -199,18 +198,18 @@ impl TsRemuxer {
             Codec::AAC if header => match AudioSpecificConfig::parse(&data) {
                 Ok(config) => match config.adts_header(0) {
                     Ok(_) => Some(AudioConfig::Aac(config)),
-                    Err(error) => return self.audio.leave_out(tag.codec, &error),
+                    Err(error) => return self.audio.drop_codec(tag.codec, &error),
                 },
-                Err(error) => return self.audio.complain(&error),
+                Err(error) => return self.audio.warn_once(&error),
             },
             Codec::AAC => match self.audio.config {
                 Some(AudioConfig::Aac(_)) => return,
-                // Another codec's is of no use, and its own has not come.
+                // The configuration is of another codec, and that of AAC has not arrived.
                 _ => None,
             },
             Codec::OPUS if header => match OpusHead::parse(&data) {
                 Ok(head) => Some(AudioConfig::of_opus(&head)),
-                Err(error) => return self.audio.complain(&error),
+                Err(error) => return self.audio.warn_once(&error),
             },
             Codec::OPUS => match self.audio.config {
                 Some(AudioConfig::Opus(_)) => return,
@@ -218,22 +217,22 @@ impl TsRemuxer {
             },
             _ => match (AudioConfig::of_mpeg_frame(&data), &self.audio.config) {
                 (Some(config), _) => Some(config),
-                // The rest of a frame: goes on under the stream type that it has.
+                // The rest of a frame keeps the current stream type.
                 (None, Some(AudioConfig::Mpeg { .. })) => return,
                 (None, _) => None,
             },
         };
         if config.is_some() {
-            self.audio.left_out = Codec::NONE;
+            self.audio.dropped = Codec::NONE;
         }
         self.audio.config = config;
     }
 
     /// # Errors
-    /// Nothing is left but AAC that ADTS cannot carry. What the codecs tell by themselves is for the host to judge.
+    /// The stream has nothing but AAC that ADTS cannot carry. The host judges all cases that depend on the codec alone.
     fn check_carries(&self) -> Result<(), RemuxError> {
-        let codec = self.audio.left_out;
-        let nothing = AUDIO_CODECS.contains(&codec) && self.video.is_nothing();
+        let codec = self.audio.dropped;
+        let nothing = AUDIO_CODECS.contains(&codec) && self.video.is_absent();
         if nothing { Err(RemuxError::Unsupported(codec)) } else { Ok(()) }
     }
 
@@ -263,7 +262,7 @@ impl TsRemuxer {
         held.iter().try_for_each(|tag| self.write(tag, sink))
     }
 
-    /// A tag, once the tables may be written.
+    /// Writes a tag, after the tables.
     fn write(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         self.describe(tag);
         if tag.packet != Packet::CODED_FRAME {
@@ -285,7 +284,7 @@ impl TsRemuxer {
             Ok(Some(picture)) if picture.random_access || self.keyframe_seen => picture,
             Ok(_) => return self.mux.pass(dts, sink),
             Err(overrun) => {
-                self.video.complain(&overrun);
+                self.video.warn_once(&overrun);
                 return self.mux.pass(dts, sink);
             }
         };
@@ -301,22 +300,22 @@ impl TsRemuxer {
     fn write_frame(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let (data, dts) = (tag.data(), time(tag));
         let prefix = match &self.audio.config {
-            // A message of no length is silence.
+            // An empty message means silence.
             Some(config) if !data.is_empty() => config.prefix(&data),
             _ => return self.mux.pass(dts, sink),
         };
-        // Not the rest of a frame, as some publishers send it.
+        // Some publishers send the rest of a frame by itself, at which no decoder may start.
         let random_access = tag.codec != Codec::MP3 || AudioConfig::of_mpeg_frame(&data).is_some();
         let prefix = match prefix {
             Ok(prefix) => prefix,
             Err(error) => {
-                self.audio.complain(&error);
+                self.audio.warn_once(&error);
                 return self.mux.pass(dts, sink);
             }
         };
         let len = prefix.len() + data.len();
         if len > MAX_PAYLOAD {
-            self.audio.complain(&format_args!("no PES packet has room for an audio frame of {len} bytes"));
+            self.audio.warn_once(&format_args!("no PES packet has room for an audio frame of {len} bytes"));
             return self.mux.pass(dts, sink);
         }
         self.audio.listed = true;
@@ -326,8 +325,8 @@ impl TsRemuxer {
     }
 }
 
-/// What the tables should say. A track that they name, and that is not described yet, stays as they have it: a
-/// successor knows it from its predecessor.
+/// Returns the program for the tables. A track that they name and whose configuration has not arrived stays as it is: a successor
+/// knows it from its predecessor.
 fn program(video: &Track<VideoConfig>, audio: &Track<AudioConfig>, named: Program) -> Program {
     let video_stream = video.config.as_ref().map(|config| config.stream);
     let audio_stream = audio.config.as_ref().map(AudioConfig::stream);
@@ -337,7 +336,7 @@ fn program(video: &Track<VideoConfig>, audio: &Track<AudioConfig>, named: Progra
     }
 }
 
-/// How far behind the newest DTS an access unit comes, at most.
+/// Returns the maximum distance of an access unit behind the newest DTS, in milliseconds.
 fn lag(tags: &[Tag]) -> i64 {
     let times = tags.iter().filter(|tag| tag.packet == Packet::CODED_FRAME).map(time);
     let lags = times.scan(i64::MIN, |newest, time| {

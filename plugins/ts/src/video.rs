@@ -14,18 +14,18 @@ use crate::psi::VideoStream;
 const LONG_START_CODE: &[u8] = &[0, 0, 0, 1];
 const START_CODE: &[u8] = &[0, 0, 1];
 
-/// Delimiters that allow pictures of any type.
+/// Access unit delimiters that allow pictures of any type.
 const AVC_DELIMITER: &[u8] = &[0x09, 0xf0];
 const HEVC_DELIMITER: &[u8] = &[0x46, 0x01, 0x50];
 
-/// What a sequence header says.
+/// The configuration in a sequence header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VideoConfig {
     codec: Codec,
     pub stream: VideoStream,
     length_size: usize,
     parameter_sets: Vec<Vec<u8>>,
-    /// Those of the last picture that had all kinds of its own. They hold instead.
+    /// Parameter sets of the last picture that had all kinds of them. They replace those of the sequence header.
     brought: Option<Vec<Vec<u8>>>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Picture<'a> {
     pub random_access: bool,
 }
 
-/// What a NAL unit is to an access unit.
+/// The role of a NAL unit in an access unit.
 enum Role {
     Delimiter,
     /// One of the kinds of parameter sets, as a bit.
@@ -49,7 +49,7 @@ enum Role {
 }
 
 impl VideoConfig {
-    /// Reads the sequence header of a codec that a transport stream carries here; `None` for another.
+    /// Reads the sequence header of a supported codec; returns `None` for another codec.
     ///
     /// # Errors
     /// [`Truncated`].
@@ -68,19 +68,19 @@ impl VideoConfig {
         Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets, brought: None }))
     }
 
-    /// The codec that it configures.
+    /// Returns the codec.
     pub(crate) fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// Whether `other` is of a sequence header that says the same.
+    /// Returns whether the sequence header of `other` is equivalent.
     pub(crate) fn says_the_same(&self, other: &VideoConfig) -> bool {
         let said = |config: &VideoConfig| (config.codec, config.length_size);
         said(self) == said(other) && self.parameter_sets == other.parameter_sets
     }
 
-    /// Keeps the parameter sets of the access unit in `data`, if it has all kinds: encoders that change them in band need
-    /// not repeat them, and those of the sequence header would be wrong then.
+    /// Keeps the parameter sets of the access unit in `data`, if it has all kinds. Encoders that change them in band need not repeat
+    /// them, and those of the sequence header no longer apply.
     pub(crate) fn keep_sets(&mut self, data: &[u8]) {
         let units = NalUnits::new(data, self.length_size).map_while(Result::ok);
         let sets: Vec<_> = units
@@ -94,7 +94,7 @@ impl VideoConfig {
         }
     }
 
-    /// All kinds of parameter sets, as bits.
+    /// Returns all kinds of parameter sets, as bits.
     fn all_sets(&self) -> u8 {
         match self.stream {
             VideoStream::H264 => 0b011,
@@ -102,8 +102,8 @@ impl VideoConfig {
         }
     }
 
-    /// The access unit in `data`; `None` when nothing is in it. All parameter sets go in before a keyframe, and when
-    /// `sets_due`, unless it has its own.
+    /// Returns the access unit in `data`; `None` if it has no NAL units. Adds all parameter sets before a keyframe, and if
+    /// `sets_due`, unless the access unit has its own.
     ///
     /// # Errors
     /// [`Overrun`].
@@ -120,7 +120,7 @@ impl VideoConfig {
         for unit in NalUnits::new(data, self.length_size) {
             let unit = unit?;
             match self.role(unit) {
-                // One, and in front: another would start a new access unit.
+                // Exactly one, at the start: another one would start a new access unit.
                 Role::Delimiter => {
                     delimiter.get_or_insert(unit);
                     continue;

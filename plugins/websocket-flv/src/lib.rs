@@ -1,6 +1,6 @@
 //! The `websocket-flv` format module: live FLV over WebSocket, on the URLs of `flv`.
 //!
-//! The remuxer is [`FlvRemuxer`]; `flv` has the same.
+//! The remuxer is [`FlvRemuxer`], shared with `flv`.
 
 #![forbid(unsafe_code)]
 

@@ -2,19 +2,19 @@
 
 use remuxd_plugin_api::TagKind;
 
-/// Bytes of the file header and of the PreviousTagSize that follows it.
+/// Length of the file header and the PreviousTagSize after it, in bytes.
 pub const FILE_HEADER_LEN: usize = 13;
 
 pub(super) const TAG_HEADER_LEN: usize = 11;
 pub(super) const PREVIOUS_TAG_SIZE_LEN: usize = 4;
 
-/// The file header, and PreviousTagSize0.
+/// Returns the file header and PreviousTagSize0.
 pub fn file_header(audio: bool, video: bool) -> [u8; FILE_HEADER_LEN] {
     let flags = u8::from(audio) << 2 | u8::from(video);
     [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
 }
 
-/// The header of a tag with a body of `len` bytes, below 2^24. PreviousTagSize is `len + 11`.
+/// Returns the header of a tag with a body of `len` bytes, below 2^24. Its PreviousTagSize is `len + 11`.
 pub fn tag_header(kind: TagKind, len: u32, timestamp: u32) -> [u8; TAG_HEADER_LEN] {
     let [_, l0, l1, l2] = len.to_be_bytes();
     let [extended, t0, t1, t2] = timestamp.to_be_bytes();
@@ -26,29 +26,29 @@ pub fn tag_header(kind: TagKind, len: u32, timestamp: u32) -> [u8; TAG_HEADER_LE
 pub struct FileTag<'a> {
     /// Audio, video or script.
     pub kind: TagKind,
-    /// In milliseconds.
+    /// Timestamp in milliseconds.
     pub timestamp: u32,
     /// The tag's body, a part of the file.
     pub body: &'a [u8],
 }
 
-/// Why a file cannot be read. Offsets count from the start of the file.
+/// The reason that a file cannot be read. Offsets count from the start of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// It does not begin with a header of version 1.
+    /// The file does not begin with a header of version 1.
     #[error("no FLV header of version 1")]
     NoHeader,
-    /// A tag is cut off.
+    /// A tag is truncated.
     #[error("FLV tag at byte {offset} is cut off")]
     Truncated {
-        /// Where the tag begins.
+        /// Offset of the tag.
         offset: usize,
     },
-    /// The size after a tag is not the tag's.
+    /// The size after a tag differs from the tag's size.
     #[error("size after the FLV tag at byte {offset} is {found}, not {expected}")]
     PreviousTagSize {
-        /// Where the tag begins.
+        /// Offset of the tag.
         offset: usize,
         /// The size found.
         found: u32,
@@ -62,11 +62,11 @@ pub fn read_file(file: &[u8]) -> FileTags<'_> {
     FileTags { file, at: None, broken: false }
 }
 
-/// The tags of a file, in order; an error is the last item.
+/// An iterator over the tags of a file. Ends after the first error.
 #[derive(Clone, Debug)]
 pub struct FileTags<'a> {
     file: &'a [u8],
-    /// Where the next tag begins; `None` before the file header was read.
+    /// Offset of the next tag; `None` before the file header was read.
     at: Option<usize>,
     broken: bool,
 }

@@ -1,35 +1,35 @@
 //! The header at the start of an audio or video tag's body, legacy and enhanced.
 //!
-//! FLV 10.1, E.4.2.1 and E.4.3.1; Enhanced RTMP v2, ExAudioTagHeader and ExVideoTagHeader. A body is read as far as
-//! it is understood: what is unknown or cut off is [`Packet::OTHER`], never an error, as enhanced RTMP asks.
+//! FLV 10.1, E.4.2.1 and E.4.3.1; Enhanced RTMP v2, ExAudioTagHeader and ExVideoTagHeader. An unknown
+//! or truncated header is [`Packet::OTHER`], never an error, as enhanced RTMP requires.
 //!
-//! Deviations tolerated: HEVC with the legacy codec id 12, which was agreed between Chinese CDNs and their players
-//! before enhanced RTMP, in the layout of AVC; sequence headers of nothing, as FFmpeg sends for an encoder that gave
-//! no configuration, are [`Packet::OTHER`], for they must not replace one that says something.
+//! Tolerated deviations: HEVC with the legacy codec id 12 in the layout of AVC, which Chinese CDNs and their players used before
+//! enhanced RTMP. Empty sequence headers, which FFmpeg sends for an encoder without a configuration, are
+//! [`Packet::OTHER`], so that they do not replace a real one.
 
 use remuxd_plugin_api::{Codec, Millis, Packet, SharedBytes, Tag, TagKind};
 
-/// What the header of an audio or video tag says, decided once.
+/// The parsed header of an audio or video tag.
 ///
 /// With enhanced RTMP multitrack, codec, packet and data describe track 0; a tag without track 0 is
 /// [`Packet::OTHER`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TagHeader {
-    /// The codec; [`Codec::NONE`] for script tags and numbers without a name.
+    /// The codec; [`Codec::NONE`] for script tags and unknown codec numbers.
     pub codec: Codec,
-    /// What the data mean to a decoder.
+    /// The meaning of the data to a decoder.
     pub packet: Packet,
-    /// A video access unit that decodes without earlier ones.
+    /// Whether the tag is a video access unit that decodes without earlier ones.
     pub keyframe: bool,
-    /// The header is an enhanced one.
+    /// Whether the header is an enhanced one.
     pub enhanced: bool,
-    /// What plain enhanced syntax says stands within more of it: multitrack framing, or ModEx.
+    /// Whether the header is wrapped in multitrack framing or ModEx.
     pub wrapped: bool,
-    /// Presentation time less decoding time.
+    /// Presentation time minus decoding time.
     pub composition_offset: Millis,
-    /// Where the codec's own data start in the tag body.
+    /// Offset of the codec's data in the tag body, in bytes.
     pub data_offset: u32,
-    /// How many bytes of data there are.
+    /// Length of the codec's data, in bytes.
     pub data_len: u32,
 }
 
@@ -46,7 +46,7 @@ mod video {
     pub(super) const HEVC: u8 = 12;
     pub(super) const KEYFRAME: u8 = 1;
     pub(super) const INTER: u8 = 2;
-    /// Made by a server that repeats a keyframe.
+    /// A keyframe that a server repeats.
     pub(super) const GENERATED_KEYFRAME: u8 = 4;
     pub(super) const COMMAND: u8 = 5;
     pub(super) const EX_HEADER: u8 = 0x80;
@@ -70,8 +70,8 @@ mod multitrack {
 }
 
 impl TagHeader {
-    /// Reads the header of a tag body. Never fails: what cannot be understood is [`Packet::OTHER`], with all
-    /// of the body as data.
+    /// Reads the header of a tag body. Never fails: a header that cannot be parsed gives [`Packet::OTHER`], with the whole body as
+    /// data.
     pub fn parse(kind: TagKind, body: &[u8]) -> TagHeader {
         let mut fields = Fields { body, at: 0 };
         let header = match kind {
@@ -88,7 +88,7 @@ impl TagHeader {
     }
 }
 
-/// The tag with this body, as the host hands it to a remuxer.
+/// Returns the tag with this body, as the host passes it to a remuxer.
 pub fn read_tag(kind: TagKind, dts: Millis, payload: SharedBytes) -> Tag {
     let header = TagHeader::parse(kind, &payload);
     let mut tag = Tag::new(kind, dts, payload);
@@ -101,7 +101,7 @@ pub fn read_tag(kind: TagKind, dts: Millis, payload: SharedBytes) -> Tag {
     tag
 }
 
-/// A decoder of Opus with up to two channels needs no configuration; the other codecs with a sequence header do.
+/// Decoders of Opus with up to two channels need no configuration; those of other codecs with a sequence header do.
 fn configures_nothing(header: &TagHeader) -> bool {
     header.packet == Packet::SEQUENCE_HEADER && header.data_len == 0 && header.codec != Codec::OPUS
 }
@@ -136,7 +136,7 @@ impl Fields<'_> {
         self.bytes().map(|code: [u8; 4]| Codec::fourcc(&code))
     }
 
-    /// The rest of the body as data of this header.
+    /// Takes the rest of the body as the data of this header.
     fn rest(&self, header: TagHeader) -> TagHeader {
         self.data(self.body.len() - self.at, header)
     }
@@ -145,7 +145,7 @@ impl Fields<'_> {
         TagHeader { data_offset: self.at as u32, data_len: len as u32, ..header }
     }
 
-    /// Passes ModEx packets: extensions of the header that this version has no use for. Returns the packet type after.
+    /// Skips ModEx packets, which extend the header. Returns the packet type after them.
     fn skip_mod_ex(&mut self, mut packet_type: u8) -> Option<u8> {
         while packet_type == ex::MOD_EX {
             let size = match usize::from(self.u8()?) + 1 {
@@ -218,7 +218,7 @@ fn read_video(fields: &mut Fields<'_>) -> Option<TagHeader> {
         2 => Packet::SEQUENCE_END,
         _ => Packet::OTHER,
     };
-    // Some encoders leave the composition time out of the end of sequence.
+    // Some encoders omit the composition time in the end of sequence.
     let offset = match packet {
         Packet::SEQUENCE_END => fields.i24().unwrap_or(0),
         _ => fields.i24()?,
@@ -277,7 +277,7 @@ fn read_enhanced(
     Some(header)
 }
 
-/// The packet of one track, which ends at `end`.
+/// Reads the packet of one track, which ends at `end`.
 fn read_packet(
     fields: &mut Fields<'_>,
     end: usize,
@@ -306,14 +306,14 @@ fn has_composition_time(codec: Codec) -> bool {
     matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC)
 }
 
-/// Whether a script tag's body is `onMetaData`, as sent (after `@setDataFrame`) or as stored.
+/// Returns whether a script tag's body is `onMetaData`, with or without `@setDataFrame` before it.
 fn is_metadata(body: &[u8]) -> bool {
     const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0d@setDataFrame";
     const ON_META_DATA: &[u8] = b"\x02\x00\x0aonMetaData";
     body.strip_prefix(SET_DATA_FRAME).unwrap_or(body).starts_with(ON_META_DATA)
 }
 
-/// The enhanced header that goes before the data of `header`.
+/// Returns the enhanced header to write before the data of `header`.
 pub fn enhanced_video_header(header: &TagHeader) -> Vec<u8> {
     let with_offset = header.packet == Packet::CODED_FRAME
         && header.composition_offset != Millis(0)
@@ -323,7 +323,7 @@ pub fn enhanced_video_header(header: &TagHeader) -> Vec<u8> {
         Packet::SEQUENCE_END => ex::SEQUENCE_END,
         Packet::METADATA => ex::METADATA,
         _ if with_offset => ex::CODED_FRAMES,
-        // Without a composition time the two mean the same, but only these codecs know the short one.
+        // Without a composition time both types mean the same, but only these codecs have the short one.
         _ if has_composition_time(header.codec) => ex::CODED_FRAMES_X,
         _ => ex::CODED_FRAMES,
     };
@@ -335,7 +335,7 @@ pub fn enhanced_video_header(header: &TagHeader) -> Vec<u8> {
     bytes
 }
 
-/// The enhanced header that goes before the data of `header`.
+/// Returns the enhanced header to write before the data of `header`.
 pub fn enhanced_audio_header(header: &TagHeader) -> Vec<u8> {
     let packet_type = match header.packet {
         Packet::SEQUENCE_HEADER => ex::SEQUENCE_START,
@@ -347,7 +347,7 @@ pub fn enhanced_audio_header(header: &TagHeader) -> Vec<u8> {
     bytes
 }
 
-/// The legacy header that goes before the data of `header`; `None` when there is none that says the same.
+/// Returns the legacy header to write before the data of `header`; `None` if there is no equivalent.
 pub fn legacy_video_header(header: &TagHeader) -> Option<Vec<u8>> {
     let codec_id = match header.codec {
         Codec::H264 => video::AVC,
@@ -365,8 +365,8 @@ pub fn legacy_video_header(header: &TagHeader) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The legacy header that goes before the data of `header`; `None` when there is none that says the same. It says 44
-/// kHz, 16 bits and stereo: so AAC always does, and players of MP3 ask its frames.
+/// Returns the legacy header to write before the data of `header`; `None` if there is no equivalent. It states 44 kHz, 16 bits
+/// and stereo, as AAC always does; players of MP3 read its frames instead.
 pub fn legacy_audio_header(header: &TagHeader) -> Option<Vec<u8>> {
     const FLAGS: u8 = 0x0f;
     match (header.codec, header.packet) {
@@ -377,8 +377,7 @@ pub fn legacy_audio_header(header: &TagHeader) -> Option<Vec<u8>> {
     }
 }
 
-/// The number that metadata have for a codec whose tags are legacy ones, or enhanced ones; `None` for those that are
-/// not rewritten.
+/// Returns a codec's number in metadata, for legacy or enhanced tags; `None` for codecs that are not rewritten.
 pub fn codec_id(codec: Codec, enhanced: bool) -> Option<u32> {
     match codec {
         _ if enhanced => Some(codec.0),
@@ -390,7 +389,7 @@ pub fn codec_id(codec: Codec, enhanced: bool) -> Option<u32> {
     }
 }
 
-/// Everything but an inter frame says keyframe, as encoders do.
+/// Marks everything but an inter frame as a keyframe, as encoders do.
 fn frame_type(header: &TagHeader) -> u8 {
     let inter = header.packet == Packet::CODED_FRAME && !header.keyframe;
     if inter { video::INTER } else { video::KEYFRAME }

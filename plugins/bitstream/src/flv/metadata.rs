@@ -1,8 +1,7 @@
 //! `onMetaData` for live viewers.
 //!
-//! Publishers send what they know when they start; a viewer needs what is true of a stream without an end. Kept are
-//! all properties but those of a file (`duration` 0 makes ExoPlayer stop at once) and those that this server knows
-//! better: `hasAudio` and `hasVideo` override the file header in mpegts.js and flv.js.
+//! Keeps all properties of the publisher's metadata except those of a file (`duration` 0 makes ExoPlayer stop at once) and those
+//! that the remuxer determines: `hasAudio` and `hasVideo` override the file header in mpegts.js and flv.js.
 
 use crate::amf0::{self, Budget, Value};
 
@@ -18,17 +17,17 @@ const DROPPED: &[&str] = &[
     "server",
 ];
 
-/// What metadata say of the audio or the video track.
+/// The audio or video track as metadata describe it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Announcement {
     /// `hasAudio`, `hasVideo`.
     pub present: bool,
-    /// `audiocodecid`, `videocodecid`, where the publisher gave one; `None` leaves it as it is.
+    /// `audiocodecid` or `videocodecid`, which replaces the publisher's; `None` leaves it unchanged.
     pub codec_id: Option<u32>,
 }
 
-/// The body of an `onMetaData` script tag: the publisher's `published` one, cleaned, or a minimal one when it sent
-/// none or it cannot be read.
+/// Returns the body of an `onMetaData` script tag: the publisher's, cleaned, or a minimal one if `published` is absent or cannot be
+/// read.
 pub fn clean_metadata(published: Option<&[u8]>, audio: Announcement, video: Announcement) -> Vec<u8> {
     let mut properties = published.and_then(properties).unwrap_or_default();
     properties.retain(|(name, _)| !DROPPED.contains(&name.as_str()));

@@ -1,6 +1,6 @@
 //! FLV: the syntax of files and of tags, and the remuxer that both FLV modules share.
 //!
-//! A tag's body is also the payload of an RTMP audio, video or data message, so the host reads [`TagHeader`] too.
+//! A tag's body is also the payload of an RTMP audio, video or data message, so the host uses [`TagHeader`] too.
 //! Specifications: Adobe Flash Video File Format 10.1, annex E; Enhanced RTMP v2 (Veovera).
 
 mod file;

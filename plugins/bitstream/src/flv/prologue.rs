@@ -1,12 +1,11 @@
-//! Prologue: what a player needs before a part of an FLV file.
+//! The prologue that a player needs before a part of an FLV file.
 //!
-//! Pseudo-streaming sends a file from a byte offset on (`?start=`), which a player takes from the `keyframes` of the
-//! file's metadata. In front go the file header and the first sequence header of each track, as SRS sends them. The
-//! metadata does not: its offsets are those of the whole file.
+//! Pseudo-streaming sends a file from a byte offset (`?start=`) that a player takes from the `keyframes` of the file's metadata.
+//! Before it go the file header and the first sequence header of each track, as SRS sends them. The metadata is omitted,
+//! since its offsets are those of the whole file.
 //!
-//! Invariants: no byte of the file is asked for twice but the start of a sequence header; at most [`MAX_TAGS`] tags are
-//! looked at, and none at or behind the offset; nothing of a tag's body is read but [`PEEK`] bytes, unless it is a
-//! sequence header.
+//! Invariants: only the start of a sequence header is requested twice; at most [`MAX_TAGS`] tags are examined, all before the
+//! offset; of a tag's body only [`PEEK`] bytes are read, unless it is a sequence header.
 
 use std::ops::Range;
 
@@ -15,22 +14,22 @@ use remuxd_plugin_api::{Packet, TagKind};
 use super::file::{FILE_HEADER_LEN, PREVIOUS_TAG_SIZE_LEN, TAG_HEADER_LEN};
 use super::{FileError, TagHeader, file_header};
 
-/// Tags that are looked at: two tracks, script tags, and one track's start ahead of the other's.
+/// Maximum number of tags examined: for two tracks, script tags, and a track that starts after the other one.
 pub const MAX_TAGS: usize = 512;
 
-/// The largest sequence header that is passed on, in bytes.
+/// Maximum length of a sequence header, in bytes.
 const MAX_SEQUENCE_HEADER: u32 = 64 * 1024;
 
-/// Bytes of a body that tell what it is: the longest header of enhanced RTMP with a short extension.
+/// Number of bytes that identify a body: the longest header of enhanced RTMP with a short extension.
 const PEEK: u64 = 64;
 
-/// Finds the prologue of a file, which it asks for piece by piece.
+/// A sans-IO search for the prologue of a file.
 #[derive(Clone, Debug)]
 pub struct PrologueReader {
-    /// No tag from here on is looked at.
+    /// Tags from this offset on are not examined.
     start: u64,
     state: State,
-    /// Where the tag begins.
+    /// Offset of the tag.
     at: u64,
     tags: usize,
     wants_audio: bool,
@@ -42,7 +41,7 @@ pub struct PrologueReader {
 enum State {
     FileHeader,
     TagHeader,
-    /// A sequence header, whole.
+    /// A complete sequence header.
     Tag {
         kind: TagKind,
         len: u64,
@@ -51,7 +50,7 @@ enum State {
 }
 
 impl PrologueReader {
-    /// For the part of a file that begins at byte `start`.
+    /// Starts a search for the part of a file that begins at byte `start`.
     pub fn new(start: u64) -> PrologueReader {
         PrologueReader {
             start,
@@ -64,7 +63,7 @@ impl PrologueReader {
         }
     }
 
-    /// The bytes of the file to [`feed`](Self::feed) next; `None` when the prologue is whole.
+    /// Returns the range of the file to [`feed`](Self::feed) next; `None` when the prologue is complete.
     pub fn wants(&self) -> Option<Range<u64>> {
         let len = match self.state {
             State::FileHeader => FILE_HEADER_LEN as u64,
@@ -75,10 +74,10 @@ impl PrologueReader {
         Some(self.at..self.at + len)
     }
 
-    /// Takes the bytes that it wants, or as many as the file has.
+    /// Consumes the requested bytes, or as many as the file has.
     ///
     /// # Errors
-    /// [`FileError::NoHeader`] when the file is not FLV. A file that is cut off has the prologue found so far.
+    /// [`FileError::NoHeader`] if the file is not FLV. A truncated file has the prologue found so far.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         match self.state {
             State::FileHeader => {
@@ -87,7 +86,7 @@ impl PrologueReader {
                 };
                 let (audio, video) = (flags & 4 != 0, flags & 1 != 0);
                 self.prologue.extend(file_header(audio, video));
-                // Without any flag nothing is known: both are looked for.
+                // Without any flag, search for both tracks.
                 (self.wants_audio, self.wants_video) = (audio || !video, video || !audio);
                 let header_len = u64::from(u32::from_be_bytes([*a, *b, *c, *d]));
                 self.tag_at(header_len.max(9) + PREVIOUS_TAG_SIZE_LEN as u64);
@@ -103,7 +102,7 @@ impl PrologueReader {
         Ok(())
     }
 
-    /// The file header and the sequence headers found.
+    /// Returns the file header and the sequence headers found.
     pub fn into_bytes(self) -> Vec<u8> {
         self.prologue
     }

@@ -1,28 +1,28 @@
-//! The FLV remuxer: tags of a stream in, blocks of an FLV file without an end out.
+//! The FLV remuxer: tags of a stream in, blocks of an endless FLV file out.
 //!
-//! A joiner gets the file header, `onMetaData`, the audio and the video sequence header, then the stream from a
+//! A viewer that joins gets the file header, `onMetaData`, the audio and the video sequence header, then the stream from a
 //! keyframe (FLV 10.1, E.2 to E.4; the order is SRS's). Payloads are passed on shared.
 //!
 //! Invariants:
-//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, name the tracks that have a frame which
-//!   decodes: players wait for a track that is announced (mpegts.js, flv.js) or ignore one that is not. So the header
-//!   is held until both tracks have one, or for [`HEADER_WAIT`];
-//! - a track that comes later still is passed on, after new metadata; new viewers get a header with its flag;
-//! - a frame goes out if it decodes: after its sequence header, and pictures from a keyframe on, also when the sequence
-//!   header changes. Frames of nothing, which stand for silence, are left out; so is what is too long for a tag's 24 bits
-//!   once it has another header (a message of RTMP never is), with a line in the log;
-//! - without video, or in a gap of it, every audio frame is a place to join; after a gap video begins at a keyframe.
+//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, name the tracks that have sent a decodable
+//!   frame: players wait for a track that is announced (mpegts.js, flv.js) and ignore one that is not. So the header is
+//!   delayed until both tracks have one, at most for [`HEADER_WAIT`];
+//! - a track that starts later is passed on after new metadata; new viewers get a header with its flag;
+//! - a frame is written if it decodes: after its sequence header, and pictures from a keyframe on, also after a change of
+//!   the sequence header. Empty frames, which mean silence, are dropped. So are bodies that exceed a tag's 24-bit length
+//!   because their header was rewritten (an RTMP message never does), with a line in the log;
+//! - while video is absent, every audio frame is a join point; afterwards video starts at a keyframe.
 //!
-//! A successor goes on in the middle of the file: the header is out, its tracks are announced, and the configurations that it
-//! writes are those of before, to the byte, so that viewers need not have them again.
+//! A successor continues in the middle of the file: the header has been sent, its tracks are announced, and the configurations
+//! that it writes equal the predecessor's byte for byte, so that the host need not send them to current viewers again.
 //!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
-//! FFmpeg before 6.1 knows neither, later ones the enhanced form only, many players the legacy one only. Colour
-//! metadata, which FFmpeg 9 sends, are passed on when asked for only: mpegts.js 1.8.2 ends at them. Enhanced H.264,
-//! AAC and MP3 are written in the legacy form, which every player reads, mpegts.js none else. AV1 goes out as it is, though
-//! mpegts.js 1.8.2 loses the one or two frames before each of its keyframes, which it holds back while it begins a new MSE
-//! segment (and Chromium may stop at a gap of two): no tag keeps it from that. Of several tracks (enhanced RTMP multitrack)
-//! track 0 is passed on, since no FLV player reads the others; ModEx is left out.
+//! FFmpeg before 6.1 reads neither, later versions only the enhanced form, many players only the legacy one. Colour
+//! metadata, which FFmpeg 9 sends, are passed on only on request: mpegts.js 1.8.2 stops at them. Enhanced H.264, AAC and
+//! MP3 are written in the legacy form, which every player reads and mpegts.js requires. AV1 is passed on unchanged, though
+//! mpegts.js 1.8.2 drops one or two frames before each of its keyframes, which it buffers while it starts a new MSE segment
+//! (and Chromium may stop at a gap of two); no form of the tag prevents that. Of several tracks (enhanced RTMP multitrack)
+//! track 0 is passed on, since no FLV player reads the others; ModEx is dropped.
 
 use remuxd_plugin_api::{
     Block, BlockFlags, Codec, Millis, OptionKind, OptionSpec, Packet, RemuxError, Remuxer, Setup,
@@ -53,13 +53,13 @@ pub const AUDIO_CODECS: &[Codec] = &[
     Codec::PCM,
 ];
 
-/// How HEVC is written.
+/// Option: the form in which HEVC is written.
 pub const HEVC_FORM: &str = "hevc";
 
-/// Whether colour metadata of enhanced RTMP are passed on.
+/// Option: whether colour metadata of enhanced RTMP are passed on.
 pub const COLOR_INFO: &str = "color_info";
 
-/// How long the file header waits for a second track, in milliseconds of the stream's time.
+/// Option: time that the file header waits for a second track, in milliseconds on the stream's timeline.
 pub const HEADER_WAIT: &str = "header_wait";
 
 /// The options of both FLV modules.
@@ -87,20 +87,20 @@ pub const OPTIONS: &[OptionSpec] = &[
     },
 ];
 
-/// Tags held for the header are bounded, whatever their timestamps say.
+/// Limits on the tags that wait for the header, whatever their timestamps.
 const MAX_HELD_TAGS: usize = 1_000;
 const MAX_HELD_BYTES: usize = 16 << 20;
 
 /// Without a video frame for this long, every audio frame is a place to join.
 const VIDEO_GONE: i64 = 10_000;
 
-/// The largest body that a tag's 24-bit size can tell.
+/// The largest body that a tag's 24-bit length can state.
 const MAX_BODY: usize = (1 << 24) - 1;
 
 /// The first byte of a state.
 const STATE_VERSION: u8 = 1;
 
-/// Configurations by track; joiners get them in this order.
+/// Tracks of `CONFIG` blocks; viewers that join get them in this order.
 const METADATA: u8 = 0;
 const AUDIO_CONFIG: u8 = 1;
 const VIDEO_CONFIG: u8 = 2;
@@ -113,59 +113,59 @@ enum Form {
     Enhanced,
 }
 
-/// Makes FLV of one stream.
+/// The remuxer of one stream to FLV.
 #[derive(Debug)]
 pub struct FlvRemuxer {
     hevc: Form,
     color_info: bool,
     audio: Track,
     video: Track,
-    /// The file header is out.
+    /// Whether the file header was written.
     started: bool,
-    /// What waits for it.
+    /// Tags that wait for the file header.
     held: Vec<Tag>,
     held_bytes: usize,
-    /// When the first frame came.
+    /// DTS of the first frame.
     first_frame: Option<Millis>,
     metadata: Option<SharedBytes>,
-    /// The time of the last metadata that went out.
+    /// DTS of the last metadata written.
     metadata_time: Millis,
-    /// A predecessor wrote the file so far; this one has not written its header and metadata for joiners yet.
+    /// Whether a predecessor wrote the file so far, and this remuxer has yet to write header and metadata for viewers that join.
     resumed: bool,
     last_video: Millis,
-    /// The log says that something was left out.
-    complained: bool,
+    /// Whether the log line about an oversized body was written.
+    warned: bool,
 }
 
 /// The audio or the video of the stream.
 #[derive(Debug, Default)]
 struct Track {
-    /// How long the file header waits for its first frame, in milliseconds of the stream's time.
+    /// Time that the file header waits for the track's first frame, in milliseconds.
     wait: i64,
     codec: Codec,
-    /// Its newest tag was an enhanced one.
+    /// Whether the track's newest tag was an enhanced one.
     enhanced: bool,
     /// The data of the newest sequence header of this codec.
     configuration: Option<SharedBytes>,
-    /// A decoder that has the configuration can go on with the next frame.
+    /// Whether a decoder that has the configuration can decode the next frame.
     decodes: bool,
-    /// A frame that decodes has come.
+    /// Whether a decodable frame has arrived.
     seen: bool,
-    /// The newest file header names it.
+    /// Whether the newest file header names the track.
     announced: bool,
     /// The sequence header and metadata of a track that no file header names yet, the newest of each.
     unannounced: Vec<Tag>,
 }
 
 impl Track {
-    /// A track of which the host knows the codec, or [`Codec::NONE`], in a stream of this age.
+    /// Creates a track of the codec that the host knows, or [`Codec::NONE`], in a stream of this age in milliseconds.
     fn new(codec: Codec, age: i64, wait: i64) -> Track {
-        // A track that an older stream has not shown is not there.
+        // The stream's age counts towards the wait for a track that it has not sent.
         let wait = if codec == Codec::NONE { (wait - age).max(0) } else { wait };
         Track { wait, ..Track::default() }
     }
 
-    /// Whether the tag goes out: whether a decoder has a use for it.
+    /// Updates the track and returns whether a decoder has a use for the tag.
     fn takes(&mut self, tag: &Tag) -> bool {
         let changes_codec = tag.codec != self.codec;
         self.enhanced = TagHeader::parse(tag.kind, &tag.payload).enhanced;
@@ -191,19 +191,19 @@ impl Track {
                 self.decodes
             }
             Packet::METADATA | Packet::SEQUENCE_END => true,
-            // Tracks beside the first, and what this format has no meaning for.
+            // Tracks other than the first, and packets without a meaning in FLV.
             _ => false,
         }
     }
 }
 
-/// Whether frames of the codec mean nothing without a sequence header.
+/// Returns whether frames of the codec cannot be decoded without a sequence header.
 fn needs_configuration(codec: Codec) -> bool {
     matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC | Codec::AAC)
 }
 
 impl FlvRemuxer {
-    /// A remuxer for the stream of `setup`.
+    /// Creates a remuxer for the stream of `setup`.
     pub fn new(setup: &Setup) -> FlvRemuxer {
         let hevc = match setup.options.text(HEVC_FORM) {
             "legacy" => Form::Legacy,
@@ -224,12 +224,12 @@ impl FlvRemuxer {
             metadata_time: Millis(0),
             resumed: false,
             last_video: Millis(0),
-            complained: false,
+            warned: false,
         }
         .resume(&setup.state)
     }
 
-    /// Goes on where a predecessor's `state` was taken, if it says anything that can be read.
+    /// Continues from a predecessor's `state`, if it can be read.
     fn resume(mut self, state: &[u8]) -> FlvRemuxer {
         let Some((&[STATE_VERSION, flags], rest)) = state.split_first_chunk() else { return self };
         let Some((&audio, rest)) = rest.split_first_chunk() else { return self };
@@ -254,7 +254,7 @@ impl FlvRemuxer {
         }
     }
 
-    /// Whether the header has waited long enough. `dts` is of the newest tag.
+    /// Returns whether the header need not wait longer. `dts` is the newest tag's.
     fn may_start(&self, dts: Millis) -> bool {
         let waited = self.first_frame.map(|first| dts.0 - first.0);
         let enough = |track: &Track| track.seen || waited.is_some_and(|waited| waited >= track.wait);
@@ -273,7 +273,7 @@ impl FlvRemuxer {
         Ok(())
     }
 
-    /// The file header and the metadata, for the tracks seen by now.
+    /// Writes the file header and the metadata, for the tracks seen so far.
     fn write_start(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         (self.audio.announced, self.video.announced) = (self.audio.seen, self.video.seen);
         (self.metadata_time, self.resumed) = (dts, false);
@@ -292,7 +292,7 @@ impl FlvRemuxer {
         write_tag(TagKind::SCRIPT, dts, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
     }
 
-    /// A tag that is taken, after the file header; before it what announces its track.
+    /// Writes a tag, preceded by the announcement of its track if the file header does not name it yet.
     fn write(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let Some(track) = self.track(tag.kind) else {
             return write_tag(tag.kind, tag.dts, Vec::new(), tag.payload.clone(), MEDIA, sink);
@@ -312,7 +312,7 @@ impl FlvRemuxer {
         self.write_media(tag, sink)
     }
 
-    /// A tag of a track that is announced.
+    /// Writes a tag of a track that is announced.
     fn write_media(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let video = tag.kind == TagKind::VIDEO;
         let role = match tag.packet {
@@ -323,7 +323,7 @@ impl FlvRemuxer {
                 if tag.keyframe { JOIN } else { MEDIA }
             }
             Packet::CODED_FRAME if !self.video.announced || tag.dts.0 - self.last_video.0 > VIDEO_GONE => {
-                // Who joins here can decode no video before its next keyframe.
+                // A viewer that joins here cannot decode video before the next keyframe.
                 self.video.decodes = false;
                 JOIN
             }
@@ -342,17 +342,17 @@ impl FlvRemuxer {
         write_tag(tag.kind, tag.dts, header, body, role, sink)
     }
 
-    /// No FLV tag has room for a body of `len` bytes. Pictures that need it are of no use.
+    /// Drops a body of `len` bytes, which is too long for an FLV tag, and the pictures that depend on it.
     fn leave_out(&mut self, kind: TagKind, len: usize) {
         if let Some(track) = self.track(kind) {
             track.decodes = false;
         }
-        if !std::mem::replace(&mut self.complained, true) {
+        if !std::mem::replace(&mut self.warned, true) {
             log::warn(&format!("left out: no FLV tag has room for a body of {len} bytes"));
         }
     }
 
-    /// What the tag's own header becomes.
+    /// Returns how to write the tag's codec header.
     fn rewritten_header(&self, tag: &Tag) -> Rewrite {
         let header = TagHeader::parse(tag.kind, &tag.payload);
         let video = tag.kind == TagKind::VIDEO;
@@ -370,7 +370,7 @@ impl FlvRemuxer {
         }
     }
 
-    /// The form that tags of a codec are written in.
+    /// Returns the form in which tags of a codec are written.
     fn form(&self, codec: Codec) -> Form {
         match codec {
             Codec::HEVC => self.hevc,
@@ -379,7 +379,7 @@ impl FlvRemuxer {
         }
     }
 
-    /// What metadata say of a track.
+    /// Returns the description of a track for the metadata.
     fn announcement(&self, track: &Track) -> Announcement {
         let enhanced = match self.form(track.codec) {
             Form::AsPublished => track.enhanced,
@@ -398,7 +398,7 @@ enum Rewrite {
 const MEDIA: (BlockFlags, u8) = (BlockFlags::NONE, 0);
 const JOIN: (BlockFlags, u8) = (BlockFlags::JOIN, 0);
 
-/// One FLV tag as one block: its header with `header` of the codec, `body`, its size.
+/// Writes one FLV tag as one block: the tag header, the codec's `header`, `body`, and the size.
 fn write_tag(
     kind: TagKind,
     dts: Millis,
@@ -411,7 +411,7 @@ fn write_tag(
     if len > MAX_BODY {
         return Err(RemuxError::Malformed { what: "FLV tag of 16 MiB or more", offset: 0 });
     }
-    // Players read 32 bits: after 49.7 days of one remuxer they wrap.
+    // Timestamps have 32 bits: after 49.7 days of one remuxer they wrap.
     let mut start = tag_header(kind, len as u32, dts.0 as u32).to_vec();
     let size = (start.len() + len) as u32;
     start.extend(header);

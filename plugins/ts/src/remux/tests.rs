@@ -1,4 +1,4 @@
-//! What comes out is held against the test kit's rules of transport streams, for every viewer who may have joined.
+//! Tests of the TS remuxer. Its output for each possible viewer is checked against the test kit's rules of transport streams.
 
 use remuxd_bitstream::flv::read_tag;
 use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, StreamFacts};
@@ -37,7 +37,7 @@ fn bytes<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Vec<u8> {
     blocks.into_iter().flat_map(|block| &block.parts).flat_map(|part| part.iter().copied()).collect()
 }
 
-/// What those get who may watch: from the start, and from places to join, some twenty of many.
+/// Returns the output for possible viewers: from the start, and from at most about twenty join points.
 fn viewers(blocks: &[Block]) -> Vec<Vec<u8>> {
     let joins: Vec<usize> = (0..blocks.len()).filter(|at| blocks[*at].flags == BlockFlags::JOIN).collect();
     let joins = joins.iter().copied().step_by(1 + joins.len() / 20);

@@ -35,7 +35,7 @@ fn remux(tags: &[(TagKind, i64, &[u8])]) -> Vec<Block> {
     blocks
 }
 
-/// What a viewer from the start has.
+/// Returns the output for a viewer from the start.
 fn file(blocks: &[Block]) -> Vec<u8> {
     let first = blocks.iter().position(|block| block.flags == BlockFlags::PREAMBLE).unwrap();
     let rest = blocks.iter().filter(|block| block.flags != BlockFlags::PREAMBLE);
