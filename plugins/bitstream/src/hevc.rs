@@ -20,6 +20,8 @@ pub mod nal_type {
     pub const PPS: u8 = 34;
     /// An access unit delimiter.
     pub const AUD: u8 = 35;
+    /// Supplemental enhancement information before the slices of a picture.
+    pub const PREFIX_SEI: u8 = 39;
 
     /// Returns the type of a NAL unit; 63, which is unspecified, for an empty one.
     pub fn of(unit: &[u8]) -> u8 {
@@ -32,8 +34,8 @@ pub mod nal_type {
 pub struct HevcDecoderConfiguration {
     /// Length of the length field before each NAL unit, in bytes: 1 to 4.
     pub length_size: usize,
-    /// The parameter sets of all arrays as NAL units: video, sequence, picture. SEI messages that the record may hold
-    /// as well are left out.
+    /// The NAL units of all arrays that go before a picture: video, sequence and picture parameter sets, then SEI messages that
+    /// hold for the whole stream, such as HDR metadata.
     pub parameter_sets: Vec<Vec<u8>>,
 }
 
@@ -51,7 +53,8 @@ impl HevcDecoderConfiguration {
             let [_, high, low] = record.array()?;
             parameter_sets.extend(record.units(usize::from(u16::from_be_bytes([high, low])))?);
         }
-        parameter_sets.retain(|set| (nal_type::VPS..=nal_type::PPS).contains(&nal_type::of(set)));
+        let before_picture = [nal_type::VPS, nal_type::SPS, nal_type::PPS, nal_type::PREFIX_SEI];
+        parameter_sets.retain(|set| before_picture.contains(&nal_type::of(set)));
         // Arrays may come in any order.
         parameter_sets.sort_by_key(|set| nal_type::of(set));
         Ok(HevcDecoderConfiguration { length_size: usize::from(length_size & 3) + 1, parameter_sets })
@@ -75,7 +78,8 @@ mod tests {
         for (length, length_size) in [(0x0c, 1), (0x0d, 2), (0x0f, 4)] {
             let read = HevcDecoderConfiguration::parse(&record(length)).unwrap();
             assert_eq!(read.length_size, length_size);
-            assert_eq!(read.parameter_sets, [b"\x40\x01c", b"\x42\x01e", b"\x44\x01a", b"\x44\x01b"]);
+            let sets = [b"\x40\x01c", b"\x42\x01e", b"\x44\x01a", b"\x44\x01b", b"\x4e\x01d"];
+            assert_eq!(read.parameter_sets, sets);
         }
     }
 

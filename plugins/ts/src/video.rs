@@ -183,8 +183,8 @@ mod tests {
 
     fn hevc() -> VideoConfig {
         let mut record = vec![1; 21];
-        record.extend(b"\x0f\x03\x20\0\x01\0\x03\x40\x01v\x21\0\x01\0\x03\x42\x01s\x22\0\x02");
-        record.extend(b"\0\x03\x44\x01p\0\x03\x44\x01q");
+        record.extend(b"\x0f\x04\x20\0\x01\0\x03\x40\x01v\x21\0\x01\0\x03\x42\x01s\x22\0\x02");
+        record.extend(b"\0\x03\x44\x01p\0\x03\x44\x01q\x27\0\x01\0\x03\x4e\x01h");
         VideoConfig::parse(Codec::HEVC, &record).unwrap().unwrap()
     }
 
@@ -199,7 +199,8 @@ mod tests {
     }
 
     const AVC_SETS: &[u8] = b"\0\0\0\x01\x67a\0\0\0\x01\x67b\0\0\0\x01\x68c";
-    const HEVC_SETS: &[u8] = b"\0\0\0\x01\x40\x01v\0\0\0\x01\x42\x01s\0\0\0\x01\x44\x01p\0\0\0\x01\x44\x01q";
+    const HEVC_SETS: &[u8] = b"\0\0\0\x01\x40\x01v\0\0\0\x01\x42\x01s\0\0\0\x01\x44\x01p\0\0\0\x01\x44\x01q\
+        \0\0\0\x01\x4e\x01h";
 
     #[test]
     fn writes_what_a_decoder_needs() {
