@@ -1,4 +1,4 @@
-//! MP3 and AAC: what is served is what was published, at the right rate, and from `fast_cache` seconds back.
+//! MP3 and AAC: the served frames equal the published ones, at the right rate, from `fast_cache` seconds back.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -19,7 +19,7 @@ use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root, run};
 use remuxd_tests::wait::SOON;
 
-/// FLV, MP3 and AAC of every stream; the two with this `fast_cache`.
+/// Returns a configuration with FLV, MP3 and AAC mounts, the last two with this `fast_cache`.
 fn config(fast_cache: &str) -> Config {
     let audio = |format: &str| format!("mount = \"/[app]/[stream].{format}\"\nfast_cache = {fast_cache}");
     Config::live().mount("mount = \"/[app]/[stream].flv\"").mount(&audio("mp3")).mount(&audio("aac"))
@@ -33,7 +33,7 @@ fn status(host: &Host, key: &str, format: &str) -> u16 {
     Request::get(&format!("/{key}.{format}")).send(host.http).unwrap().status
 }
 
-/// The raw frames that were published.
+/// Returns the published raw frames.
 pub(crate) fn published(tags: &[Tag]) -> Vec<Vec<u8>> {
     let frames =
         tags.iter().filter(|tag| tag.kind == AUDIO && matches!(tag.content(), Content::AccessUnit(_)));
@@ -41,14 +41,14 @@ pub(crate) fn published(tags: &[Tag]) -> Vec<Vec<u8>> {
     frames.map(|tag| tag.payload[skip(tag)..].to_vec()).collect()
 }
 
-/// A file of what was served.
+/// Writes the served bytes to a file.
 fn save(scratch: &Scratch, name: &str, served: &Fetched) -> PathBuf {
     let file = scratch.join(name);
     std::fs::write(&file, &served.bytes).unwrap();
     file
 }
 
-/// Rate and channels that ffprobe finds.
+/// Returns the rate and channels that ffprobe finds.
 fn probe(file: &std::path::Path) -> String {
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-show_entries", "stream=sample_rate,channels", "-of", "csv=p=0"]);
@@ -57,7 +57,7 @@ fn probe(file: &std::path::Path) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Publishes a clip with a real encoder, and holds what a viewer got who waited for it against it.
+/// Publishes a clip with a real encoder, and compares it with the response of a viewer that has waited for it.
 fn is_served_as_published(ffmpeg: Ffmpeg, clip: Clip, format: &str, content_type: &str) {
     let host = Host::start(&config("30"));
     let key = host.key("encoded");
@@ -100,7 +100,7 @@ fn aac_beside_video_is_served_as_published() {
     is_served_as_published(Ffmpeg::Nine, Clip::H264Aac, "aac", "audio/x-aac");
 }
 
-/// Publishes tags at once, and returns what a viewer of AAC got who waited for them.
+/// Publishes tags at once, and returns the response of a viewer of AAC that has waited for them.
 fn served_aac(tags: &[Tag]) -> Fetched {
     let host = Host::start(&config("30"));
     let key = host.key("once");
@@ -132,7 +132,7 @@ fn he_aac_plays_at_its_full_rate() {
     }
 }
 
-/// Fields by width and value, as bytes.
+/// Packs fields of a width and value into bytes.
 fn bits(fields: &[(usize, u32)]) -> Vec<u8> {
     let bits =
         fields.iter().flat_map(|(width, value)| (0..*width).rev().map(move |shift| value >> shift & 1));
@@ -160,7 +160,7 @@ fn a_program_config_element_goes_with_the_frames() {
     assert!(frames.iter().map(|frame| &frame.data).eq(&expected));
     assert!(frames.iter().all(|frame| frame.channel_configuration == 0));
     let scratch = Scratch::new();
-    // Who joins later has it too.
+    // A viewer that joins later has it too.
     for (name, skipped) in [("all.aac", 0), ("later.aac", 50)] {
         let start: usize = frames[..skipped].iter().map(|frame| frame.data.len() + 7).sum();
         let part = Fetched { bytes: served.bytes[start..].to_vec(), ..served.clone() };
@@ -202,7 +202,6 @@ fn a_new_configuration_holds_from_the_next_frame_on() {
 #[test]
 fn another_codec_is_415_before_any_header() {
     let host = Host::start(&config("0"));
-    let mut mounts = 0;
     for (clip, refused, served) in [
         (Clip::Aac, &["mp3"][..], &["aac"][..]),
         (Clip::Mp3, &["aac"], &["mp3"]),
@@ -211,12 +210,12 @@ fn another_codec_is_415_before_any_header() {
         (Clip::H264Opus, &["mp3", "aac"], &["flv"]),
     ] {
         let key = host.key(&format!("{clip:?}"));
-        // One waits before there is anything to judge by, one comes when the stream is live.
+        // One viewer waits before the first tag, one comes when the stream is live.
         let mut publisher = Publisher::open(host.rtmp, &key);
         let formats = [refused, served].concat();
+        host.wait_viewers(0);
         let waiting: Vec<_> = formats.iter().map(|format| listen(&host, &key, format)).collect();
-        mounts += formats.len();
-        host.wait_nth_log("mount started", mounts);
+        host.wait_viewers(formats.len());
         publisher.send(&read_file(&clip.path()));
         for format in refused {
             assert_eq!(status(&host, &key, format), 415, "{clip:?} as {format}");
@@ -241,7 +240,7 @@ fn aac_that_adts_cannot_carry_is_415_before_any_header() {
         let isolated =
             format!("[module.aac]\nisolation = \"{isolation}\"\n[module.ts]\nisolation = \"{isolation}\"");
         let config = config("0").mount("mount = \"/[app]/[stream].ts\"").tables(&isolated);
-        // Whoever has to wait out these is no match for a test.
+        // Longer than any test waits.
         let config = config.play("wait", "\"1h\"").publish("normal_timeout", "\"1h\"");
         for (kinds, refused, served) in
             [(&[AUDIO][..], &["aac", "ts"][..], &["flv"][..]), (&[AUDIO, VIDEO], &["aac"], &["ts", "flv"])]
@@ -252,10 +251,10 @@ fn aac_that_adts_cannot_carry_is_415_before_any_header() {
             let waiting: Vec<_> = formats.iter().map(|format| listen(&host, &key, format)).collect();
             let mut media = Numbered::new(100).with_audio_config(XHE_AAC);
             let mut publisher = Publisher::open(host.rtmp, &key);
-            host.wait_nth_log("mount started", formats.len());
+            host.wait_viewers(formats.len());
             let tags = [media.headers(), media.frames(60)].concat();
             publisher.send(tags.iter().filter(|tag| kinds.contains(&tag.kind)));
-            // More often than faults may be.
+            // More often than `max_faults`.
             for format in [&refused.repeat(5), served].concat() {
                 let expected = if refused.contains(&format) { 415 } else { 200 };
                 assert_eq!(
@@ -289,7 +288,7 @@ fn turn_to_xhe_aac_and_back(fast_cache: &str) {
     let key = host.key("turns-xhe");
     let viewer = listen(&host, &key, "aac");
     let mut publisher = Publisher::open(host.rtmp, &key);
-    host.wait_log(&["mount started"]);
+    host.wait_viewers(1);
     let mut media = Numbered::new(100);
     publisher.send(&[media.headers(), media.frames(20)].concat());
     viewer.wait_for(SOON, "40 frames", |bytes| (read_adts(bytes).len() == 40).then_some(()));
@@ -297,7 +296,7 @@ fn turn_to_xhe_aac_and_back(fast_cache: &str) {
     publisher.send(&[media.headers(), media.frames(20)].concat());
     let served = viewer.outcome(SOON);
     assert!(served.whole && read_adts(&served.bytes).len() == 40);
-    // The answer comes after all that was sent before was read: who joins now joins behind the new configuration.
+    // The host answers after it has read everything before: a viewer that joins now joins after the new configuration.
     publisher.connection().create_stream().unwrap();
     assert_eq!(status(&host, &key, "aac"), 415);
     // And back.
@@ -332,12 +331,12 @@ fn a_stream_that_turns_to_another_codec_ends_its_viewers() {
     assert!(flv.outcome(SOON).whole, "who can carry both goes on");
 }
 
-/// The number in a frame of [`Numbered`].
+/// Returns the number in a frame of [`Numbered`].
 fn number(frame: &AdtsFrame) -> u32 {
     u32::from_be_bytes(frame.data[..4].try_into().unwrap())
 }
 
-/// Milliseconds from audio frame to audio frame.
+/// Milliseconds between audio frames.
 const STEP: u32 = Numbered::STEP / 2;
 
 /// Numbered media on a host whose .aac has a `fast_cache` of two seconds.
@@ -348,7 +347,7 @@ struct Aged {
     media: Numbered,
     kinds: &'static [u8],
     witness: Capture,
-    /// Viewers who stay: what they have, their mounts have remuxed.
+    /// Viewers that stay: their mounts have remuxed what they have received.
     staying: Vec<Fetch>,
 }
 
@@ -360,7 +359,7 @@ impl Aged {
         let key = host.key("aged");
         let mut publisher = Publisher::open(host.rtmp, &key);
         let witness = Capture::rtmp(&host, &key);
-        host.wait_log(&["play started"]);
+        witness.wait_started(SOON);
         let media = Numbered::new(100);
         publisher.send(media.headers().iter().filter(|tag| kinds.contains(&tag.kind)));
         Aged { host, key, publisher, media, kinds, witness, staying: Vec::new() }
@@ -385,12 +384,12 @@ impl Aged {
         }
     }
 
-    /// The number of the newest audio frame.
+    /// Returns the number of the newest audio frame.
     fn newest(&self) -> u32 {
         self.media.number() * 2 - 1
     }
 
-    /// The first frame that a new viewer gets; the rest is checked.
+    /// Returns the first frame that a new viewer gets, after checking the rest.
     fn first(&self, prefix: &str) -> u32 {
         let frames = listen(&self.host, &format!("{prefix}{}", self.key), "aac").wait_for(
             SOON,
@@ -405,7 +404,7 @@ impl Aged {
         numbers[0]
     }
 
-    /// The first frame that a new viewer shall get.
+    /// Returns the first frame that a new viewer should get.
     fn expected(&self) -> u32 {
         self.newest().saturating_sub(Aged::FAST_CACHE / STEP)
     }
@@ -457,7 +456,7 @@ fn mounts_of_one_stream_have_a_fast_cache_each() {
         for (prefix, cache) in mounts {
             assert_eq!(aged.first(prefix), aged.newest() - cache / STEP, "/{prefix}, turn {turn}");
         }
-        // The first viewer of each mount came first.
+        // The first viewer of each mount was there from the start.
         if turn == 0 {
             mounts.iter().for_each(|(prefix, _)| aged.stay(prefix));
         }
@@ -480,7 +479,7 @@ fn a_fast_cache_ends_with_its_stream() {
     drop(publisher);
     assert_eq!(witness.finish(SOON).end, End::Clean);
     assert_eq!(status(&host, &key, "aac"), 404);
-    // What comes after has nothing of what was before.
+    // The next stream has nothing of the one before.
     let mut publisher = Publisher::open(host.rtmp, &key);
     let mut media = Numbered::new(100);
     publisher.send(media.headers().iter().filter(|tag| tag.kind != VIDEO));
@@ -498,14 +497,13 @@ fn audio_alone_goes_on_at_once_when_its_publisher_comes_back() {
     let key = host.key("again");
     let viewer = listen(&host, &key, "aac");
     let mut publisher = Publisher::open(host.rtmp, &key);
-    host.wait_log(&["mount started"]);
+    host.wait_viewers(1);
     let mut media = Numbered::new(100);
     publisher.send(&[media.headers(), media.frames(10)].concat());
     viewer.wait_for(SOON, "20 frames", |bytes| (read_adts(bytes).len() == 20).then_some(()));
     drop(publisher);
-    host.wait_log(&["publisher left"]);
     // In the middle of a GOP, and no keyframe comes.
-    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut publisher = Publisher::reopen(host.rtmp, &key);
     publisher.send(&[media.headers(), media.frames(5)].concat());
     let frames = viewer.wait_for(SOON, "30 frames", |bytes| {
         let frames = read_adts(bytes);

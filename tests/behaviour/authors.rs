@@ -1,4 +1,4 @@
-//! Modules that authors begin with: the crate that `remuxd module new` writes, and the example in C.
+//! Starting points for module authors: the crate that `remuxd module new` writes, and the example in C.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root, run, target_dir};
 
-/// Serves a stream in the format of the module `name` in `file`, whose extension is its name. The files: what was
-/// published, and what a viewer from the start got.
+/// Serves a stream in the format of the module `name` in `file`, whose extension is its name. Returns the published file
+/// and the response of a viewer that was there from the start.
 fn serve(name: &str, file: &Path, scratch: &Scratch) -> (PathBuf, PathBuf) {
     let dir = scratch.join("modules");
     fs::create_dir_all(&dir).unwrap();
@@ -28,7 +28,7 @@ fn serve(name: &str, file: &Path, scratch: &Scratch) -> (PathBuf, PathBuf) {
     let mut fetch = Command::new("curl");
     fetch.args(["--silent", "--show-error", "--fail", "--output"]).arg(&served).arg(url);
     let fetching = std::thread::spawn(move || run(&mut fetch));
-    host.wait_log(&["waiting for a publisher"]);
+    host.wait_waiting(1);
     let published = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
     fetching.join().unwrap().unwrap();
     (published, served)
@@ -48,13 +48,13 @@ fn remuxd(arguments: &[&str]) -> String {
 #[test]
 fn a_new_module_builds_passes_its_tests_conforms_and_is_served() {
     let scratch = Scratch::new();
-    // In the middle of somebody's workspace.
+    // Inside another workspace.
     fs::write(scratch.join("Cargo.toml"), "[workspace]\nmembers = []\n").unwrap();
     let crate_dir = scratch.join("crate");
     let api = root().join("plugin-api");
     let dir = crate_dir.to_str().unwrap();
     remuxd(&["module", "new", "my-raw", "--dir", dir, "--api", api.to_str().unwrap()]);
-    // The versions that are there already, so that nothing is fetched.
+    // The versions of this workspace, so that nothing is downloaded.
     fs::copy(root().join("tests/modules/Cargo.lock"), crate_dir.join("Cargo.lock")).unwrap();
     let target = target_dir().join("modules");
     let cargo = |arguments: &[&str]| {
@@ -111,7 +111,7 @@ fn the_module_in_c_says_what_it_cannot_carry() {
         let mut media = Numbered::new(100).with_audio_config(b"\xf9\x46\x40");
         publisher.send(&[media.headers(), media.frames(30)].concat());
         let status = || Request::get(&format!("/{key}.adts")).send(host.http).unwrap().status;
-        // More often than faults may be.
+        // More often than `max_faults`.
         let statuses: Vec<u16> = (0..6).map(|_| status()).collect();
         assert_eq!(statuses, [415; 6], "isolation {isolation}\n{}", host.log());
         host.wait_log(&["an AAC object type that ADTS has no number for"]);

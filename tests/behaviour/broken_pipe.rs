@@ -1,4 +1,4 @@
-//! Commands whose output nobody reads to its end, as behind `| head -1`, end without a word.
+//! Commands whose output nobody reads to its end, as with `| head -1`, end without an error message.
 
 use std::io::{self, BufRead, BufReader, PipeWriter};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ fn broken() -> PipeWriter {
     io::pipe().unwrap().1
 }
 
-/// The exit status of a command whose output nobody reads, and what it says of it.
+/// Runs a command whose output nobody reads. Returns its exit status and its standard error.
 fn end(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(executable());
     let output = command.args(arguments).stdout(broken()).stderr(Stdio::piped()).output().unwrap();
@@ -40,7 +40,7 @@ fn commands_end_quietly() {
 }
 
 #[test]
-fn an_error_that_nobody_reads_is_told_by_the_exit_status() {
+fn an_error_that_nobody_reads_sets_the_exit_status() {
     let mut command = Command::new(executable());
     let status = command.args(["check", "--config", "/nowhere"]).stdout(broken()).stderr(broken()).status();
     assert_eq!(status.unwrap().code(), Some(1));

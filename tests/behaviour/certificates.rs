@@ -51,7 +51,7 @@ fn a_new_certificate_is_shown_and_viewers_stay() {
     let viewer = Capture::wss(&host, &key);
     viewer.wait_access_units(10, SOON);
 
-    // One file, then the other: nothing to complain about.
+    // One file, then the other: no error.
     std::fs::write(files.key(), &new.key).unwrap();
     files.write(&new);
     wait_until(SOON, "the second new certificate is shown", || shows(&new));
@@ -71,13 +71,13 @@ fn a_new_certificate_is_shown_and_viewers_stay() {
     host.wait_log(&["ERROR", "cannot read", "[http_server.https]"]);
     assert!(shows(&new));
 
-    // Each was told once a listener, however often it was looked at.
+    // Each was logged once a listener, however often it was read.
     files.write(&old);
     wait_until(SOON, "the first is shown again", || shows(&old));
     let log = host.log();
     assert_eq!(log.lines().filter(|line| line.contains("ERROR")).count(), 2 * 4, "{log}");
 
-    // All the while the viewer went on.
+    // The viewer was not interrupted.
     let tags = viewer.tags();
     viewer.wait_until(SOON, "one more frame", |now| now.len() > tags.len());
     publisher.stop();
@@ -134,7 +134,7 @@ fn a_reload_takes_certificates_that_lie_elsewhere_and_viewers_stay() {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_mistakes() {
+fn files_that_cannot_be_used_are_errors() {
     let files = Files::of(&Certificate::of(&["127.0.0.1"]));
     let toml = Config::live().tables(&files.listeners()).toml();
     let scratch = Scratch::new();
@@ -161,13 +161,13 @@ fn files_that_cannot_be_used_are_mistakes() {
     }
 }
 
-/// What `openssl` makes of `arguments` on an RSA key without a passphrase, written to `file`.
+/// Runs `openssl` with `arguments` on an RSA key without a passphrase, and writes the result to `file`.
 fn openssl(arguments: &[&str], from: &Path, file: &Path) {
     run(Command::new("openssl").args(arguments).arg("-in").arg(from).arg("-out").arg(file)).unwrap();
 }
 
 #[test]
-fn files_that_are_none_and_keys_with_a_passphrase_are_told() {
+fn special_files_and_encrypted_keys_are_reported() {
     let scratch = Scratch::new();
     let good = Files::of(&Certificate::of(&["127.0.0.1"]));
     let [rsa, fifo, long] = ["rsa.pem", "fifo", "long"].map(|name| scratch.join(name));

@@ -3,7 +3,7 @@
 use remuxd_tests::host::{Config, Host, remuxd};
 use remuxd_tests::scratch::Scratch;
 
-/// Runs remuxd on a file: whether it succeeds, and all that it says.
+/// Runs remuxd on a file. Returns whether it succeeds, and its output.
 fn run(arguments: &[&str], toml: &str) -> (bool, String) {
     let scratch = Scratch::new();
     let file = scratch.join("under-test.toml");
@@ -14,7 +14,7 @@ fn run(arguments: &[&str], toml: &str) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-/// A configuration with a mistake in each table; the marked word is what is wrong.
+/// A configuration with an error in each table, at the marked word.
 const WRONG: &str = r#"
 [rtmp]
 listen = ["127.0.0.1:«99999»"]
@@ -34,7 +34,7 @@ mount = «"[vhost]/[app]/[stream].flv"»
 "#;
 
 #[test]
-fn all_mistakes_are_reported_at_once_with_their_place() {
+fn all_errors_are_reported_at_once_with_their_location() {
     let toml: String = WRONG.chars().filter(|char| !"«»".contains(*char)).collect();
     let (well, said) = run(&["check"], &toml);
     assert!(!well, "{said}");

@@ -9,7 +9,7 @@ use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root, run};
 use remuxd_tests::wait::{SOON, wait_for};
 
-/// The words of the output that are URLs with this scheme.
+/// Returns the URLs of the output with this scheme.
 fn urls(host: &Host, scheme: &str) -> Vec<String> {
     let stdout = host.stdout();
     stdout.split_whitespace().filter(|word| word.starts_with(scheme)).map(str::to_owned).collect()

@@ -11,7 +11,7 @@ use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::Ffmpeg;
 use remuxd_tests::wait::SOON;
 
-/// Viewers of each kind wait for the publisher, so they are served all that it sends.
+/// Publishes to viewers of each kind, which have waited and therefore get the whole stream.
 fn serves(encoder: Encoder, clip: Clip) {
     let host = Host::start(&Config::live());
     let key = host.key("encoder");
@@ -20,8 +20,7 @@ fn serves(encoder: Encoder, clip: Clip) {
         ("WebSocket", Capture::websocket(&host, &key)),
         ("RTMP", Capture::rtmp(&host, &key)),
     ];
-    host.wait_nth_log("waiting for a publisher", 2);
-    host.wait_log(&["playing"]);
+    host.wait_waiting(captures.len());
     let mut publishing = encoder.publish(clip, &host, &key);
     let published = read_file(&publishing.finish());
     let scratch = Scratch::new();

@@ -1,4 +1,4 @@
-//! Static files: what is served, how, and that nothing else is.
+//! Static files: which are served, and how.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -21,13 +21,13 @@ use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::wait::{SOON, wait_until};
 use socket2::{Domain, Socket, Type};
 
-/// A host that serves a directory with a secret beside it. A viewer of a stream that is not there would wait long.
+/// A host that serves a directory with a secret beside it. A viewer of an unknown stream would wait long.
 struct Site {
     host: Host,
     scratch: Scratch,
 }
 
-/// What no client may get.
+/// The secret's content.
 const OUTSIDE: &str = "what lies outside";
 
 impl Site {
@@ -63,7 +63,7 @@ impl Site {
         request.send(self.host.http).unwrap()
     }
 
-    /// curl's own words on a request: what `write_out` asks for.
+    /// Returns curl's report on a request, in the format of `write_out`.
     fn curl(&self, arguments: &[&str], write_out: &str, path: &str) -> String {
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--max-time", "20", "--write-out", write_out]);
@@ -72,7 +72,7 @@ impl Site {
     }
 }
 
-/// The bytes of a body that ends as it promised.
+/// Returns the bytes of a body that ends cleanly.
 fn whole(mut response: Response) -> Vec<u8> {
     let mut bytes = Vec::new();
     response.body.read_to_end(&mut bytes).unwrap();
@@ -266,7 +266,7 @@ fn only_regular_files_are_opened_and_none_blocks() {
     run(Command::new("mkfifo").arg(site.path("fifo.txt"))).unwrap();
     let _listener = UnixListener::bind(site.path("socket.txt")).unwrap();
     let asked = Instant::now();
-    // More than there are threads for blocking calls.
+    // More than the number of threads for blocking calls.
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -316,7 +316,7 @@ fn conditional_requests_save_the_body() {
             }
         }
     }
-    // curl's own: a file that it has, by time and by tag; then it changes.
+    // curl's own conditions: a file that it has, by time and by tag; then the file changes.
     let (page, tags) = (site.scratch.join("page"), site.scratch.join("tags"));
     let (page, tags) = (page.to_str().unwrap(), tags.to_str().unwrap());
     let by_time: &[&str] = &["--remote-time", "--output", page, "--time-cond", page];
@@ -371,7 +371,7 @@ fn ranges_are_parts_of_the_file() {
         assert_eq!(site.send(&request).status, status, "{if_range}");
     }
 
-    // curl: ranges, and a download that goes on where it was cut.
+    // curl: ranges, and a download that is resumed.
     let file = site.scratch.join("part");
     let output = file.to_str().unwrap();
     for version in ["--http1.1", "--http2-prior-knowledge"] {
@@ -463,7 +463,7 @@ fn a_live_stream_comes_before_a_file_and_a_file_before_the_wait() {
 }
 
 #[test]
-fn without_a_directory_there_are_no_files_and_one_that_is_none_is_a_mistake() {
+fn without_a_directory_there_are_no_files_and_one_that_is_no_directory_is_an_error() {
     let host = Host::start(&Config::live().play("wait", "\"0s\""));
     for path in ["/", "/index.html", "/etc/hostname", "/Cargo.toml"] {
         assert_eq!(Request::get(path).send(host.http).unwrap().status, 404, "{path}");
@@ -480,7 +480,7 @@ fn without_a_directory_there_are_no_files_and_one_that_is_none_is_a_mistake() {
     }
 }
 
-/// The offset of each tag of a file, with the tag.
+/// Returns each tag of a file with its offset.
 fn offsets(file: &Path) -> Vec<(usize, Tag)> {
     let tags = read_file(file).into_iter();
     tags.scan(13, |at, tag| {
@@ -497,7 +497,7 @@ fn a_recording_starts_at_any_keyframe() {
         let recording = std::fs::read(clip.path()).unwrap();
         let site = Site::start(&[("vod/film.flv", &recording)]);
         let tags = offsets(&clip.path());
-        // The first of each track in the order of the file. FFmpeg 9 opens AV1 with one that says nothing: its FourCC.
+        // The first of each track in the order of the file. FFmpeg 9 opens AV1 with one that has nothing but its FourCC.
         let is_header = |tag: &&Tag| tag.content() == Content::SequenceHeader && tag.payload.len() > 5;
         let mut headers: Vec<&Tag> = tags.iter().map(|(_, tag)| tag).filter(is_header).collect();
         let mut seen = Vec::new();
@@ -531,7 +531,7 @@ fn a_recording_starts_at_any_keyframe() {
             assert!(part.iter().all(|tag| tag.kind != SCRIPT), "the metadata is of the whole file");
             decode(clip.ffmpeg(), &file).unwrap();
         }
-        // As a player gets it.
+        // As a player requests it.
         let url = site.url(&format!("/vod/film.flv?start={}", keyframes[2]));
         let mut command = clip.ffmpeg().command();
         run(command.args(["-xerror", "-i", &url, "-f", "null", "-"])).unwrap();
@@ -567,7 +567,7 @@ fn ffprobe_reads_a_part_by_the_index_of_the_metadata() {
     }
 }
 
-/// The numbers of `keyframes.filepositions` of a script tag.
+/// Returns the numbers of `keyframes.filepositions` of a script tag.
 fn file_positions(script: &[u8]) -> Vec<u64> {
     let name = b"filepositions\x0a";
     let at = script.windows(name.len()).position(|window| window == name).unwrap() + name.len();
@@ -595,7 +595,7 @@ fn other_starts_are_the_whole_file_or_an_error() {
         assert_eq!(response.text().unwrap(), format!("the file has {len} bytes\n"));
     }
     assert_eq!(whole(site.get("/film.txt?start=3")), b"no recording");
-    // Byte for byte from where it says, be it a tag's start or not.
+    // Byte for byte from the requested offset, whether a tag starts there or not.
     let inside = whole(site.get(&format!("/film.flv?start={}", len - 5)));
     assert!(inside.starts_with(b"FLV") && inside.ends_with(&recording[len - 5..]));
     let tag = site.get("/film.flv?start=5000").header("etag").unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! A format from outside the repository's own: fragmented MP4, written with the plugin API alone.
+//! A format that is not the repository's own: fragmented MP4, written with the plugin API alone.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root, run, target_dir};
 use remuxd_tests::wait::SOON;
 
-/// Where cargo puts the modules of the workspace `tests/modules/fmp4`.
+/// Builds the workspace `tests/modules/fmp4`, and returns the directory of its libraries.
 fn built() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -29,7 +29,7 @@ fn built() -> PathBuf {
     .clone()
 }
 
-/// A host with the two modules beside its own, and a mount for them.
+/// Starts a host with these two modules and a mount for them.
 fn host() -> (Scratch, Host) {
     let scratch = Scratch::new();
     let beside = executable().parent().expect("a directory").to_owned();
@@ -75,7 +75,7 @@ fn fmp4_decodes_to_the_published_frames() {
         .arg(&served)
         .arg(mp4(&host.http_url(&key)));
     let fetching = std::thread::spawn(move || run(&mut fetch));
-    host.wait_log(&["waiting for a publisher"]);
+    host.wait_waiting(1);
     let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
     let published = publishing.finish();
     fetching.join().expect("no panic").unwrap();

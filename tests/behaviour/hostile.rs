@@ -1,6 +1,6 @@
-//! Hostile input: the peer is dropped with a reason, nobody else notices, and memory stays bounded.
+//! Hostile input: the peer is dropped with a reason, other peers notice nothing, and memory stays bounded.
 //!
-//! The inputs are those that killed, hung or ballooned existing RTMP implementations.
+//! The inputs have crashed or hung existing RTMP implementations, or exhausted their memory.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -17,8 +17,8 @@ use remuxd_tests::rtmp::{
 use remuxd_tests::wait::SOON;
 use remuxd_tests::websocket;
 
-/// What one attack may add to the resident memory of the host. The limits of one connection (`max_message` 16 MiB,
-/// `max_buffered` 32 MiB) fit in; what the inputs claim does not.
+/// Limit for the growth of the host's resident memory over one attack. The limits of one connection (`max_message`
+/// 16 MiB, `max_buffered` 32 MiB) fit in; the lengths that the inputs claim do not.
 const GROWTH: u64 = 64 << 20;
 
 /// A host with a good publisher and a good viewer.
@@ -44,7 +44,7 @@ impl Bystanders {
         Numbered::numbers(&self.viewer.tags()).len()
     }
 
-    /// The viewer goes on, and memory has not grown.
+    /// Checks that the viewer gets further frames, and that memory has not grown.
     fn unharmed(&self, name: &str) {
         let frames = self.frames() + 5;
         self.viewer.wait_until(SOON, name, |tags| Numbered::numbers(tags).len() >= frames);
@@ -52,7 +52,7 @@ impl Bystanders {
         assert!(grown < GROWTH, "{name}: {} MiB more", grown >> 20);
     }
 
-    /// The viewer saw every frame.
+    /// Checks that the viewer got every frame.
     fn finish(self) {
         let sent = self.publisher.stop();
         let seen = self.viewer.finish(SOON);
@@ -60,7 +60,7 @@ impl Bystanders {
     }
 }
 
-/// Whether the host closes the connection; false when it answers instead.
+/// Returns whether the host closes the connection; false if it answers instead.
 fn is_dropped(connection: &mut Connection) -> bool {
     connection.socket().set_read_timeout(Some(SOON)).unwrap();
     match connection.call("createStream", &[Amf::Null]) {
@@ -80,20 +80,20 @@ fn set_chunk_size(size: u32) -> Vec<u8> {
     chunks(2, &message(SET_CHUNK_SIZE, size.to_be_bytes().to_vec()), 128)
 }
 
-/// A `connect` whose command object is `object`.
+/// Returns a `connect` whose command object is `object`.
 fn connect_with(object: &[u8]) -> Vec<u8> {
     let payload = [&amf::write(&["connect".into(), 1.0.into()]), object].concat();
     [set_chunk_size(65536), chunks(3, &message(COMMAND, payload), 65536)].concat()
 }
 
-/// What the host has to do with a peer.
+/// The required fate of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Close it, with its address and the reason in the log.
+    /// The host closes it, and logs its address and the reason.
     Dropped,
-    /// Go on: it is legal.
+    /// The host keeps it: the input is legal.
     Kept,
-    /// Either: the specification leaves it open.
+    /// Either: the specification does not decide.
     Either,
 }
 
@@ -165,7 +165,7 @@ fn peers_that_break_rtmp_are_dropped_with_a_reason() {
     bystanders.finish();
 }
 
-/// Whether the host closes without hearing more.
+/// Returns whether the host closes without further input.
 fn dropped_in_silence(peer: &mut Connection) -> bool {
     peer.socket().set_read_timeout(Some(Duration::from_secs(3))).unwrap();
     loop {
@@ -277,7 +277,7 @@ fn a_publishers_nonsense_reaches_no_player() {
         publisher.send(&media.frames(3));
         viewer.wait_access_units(3, SOON);
         let nonsense = Tag { kind, timestamp: media.time(), payload: payload.to_vec() };
-        // The publisher is either kept, and its stream goes on, or dropped, and its viewer ends in order.
+        // The publisher is either kept, and its stream continues, or dropped, and its viewer's response ends cleanly.
         let _ = publisher.try_send(&nonsense);
         for tag in media.frames(30) {
             if publisher.try_send(&tag).is_err() {
@@ -330,7 +330,7 @@ fn websocket_frames_that_claim_much_are_refused() {
     peer.write_all(&[&[0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4][..], &[0; 4096]].concat()).unwrap();
     let deadline = Instant::now() + SOON;
     let mut buffer = [0; 65536];
-    // What is in flight may still come; then it is over.
+    // Bytes in flight may still arrive.
     while peer.read(&mut buffer).is_ok_and(|length| length > 0) {
         assert!(Instant::now() < deadline, "the host keeps it");
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame (RFC 9113): what no client sends that keeps the rules, and connections that nobody uses.
+//! HTTP/2 frame by frame (RFC 9113): frames that no well-behaved client sends, and idle connections.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// What a peer is told that wants too much (RFC 9113, 7).
+/// The error code for a peer that causes excessive load (RFC 9113, 7).
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -29,13 +29,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The header block of a GET, by the static table of HPACK and nothing else (RFC 7541, A).
+/// Returns the header block of a GET, encoded with the static table of HPACK alone (RFC 7541, A).
 fn get(authority: &str, path: &str) -> Vec<u8> {
     let literal = |name: u8, value: &str| [&[name, value.len() as u8], value.as_bytes()].concat();
     [vec![0x82, 0x86], literal(1, authority), literal(4, path)].concat()
 }
 
-/// The status of a response's header block, if the static table has it.
+/// Returns the status in a response's header block, if it is in the static table.
 fn status(block: &[u8]) -> u16 {
     match block[0] {
         0x88 => 200,
@@ -53,7 +53,7 @@ struct Frame {
     payload: Vec<u8>,
 }
 
-/// A client that answers settings, and pings as long as it likes to.
+/// A client that acknowledges settings, and answers pings if the test wants it to.
 struct Peer {
     socket: TcpStream,
     answers_pings: bool,
@@ -91,7 +91,7 @@ impl Peer {
         Ok(Frame { kind, flags, stream, payload })
     }
 
-    /// The status that a stream is answered with.
+    /// Returns the status of a stream's response.
     fn answer(&mut self, stream: u32) -> u16 {
         loop {
             let frame = self.read().unwrap();
@@ -101,7 +101,7 @@ impl Peer {
         }
     }
 
-    /// Reads to the end of the connection: the code of the last GOAWAY, if there was one.
+    /// Reads to the end of the connection, and returns the code of the last GOAWAY.
     fn end(mut self) -> Option<u32> {
         let mut code = None;
         loop {
@@ -158,7 +158,7 @@ fn a_connection_without_requests_is_closed() {
         let answered = Instant::now();
         assert_eq!(peer.end(), Some(0), "it is told");
         let took = answered.elapsed();
-        // Who does not go along has the same time again.
+        // A peer that ignores the GOAWAY has the same time again.
         let most = if answers_pings { limit * 2 } else { limit * 4 };
         assert!(took > limit - Duration::from_millis(100) && took < most, "{answers_pings}: {took:?}");
     }

@@ -1,8 +1,8 @@
-//! A module that does everything wrong harms its own mounts only, in the host and in a process of its own.
+//! A hostile module harms its own mounts only, in the host and in a process of its own.
 //!
-//! `tests/modules/hostile` does what the publisher orders, in the middle of a live stream. Beside it, on the same stream,
-//! is a mount of `flv`, whose viewer must notice nothing: not a byte, and no gap longer than one frame interval over
-//! what the publisher and this machine's own scheduler are to blame for.
+//! `tests/modules/hostile` does what the publisher orders, in the middle of a live stream. The same stream has a mount of
+//! `flv`, whose viewer must not be disturbed: every byte is as published, and no gap is more than one frame interval
+//! longer than the publisher and the machine's scheduler have caused.
 //!
 //! `REMUXD_TIMES=100 cargo test -p remuxd-tests --test behaviour again_and_again` repeats the deaths of a process as often,
 //! which takes six minutes, longer than nextest lets a test run; the default is small.
@@ -25,15 +25,15 @@ use remuxd_tests::scratch::Scratch;
 use remuxd_tests::wait::{SOON, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-/// From frame to frame.
+/// Interval of frames.
 const STEP: Duration = Duration::from_millis(Numbered::STEP as u64);
-/// `modules.call_timeout` of these tests: on a busy machine an honest death takes its time.
+/// `modules.call_timeout` of these tests: on a busy machine the end of a process takes time too.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What an order leads to: a fault with these words in the log, or none.
+/// An order, and the text of the fault that it leads to, if any.
 type Act = (&'static str, Option<&'static str>);
 
-/// What the host survives in its own process.
+/// Acts that the host survives in its own process.
 const SURVIVABLE: [Act; 12] = [
     ("panic", Some("panicked: told to")),
     ("bomb", Some("panicked: no message")),
@@ -49,7 +49,7 @@ const SURVIVABLE: [Act; 12] = [
     ("print", None),
 ];
 
-/// What ends a process.
+/// Acts that end a process.
 const DEADLY: [Act; 12] = [
     ("segfault", Some("its process was ended by SIGSEGV")),
     ("abort", Some("its process was ended by SIGABRT")),
@@ -107,7 +107,7 @@ impl Scene {
         Viewer::new(&self.host, &self.host.path(&self.key))
     }
 
-    /// The module's process.
+    /// Returns the module's process.
     fn process(&self) -> Pid {
         wait_for(SOON, "the module has a process", || {
             let alive = self.host.children().into_iter().find(|(_, state)| *state != 'Z');
@@ -120,7 +120,7 @@ fn link(file: &Path, dir: &Scratch) {
     std::os::unix::fs::symlink(file, dir.join(file.file_name().unwrap().to_str().unwrap())).unwrap();
 }
 
-/// A publisher in real time that passes orders on.
+/// A real-time publisher that sends orders to the module.
 struct Live {
     orders: mpsc::Sender<(String, mpsc::Sender<u32>)>,
     thread: JoinHandle<Vec<(Tag, Instant)>>,
@@ -156,28 +156,28 @@ impl Live {
         Live { orders, thread }
     }
 
-    /// Orders the hostile module to do `word`; the number of the next frame.
+    /// Orders the hostile module to do `word`, and returns the number of the next frame.
     fn order(&self, word: &str) -> u32 {
         let (reply, number) = mpsc::channel();
         self.orders.send((word.to_owned(), reply)).unwrap();
         number.recv_timeout(SOON).unwrap()
     }
 
-    /// Leaves; what was sent, and when.
+    /// Stops publishing, and returns what was sent and when.
     fn stop(self) -> Vec<(Tag, Instant)> {
         drop(self.orders);
         self.thread.join().unwrap()
     }
 }
 
-/// A data message `onCuePoint` with a word in it.
+/// Returns a data message `onCuePoint` with a word in it.
 fn order(word: &str, timestamp: u32) -> Tag {
     let text = |text: &str| [&[2, 0, text.len() as u8], text.as_bytes()].concat();
     let payload = [text("onCuePoint"), text(&format!("hostile:{word}"))].concat();
     Tag { kind: SCRIPT, timestamp, payload }
 }
 
-/// A viewer that notes when each tag came.
+/// A viewer that records the arrival of each tag.
 struct Viewer {
     shared: Arc<Mutex<Seen>>,
 }
@@ -199,7 +199,7 @@ impl Viewer {
         Viewer { shared }
     }
 
-    /// The numbers of the frames that it saw.
+    /// Returns the numbers of the frames that it received.
     fn numbers(&self) -> Vec<u32> {
         let seen = self.shared.lock().unwrap();
         seen.tags.iter().filter_map(|(tag, _)| Numbered::number_of(tag)).collect()
@@ -218,8 +218,8 @@ impl Viewer {
         wait_until(SOON, "the viewer's end", || self.shared.lock().unwrap().end.is_some());
     }
 
-    /// Its numbers go up by one, but for these gaps: from the first number, which is missing, to the second, a
-    /// keyframe.
+    /// Asserts that its numbers ascend by one except for these gaps, each from the first number, which is missing, to the
+    /// second, a keyframe.
     fn assert_gaps(&self, gaps: &[(u32, u32)]) {
         let numbers = self.numbers();
         let seen = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1);
@@ -227,12 +227,11 @@ impl Viewer {
         assert_eq!(seen, gaps);
     }
 
-    /// It saw everything that was sent since it came, and nothing came late: no gap is longer than the publisher's
-    /// own by more than a frame interval, `allowed` and `noise`. On a machine that noisy that time tells nothing, it is
-    /// not judged.
+    /// Checks that it received everything since it joined, and nothing late: no gap is longer than the publisher's own by
+    /// more than a frame interval, `allowed` and `noise`. Times are not judged on a machine with too much noise.
     ///
     /// # Errors
-    /// What came late.
+    /// The frame that came late.
     fn undisturbed(&self, sent: &[(Tag, Instant)], allowed: Duration, noise: Duration) -> Result<(), String> {
         let seen = self.shared.lock().unwrap();
         let units = |tags: &[(Tag, Instant)]| -> Vec<(Tag, Instant)> {
@@ -242,7 +241,7 @@ impl Viewer {
         let first = sent.iter().position(|(tag, _)| *tag == seen[0].0).unwrap();
         let sent = &sent[first..];
         assert!(sent.iter().map(|(tag, _)| tag).eq(seen.iter().map(|(tag, _)| tag)), "other bytes");
-        // The first came out of the history at once.
+        // The first ones came at once, from the history.
         let fresh = seen.iter().zip(sent).skip_while(|((_, came), (_, went))| *came > *went + STEP);
         let pairs: Vec<_> = fresh.collect();
         if noise > 4 * STEP {
@@ -292,7 +291,7 @@ fn watch(address: std::net::SocketAddr, request: &Request, sink: &Mutex<Seen>) -
     }
 }
 
-/// How late this machine's scheduler is, without the host: the worst that a sleeping thread saw.
+/// A measurement of the machine's scheduler, without the host: the longest delay of a sleeping thread.
 struct Noise {
     worst: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -314,14 +313,14 @@ impl Noise {
         noise
     }
 
-    /// A frame passes four threads on its way: publisher, network, worker, network.
+    /// Returns the noise for a frame, which passes four threads: publisher, network, worker, network.
     fn stop(self) -> Duration {
         self.stop.store(true, Ordering::Relaxed);
         4 * Duration::from_micros(self.worst.load(Ordering::Relaxed))
     }
 }
 
-/// What comes late each time, comes late because of the host and not of the machine.
+/// Repeats a scenario that fails: a delay that occurs each time is the host's and not the machine's.
 fn again(scenario: impl Fn() -> Result<(), String>) {
     let mut late = (0..3).map_while(|_| scenario().err());
     if let Some(last) = late.nth(2) {
@@ -329,7 +328,7 @@ fn again(scenario: impl Fn() -> Result<(), String>) {
     }
 }
 
-/// Orders each act, and checks the hostile mount's viewer and the neighbour.
+/// Orders each act, and checks the viewers of the hostile mount and of its neighbour.
 fn survive(scene: &Scene, acts: &[Act]) -> Result<(), String> {
     let noise = Noise::start();
     let live = Live::new(scene);
@@ -435,7 +434,7 @@ fn remuxers_that_share_a_process_begin_anew_and_are_not_to_blame() {
     scene.host.wait_log(&["remuxer ended", "its process ended by a fault of another remuxer"]);
     let now = bystander.order("nothing");
     two.wait_number(now.next_multiple_of(Numbered::GOP));
-    // A second fault would have been one too many.
+    // A second fault would quarantine the module.
     assert_eq!(Request::get(&scene.hostile_path()).send(scene.host.http).unwrap().status, 200);
 }
 
@@ -460,13 +459,13 @@ fn a_remuxer_that_fails_when_it_is_freed_is_a_fault_like_any() {
         hostile.wait_number(1);
         live.stop();
         hostile.wait_end();
-        scene.host.wait_nth_log("remuxer ended", 1);
-        // And when the last viewer has left: that is one fault too many.
+        scene.host.wait_faults("hostile", 1);
+        // And when the last viewer has left: the second fault quarantines the module.
         let live = Live::new(&scene);
         assert_eq!(status(), 200, "{isolation} {word}");
         let line = scene.host.wait_nth_log("remuxer ended", 2);
         assert!(line.contains("module=hostile") && line.contains(fault), "{line}");
-        scene.host.wait_log(&["module quarantined", "hostile"]);
+        scene.host.wait_state("hostile", "quarantined");
         assert_eq!(status(), 503, "{isolation} {word}");
         live.stop();
     }
@@ -515,7 +514,7 @@ fn hang_in_the_host() -> Result<(), String> {
     let number = live.order("hang");
     let line = scene.host.wait_log(&["remuxer ended", "has not come back"]);
     assert!(line.contains("module=hostile"), "{line}");
-    // The only worker was taken, until the watchdog replaced it.
+    // The only worker was blocked until the watchdog replaced it.
     let last = live.order("nothing").next_multiple_of(Numbered::GOP);
     neighbour.wait_number(last);
     hostile.wait_number(last);
@@ -524,7 +523,7 @@ fn hang_in_the_host() -> Result<(), String> {
     let sent = live.stop();
     hostile.wait_end();
     neighbour.wait_end();
-    // The watchdog looks four times in as long.
+    // The watchdog checks four times in that time.
     neighbour.undisturbed(&sent, CALL_TIMEOUT * 5 / 4 + Duration::from_millis(200), noise.stop())
 }
 
@@ -538,7 +537,7 @@ fn a_remuxer_that_hangs_when_it_is_dropped_takes_no_worker_for_good() {
         let path = format!("{}?do=hang&in=drop", scene.hostile_path());
         let mut only = Request::get(&path).send(scene.host.http).unwrap();
         only.body.read_exact(&mut [0]).unwrap();
-        // With its last viewer a mount goes, and its remuxer.
+        // A mount and its remuxer end with their last viewer.
         drop(only);
         scene.host.wait_log(&["module=hostile", fault]);
         let now = live.order("nothing");
@@ -564,7 +563,7 @@ fn a_module_process_has_no_files_no_network_and_no_other_processes() {
     assert!(victim.exists());
     fs::remove_file(victim).unwrap();
     assert_shut_in(scene.process());
-    // The same code finds that it can do all of it where nothing holds it: the test can fail.
+    // The same code can do all of it without a sandbox: the test can fail.
     let scene = Scene::new("none", "");
     let live = Live::new(&scene);
     let hostile = scene.hostile();
@@ -577,7 +576,7 @@ fn a_module_process_has_no_files_no_network_and_no_other_processes() {
     assert!(line.contains("anonymous file") && line.contains("memory of parent"), "{line}");
 }
 
-/// What the kernel says of a module's process: no privileges, no threads, and no files but the three that it was given.
+/// Asserts the kernel's facts about a module's process: no privileges, no threads, and no files but the three it was given.
 fn assert_shut_in(process: Pid) {
     let own = Path::new("/proc").join(process.to_string());
     let status = fs::read_to_string(own.join("status")).unwrap();
@@ -613,7 +612,7 @@ fn a_module_process_ends_with_its_host() {
             scene.host.terminate();
         }
         wait_until(SOON, "the module's process ends", || test_kill_process(process).is_err());
-        // Its publisher was cut off with the host.
+        // Its publisher lost its connection with the host.
         drop(live.orders);
         let _ = live.thread.join();
     }

@@ -1,4 +1,4 @@
-//! What the host does, seen from outside. One binary, so that the kit is linked once; a file per behaviour.
+//! The behaviour of the host, seen from outside: a file for each subject. One binary, so that the kit is linked once.
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 

@@ -1,5 +1,5 @@
-//! A minute of each clip, as a real encoder made it, in FLV, MP3 and AAC: what is served is what was published, at its
-//! time, and decodes. (A transport stream's minutes are in ts.rs.)
+//! A minute of each clip from a real encoder, in FLV, MP3 and AAC: the served access units equal the published ones, with
+//! their times, and decode. (Transport streams are in ts.rs.)
 
 use remuxd_tests::audio::{read_adts, read_mp3};
 use remuxd_tests::capture::{Capture, End};
@@ -25,7 +25,7 @@ fn decodes(clip: Clip, name: &str, served: &[u8]) {
     decode(clip.ffmpeg(), &file).unwrap();
 }
 
-/// The access units of `tags` that are not empty, on a timeline that does not wrap.
+/// Returns the access units of `tags` that are not empty, on a timeline that does not wrap.
 fn units(tags: &[Tag]) -> Vec<AccessUnit> {
     let mut last: Option<i64> = None;
     let mut unwrap = |time: u32| {
@@ -39,12 +39,12 @@ fn units(tags: &[Tag]) -> Vec<AccessUnit> {
     placed.filter(|unit| unit.size > 0).collect()
 }
 
-/// Publishes `tags` for a viewer of FLV who waits for them; how many access units it got, and the file.
+/// Publishes `tags` for a viewer of FLV that waits for them. Returns its number of access units and its file.
 fn flv(host: &Host, tags: &[Tag]) -> (Result<usize, String>, Vec<u8>) {
     let key = host.key("minute");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let viewer = Capture::http(host, &key);
-    host.wait_log(&["mount started"]);
+    host.wait_viewers(1);
     publisher.send(tags);
     drop(publisher);
     let recording = viewer.finish(LENGTH * 6);
@@ -87,7 +87,7 @@ fn audio_minute(clip: Clip, format: &str) {
     let key = host.key("minute");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let viewer = Fetch::start(&host, &format!("/{key}.{format}"));
-    host.wait_log(&["mount started"]);
+    host.wait_viewers(1);
     publisher.send(&tags);
     drop(publisher);
     let bytes = viewer.finish(LENGTH * 6);

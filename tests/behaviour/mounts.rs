@@ -1,4 +1,4 @@
-//! Mounts: which requests each answers, and which none does.
+//! Mounts: which requests each answers.
 
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -53,7 +53,7 @@ fn start() -> Host {
     Host::start(&Config::live().play("wait", "\"0s\"").tables(VHOSTS))
 }
 
-/// Publishes a stream of some frames to `name`, and waits until a player of RTMP has them.
+/// Publishes a stream of some frames to `name`, and waits until an RTMP player has them.
 fn publish(host: &Host, app: &str, name: &str) -> Publisher {
     let key = format!("{app}/{name}");
     let mut publisher = Publisher::open(host.rtmp, &key);
@@ -65,7 +65,7 @@ fn publish(host: &Host, app: &str, name: &str) -> Publisher {
     publisher
 }
 
-/// The status over HTTP, which that over WebSocket must be as well.
+/// Returns the status over HTTP, which must equal the one over WebSocket.
 fn status(host: &Host, name: &str, path: &str) -> u16 {
     let http = Request::get(path).header("Host", name).send(host.http).unwrap().status;
     let websocket = match websocket::open(host.http, path, &[("host", name)]) {
@@ -94,7 +94,7 @@ fn a_mount_answers_its_own_name_or_any() {
         ("b.example", own.clone(), 404),
         ("other.example", own.clone(), 404),
         ("127.0.0.1", own.clone(), 404),
-        // The query names a vhost as well as Host does, and counts before it.
+        // The query may name a vhost too, and takes precedence over Host.
         ("127.0.0.1", format!("{own}?vhost=a.example"), 200),
         ("127.0.0.1", format!("{own}?domain=a.example"), 200),
         ("127.0.0.1", format!("{own}?domain=b.example&vhost=a.example"), 200),
@@ -126,7 +126,7 @@ fn a_mount_answers_its_own_name_or_any() {
 #[test]
 fn rtmp_and_http_agree_on_the_vhost() {
     let host = start();
-    // What a publisher asks for, and the query by which a viewer finds it.
+    // The name that a publisher uses, and the query with which a viewer finds the stream.
     let rows = [
         ("?vhost=b.example", "?vhost=b.example", 200),
         ("?vhost=b.example", "", 404),
@@ -179,7 +179,7 @@ fn what_is_not_enabled_is_not_there() {
         "[http_server]",
         1,
     ));
-    assert!(!silent.stdout().contains("listening http"), "{}", silent.stdout());
+    assert!(!silent.stdout().contains("listening http "), "{}", silent.stdout());
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn one_stream_goes_out_of_all_mounts_at_once() {
     let all: Vec<_> = captures.into_iter().map(frames).collect();
     assert!(all[0].len() > 10, "{}", all[0].len());
     for other in &all[1..] {
-        // Each came at a keyframe of its own; from the later one on they are the same.
+        // Each joined at its own keyframe; from the later one on they are equal.
         let len = other.len().min(all[0].len());
         assert!(len > 10 && other[other.len() - len..] == all[0][all[0].len() - len..]);
     }
@@ -234,8 +234,11 @@ fn one_stream_goes_out_in_every_format_at_once() {
     };
     let downloads: Vec<Child> = extensions.into_iter().zip(&files).map(download).collect();
     let websocket = Capture::websocket(&host, &key);
-    host.wait_nth_log("waiting for a publisher", downloads.len() + 1);
-    let _ = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
+    host.wait_waiting(downloads.len() + 1);
+    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
+    host.wait_viewers(downloads.len() + 1);
+    assert_eq!(host.count("mounts", None), downloads.len() as u64 + 1);
+    let _ = publishing.finish();
     for mut curl in downloads {
         assert!(curl.wait().unwrap().success());
     }
@@ -245,10 +248,9 @@ fn one_stream_goes_out_in_every_format_at_once() {
     for file in files.iter().chain([&scratch.join("websocket.flv")]) {
         decode(Ffmpeg::Five, file).unwrap();
     }
-    host.wait_nth_log("mount started", extensions.len() + 1);
 }
 
-/// A configuration of tables, and its two lines that want the same path.
+/// Returns a configuration with these tables, and its two lines that claim the same path.
 fn collision(tables: &str) -> (String, [usize; 2]) {
     let lines = tables.lines().enumerate().filter(|(_, line)| line.contains('«'));
     let places: Vec<usize> = lines.map(|(index, _)| index + 1).collect();
@@ -272,7 +274,7 @@ fn check(toml: &str) -> (bool, String) {
 }
 
 #[test]
-fn collisions_are_mistakes_that_show_both_lines() {
+fn collisions_are_errors_that_show_both_lines() {
     let default = "__defaultVhost__";
     let rows = [
         ("twice", mount("a", "«[vhost]/[app]/[stream].flv"), mount("a", "«/[app]/[stream].flv")),
@@ -316,7 +318,7 @@ fn mounts_that_share_no_request_are_no_collision() {
 }
 
 #[test]
-fn wrong_redirects_are_mistakes_with_their_line() {
+fn wrong_redirects_are_errors_with_their_line() {
     let rule = |lines: &str| format!("[[vhost.\"__defaultVhost__\".redirect]]\nenabled = true\n{lines}\n");
     let rows = [
         ("", 1, "not a URL"),

@@ -14,7 +14,7 @@ use remuxd_tests::player::{mpv, vlc};
 use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::wait::SOON;
 
-/// Each player shows each URL of a live stream.
+/// Checks that each player plays each URL of a live stream.
 fn browsers_play(clip: Clip, tracks: &str, players: &[Player]) {
     let host = Host::start(&Config::live());
     let key = host.key("browser");
@@ -58,8 +58,8 @@ fn videojs_flvjs_plays_http() {
     assert!(outcome.advanced > 1.0 && outcome.frames > 20 && outcome.audio_bytes > 0, "{outcome:?}");
 }
 
-/// In one GOP, that is: mpegts.js 1.8.2 makes a new initialization segment at every AV1 keyframe, before the one or two
-/// frames that it still holds. Those are lost, and after two the picture may stand still, whoever serves the stream.
+/// The stream is one GOP: mpegts.js 1.8.2 makes a new initialization segment at every AV1 keyframe, before the one or two
+/// frames that it still buffers. Those are lost, and after two of them the picture may freeze, with any server.
 #[test]
 fn mpegts_js_plays_av1_and_opus() {
     let host = Host::start(&Config::live().play("gop_cache_max_frames", "10000"));
@@ -82,7 +82,7 @@ fn browsers_play_video_alone() {
     browsers_play(Clip::H264, "v", &[Player::Mpegts, Player::Flv]);
 }
 
-/// More of the stream than one turn of the clip decodes in ffmpeg without an error.
+/// Checks that ffmpeg decodes more of the stream than one repetition of the clip without an error.
 fn ffmpeg_plays(ffmpeg: Ffmpeg, clip: Clip) {
     let host = Host::start(&Config::live());
     let key = host.key("ffmpeg");
@@ -115,7 +115,7 @@ fn librtmp_plays_what_was_published() {
     let mut command = Command::new("rtmpdump");
     command.args(["--quiet", "--live", "--rtmp", &host.rtmp_url(&key), "--flv", "-"]);
     let player = Capture::command(command);
-    host.wait_log(&["playing"]);
+    host.wait_waiting(1);
     let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
     let published = read_file(&publishing.finish());
     let recording = player.finish(SOON);

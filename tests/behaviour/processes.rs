@@ -15,7 +15,7 @@ fn two_hosts_share_their_ports_on_request() {
     let (rtmp, http) = (format!("[\"{}\"]", first.rtmp), format!("\"{}\"", first.http));
     let second = Host::start(&config.rtmp("listen", &rtmp).http("listen", &http));
     assert_eq!((first.rtmp, first.http), (second.rtmp, second.http));
-    // The kernel chooses by a hash of the addresses: 60 connections to one host alone are not to be expected.
+    // The kernel chooses by a hash of the addresses: 60 connections to the same host are improbable.
     for _ in 0..60 {
         assert_eq!(Request::get("/nothing").send(first.http).unwrap().status, 404);
         Connection::open(first.rtmp).unwrap();

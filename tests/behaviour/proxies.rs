@@ -12,17 +12,17 @@ use remuxd_tests::proxy::{Kind, Proxy, connect_from};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, run};
-use remuxd_tests::wait::SOON;
+use remuxd_tests::wait::{SOON, poll_for};
 
-/// Where viewers come from; the proxies connect from 127.0.0.1.
+/// Address of the viewers; the proxies connect from 127.0.0.1.
 const VIEWER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
-/// A host that trusts the proxies of this machine.
+/// Returns the configuration of a host that trusts the proxies of this machine.
 fn behind_proxies() -> Config {
     Config::live().tables("[proxy]\ntrusted = [\"127.0.0.1\"]\n")
 }
 
-/// curl as a viewer.
+/// Returns a command for curl as a viewer.
 fn curl(arguments: &[&str], url: &str) -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--insecure", "--no-buffer", "--max-time", "60"]);
@@ -30,7 +30,7 @@ fn curl(arguments: &[&str], url: &str) -> Command {
     command
 }
 
-/// Viewers by every way through the proxy.
+/// Starts viewers with every protocol of the proxy.
 fn viewers(kind: Kind, proxy: &Proxy, path: &str) -> Vec<(&'static str, Capture)> {
     let (http, https) = (format!("http://{}{path}", proxy.http), format!("https://{}{path}", proxy.https));
     let plain = {
@@ -54,15 +54,15 @@ fn viewers(kind: Kind, proxy: &Proxy, path: &str) -> Vec<(&'static str, Capture)
     viewers
 }
 
-/// Whether the frame has come.
+/// Returns whether the frame has arrived.
 fn has(number: u32) -> impl Fn(&[Tag]) -> bool {
     move |tags| tags.iter().rev().find_map(Numbered::number_of) >= Some(number)
 }
 
-/// Frames that are measured.
+/// Number of frames that are measured.
 const FRAMES: u32 = 30;
 
-/// A frame of one kilobyte is sent when the last one has arrived, so that a proxy which waits for more never gets more.
+/// Sends a frame of one kilobyte when the last one has arrived, so that a proxy which waits for more never gets more.
 fn flows_at_once(kind: Kind) {
     let host = Host::start(&behind_proxies());
     let proxy = kind.start(&host);
@@ -102,7 +102,7 @@ fn flows_at_once(kind: Kind) {
     for (way, median) in &medians {
         assert!(*median < direct + Duration::from_millis(60), "{way}: {medians:?}");
     }
-    // All came as the viewer that they are.
+    // The host knows each by its own address.
     let log = host.log();
     let seen = |client: &str| {
         log.lines()
@@ -134,7 +134,7 @@ fn streams_flow_through_haproxy_at_once() {
     flows_at_once(Kind::Haproxy);
 }
 
-/// Whether small frames come through nginx one by one, each before the next is sent.
+/// Returns whether small frames arrive through nginx one by one, each before the next is sent.
 fn come_alone_through_nginx(changes: &[(&str, &str)]) -> bool {
     let host = Host::start(&behind_proxies());
     let proxy = Kind::Nginx.start_changed(&host, changes);
@@ -144,22 +144,20 @@ fn come_alone_through_nginx(changes: &[(&str, &str)]) -> bool {
     publisher.send(&media.headers());
     publisher.send(&media.frames(1));
     let url = format!("http://{}{}", proxy.http, host.path(&key));
-    let viewer = Capture::command(curl(&[], &url));
-    host.wait_log(&["viewing"]);
+    let (viewer, direct) = (Capture::command(curl(&[], &url)), Capture::http(&host, &key));
+    host.wait_viewers(2);
     (0..5).all(|_| {
         let number = media.number();
         publisher.send(&media.frame());
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while !has(number)(&viewer.tags()) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        has(number)(&viewer.tags())
+        // From here on only the proxy can be late.
+        direct.wait_until(SOON, "the frame, without a proxy", has(number));
+        poll_for(Duration::from_secs(2), || has(number)(&viewer.tags()).then_some(())).is_some()
     })
 }
 
 #[test]
-fn nginx_does_not_buffer_unless_told_to_ignore_the_host() {
-    // A response without chunks is what nginx keeps until a buffer is full; it asks for that by default.
+fn nginx_does_not_buffer_unless_it_ignores_the_header_of_the_host() {
+    // nginx requests with HTTP/1.0 by default, and buffers a response without chunks until a buffer is full.
     let http10 = ("proxy_http_version 1.1;", "proxy_http_version 1.0;");
     let switched_on = ("proxy_buffering off;", "proxy_buffering on;");
     assert!(come_alone_through_nginx(&[http10, switched_on]), "X-Accel-Buffering does it");
@@ -167,7 +165,7 @@ fn nginx_does_not_buffer_unless_told_to_ignore_the_host() {
     assert!(!come_alone_through_nginx(&[http10, deaf]), "a proxy that buffers would be noticed");
 }
 
-/// A host behind proxies with a stream that never ends, live/demo.
+/// Starts a host behind proxies with an endless stream, live/demo.
 fn start_demo() -> Host {
     let scratch = Scratch::new();
     let file = scratch.join("remuxd.toml");

@@ -13,7 +13,7 @@ use remuxd_tests::publisher::Publisher;
 use remuxd_tests::tls::{self, Certificate, Files, Version};
 use remuxd_tests::tool::{Ffmpeg, run};
 
-/// Both listeners want the header, from 127.0.0.1 alone.
+/// Returns a configuration whose listeners require the header and accept it from 127.0.0.1 alone.
 fn config() -> Config {
     Config::live()
         .rtmp("proxy_protocol", "true")
@@ -22,7 +22,7 @@ fn config() -> Config {
         .tables("[proxy]\ntrusted = [\"127.0.0.1\"]\n[log]\nlevel = \"debug\"")
 }
 
-/// A header of version 2 with this command, family, and what follows.
+/// Returns a header of version 2 with this command, family and content.
 fn version2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
     header.extend([0x20 | command, family]);
@@ -78,7 +78,7 @@ fn the_header_comes_before_tls() {
     }
 }
 
-/// How long the host keeps a connection that says this and waits.
+/// Returns how long the host keeps a connection that sends these bytes and then nothing.
 fn lifetime(from: Ipv4Addr, to: SocketAddr, says: &[u8]) -> Duration {
     let opened = Instant::now();
     let mut socket = connect_from(from, to).unwrap();
@@ -91,7 +91,7 @@ fn lifetime(from: Ipv4Addr, to: SocketAddr, says: &[u8]) -> Duration {
 }
 
 #[test]
-fn others_and_those_who_send_no_header_are_closed() {
+fn untrusted_peers_and_peers_without_a_header_are_closed() {
     let host = Host::start(&config());
     let (proxy, stranger) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9));
     let header = version2(1, 0x11, IPV4);
@@ -115,7 +115,7 @@ fn others_and_those_who_send_no_header_are_closed() {
 }
 
 #[test]
-fn rtmp_through_haproxy_and_nginx_shows_who_publishes() {
+fn rtmp_through_haproxy_and_nginx_has_the_address_of_the_publisher() {
     let host = Host::start(&config());
     let v1 = [("send-proxy-v2", "send-proxy")];
     let ways = [(Kind::Haproxy, &[][..]), (Kind::Haproxy, &v1[..]), (Kind::NginxStream, &[][..])];
@@ -134,7 +134,7 @@ fn rtmp_through_haproxy_and_nginx_shows_who_publishes() {
 }
 
 #[test]
-fn http_through_haproxy_shows_who_views() {
+fn http_through_haproxy_has_the_address_of_the_viewer() {
     let host = Host::start(&config());
     for version in ["send-proxy-v2", "send-proxy"] {
         let (rtmp, http) = (format!("{} send-proxy-v2", host.rtmp), format!("{} {version}", host.http));

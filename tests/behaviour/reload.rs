@@ -1,4 +1,4 @@
-//! Hot reload: new builds, modules and mounts while streams are live, and no viewer notices.
+//! Hot reload: new builds, modules and mounts while streams are live, without disturbing viewers.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -19,12 +19,12 @@ use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root};
 use remuxd_tests::ts::{Stream, access_units, check, published_units};
-use remuxd_tests::wait::{SOON, wait_until};
+use remuxd_tests::wait::{SOON, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 
-/// FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
+/// Returns a configuration with FLV over HTTP and WebSocket, TS and AAC, from a module directory of the test's own.
 pub(crate) fn config(modules: &ModuleDir, more: &str) -> Config {
     Config::live()
         .mount("mount = \"/[app]/[stream].flv\"")
@@ -33,7 +33,7 @@ pub(crate) fn config(modules: &ModuleDir, more: &str) -> Config {
         .tables(&modules.table(&MODULES, more))
 }
 
-/// A clip without end, a GOP at a time.
+/// An endless repetition of a clip, sent GOP by GOP.
 pub(crate) struct Looped {
     headers: Vec<Tag>,
     gops: Vec<Vec<Tag>>,
@@ -54,7 +54,7 @@ impl Looped {
             tag.payload.splice(..0, *b"\x02\x00\x0d@setDataFrame");
         }
         let length = media.iter().map(|tag| tag.timestamp).max().unwrap() + 40;
-        // Audio before the first keyframe is for nobody.
+        // No viewer gets audio before the first keyframe.
         let mut gops: Vec<Vec<Tag>> = Vec::new();
         for tag in media {
             if tag.is_keyframe() {
@@ -85,14 +85,14 @@ impl Looped {
         self.published.iter().filter(|tag| tag.access_unit().is_some()).count()
     }
 
-    /// The AAC frames so far.
+    /// Returns the AAC frames so far.
     fn audio(&self) -> Vec<Vec<u8>> {
         let audio = self.published.iter().filter(|tag| tag.kind == AUDIO);
         audio.map(|tag| tag.payload[2..].to_vec()).collect()
     }
 }
 
-/// What every viewer of FLV owes to see: all that was published, once, in order, with one decoder configuration a track.
+/// Asserts that a viewer of FLV got everything that was published, once, in order, with one decoder configuration a track.
 fn assert_undisturbed(name: &str, recording: &Recording, media: &Looped) {
     assert_eq!(recording.end, End::Clean, "{name}");
     check_order(&recording.tags).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -143,7 +143,7 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
         }
         for ((flv, ts, aac), media) in viewers.iter().zip(&*media) {
             flv.iter().for_each(|viewer| viewer.wait_access_units(media.access_units(), SOON));
-            // The last access unit may still be held.
+            // The last access unit may still be buffered.
             let units = media.access_units() - 2;
             let most = |bytes: &[u8]| (Stream::read(bytes).units.len() >= units).then_some(());
             ts.iter().for_each(|viewer| viewer.wait_for(SOON, "all TS but the last", most));
@@ -159,9 +159,13 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
         assert_eq!(said.matches(" loaded ").count(), MODULES.len(), "{said}");
         assert!(said.contains("live mounts: 8 handed over, 0 draining"), "{said}");
         step(&mut media);
+        // Each mount has been handed over.
+        wait_until(SOON, "all viewers are on current generations", || {
+            let modules = host.api_json("/api/v1/modules");
+            let mut watched = modules.as_array().unwrap().iter().filter(|module| module["viewers"] != 0);
+            watched.all(|module| module["state"] == "current")
+        });
     }
-    // Each mount goes over each time.
-    host.wait_nth_log("mount handed over", 80);
     drop(publishers);
     for ((flv, ts, aac), media) in viewers.into_iter().zip(&media) {
         for (number, viewer) in flv.into_iter().enumerate() {
@@ -221,13 +225,13 @@ impl Scene {
         scene
     }
 
-    /// The next GOP reaches the viewer.
+    /// Sends the next GOP, and waits until the viewer has it.
     pub(crate) fn go_on(&mut self) {
         self.media.send(&mut self.publisher);
         self.viewer.wait_access_units(self.media.access_units(), SOON);
     }
 
-    /// Ends the stream; the viewer has noticed nothing.
+    /// Ends the stream, and asserts that the viewer was not disturbed.
     pub(crate) fn finish(self) {
         drop(self.publisher);
         assert_undisturbed("the viewer", &self.viewer.finish(SOON), &self.media);
@@ -237,26 +241,32 @@ impl Scene {
         format!("/{}.{format}", self.key)
     }
 
-    /// The generations of a module that the host has: number, state, viewers.
+    /// Returns the generations of a module: number, state, viewers.
     pub(crate) fn generations(&self, name: &str) -> Vec<(u64, String, u64)> {
-        let modules = Request::get("/api/v1/modules").send(self.host.api.unwrap()).unwrap();
-        let modules: serde_json::Value = serde_json::from_str(&modules.text().unwrap()).unwrap();
-        let of_name = modules.as_array().unwrap().iter().filter(|module| module["name"] == name);
-        of_name
-            .map(|module| {
-                let number = |key: &str| module[key].as_u64().unwrap();
-                let state = module["state"].as_str().unwrap().to_owned();
-                (number("generation"), state, number("viewers"))
-            })
-            .collect()
+        generations(&self.host, name)
     }
 
+    /// Waits until a generation of flv after `before` is current, and returns its number.
+    pub(crate) fn wait_current(&self, before: u64) -> u64 {
+        wait_for(SOON, "a new generation of flv", || {
+            let newer = |(number, state, _): &(u64, String, u64)| *number > before && state == "current";
+            self.generations("flv").into_iter().find(newer).map(|(number, ..)| number)
+        })
+    }
+
+    /// Waits until the viewer is served by this generation of flv.
+    pub(crate) fn wait_handover(&self, generation: u64) {
+        wait_until(SOON, "the viewer is handed over", || {
+            self.generations("flv").contains(&(generation, "current".to_owned(), 1))
+        });
+    }
+
+    /// Returns whether the metrics have this line.
     pub(crate) fn metric(&self, line: &str) -> bool {
-        let metrics = Request::get("/metrics").send(self.host.api.unwrap()).unwrap().text().unwrap();
-        metrics.lines().any(|one| one == line)
+        self.host.api_page("/metrics").lines().any(|one| one == line)
     }
 
-    /// `remuxd reload`, which must be refused: what it printed.
+    /// Runs a command that must be refused, and returns its output.
     pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let output = self.host.command(arguments);
         let said = String::from_utf8(output.stdout).unwrap();
@@ -266,16 +276,25 @@ impl Scene {
     }
 }
 
-pub(crate) const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"";
+/// Returns the generations of a module: number, state, viewers.
+fn generations(host: &Host, name: &str) -> Vec<(u64, String, u64)> {
+    let modules = host.api_json("/api/v1/modules");
+    let of_name = modules.as_array().unwrap().iter().filter(|module| module["name"] == name);
+    let facts = of_name.map(|module| {
+        let number = |key: &str| module[key].as_u64().unwrap();
+        (number("generation"), module["state"].as_str().unwrap().to_owned(), number("viewers"))
+    });
+    facts.collect()
+}
 
-/// The generation number and the state of each, without viewers.
+/// Returns the number and the state of each generation.
 fn states(generations: &[(u64, String, u64)]) -> Vec<(u64, &str)> {
     generations.iter().map(|(number, state, _)| (*number, state.as_str())).collect()
 }
 
 #[test]
 fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
-    let mut scene = Scene::new(API);
+    let mut scene = Scene::new("");
     let flv = bytes("flv");
     let c = |name: &str| root().join("tests/modules/c").join(name);
     let compile = |source: &str| {
@@ -301,7 +320,7 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
     let before = images(&scene.host);
     for (step, reason, library) in &broken {
         scene.modules.put("flv", library);
-        // A dry run says the same, and neither maps anything.
+        // A dry run reports the same, and neither maps anything.
         let lines = [&["reload", "--dry-run"][..], &["reload"]].map(|arguments| {
             let said = scene.refused(arguments);
             let line = said.lines().find(|line| line.starts_with("flv")).unwrap();
@@ -316,14 +335,14 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
     assert!(scene.refused(&["reload"]).contains("refused    at stage: "));
     assert_eq!(states(&scene.generations("flv"))[..1], [(1, "current")]);
     assert!(scene.metric(&format!("remuxd_reloads_total{{verdict=\"refused\"}} {}", broken.len() + 1)));
-    // What is good again is taken again.
+    // A build that is good again is loaded.
     scene.modules.put_build("flv", 1);
     assert!(scene.host.reload().contains("live mounts: 1 handed over"));
     scene.go_on();
     scene.finish();
 }
 
-/// Loading any of these would do harm sooner or later. The publisher and the viewers of every format go on all the time.
+/// Each of these builds would do harm. The publisher and the viewers of every format are not interrupted.
 #[test]
 fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
     let broken = [
@@ -333,7 +352,7 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
     ];
     for isolation in ["none", "process"] {
         let modules = ModuleDir::with(&MODULES);
-        let own = format!("{API}\n[module.flv]\nisolation = \"{isolation}\"");
+        let own = format!("[module.flv]\nisolation = \"{isolation}\"");
         let host = Host::start(&config(&modules, &own));
         let key = host.key("live");
         let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(400));
@@ -359,8 +378,7 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
             let line = said.lines().find(|line| line.starts_with("flv")).unwrap();
             assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{said}");
             host.wait_log(&["module refused", "module=flv", &format!("step=\"{step}\""), reason]);
-            let last = Request::get("/api/v1/reload").send(host.api.unwrap()).unwrap().text().unwrap();
-            let last: serde_json::Value = serde_json::from_str(&last).unwrap();
+            let last = host.api_json("/api/v1/reload");
             assert_eq!(last["verdict"], "refused");
             let flv = last["modules"].as_array().unwrap().iter().find(|module| module["name"] == "flv");
             let flv = flv.unwrap();
@@ -368,11 +386,13 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
             assert!(flv["reason"].as_str().unwrap().contains(reason), "{flv}");
             go_on();
         }
-        // The next good build is taken as if nothing had been.
+        // The next good build is loaded.
         modules.put_build("flv", 1);
         assert!(host.reload().contains("live mounts: 1 handed over"));
-        host.wait_log(&["mount handed over", "module=flv"]);
         go_on();
+        wait_until(SOON, "the viewer is on the new generation", || {
+            generations(&host, "flv").iter().any(|(_, state, viewers)| state == "current" && *viewers == 1)
+        });
         let published = Numbered::new(400).frames(publisher.stop());
         for viewer in flv {
             let recording = viewer.finish(SOON);
@@ -392,7 +412,7 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
 
 #[test]
 fn a_dry_run_changes_nothing() {
-    let mut scene = Scene::new(&format!("{API}\n[module.aac]\nisolation = \"process\""));
+    let mut scene = Scene::new("[module.aac]\nisolation = \"process\"");
     let (before, children) = (images(&scene.host), scene.host.children());
     assert_eq!(children.len(), 1, "one module has a process of its own");
     for name in ["flv", "aac"] {
@@ -409,7 +429,7 @@ fn a_dry_run_changes_nothing() {
             );
         }
     }
-    // A dry run knows all that a reload knows: here, an option that the new build does not have.
+    // A dry run refuses all that a reload refuses: here, an option that the new build does not have.
     let toml = scene.host.config();
     scene.host.write_config(&format!(
         "{toml}[vhost.\"__defaultVhost__\".http_remux.options]\nhevcc = \"legacy\"\n"
@@ -423,9 +443,8 @@ fn a_dry_run_changes_nothing() {
     scene.host.write_config(&toml);
     assert_eq!(images(&scene.host), before);
     assert_eq!(scene.host.children(), children);
-    assert_eq!(states(&scene.generations("flv")), [(1, "current")]);
     scene.go_on();
-    assert!(!scene.host.log().contains("mount handed over"));
+    assert_eq!(scene.generations("flv"), [(1, "current".to_owned(), 1)]);
     assert!(scene.host.reload().contains("live mounts: 1 handed over"));
     assert!(scene.host.reload().contains("nothing has changed"));
     assert_eq!(images(&scene.host).difference(&before).count(), 1, "the new build of flv");
@@ -438,9 +457,9 @@ fn sighup_reloads() {
     let mut scene = Scene::new("");
     scene.modules.put_build("flv", 1);
     kill_process(Pid::from_raw(scene.host.pid() as i32).unwrap(), Signal::HUP).unwrap();
-    scene.host.wait_log(&["reloaded", "handed_over=1"]);
+    let new = scene.wait_current(1);
     scene.go_on();
-    scene.host.wait_log(&["mount handed over", "module=flv", "to="]);
+    scene.wait_handover(new);
     scene.finish();
 }
 
@@ -461,7 +480,7 @@ fn the_module_file_may_change_in_any_way_while_it_is_used() {
 
 #[test]
 fn with_drain_viewers_stay_on_their_generation_until_they_leave_or_the_timeout() {
-    let mut scene = Scene::new(&format!("reload = \"drain\"\ndrain_timeout = \"3s\"\n{API}"));
+    let mut scene = Scene::new("reload = \"drain\"\ndrain_timeout = \"3s\"");
     scene.modules.put_build("flv", 1);
     assert!(scene.host.reload().contains("live mounts: 0 handed over, 1 draining"));
     let began = Instant::now();
@@ -472,7 +491,7 @@ fn with_drain_viewers_stay_on_their_generation_until_they_leave_or_the_timeout()
     assert_eq!((old, draining.as_str(), current.as_str()), (&1, "draining", "current"));
     assert!(new > old);
     scene.go_on();
-    assert!(!scene.host.log().contains("mount handed over"));
+    assert_eq!(scene.generations("flv"), generations, "nothing is handed over");
     // The first viewer's mount ends cleanly; the second goes on.
     let media = scene.media.access_units();
     let first = scene.viewer.finish(SOON);
@@ -491,16 +510,15 @@ fn the_watch_takes_no_half_file() {
     for part in build.chunks(build.len() / 3 + 1) {
         file.write_all(part).unwrap();
         file.sync_all().unwrap();
-        // Longer than the host waits for a file to be quiet; this is the slow writer, not a wait for a fact.
+        // Longer than the host waits for a file to be unchanged: this is the slow writer, not a wait for a fact.
         std::thread::sleep(Duration::from_millis(600));
         scene.go_on();
     }
     drop(file);
-    scene.host.wait_log(&["reloaded", "handed_over=1"]);
+    let new = scene.wait_current(1);
     scene.go_on();
-    scene.host.wait_log(&["mount handed over", "module=flv"]);
-    let log = scene.host.log();
-    assert!(!log.contains("refused"), "{log}");
+    scene.wait_handover(new);
+    assert!(scene.metric("remuxd_reloads_total{verdict=\"refused\"} 0"));
     scene.finish();
 }
 
@@ -513,7 +531,7 @@ fn mounts_and_modules_come_and_go() {
     let mut scene = Scene::on(modules, host);
     let status = |scene: &Scene| Request::get(&scene.path("ts")).send(scene.host.http).unwrap().status;
     assert_eq!(status(&scene), 404);
-    // A mount without a module is a mistake, and nothing is taken over.
+    // A mount without a module is an error, and nothing changes.
     scene.host.write_config(&with_ts.toml());
     assert!(scene.refused(&["reload"]).contains("no loaded module answers `.ts`"));
     assert_eq!(status(&scene), 404);
@@ -523,7 +541,7 @@ fn mounts_and_modules_come_and_go() {
     scene.go_on();
     let ts = Fetch::start(&scene.host, &scene.path("ts"));
     ts.wait_for(SOON, "TS", |bytes| (!bytes.is_empty()).then_some(()));
-    // Gone again: the viewer stays, nobody else comes.
+    // Removed again: the viewer stays, new ones are refused.
     scene.host.write_config(&only_flv.toml());
     let said = scene.host.reload();
     assert!(
@@ -534,30 +552,30 @@ fn mounts_and_modules_come_and_go() {
     let before = ts.wait_for(SOON, "its length", |bytes| Some(bytes.len()));
     scene.go_on();
     ts.wait_for(SOON, "more TS", |bytes| (bytes.len() > before).then_some(()));
-    // What no reload changes is named.
+    // Settings that a reload cannot change are reported.
     scene.host.write_config(&only_flv.clone().limits("max_connections", "7").toml());
     assert!(scene.host.reload().contains("[limits] has changed, which counts from the next start"));
     scene.finish();
 }
 
-/// The copies of modules that the host has mapped.
+/// Returns the module copies that the host has mapped.
 pub(crate) fn images(host: &Host) -> BTreeSet<String> {
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", host.pid())).unwrap();
     let files = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
     files.filter(|file| file.contains("/remuxd-") && file.ends_with(".so")).map(str::to_owned).collect()
 }
 
-/// The generations of `flv` whose images are mapped.
+/// Returns the generations of `flv` whose images are mapped.
 fn mapped(host: &Host) -> usize {
     images(host).iter().filter(|file| file.contains("/flv-")).count()
 }
 
 #[test]
-fn old_generations_are_unmapped_only_when_told_to() {
+fn old_generations_are_unmapped_only_with_unload() {
     for (unload, expected) in [(true, 2), (false, 5)] {
         let modules = ModuleDir::with(&MODULES);
-        // One second of blocks is held for slow viewers, each with its library.
-        let config = config(&modules, &format!("unload = {unload}\n{API}")).play("queue_length", "\"1s\"");
+        // The ring keeps one second of blocks, each with its library.
+        let config = config(&modules, &format!("unload = {unload}")).play("queue_length", "\"1s\"");
         let mut scene = Scene::on(modules, Host::start(&config));
         for build in 1..=4 {
             scene.modules.put_build("flv", build);
@@ -566,7 +584,7 @@ fn old_generations_are_unmapped_only_when_told_to() {
         }
         scene.go_on();
         scene.go_on();
-        // With `unload` the current one and the one that would take over from it.
+        // With `unload`: the current one and its fallback.
         wait_until(SOON, "old generations are gone", || mapped(&scene.host) <= expected);
         assert_eq!(mapped(&scene.host), expected, "unload = {unload}");
         let generations = scene.generations("flv");
@@ -584,7 +602,7 @@ fn the_generation_before_takes_over_from_one_with_too_many_faults() {
     let modules = ModuleDir::with(&MODULES);
     let hostile = std::fs::read(test_module("hostile")).unwrap();
     modules.put("hostile", &hostile);
-    let table = modules.table(&["flv", "hostile"], &format!("max_faults = 1\n{API}"));
+    let table = modules.table(&["flv", "hostile"], "max_faults = 1");
     let config = Config::live().mount("").mount("mount = \"/[app]/[stream].hostile\"").tables(&table);
     let mut scene = Scene::on(modules, Host::start(&config));
     let hostile_path = scene.path("hostile");
@@ -593,17 +611,16 @@ fn the_generation_before_takes_over_from_one_with_too_many_faults() {
     scene.modules.put("hostile", &[&hostile[..], b"next"].concat());
     assert!(scene.host.reload().contains("1 handed over"));
     scene.go_on();
-    for _ in 0..2 {
+    for faults in 1..=2 {
         let mut payload = b"\x02\x00\x0a".to_vec();
         payload.extend_from_slice(b"hostile:panic");
         let timestamp = scene.media.published.last().unwrap().timestamp;
         scene.publisher.send(&[Tag { kind: SCRIPT, timestamp, payload }]);
-        scene.host.wait_log(&["remuxer ended", "panicked: told to"]);
+        scene.host.wait_faults("hostile", faults);
         scene.go_on();
     }
-    scene.host.wait_log(&["module quarantined", "hostile"]);
-    scene.host.wait_log(&["mount falls back", "module=hostile"]);
-    // What is counted has the same name in each state.
+    scene.host.wait_state("hostile", "quarantined");
+    // A metric has the same labels in each state.
     let number = states(&scene.generations("hostile")).last().unwrap().0;
     let series = format!("module=\"hostile\",generation=\"{number}\"");
     assert!(scene.metric(&format!("remuxd_module_faults_total{{{series}}} 2")));

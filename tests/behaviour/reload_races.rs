@@ -1,4 +1,4 @@
-//! Reloads that come at once, in the middle of something, or when the host ends.
+//! Reloads that are concurrent, come during another operation, or when the host ends.
 
 use std::fs;
 use std::io::Read;
@@ -16,34 +16,22 @@ use remuxd_tests::tool::root;
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::reload::{API, MODULES, Scene, config, images};
+use crate::reload::{MODULES, Scene, config, images};
 
 fn signal(host: &Host, signal: Signal) {
     kill_process(Pid::from_raw(host.pid() as i32).unwrap(), signal).unwrap();
 }
 
-/// Puts a build of `flv` in the place of the old one, whole at once.
+/// Replaces `flv` by another build, atomically.
 fn swap(modules: &ModuleDir, number: u32) {
     let next = modules.path().join("next");
     fs::write(&next, [&bytes("flv")[..], &number.to_le_bytes()].concat()).unwrap();
     fs::rename(next, modules.file("flv")).unwrap();
 }
 
-/// How the last reload went, as the API has it.
-fn last(scene: &Scene) -> serde_json::Value {
-    let last = Request::get("/api/v1/reload").send(scene.host.api.unwrap()).unwrap().text().unwrap();
-    serde_json::from_str(&last).unwrap_or(serde_json::Value::Null)
-}
-
-/// How many mounts of `flv` were started so far.
-fn started(host: &Host) -> usize {
-    let log = host.log();
-    log.lines().filter(|line| line.contains("mount started") && line.contains("module=flv")).count()
-}
-
 #[test]
 fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
-    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    let mut scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let stop = AtomicBool::new(false);
     let asked = AtomicUsize::new(0);
@@ -71,7 +59,7 @@ fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    // Whatever was asked for before is done before this.
+    // Earlier requests are complete before this one.
     let said = scene.host.reload();
     assert!(said.contains("nothing has changed"), "{said}");
     let generations = scene.generations("flv");
@@ -79,24 +67,24 @@ fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
     assert_eq!(current.len(), 1, "{generations:?}");
     assert_eq!(current[0].0, generations.iter().map(|(number, ..)| *number).max().unwrap());
     assert!(scene.metric("remuxd_reloads_total{verdict=\"refused\"} 0"));
-    assert_eq!(started(&scene.host), 1);
+    assert_eq!(scene.host.count("mounts", Some("flv")), 1);
     scene.go_on();
     scene.go_on();
     scene.finish();
 }
 
-/// Generations that no keyframe came for are passed over.
+/// Generations without a keyframe in their time are skipped.
 #[test]
 fn reloads_between_two_keyframes_are_one_handover() {
-    let mut scene = Scene::new(&format!("unload = true\n{API}"));
+    let mut scene = Scene::new("unload = true");
     for build in 1..=5 {
         swap(&scene.modules, build);
         assert!(scene.host.reload().contains("live mounts: 1 handed over"));
-        // Who comes now joins the mount that is there.
+        // A viewer that comes now joins the existing mount.
         let mut response = Request::get(&scene.host.path(&scene.key)).send(scene.host.http).unwrap();
         response.body.read_exact(&mut [0; 13]).unwrap();
     }
-    assert_eq!(started(&scene.host), 1);
+    assert_eq!(scene.host.count("mounts", Some("flv")), 1);
     let newest = scene.generations("flv").iter().map(|(number, ..)| *number).max().unwrap();
     scene.go_on();
     let line = scene.host.wait_nth_log("mount handed over", 1);
@@ -105,12 +93,12 @@ fn reloads_between_two_keyframes_are_one_handover() {
     scene.finish();
 }
 
-/// One remuxer for a stream in a format, also when a viewer comes in the middle of a reload.
+/// A stream has one remuxer in a format, also when a viewer comes during a reload.
 #[test]
-fn who_comes_during_a_reload_finds_the_mount_that_is_there() {
+fn a_viewer_that_comes_during_a_reload_joins_the_existing_mount() {
     let modules = ModuleDir::with(&MODULES);
-    let host = Host::start(&config(&modules, API));
-    // Many, so that a reload has something to do.
+    let host = Host::start(&config(&modules, ""));
+    // Many, so that a reload takes time.
     let keys: Vec<_> = (0..40).map(|number| host.key(&format!("live{number}"))).collect();
     let mut media = Numbered::new(100);
     let headers = media.headers();
@@ -150,11 +138,11 @@ fn who_comes_during_a_reload_finds_the_mount_that_is_there() {
             let said = host.reload();
             assert!(said.contains("reloaded in"), "{said}");
             send();
+            assert_eq!(host.count("mounts", Some("flv")), keys.len() as u64);
         }
         stop.store(true, Ordering::Relaxed);
     });
     assert!(joined.into_inner() > 100);
-    assert_eq!(started(&host), keys.len());
     drop(publishers);
     for viewer in viewers {
         let numbers = Numbered::numbers(&viewer.finish(SOON).tags);
@@ -163,7 +151,7 @@ fn who_comes_during_a_reload_finds_the_mount_that_is_there() {
 }
 
 #[test]
-fn a_host_that_is_told_to_end_does_not_wait_for_reloads() {
+fn a_host_that_is_asked_to_end_does_not_wait_for_reloads() {
     let scene = Scene::new("");
     let staged = images(&scene.host).into_iter().next().unwrap();
     // Each takes as long as a child process may.
@@ -188,10 +176,10 @@ fn a_host_that_is_told_to_end_does_not_wait_for_reloads() {
     assert!(!host.log().contains("panicked"), "{}", host.log());
 }
 
-/// As packages and deployments do it: another directory takes the name.
+/// As packages and deployments do it: another directory is renamed to the path.
 #[test]
 fn the_watch_follows_a_directory_that_is_replaced() {
-    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    let mut scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let (own, old) = (scene.modules.path().to_owned(), scene.modules.path().with_extension("old"));
     fs::rename(&own, &old).unwrap();
@@ -199,25 +187,25 @@ fn the_watch_follows_a_directory_that_is_replaced() {
     MODULES.iter().for_each(|name| scene.modules.put(name, &bytes(name)));
     swap(&scene.modules, 1);
     fs::remove_dir_all(&old).unwrap();
-    scene.host.wait_nth_log("handed_over=1", 1);
+    let first = scene.wait_current(1);
     scene.go_on();
-    // And what changes in the new one is seen.
+    // Changes in the new one are noticed.
     scene.host.wait_nth_log("watching modules", 2);
     swap(&scene.modules, 2);
-    scene.host.wait_nth_log("handed_over=1", 2);
+    let second = scene.wait_current(first);
     scene.go_on();
     fs::remove_dir_all(&own).unwrap();
     fs::create_dir(&own).unwrap();
     MODULES.iter().for_each(|name| scene.modules.put(name, &bytes(name)));
     swap(&scene.modules, 3);
-    scene.host.wait_nth_log("handed_over=1", 3);
+    scene.wait_current(second);
     scene.go_on();
     scene.finish();
 }
 
 #[test]
 fn the_watch_goes_to_the_directory_that_a_reload_names() {
-    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    let mut scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let other = ModuleDir::with(&MODULES);
     let toml = scene.host.config();
@@ -226,27 +214,27 @@ fn the_watch_goes_to_the_directory_that_a_reload_names() {
     scene.host.reload();
     scene.host.wait_nth_log("watching modules", 2);
     swap(&other, 1);
-    scene.host.wait_log(&["reloaded", "handed_over=1"]);
+    scene.wait_current(1);
     scene.go_on();
     scene.finish();
 }
 
 #[test]
-fn what_the_watch_refuses_is_told_and_what_is_unfinished_is_not() {
-    let scene = Scene::new(&format!("watch = true\n{API}"));
+fn the_watch_reports_refused_files_but_not_unfinished_ones() {
+    let scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let flv = bytes("flv");
     scene.modules.put("flv", &flv[..flv.len() / 2]);
-    // It was looked at, and so was this, after it.
+    // Both files were checked, this one after the other.
     scene.modules.put_c("aac", &root().join("tests/modules/c/plain.c"));
     scene.modules.put("flv", &flv);
     scene.host.wait_log(&["module refused", "module=aac", "not a remuxd module"]);
-    wait_until(SOON, "it is in the API", || last(&scene)["verdict"] == "refused");
     wait_until(SOON, "it is counted", || scene.metric("remuxd_reloads_total{verdict=\"refused\"} 1"));
+    assert_eq!(scene.host.api_json("/api/v1/reload")["verdict"], "refused");
 }
 
 #[test]
-fn a_config_with_a_mistake_does_not_hide_the_socket_that_it_names() {
+fn a_config_with_an_error_does_not_hide_the_socket_that_it_names() {
     let scratch = Scratch::new();
     let mut scene = Scene::new(&format!("[admin]\nsocket = {:?}", scratch.join("own.sock")));
     assert!(scene.host.reload().contains("nothing has changed"));
@@ -259,7 +247,7 @@ fn a_config_with_a_mistake_does_not_hide_the_socket_that_it_names() {
 /// The network and the API answer while a reload takes its time.
 #[test]
 fn a_slow_reload_keeps_nobody_waiting() {
-    let mut scene = Scene::new(&format!("watch = true\n{API}"));
+    let mut scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let hangs = root().join("tests/modules/c/hangs.c");
     MODULES.iter().for_each(|name| scene.modules.put_c(name, &hangs));
@@ -269,11 +257,10 @@ fn a_slow_reload_keeps_nobody_waiting() {
         let asking: Vec<_> = (0..3).map(|_| scope.spawn(|| host.command(&["reload"]))).collect();
         while !asking.iter().all(|asking| asking.is_finished()) {
             let began = Instant::now();
-            Request::get("/api/v1/modules").send(host.api.unwrap()).unwrap().text().unwrap();
+            let _ = host.api_page("/api/v1/modules");
             media.send(publisher);
             viewer.wait_access_units(media.access_units(), SOON);
             assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-            thread::sleep(Duration::from_millis(50));
         }
         for asking in asking {
             assert_eq!(asking.join().unwrap().status.code(), Some(1));

@@ -46,7 +46,7 @@ fn a_second_publisher_replaces_the_first_where_it_may() {
     first.send(&media.frames(10));
     sees(&viewer, 9);
     let mut second = Publisher::open(host.rtmp, &key);
-    // The first is told, though it may be silent, and nobody gets what it sends.
+    // The first publisher is notified, also while it is silent, and no viewer gets what it sends.
     assert_eq!(first.connection().read_until(Message::status).unwrap(), "NetStream.Publish.BadName");
     media.frame().iter().for_each(|tag| drop(first.try_send(tag)));
     let mut media = Numbered::new(500);
@@ -93,7 +93,7 @@ fn one_connection_publishes_several_streams() {
         }
     }
     viewers.iter().for_each(|viewer| sees(viewer, 9));
-    // One stream ends, the other goes on.
+    // One stream ends, the other continues.
     connection.command(streams[0], "closeStream", &[Amf::Null]).unwrap();
     let [one, two] = viewers;
     let one = one.finish(SOON);
@@ -124,7 +124,7 @@ fn a_player_may_come_before_its_publisher() {
     // Play.Start comes when there is something to play.
     let (started, mut publisher) = std::thread::scope(|scope| {
         let started = scope.spawn(|| player.play(stream, name).unwrap());
-        host.wait_log(&["playing"]);
+        host.wait_waiting(1);
         let publisher = Publisher::open(host.rtmp, &key);
         (started.join().unwrap(), publisher)
     });

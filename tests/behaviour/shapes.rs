@@ -1,5 +1,5 @@
-//! Streams of every shape, in every format at once. The table says what each viewer gets; all of them were there before
-//! the first tag.
+//! Streams with every combination of tracks, in every format at once. A table has the expectation for each viewer; all
+//! viewers were there before the first tag.
 
 use remuxd_tests::audio::{read_adts, read_mp3};
 use remuxd_tests::capture::Capture;
@@ -12,14 +12,13 @@ use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::ts::{self, Stream};
-use remuxd_tests::wait::{SOON, wait_for};
 
-/// What a viewer gets of a stream.
+/// The expectation for a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gets {
     /// Every access unit that the format carries, in order, with the published distances in time.
     All,
-    /// Those, and distances in time that were mended.
+    /// Every access unit, with corrected distances in time.
     AllMended,
     /// All audio frames up to the first of another codec; there the response ends.
     UntilTheCodecTurns,
@@ -118,13 +117,13 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
-/// A viewer of one format.
+/// A viewer.
 enum Viewer {
     Flv(Capture),
     Other(&'static str, Fetch),
 }
 
-/// What it was served, as access units; `None`: 415.
+/// Returns the access units of its response; `None` for 415.
 fn served(what: &str, viewer: Viewer) -> Option<Vec<AccessUnit>> {
     let (format, fetch) = match viewer {
         Viewer::Flv(capture) => return Some(access_units(&capture.finish(LENGTH * 6).tags)),
@@ -143,13 +142,13 @@ fn served(what: &str, viewer: Viewer) -> Option<Vec<AccessUnit>> {
         "mp3" => read_mp3(&fetch.bytes),
         _ => read_adts(&fetch.bytes).into_iter().map(|frame| frame.data).collect(),
     };
-    // As tags, so that the kit makes access units of them. These formats have no times.
+    // As tags, which the kit can turn into access units. These formats have no times.
     let head: &[u8] = if format == "mp3" { &[0x2f] } else { &[0xaf, 1] };
     let tag = |frame: Vec<u8>| Tag { kind: AUDIO, timestamp: 0, payload: [head, &frame].concat() };
     Some(access_units(&frames.into_iter().map(tag).collect::<Vec<_>>()))
 }
 
-/// What should be served of `tags`.
+/// Returns the access units of `tags` that should be served.
 fn expected(format: &str, gets: Gets, tags: &[Tag]) -> Vec<AccessUnit> {
     let units = if format == "ts" { ts::published_units(tags) } else { access_units(tags) };
     let units = units.into_iter().filter(|unit| unit.size > 0);
@@ -166,7 +165,7 @@ fn expected(format: &str, gets: Gets, tags: &[Tag]) -> Vec<AccessUnit> {
     }
 }
 
-/// Without times, or from the first one on.
+/// Removes the times, or makes them relative to the first one.
 fn placed(units: Vec<AccessUnit>, timed: bool) -> Vec<AccessUnit> {
     let start = units.first().map_or(0, |unit| unit.dts);
     let place = |unit: AccessUnit| AccessUnit { dts: if timed { unit.dts - start } else { 0 }, ..unit };
@@ -204,8 +203,7 @@ fn every_shape_of_stream_goes_out_in_every_format() {
     for (index, shape) in shapes().into_iter().enumerate() {
         let key = host.key(&format!("shape{index}"));
         let mut publisher = Publisher::open(host.rtmp, &key);
-        let started = || host.log().matches("mount started").count();
-        let before = started();
+        host.wait_viewers(0);
         let other = |format| Viewer::Other(format, Fetch::start(&host, &format!("/{key}.{format}")));
         let viewers = [
             ("HTTP-FLV", "flv", shape.flv, Viewer::Flv(Capture::http(&host, &key))),
@@ -214,8 +212,8 @@ fn every_shape_of_stream_goes_out_in_every_format() {
             ("HTTP-AAC", "aac", shape.aac, other("aac")),
             ("HTTP-MP3", "mp3", shape.mp3, other("mp3")),
         ];
-        wait_for(SOON, "five mounts", || (started() == before + viewers.len()).then_some(()));
-        // Refused while the stream is there: one that has ended is no proof.
+        host.wait_viewers(viewers.len());
+        // The refusal must come while the stream is live: after its end it proves nothing.
         let (refused, served): (Vec<_>, Vec<_>) = viewers.into_iter().partition(|viewer| viewer.2 == Refused);
         let check = |(name, format, gets, viewer)| holds(&shape, name, format, gets, viewer);
         let (now, later) =

@@ -1,4 +1,4 @@
-//! Peers that are slow: to open, to read.
+//! Slow peers: slow to open, slow to read.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -26,11 +26,11 @@ fn narrow(address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// How long the host lets the connection live.
+/// Returns the time after which the host closes the connection.
 fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut buffer = [0; 4096];
-    // The host may say something first; a reset is as good as an end.
+    // The host may answer first; a reset counts as an end.
     while socket.read(&mut buffer).is_ok_and(|length| length > 0) {
         assert!(opened.elapsed() < Duration::from_secs(20), "the host keeps it");
     }
@@ -122,7 +122,7 @@ fn a_slow_viewer_jumps_to_a_keyframe() {
         numbers.windows(2).map(|pair| [pair[0], pair[1]]).filter(|[a, b]| a + 1 != *b).collect();
     assert!(!jumps.is_empty(), "{} frames and no jump", numbers.len());
     assert!(jumps.iter().all(|[_, to]| to.is_multiple_of(Numbered::GOP)), "{jumps:?}");
-    // Behind or not, memory is the stream's window, not the viewer's backlog.
+    // Memory depends on the stream's window, not on the viewer's backlog.
     assert!(host.resident() < 200 << 20, "{} MiB", host.resident() >> 20);
 }
 
@@ -144,7 +144,7 @@ fn a_viewer_that_takes_nothing_is_closed() {
     publisher.stop();
 }
 
-/// The next piece of a body; `None` when its stream is reset.
+/// Returns the length of the next piece of a body; `None` when its stream is reset.
 async fn next_piece(body: &mut Incoming) -> Option<usize> {
     match std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         Some(Ok(frame)) => Some(frame.data_ref().map_or(0, |data| data.len())),
@@ -183,7 +183,7 @@ fn an_http_2_stream_that_takes_nothing_is_reset() {
             received += length;
         }
         assert!(received <= 65_535, "{received}");
-        // The rest of the connection goes on.
+        // The other streams of the connection continue.
         next_piece(&mut other).await.unwrap();
         let mut again = requests.send_request(request()).await.unwrap().into_body();
         next_piece(&mut again).await.unwrap();

@@ -1,5 +1,4 @@
-//! The configurations of SRS's page on HTTP-FLV delivery, as they lie in conf/: each is right, serves what it promises,
-//! and plays.
+//! The configurations of SRS's page on HTTP-FLV delivery, from conf/: each is valid, and its formats play.
 
 use std::time::Duration;
 
@@ -10,14 +9,14 @@ use remuxd_tests::decode::decode;
 use remuxd_tests::encoder::Encoder;
 use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, Tag, read_file};
-use remuxd_tests::host::{Host, remuxd};
+use remuxd_tests::host::{API, Host, remuxd};
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tls::{Certificate, Files};
 use remuxd_tests::tool::{Ffmpeg, root, run};
 use remuxd_tests::wait::SOON;
 
-/// The file as it is, but on free ports, and with a certificate that is there.
+/// Returns the file with free ports and a certificate that exists.
 fn toml(name: &str, certificate: &Files) -> String {
     let file = std::fs::read_to_string(root().join("conf").join(name)).unwrap();
     let (key, cert) = (format!("{:?}", certificate.key()), format!("{:?}", certificate.cert()));
@@ -32,7 +31,7 @@ fn toml(name: &str, certificate: &Files) -> String {
     .fold(file, |file, (from, to)| file.replace(from, to))
 }
 
-/// `remuxd check` has nothing to say, and each of these formats of a live stream plays, by these schemes.
+/// Checks that `remuxd check` prints no warning, and that these formats of a live stream play with these schemes.
 fn plays(name: &str, clip: Clip, formats: &[&str], schemes: &[&str]) {
     let files = Files::of(&Certificate::of(&["127.0.0.1"]));
     let toml = toml(name, &files);
@@ -42,7 +41,7 @@ fn plays(name: &str, clip: Clip, formats: &[&str], schemes: &[&str]) {
     assert!(checked.status.success(), "{checked:?}");
     assert_eq!(String::from_utf8_lossy(&checked.stderr), "", "{name}");
 
-    let host = Host::start_toml(&toml);
+    let host = Host::start_toml(&format!("{toml}\n{API}"));
     let key = host.key("film");
     let play = |scheme: &str, format: &str| {
         let address = if scheme == "https" { host.https.unwrap() } else { host.http };
@@ -60,7 +59,7 @@ fn plays(name: &str, clip: Clip, formats: &[&str], schemes: &[&str]) {
         for scheme in schemes {
             formats.iter().for_each(|format| drop(scope.spawn(|| play(scheme, format))));
         }
-        host.wait_nth_log("waiting for a publisher", schemes.len() * formats.len());
+        host.wait_waiting(schemes.len() * formats.len());
         Encoder::Ffmpeg(Ffmpeg::Five).publish(clip, &host, &key).finish();
     });
 }
@@ -96,7 +95,8 @@ fn one_stream_plays_in_every_format_at_once() {
     plays("http-live-full.toml", Clip::H264Mp3, &["flv", "ts", "mp3"], &["http", "https"]);
 }
 
-/// The audio of a clip turn after turn, as one stream of at least `length`; a frame has so many samples at 44.1 kHz.
+/// Returns the audio of a clip, repeated to one stream of at least `length`. `samples` is the number of samples of a frame
+/// at 44.1 kHz.
 fn turns(clip: Clip, samples: u64, length: Duration) -> Vec<Tag> {
     let turn: Vec<Tag> = read_file(&clip.path()).into_iter().filter(|tag| tag.kind == AUDIO).collect();
     let frames = turn.iter().filter(|tag| tag.access_unit().is_some()).count() as u64;
@@ -110,22 +110,22 @@ fn turns(clip: Clip, samples: u64, length: Duration) -> Vec<Tag> {
     (0..count).flat_map(shifted).collect()
 }
 
-/// The first burst of a viewer of a stream older than `fast_cache` is 30 seconds long, within one frame, and decodes.
+/// Checks that the first burst of a stream older than `fast_cache` has 30 seconds, within one frame, and decodes.
 fn bursts(name: &str, clip: Clip, format: &str, samples: u64, count: fn(&[u8]) -> usize) {
     let files = Files::of(&Certificate::of(&["127.0.0.1"]));
     let host = Host::start_toml(&toml(name, &files));
     let key = host.key("film");
     let mut stream = turns(clip, samples, Duration::from_secs(47));
-    // The last frame comes once more: two in a row are nowhere else, while each turn ends with one.
+    // The last frame comes twice: each repetition ends with it, but only the stream's end has it twice in a row.
     let last = stream.last().unwrap().clone();
     stream.push(Tag { timestamp: last.timestamp + (samples * 1000 / 44_100) as u32, ..last });
     let path = format!("/{key}.{format}");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let witness = Capture::rtmp(&host, &key);
-    host.wait_log(&["play started"]);
+    witness.wait_started(SOON);
     publisher.send(&stream);
     let newest = stream.last().unwrap();
-    // A witness who falls behind jumps over some.
+    // A player that falls behind skips some.
     let arrived = |tags: &[Tag]| tags.last().is_some_and(|tag| tag.timestamp == newest.timestamp);
     witness.wait_until(SOON, "the newest frame", arrived);
     let (frame, header) = if format == "aac" { (&newest.payload[2..], 7) } else { (&newest.payload[1..], 0) };

@@ -1,4 +1,4 @@
-//! HTTPS, WSS and RTMPS: every version and protocol, peers that do not play along.
+//! HTTPS, WSS and RTMPS: every version and protocol, and misbehaving peers.
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +23,7 @@ use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::ts::{self, Stream};
 use remuxd_tests::wait::{SOON, wait_until};
 
-/// A host that speaks TLS with a certificate for 127.0.0.1.
+/// Starts a host with TLS and a certificate for 127.0.0.1.
 pub(crate) fn start() -> (Host, Files) {
     start_with(Config::live())
 }
@@ -33,7 +33,7 @@ fn start_with(config: Config) -> (Host, Files) {
     (Host::start(&config.tables(&files.listeners())), files)
 }
 
-/// A curl that records what it is served, once the host's certificate has proven good.
+/// Starts a curl that verifies the host's certificate and records the response.
 fn curl(host: &Host, files: &Files, path: &str, arguments: &[&str], output: &Path) -> Child {
     let mut command = Command::new("curl");
     command
@@ -44,7 +44,7 @@ fn curl(host: &Host, files: &Files, path: &str, arguments: &[&str], output: &Pat
     command.args(arguments).arg("--output").arg(output).arg(url).stdout(Stdio::piped()).spawn().unwrap()
 }
 
-/// Holds what was served of a format against what was published: each access unit, from the first.
+/// Compares a served format with the published file: each access unit, from the first.
 fn check_served(format: &str, published: &[Tag], served: &[u8]) -> Result<(), String> {
     match format {
         "flv" => {
@@ -107,7 +107,7 @@ fn each_format_is_served_over_each_version_and_protocol() {
         let connect = move || tls::connect_with(address, None, version, &[b"http/1.1"]);
         Capture::websocket_over(connect, host.wss_url(&aac))
     });
-    host.wait_nth_log("waiting for a publisher", viewers.len() + wss.len());
+    host.wait_waiting(viewers.len() + wss.len());
     let mut publishing = [
         Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &aac),
         Encoder::Ffmpeg(Ffmpeg::Nine).publish(Clip::H264Mp3, &host, &mp3),
@@ -174,7 +174,7 @@ fn ffmpeg_plays_https() {
         command.args(["-map", "0:v", "-map", "0:a", "-t", "3", "-f", "null", "-"]);
         std::thread::spawn(move || run(&mut command))
     });
-    host.wait_nth_log("waiting for a publisher", players.len());
+    host.wait_waiting(players.len());
     let _ = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key).finish();
     for player in players {
         let output = player.join().unwrap().unwrap();
@@ -195,7 +195,7 @@ fn mpegts_js_plays_https_and_wss() {
     }
 }
 
-/// Published over RTMPS, played over RTMPS, by clients that believe the host's certificate; each access unit arrives.
+/// Publishes and plays over RTMPS with clients that trust the host's certificate, and checks that each access unit arrives.
 fn rtmps(ffmpeg: Ffmpeg, clip: Clip) {
     let (host, files) = start();
     let key = host.key("rtmps");
@@ -208,8 +208,7 @@ fn rtmps(ffmpeg: Ffmpeg, clip: Clip) {
     believes(&mut player);
     player.args(["-i", &url, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "flv", "-"]);
     let player = Capture::command(player);
-    host.wait_log(&["waiting for a publisher"]);
-    host.wait_log(&["playing"]);
+    host.wait_waiting(2);
     let mut publisher = ffmpeg.command();
     publisher.args(["-re", "-i"]).arg(&file).args(["-map", "0", "-c", "copy", "-f", "flv"]);
     believes(&mut publisher);
@@ -233,7 +232,7 @@ fn ffmpeg_9_publishes_and_plays_rtmps() {
     rtmps(Ffmpeg::Nine, Clip::HevcAac);
 }
 
-/// How long the host lets the connection live.
+/// Returns the time after which the host closes the connection.
 fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     while socket.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
@@ -242,7 +241,7 @@ fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
     opened.elapsed()
 }
 
-/// The first flight of a client.
+/// Returns the first flight of a client.
 fn client_hello() -> Vec<u8> {
     let config = tls::client_config(false, Version::Tls13, &[]);
     let name = "unnamed".try_into().unwrap();
@@ -279,7 +278,8 @@ fn slow_handshakes_are_closed_by_the_deadline() {
     }
 }
 
-/// A client that takes `part` of the time for its TLS handshake, and trickles what it says then: how long it lives.
+/// Connects a client that takes `part` of the time for its TLS handshake and then trickles its request. Returns the time
+/// after which the host closes the connection.
 fn lifetime_of_a_trickle(address: SocketAddr, part: Duration, protocols: &[&[u8]], says: &[u8]) -> Duration {
     let opened = Instant::now();
     let mut socket = TcpStream::connect(address).unwrap();
@@ -306,7 +306,7 @@ fn lifetime_of_a_trickle(address: SocketAddr, part: Duration, protocols: &[&[u8]
             _ => drop(client.process_new_packets()),
         }
         if !client.is_handshaking() {
-            // After it is said, the client waits.
+            // When everything is sent, the client waits.
             let _ = said.next().map(|byte| client.writer().write_all(&[*byte]));
         }
         if client.wants_write() && client.write_tls(&mut socket).is_err() {
@@ -344,14 +344,14 @@ fn a_handshake_does_not_keep_the_host_from_ending() {
     // Others have not begun.
     let _silent = [host.http, host.https.unwrap(), host.rtmps.unwrap()].map(TcpStream::connect);
     socket.write_all(&client_hello()).unwrap();
-    // The host has answered, and waits.
+    // The host has answered and waits.
     assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
     let asked = Instant::now();
     assert!(host.terminate().success());
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
 }
 
-/// All that a socket gives after `sent`, and how it ends.
+/// Returns everything that a socket receives after `sent`, and its end.
 fn answer(address: SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
@@ -361,7 +361,7 @@ fn answer(address: SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 #[test]
-fn who_speaks_no_tls_is_told() {
+fn plain_protocols_at_a_port_for_tls_are_reported() {
     let (host, _files) = start_with(Config::live().tables("[log]\nlevel = \"debug\""));
     let (https, rtmps) = (host.https.unwrap(), host.rtmps.unwrap());
     let body = [b'x'; 300_000];

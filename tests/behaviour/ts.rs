@@ -1,4 +1,4 @@
-//! HTTP-TS: what is served decodes, keeps the rules of transport streams, and is what was published, at its time.
+//! HTTP-TS: the served stream decodes, keeps the rules of transport streams, and has the published access units and times.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::ts::{Stream, access_units, check, published_units, second_opinion};
 use remuxd_tests::wait::SOON;
 
-/// One mount; viewers may be far behind, since the tests publish faster than real time.
+/// Returns a configuration with one mount. Viewers may be far behind, since the tests publish faster than real time.
 fn config() -> Config {
     Config::live()
         .tables("[modules]\nload = [\"ts\"]")
@@ -30,7 +30,7 @@ fn path(key: &str) -> String {
     format!("/{key}.ts")
 }
 
-/// Holds what was served against the rules, two readers, and what was published. Returns what it is.
+/// Compares a served stream with the rules, two readers and the published tags, and returns it.
 fn checked(published: &[Tag], served: &[u8], coverage: Coverage) -> Stream {
     let stream = Stream::read(served);
     check(&stream).unwrap();
@@ -49,7 +49,7 @@ fn decodes(ffmpeg: Ffmpeg, served: &[u8]) {
     decode(ffmpeg, &file).unwrap();
 }
 
-/// The versions that the program map takes, each with its stream types.
+/// Returns the versions of the program map, each with its stream types.
 fn versions(stream: &Stream) -> Vec<(u8, Vec<u8>)> {
     let maps = stream.tables.iter().filter_map(|table| {
         let program = table.program.as_ref()?;
@@ -61,7 +61,7 @@ fn versions(stream: &Stream) -> Vec<(u8, Vec<u8>)> {
     versions
 }
 
-/// Publishes `tags` for a viewer that waits for them, and returns what it is served.
+/// Publishes `tags` for a viewer that waits for them, and returns its response.
 fn serve(tags: &[Tag]) -> Vec<u8> {
     let host = Host::start(&config());
     let key = host.key("ts");
@@ -71,15 +71,15 @@ fn serve(tags: &[Tag]) -> Vec<u8> {
     fetch.finish(LENGTH * 10)
 }
 
-/// A publisher that has sent nothing, and a viewer who waits for it.
+/// Starts a publisher that has sent nothing, and a viewer that waits for it.
 fn watched(host: &Host, key: &str) -> (Publisher, Fetch) {
     let publisher = Publisher::open(host.rtmp, key);
     let fetch = Fetch::start(host, &path(key));
-    host.wait_log(&["mount started"]);
+    host.wait_viewers(1);
     (publisher, fetch)
 }
 
-/// A minute that a real encoder made.
+/// Checks a minute from a real encoder.
 fn minute(clip: Clip) {
     let published: Vec<Tag> = read_file(&clip.minute());
     let served = serve(&published);
@@ -90,12 +90,12 @@ fn minute(clip: Clip) {
     decodes(clip.ffmpeg(), &served);
 }
 
-/// A real encoder publishes in real time; the viewer was there before.
+/// Checks a real encoder in real time, with a viewer from the start.
 fn live(clip: Clip) {
     let host = Host::start(&config());
     let key = host.key("encoder");
     let fetch = Fetch::start(&host, &path(&key));
-    host.wait_log(&["waiting for a publisher"]);
+    host.wait_waiting(1);
     let mut publishing = Encoder::Ffmpeg(clip.ffmpeg()).publish(clip, &host, &key);
     let published = read_file(&publishing.finish());
     let served = fetch.finish(SOON);
@@ -137,7 +137,7 @@ fn clip(clip: Clip) -> Vec<Tag> {
     read_file(&clip.path()).into_iter().filter(|tag| tag.kind != SCRIPT).collect()
 }
 
-/// `tags` later.
+/// Returns `tags`, later by a time.
 fn after(time: u32, tags: Vec<Tag>) -> Vec<Tag> {
     tags.into_iter().map(|tag| Tag { timestamp: tag.timestamp.wrapping_add(time), ..tag }).collect()
 }
@@ -153,7 +153,7 @@ fn opus_alone_is_served() {
 #[test]
 fn hevc_with_the_legacy_codec_id_is_served() {
     let mut tags = clip(Clip::HevcAac);
-    // The old form has no place for colour metadata.
+    // The legacy format cannot carry colour metadata.
     tags.retain(|tag| tag.content() != Content::Other);
     for tag in tags.iter_mut().filter(|tag| tag.kind == VIDEO) {
         let (first, offset) = (tag.payload[0], if tag.payload[0] & 15 == 1 { 8 } else { 5 });
@@ -188,7 +188,7 @@ fn a_late_track_gets_a_new_version() {
         let all = clip(Clip::H264Aac);
         let (headers, frames): (Vec<Tag>, Vec<Tag>) = all.into_iter().partition(|tag| !is_frame(tag));
         let on_time = |tag: &Tag| tag.kind != late;
-        // Video comes in at a keyframe.
+        // Video starts at a keyframe.
         let from = if late == VIDEO { 2_000 } else { 2_100 };
         let early = frames.iter().filter(|tag| tag.timestamp < from && on_time(tag));
         let rest = frames.iter().filter(|tag| tag.timestamp >= from);
@@ -256,10 +256,10 @@ fn rtmp_timestamps_wrap_unseen() {
 
 #[test]
 fn transport_stream_timestamps_wrap_after_26_hours() {
-    // Silence of no length each five seconds is the fastest way there that is no jump of the publisher's clock.
+    // An empty audio frame each five seconds is the fastest way there that is no jump of the publisher's clock.
     const STEP: u32 = 5_000;
     let wrap = ((1u64 << 33) / 90) as u32;
-    // One second is the stream's constant, two are of the clip.
+    // One second is the constant delay of the stream, two are of the clip.
     let start = wrap - 3_000;
     let silence = |timestamp| Tag { kind: AUDIO, timestamp, payload: vec![0xaf, 1] };
     let days: Vec<Tag> = (0..start / STEP).map(|n| silence(start % STEP + n * STEP)).collect();
@@ -268,10 +268,10 @@ fn transport_stream_timestamps_wrap_after_26_hours() {
     let key = host.key("days");
     let mut publisher = Publisher::open(host.rtmp, &key);
     publisher.send(&days);
-    // The answer comes after all that was sent before was read.
+    // The host answers after it has read everything before.
     publisher.connection().create_stream().unwrap();
     let fetch = Fetch::start(&host, &path(&key));
-    host.wait_log(&["mount started"]);
+    host.wait_viewers(1);
     publisher.send(&tags);
     drop(publisher);
     let served = fetch.finish(LENGTH * 6);
@@ -290,7 +290,7 @@ fn a_viewer_joins_with_tables_and_right_counters() {
         let (mut publisher, first) = watched(&host, &key);
         let half = tags.len() / 2;
         publisher.send(&tags[..half]);
-        // As much as the frames have, which the format only adds to: the first half has come out.
+        // As many bytes as the frames have, to which the format adds: the first half has arrived.
         first.wait_bytes(tags[..half].iter().map(|tag| tag.payload.len()).sum(), SOON);
         let second = Fetch::start(&host, &path(&key));
         second.wait_bytes(3 * 188, SOON);
@@ -338,8 +338,7 @@ fn a_publisher_that_comes_back_goes_on() {
     let (mut publisher, fetch) = watched(&host, &key);
     publisher.send(&tags);
     drop(publisher);
-    host.wait_log(&["publisher left"]);
-    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut publisher = Publisher::reopen(host.rtmp, &key);
     publisher.send(&tags);
     drop(publisher);
     let served = fetch.finish(SOON);
@@ -352,7 +351,7 @@ fn a_publisher_that_comes_back_goes_on() {
 }
 
 #[test]
-fn what_has_no_place_in_it_is_left_out_or_refused() {
+fn what_it_cannot_carry_is_left_out_or_refused() {
     let tags = clip(Clip::Av1Opus);
     let host = Host::start(&config());
     let key = host.key("left-out");
@@ -392,7 +391,7 @@ fn aac_that_adts_cannot_carry_is_left_out() {
     assert_eq!(host.log().matches(line).count(), 1, "{}", host.log());
 }
 
-/// mpegts.js, in Chromium.
+/// Checks mpegts.js, in Chromium.
 fn plays(source: Clip, tracks: &str) {
     let host = Host::start(&config());
     let key = host.key("browser");

@@ -10,15 +10,15 @@ use remuxd_tests::http::Request;
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::wait::SOON;
 
-/// A host with a publisher that has sent `frames`, all of which have arrived.
+/// Starts a host with a publisher that has sent `frames`, and waits until they have arrived.
 fn live(config: &Config, frames: u32) -> (Host, String, Publisher, Numbered) {
     let host = Host::start(config);
     let key = host.key("live");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let mut media = Numbered::new(500);
     let early = Capture::http(&host, &key);
-    // Without a GOP cache it must be there before the first keyframe.
-    host.wait_log(&["mount started"]);
+    // Without a GOP cache the viewer must be there before the first keyframe.
+    host.wait_viewers(1);
     publisher.send(&media.headers());
     publisher.send(&media.frames(frames));
     wait_number(&early, frames - 1);
@@ -54,7 +54,7 @@ fn a_viewer_joins_at_the_last_keyframe() {
 fn without_gop_cache_a_viewer_waits_for_the_next_keyframe() {
     let (host, key, mut publisher, mut media) = live(&Config::live().play("gop_cache", "false"), 60);
     let viewer = Capture::rtmp(&host, &key);
-    host.wait_log(&["play started"]);
+    viewer.wait_started(SOON);
     publisher.send(&media.frames(20));
     wait_number(&viewer, 79);
     drop(publisher);
@@ -65,7 +65,7 @@ fn without_gop_cache_a_viewer_waits_for_the_next_keyframe() {
 fn without_gop_cache_the_first_viewer_of_a_mount_waits_too() {
     let (host, key, mut publisher, mut media) = live(&Config::live().play("gop_cache", "false"), 60);
     let viewer = Capture::websocket(&host, &key);
-    host.wait_log(&["mount started", "websocket-flv"]);
+    host.wait_viewers(2);
     publisher.send(&media.frames(20));
     wait_number(&viewer, 79);
     drop(publisher);
@@ -113,9 +113,9 @@ fn a_publisher_that_comes_back_finds_its_viewers() {
     viewers.iter().for_each(|viewer| wait_number(viewer, media.number() - 1));
     drop(publisher);
     let mut again = Numbered::new(500);
-    // It comes back in the middle of a GOP, with its clock at zero.
+    // The publisher comes back in the middle of a GOP, with its clock at zero.
     let rest: Vec<Tag> = again.frames(40).split_off(3 * 10);
-    let mut publisher = reopen(&host, &key);
+    let mut publisher = Publisher::reopen(host.rtmp, &key);
     publisher.send(&again.headers());
     publisher.send(&rest);
     viewers.iter().for_each(|viewer| wait_number(viewer, 39));
@@ -134,14 +134,6 @@ fn a_publisher_that_comes_back_finds_its_viewers() {
             .collect();
         assert!(times[5] > times[4] && times[5] - times[4] < 500, "the seam: {times:?}");
     }
-}
-
-/// The host may need a moment to see that the first publisher left.
-fn reopen(host: &Host, key: &str) -> Publisher {
-    remuxd_tests::wait::wait_for(SOON, "the stream is free again", || {
-        let (publisher, status) = Publisher::try_open(host.rtmp, key).unwrap();
-        (status == "NetStream.Publish.Start").then_some(publisher)
-    })
 }
 
 #[test]
@@ -164,7 +156,7 @@ fn a_silent_publisher_is_closed() {
     let key = host.key("stuck");
     let mut stuck = Publisher::open(host.rtmp, &key);
     let viewer = Capture::http(&host, &key);
-    host.wait_log(&["mount started"]);
+    host.wait_viewers(1);
     let mut media = Numbered::new(500);
     stuck.send(&media.headers());
     stuck.send(&media.frames(3));

@@ -1,4 +1,4 @@
-//! WebSocket viewers as connections: they count, the host waits for them, and who breaks the protocol is told.
+//! WebSocket viewers as connections: they count, the host waits for them, and a protocol error has its close code.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use remuxd_tests::wait::{SOON, wait_until};
 use remuxd_tests::websocket::{self, Socket};
 use tungstenite::Message;
 
-/// A host with a live stream of `frames` frames.
+/// Starts a host with a live stream of `frames` frames.
 fn live(config: &Config, media: &mut Numbered, frames: u32) -> (Host, String, Publisher) {
     let host = Host::start(config);
     let key = host.key("live");
@@ -21,7 +21,7 @@ fn live(config: &Config, media: &mut Numbered, frames: u32) -> (Host, String, Pu
     (host, key, publisher)
 }
 
-/// Reads up to the close frame: its code; then the connection must end in order.
+/// Reads up to the close frame and returns its code. Then the connection must end cleanly.
 fn close_code(socket: &mut Socket) -> Result<u16, String> {
     loop {
         match socket.read() {
@@ -68,7 +68,7 @@ fn narrow(address: SocketAddr) -> TcpStream {
 fn a_host_that_stops_lets_a_slow_viewer_have_the_rest() {
     let (mut host, key, publisher) = live(&Config::live(), &mut Numbered::new(400_000), 24);
     let (mut socket, _) = websocket::open_over(narrow(host.http), &host.ws_url(&key), &[]).unwrap();
-    // More than all buffers between the two hold is still to be sent.
+    // More is to be sent than all buffers on the way hold.
     let reader = std::thread::spawn({
         let port = host.http.port();
         move || {
@@ -81,7 +81,7 @@ fn a_host_that_stops_lets_a_slow_viewer_have_the_rest() {
     drop(publisher);
 }
 
-/// A masked frame with a mask of zeros.
+/// Returns a masked frame with a mask of zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
@@ -95,7 +95,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn who_breaks_the_protocol_is_told_by_the_close_code() {
+fn a_protocol_error_is_answered_by_its_close_code() {
     let (host, key, _publisher) = live(&Config::live(), &mut Numbered::new(500), 10);
     let long = vec![b'x'; 40_000];
     let rows: [(&str, Vec<u8>, u16); 14] = [
@@ -117,7 +117,7 @@ fn who_breaks_the_protocol_is_told_by_the_close_code() {
     for (name, bytes, code) in rows {
         let (mut socket, _) = websocket::open(host.http, &host.path(&key), &[]).unwrap();
         socket.get_mut().write_all(&bytes).unwrap();
-        // What it says after that is not heard.
+        // The host ignores what it sends after that.
         let _ = socket.get_mut().write_all(&[0xff; 100_000]);
         let told = Instant::now();
         assert_eq!(close_code(&mut socket), Ok(code), "{name}");

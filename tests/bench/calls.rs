@@ -1,8 +1,8 @@
-//! What a tag costs a module in the host, and in a process of its own.
+//! The cost of a tag in a module that runs in the host, and in a process of its own.
 //!
 //! `calls PROGRAM NAME [COUNT]`: loads the module NAME from beside the host's program both ways, feeds it COUNT tags of
-//! three sizes, and prints the mean time of a call: what a worker thread waits. For figures, build all of it with
-//! `--release`.
+//! three sizes, and prints the mean time that a worker thread waits for a call. Build everything with `--release` to
+//! measure.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that fails is of no use")]
 
@@ -39,7 +39,7 @@ fn open(program: &Path, name: &str, isolation: &str) -> (Registry, Duration) {
     (registry, start.elapsed())
 }
 
-/// The mean time of a call with a picture of `bytes`; a hundred calls go before.
+/// Returns the mean time of a call with a picture of `bytes`, after a hundred calls.
 fn feed(registry: &Registry, bytes: usize, count: u32) -> Duration {
     let module = registry.modules().remove(0);
     let mut remuxer = module.remuxer(&Setup::default()).unwrap();
@@ -62,7 +62,7 @@ fn feed(registry: &Registry, bytes: usize, count: u32) -> Duration {
     start.elapsed() / count
 }
 
-/// The resident memory of a module's process, if there is one: all, and what is not shared with the host's program.
+/// Returns the resident memory of a module's process, if there is one: total, and not shared with the host's program.
 fn memory() -> String {
     let own = std::process::id();
     let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();

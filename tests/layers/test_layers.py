@@ -8,9 +8,16 @@ from pathlib import Path
 
 import rust
 
-loader = importlib.machinery.SourceFileLoader("layers", str(Path(__file__).parent / "run"))
-layers = importlib.util.module_from_spec(importlib.util.spec_from_loader("layers", loader))
-loader.exec_module(layers)
+
+
+def script(name):
+    loader = importlib.machinery.SourceFileLoader(name, str(Path(__file__).parent / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+layers, names = script("run"), script("names")
 
 TABLE = {"conf": "", "low": "", "high": "low", "high/plain": ""}
 
@@ -131,6 +138,35 @@ class Rules(unittest.TestCase):
         self.assertEqual(self.findings(*pair, known=[["low/a.rs", "low/b.rs"]]), [])
         self.assertEqual(len(self.findings(*pair, known=[["low/a.rs"]])), 1)
         self.assertIn("low/c.rs", self.findings(*pair, known=[["low/a.rs", "low/b.rs", "low/c.rs"]])[0])
+
+
+class Names(unittest.TestCase):
+    def findings(self, text):
+        with tempfile.TemporaryDirectory() as root:
+            file = Path(root) / "host/src/stream/ring.rs"
+            file.parent.mkdir(parents=True)
+            file.write_text("pub struct Ring<E>(E); impl<E> Ring<E> { pub fn push(&self) {} } enum Role { Join } fn free() {}")
+            return list(names.findings(text, Path(root)))
+
+    def test_names_that_exist_are_no_findings(self):
+        for text in [
+            "`stream/ring.rs` `Ring::push`",
+            "- `host/src/stream/ring.rs` `Ring`, `free` and `Role::Join`: adds a tag",
+            "`stream/` `anything`",
+            "`stream/ring.rs` has a limit, `queue_length`",
+            "`limits.max_connections`, `Ring::pop`",
+        ]:
+            self.assertEqual(self.findings(text), [], text)
+
+    def test_missing_files_and_names_are_found(self):
+        for text in [
+            "`stream/rings.rs`",
+            "`stream/ring.rs` `Ring::pop`",
+            "`stream/ring.rs` `Ring::push`, `Role::Leave`",
+            "`stream/ring.rs`\n  `Mount::push`",
+            "`ring.rs`",
+        ]:
+            self.assertEqual(len(self.findings(text)), 1, text)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! The promise of the interface: modules of older and newer minor versions, of other compilers and of other profiles run
-//! in this host.
+//! Compatibility of the interface: this host runs modules of older and newer minor versions, of other compilers and of
+//! other profiles.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use remuxd_tests::tool::{root, run, target_dir};
 use crate::built::{ModuleDir, bytes_with_a_newer_minor};
 use crate::host::{assert_good_works, tag};
 
-/// Loads a build of `good`, streams through it, and returns the version of the interface that it was built for.
+/// Loads a build of `good`, streams through it, and returns the ABI version that it was built for.
 fn stream_through(library: &[u8]) -> (u16, u16) {
     let dir = ModuleDir::new();
     dir.put("libremuxd_good.so", library);
@@ -20,7 +20,7 @@ fn stream_through(library: &[u8]) -> (u16, u16) {
     assert!(lines.is_empty(), "{lines:?}");
     assert_good_works(&registry);
     let module = registry.find("good", Transport::HTTP).unwrap();
-    // From one remuxer to its successor, whether the build knows of states or not.
+    // From one remuxer to its successor, also for builds without states.
     let mut setup = Setup::default();
     for _ in 0..2 {
         let mut remuxer = module.remuxer(&setup).unwrap();
@@ -51,7 +51,7 @@ fn a_module_of_a_newer_minor_version_streams() {
     assert!((major, minor) > HOST_ABI, "{major}.{minor}");
 }
 
-/// The module `good`, built by another compiler or with another profile.
+/// Builds the module `good` with another compiler or profile.
 fn build(name: &str, profile: &str, rustc: Option<&PathBuf>) -> Vec<u8> {
     let target = target_dir().join(format!("modules-{name}"));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -65,7 +65,7 @@ fn build(name: &str, profile: &str, rustc: Option<&PathBuf>) -> Vec<u8> {
     fs::read(target.join(dir).join("libremuxd_good.so")).expect("cargo built it")
 }
 
-/// Builds and streams, unless `tests/run` could not get the compiler.
+/// Builds `good` with a compiler of `tests/run`, and streams through it.
 fn stream_through_build_of(compiler: &str) {
     let rustc = target_dir().join("compilers").join(compiler);
     if rustc.exists() {

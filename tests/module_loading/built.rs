@@ -1,4 +1,4 @@
-//! The modules of `tests/modules`, built now, and a module directory to load them from.
+//! The modules of `tests/modules`, and a module directory to load them from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use remuxd_tests::tool::{root, run};
 
 use crate::host;
 
-/// The program that loads modules in processes of their own.
+/// The program that loads modules in a child process.
 pub const LOADER: &str = env!("CARGO_BIN_EXE_loader");
 
-/// The library of the Rust module `name`, whose panics unwind.
+/// Returns the library of the Rust module `name`, whose panics unwind.
 pub fn bytes(name: &str) -> Vec<u8> {
     fs::read(test_module(name)).expect("cargo built it")
 }
 
-/// The library of the module `good`, built with a plugin API that is newer than the host's by a function.
+/// Returns the library of the module `good`, built with a plugin API that has one function more than the host's.
 pub fn bytes_with_a_newer_minor() -> Vec<u8> {
     let changed = |scratch: &Scratch| {
         let file = |name: &str| scratch.join("plugin-api/src/abi").join(name);
@@ -39,7 +39,7 @@ pub fn bytes_with_a_newer_minor() -> Vec<u8> {
     with_another_api("modules-newer-minor", changed)
 }
 
-/// A module directory. The module `good` is in it.
+/// A module directory with the module `good`.
 pub struct ModuleDir(Scratch);
 
 impl ModuleDir {
@@ -64,7 +64,7 @@ impl ModuleDir {
         run(&mut cc).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Loads modules as the host does when it starts. The lines are its messages, with `DIR` for this directory.
+    /// Loads modules as the host does at start. Returns the lines of its messages, with `DIR` for this directory.
     pub fn load(&self, names: &[&str]) -> (Registry, Vec<String>) {
         host::load(self.path(), names, LOADER)
     }

@@ -1,4 +1,4 @@
-//! Modules in C are loaded, called, refused and tested as those in Rust are.
+//! Modules in C are loaded, called, refused and tested as modules in Rust are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,10 +14,10 @@ use remuxd_tests::tool::{root, run};
 use crate::built::{LOADER, ModuleDir};
 use crate::conformance::kit;
 
-/// Compilers must accept header and modules without a word.
+/// Compiler flags: header and modules must compile without a warning.
 const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
 
-/// C99, unless the flags say otherwise.
+/// Compiles C99, unless the flags name another standard.
 fn compile(compiler: &str, source: &Path, flags: &[&str], to: PathBuf) -> PathBuf {
     let mut cc = Command::new(compiler);
     let age = if flags.iter().any(|flag| flag.starts_with("-std=")) { None } else { Some("-std=c99") };
@@ -39,7 +39,7 @@ fn put(dir: &ModuleDir, flags: &[&str]) {
     compile("cc", &source, flags, dir.file("libstateful.so"));
 }
 
-/// The module of `stateful.c`, whose initialiser does `change` to the process.
+/// Compiles the module of `stateful.c` with an initialiser that does `change` to the process.
 fn put_changing(dir: &ModuleDir, change: &str) {
     let source = root().join("tests/modules/c/changes.c");
     // POSIX is beyond C99.
@@ -120,7 +120,7 @@ fn a_module_in_c_gets_and_gives_what_the_header_says() {
     assert_eq!((preamble.flags, preamble.parts.concat()), (BlockFlags::PREAMBLE, b"HEAD".to_vec()));
     assert_eq!((media.flags, media.dts), (BlockFlags::JOIN, Millis(40)));
     assert_eq!(media.parts[..], [&[1][..], KEYFRAME, &KEYFRAME[5..], &[tag.tracks.0]]);
-    // What lies in the payload is shared, in whole and in part.
+    // Blocks that lie in the payload share it, whole or in part.
     assert_eq!(media.parts[1].as_ptr_range(), tag.payload.as_ptr_range());
     assert_eq!(media.parts[2].as_ptr_range(), tag.payload[5..].as_ptr_range());
     assert_eq!((end.flags, end.parts.concat()), (BlockFlags::NONE, b"END".to_vec()));

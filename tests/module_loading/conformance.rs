@@ -1,4 +1,4 @@
-//! The conformance kit passes modules that are right, and finds what is wrong with others.
+//! The conformance kit passes correct modules and finds the flaws of others.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use remuxd_tests::host::executable;
 use crate::built::ModuleDir;
 use crate::built::bytes;
 
-/// `remuxd module test` with more arguments: whether all passed, and the table.
+/// Runs `remuxd module test` with more arguments. Returns whether all checks passed, and the table.
 pub fn kit(file: &Path, arguments: &[&str]) -> (bool, String) {
     let Output { status, stdout, .. } =
         Command::new(executable()).args(["module", "test"]).arg(file).args(arguments).output().unwrap();
@@ -23,7 +23,7 @@ fn check(flawed: &Path, name: &str, flaw: &str) -> String {
     format!("{:?}", remuxd::author::run_check(&executable(), &staged, name, &options).unwrap())
 }
 
-/// The modules beside the host.
+/// Returns the modules that were built with the host.
 fn own_modules() -> Vec<PathBuf> {
     let dir = executable().parent().unwrap().to_owned();
     let files = dir.read_dir().unwrap().map(|entry| entry.unwrap().path());
@@ -99,7 +99,7 @@ fn each_flaw_is_found_by_the_check_for_it() {
 }
 
 #[test]
-fn options_that_the_module_lacks_are_told_once_and_nothing_is_tested() {
+fn options_that_the_module_lacks_are_reported_once_and_nothing_is_tested() {
     let dir = ModuleDir::new();
     let module = dir.file("libremuxd_good.so");
     let rows = [

@@ -1,18 +1,18 @@
-//! Damaged files: cut at many places, and with single bits flipped. Some of them still load; none ends the host.
+//! Damaged files: truncated at many lengths, and with single flipped bits. Some still load; none ends the host.
 
 use std::process::Command;
 
 use crate::built::{LOADER, ModuleDir, bytes};
 use crate::host::assert_good_works;
 
-/// How many lengths are tried.
+/// Number of lengths that are tried.
 const CUTS: usize = 200;
-/// How many flipped bits are tried: each costs a process.
+/// Number of flipped bits that are tried. Each needs a process.
 const FLIPS: usize = 200;
 /// The file header and the program headers of a small library.
 const HEADERS: usize = 64 + 10 * 56;
 
-/// Where the last segment ends: what is cut off behind it, nobody maps.
+/// Returns the end of the last segment. Bytes after it are not mapped.
 fn mapped_len(library: &[u8]) -> usize {
     let number = |at: usize| u64::from_ne_bytes(library[at..at + 8].try_into().expect("8 bytes")) as usize;
     let headers = number(32);
@@ -40,14 +40,14 @@ fn refuses_a_file_that_was_cut_anywhere() {
             line.strip_prefix(&start).unwrap_or_else(|| panic!("{len}: {line}")).parse().unwrap();
         assert!(needed > len && needed <= mapped.max(HEADERS), "{line}");
     }
-    // Without its section headers it is whole enough.
+    // A library without section headers still loads.
     dir.put("libremuxd_good.so", &good[..mapped]);
     assert_good_works(&dir.load(&["good"]).0);
 }
 
 /// Every third flip is in the headers, one in the tables that the linker reads, and one anywhere.
 fn flips(mapped: usize) -> impl Iterator<Item = usize> {
-    // A step that shares no factor with the lengths, so that no bit comes twice.
+    // A step that is coprime to the lengths, so that no bit is tried twice.
     (0..FLIPS).map(move |flip| match flip % 3 {
         0 => flip * 7919 % (HEADERS * 8),
         1 => flip * 99_991 % (mapped / 10 * 8),

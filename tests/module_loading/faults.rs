@@ -1,4 +1,4 @@
-//! Faults of a loaded module end one remuxer, and nothing else.
+//! Faults of a loaded module end one remuxer only.
 
 use remuxd::module::{ModuleFault, Setup, Transport};
 
@@ -10,7 +10,7 @@ use crate::built::{LOADER, ModuleDir, bytes};
 use crate::host::{assert_works, remux, tag};
 
 #[test]
-fn every_fault_is_told_in_one_line_and_ends_its_remuxer_only() {
+fn every_fault_is_reported_in_one_line_and_ends_its_remuxer_only() {
     let (registry, lines) = ModuleDir::new().load(&["good"]);
     assert!(lines.is_empty(), "{lines:?}");
     let module = registry.find("good", Transport::HTTP).unwrap();

@@ -1,4 +1,4 @@
-//! What the host does with modules.
+//! The host's calls of modules.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use remuxd::conf::Config;
 use remuxd::media::{Millis, Tag, TagKind};
 use remuxd::module::{Module, ModuleFault, Options, OutBlock, Registry, Setup, StreamFacts, Transport};
 
-/// Loads modules of a directory as the host does when it starts, with the program `probe` for the child processes. The
-/// lines are its messages, with `DIR` for the directory.
+/// Loads modules of a directory as the host does at start, with the program `probe` for the child processes. Returns the
+/// lines of its messages, with `DIR` for the directory.
 pub fn load(dir: &Path, names: &[&str], probe: &str) -> (Registry, Vec<String>) {
     let dir = dir.to_str().expect("a path of ASCII");
     let config = format!("[modules]\ndir = {dir:?}\nload = {names:?}\n");
@@ -17,12 +17,12 @@ pub fn load(dir: &Path, names: &[&str], probe: &str) -> (Registry, Vec<String>) 
     (registry, lines)
 }
 
-/// A tag of video that `good` passes on.
+/// Returns a tag of video that `good` passes on.
 pub fn tag() -> Tag {
     Tag::new(TagKind::VIDEO, Millis(40), b"\x17\x01\0\0\0\0\0\0\x01\x65".to_vec().into())
 }
 
-/// Runs a remuxer of `good` that fails as its option `fail` says, through tag, finish and drop.
+/// Runs a remuxer of `good` with an option `fail` through tag, finish and drop.
 pub fn remux(module: &Module, fail: &str) -> Result<Vec<OutBlock>, ModuleFault> {
     let options = Options::new(vec![("fail".into(), fail.into())]);
     let mut remuxer = module.remuxer(&Setup::new(options, StreamFacts::default()))?;
@@ -32,7 +32,7 @@ pub fn remux(module: &Module, fail: &str) -> Result<Vec<OutBlock>, ModuleFault> 
     Ok(blocks)
 }
 
-/// Makes sure that `good` was loaded, whatever was not, that it passes a tag on, and that its panics are caught.
+/// Asserts that `good` was loaded, passes a tag on, and has its panics caught.
 pub fn assert_good_works(registry: &Registry) {
     let good = registry.find("good", Transport::HTTP).expect("the good module was loaded too");
     assert_eq!(good.name(), "good");
@@ -41,7 +41,7 @@ pub fn assert_good_works(registry: &Registry) {
     assert_eq!(fault, Some(ModuleFault::Panicked { message: "told to, in tag".into() }));
 }
 
-/// Makes sure that `good` passes a tag on.
+/// Asserts that `good` passes a tag on.
 pub fn assert_works(module: &Module) {
     let blocks = remux(module, "never").expect("no fault");
     assert_eq!(blocks.len(), 1);

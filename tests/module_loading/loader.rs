@@ -1,8 +1,8 @@
-//! Loads modules in a process of its own, without the rest of the host.
+//! Loads modules in a child process, without the rest of the host.
 //!
-//! `loader __probe FILE` is the child process that tries a module; the host's program has the same. `loader after DIR
-//! WHOLE` is a host that loads a damaged `good` from DIR, says how that went, and goes on with the one in WHOLE. `loader
-//! dies DIR ROUNDS` is a host whose module `hostile` ends its process in every way, and says what that left behind.
+//! `loader __probe FILE` is the child process that probes a module, as in the host's program. `loader after DIR WHOLE`
+//! loads a damaged `good` from DIR, prints the result, and continues with the one in WHOLE. `loader dies DIR ROUNDS` has
+//! the module `hostile` end its process in every way, and prints what it leaves behind.
 
 #![expect(clippy::unwrap_used, reason = "a test in a process of its own")]
 
@@ -12,13 +12,13 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use remuxd::conf::Config;
 use remuxd::module::{
     Allowance, LoadError, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
 };
+use remuxd_tests::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 
 fn main() -> ExitCode {
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
                     let death = live(&module, word, place);
                     assert!(death.is_err(), "{word} in {place}");
                 }
-                // While nobody calls it.
+                // Between two calls.
                 live(&module, "nothing", "tag").unwrap();
                 kill_process(children()[0], Signal::KILL).unwrap();
                 wait_until_reaped();
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What ends the process, and in which call.
+/// Acts that end the process, and the call in which they happen.
 const DEATHS: [(&str, &str); 12] = [
     ("segfault", "tag"),
     ("abort", "finish"),
@@ -81,7 +81,7 @@ const DEATHS: [(&str, &str); 12] = [
     ("exit", "drop"),
 ];
 
-/// Loads a module in a process of its own.
+/// Loads a module that runs in a process of its own.
 fn isolated(own: &str, dir: &str, name: &str) -> (Registry, Vec<LoadError>) {
     let config = format!(
         "[modules]\ndir = {dir:?}\nload = [{name:?}]\ncall_timeout = \"200ms\"\n\
@@ -92,12 +92,12 @@ fn isolated(own: &str, dir: &str, name: &str) -> (Registry, Vec<LoadError>) {
     (registry, failures.into_iter().map(|failure| failure.error).collect())
 }
 
-/// The life of a remuxer that does what `word` says in the call `place`.
-fn live(module: &Module, word: &str, place: &str) -> Result<(), ModuleFault> {
-    let options = [("do", word), ("in", place), ("at", "1")].map(|(name, value)| (name.into(), value.into()));
+/// Runs a remuxer that does `word` in the call `call`, from its creation to its end.
+fn live(module: &Module, word: &str, call: &str) -> Result<(), ModuleFault> {
+    let options = [("do", word), ("in", call), ("at", "1")].map(|(name, value)| (name.into(), value.into()));
     let setup = Setup::new(Options::new(options.into()), StreamFacts::default());
     let (mut remuxer, mut out) = (module.remuxer(&setup)?, Vec::new());
-    // The second finds what came too late for the first.
+    // The second tag finds a fault that came too late for the first.
     remuxer.tag(&host::tag(), &mut out)?;
     remuxer.tag(&host::tag(), &mut out)?;
     remuxer.finish(&mut out)?;
@@ -105,16 +105,12 @@ fn live(module: &Module, word: &str, place: &str) -> Result<(), ModuleFault> {
     remuxer.free()
 }
 
-/// Waits until this process has no children, and nobody has asked after any.
+/// Waits until this process has no children, without waiting for any itself.
 fn wait_until_reaped() {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !children().is_empty() {
-        assert!(Instant::now() < deadline, "a dead child is not reaped");
-        thread::yield_now();
-    }
+    wait_until(Duration::from_secs(10), "dead children are reaped", || children().is_empty());
 }
 
-/// This process's children, those that were not reaped among them.
+/// Returns this process's children, including those that were not reaped.
 fn children() -> Vec<Pid> {
     let own = std::process::id().to_string();
     let stats = fs::read_dir("/proc").unwrap().flatten();

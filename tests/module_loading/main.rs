@@ -1,5 +1,5 @@
-//! Modules that are wrong or damaged, and modules that fail while they run: each is refused or ended with one readable
-//! line, and the host, which is this process, goes on.
+//! Wrong and damaged modules are refused, and modules that fail at run time are ended, each with one readable line. The
+//! host, which is this process, continues.
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 

@@ -1,4 +1,4 @@
-//! What is no module of this host is refused with one line that says why.
+//! A file that is not a module of this host is refused with one line that has the reason.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::host::assert_good_works;
 /// `e_machine` of x86_64 and aarch64.
 const MACHINES: [(u8, &str); 2] = [(62, "x86_64"), (183, "aarch64")];
 
-/// What a host that loads a module `bad` and then `good` says of the first.
+/// Loads a module `bad` and then `good`, and returns the message about the first.
 fn refusal(dir: &ModuleDir) -> String {
     let (registry, lines) = dir.load(&["bad", "good"]);
     assert_good_works(&registry);
@@ -21,14 +21,14 @@ fn refusal(dir: &ModuleDir) -> String {
     line.clone()
 }
 
-/// The line for a file with these bytes.
+/// Returns the message for a file with these bytes.
 fn refusal_of(library: &[u8]) -> String {
     let dir = ModuleDir::new();
     dir.put("libremuxd_bad.so", library);
     refusal(&dir)
 }
 
-/// The line for a library made of C.
+/// Returns the message for a library in C.
 fn refusal_of_c(source: &str, flags: &[&str]) -> String {
     let dir = ModuleDir::new();
     dir.put_c("libremuxd_bad.so", source, flags);
@@ -164,7 +164,7 @@ fn finds_a_module_by_either_name_of_its_file() {
 #[test]
 fn finds_a_module_in_a_file_of_another_name() {
     let dir = ModuleDir::new();
-    // What comes first by its name, and is none, or broken, or another one.
+    // The file that comes first by its name is no module, or broken, or another module.
     dir.put_c("liba_plain.so", "plain.c", SHARED);
     dir.put_c("liba_crashes.so", "crashes.c", SHARED);
     dir.put("liba_text.so", b"remuxd_module_preflight");

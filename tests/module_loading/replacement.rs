@@ -1,4 +1,4 @@
-//! The operator's file is free to change while a module runs.
+//! The operator may change a module's file while the module runs.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::host::{assert_good_works, assert_works};
 fn a_loaded_module_outlives_its_file() {
     let dir = ModuleDir::new();
     let (registry, _) = dir.load(&["good"]);
-    // In place, as cargo and cp do it: a mapping of this file would now end the process.
+    // In place, as cargo and cp do it: a mapping of this file would crash the process.
     dir.put("libremuxd_good.so", b"");
     assert_good_works(&registry);
     let (after, lines) = dir.load(&["good"]);
@@ -22,7 +22,7 @@ fn a_loaded_module_outlives_its_file() {
 }
 
 #[test]
-fn generations_of_a_file_are_told_apart() {
+fn generations_of_a_file_are_distinguished() {
     let dir = ModuleDir::new();
     let (first, _) = dir.load(&["good"]);
     dir.put("libremuxd_good.so", &bytes("twin"));

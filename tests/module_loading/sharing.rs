@@ -1,8 +1,8 @@
 //! From the RTMP payload to the socket's iovecs: no copy, over HTTP and over WebSocket. With TLS below them, no copy up
 //! to the slices that are encrypted.
 //!
-//! Everything runs in this process: an RTMP session, the `flv` modules as loaded, the HTTP service on hyper. The socket,
-//! or TLS, is behind a probe that notes where the bytes that it is given lie.
+//! Everything runs in this process: an RTMP session, the loaded `flv` modules, the HTTP service on hyper. A probe in
+//! front of the socket, or of TLS, records the addresses of the bytes that are written.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -41,10 +41,10 @@ use tokio_util::sync::CancellationToken;
 const FRAME: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Where bytes that were written lay in memory.
+/// Addresses of the bytes that were written.
 type Written = Arc<Mutex<Vec<Range<usize>>>>;
 
-/// A socket that notes them.
+/// A socket that records them.
 struct Probe<S>(S, Written);
 
 impl<S> Probe<S> {
@@ -102,8 +102,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Probe<S> {
     }
 }
 
-/// A sequence header and a keyframe, as a server session hands them out; and where its input buffer was when the
-/// keyframe lay in it.
+/// Returns a sequence header and a keyframe from a server session, and the address of its input buffer when that held
+/// the keyframe.
 fn tags_over_rtmp() -> (Vec<Tag>, Range<usize>) {
     let limits = ChunkLimits::default();
     let client_settings = ClientSettings {
@@ -150,7 +150,7 @@ fn tags_over_rtmp() -> (Vec<Tag>, Range<usize>) {
     (tags, buffer)
 }
 
-/// How many bytes of `payload` were written from where it lies, after `request`.
+/// Returns the number of bytes of `payload` that were written from its own memory, after `request`.
 async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     (near, mut far): (S, impl AsyncRead + AsyncWrite + Unpin),
     service: &Arc<Service>,
@@ -190,7 +190,7 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         .sum()
 }
 
-/// The two ends of a TLS connection.
+/// Returns the two ends of a TLS connection.
 async fn tls_pair() -> (impl AsyncRead + AsyncWrite + Send + Unpin, impl AsyncRead + AsyncWrite + Unpin) {
     let made = Certificate::of(&["host"]);
     let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes()).unwrap();

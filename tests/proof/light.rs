@@ -1,7 +1,7 @@
-//! Viewers by the thousand: each reads its stream as it comes, keeps none of it, and checks every frame.
+//! Thousands of viewers: each reads its stream as it arrives, keeps none of it, and checks every frame.
 //!
-//! Frames carry their numbers (see `publisher::Numbered`): FLV and AAC show each, and none may be left out, come twice or
-//! go back. In TS the counters of packets and the times of pictures show the same.
+//! Frames carry their numbers (see `publisher::Numbered`): in FLV and AAC none may be missing, repeated or out of order.
+//! In TS the counters of packets and the times of pictures prove the same.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 /// An empty pong, masked with zeros (RFC 6455, 5.5.3).
 const PONG: &[u8] = &[0x8a, 0x80, 0, 0, 0, 0];
 
-/// How a viewer asks, and what it reads.
+/// The transport and format of a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Flv,
@@ -36,13 +36,13 @@ impl Format {
     }
 }
 
-/// What one viewer saw.
+/// The result of one viewer.
 #[derive(Debug)]
 pub struct Seen {
     pub format: Format,
-    /// Frames, pictures or packets that were checked.
+    /// Number of frames, pictures or packets that were checked.
     pub checked: u64,
-    /// The longest wait between two reads that brought something, after the first second.
+    /// The longest wait between two reads with data, after the first second.
     pub longest_wait: Duration,
     /// The first fault; an end that was not clean is one.
     pub fault: Option<String>,
@@ -108,14 +108,14 @@ async fn read(address: SocketAddr, format: Format, key: &str, seen: &mut Seen) -
     }
 }
 
-/// What is around the bytes of the format.
+/// The framing around the bytes of the format.
 enum Framing {
     Chunked,
     WebSocket,
 }
 
 impl Framing {
-    /// Moves what is whole to `body`, and counts pings. True: the clean end.
+    /// Moves complete frames to `body`, and counts pings. Returns true at the clean end.
     fn unwrap(&self, input: &mut Vec<u8>, body: &mut Vec<u8>, pings: &mut u32) -> Result<bool, String> {
         let mut at = 0;
         let ended = loop {
@@ -174,7 +174,7 @@ impl Framing {
     }
 }
 
-/// Checks a format as it comes.
+/// Checks a format as it arrives.
 struct Checker {
     format: Format,
     started: bool,
@@ -199,7 +199,7 @@ impl Checker {
         }
     }
 
-    /// Takes what is whole.
+    /// Checks complete frames.
     fn check(&mut self, body: &mut Vec<u8>) -> Result<(), String> {
         let mut at = 0;
         while let Some(len) = self.unit(&body[at..])? {
@@ -284,7 +284,7 @@ impl Checker {
         }
         let start = if has_field { 5 + usize::from(packet[4]) } else { 4 };
         if packet[1] & 0x40 != 0 && packet.get(start..start + 3) == Some(&[0, 0, 1]) {
-            // DTS if there is one, else PTS.
+            // The DTS, or else the PTS.
             let both = packet.get(start + 7).is_some_and(|flags| flags & 0xc0 == 0xc0);
             let at = start + if both { 14 } else { 9 };
             if let Some(&[a, b, c, d, e]) = packet.get(at..at + 5) {

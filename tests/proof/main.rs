@@ -1,7 +1,7 @@
-//! The proof of hot reload: publishers and thousands of viewers, and modules that are replaced under them again and again.
+//! The proof of hot reload: publishers and thousands of viewers, while modules are replaced again and again.
 //!
-//! `proof DIR_A DIR_B` alternates the modules of two directories of builds; see `run` beside this file. Prints what was
-//! measured and exits 1 at the first thing that a viewer could notice.
+//! `proof DIR_A DIR_B` alternates the modules of two directories of builds; see `run` beside this file. Prints its
+//! measurements, and exits 1 if any viewer was disturbed.
 
 mod light;
 
@@ -21,20 +21,21 @@ use remuxd_tests::modules::{flawed, with_abort, with_another_layout};
 use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::tool::root;
 use remuxd_tests::ts::{Stream, access_units, check, published_units};
+use remuxd_tests::wait::poll_for;
 
 const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 const FRAME_BYTES: usize = 400;
 const END: Duration = Duration::from_secs(30);
 
-/// How much of everything.
+/// Sizes of the run.
 struct Plan {
     builds: [PathBuf; 2],
     publishers: usize,
     viewers: usize,
-    /// How many viewers of the whole are compared byte by byte.
+    /// Number of viewers whose stream is compared byte by byte.
     sample: usize,
     reloads: usize,
-    /// How often each kind of broken module.
+    /// Number of attempts with each kind of broken module.
     broken: usize,
     unload: bool,
 }
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A viewer of the sample.
+/// A viewer whose stream is compared byte by byte.
 enum Sampled {
     Flv(Capture),
     Raw(Format, Fetch),
@@ -222,7 +223,7 @@ fn compare_sampled(viewer: Sampled, published: &[Tag]) -> Result<(), String> {
     }
 }
 
-/// Libraries that must be refused, in the place of one that is good, and at which step.
+/// Returns libraries that must be refused, with their kind and the step that refuses them.
 fn broken(modules: &ModuleDir, good: &[u8]) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let compiled = |source: &str| {
         modules.put_c("broken", &root().join("tests/modules/c").join(source));
@@ -253,36 +254,15 @@ fn broken(modules: &ModuleDir, good: &[u8]) -> Vec<(&'static str, &'static str, 
 }
 
 fn wait_viewers(host: &Host, count: usize) -> Result<(), String> {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        let status = String::from_utf8_lossy(&host.command(&["status"]).stdout).into_owned();
-        let viewers: usize = status
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split_whitespace().nth(5)?.parse::<usize>().ok())
-            .sum();
-        if viewers == count {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(format!("{viewers} of {count} viewers came\n{status}"));
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let viewers = || host.count("viewers", None);
+    poll_for(Duration::from_secs(120), || (viewers() == count as u64).then_some(()))
+        .ok_or_else(|| format!("{} of {count} viewers came", viewers()))
 }
 
 fn wait_handovers(host: &Host, count: usize) -> Result<(), String> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let seen = host.log().matches("mount handed over").count();
-        if seen >= count {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(format!("{seen} of {count} mounts were handed over"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let seen = || host.log().matches("mount handed over").count();
+    poll_for(Duration::from_secs(30), || (seen() >= count).then_some(()))
+        .ok_or_else(|| format!("{} of {count} mounts were handed over", seen()))
 }
 
 fn report(plan: &Plan, seen: &[Seen], loads: &[Duration], memory: &[u64], refusals: usize, log: &str) {

@@ -6,7 +6,7 @@
 pub struct AdtsFrame {
     /// MPEG-4 object type: the profile plus one.
     pub object_type: u8,
-    /// In Hz.
+    /// Sampling rate in Hz.
     pub sample_rate: u32,
     /// 0 says that the frame begins with a program_config_element.
     pub channel_configuration: u8,
@@ -14,10 +14,10 @@ pub struct AdtsFrame {
     pub data: Vec<u8>,
 }
 
-/// Reads all whole frames; the rest, too short for a frame, is let be.
+/// Reads all whole frames and ignores a rest that is too short for one.
 ///
 /// # Panics
-/// At the first byte that is not as ADTS without checksums has it.
+/// At the first byte that ADTS without checksums does not allow.
 #[must_use]
 pub fn read_adts(mut bytes: &[u8]) -> Vec<AdtsFrame> {
     const RATES: [u32; 13] =
@@ -44,10 +44,10 @@ pub fn read_adts(mut bytes: &[u8]) -> Vec<AdtsFrame> {
     frames
 }
 
-/// Reads the frames after the ID3v2 tag; the rest, too short for a frame, is let be.
+/// Reads the frames after the ID3v2 tag and ignores a rest that is too short for one.
 ///
 /// # Panics
-/// At the first byte that is not as an ID3v2 tag, or MPEG-1 layer III, has it.
+/// At the first byte that neither an ID3v2 tag nor MPEG-1 layer III allows.
 #[must_use]
 pub fn read_mp3(bytes: &[u8]) -> Vec<Vec<u8>> {
     const KBITS: [usize; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
@@ -77,7 +77,7 @@ mod tests {
     use crate::scratch::Scratch;
     use crate::tool::{Ffmpeg, run};
 
-    /// What ffmpeg makes of a clip's audio, without coding it again.
+    /// Remuxes a clip's audio with ffmpeg, without transcoding.
     fn remux(clip: Clip, format: &str) -> Vec<u8> {
         let scratch = Scratch::new();
         let file = scratch.join("audio");

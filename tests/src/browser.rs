@@ -10,25 +10,25 @@ use crate::tool::{root, run};
 /// A player library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Player {
-    /// mpegts.js, alive.
+    /// mpegts.js on a live stream.
     Mpegts,
-    /// flv.js, frozen since 2021 and still everywhere.
+    /// flv.js on a live stream; unmaintained since 2021, still widely used.
     Flv,
     /// An `<audio>` element, without a library.
     Audio,
-    /// mpegts.js, on a recording instead of a live stream.
+    /// mpegts.js on a recording.
     MpegtsFile,
-    /// flv.js, likewise.
+    /// flv.js on a recording.
     FlvFile,
     /// video.js with videojs-flvjs.
     VideoJs,
     /// Media Source Extensions alone, for fragmented MP4.
     Mse,
-    /// The player of the page at the URL.
+    /// The player that the page at the URL brings.
     Page,
 }
 
-/// What a player did.
+/// The result of watching a player.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Seconds by which `video.currentTime` advanced while watched.
@@ -41,8 +41,8 @@ pub struct Outcome {
     pub errors: Vec<String>,
 }
 
-/// Plays a live URL until a good second of it was shown after the first picture. `tracks` is what has to be seen
-/// to advance: `av`, `v` or `a`.
+/// Plays a live URL until more than a second was shown after the first picture. `tracks` are the tracks that must
+/// advance: `av`, `v` or `a`.
 ///
 /// # Errors
 /// When the browser does not start, or the player shows nothing within `within`.
@@ -83,7 +83,7 @@ mod tests {
     use crate::clip::Clip;
     use crate::flv::{self, Tag};
 
-    /// Serves `tags` in real time to everybody who asks, over HTTP or WebSocket.
+    /// Serves `tags` in real time to every client, over HTTP or WebSocket.
     fn serve(header: flv::Header, tags: Vec<Tag>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -123,7 +123,7 @@ mod tests {
         let tags = flv::read_file(&Clip::H264Aac.path());
         let header = flv::Header { audio: true, video: true };
         let good = serve(header, tags.clone());
-        // Without decoder configurations nothing can be shown.
+        // Without decoder configurations a player can show nothing.
         let bad = tags.into_iter().filter(|tag| tag.content() != flv::Content::SequenceHeader).collect();
         let bad = serve(header, bad);
         for player in [Player::Mpegts, Player::Flv] {

@@ -1,4 +1,4 @@
-//! A viewer that records what it is served, on a thread of its own.
+//! A viewer that records its stream, on a thread of its own.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
@@ -14,19 +14,19 @@ use crate::http::Request;
 use crate::rtmp::{Connection, Message, USER_CONTROL, split_key};
 use crate::{tls, websocket};
 
-/// How a stream ended for its viewer.
+/// The end of a stream as its viewer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// As the protocol says: last chunk, close frame 1000, stream EOF or unpublish notice.
+    /// The protocol's own end: last chunk, close frame 1000, stream EOF or unpublish notice.
     Clean,
-    /// Otherwise: a reset, a close without a word, another close code, no FLV.
+    /// Any other end: a reset, a close without notice, another close code, bytes that are not FLV.
     Broken(String),
 }
 
-/// Everything that was served.
+/// A finished capture.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// As an FLV file: the bytes as served, or made of the messages of RTMP play.
+    /// An FLV file: the bytes as served, or written from the messages of RTMP play.
     pub bytes: Vec<u8>,
     /// The FLV header.
     pub header: Option<Header>,
@@ -34,11 +34,11 @@ pub struct Recording {
     pub tags: Vec<Tag>,
     /// Bytes after the last whole tag.
     pub unfinished: usize,
-    /// How it ended.
+    /// The end.
     pub end: End,
 }
 
-/// A capture at work.
+/// A running capture.
 #[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
@@ -68,7 +68,7 @@ impl Shared {
 }
 
 impl Capture {
-    /// Over HTTP/1.1 from the default mount. Waits for a publisher as long as the host lets it.
+    /// Captures over HTTP/1.1 from the default mount. Waits for a publisher as long as the host allows.
     ///
     /// # Panics
     /// The capture's thread, when the host answers anything but 200; [`Capture::finish`] passes it on.
@@ -77,7 +77,7 @@ impl Capture {
         Capture::request(host, Request::get(&host.path(key)))
     }
 
-    /// With a request of the test's own.
+    /// Captures the response to a request.
     ///
     /// # Panics
     /// As [`Capture::http`].
@@ -94,7 +94,7 @@ impl Capture {
         })
     }
 
-    /// Over WebSocket from the default mount.
+    /// Captures over WebSocket from the default mount.
     ///
     /// # Panics
     /// As [`Capture::http`].
@@ -114,7 +114,7 @@ impl Capture {
         Capture::websocket_over(move || tls::connect(address, None), host.wss_url(key))
     }
 
-    /// Over WebSocket from any URL, over a connection that the test makes.
+    /// Captures over WebSocket from any URL, over a connection that the test opens.
     ///
     /// # Panics
     /// As [`Capture::http`].
@@ -129,7 +129,7 @@ impl Capture {
         })
     }
 
-    /// Over RTMP, with the kit's own client.
+    /// Captures over RTMP, with the kit's own client.
     ///
     /// # Panics
     /// As [`Capture::http`].
@@ -142,8 +142,8 @@ impl Capture {
         })
     }
 
-    /// From the standard output of a player that writes FLV there. Its exit code does not count: players differ in
-    /// what they call a failure at the end of a live stream.
+    /// Captures the FLV that a player writes to its standard output. Its exit code is ignored: players differ in
+    /// which end of a live stream they report as a failure.
     ///
     /// # Panics
     /// When the player is not installed.
@@ -172,6 +172,18 @@ impl Capture {
         Capture { shared }
     }
 
+    /// Waits for the start of the stream: `NetStream.Play.Start` over RTMP, the FLV header over HTTP and WebSocket.
+    ///
+    /// # Panics
+    /// As [`Capture::wait_until`].
+    pub fn wait_started(&self, within: Duration) {
+        let state = self.shared.state.lock().expect("no holder panics");
+        let pending = |state: &mut State| state.reader.header().is_none() && state.end.is_none();
+        let waited = self.shared.changed.wait_timeout_while(state, within, pending);
+        let (state, _) = waited.expect("no holder panics");
+        assert!(state.reader.header().is_some(), "no start within {within:?}: {:?}", state.end);
+    }
+
     /// Waits until the tags so far satisfy `fact`.
     ///
     /// # Panics
@@ -198,7 +210,7 @@ impl Capture {
         });
     }
 
-    /// The tags so far.
+    /// Returns the tags so far.
     ///
     /// # Panics
     /// Never in practice.
@@ -207,7 +219,7 @@ impl Capture {
         self.shared.state.lock().expect("no holder panics").reader.tags().to_vec()
     }
 
-    /// How the stream ended, if it has.
+    /// Returns the end of the stream, if it has ended.
     ///
     /// # Panics
     /// Never in practice.
@@ -255,7 +267,7 @@ fn pump(from: &mut impl Read, shared: &Shared) -> End {
     }
 }
 
-/// Records the messages of a WebSocket, until it is closed and the connection ends in order.
+/// Records the messages of a WebSocket until it is closed and the connection has ended.
 fn record_messages<S: Read + Write>(
     opened: Result<(WebSocket<S>, Response), tungstenite::Error>,
     shared: &Shared,
@@ -343,7 +355,7 @@ mod tests {
         let shared = Shared::default();
         let end = play(([127, 0, 0, 1], port).into(), "live/x", &shared);
         server.wait().unwrap();
-        // This server closes without a word.
+        // This server closes without a notice.
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         let state = shared.state.lock().unwrap();
         compare(&read_file(&Clip::H264Aac.path()), state.reader.tags(), Coverage::Whole).unwrap();

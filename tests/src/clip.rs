@@ -37,7 +37,7 @@ pub enum Clip {
 }
 
 impl Clip {
-    /// The FFmpeg that makes it, and whose generation reads it.
+    /// Returns the FFmpeg that encodes the clip and can decode it.
     #[must_use]
     pub fn ffmpeg(self) -> Ffmpeg {
         match self {
@@ -46,7 +46,7 @@ impl Clip {
         }
     }
 
-    /// The FourCC of the video track.
+    /// Returns the FourCC of the video track.
     #[must_use]
     pub fn video(self) -> Option<[u8; 4]> {
         match self {
@@ -58,7 +58,7 @@ impl Clip {
         }
     }
 
-    /// The FourCC of the audio track.
+    /// Returns the FourCC of the audio track.
     #[must_use]
     pub fn audio(self) -> Option<[u8; 4]> {
         match self {
@@ -69,7 +69,7 @@ impl Clip {
         }
     }
 
-    /// The FLV file, made now if it is not there yet.
+    /// Returns the FLV file; encodes it if it does not exist yet.
     ///
     /// # Panics
     /// When the encoder fails.
@@ -78,7 +78,7 @@ impl Clip {
         self.make(&format!("{self:?}"), LENGTH, FRAME_RATE)
     }
 
-    /// A minute of the same, made now if it is not there yet.
+    /// Returns a minute of the same; encodes it if it does not exist yet.
     ///
     /// # Panics
     /// When the encoder fails.
@@ -87,7 +87,7 @@ impl Clip {
         self.make(&format!("{self:?}-minute"), MINUTE, FRAME_RATE)
     }
 
-    /// A minute with one keyframe, at its start; made now if it is not there yet.
+    /// Returns a minute with one keyframe, at its start; encodes it if it does not exist yet.
     ///
     /// # Panics
     /// When the encoder fails.
@@ -96,7 +96,7 @@ impl Clip {
         self.make(&format!("{self:?}-one-gop"), MINUTE, FRAME_RATE * 60)
     }
 
-    /// `gop` is the frames from a keyframe to the next.
+    /// `gop` is the number of frames from a keyframe to the next.
     fn make(self, name: &str, length: Duration, gop: u32) -> PathBuf {
         static MAKING: Mutex<()> = Mutex::new(());
         let _alone = MAKING.lock();

@@ -2,7 +2,7 @@
 
 use crate::flv::{AccessUnit, SCRIPT, Tag, VIDEO};
 
-/// How much of the published stream must have been served. All end with its last access unit.
+/// The part of a published stream that must have been served. Each ends with the stream's last access unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coverage {
     /// Every video access unit; audio only from the first of them on, all of it when there is no video.
@@ -11,14 +11,14 @@ pub enum Coverage {
     FromKeyframe,
 }
 
-/// The access units of `tags`, in order.
+/// Returns the access units of `tags`, in order.
 #[must_use]
 pub fn access_units(tags: &[Tag]) -> Vec<AccessUnit> {
     tags.iter().filter_map(Tag::access_unit).collect()
 }
 
-/// Holds `served` against `published`: the same access units in the same order up to the last one, byte for byte,
-/// with timestamps that differ by one constant for all tracks. Returns how many were compared.
+/// Compares `served` with `published`: the same access units in the same order up to the last one, byte for byte,
+/// with timestamps that differ by one constant for all tracks. Returns the number of compared access units.
 ///
 /// # Errors
 /// The first difference, in words.
@@ -26,7 +26,7 @@ pub fn compare(published: &[Tag], served: &[Tag], coverage: Coverage) -> Result<
     compare_units(&access_units(published), &access_units(served), coverage)
 }
 
-/// As [`compare`], of access units from any format.
+/// As [`compare`], for access units of any format.
 ///
 /// # Errors
 /// As for [`compare`].
@@ -67,8 +67,8 @@ fn starts_at_keyframe(units: &[AccessUnit]) -> bool {
     units.iter().find(|unit| unit.kind == VIDEO).is_some_and(|unit| unit.keyframe)
 }
 
-/// Checks what every served FLV owes its player: metadata and configurations before the first access unit, a keyframe
-/// first, and timestamps of each track that never go back.
+/// Checks the order that every player needs: metadata and configurations before the first access unit, a keyframe
+/// first, and timestamps of each track that never decrease.
 ///
 /// # Errors
 /// The first fault, in words.

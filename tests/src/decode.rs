@@ -1,4 +1,4 @@
-//! Decoding what was served, with a decoder that gives up at the first error.
+//! Decodes served files with a decoder that stops at the first error.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::tool::{Ffmpeg, run};
 /// Decodes every stream of the file.
 ///
 /// # Errors
-/// What the decoder said, if anything.
+/// The decoder's messages.
 pub fn decode(ffmpeg: Ffmpeg, file: &Path) -> Result<(), String> {
     let mut command = ffmpeg.command();
     command.args(["-xerror", "-err_detect", "crccheck+bitstream+buffer+explode", "-i"]).arg(file);
@@ -16,10 +16,10 @@ pub fn decode(ffmpeg: Ffmpeg, file: &Path) -> Result<(), String> {
     if said.trim().is_empty() { Ok(()) } else { Err(format!("{}: {said}", file.display())) }
 }
 
-/// A line for each frame of a stream of `input`, which `map` picks: its size and a hash of what was decoded from it.
+/// Decodes the stream of `input` that `map` selects. Returns a line for each frame: its size and a hash of its content.
 ///
 /// # Errors
-/// What the decoder said, if anything.
+/// The decoder's messages.
 pub fn frames(input: &Path, map: &str) -> Result<Vec<String>, String> {
     let mut command = Ffmpeg::Five.command();
     command.args(["-xerror", "-i"]).arg(input).args(["-map", map, "-f", "framehash", "-"]);

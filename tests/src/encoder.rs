@@ -1,4 +1,4 @@
-//! Real encoders that publish a clip in real time without coding it again.
+//! Real encoders that publish a clip in real time, without transcoding.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,24 +10,24 @@ use crate::scratch::Scratch;
 use crate::tool::Ffmpeg;
 use crate::wait::{SOON, wait_for};
 
-/// Who publishes.
+/// An encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoder {
     /// ffmpeg's own RTMP.
     Ffmpeg(Ffmpeg),
-    /// GStreamer's rtmp2sink, RTMP of its own.
+    /// GStreamer's rtmp2sink, an RTMP implementation of its own.
     Rtmp2Sink,
     /// GStreamer's rtmpsink, which is librtmp.
     RtmpSink,
 }
 
-/// An encoder at work; ended on drop.
+/// A running encoder; stopped on drop.
 #[derive(Debug)]
 pub struct Publishing {
     child: Child,
     published: PathBuf,
     log: PathBuf,
-    // Owns the files above.
+    // Owns the published file.
     _scratch: Scratch,
 }
 
@@ -57,7 +57,7 @@ impl Encoder {
     }
 }
 
-/// Has ffmpeg publish an FLV file once.
+/// Publishes an FLV file once, with ffmpeg.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
@@ -68,15 +68,15 @@ pub fn publish_file(ffmpeg: Ffmpeg, file: PathBuf, url: &str) -> Publishing {
     Publishing::start(command, file, Scratch::new())
 }
 
-/// How often a clip is repeated: for minutes.
+/// Number of repetitions of a clip: minutes.
 const TURNS: usize = 100;
 
-/// From one turn of a clip to the next: a clip, and the frame by which the audio of some is longer. FFmpeg knows no
-/// duration of a live FLV, would take the time of its last tag (after H.264 the end of sequence, an earlier time), and
-/// begin the next turn before the end of this one.
+/// Distance between the starts of two repetitions: the clip's length, and a frame by which the audio of some clips is
+/// longer. FFmpeg does not know the duration of a live FLV: it would take the time of its last tag (the end of sequence
+/// of H.264, which is earlier), so that repetitions would overlap.
 const TURN: Duration = LENGTH.saturating_add(Duration::from_millis(50));
 
-/// Has ffmpeg publish `clip` over and over, until the answer is dropped. Timestamps ascend in each track.
+/// Publishes `clip` again and again with ffmpeg, until the returned value is dropped. Timestamps ascend in each track.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
@@ -84,7 +84,7 @@ const TURN: Duration = LENGTH.saturating_add(Duration::from_millis(50));
 pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     let scratch = Scratch::new();
     let mut command = clip.ffmpeg().command();
-    // -stream_loop seeks, which FFmpeg 9 cannot do in FLV with AV1; a list is read anew.
+    // -stream_loop seeks, which FFmpeg 9 cannot do in FLV with AV1; a concat list reads the file again.
     let list = scratch.join("list.txt");
     let turn = format!("file '{}'\nduration {}\n", clip.path().display(), TURN.as_secs_f64());
     std::fs::write(&list, turn.repeat(TURNS)).expect("a list");
@@ -93,7 +93,7 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     Publishing::start(command, clip.path(), scratch)
 }
 
-/// Has ffmpeg encode H.264 and AAC and publish them, until the answer is dropped: no clip, so no seam.
+/// Encodes and publishes H.264 and AAC with ffmpeg, until the returned value is dropped: no clip, so no seam.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
@@ -127,7 +127,7 @@ pub fn encode_live(url: &str) -> Publishing {
     Publishing::start(command, PathBuf::new(), Scratch::new())
 }
 
-/// GStreamer's muxer writes its own FLV, so what was published is what a second branch put into a file.
+/// Publishes with GStreamer, whose muxer writes an FLV of its own: a second branch of the pipeline records it.
 fn gstreamer(clip: Clip, sink: &str, location: &str, scratch: &Scratch) -> (Command, PathBuf) {
     let record = scratch.join("published.flv");
     let mut command = Command::new("gst-launch-1.0");
@@ -158,7 +158,7 @@ impl Publishing {
         Publishing { child, published, log, _scratch: scratch }
     }
 
-    /// Waits for the encoder to end well, and returns the file that holds what it published. The file lives as long as
+    /// Waits for the encoder to succeed, and returns the file with the published stream. The file lives as long as
     /// `self`.
     ///
     /// # Panics
@@ -169,7 +169,7 @@ impl Publishing {
         self.published.clone()
     }
 
-    /// Waits for the encoder to end in any way, and returns whether it was well and what it said.
+    /// Waits for the encoder to end, and returns whether it succeeded, and its messages.
     ///
     /// # Panics
     /// When it takes far longer than the clip.
@@ -183,7 +183,7 @@ impl Publishing {
 
 impl Drop for Publishing {
     fn drop(&mut self) {
-        // Already gone is fine.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -201,7 +201,7 @@ mod tests {
     use crate::publisher::Publisher;
     use crate::wait::{SOON, wait_until};
 
-    /// ffmpeg as an RTMP server that records one publisher. Returns its port.
+    /// Starts ffmpeg as an RTMP server that records one publisher. Returns its port.
     fn record(file: &Path) -> (Child, u16) {
         loop {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -209,7 +209,7 @@ mod tests {
             command.args(["-listen", "1", "-f", "flv", "-i", &format!("rtmp://127.0.0.1:{port}/live/x")]);
             command.args(["-map", "0", "-c", "copy"]).arg(file).stderr(Stdio::null());
             let mut child = command.spawn().unwrap();
-            // It ends when somebody else has taken the port, which was free again for a moment.
+            // It ends if another process has taken the port, which was free for a moment.
             let listens = wait_for(SOON, "ffmpeg listens, or ends", || {
                 let ended = child.try_wait().unwrap().is_some();
                 (ended || listens(&child, port)).then_some(!ended)

@@ -1,4 +1,4 @@
-//! A viewer that keeps the bytes of a response of any format, on a thread of its own.
+//! A viewer of any format that keeps the bytes of its response, on a thread of its own.
 
 use std::io::Read;
 use std::sync::{Arc, Condvar, Mutex};
@@ -18,11 +18,11 @@ struct State {
     status: Option<u16>,
     content_type: Option<String>,
     bytes: Vec<u8>,
-    /// `None` while it goes on, then whether the end was marked.
+    /// `None` while the response continues, then whether its end was marked.
     whole: Option<bool>,
 }
 
-/// All of a response.
+/// A complete response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// The status code; 0 when there was no response.
@@ -36,7 +36,7 @@ pub struct Fetched {
 }
 
 impl Fetch {
-    /// Asks for a path. The host may let it wait for a publisher.
+    /// Requests a path. The host may make it wait for a publisher.
     #[must_use]
     pub fn start(host: &Host, path: &str) -> Fetch {
         let address = host.http;
@@ -64,7 +64,7 @@ impl Fetch {
         Fetch { shared }
     }
 
-    /// Waits until the bytes so far of a 200 satisfy `fact`, and returns what it makes of them.
+    /// Waits until `fact` answers for the bytes so far of a 200, and returns the answer.
     ///
     /// # Panics
     /// When the response ends before, or `within` passes.
@@ -97,7 +97,7 @@ impl Fetch {
     /// Waits for the end of the response, and returns its body.
     ///
     /// # Panics
-    /// When it is no 200, or does not end well within this time.
+    /// When the status is not 200, or the response does not end cleanly within this time.
     #[must_use]
     pub fn finish(self, within: Duration) -> Vec<u8> {
         let fetched = self.outcome(within);

@@ -1,5 +1,5 @@
-//! FLV as a strict player reads it (Adobe FLV 10.1 annex E, enhanced RTMP v2), and access units independent of how the
-//! tag spells its codec.
+//! FLV as a strict player reads it (Adobe FLV 10.1 annex E, enhanced RTMP v2), and access units independent of whether
+//! the tag is legacy or enhanced.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::Path;
@@ -16,9 +16,9 @@ pub const SCRIPT: u8 = 18;
 pub struct Tag {
     /// [`AUDIO`], [`VIDEO`] or [`SCRIPT`].
     pub kind: u8,
-    /// Milliseconds.
+    /// Timestamp in milliseconds.
     pub timestamp: u32,
-    /// What follows the tag header.
+    /// The bytes after the tag header.
     pub payload: Vec<u8>,
 }
 
@@ -36,7 +36,7 @@ pub struct Header {
 pub struct AccessUnit {
     /// [`AUDIO`] or [`VIDEO`].
     pub kind: u8,
-    /// The FourCC of enhanced RTMP, also where the tag used a legacy number.
+    /// The FourCC of enhanced RTMP, for legacy tags too.
     pub codec: [u8; 4],
     /// A video keyframe.
     pub keyframe: bool,
@@ -44,13 +44,13 @@ pub struct AccessUnit {
     pub dts: i64,
     /// Presentation less decoding time, milliseconds.
     pub cts: i32,
-    /// Bytes without tag and codec headers.
+    /// Number of bytes without tag and codec headers.
     pub size: usize,
-    /// Of those bytes.
+    /// Hash of those bytes.
     pub hash: u64,
 }
 
-/// What a tag carries.
+/// The kind of a tag's payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A script tag.
@@ -64,7 +64,7 @@ pub enum Content {
 }
 
 impl Tag {
-    /// What it carries. Anything that is cut short is [`Content::Other`].
+    /// Returns the kind of the payload. A payload that is cut short is [`Content::Other`].
     #[must_use]
     pub fn content(&self) -> Content {
         match self.kind {
@@ -75,7 +75,7 @@ impl Tag {
         }
     }
 
-    /// The access unit, if it carries one.
+    /// Returns the access unit, if the tag carries one.
     #[must_use]
     pub fn access_unit(&self) -> Option<AccessUnit> {
         match self.content() {
@@ -168,10 +168,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Takes the next bytes, in pieces of any size.
+    /// Reads the next bytes, in pieces of any size.
     ///
     /// # Errors
-    /// What is no FLV, in words.
+    /// The first violation of the format, in words.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.pending.extend_from_slice(bytes);
         let mut at = 0;
@@ -210,29 +210,29 @@ impl Reader {
         Ok(Some(11 + size + 4))
     }
 
-    /// The file header, once read.
+    /// Returns the file header, once it was read.
     #[must_use]
     pub fn header(&self) -> Option<Header> {
         self.header
     }
 
-    /// The tags so far.
+    /// Returns the tags so far.
     #[must_use]
     pub fn tags(&self) -> &[Tag] {
         &self.tags
     }
 
-    /// Bytes of an unfinished tag.
+    /// Returns the number of bytes of an unfinished tag.
     #[must_use]
     pub fn unfinished(&self) -> usize {
         self.pending.len()
     }
 }
 
-/// The tags of a whole file.
+/// Returns the tags of a whole file.
 ///
 /// # Panics
-/// When there is no such file, or it is not FLV to its last byte.
+/// When the file does not exist, or is not FLV to its last byte.
 #[must_use]
 pub fn read_file(path: &Path) -> Vec<Tag> {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -1,4 +1,4 @@
-//! The host as a process of its own.
+//! The host as a child process.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -14,15 +14,17 @@ use crate::scratch::Scratch;
 use crate::tool::{root, run, target_dir};
 use crate::wait::{SOON, wait_for};
 
-/// What the configuration is called in the host's scratch directory.
+/// Name of the configuration in the host's scratch directory.
 const CONFIG_FILE: &str = "remuxd.toml";
+
+/// The table that enables the API, which tests ask for facts.
+pub const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"\n";
 
 /// Part of every stream key that tests use. The host's log must never hold it.
 pub const SECRET: &str = "5ecretKey";
 
-/// The built `remuxd`, with its modules beside it.
-///
-/// `REMUXD_BIN` names one; else the workspace's is built now, so that no test runs a stale one.
+/// Returns the built `remuxd`, with its modules beside it: `REMUXD_BIN`, or the workspace's, which is built now so that
+/// no test runs a stale one.
 ///
 /// # Panics
 /// When it does not build.
@@ -47,7 +49,7 @@ pub fn executable() -> PathBuf {
     .clone()
 }
 
-/// A configuration: one vhost, both listeners on free ports, and what a test changes. Values are TOML.
+/// A configuration: one vhost, listeners on free ports, and the changes of a test. Values are TOML.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     top: String,
@@ -60,8 +62,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// One mount, `/[app]/[stream].flv`; the stream ends for its viewers as soon as its publisher leaves, so that
-    /// captures end. On a busy machine a publisher may be silent for longer than real ones may, and viewers wait longer.
+    /// Returns a configuration with one mount, `/[app]/[stream].flv`. A stream ends for its viewers as soon as its
+    /// publisher leaves, so that captures end. Publishers may be silent, and viewers wait, longer than by default: the
+    /// machine may be busy.
     #[must_use]
     pub fn live() -> Config {
         Config::default()
@@ -70,49 +73,49 @@ impl Config {
             .play("wait", "\"1m\"")
     }
 
-    /// A key of `[rtmp]`.
+    /// Sets a key of `[rtmp]`.
     #[must_use]
     pub fn rtmp(mut self, key: &str, value: &str) -> Config {
         set(&mut self.rtmp, key, value);
         self
     }
 
-    /// A key of `[http_server]`.
+    /// Sets a key of `[http_server]`.
     #[must_use]
     pub fn http(mut self, key: &str, value: &str) -> Config {
         set(&mut self.http, key, value);
         self
     }
 
-    /// A key of `[limits]`.
+    /// Sets a key of `[limits]`.
     #[must_use]
     pub fn limits(mut self, key: &str, value: &str) -> Config {
         set(&mut self.limits, key, value);
         self
     }
 
-    /// A key of the vhost's `publish` table.
+    /// Sets a key of the vhost's `publish` table.
     #[must_use]
     pub fn publish(mut self, key: &str, value: &str) -> Config {
         set(&mut self.publish, key, value);
         self
     }
 
-    /// A key of the vhost's `play` table.
+    /// Sets a key of the vhost's `play` table.
     #[must_use]
     pub fn play(mut self, key: &str, value: &str) -> Config {
         set(&mut self.play, key, value);
         self
     }
 
-    /// One more `http_remux` of the vhost, in place of the default one.
+    /// Adds an `http_remux` of the vhost; the first replaces the default one.
     #[must_use]
     pub fn mount(mut self, keys: &str) -> Config {
         self.mounts.push_str(&format!("[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n{keys}\n"));
         self
     }
 
-    /// More tables, as they are.
+    /// Adds tables.
     #[must_use]
     pub fn tables(mut self, toml: &str) -> Config {
         self.top.push_str(toml);
@@ -120,7 +123,7 @@ impl Config {
         self
     }
 
-    /// The file.
+    /// Returns the file's text.
     #[must_use]
     pub fn toml(&self) -> String {
         let Config { top, rtmp, http, limits, publish, play, mounts } = self;
@@ -131,8 +134,9 @@ impl Config {
         };
         let rtmp = over("listen = [\"127.0.0.1:0\"]\n", rtmp);
         let http = over("enabled = true\nlisten = \"127.0.0.1:0\"\n", http);
+        let api = if top.contains("[http_api]") { "" } else { API };
         format!(
-            "[rtmp]\n{rtmp}[http_server]\n{http}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
+            "[rtmp]\n{rtmp}[http_server]\n{http}{api}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
              [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
         )
     }
@@ -145,7 +149,7 @@ fn set(table: &mut String, key: &str, value: &str) {
     table.push_str(&format!("{start}{value}\n"));
 }
 
-/// The keys of a table, and those of `base` that it does not have.
+/// Returns the keys of `table`, and those of `base` that it lacks.
 fn over(base: &str, table: &str) -> String {
     let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
     let own: Vec<_> = table.lines().map(key).collect();
@@ -163,7 +167,7 @@ pub fn remuxd(arguments: &[&str]) -> Output {
     command.args(arguments).stdin(Stdio::null()).output().expect("the host starts")
 }
 
-/// What runs the host with this file, and where the file is.
+/// Returns a command that runs the host with this configuration, and the directory with its file.
 fn with_config(toml: &str) -> (Command, Scratch) {
     let scratch = Scratch::new();
     let file = scratch.join(CONFIG_FILE);
@@ -173,21 +177,21 @@ fn with_config(toml: &str) -> (Command, Scratch) {
     (command, scratch)
 }
 
-/// A running host; ended on drop.
+/// A running host; killed on drop.
 ///
-/// A test that panics prints the host's log. A test that does not fails all the same when the host has died, has
-/// panicked, or has put a stream key into its log.
+/// A test that panics prints the host's log. A test that does not panic still fails if the host has died, has panicked,
+/// or has logged a stream key.
 pub struct Host {
     child: Child,
-    /// Where RTMP listens.
+    /// Address of RTMP.
     pub rtmp: SocketAddr,
-    /// Where HTTP listens; port 0 when it does not.
+    /// Address of HTTP; port 0 without HTTP.
     pub http: SocketAddr,
-    /// Where RTMPS listens, if it does.
+    /// Address of RTMPS.
     pub rtmps: Option<SocketAddr>,
-    /// Where HTTPS listens, if it does.
+    /// Address of HTTPS.
     pub https: Option<SocketAddr>,
-    /// Where the API listens, if it does.
+    /// Address of the API.
     pub api: Option<SocketAddr>,
     stdout: Text,
     log: Text,
@@ -235,7 +239,7 @@ impl Host {
         Host::start_toml(&config.toml())
     }
 
-    /// As [`Host::start`], with a file of one's own; it should listen on port 0.
+    /// As [`Host::start`], with a configuration of the test's own, which should listen on port 0.
     ///
     /// # Panics
     /// As [`Host::start`].
@@ -297,7 +301,7 @@ impl Host {
         host
     }
 
-    /// The address of a line `listening PROTOCOL ADDRESS`, where anything is answered by loopback.
+    /// Returns the address in the line `listening PROTOCOL ADDRESS`; loopback for the unspecified address.
     fn address(&self, protocol: &str) -> Option<SocketAddr> {
         let start = format!("listening {protocol} ");
         let stdout = self.stdout.read();
@@ -309,31 +313,31 @@ impl Host {
         Some(address)
     }
 
-    /// A stream's name for this test, app and key: it carries [`SECRET`].
+    /// Returns the app and key of a stream; the key contains [`SECRET`].
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("live/{name}-{SECRET}")
     }
 
-    /// Where to publish or play a key over RTMP.
+    /// Returns the URL at which to publish or play a key over RTMP.
     #[must_use]
     pub fn rtmp_url(&self, key: &str) -> String {
         format!("rtmp://{}/{key}", self.rtmp)
     }
 
-    /// The path of a key under the default mount.
+    /// Returns the path of a key under the default mount.
     #[must_use]
     pub fn path(&self, key: &str) -> String {
         format!("/{key}.flv")
     }
 
-    /// The URL of a key under the default mount.
+    /// Returns the URL of a key under the default mount.
     #[must_use]
     pub fn http_url(&self, key: &str) -> String {
         format!("http://{}{}", self.http, self.path(key))
     }
 
-    /// The WebSocket URL of a key under the default mount.
+    /// Returns the WebSocket URL of a key under the default mount.
     #[must_use]
     pub fn ws_url(&self, key: &str) -> String {
         format!("ws://{}{}", self.http, self.path(key))
@@ -366,7 +370,7 @@ impl Host {
         self.https_url(key).replacen("https", "wss", 1)
     }
 
-    /// Writes its configuration anew. It counts from the next reload.
+    /// Replaces its configuration file. The next reload reads it.
     ///
     /// # Panics
     /// When it cannot be written.
@@ -374,7 +378,7 @@ impl Host {
         std::fs::write(self.scratch.join(CONFIG_FILE), toml).expect("the scratch directory is writable");
     }
 
-    /// Its configuration, as the file has it now.
+    /// Returns the text of its configuration file.
     ///
     /// # Panics
     /// When it cannot be read.
@@ -383,7 +387,7 @@ impl Host {
         std::fs::read_to_string(self.scratch.join(CONFIG_FILE)).expect("the scratch directory is readable")
     }
 
-    /// The file with its configuration.
+    /// Returns the path of its configuration file.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.scratch.join(CONFIG_FILE)
@@ -400,7 +404,7 @@ impl Host {
         command.output().expect("the host's program starts")
     }
 
-    /// `remuxd reload`, which must succeed: what it printed.
+    /// Runs `remuxd reload`, which must succeed, and returns its output.
     ///
     /// # Panics
     /// When it does not.
@@ -411,13 +415,13 @@ impl Host {
         said
     }
 
-    /// What the host printed on standard output.
+    /// Returns its standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         self.stdout.read()
     }
 
-    /// The log so far.
+    /// Returns its log so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.read()
@@ -452,13 +456,13 @@ impl Host {
         self.child.try_wait().expect("the host is a child of ours").is_none()
     }
 
-    /// Its process.
+    /// Returns its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its child processes, with the kernel's letter for what each is doing: `Z` is one that was not reaped.
+    /// Returns its child processes with the kernel's letter for the state of each: `Z` is one that was not reaped.
     ///
     /// # Panics
     /// When there are no processes to look at.
@@ -478,7 +482,7 @@ impl Host {
             .collect()
     }
 
-    /// Ends it without a word (SIGKILL).
+    /// Kills it (SIGKILL).
     ///
     /// # Panics
     /// Never in practice.
@@ -488,7 +492,7 @@ impl Host {
         self.child.wait().expect("a child of ours");
     }
 
-    /// Resident memory, in bytes.
+    /// Returns its resident memory in bytes.
     ///
     /// # Panics
     /// When the process is gone.
@@ -500,7 +504,7 @@ impl Host {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes a number") * 1024
     }
 
-    /// Open file descriptors, sockets among them.
+    /// Returns the number of its open file descriptors, sockets included.
     ///
     /// # Panics
     /// When the process is gone.
@@ -509,7 +513,7 @@ impl Host {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the host runs").count()
     }
 
-    /// CPU time used so far, user and system.
+    /// Returns the CPU time that it has used, user and system.
     ///
     /// # Panics
     /// When the process is gone.
@@ -523,7 +527,7 @@ impl Host {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Asks it to end (SIGTERM) and waits for that.
+    /// Stops it (SIGTERM) and waits for its end.
     ///
     /// # Panics
     /// When it does not end.
@@ -538,7 +542,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         let died = !self.expected_end && !self.is_alive();
-        // Already gone is fine.
+        // It may have ended already.
         let _ = self.child.kill();
         let status = self.child.wait();
         let log = self.log();
@@ -548,7 +552,7 @@ impl Drop for Host {
         }
         let leaks: Vec<&str> = log.lines().filter(|line| line.contains(SECRET)).collect();
         assert!(!died, "the host died: {status:?}\n{log}");
-        // A module's panic is told under the module's name.
+        // A module's panic is logged with the module's name.
         let panicked = |line: &str| line.contains("panicked at") && !line.contains(" module=");
         assert!(!log.lines().any(panicked), "the host panicked\n{log}");
         assert!(leaks.is_empty(), "stream keys in the log:\n{}", leaks.join("\n"));

@@ -1,4 +1,4 @@
-//! An HTTP/1 client on a plain socket that tells a clean end of a body from a cut one (RFC 9112).
+//! An HTTP/1 client on a plain socket that distinguishes a clean end of a body from a cut (RFC 9112).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,20 +13,20 @@ pub struct Request {
     headers: Vec<(String, String)>,
 }
 
-/// A response whose body is still to come.
+/// A response whose head was read.
 #[derive(Debug)]
 pub struct Response {
     /// Status code.
     pub status: u16,
     /// `HTTP/1.1`, `HTTP/1.0`.
     pub version: String,
-    /// As sent, in order.
+    /// The headers as sent, in order.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Body,
 }
 
-/// A body, read with [`Read`]; then [`Body::is_whole`] tells how it ended.
+/// A body, read with [`Read`]; at its end [`Body::is_whole`] is known.
 #[derive(Debug)]
 pub struct Body {
     input: BufReader<TcpStream>,
@@ -46,33 +46,33 @@ enum Framing {
 }
 
 impl Request {
-    /// A request with any method.
+    /// Returns a request with any method.
     #[must_use]
     pub fn new(method: &str, path: &str) -> Request {
         Request { method: method.into(), path: path.into(), version: "HTTP/1.1", headers: Vec::new() }
     }
 
-    /// A GET.
+    /// Returns a GET request.
     #[must_use]
     pub fn get(path: &str) -> Request {
         Request::new("GET", path)
     }
 
-    /// With one more header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    /// As HTTP/1.0.
+    /// Makes it an HTTP/1.0 request.
     #[must_use]
     pub fn http10(mut self) -> Request {
         self.version = "HTTP/1.0";
         self
     }
 
-    /// Sends it on a new connection and reads the head of the response.
+    /// Sends the request on a new connection and reads the head of the response.
     ///
     /// # Errors
     /// The socket's, or [`io::ErrorKind::InvalidData`].
@@ -80,7 +80,7 @@ impl Request {
         self.send_over(TcpStream::connect(address)?)
     }
 
-    /// As [`Request::send`], on a socket that the test made.
+    /// As [`Request::send`], on an open socket.
     ///
     /// # Errors
     /// As [`Request::send`].
@@ -148,7 +148,7 @@ fn read_line(input: &mut impl BufRead) -> io::Result<String> {
 }
 
 impl Response {
-    /// The value of a header, by its name in any case.
+    /// Returns the value of a header; its name is not case-sensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
@@ -172,7 +172,7 @@ impl Body {
         self.framing == Framing::Whole
     }
 
-    /// The socket.
+    /// Returns the socket.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
         self.input.get_ref()

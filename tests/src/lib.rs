@@ -1,21 +1,22 @@
 //! Test kit: starts the built host as a process and drives it from outside with real encoders and players, and with
-//! byte-level clients of its own where a real one is too well-behaved.
+//! clients of its own where a test controls every byte.
 //!
 //! The kit shares no code with the host: its RTMP, FLV, HTTP and WebSocket readers are written from the specifications
-//! a second time, so that one misreading cannot hide another. It panics where a test would fail anyway.
+//! a second time, so that one misreading cannot hide another. Its functions panic where the test would fail anyway.
 //!
-//! | module | what it is |
+//! | module | content |
 //! |---|---|
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
+//! | [`facts`] | facts about it that its API reports |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
-//! | [`capture`] | a viewer that records what it is served, as FLV |
+//! | [`capture`] | a viewer that records FLV |
 //! | [`fetch`] | the same for any format, as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
-//! | [`flv`], [`audio`], [`ts`] | reading what was served |
-//! | [`compare`], [`decode`] | comparing and decoding it |
+//! | [`flv`], [`audio`], [`ts`] | readers of the served formats |
+//! | [`compare`], [`decode`] | comparing and decoding what was served |
 //! | [`browser`] | players in headless Chromium |
 
 pub mod audio;
@@ -25,6 +26,7 @@ pub mod clip;
 pub mod compare;
 pub mod decode;
 pub mod encoder;
+pub mod facts;
 pub mod fetch;
 pub mod flv;
 pub mod host;

@@ -1,4 +1,4 @@
-//! A module directory of a test's own, whose files it may change while the host runs.
+//! A module directory of one test, whose files it may change while the host runs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::tool::{run, target_dir};
 pub struct ModuleDir(Scratch);
 
 impl ModuleDir {
-    /// With these modules, as the operator names them.
+    /// Creates a directory with these modules, by the names that operators use.
     ///
     /// # Panics
     /// When one was not built.
@@ -26,13 +26,13 @@ impl ModuleDir {
         dir
     }
 
-    /// The directory.
+    /// Returns the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Where the library of a module is.
+    /// Returns the path of a module's library.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(&file_name(name))
@@ -46,7 +46,7 @@ impl ModuleDir {
         std::fs::write(self.file(name), bytes).expect("the scratch directory is writable");
     }
 
-    /// Puts build `number` of a module: another file, by what is behind its last byte. The linker does not care.
+    /// Puts build `number` of a module: the same library with other bytes after its end, which the linker ignores.
     ///
     /// # Panics
     /// As [`put`](Self::put).
@@ -64,7 +64,7 @@ impl ModuleDir {
         run(&mut cc).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// The table `[modules]` that loads these from here.
+    /// Returns the table `[modules]` that loads these from this directory.
     #[must_use]
     pub fn table(&self, load: &[&str], more: &str) -> String {
         format!("[modules]\ndir = {:?}\nload = {load:?}\n{more}\n", self.path())
@@ -75,7 +75,7 @@ fn file_name(name: &str) -> String {
     format!("libremuxd_{}.so", name.replace('-', "_"))
 }
 
-/// The library of a module that was built with the host, without what only debuggers read.
+/// Returns the library of a module that was built with the host, without debug information.
 ///
 /// # Panics
 /// When it was not built.
@@ -85,7 +85,7 @@ pub fn bytes(name: &str) -> Vec<u8> {
     stripped(&built, &format!("{name}.so"))
 }
 
-/// The bytes of a library without its debug information; kept as `name` for who asks again.
+/// Returns the bytes of a library without its debug information; caches them as `name`.
 ///
 /// # Panics
 /// When it is not there.
@@ -99,7 +99,7 @@ pub fn stripped(library: &Path, name: &str) -> Vec<u8> {
     let kept = dir.join(name);
     let source = modified(library).unwrap_or_else(|error| panic!("{}: {error}", library.display()));
     if modified(&kept).map_or(true, |kept| kept < source) {
-        // Under a name of its own first: other processes read it.
+        // The rename makes it visible as a whole to other processes.
         let fresh = dir.join(format!("{name}-{}", std::process::id()));
         run(Command::new("strip").arg("-o").arg(&fresh).arg(library))
             .unwrap_or_else(|error| panic!("{error}"));

@@ -1,4 +1,4 @@
-//! Modules that are written for tests, built when one is asked for.
+//! Modules that are written for tests, built on first use.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::tool::{root, run, target_dir};
 /// The workspace of the Rust modules.
 pub const MODULES: &str = "tests/modules";
 
-/// The library of the Rust module `name`, whose panics unwind.
+/// Returns the library of the Rust module `name`, whose panics unwind.
 ///
 /// # Panics
 /// When it does not build.
@@ -21,7 +21,7 @@ pub fn test_module(name: &str) -> PathBuf {
     DIR.get_or_init(|| built(&root().join(MODULES), "modules", "dev")).join(format!("libremuxd_{name}.so"))
 }
 
-/// The directory of the Rust modules of a workspace, built with a profile of it: `dev` or `abort`.
+/// Builds the Rust modules of a workspace with its profile `dev` or `abort`, and returns the directory of the libraries.
 ///
 /// # Panics
 /// When they do not build.
@@ -36,7 +36,7 @@ pub fn built(workspace: &Path, target: &str, profile: &str) -> PathBuf {
     target.join(if profile == "dev" { "debug" } else { profile })
 }
 
-/// The library of the Rust module `name`, whose panics end the process.
+/// Returns the library of the Rust module `name`, whose panics abort the process.
 ///
 /// # Panics
 /// When it does not build.
@@ -45,7 +45,7 @@ pub fn with_abort(name: &str) -> Vec<u8> {
     library(&built(&root().join(MODULES), "modules", "abort"), name)
 }
 
-/// The library of the module `good`, whose plugin API says something else about one type.
+/// Returns the library of the module `good`, built with a plugin API in which one type has another layout.
 ///
 /// # Panics
 /// As [`with_abort`].
@@ -61,7 +61,7 @@ pub fn with_another_layout() -> Vec<u8> {
     })
 }
 
-/// The library of the module `good`, built in a directory `target` with a copy of the plugin API that was changed.
+/// Returns the library of the module `good`, built in the directory `target` with a changed copy of the plugin API.
 ///
 /// # Panics
 /// As [`with_abort`].
@@ -78,13 +78,13 @@ pub fn with_another_api(target: &str, change: impl FnOnce(&Scratch)) -> Vec<u8> 
     );
     edit(&scratch.join("Cargo.toml"), r#"default-members = ["host", "plugins/*"]"#, "");
     change(&scratch);
-    // Where it always is, so that what was built before is still fresh.
+    // The same directory each time, so that cargo finds its earlier build.
     let source = target_dir().join(format!("{target}-source"));
     copy(scratch.path(), &source);
     library(&built(&source.join(MODULES), target, "dev"), "good")
 }
 
-/// The library of the module `flawed`, which makes this mistake without being told to.
+/// Returns the library of the module `flawed` with this flaw as its default.
 ///
 /// # Panics
 /// As [`with_abort`], or when the name of the flaw is too long.
@@ -93,9 +93,9 @@ pub fn flawed(flaw: &str) -> Vec<u8> {
     // `DEFAULT` of the module.
     const DEFAULT: &[u8] = b"no flaw unless it is told ";
     let mut library = fs::read(test_module("flawed")).expect("cargo built it");
-    let mut places = library.windows(DEFAULT.len()).enumerate().filter(|(_, bytes)| *bytes == DEFAULT);
-    let (at, _) = places.next().expect("the default is in the library");
-    assert!(places.next().is_none(), "the default is there once");
+    let mut found = library.windows(DEFAULT.len()).enumerate().filter(|(_, bytes)| *bytes == DEFAULT);
+    let (at, _) = found.next().expect("the default is in the library");
+    assert!(found.next().is_none(), "the default is there once");
     let padded = format!("{flaw:<width$}", width = DEFAULT.len());
     library[at..at + DEFAULT.len()].copy_from_slice(padded.as_bytes());
     library
@@ -105,7 +105,7 @@ fn library(dir: &Path, name: &str) -> Vec<u8> {
     fs::read(dir.join(format!("libremuxd_{name}.so"))).expect("cargo built it")
 }
 
-/// Copies a file, or a directory with all in it. What is the same already is left alone.
+/// Copies a file or a directory. Files that are equal already are not written.
 fn copy(from: &Path, to: &Path) {
     if from.is_dir() {
         fs::create_dir_all(to).expect("a directory of the test's own");
@@ -117,14 +117,14 @@ fn copy(from: &Path, to: &Path) {
     }
     let bytes = fs::read(from).expect("a file");
     if fs::read(to).ok().as_ref() != Some(&bytes) {
-        // Whole at once: another test may build from it.
+        // The rename is atomic: another test may build from the file.
         let fresh = to.with_extension(format!("{}", std::process::id()));
         fs::write(&fresh, bytes).expect("a directory of the test's own");
         fs::rename(fresh, to).expect("a directory of the test's own");
     }
 }
 
-/// Replaces the one place in a file where `old` stands.
+/// Replaces the only occurrence of `old` in a file.
 ///
 /// # Panics
 /// When there is none, or more than one.

@@ -11,7 +11,7 @@ use crate::tool::run;
 /// Plays `url` with mpv for some seconds of media.
 ///
 /// # Errors
-/// Every complaint in its log about the stream.
+/// The log lines that complain about the stream.
 pub fn mpv(url: &str, seconds: u32) -> Result<(), String> {
     let mut command = Command::new("mpv");
     command.args(["--no-config", "--vo=null", "--ao=null", "--msg-level=all=warn"]);
@@ -24,10 +24,10 @@ pub fn mpv(url: &str, seconds: u32) -> Result<(), String> {
     if said.lines().any(complaint) { Err(format!("mpv {url}: {said}")) } else { Ok(()) }
 }
 
-/// Plays `url` with VLC for some seconds. `tracks` is what must be decoded: `av`, `v` or `a`.
+/// Plays `url` with VLC for some seconds. `tracks` are the tracks that must be decoded: `av`, `v` or `a`.
 ///
 /// # Errors
-/// Every complaint in its log about the stream, or what it did not decode.
+/// The log lines that complain about the stream, or the tracks that were not decoded.
 pub fn vlc(url: &str, tracks: &str, seconds: u32) -> Result<(), String> {
     let home = Scratch::new();
     let mut command = Command::new("vlc");

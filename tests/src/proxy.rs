@@ -1,4 +1,4 @@
-//! nginx, Caddy and HAProxy, started from the sample configurations in conf/proxy with ports of the test's own.
+//! nginx, Caddy and HAProxy, started from the sample configurations in conf/proxy on free ports.
 
 use std::fs::File;
 use std::io;
@@ -16,7 +16,7 @@ use crate::tls::{Certificate, Stream, Version, handshake};
 use crate::tool::root;
 use crate::wait::{SOON, wait_until};
 
-/// A proxy and its sample.
+/// A proxy and its sample configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// nginx for HTTP: nginx.conf.
@@ -33,18 +33,18 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
-    /// Where plain HTTP listens, if it does.
+    /// Address of plain HTTP.
     pub http: SocketAddr,
-    /// Where HTTPS listens, if it does.
+    /// Address of HTTPS.
     pub https: SocketAddr,
-    /// Where RTMP listens, if it does.
+    /// Address of RTMP.
     pub rtmp: SocketAddr,
     log: PathBuf,
     _scratch: Scratch,
 }
 
 impl Kind {
-    /// Starts the proxy in front of `host`, as its sample says.
+    /// Starts the proxy with its sample configuration, in front of `host`.
     ///
     /// # Panics
     /// When the proxy is not installed, does not start, or its sample lacks a line that the test has to change.
@@ -53,7 +53,7 @@ impl Kind {
         self.start_changed(host, &[])
     }
 
-    /// As [`Kind::start`], with some text replaced besides.
+    /// As [`Kind::start`], with further replacements in the configuration.
     ///
     /// # Panics
     /// As [`Kind::start`].
@@ -78,7 +78,7 @@ impl Kind {
         };
         match self {
             Kind::Nginx => {
-                // Debian's build would write into directories of root.
+                // Debian's build would write into directories that belong to root.
                 let own: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                     .map(|kind| format!("{kind}_temp_path {};", path(kind)))
                     .concat();
@@ -142,7 +142,7 @@ impl Kind {
             Kind::Nginx | Kind::NginxStream => {
                 let mut command = Command::new("nginx");
                 let pid = scratch.join("nginx.pid");
-                // One process, so that ending it ends all of nginx.
+                // One process, so that killing it ends all of nginx.
                 let own =
                     format!("daemon off; master_process off; pid {}; error_log stderr warn;", pid.display());
                 command.arg("-p").arg(scratch.path()).arg("-c").arg(config).args(["-g", &own]);
@@ -166,7 +166,7 @@ impl Kind {
 }
 
 impl Proxy {
-    /// What the proxy said.
+    /// Returns the proxy's log so far.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -181,7 +181,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // Already gone is fine.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -190,7 +190,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Connects from a local address: all of 127.0.0.0/8 are this machine's.
+/// Connects from a local address; all of 127.0.0.0/8 belongs to this machine.
 ///
 /// # Errors
 /// The socket's.
@@ -203,7 +203,7 @@ pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// An address that nobody listens on, below the ports that connections get (32768 and up), so that none takes it.
+/// Returns an address that nobody listens on, below the ephemeral ports (32768 and up), so that no connection takes it.
 fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = (std::process::id() % 500) as u16 * 20;

@@ -1,4 +1,4 @@
-//! A publisher that is fed tag by tag, for tests that decide what is sent when.
+//! A publisher whose tags the test sends one by one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use crate::clip::Clip;
 use crate::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
 use crate::rtmp::{Connection, Message, SET_CHUNK_SIZE, split_key};
+use crate::wait::{SOON, wait_for};
 
-/// A live publication.
+/// A connection that publishes a stream.
 #[derive(Debug)]
 pub struct Publisher {
     connection: Connection,
@@ -19,7 +20,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes `key`, still without media.
+    /// Publishes `key`, without media yet.
     ///
     /// # Panics
     /// When the host refuses.
@@ -30,7 +31,19 @@ impl Publisher {
         publisher
     }
 
-    /// Asks to publish `key`; the status code that answered.
+    /// Publishes `key` once the host has noticed that the previous publisher left.
+    ///
+    /// # Panics
+    /// When the host keeps refusing.
+    #[must_use]
+    pub fn reopen(address: SocketAddr, key: &str) -> Publisher {
+        wait_for(SOON, "the stream is free again", || {
+            let (publisher, status) = Publisher::try_open(address, key).expect("the host answers");
+            (status == "NetStream.Publish.Start").then_some(publisher)
+        })
+    }
+
+    /// Asks to publish `key`, and returns the status code of the answer.
     ///
     /// # Errors
     /// The socket's.
@@ -74,12 +87,12 @@ impl Publisher {
         }
     }
 
-    /// The connection.
+    /// Returns the connection.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
-    /// Goes on publishing numbered media in real time, on a thread, until [`Pace::stop`].
+    /// Publishes numbered media in real time, on a thread, until [`Pace::stop`].
     #[must_use]
     pub fn pace(mut self, mut media: Numbered) -> Pace {
         let stop = Arc::new(AtomicBool::new(false));
@@ -107,7 +120,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Leaves; how many video frames were sent.
+    /// Stops publishing, and returns the number of video frames that were sent.
     ///
     /// # Panics
     /// When the host closed the publisher.
@@ -117,7 +130,7 @@ impl Pace {
     }
 }
 
-/// H.264 and AAC in form, with real decoder configurations; each video frame carries its number.
+/// Synthetic H.264 and AAC with real decoder configurations; each video frame carries its number.
 #[derive(Clone, Debug)]
 pub struct Numbered {
     headers: Vec<Tag>,
@@ -126,23 +139,23 @@ pub struct Numbered {
 }
 
 impl Numbered {
-    /// Milliseconds from frame to frame.
+    /// Milliseconds between video frames.
     pub const STEP: u32 = 40;
-    /// Frames from keyframe to keyframe.
+    /// Number of frames from a keyframe to the next.
     pub const GOP: u32 = 25;
 
-    /// Frames of about `frame_bytes`.
+    /// Returns media with video frames of about `frame_bytes` bytes.
     #[must_use]
     pub fn new(frame_bytes: usize) -> Numbered {
         let mut headers = read_file(&Clip::H264Aac.path());
         headers.retain(|tag| matches!(tag.content(), Content::Script | Content::SequenceHeader));
         let metadata = headers.iter_mut().find(|tag| tag.kind == SCRIPT).expect("clips have metadata");
-        // As encoders send it: a data message that asks the server to keep it.
+        // As encoders send it: in a `@setDataFrame` message.
         metadata.payload.splice(..0, *b"\x02\x00\x0d@setDataFrame");
         Numbered { headers, frame_bytes, next: 0 }
     }
 
-    /// The same with this AudioSpecificConfig.
+    /// Returns the same media with this AudioSpecificConfig.
     ///
     /// # Panics
     /// Never: there is one.
@@ -154,25 +167,25 @@ impl Numbered {
         self
     }
 
-    /// Metadata and both decoder configurations.
+    /// Returns metadata and both decoder configurations.
     #[must_use]
     pub fn headers(&self) -> Vec<Tag> {
         self.headers.clone()
     }
 
-    /// The time of the next frame, milliseconds.
+    /// Returns the time of the next frame in milliseconds.
     #[must_use]
     pub fn time(&self) -> u32 {
         self.next * Self::STEP
     }
 
-    /// The number of the next frame.
+    /// Returns the number of the next frame.
     #[must_use]
     pub fn number(&self) -> u32 {
         self.next
     }
 
-    /// The next video frame, and two audio frames that go with it.
+    /// Returns the next video frame and its two audio frames.
     pub fn frame(&mut self) -> Vec<Tag> {
         let (number, time) = (self.next, self.time());
         self.next += 1;
@@ -192,26 +205,26 @@ impl Numbered {
         vec![Tag { kind: VIDEO, timestamp: time, payload: video }, audio(0), audio(1)]
     }
 
-    /// The next `count` frames with their audio.
+    /// Returns the next `count` video frames with their audio.
     pub fn frames(&mut self, count: u32) -> Vec<Tag> {
         (0..count).flat_map(|_| self.frame()).collect()
     }
 
-    /// The number that a served tag carries, if it is such a video frame.
+    /// Returns the number of a served tag, if it is a numbered video frame.
     #[must_use]
     pub fn number_of(tag: &Tag) -> Option<u32> {
         tag.access_unit().filter(|unit| unit.kind == VIDEO)?;
         Numbered::number_in(&tag.payload)
     }
 
-    /// The number in the payload of such a frame.
+    /// Returns the number in the payload of a numbered video frame.
     #[must_use]
     pub fn number_in(payload: &[u8]) -> Option<u32> {
         let bytes = payload.get(10..14)?;
         Some(bytes.iter().fold(0, |number, byte| number << 7 | u32::from(byte & 0x7f)))
     }
 
-    /// The numbers of the served video frames.
+    /// Returns the numbers of the served video frames.
     #[must_use]
     pub fn numbers(tags: &[Tag]) -> Vec<u32> {
         tags.iter().filter_map(Numbered::number_of).collect()

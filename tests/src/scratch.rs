@@ -1,14 +1,14 @@
-//! A directory that lives as long as its owner.
+//! Temporary directories.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A fresh directory, removed on drop.
+/// A new directory, removed on drop.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes the directory.
+    /// Creates the directory.
     #[must_use]
     pub fn new() -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -18,13 +18,13 @@ impl Scratch {
         Scratch(path)
     }
 
-    /// The path of `name` inside.
+    /// Returns the path of `name` inside the directory.
     #[must_use]
     pub fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// The directory.
+    /// Returns the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -39,7 +39,7 @@ impl Default for Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Left behind is better than a panic in a drop.
+        // A directory that stays is better than a panic in a drop.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Certificates made for a test, and a TLS client that believes any.
+//! Certificates made for a test, and a TLS client that accepts any certificate.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -17,22 +17,22 @@ use rustls::{
 
 use crate::scratch::Scratch;
 
-/// A certificate that signs itself, and its key.
+/// A self-signed certificate and its key.
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    /// The private key, PEM.
+    /// The private key as PEM.
     pub key: String,
-    /// The certificate, PEM.
+    /// The certificate as PEM.
     pub cert: String,
-    /// The certificate as TLS sends it.
+    /// The certificate as DER.
     pub der: Vec<u8>,
 }
 
 impl Certificate {
-    /// For these names; `*.` makes a wildcard, and an address is one.
+    /// Creates a certificate for these names, wildcards (`*.`) or addresses.
     ///
     /// # Panics
-    /// When a name cannot stand in a certificate.
+    /// When a name is not valid in a certificate.
     #[must_use]
     pub fn of(names: &[&str]) -> Certificate {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
@@ -50,7 +50,7 @@ impl Certificate {
 pub struct Files(Scratch);
 
 impl Files {
-    /// The files of `certificate`.
+    /// Writes `certificate` to new files.
     #[must_use]
     pub fn of(certificate: &Certificate) -> Files {
         let files = Files::default();
@@ -58,7 +58,7 @@ impl Files {
         files
     }
 
-    /// Puts another certificate into them, the certificate first.
+    /// Replaces the certificate file, then the key file.
     ///
     /// # Panics
     /// When the scratch directory is not writable.
@@ -67,25 +67,25 @@ impl Files {
         std::fs::write(self.key(), &certificate.key).expect("the scratch directory is writable");
     }
 
-    /// The private key.
+    /// Returns the path of the private key.
     #[must_use]
     pub fn key(&self) -> PathBuf {
         self.0.join("server.key")
     }
 
-    /// The certificate.
+    /// Returns the path of the certificate.
     #[must_use]
     pub fn cert(&self) -> PathBuf {
         self.0.join("server.crt")
     }
 
-    /// The two keys of a configuration that name them.
+    /// Returns the config keys `key` and `cert` with these files.
     #[must_use]
     pub fn toml(&self) -> String {
         format!("key = {:?}\ncert = {:?}\n", self.key(), self.cert())
     }
 
-    /// The tables that have HTTPS and RTMPS listen with them.
+    /// Returns the config tables that enable HTTPS and RTMPS with these files.
     #[must_use]
     pub fn listeners(&self) -> String {
         let keys = format!("enabled = true\nlisten = \"127.0.0.1:0\"\n{}", self.toml());
@@ -105,7 +105,7 @@ pub enum Version {
 /// An open connection.
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-/// Connects and shakes hands. Asks for `name`, if there is one.
+/// Connects and performs the handshake, with `name` as the server name if there is one.
 ///
 /// # Errors
 /// The socket's, or the handshake's.
@@ -113,7 +113,7 @@ pub fn connect(address: SocketAddr, name: Option<&str>) -> io::Result<Stream> {
     connect_with(address, name, Version::Tls13, &[])
 }
 
-/// As [`connect`], with a version and protocols to choose from (ALPN).
+/// As [`connect`], with a TLS version and ALPN protocols.
 ///
 /// # Errors
 /// As [`connect`].
@@ -128,7 +128,7 @@ pub fn connect_with(
     handshake(socket, name, version, protocols)
 }
 
-/// As [`connect_with`], on a socket that the test made.
+/// As [`connect_with`], on an open socket.
 ///
 /// # Errors
 /// As [`connect`].
@@ -147,7 +147,7 @@ pub fn handshake(
     Ok(StreamOwned::new(connection, socket))
 }
 
-/// What the client of [`connect`] is configured with.
+/// Returns the client configuration of [`connect`].
 ///
 /// # Panics
 /// Never in practice.
@@ -168,7 +168,7 @@ pub fn client_config(sends_name: bool, version: Version, protocols: &[&[u8]]) ->
     config
 }
 
-/// The certificate that a server shows a client who asks for `name`.
+/// Returns the certificate that a server sends to a client that asks for `name`.
 ///
 /// # Errors
 /// As [`connect`].
@@ -178,7 +178,7 @@ pub fn shown(address: SocketAddr, name: Option<&str>) -> io::Result<Vec<u8>> {
     Ok(shown.map(|certificate| certificate.to_vec()).unwrap_or_default())
 }
 
-/// Believes any certificate whose key the server has.
+/// A verifier that accepts any certificate whose key the server has.
 #[derive(Debug)]
 struct Believer(Arc<CryptoProvider>);
 

@@ -1,18 +1,18 @@
-//! Where the foreign tools are, and running them to their end.
+//! External tools: their locations, and running them.
 //!
-//! A missing tool fails the test: `tests/run` installs all of them.
+//! A missing tool fails its tests. `tests/run` installs all tools, or skips the tests of those that it cannot install.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-/// The repository.
+/// Returns the root of the repository.
 #[must_use]
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
 }
 
-/// The target directory that this test was built into.
+/// Returns the target directory that this test was built in.
 #[must_use]
 pub fn target_dir() -> PathBuf {
     // A test is target/PROFILE/deps/NAME-HASH, a program target/PROFILE/NAME.
@@ -21,7 +21,7 @@ pub fn target_dir() -> PathBuf {
     profile.and_then(|profile| profile.parent()).expect("what cargo built is in target/PROFILE").to_owned()
 }
 
-/// A generation of FFmpeg: what Debian ships, and the newest.
+/// A version of FFmpeg: Debian's and the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ffmpeg {
     /// FFmpeg 5.1, as on the `PATH`: writes legacy FLV only.
@@ -31,7 +31,7 @@ pub enum Ffmpeg {
 }
 
 impl Ffmpeg {
-    /// A command that prints errors only and never asks.
+    /// Returns a command that prints errors only and never reads standard input.
     #[must_use]
     pub fn command(self) -> Command {
         let mut command = match self {
@@ -43,7 +43,8 @@ impl Ffmpeg {
     }
 }
 
-/// `REMUXD_FFMPEG9`, else what imageio-ffmpeg ships: of the virtual environment that `tests/run` makes, or installed.
+/// Returns `REMUXD_FFMPEG9`, or else the binary of imageio-ffmpeg, from the virtual environment of `tests/run` or the
+/// system.
 fn nine() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {

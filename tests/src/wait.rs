@@ -2,22 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a fact that should hold at once may take on a loaded machine.
+/// Limit for a fact that should hold at once, on a loaded machine.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// Asks `fact` until it answers, and returns the answer; `None` if `within` passes before.
+///
+/// The only loop of the tests that sleeps between two looks.
+pub fn poll_for<T>(within: Duration, mut fact: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + within;
+    loop {
+        let answer = fact();
+        if answer.is_some() || Instant::now() > deadline {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// Asks `fact` until it answers, and returns the answer.
 ///
 /// # Panics
 /// When `within` has passed, naming `what` was waited for.
-pub fn wait_for<T>(within: Duration, what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Some(answer) = fact() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+pub fn wait_for<T>(within: Duration, what: &str, fact: impl FnMut() -> Option<T>) -> T {
+    poll_for(within, fact).unwrap_or_else(|| panic!("not within {within:?}: {what}"))
 }
 
 /// Asks `fact` until it is true.

@@ -11,7 +11,7 @@ use tungstenite::{HandshakeError, WebSocket};
 /// An open WebSocket.
 pub type Socket = WebSocket<TcpStream>;
 
-/// Opens `path`, with more headers than the handshake's own.
+/// Opens `path`, with `headers` in addition to those of the handshake.
 ///
 /// # Errors
 /// [`tungstenite::Error::Http`] carries the response of a server that answers anything but 101.
@@ -25,7 +25,7 @@ pub fn open(
     open_over(socket, &format!("ws://{address}{path}"), headers)
 }
 
-/// As [`open`], on a connection that the test made, with or without TLS.
+/// As [`open`], on an open connection, with or without TLS.
 ///
 /// # Errors
 /// As [`open`].

@@ -14,7 +14,7 @@ const AUDIO_SAMPLES: u64 = 1024;
 const AUDIO_RATE: u64 = 44_100;
 const AUDIO_BODY: usize = 371;
 
-/// How many ordinary pictures a keyframe weighs.
+/// Size of a keyframe in ordinary pictures.
 const KEYFRAME_WEIGHT: usize = 8;
 
 /// One tag, lent by [`Content::tag`].
@@ -29,7 +29,7 @@ pub struct Tag<'a> {
     pub body: &'a [u8],
 }
 
-/// The endless stream, as a clockwork: it knows what is due when, and reads no clock.
+/// The endless stream: knows when each tag is due, and reads no clock.
 pub struct Content {
     start: u64,
     pictures: Vec<Vec<u8>>,
@@ -39,7 +39,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// A stream of `kbit` kilobits a second, counted as FLV, that begins at the instant `start`, with `gop` pictures
+    /// Returns a stream of `kbit` kilobits a second, counted as FLV, that begins at the instant `start`, with `gop` pictures
     /// in each GOP.
     pub fn new(start: u64, kbit: usize, gop: usize) -> Self {
         let per_second = kbit * 1000 / 8;

@@ -1,11 +1,11 @@
-//! What the three programs of the bench share.
+//! The common part of the bench's three programs.
 //!
-//! - `floor`: the cheapest server that could do the job: one thread, one `write` a socket a tick.
+//! - `floor`: the cheapest possible server: one thread, one `write` for each socket and tick.
 //! - `source`: publishes the same stream over RTMP in real time.
-//! - `load`: opens viewers, drains them, and measures what a sample of them sees.
+//! - `load`: opens viewers, drains them, and measures a sample of them.
 //!
-//! `tests/bench/run` starts them and does the arithmetic. Nothing here depends on the host: a ruler must not be
-//! made of what it measures.
+//! `tests/bench/run` starts them and computes the results. They share no code with the host, so that an error of the host
+//! cannot hide in the measurement.
 
 pub mod args;
 pub mod bits;

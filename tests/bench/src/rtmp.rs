@@ -1,7 +1,7 @@
-//! Just enough of RTMP 1.0 to publish: simple handshake (5.2), chunks (5.3), connect, createStream, publish (7.2).
+//! The part of RTMP 1.0 that a publisher needs: simple handshake (5.2), chunks (5.3), connect, createStream, publish (7.2).
 //!
 //! Written by hand and blocking, so that the bench shares no code with the host it measures. Chunks out are 4,096
-//! octets, as OBS sends them. A server that refuses is an error; anything unexpected it says is skipped.
+//! octets, as OBS sends them. A refusal is an error; unexpected messages are skipped.
 
 use crate::flv::Amf0;
 use rustix::net::RecvFlags;
@@ -35,7 +35,7 @@ impl Publisher {
     /// Connects to `address` (host:port) and publishes `app`/`key`; returns once the server has agreed.
     ///
     /// # Errors
-    /// What the socket reports; `ConnectionRefused` with the server's answer if it says no.
+    /// The socket's; `ConnectionRefused` with the server's answer if it refuses.
     pub fn publish(address: &str, app: &str, key: &str) -> Result<Self> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
@@ -64,10 +64,10 @@ impl Publisher {
         }
     }
 
-    /// Sends one message of type `kind` on the published stream, with one write, and throws away what the server said.
+    /// Sends one message of type `kind` on the published stream, with one write, and discards the server's messages.
     ///
     /// # Errors
-    /// What the socket reports.
+    /// The socket's.
     pub fn message(&mut self, kind: u8, timestamp: u32, payload: &[u8]) -> Result<()> {
         self.send(4 + kind % 4, kind, timestamp, self.stream_id, payload)?;
         let mut waste = [0; 4096];
@@ -114,7 +114,7 @@ impl Publisher {
         self.socket.write_all(out)
     }
 
-    /// Reads on to the command `name` and returns its payload.
+    /// Reads up to the command `name` and returns its payload.
     fn answer(&mut self, name: &str) -> Result<Vec<u8>> {
         let mut start = Vec::new();
         Amf0::String(name).write(&mut start);

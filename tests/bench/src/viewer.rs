@@ -1,7 +1,7 @@
-//! A viewer that reads what it is sent: HTTP/1.1 response (RFC 9112), chunked or close-delimited, holding an FLV file.
+//! A viewer that reads an HTTP/1.1 response (RFC 9112), chunked or close-delimited, with an FLV file.
 //!
-//! It trusts nothing: chunks and tags must be contiguous, timestamps must not fall, and the labels of
-//! [`content`](crate::content) must count up without a gap.
+//! It checks that chunks and tags are contiguous, that timestamps do not decrease, and that the labels of
+//! [`content`](crate::content) ascend without a gap.
 
 use crate::content::read_label;
 use crate::flv;
@@ -11,10 +11,10 @@ pub fn request(address: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: remuxd-bench\r\n\r\n")
 }
 
-/// What is wrong with a response.
+/// An error in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The status line is not 200; its text.
+    /// The status line, which is not 200.
     Status(String),
     /// The header or a chunk size does not parse.
     Http,
@@ -79,15 +79,15 @@ impl Default for Viewer {
 }
 
 impl Viewer {
-    /// How many labelled tags are missing between those that came.
+    /// Number of labelled tags that are missing between those that arrived.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Takes what the socket gave, and calls `arrived` for each labelled tag that is now complete.
+    /// Reads bytes of the socket, and calls `arrived` for each labelled tag that is now complete.
     ///
     /// # Errors
-    /// The first fault of the response; the viewer is of no use afterwards.
+    /// The first fault of the response; the viewer must not be used afterwards.
     pub fn on_bytes(&mut self, bytes: &[u8], mut arrived: impl FnMut(Arrival)) -> Result<(), Fault> {
         self.raw.extend(bytes);
         let taken = self.read_http()?;
@@ -98,7 +98,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// Moves body octets from `raw` to `file`; returns how much of `raw` is done with.
+    /// Moves body octets from `raw` to `file`; returns the number of octets of `raw` that were read.
     fn read_http(&mut self) -> Result<usize, Fault> {
         let mut at = 0;
         loop {
@@ -150,7 +150,7 @@ impl Viewer {
         }
     }
 
-    /// Checks the whole tags of `file`; returns how much of it they are.
+    /// Checks the whole tags of `file`; returns their length.
     fn read_file(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<usize, Fault> {
         let mut at = 0;
         if self.position == 0 {

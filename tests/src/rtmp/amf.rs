@@ -1,4 +1,4 @@
-//! As much AMF0 as commands need.
+//! The part of AMF0 that commands need.
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ impl From<f64> for Amf {
 }
 
 impl Amf {
-    /// The property `name` of an object.
+    /// Returns the property `name` of an object.
     #[must_use]
     pub fn property(&self, name: &str) -> Option<&Amf> {
         match self {
@@ -39,7 +39,7 @@ impl Amf {
         }
     }
 
-    /// The text of a string.
+    /// Returns the text of a string.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -48,7 +48,7 @@ impl Amf {
         }
     }
 
-    /// The value of a number.
+    /// Returns the value of a number.
     #[must_use]
     pub fn number(&self) -> Option<f64> {
         match self {
@@ -92,7 +92,7 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Writes values one after the other.
+/// Writes values.
 #[must_use]
 pub fn write(values: &[Amf]) -> Vec<u8> {
     let mut out = Vec::new();

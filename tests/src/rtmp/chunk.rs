@@ -5,7 +5,7 @@ use std::io;
 
 use super::Message;
 
-/// The header of a type 0 chunk, with any length that the test wants to claim.
+/// Returns the header of a type 0 chunk, with any message length.
 #[must_use]
 pub fn type0(chunk_stream: u8, kind: u8, stream: u32, timestamp: u32, length: u32) -> Vec<u8> {
     assert!((2..64).contains(&chunk_stream), "tests use one-byte chunk stream ids");
@@ -20,7 +20,7 @@ pub fn type0(chunk_stream: u8, kind: u8, stream: u32, timestamp: u32, length: u3
     out
 }
 
-/// A message as one type 0 chunk and as many of type 3 as it needs.
+/// Returns a message as one type 0 chunk and as many type 3 chunks as it needs.
 #[must_use]
 pub fn chunks(chunk_stream: u8, message: &Message, chunk_size: usize) -> Vec<u8> {
     let length = message.payload.len() as u32;
@@ -71,7 +71,7 @@ impl ChunkReader {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// The next whole message, or `None` when bytes are missing.
+    /// Returns the next whole message, or `None` when bytes are missing.
     pub fn next(&mut self) -> io::Result<Option<Message>> {
         loop {
             let mut input = Input { bytes: &self.pending, at: 0 };

@@ -1,5 +1,5 @@
-//! An RTMP 1.0 client on a plain socket (Adobe RTMP 1.0; simple handshake), for what real clients never do: send raw
-//! bytes, stop anywhere, read as slowly as they like.
+//! An RTMP 1.0 client on a plain socket (Adobe RTMP 1.0; simple handshake), for tests that send raw bytes, stop anywhere
+//! or read slowly.
 
 pub mod amf;
 mod chunk;
@@ -12,15 +12,15 @@ pub use amf::Amf;
 use chunk::ChunkReader;
 pub use chunk::{chunks, type0};
 
-/// Message type: the sender's chunk size from now on.
+/// Message type: set chunk size.
 pub const SET_CHUNK_SIZE: u8 = 1;
-/// Message type: forget the unfinished message of a chunk stream.
+/// Message type: abort the unfinished message of a chunk stream.
 pub const ABORT: u8 = 2;
-/// Message type: bytes received.
+/// Message type: acknowledgement, bytes received.
 pub const ACKNOWLEDGEMENT: u8 = 3;
 /// Message type: stream begin, EOF, ping and the like.
 pub const USER_CONTROL: u8 = 4;
-/// Message type: how often to acknowledge.
+/// Message type: window acknowledgement size.
 pub const WINDOW_ACK_SIZE: u8 = 5;
 /// Message type: AMF0 command.
 pub const COMMAND: u8 = 20;
@@ -32,20 +32,20 @@ pub struct Message {
     pub kind: u8,
     /// Message stream id.
     pub stream: u32,
-    /// Milliseconds.
+    /// Timestamp in milliseconds.
     pub timestamp: u32,
     /// Body.
     pub payload: Vec<u8>,
 }
 
 impl Message {
-    /// The values of an AMF0 command.
+    /// Returns the values of an AMF0 command.
     #[must_use]
     pub fn command(&self) -> Option<Vec<Amf>> {
         if self.kind == COMMAND { amf::read(&self.payload) } else { None }
     }
 
-    /// The `code` of an `onStatus`.
+    /// Returns the `code` of an `onStatus`.
     #[must_use]
     pub fn status(&self) -> Option<String> {
         match self.command()?.as_slice() {
@@ -70,15 +70,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and shakes hands.
+    /// Connects and performs the handshake.
     ///
     /// # Errors
-    /// The socket's, or when the answer is no handshake.
+    /// The socket's, or [`io::ErrorKind::InvalidData`] for an answer that is no handshake.
     pub fn open(address: SocketAddr) -> io::Result<Connection> {
         Connection::over(TcpStream::connect(address)?)
     }
 
-    /// Shakes hands on an open socket.
+    /// Performs the handshake on an open socket.
     ///
     /// # Errors
     /// As [`Connection::open`].
@@ -88,13 +88,13 @@ impl Connection {
         socket.set_write_timeout(Some(Duration::from_secs(20)))?;
         let mut c0_c1 = vec![0_u8; 1 + 1536];
         c0_c1[0] = 3;
-        // Bytes 5..9 are zero: a simple handshake. The rest stands for randomness.
+        // Bytes 5..9 are zero: a simple handshake. The rest should be random.
         c0_c1[9..].iter_mut().enumerate().for_each(|(index, byte)| *byte = (index * 7) as u8);
         socket.write_all(&c0_c1)?;
         let mut answer = vec![0_u8; 1 + 1536 + 1536];
         socket.read_exact(&mut answer)?;
         let (s0_s1, s2) = answer.split_at(1 + 1536);
-        // librtmp insists on the echo.
+        // librtmp requires the echo.
         if s0_s1[0] != 3 || s2[8..] != c0_c1[9..] {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "S2 does not echo C1"));
         }
@@ -110,19 +110,19 @@ impl Connection {
         })
     }
 
-    /// The socket.
+    /// Returns the socket.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
         &self.socket
     }
 
-    /// This side's address, as the host's log names the peer.
+    /// Returns the local address, which the host logs as the peer's.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr().expect("the socket is connected")
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     ///
     /// # Errors
     /// The socket's.
@@ -156,7 +156,7 @@ impl Connection {
         Ok(self.transaction)
     }
 
-    /// The next message. Acknowledges as it goes.
+    /// Reads the next message. Sends acknowledgements and answers pings.
     ///
     /// # Errors
     /// The socket's; [`io::ErrorKind::UnexpectedEof`] when the host closed.
@@ -198,7 +198,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads up to the message that `wanted` picks, and returns what it picked.
+    /// Reads messages until `wanted` answers, and returns the answer.
     ///
     /// # Errors
     /// As [`Connection::read`].
@@ -211,7 +211,7 @@ impl Connection {
         }
     }
 
-    /// Sends a command and reads its `_result` or `_error`: the name and what follows the transaction id.
+    /// Sends a command and reads its `_result` or `_error`. Returns that name and the values after the transaction id.
     ///
     /// # Errors
     /// As [`Connection::read`].
@@ -225,7 +225,7 @@ impl Connection {
         })
     }
 
-    /// `connect` to an app; the answer's values.
+    /// Sends `connect` to an app, and returns the values of the answer.
     ///
     /// # Errors
     /// As [`Connection::read`].
@@ -240,7 +240,7 @@ impl Connection {
         self.call("connect", &[object])
     }
 
-    /// `createStream`; the message stream id.
+    /// Sends `createStream`, and returns the message stream id.
     ///
     /// # Errors
     /// As [`Connection::read`], or when there is no id in the answer.
@@ -251,7 +251,7 @@ impl Connection {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{values:?}")))
     }
 
-    /// `publish` on a message stream; the status code that answers it.
+    /// Sends `publish` on a message stream, and returns the status code of the answer.
     ///
     /// # Errors
     /// As [`Connection::read`].
@@ -260,7 +260,7 @@ impl Connection {
         self.read_until(|message| message.status().filter(|_| message.stream == stream))
     }
 
-    /// `play` on a message stream; the first status code other than Reset.
+    /// Sends `play` on a message stream, and returns the first status code other than Reset.
     ///
     /// # Errors
     /// As [`Connection::read`].

@@ -1,6 +1,6 @@
-//! Access units of a transport stream and of what was published, in one form.
+//! Access units of a transport stream and of published tags, in one form.
 //!
-//! Compared are NAL units without delimiters and parameter sets, which a transport stream has of its own, and audio
+//! The form has NAL units without delimiters and parameter sets, which a transport stream adds, and audio
 //! frames without their headers; times in milliseconds.
 
 use std::hash::{DefaultHasher, Hasher};
@@ -8,10 +8,10 @@ use std::hash::{DefaultHasher, Hasher};
 use super::stream::{Stream, Unit};
 use crate::flv::{AUDIO, AccessUnit, Content, Tag, VIDEO};
 
-/// The access units of a transport stream, with times from the first one on.
+/// Returns the access units of a transport stream, with times relative to the first one.
 ///
 /// # Errors
-/// The first one that cannot be read, in words.
+/// The first access unit that cannot be read, in words.
 pub fn access_units(stream: &Stream) -> Result<Vec<AccessUnit>, String> {
     let start = stream.units.first().map_or(0, |unit| unit.dts);
     stream
@@ -40,8 +40,8 @@ fn access_unit(unit: &Unit, start: i64) -> Result<AccessUnit, String> {
     Ok(digest(kind, codec, unit.is_video() && unit.random_access, dts, cts, &data))
 }
 
-/// What was published, of codecs that a transport stream carries, in the same form: without empty frames, and with
-/// timestamps that do not wrap.
+/// Returns the published access units of codecs that a transport stream carries, in the same form: without empty frames,
+/// and with timestamps that do not wrap.
 #[must_use]
 pub fn published_units(tags: &[Tag]) -> Vec<AccessUnit> {
     let mut length_size = 4;
@@ -66,7 +66,7 @@ pub fn published_units(tags: &[Tag]) -> Vec<AccessUnit> {
     units
 }
 
-/// From the decoder configuration record: byte 4 in AVC's, 21 in HEVC's.
+/// Returns the size of NAL unit lengths, from the decoder configuration record: byte 4 of AVC's, 21 of HEVC's.
 fn length_size_of(tag: &Tag) -> Option<usize> {
     let hevc = tag.payload[0] & 0x80 != 0 && tag.payload.get(1..5)? == b"hvc1" || tag.payload[0] & 0x8f == 12;
     let byte = tag.payload.get(5 + if hevc { 21 } else { 4 })?;
@@ -79,7 +79,7 @@ fn digest(kind: u8, codec: [u8; 4], keyframe: bool, dts: i64, cts: i32, data: &[
     AccessUnit { kind, codec, keyframe, dts, cts, size: data.len(), hash: hasher.finish() }
 }
 
-/// The NAL units that make the picture, each behind its length.
+/// Returns the NAL units of the picture, each after its length.
 fn essence(codec: &[u8; 4], units: &[&[u8]]) -> Vec<u8> {
     let kept = units.iter().filter(|unit| {
         let kind = nal_type(codec, unit);
@@ -88,7 +88,7 @@ fn essence(codec: &[u8; 4], units: &[&[u8]]) -> Vec<u8> {
     kept.flat_map(|unit| [&(unit.len() as u32).to_be_bytes(), *unit].concat()).collect()
 }
 
-/// The type of a NAL unit.
+/// Returns the type of a NAL unit.
 pub(super) fn nal_type(codec: &[u8; 4], unit: &[u8]) -> u8 {
     let first = unit.first().copied().unwrap_or_default();
     if codec == b"hvc1" { first >> 1 & 0x3f } else { first & 0x1f }
@@ -105,7 +105,7 @@ fn prefixed_units(mut data: &[u8], length_size: usize) -> Vec<&[u8]> {
     units
 }
 
-/// The NAL units of a byte stream (annex B): zero bytes before a start code belong to it.
+/// Returns the NAL units of a byte stream (annex B). Zero bytes before a start code belong to the start code.
 pub(super) fn nal_units(bytes: &[u8]) -> Vec<&[u8]> {
     start_codes(bytes)
         .windows(2)
@@ -117,13 +117,13 @@ pub(super) fn nal_units(bytes: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// Where `00 00 01` is, and the end.
+/// Returns the positions of `00 00 01`, and the end.
 pub(super) fn start_codes(bytes: &[u8]) -> Vec<usize> {
     let codes = bytes.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at);
     codes.chain([bytes.len()]).collect()
 }
 
-/// The frame of the one ADTS frame in `payload`.
+/// Returns the content of the only ADTS frame in `payload`.
 pub(super) fn adts_frame(payload: &[u8]) -> Result<&[u8], String> {
     let [0xff, second, _, a, b, c, d, frame @ ..] = payload else {
         return Err(format!("no ADTS frame: {:02x?}", &payload[..payload.len().min(7)]));
@@ -135,7 +135,7 @@ pub(super) fn adts_frame(payload: &[u8]) -> Result<&[u8], String> {
     Ok(frame)
 }
 
-/// The packet behind the one control header in `payload`.
+/// Returns the packet after the only control header in `payload`.
 pub(super) fn opus_packet(payload: &[u8]) -> Result<&[u8], String> {
     let [0x7f, 0xe0, rest @ ..] = payload else {
         return Err(format!("no Opus control header: {:02x?}", &payload[..payload.len().min(3)]));

@@ -1,6 +1,6 @@
 //! MPEG transport streams (ISO/IEC 13818-1) as a strict player reads them.
 //!
-//! [`Stream`] is the model: packets, tables, PES packets, clock references. [`check`] holds it against a table of rules,
+//! [`Stream`] is the model: packets, tables, PES packets, clock references. [`check`] compares it with a table of rules,
 //! [`access_units`] makes it comparable to what was published, and [`second_opinion`] has mpeg2ts-reader read the same
 //! bytes.
 

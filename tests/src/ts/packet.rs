@@ -3,7 +3,7 @@
 /// The length of a packet.
 pub const PACKET_LEN: usize = 188;
 
-/// One packet, read as far as it makes sense.
+/// One packet, read as far as possible.
 #[derive(Clone, Debug)]
 pub struct Packet {
     /// The first four bytes.
@@ -16,7 +16,7 @@ pub struct Packet {
     pub continuity: u8,
     /// The adaptation field, if there is one.
     pub field: Option<Field>,
-    /// What is wrong with the adaptation field.
+    /// The error in the adaptation field.
     pub field_fault: Option<String>,
     /// The payload; `None` when the header says that there is none.
     pub payload: Option<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! A second opinion: mpeg2ts-reader, a crate that knows nothing of this project.
+//! A second opinion: mpeg2ts-reader, an independent crate.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,23 +9,23 @@ use mpeg2ts_reader::demultiplex::{
 };
 use mpeg2ts_reader::{pes, psi};
 
-/// What it saw of one PID.
+/// The content of one PID.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The stream type.
     pub stream_type: u8,
-    /// PES packets.
+    /// Number of PES packets.
     pub units: usize,
-    /// Bytes of their payloads.
+    /// Number of bytes of their payloads.
     pub bytes: usize,
 }
 
 type Log = Rc<RefCell<(BTreeMap<u16, Seen>, Vec<String>)>>;
 
-/// Has mpeg2ts-reader demultiplex `bytes`; what it saw of each PID.
+/// Demultiplexes `bytes` with mpeg2ts-reader, and returns the content of each PID.
 ///
 /// # Errors
-/// What it complained of: continuity counters, PES headers.
+/// Its complaints: continuity counters, PES headers.
 pub fn second_opinion(bytes: &[u8]) -> Result<BTreeMap<u16, Seen>, String> {
     let log = Log::default();
     let mut context = Context { changes: FilterChangeset::default(), log: Rc::clone(&log) };
@@ -39,7 +39,7 @@ pub fn second_opinion(bytes: &[u8]) -> Result<BTreeMap<u16, Seen>, String> {
     }
 }
 
-/// What the macro below makes public must be so itself.
+/// Public because the macro below makes types public that contain it.
 pub struct Context {
     changes: FilterChangeset<Filter>,
     log: Log,

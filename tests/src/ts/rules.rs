@@ -1,19 +1,19 @@
-//! The rules that every transport stream of this server keeps, as a table.
+//! The rules for the transport streams of the host, as a table.
 //!
-//! From ISO/IEC 13818-1, ETSI TR 101 290 5.2 and TS 101 154, and what players have been seen to need.
+//! From ISO/IEC 13818-1, ETSI TR 101 290 5.2 and TS 101 154, and from the behaviour of players.
 
 use super::essence::{access_units, nal_type, nal_units, start_codes};
 use super::stream::{Program, Stream, Table, Unit};
 use crate::flv::AccessUnit;
 
-/// What a stream must do; the answer is the first fault, in words.
+/// A rule. Returns the first fault, in words.
 pub type Rule = fn(&Stream) -> Result<(), String>;
 
-/// Tables and their distance, in 1/90 000 s.
+/// Longest distance of tables, in 1/90 000 s.
 const TABLES_APART: i64 = 500 * 90;
-/// Clock references and theirs.
+/// Longest distance of clock references, in 1/90 000 s.
 const CLOCKS_APART: i64 = 40 * 90;
-/// How long before its DTS an access unit may come: the second that 2.4.2.6 allows.
+/// Longest time by which an access unit may arrive before its DTS: the second that 2.4.2.6 allows.
 const CLOCK_AHEAD: i64 = 1_000 * 90;
 
 /// All rules, by name.
@@ -42,17 +42,17 @@ pub const RULES: &[(&str, Rule)] = &[
     ("audio frames", audio_frames),
 ];
 
-/// Holds a stream against all [`RULES`].
+/// Compares a stream with all [`RULES`].
 ///
 /// # Errors
-/// Each rule that it breaks: its name, and the first fault.
+/// Each broken rule: its name, and the first fault.
 pub fn check(stream: &Stream) -> Result<(), Vec<(&'static str, String)>> {
     let broken: Vec<_> =
         RULES.iter().filter_map(|(name, rule)| rule(stream).err().map(|fault| (*name, fault))).collect();
     if broken.is_empty() { Ok(()) } else { Err(broken) }
 }
 
-/// The first fault that there is.
+/// Returns the first fault.
 fn none(mut faults: impl Iterator<Item = String>) -> Result<(), String> {
     faults.next().map_or(Ok(()), Err)
 }
@@ -60,7 +60,7 @@ fn none(mut faults: impl Iterator<Item = String>) -> Result<(), String> {
 fn sync(stream: &Stream) -> Result<(), String> {
     let bad = stream.packets.iter().enumerate().filter(|(_, packet)| {
         let [sync, first, _, last] = packet.header;
-        // No error, no priority, not scrambled, and something in it.
+        // No error, no priority, not scrambled, and not empty.
         sync != 0x47 || first & 0xa0 != 0 || last & 0xc0 != 0 || last & 0x30 == 0
     });
     none(bad.map(|(at, packet)| format!("packet {at}: {:02x?}", packet.header)))?;
@@ -181,7 +181,7 @@ fn clock_often(stream: &Stream) -> Result<(), String> {
         (!(0..=CLOCKS_APART).contains(&step))
             .then(|| format!("packet {}: {} ms after the last", pair[1].at, step as f64 / 90.0))
     }))?;
-    // What comes after the last one must not be far from it.
+    // The end must not be far from the last one either.
     let (clock, unit) = (stream.clocks.last(), stream.units.last());
     match clock.zip(unit) {
         Some((clock, unit)) if unit.dts - clock.value > CLOCK_AHEAD => Err("none at the end".into()),
@@ -189,18 +189,18 @@ fn clock_often(stream: &Stream) -> Result<(), String> {
     }
 }
 
-/// Those of `items`, which are in order, that are in packets from `from` to before `to`.
+/// Returns those of the ordered `items` that are in packets from `from` to before `to`.
 fn of_packets<T>(items: &[T], at: impl Fn(&T) -> usize, from: usize, to: usize) -> &[T] {
     &items[items.partition_point(|item| at(item) < from)..items.partition_point(|item| at(item) < to)]
 }
 
-/// The clock when a packet comes: the last reference up to it.
+/// Returns the clock at a packet: the last reference up to it.
 fn clock_at(stream: &Stream, packet: usize) -> Option<i64> {
     let index = stream.clocks.partition_point(|clock| clock.at <= packet);
     Some(stream.clocks[index.checked_sub(1)?].value)
 }
 
-/// The units in which an access unit begins.
+/// Returns the PES packets in which an access unit begins.
 fn timed(stream: &Stream) -> impl Iterator<Item = &Unit> {
     stream.units.iter().filter(|unit| unit.has_pts)
 }
@@ -264,7 +264,7 @@ fn codec(unit: &Unit) -> &'static [u8; 4] {
     if unit.stream_type == 0x24 { b"hvc1" } else { b"avc1" }
 }
 
-/// The types of the NAL units of video.
+/// Returns the types of the NAL units of video.
 fn nal_types(unit: &Unit) -> Vec<u8> {
     nal_units(&unit.payload).iter().map(|nal| nal_type(codec(unit), nal)).collect()
 }
@@ -273,7 +273,7 @@ fn video(stream: &Stream) -> impl Iterator<Item = &Unit> {
     stream.units.iter().filter(|unit| unit.is_video())
 }
 
-/// Whether a decoder may start at a picture of these types.
+/// Returns whether a decoder may start at a picture of these types.
 fn starts(unit: &Unit, types: &[u8]) -> bool {
     types.iter().any(|kind| if unit.stream_type == 0x24 { (16..24).contains(kind) } else { *kind == 5 })
 }
@@ -317,7 +317,7 @@ fn start_code_lengths(stream: &Stream) -> Result<(), String> {
             let kind = nal_type(codec(unit), &bytes[at + 3..]);
             let hevc = unit.stream_type == 0x24;
             let is_set = if hevc { (32..=34).contains(&kind) } else { (7..=8).contains(&kind) };
-            // The zero byte in front (H.264 and H.265, B.2.1).
+            // The leading zero byte (H.264 and H.265, B.2.1).
             let long = at > 0 && bytes[at - 1] == 0;
             index == 0 && at != 1 || (index == 0 || is_set) && !long
         });
@@ -326,7 +326,7 @@ fn start_code_lengths(stream: &Stream) -> Result<(), String> {
     }))
 }
 
-/// The frames of audio can be read, and Opus is announced as such.
+/// Audio frames can be read, and Opus is announced as Opus.
 fn audio_frames(stream: &Stream) -> Result<(), String> {
     let units: Vec<AccessUnit> = access_units(stream)?;
     if units.is_empty() {

@@ -1,9 +1,9 @@
-//! A good stream, written by hand, keeps all rules; each way to break it breaks the rule that it should.
+//! A good stream, written by hand, keeps all rules; each change that should break a rule breaks it.
 
 use super::super::stream::crc;
 use super::*;
 
-/// What a stream is made of.
+/// A part of a stream.
 #[derive(Clone, Debug)]
 enum Item {
     Tables { version: u8, clock_pid: u16, streams: Vec<(u16, u8)>, opus: &'static [u8] },
@@ -31,7 +31,7 @@ fn adts(size: u8) -> Vec<u8> {
     .concat()
 }
 
-/// Milliseconds; two seconds of 25 pictures a second and 50 audio frames, a keyframe each second.
+/// Returns two seconds of 25 pictures and 50 audio frames a second, with a keyframe each second, at a time in milliseconds.
 fn good() -> Vec<Item> {
     let mut items = Vec::new();
     for n in 0..50 {
@@ -154,7 +154,7 @@ fn timestamp(prefix: u8, time: i64) -> [u8; 5] {
     [prefix << 4 | ((ticks >> 30) << 1) as u8 | 1, a, b, c, d]
 }
 
-/// An adaptation field over `len` bytes after its length.
+/// Returns an adaptation field of `len` bytes after its length.
 fn field(len: usize, clock: Option<i64>, key: bool) -> Vec<u8> {
     let mut field = vec![len as u8];
     if len > 0 {
@@ -238,7 +238,7 @@ fn times_go_on_across_the_wrap() {
     assert_eq!(video[49] - video[0], 49 * 40 * 90);
 }
 
-/// The first item after the tables at `from` that is video.
+/// Returns the first video item after the tables at `from`.
 fn video_from(items: &mut [Item], from: usize) -> &mut Item {
     items.iter_mut().skip(from).find(|item| matches!(item, Item::Unit { pid: V, .. })).unwrap()
 }
@@ -387,7 +387,7 @@ fn each_broken_rule_is_noticed() {
             bytes.splice(188 * 9..188 * 9, again);
         }),
         ("continuity", |bytes| {
-            // A packet without payload that counts.
+            // A packet without payload that increments the counter.
             let is_video = |packet: &&[u8]| packet[1] & 0x1f == 1 && packet[2] == 0;
             let last = bytes.chunks(188).rfind(is_video).unwrap()[3] & 15;
             let mut packet = vec![0x47, 1, 0, 0x20 | (last + 1) & 15];

@@ -1,4 +1,4 @@
-//! What a transport stream holds: tables (2.4.4), PES packets (2.4.3.6) and clock references, in order.
+//! The content of a transport stream: tables (2.4.4), PES packets (2.4.3.6) and clock references, in order.
 
 use super::packet::{PACKET_LEN, Packet};
 
@@ -7,15 +7,15 @@ use super::packet::{PACKET_LEN, Packet};
 pub struct Stream {
     /// Its packets.
     pub packets: Vec<Packet>,
-    /// Bytes after the last whole packet.
+    /// Number of bytes after the last whole packet.
     pub rest: usize,
     /// Its sections.
     pub tables: Vec<Table>,
-    /// Its PES packets, by where they start.
+    /// Its PES packets, ordered by their start.
     pub units: Vec<Unit>,
     /// Its clock references.
     pub clocks: Vec<Clock>,
-    /// Packets with payload that belongs to nothing, with the reason.
+    /// Packets whose payload belongs to no section or PES packet, with the reason.
     pub strays: Vec<(usize, String)>,
 }
 
@@ -28,15 +28,15 @@ pub struct Table {
     pub pid: u16,
     /// `version_number`.
     pub version: u8,
-    /// What follows the section header, up to the checksum.
+    /// The bytes between the section header and the checksum.
     pub body: Vec<u8>,
-    /// What a program map says.
+    /// The content, if it is a program map.
     pub program: Option<Program>,
-    /// What is wrong with it.
+    /// The error in it.
     pub fault: Option<String>,
 }
 
-/// What a program map says.
+/// The content of a program map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// `PCR_PID`.
@@ -65,7 +65,7 @@ pub struct Unit {
     pub end: usize,
     /// Its PID.
     pub pid: u16,
-    /// What the program map in force says of that.
+    /// The entry of that PID in the current program map.
     pub stream_type: u8,
     /// `random_access_indicator` of its first packet.
     pub random_access: bool,
@@ -73,7 +73,7 @@ pub struct Unit {
     pub stream_id: u8,
     /// `PES_packet_length`.
     pub length: usize,
-    /// How many bytes there are after that field.
+    /// Number of bytes after that field.
     pub actual_length: usize,
     /// `PTS`, unwrapped, in 1/90 000 s.
     pub pts: i64,
@@ -83,9 +83,9 @@ pub struct Unit {
     pub has_pts: bool,
     /// A DTS was written.
     pub has_dts: bool,
-    /// What follows the header.
+    /// The bytes after the header.
     pub payload: Vec<u8>,
-    /// What is wrong with the header.
+    /// The error in the header.
     pub fault: Option<String>,
 }
 
@@ -105,7 +105,7 @@ pub struct Clock {
 const VIDEO_TYPES: [u8; 2] = [0x1b, 0x24];
 
 impl Unit {
-    /// Whether it is video.
+    /// Returns whether it is video.
     #[must_use]
     pub fn is_video(&self) -> bool {
         VIDEO_TYPES.contains(&self.stream_type)
@@ -113,14 +113,14 @@ impl Unit {
 }
 
 impl Table {
-    /// Whether it is a program association.
+    /// Returns whether it is a program association.
     #[must_use]
     pub fn is_association(&self) -> bool {
         self.pid == 0
     }
 }
 
-/// A PES packet whose end has not come.
+/// A PES packet that is not complete yet.
 struct Open {
     at: usize,
     end: usize,
@@ -130,7 +130,7 @@ struct Open {
     bytes: Vec<u8>,
 }
 
-/// The way from 33 bits to a time: the shortest from the last one.
+/// Unwraps 33-bit times: takes the time that is nearest to the previous one.
 #[derive(Default)]
 struct Unwrap(Option<i64>);
 
@@ -148,7 +148,7 @@ impl Unwrap {
 }
 
 impl Stream {
-    /// Reads a stream, whatever is wrong with it.
+    /// Reads a stream and records its errors.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Stream {
         let (packets, rest) = bytes.as_chunks::<PACKET_LEN>();
@@ -205,7 +205,7 @@ impl Stream {
         stream
     }
 
-    /// The program map in force at a packet.
+    /// Returns the current program map at a packet.
     #[must_use]
     pub fn program_at(&self, packet: usize) -> Option<&Program> {
         self.tables.iter().rev().filter(|table| table.at <= packet).find_map(|table| table.program.as_ref())
@@ -288,7 +288,7 @@ fn read_table(at: usize, pid: u16, start: bool, payload: &[u8]) -> Table {
 }
 
 impl Table {
-    /// A section that fills one packet, as any receiver reads it.
+    /// Reads a section that fits in one packet.
     fn fill(&mut self, start: bool, payload: &[u8]) -> Result<(), String> {
         let [0, section @ ..] = payload else { return Err("pointer_field".into()) };
         let [table_id, high, low, rest @ ..] = section else { return Err("cut off".into()) };
@@ -336,7 +336,7 @@ fn read_program(body: &[u8]) -> Option<Program> {
     rest.is_empty().then_some(program)
 }
 
-/// CRC-32/MPEG-2, by a table of four bits.
+/// Computes CRC-32/MPEG-2, four bits at a time.
 pub(super) fn crc(bytes: &[u8]) -> u32 {
     const fn entry(index: u32) -> u32 {
         let mut value = index << 28;

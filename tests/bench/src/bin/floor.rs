@@ -1,4 +1,4 @@
-//! The floor: the least that a server can do to send a live stream to many sockets.
+//! The floor: the minimal work of a server that sends a live stream to many sockets.
 //!
 //! `floor [--listen 127.0.0.1:0] [--tick 40] [--kbit 2000] [--gop 50] [--lifetime 600]`
 //!
@@ -7,7 +7,7 @@
 //! log of octets and a viewer is an offset into it; a joiner gets the response header and the log from the last
 //! keyframe at once. A socket that is full keeps its offset until it drains; one that falls out of the log is closed.
 //!
-//! Prints `listening http ADDR` and `ready`, like the host. On SIGTERM it just dies.
+//! Prints `listening http ADDR` and `ready`, like the host. Ends at SIGTERM.
 
 use remuxd_bench::args::Args;
 use remuxd_bench::content::{self, Content};

@@ -6,7 +6,7 @@
 //! even sample is read and checked instead. Answers on stdout, one JSON object a line:
 //! - `{"steady":..}` once every viewer has had its first octets;
 //! - to `mark`: the counters since the start, and the latencies since the mark before;
-//! - to `joins COUNT GAP`: opens COUNT further viewers, GAP milliseconds after the one before was done, and tells when
+//! - to `joins COUNT GAP`: opens COUNT further viewers, GAP milliseconds after the previous one was done, and reports when
 //!   each had its first octet and its first whole picture.
 //!
 //! Ends with its stdin. Latency is the instant of the read less the label, of tags labelled after the viewer's
@@ -158,7 +158,7 @@ impl Load {
         }
     }
 
-    /// Obeys what stands on stdin; false at its end.
+    /// Executes the command on stdin; returns false at its end.
     fn on_stdin(&mut self) -> Result<bool> {
         let mut text = [0; 256];
         let length = rustix::io::read(rustix::stdio::stdin(), &mut text)?;
@@ -169,7 +169,7 @@ impl Load {
                 ["joins", count, gap] => {
                     let (Ok(count), Ok(gap)) = (count.parse(), gap.parse()) else { continue };
                     let (address, request) = (self.address.clone(), self.request.clone());
-                    // Its own thread, blocking: the kernel tells it at once, however busy the drain is.
+                    // A blocking thread of its own, so that its times do not depend on the drain.
                     std::thread::spawn(move || println!("{}", joins(&address, &request, count, gap)));
                 }
                 _ => eprintln!("load: unknown command {line}"),

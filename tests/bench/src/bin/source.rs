@@ -2,7 +2,7 @@
 //!
 //! `source --rtmp HOST:PORT [--app live] [--key bench] [--kbit 2000] [--gop 50] [--lifetime 600]`
 //!
-//! Prints `publishing` once the server agreed. Every tag leaves when it is due, labelled with the instant just
+//! Prints `publishing` once the server has accepted. Every tag is sent when it is due, labelled with the instant just
 //! before its write.
 
 use remuxd_bench::args::Args;

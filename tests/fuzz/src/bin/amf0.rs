@@ -1,4 +1,4 @@
-//! AMF0: whatever can be read can be written, and reads back the same; no input costs more than its budget.
+//! AMF0: every value that is read can be written and reads back equal; no input exceeds its budget.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! AAC configurations and MPEG audio headers: what goes before a frame says how long the frame is, and a header says
-//! nothing that its fields cannot.
+//! AAC configurations and MPEG audio headers: the header written before a frame has the frame's length, and parsed values
+//! are within the range of their fields.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use remuxd_bitstream::aac::{ADTS_HEADER_LEN, ADTS_MAX_FRAME, AudioSpecificConfig
 use remuxd_bitstream::mpa::FrameHeader;
 
 fuzz_target!(|data: &[u8]| {
-    // A length, that much configuration, then a frame.
+    // A length, a configuration of that length, then a frame.
     let [len, rest @ ..] = data else { return };
     let (config, frame) = rest.split_at(usize::from(*len).min(rest.len()));
     if let Ok(config) = AudioSpecificConfig::parse(config)

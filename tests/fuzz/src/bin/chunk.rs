@@ -1,5 +1,5 @@
-//! The chunk reader, and what is read from its messages: parts of any size give the same, memory stays within
-//! the limits, and what was read can be written and read again.
+//! The chunk reader and the parsers of its messages: input in parts of any size gives the same result, memory stays
+//! within the limits, and every result can be written and read again.
 #![no_main]
 
 use bytes::{Buf, BytesMut};

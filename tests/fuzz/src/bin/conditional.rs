@@ -1,6 +1,6 @@
-//! Conditional and range requests: any headers have an answer, and a part lies within its file.
+//! Conditional and range requests: any headers have a response, and a range lies within its file.
 //!
-//! Input: the file's length in one byte, then a line a header, whose first byte chooses the name.
+//! Input: the file's length in one byte, then a line for each header, whose first byte selects the name.
 #![no_main]
 
 use hyper::HeaderMap;

@@ -1,4 +1,5 @@
-//! FLV: tag headers lie within their tag; the prologue of a file takes little of it and reads back; a remuxer makes a file that reads back, whatever the tags are.
+//! FLV: tag headers lie within their tag; the prologue of a file is short and reads back; a remuxer writes a valid file for
+//! any tags.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +16,7 @@ fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
     read_tag(kind, Millis(dts), body.to_vec().into())
 }
 
-/// The prologue of the part of a file from `start` on.
+/// Returns the prologue of a file from `start` on.
 fn prologue(file: &[u8], start: u64) {
     let mut reader = PrologueReader::new(start);
     let mut steps = 0;
@@ -30,7 +31,7 @@ fn prologue(file: &[u8], start: u64) {
     let prologue = reader.into_bytes();
     assert!(prologue.len() <= 13 + file.len());
     for tag in read_file(&prologue) {
-        // A file's own sizes after its tags are passed on as they are.
+        // The sizes after a file's tags are not changed.
         match tag {
             Ok(_) | Err(FileError::PreviousTagSize { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -48,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     let options = Options::new(vec![("hevc".into(), form.into()), ("header_wait".into(), "100".into())]);
     let mut remuxer = FlvRemuxer::new(&Setup::new(options, StreamFacts::default()));
     let mut blocks: Vec<Block> = Vec::new();
-    // Each tag: kind, milliseconds since the last, length, body.
+    // Each tag: kind, milliseconds since the previous one, length, body.
     let (mut rest, mut dts) = (stream, 0);
     while let [kind, step, len, body @ ..] = rest {
         let (body, after) = body.split_at(usize::from(*len).min(body.len()));

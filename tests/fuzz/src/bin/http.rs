@@ -1,5 +1,5 @@
-//! HTTP request paths: Host, path and query of any bytes find a mount or a refusal, and a stream found has the names
-//! that the path has; a redirect leads to the host of its rule, in characters that a header can have.
+//! HTTP request paths: Host, path and query of any bytes give a mount or a refusal, and the stream has the names of the
+//! path; a redirect leads to the host of its rule, in characters that are valid in a header.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! What proxies say of their clients: a PROXY protocol header of any bytes is taken to its end or refused within the
-//! limit, and a request's headers give an address that is the peer's or one that they name.
+//! Headers from proxies: a PROXY protocol header of any bytes is consumed exactly or refused within the limit, and a
+//! request's headers give the peer's address or one that they contain.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,13 +20,13 @@ thread_local! {
     static PROXY: remuxd::conf::Proxy = Config::parse(CONFIG, "fuzz.toml").expect("a config without mistakes").proxy;
 }
 
-/// Takes a header as from a socket: never more bytes than are surely its own.
+/// Reads a header as from a socket: never more bytes than certainly belong to it.
 fn header(data: &[u8]) {
     let mut taken = SIGNATURE;
     while let Some(start) = data.get(..taken) {
         match rest(start) {
             Ok(Rest::Bytes(0)) => {
-                // Bytes behind it make no difference to what it says.
+                // Bytes after it do not change the result.
                 let alone = source(start).ok();
                 assert!(start.starts_with(b"PROXY ") || alone.is_none() || source(data).ok() == alone);
                 return;
@@ -65,7 +65,7 @@ fn headers(data: &[u8]) {
             "{outside:?}"
         );
     }
-    // Who is not trusted is taken for itself.
+    // The headers of an untrusted peer are ignored.
     let stranger = IpAddr::from([192, 0, 2, 1]);
     assert_eq!(PROXY.with(|proxy| Client::of(&request, stranger, proxy)).address, stranger);
 }

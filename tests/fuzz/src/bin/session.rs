@@ -1,5 +1,5 @@
-//! The server session, fed with what follows a handshake: parts of any size give the same events, answers stay within
-//! their limit and can be read, and a player gets its tags.
+//! The server session after the handshake: input in parts of any size gives the same events, answers stay within their
+//! limit and can be parsed, and a player gets its tags.
 #![no_main]
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -66,7 +66,7 @@ fuzz_target!(|data: &[u8]| {
     let [step, wire @ ..] = data else { return };
     let whole = run(wire, wire.len().max(1));
     let parts = run(wire, usize::from(*step) + 1);
-    // Acknowledgements depend on how the input is cut, and so do the answers that are not read.
+    // Acknowledgements depend on the parts of the input, and so do the answers that are not read.
     let unread = |run: &(Vec<String>, Option<SessionError>)| matches!(run.1, Some(SessionError::UnreadReplies { .. }));
     if !unread(&whole) && !unread(&parts) {
         assert_eq!(whole.0, parts.0);

@@ -1,4 +1,4 @@
-//! MPEG-TS: whatever the tags are, whole packets with right counters come out, and a state is read or refused.
+//! MPEG-TS: any tags give whole packets with correct counters, and any state is read or refused.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
     read_tag(kind, Millis(dts), body.to_vec().into())
 }
 
-/// Holds packets against the continuity counters so far.
+/// Checks packets against the continuity counters so far.
 fn check(blocks: &[Block], counters: &mut [Option<u8>; 0x2000]) {
     for packet in blocks.iter().flat_map(|block| &block.parts).flat_map(|part| {
         assert_eq!(part.len() % 188, 0, "whole packets");
@@ -30,7 +30,7 @@ fn check(blocks: &[Block], counters: &mut [Option<u8>; 0x2000]) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    // How much of the input is a state, and what is known of the stream, then tags.
+    // The length of a state, the state, facts about the stream, then tags.
     let [state_len, wait, input @ ..] = data else { return };
     let (state, mut rest) = input.split_at(usize::from(*state_len).min(input.len()));
     let options = || Options::new(vec![("header_wait".into(), (i64::from(*wait) * 10).to_string())]);
@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
     setup.state = state.to_vec();
     let mut remuxer = TsRemuxer::new(&setup);
     let (mut counters, mut dts) = ([None; 0x2000], 0);
-    // Each tag: kind and whether a successor takes over, hundredths of a second since the last, length, body.
+    // Each tag: kind and whether a successor takes over, hundredths of a second since the previous one, length, body.
     while let [kind, step, len, body @ ..] = rest {
         let (body, after) = body.split_at(usize::from(*len).min(body.len()));
         let mut blocks: Vec<Block> = Vec::new();
@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
         check(&blocks, &mut counters);
         match answer {
             Ok(()) => rest = after,
-            // Nothing is left to carry: the host ends it.
+            // It can carry no track anymore: the host ends it.
             Err(RemuxError::Unsupported(_)) => return,
             Err(error) => panic!("small tags are remuxed: {error}"),
         }

@@ -1,5 +1,5 @@
-//! What the host and a module's process say to each other: frames and bodies of any bytes, from either end, are read or
-//! refused within the budget, and are the same once written and read again.
+//! The protocol between the host and a module's process: frames and bodies of any bytes, from either end, are read or
+//! refused within the budget, and are equal after they are written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

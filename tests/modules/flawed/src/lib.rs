@@ -1,5 +1,4 @@
-//! H.264 as a byte stream, with one of the mistakes that the conformance kit is to find: the one that the option `flaw`
-//! names.
+//! H.264 as a byte stream, with a flaw that the conformance kit must find: the one that the option `flaw` names.
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +13,7 @@ use remuxd_plugin_api::{
 
 export_format!(Flawed);
 
-/// The flaw of who was told none. Tests write another over it in the built library, padded to the same length.
+/// The default flaw. Tests overwrite it in the built library, padded to the same length.
 const DEFAULT: &str = "no flaw unless it is told ";
 
 struct Flawed;
@@ -54,7 +53,7 @@ impl Format for Flawed {
     }
 }
 
-/// What remuxers of the flaw "shares state" share.
+/// State that remuxers of the flaw "shares state" share.
 static NEWEST: AtomicI64 = AtomicI64::new(0);
 static MADE: AtomicI64 = AtomicI64::new(0);
 static SLEPT: AtomicBool = AtomicBool::new(false);
@@ -164,7 +163,7 @@ impl Drop for FlawedRemuxer {
 
 const START_CODE: &[u8] = &[0, 0, 0, 1];
 
-/// The parameter sets of an AVCDecoderConfigurationRecord with one of each, as a byte stream.
+/// Returns the parameter sets of an AVCDecoderConfigurationRecord with one of each, as a byte stream.
 fn parameter_sets(record: &SharedBytes) -> Option<Vec<SharedBytes>> {
     let number = |at: usize| Some(usize::from(*record.get(at)?) << 8 | usize::from(*record.get(at + 1)?));
     let sps = number(6)?;
@@ -174,7 +173,7 @@ fn parameter_sets(record: &SharedBytes) -> Option<Vec<SharedBytes>> {
     Some([unit(8, sps), unit(11 + sps, pps)].concat())
 }
 
-/// NAL units behind start codes instead of lengths of 4 bytes.
+/// Replaces the lengths of 4 bytes by start codes.
 fn units(data: &SharedBytes) -> Option<Vec<SharedBytes>> {
     let mut parts = Vec::new();
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! Passes each payload on as a block, or fails in the way that its option `fail` says.
+//! Passes each payload on as a block, or fails as its option `fail` says.
 
 #![forbid(unsafe_code)]
 
@@ -53,7 +53,7 @@ impl Format for Good {
     }
 }
 
-/// Fails where it is told to.
+/// Fails in the call that the option names.
 struct Fails(String);
 
 impl Fails {

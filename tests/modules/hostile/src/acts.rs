@@ -1,4 +1,4 @@
-//! The bad things.
+//! The hostile acts.
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use remuxd_plugin_api::{log, Block, BlockFlags, Millis, RemuxError, Sink};
 
-/// What it can be told to do.
+/// The names of the acts.
 pub const WORDS: &[&str] = &[
     "nothing",
     "panic",
@@ -80,7 +80,7 @@ extern "C" {
 
 const JOIN: u8 = BlockFlags::JOIN.0;
 
-/// Does what `word` says. Most of it does not come back.
+/// Performs the act `word`. Most acts do not return.
 pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
     let block = |flags, track, dts| Block {
         flags: BlockFlags(flags),
@@ -110,11 +110,11 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         "hang" => loop {
             black_box(());
         },
-        // SAFETY: none; this is what it is for.
+        // SAFETY: none; the crash is intended.
         "segfault" => unsafe { black_box(16 as *mut u8).write_volatile(1) },
         "abort" => abort(),
         "exit" => exit(3),
-        // SAFETY: a signal for itself.
+        // SAFETY: a signal to this process.
         "kill" => unsafe {
             kill(getpid(), 9);
         },
@@ -122,7 +122,7 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             black_box(descend(&[0; 512]));
         }
         "memory" => loop {
-            // Not touched: address space is what is limited, and pages take a busy machine their time.
+            // Not touched: the limit is on address space, and pages take time on a busy machine.
             black_box(Vec::<u8>::with_capacity(1 << 20)).leak();
         },
         "thread" => {
@@ -133,7 +133,7 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             log::info(&format!("thread started: {}", thread.is_ok()));
             let _ = thread.map(thread::JoinHandle::join);
         }
-        // SAFETY: descriptors that are not this library's: the process goes on without them, or does not.
+        // SAFETY: the descriptors are not this library's; the process continues without them or fails, as intended.
         "close" => unsafe {
             for fd in 0..64 {
                 close(fd);
@@ -145,7 +145,7 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
             thread::sleep(Duration::from_secs(3600));
         }
         "giant" => send(&[0xff; 64]),
-        // Answers, one after the other, and nobody asked: no fault, no block.
+        // Unsolicited responses: no fault, no block.
         "babble" => loop {
             send(&[0, 0, 0, 2, 19, 0]);
         },
@@ -160,7 +160,7 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
     Ok(())
 }
 
-/// A large FLV tag of script data that means nothing: a viewer's file stays one.
+/// Returns a large FLV tag of meaningless script data: a viewer's file stays valid.
 fn filler() -> Vec<u8> {
     const LEN: u32 = 100_000;
     let mut tag = vec![18];
@@ -191,7 +191,7 @@ fn send(bytes: &[u8]) {
     unsafe { write(0, bytes.as_ptr().cast(), bytes.len()) };
 }
 
-/// One line: which of the attempts worked.
+/// Logs one line: the attempts that worked.
 fn report(what: &str, attempts: &[(&str, bool)]) {
     let worked: Vec<_> = attempts.iter().filter(|(_, worked)| *worked).map(|(name, _)| *name).collect();
     log::warn(&format!(
@@ -217,7 +217,7 @@ fn files() -> Vec<(&'static str, bool)> {
 
 fn network() -> Vec<(&'static str, bool)> {
     let port = "127.0.0.1:1".parse().unwrap();
-    // Refused by the other end still means that it was asked.
+    // A refusal by the other end counts as allowed.
     let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
     vec![
         ("connect", TcpStream::connect_timeout(&port, Duration::from_secs(1)).map_or_else(refused, |_| true)),
@@ -228,7 +228,7 @@ fn network() -> Vec<(&'static str, bool)> {
 }
 
 fn processes() -> Vec<(&'static str, bool)> {
-    // SAFETY: what could come of it is what is asked; the forked process ends at once.
+    // SAFETY: the forked process ends at once.
     unsafe {
         let child = fork();
         if child == 0 {
@@ -245,7 +245,7 @@ fn processes() -> Vec<(&'static str, bool)> {
     }
 }
 
-/// What the kernel was asked for and knows of, whether it did it or not. None of it does anything, where it is allowed.
+/// Returns the system calls that the kernel did not reject. None has an effect where it is allowed.
 fn kernel() -> Vec<(&'static str, bool)> {
     const ENOSYS: i32 = 38;
     let known = |result: c_long| {
@@ -253,7 +253,7 @@ fn kernel() -> Vec<(&'static str, bool)> {
     };
     let (none, none_mut) = (std::ptr::null::<c_void>(), std::ptr::null_mut::<c_void>());
     let mut limits = [0; 2];
-    // SAFETY: no memory is given but the limits, and no file, process or signal that exists, but for asking.
+    // SAFETY: the arguments point to no memory but the limits, and name no existing file, process or signal.
     unsafe {
         let parent = getppid();
         let mut attempts = vec![
@@ -295,7 +295,7 @@ fn kernel() -> Vec<(&'static str, bool)> {
     }
 }
 
-/// What the library's initialiser could do, in bits: read a file of the operator, open a socket, start a
+/// Acts that the library's initialiser could perform, in bits: read a file of the operator, open a socket, start a
 /// thread that keeps what the process gives up later, write to a file.
 static EARLY: AtomicU32 = AtomicU32::new(0);
 

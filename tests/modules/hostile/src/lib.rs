@@ -1,7 +1,7 @@
-//! Passes a stream on as FLV, and does every bad thing that a module can do, when it is told to.
+//! Passes a stream on as FLV, and performs hostile acts on order.
 //!
-//! It is told by its options, which say what to do and where, or by the publisher: a script tag that holds
-//! `hostile:WORD` is the order to do WORD at that tag.
+//! Orders come from its options, which name the act and the call, or from the publisher: a script tag with `hostile:WORD`
+//! orders the act WORD at that tag.
 
 mod acts;
 
@@ -12,7 +12,7 @@ use remuxd_plugin_api::{
 
 export_format!(Hostile);
 
-/// What an order starts with.
+/// Prefix of an order.
 const ORDER: &[u8] = b"hostile:";
 
 struct Hostile;
@@ -105,7 +105,7 @@ impl Remuxer for Obeying {
     }
 
     fn state(&mut self) -> Vec<u8> {
-        // What cannot be answered is for the host to see.
+        // The host must handle an error.
         let _ = self.act_in("state", &mut Vec::new());
         if self.act == "flood" {
             vec![0; 1 << 20]
@@ -141,7 +141,7 @@ fn preamble() -> Block {
     }
 }
 
-/// The tag as FLV has it (FLV 10.1, E.4.1).
+/// Returns the tag in FLV's form (FLV 10.1, E.4.1).
 fn flv(tag: &Tag) -> Block {
     let len = tag.payload.len() as u32;
     let time = tag.dts.0 as u32;

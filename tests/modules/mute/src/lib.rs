@@ -1,4 +1,4 @@
-//! Cannot say what it is.
+//! Fails to describe itself.
 
 #![forbid(unsafe_code)]
 

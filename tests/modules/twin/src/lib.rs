@@ -1,4 +1,4 @@
-//! Answers what `good` answers.
+//! Declares the same extension as `good`.
 
 #![forbid(unsafe_code)]
 

@@ -10,7 +10,7 @@ use mp4_atom::{
 };
 use remuxd_plugin_api::RemuxError;
 
-/// Units a second of every time in the file: those of the tags.
+/// Timescale of every time in the file: milliseconds, as in tags.
 const TIMESCALE: u32 = 1000;
 
 /// The track IDs.
@@ -38,7 +38,7 @@ pub struct Run {
     pub entries: Vec<Entry>,
 }
 
-/// `ftyp` and `moov` for these decoder configurations: an AVCDecoderConfigurationRecord, an AudioSpecificConfig.
+/// Returns `ftyp` and `moov` for these decoder configurations: an AVCDecoderConfigurationRecord, an AudioSpecificConfig.
 pub fn initialisation(video: Option<&[u8]>, audio: Option<&[u8]>) -> Result<Vec<u8>, RemuxError> {
     let mut trak = Vec::new();
     if let Some(record) = video {
@@ -67,7 +67,7 @@ pub fn initialisation(video: Option<&[u8]>, audio: Option<&[u8]>) -> Result<Vec<
     Ok(bytes)
 }
 
-/// `moof` and the head of the `mdat` that has the samples of `runs`, run by run.
+/// Returns `moof` and the head of the `mdat` with the samples of `runs`, run by run.
 pub fn fragment_head(sequence_number: u32, runs: &[Run]) -> Result<Vec<u8>, RemuxError> {
     let size = encoded(&moof(sequence_number, runs, 0))?.len();
     let mut bytes = encoded(&moof(sequence_number, runs, size + 8))?;

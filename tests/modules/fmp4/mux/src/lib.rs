@@ -4,7 +4,7 @@
 //! The initialisation segment is a configuration block, so a change of codec parameters reaches current viewers too. A
 //! fragment is cut before each keyframe, which is where viewers join, and at least every `fragment_ms`.
 //!
-//! A sample's duration is the way to the next one of its track, so each track holds back its newest sample.
+//! A sample's duration is the distance to the next one of its track, so each track buffers its newest sample.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +15,7 @@ use remuxd_plugin_api::{Codec, FormatInfo, OptionKind, OptionSpec, Transport};
 
 pub use remux::Fmp4Remuxer;
 
-/// What both modules declare.
+/// Returns the options of both modules.
 pub fn info() -> FormatInfo {
     FormatInfo {
         name: "",

@@ -8,10 +8,10 @@ use remuxd_plugin_api::{
 
 use crate::boxes::{fragment_head, initialisation, Entry, Run, AUDIO, VIDEO};
 
-/// What the last sample of a stream is taken to last, in milliseconds, when its track had no other.
+/// Duration of the only sample of a track, in milliseconds.
 const LAST_DURATION: u32 = 40;
 
-/// The longest that a sample may last, in milliseconds: beyond it lies a hole.
+/// Longest duration of a sample, in milliseconds. A longer distance is a gap.
 const MAX_DURATION: i64 = 60_000;
 
 /// Tags that wait for the second track are bounded, whatever their timestamps say.
@@ -31,11 +31,11 @@ struct Track {
     id: u32,
     /// The newest decoder configuration.
     config: Option<SharedBytes>,
-    /// The configuration in the initialisation segment in force.
+    /// The configuration in the current initialisation segment.
     announced: Option<SharedBytes>,
     held: Option<Sample>,
     last_duration: u32,
-    /// Samples of the fragment under way.
+    /// Samples of the current fragment.
     run: Vec<(Sample, u32)>,
 }
 
@@ -44,7 +44,7 @@ impl Track {
         Track { id, config: None, announced: None, held: None, last_duration: LAST_DURATION, run: Vec::new() }
     }
 
-    /// Holds the next sample; what was held has its duration now.
+    /// Buffers the next sample; the previous one has its duration now.
     fn hold(&mut self, next: Sample) -> Option<(Sample, u32)> {
         let dts = next.dts;
         let sample = self.held.replace(next)?;
@@ -62,14 +62,14 @@ impl Track {
 pub struct Fmp4Remuxer {
     fragment: i64,
     header_wait: i64,
-    /// When the first access unit came.
+    /// Time of the first access unit.
     started: Option<Millis>,
-    /// What came before both tracks had, or could be waited for no longer.
+    /// Access units that wait for the other track.
     waiting: Vec<Tag>,
     known: bool,
     video: Track,
     audio: Track,
-    /// Audio that came with the first keyframe, before that one's duration was known.
+    /// Audio that arrived with the first keyframe, before the keyframe's duration was known.
     early: Vec<(Sample, u32)>,
     /// Starts with a keyframe, or has no video.
     starts: bool,
@@ -77,7 +77,7 @@ pub struct Fmp4Remuxer {
 }
 
 impl Fmp4Remuxer {
-    /// A remuxer for `setup`; goes on with the fragment numbers of its predecessor.
+    /// Returns a remuxer for `setup` that continues the fragment numbers of its predecessor.
     pub fn new(setup: &Setup) -> Fmp4Remuxer {
         let state = setup.state.as_slice().try_into().map_or(0, u32::from_be_bytes);
         let header_wait = setup.options.integer("header_wait");
@@ -105,7 +105,7 @@ impl Fmp4Remuxer {
         }
     }
 
-    /// Whether all tracks that will come soon have come.
+    /// Returns whether no further track is to be expected soon.
     fn is_ready(&mut self, now: Millis) -> bool {
         let started = *self.started.get_or_insert(now);
         let both = self.video.config.is_some() && self.audio.config.is_some();
@@ -126,7 +126,7 @@ impl Fmp4Remuxer {
         if key || long {
             self.cut(sink)?;
         }
-        // A new configuration is in force from a sample on that needs no other.
+        // A new configuration takes effect at a sample that needs no other.
         if (key || audio_alone) && (changed(&self.video) || changed(&self.audio)) {
             self.cut(sink)?;
             self.announce(sink, sample.0.dts)?;
@@ -155,7 +155,7 @@ impl Fmp4Remuxer {
         Ok(sink.block(Block { flags: BlockFlags::CONFIG, track: 0, dts, parts })?)
     }
 
-    /// Hands out the fragment under way.
+    /// Emits the current fragment.
     fn cut(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let mut runs = Vec::new();
         let mut data = Vec::new();
@@ -207,7 +207,7 @@ impl Fmp4Remuxer {
         }
     }
 
-    /// Writes what waited.
+    /// Writes the access units that waited.
     fn begin(&mut self, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         self.known = true;
         mem::take(&mut self.waiting).iter().try_for_each(|tag| self.write(tag, sink))
