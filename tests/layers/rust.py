@@ -110,6 +110,8 @@ class Module:
     name: str
     children: dict = field(default_factory=dict)
     items: set = field(default_factory=set)
+    # Items that a path cannot continue from: functions and constants.
+    values: set = field(default_factory=set)
     imports: dict = field(default_factory=dict)
     globs: list = field(default_factory=list)
     paths: set = field(default_factory=set)
@@ -193,12 +195,13 @@ def read_use(module, code, at):
 
 
 def read_item(module, code, at):
-    is_pointer = code[at - 1 : at] == ["*"]
+    is_pointer, kind = code[at - 1 : at] == ["*"], code[at]
     at += 1
     while code[at] in ("!", "mut", "fn", "unsafe", "async"):
         at += 1
     if code[at].isidentifier() and not is_pointer:
-        module.items.add(code[at])
+        names = module.values if kind in ("fn", "const", "static") else module.items
+        names.add(code[at])
         at += 1
     return at
 
@@ -240,7 +243,8 @@ class Crate:
         if not path:
             return set()
         name, rest = path[0], path[1:]
-        found = {id(module)} if name in module.items else set()
+        is_item = name in module.items or (name in module.values and not rest)
+        found = {id(module)} if is_item else set()
         if name in module.children:
             found |= self.descend(module.children[name], rest, seen)
         for entry in module.imports.get(name, []):

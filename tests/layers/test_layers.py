@@ -101,6 +101,16 @@ class Reading(unittest.TestCase):
             ("main.rs", "low/deep.rs"),
         })
 
+    def test_a_function_may_have_the_name_of_a_module(self):
+        found = arrows({
+            "lib.rs": "mod load; mod high; pub use load::loader::load;",
+            "load/mod.rs": "pub mod loader; pub mod deep;",
+            "load/loader.rs": "pub fn load() {}",
+            "load/deep.rs": "pub struct Deep;",
+            "high.rs": "use super::load::deep::Deep;",
+        })
+        self.assertEqual(set(found), {("high.rs", "load/deep.rs")})
+
     def test_a_module_that_uses_what_it_reexports_has_an_arrow(self):
         found = arrows({
             "lib.rs": "mod low;",
