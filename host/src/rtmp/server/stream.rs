@@ -20,7 +20,7 @@ pub(super) enum StreamState {
         accepted: bool,
     },
     Playing {
-        /// Whether the client asked to reset the playlist, which is answered by a status of its own.
+        /// Whether the client requested a playlist reset, which has its own status.
         reset: bool,
         accepted: bool,
     },
