@@ -15,7 +15,7 @@ use crate::audio;
 use crate::clock::{Advance, Clock, Ticks};
 use crate::packet::{Adaptation, Continuity, write_adaptation, write_unit};
 use crate::pes;
-use crate::psi::{AUDIO_PID, AudioStream, Program, Tables, VIDEO_PID, VideoStream};
+use crate::psi::{AudioStream, Pids, Program, Tables, VideoStream};
 
 /// Interval of tables in milliseconds of the program clock. Plus one step of the clock and its tolerance, it stays under 500 ms by
 /// DTS.
@@ -24,8 +24,8 @@ const TABLES_INTERVAL: i64 = 300;
 /// Without video for this long, audio frames are places to join, as in the stream that the host hands out.
 const VIDEO_GONE: i64 = 10_000;
 
-/// The first byte of a state.
-const STATE_VERSION: u8 = 1;
+/// The first byte of a state. Version 1 ended before the PIDs, which never changed.
+const STATE_VERSION: u8 = 2;
 
 /// One access unit, ready for a PES packet.
 #[derive(Debug)]
@@ -46,6 +46,9 @@ pub(crate) struct Unit<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Mux {
     program: Program,
+    /// The last type of each stream, also while the program is without it.
+    last_types: Program,
+    pids: Pids,
     tables: Tables,
     video: Continuity,
     audio: Continuity,
@@ -69,6 +72,9 @@ impl Mux {
             if self.clock.parts().is_some() {
                 self.tables.version = (self.tables.version + 1) % 32;
             }
+            self.pids.follow(self.last_types, program);
+            self.last_types.video = program.video.or(self.last_types.video);
+            self.last_types.audio = program.audio.or(self.last_types.audio);
             self.program = program;
             self.tables_at = None;
         }
@@ -90,11 +96,11 @@ impl Mux {
     /// Writes an access unit of a stream of the program.
     pub(crate) fn write(&mut self, unit: &Unit<'_>, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let (pid, stream_id) = match self.program.audio {
-            _ if unit.video => (VIDEO_PID, pes::VIDEO),
-            Some(stream) => (AUDIO_PID, audio::stream_id(stream)),
+            _ if unit.video => (self.pids.video, pes::VIDEO),
+            Some(stream) => (self.pids.audio, audio::stream_id(stream)),
             None => return Ok(()),
         };
-        let has_clock = pid == self.program.clock_pid();
+        let has_clock = pid == self.pids.clock(self.program);
         let discontinuity = self.advance(unit.dts, has_clock, sink)?;
         let pcr = has_clock.then(|| Ticks::from_millis(self.clock.with_unit()));
         let starts = unit.video && unit.random_access;
@@ -154,7 +160,7 @@ impl Mux {
         let counter = if self.program.video.is_some() { self.video } else { self.audio };
         let pcr = Some(Ticks::from_millis(reference));
         let adaptation = Adaptation { discontinuity, random_access: false, pcr };
-        write_adaptation(self.program.clock_pid(), counter, adaptation, packets);
+        write_adaptation(self.pids.clock(self.program), counter, adaptation, packets);
     }
 
     fn tables_due(&self) -> bool {
@@ -163,7 +169,7 @@ impl Mux {
 
     fn write_tables(&mut self, dts: i64, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         self.tables_at = Some(self.clock.reference());
-        let packets = self.tables.write(self.program);
+        let packets = self.tables.write(self.program, self.pids);
         self.block(BlockFlags::CONFIG, dts, packets, sink)
     }
 
@@ -201,6 +207,7 @@ impl Mux {
         let mut state = vec![STATE_VERSION, pat.last(), pmt.last(), self.video.last(), self.audio.last()];
         state.extend([version, video, audio[0], audio[1]]);
         state.extend(clock.iter().flat_map(|part| part.to_be_bytes()));
+        state.extend([self.pids.video, self.pids.audio].iter().flat_map(|pid| pid.to_be_bytes()));
         state
     }
 
@@ -212,7 +219,14 @@ impl Mux {
         let clock: [i64; 3] =
             clock.iter().map(|part| i64::from_be_bytes(*part)).collect::<Vec<_>>().try_into().ok()?;
         let in_range = clock.iter().all(|part| part.unsigned_abs() < 1 << 53);
-        if state_version != STATE_VERSION || !rest.is_empty() || !in_range {
+        let pids = match (state_version, rest) {
+            (1, []) => Pids::default(),
+            (STATE_VERSION, &[a, b, c, d]) => {
+                Pids::new(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))?
+            }
+            _ => return None,
+        };
+        if !in_range {
             return None;
         }
         let program = Program {
@@ -233,6 +247,8 @@ impl Mux {
         let (pat, pmt) = (Continuity::after(pat), Continuity::after(pmt));
         Some(Mux {
             program,
+            last_types: program,
+            pids,
             tables: Tables { pat, pmt, version: version % 32 },
             video: Continuity::after(video),
             audio: Continuity::after(audio),

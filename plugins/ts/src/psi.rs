@@ -9,10 +9,12 @@ use crate::packet::{Adaptation, Continuity, write_unit};
 const PAT_PID: u16 = 0;
 /// The PID of the program map table.
 const PMT_PID: u16 = 0x1001;
-/// The PID of video.
-pub(crate) const VIDEO_PID: u16 = 0x100;
-/// The PID of audio.
-pub(crate) const AUDIO_PID: u16 = 0x101;
+/// The first PID of video; later ones are even, too.
+const VIDEO_PID: u16 = 0x100;
+/// The first PID of audio; later ones are odd, too.
+const AUDIO_PID: u16 = 0x101;
+/// PIDs of streams are below this.
+const END_OF_PIDS: u16 = 0x1000;
 
 const TRANSPORT_STREAM_ID: u16 = 1;
 const PROGRAM_NUMBER: u16 = 1;
@@ -47,24 +49,56 @@ pub(crate) struct Program {
     pub audio: Option<AudioStream>,
 }
 
-impl Program {
-    /// Returns the PID that carries the program clock: video if present.
-    pub(crate) fn clock_pid(self) -> u16 {
-        if self.video.is_some() { VIDEO_PID } else { AUDIO_PID }
+/// The PIDs of the streams. A stream that changes its type gets a new one: players such as ffmpeg keep the decoder of a PID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pids {
+    pub video: u16,
+    pub audio: u16,
+}
+
+impl Default for Pids {
+    fn default() -> Pids {
+        Pids { video: VIDEO_PID, audio: AUDIO_PID }
+    }
+}
+
+impl Pids {
+    /// Returns PIDs from a predecessor's state; `None` if they are not in the ranges of video and audio.
+    pub(crate) fn new(video: u16, audio: u16) -> Option<Pids> {
+        let in_range = |pid, first| (first..END_OF_PIDS).contains(&pid) && (pid - first) % 2 == 0;
+        (in_range(video, VIDEO_PID) && in_range(audio, AUDIO_PID)).then_some(Pids { video, audio })
     }
 
+    /// Moves the streams of `program` whose type differs from that in `before` to new PIDs.
+    pub(crate) fn follow(&mut self, before: Program, program: Program) {
+        let next = |pid: u16, first| if pid + 2 < END_OF_PIDS { pid + 2 } else { first };
+        if before.video.zip(program.video).is_some_and(|(before, now)| before != now) {
+            self.video = next(self.video, VIDEO_PID);
+        }
+        if before.audio.zip(program.audio).is_some_and(|(before, now)| before != now) {
+            self.audio = next(self.audio, AUDIO_PID);
+        }
+    }
+
+    /// Returns the PID that carries the program clock: video if present.
+    pub(crate) fn clock(self, program: Program) -> u16 {
+        if program.video.is_some() { self.video } else { self.audio }
+    }
+}
+
+impl Program {
     /// Returns stream types, PIDs and descriptors.
-    fn streams(self) -> impl Iterator<Item = (u8, u16, Vec<u8>)> {
+    fn streams(self, pids: Pids) -> impl Iterator<Item = (u8, u16, Vec<u8>)> {
         let video = self.video.map(|video| match video {
-            VideoStream::H264 => (0x1b, VIDEO_PID, vec![]),
-            VideoStream::Hevc => (0x24, VIDEO_PID, vec![]),
+            VideoStream::H264 => (0x1b, pids.video, vec![]),
+            VideoStream::Hevc => (0x24, pids.video, vec![]),
         });
         let audio = self.audio.map(|audio| match audio {
-            AudioStream::Adts => (0x0f, AUDIO_PID, vec![]),
-            AudioStream::Mpeg { low_rates: false } => (0x03, AUDIO_PID, vec![]),
-            AudioStream::Mpeg { low_rates: true } => (0x04, AUDIO_PID, vec![]),
+            AudioStream::Adts => (0x0f, pids.audio, vec![]),
+            AudioStream::Mpeg { low_rates: false } => (0x03, pids.audio, vec![]),
+            AudioStream::Mpeg { low_rates: true } => (0x04, pids.audio, vec![]),
             AudioStream::Opus(channels) => {
-                (0x06, AUDIO_PID, [&b"\x05\x04Opus\x7f\x02\x80"[..], &[channels]].concat())
+                (0x06, pids.audio, [&b"\x05\x04Opus\x7f\x02\x80"[..], &[channels]].concat())
             }
         });
         video.into_iter().chain(audio)
@@ -82,16 +116,16 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// Returns one packet for each table.
-    pub(crate) fn write(&mut self, program: Program) -> Vec<u8> {
+    pub(crate) fn write(&mut self, program: Program, pids: Pids) -> Vec<u8> {
         let mut out = Vec::new();
         let [high, low] = (0xe000 | PMT_PID).to_be_bytes();
         let [number_high, number_low] = PROGRAM_NUMBER.to_be_bytes();
         let pat = section(0x00, TRANSPORT_STREAM_ID, 0, &[number_high, number_low, high, low]);
         write_table(PAT_PID, &mut self.pat, &pat, &mut out);
-        let mut body = (0xe000 | program.clock_pid()).to_be_bytes().to_vec();
+        let mut body = (0xe000 | pids.clock(program)).to_be_bytes().to_vec();
         // program_info_length
         body.extend_from_slice(&[0xf0, 0]);
-        for (stream_type, pid, descriptors) in program.streams() {
+        for (stream_type, pid, descriptors) in program.streams(pids) {
             body.push(stream_type);
             body.extend_from_slice(&(0xe000 | pid).to_be_bytes());
             body.extend_from_slice(&(0xf000 | descriptors.len() as u16).to_be_bytes());
@@ -150,7 +184,7 @@ mod tests {
     fn tables_are_one_packet_each() {
         let program = Program { video: Some(VideoStream::H264), audio: Some(AudioStream::Opus(2)) };
         let mut tables = Tables { version: 33, ..Tables::default() };
-        let out = tables.write(program);
+        let out = tables.write(program, Pids::default());
         assert_eq!(out.len(), 2 * 188);
         let pat = b"\x47\x40\x00\x10\0\x00\xb0\x0d\0\x01\xc1\0\0\0\x01\xf0\x01\x2e\x70\x19\x05\xff";
         assert_eq!(out[..22], *pat);
@@ -159,14 +193,36 @@ mod tests {
         assert_eq!(pmt[..17], *b"\x47\x50\x01\x10\0\x02\xb0\x21\0\x01\xc3\0\0\xe1\x00\xf0\0");
         assert_eq!(pmt[17..17 + body.len()], *body);
         assert_eq!(checksum(&pmt[5..5 + 3 + 0x21]), 0, "a section with its checksum leaves nothing");
-        let again = tables.write(program);
+        let again = tables.write(program, Pids::default());
         assert_eq!((again[3], again[188 + 3]), (0x11, 0x11));
     }
 
     #[test]
     fn the_clock_is_on_video_if_there_is_any() {
-        let audio = Some(AudioStream::Adts);
-        assert_eq!(Program { video: Some(VideoStream::Hevc), audio }.clock_pid(), VIDEO_PID);
-        assert_eq!(Program { video: None, audio }.clock_pid(), AUDIO_PID);
+        let (audio, pids) = (Some(AudioStream::Adts), Pids::default());
+        assert_eq!(pids.clock(Program { video: Some(VideoStream::Hevc), audio }), VIDEO_PID);
+        assert_eq!(pids.clock(Program { video: None, audio }), AUDIO_PID);
+    }
+
+    #[test]
+    fn a_stream_of_another_type_moves_to_a_new_pid() {
+        let h264 = Program { video: Some(VideoStream::H264), audio: Some(AudioStream::Adts) };
+        let hevc = Program { video: Some(VideoStream::Hevc), ..h264 };
+        let mut pids = Pids::default();
+        for (before, now, video) in [
+            (Program::default(), h264, 0x100),
+            (h264, h264, 0x100),
+            (h264, hevc, 0x102),
+            (hevc, Program { video: None, ..hevc }, 0x102),
+            (hevc, h264, 0x104),
+        ] {
+            pids.follow(before, now);
+            assert_eq!(pids, Pids { video, audio: AUDIO_PID });
+        }
+        for _ in 0..5_000 {
+            pids.follow(h264, hevc);
+            assert_eq!(Pids::new(pids.video, pids.audio), Some(pids));
+        }
+        assert_eq!((Pids::new(0x101, 0x101), Pids::new(0x100, 0x1001)), (None, None));
     }
 }

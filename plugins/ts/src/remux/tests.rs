@@ -224,6 +224,33 @@ fn late_and_changed_tracks_get_versions() {
 }
 
 #[test]
+fn a_changed_stream_type_gets_a_new_pid() {
+    let hevc_from = |at| [hevc_config(at), hevc(at, true), hevc(at + 40, false)];
+    let again = [avc_config(2_000), avc(2_000, true, 9), avc(2_040, false, 9), mp3(2_050)];
+    let input = [&both(0, 1_000)[..], &hevc_from(1_000), &again].concat();
+    let pids = |stream: &Stream| {
+        let mut pids: Vec<_> = stream.units.iter().map(|unit| (unit.is_video(), unit.pid)).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    };
+    let all = [(false, 0x101), (false, 0x103), (true, 0x100), (true, 0x102), (true, 0x104)];
+    assert_eq!(pids(&checked(&remux(&input))), all);
+
+    // A successor goes on with them, and one of a state without PIDs begins with the first.
+    let mut first = TsRemuxer::new(&setup(StreamFacts::default()));
+    let mut blocks = run(&mut first, &input);
+    let mut next = setup(StreamFacts::new(Codec::H264, Codec::MP3, 3_000));
+    next.state = first.state();
+    let more = [avc_config(3_000), avc(3_000, true, 9), mp3(3_010)];
+    blocks.extend(run(&mut TsRemuxer::new(&next), &more));
+    assert_eq!(pids(&checked(&blocks)), all);
+    next.state.truncate(next.state.len() - 4);
+    next.state[0] = 1;
+    assert_eq!(pids(&checked(&run(&mut TsRemuxer::new(&next), &more))), [(false, 0x101), (true, 0x100)]);
+}
+
+#[test]
 fn versions_wrap_at_32() {
     let input = (0..70).flat_map(|n| {
         let at = n * 2_000;
