@@ -62,8 +62,8 @@ fn a_good_file_passes() {
 
 #[test]
 fn options_are_checked_against_the_modules_schema() {
-    let mistakes = [("hevk = \"legacy\"", "hevc"), ("hevc = \"sideways\"", "legacy")];
-    for (option, hint) in mistakes {
+    let rows = [("hevk = \"legacy\"", "hevc"), ("hevc = \"sideways\"", "legacy")];
+    for (option, hint) in rows {
         let toml = Config::live()
             .mount(&format!("[vhost.\"__defaultVhost__\".http_remux.options]\n{option}"))
             .toml();

@@ -44,11 +44,11 @@ mount = "[vhost]/[app]/[stream].flv"
 
 
 class Failed(Exception):
-    """A round that cannot be measured; says why."""
+    """A round that cannot be measured, with the reason."""
 
 
 class Process:
-    """A pinned child that talks in lines."""
+    """A pinned child process with a line protocol on stdin and stdout."""
 
     def __init__(self, name, command, cpu):
         self.name = name
@@ -74,7 +74,7 @@ class Process:
         self.pending = b""
 
     def line(self, patience):
-        """The next line of its stdout."""
+        """Returns the next line of its stdout."""
         end = time.monotonic() + patience
         while b"\n" not in self.pending:
             stdout = self.child.stdout.fileno()
@@ -95,7 +95,7 @@ class Process:
         return json.loads(self.line(patience))
 
     def stop(self):
-        """Ends it: politely, then not."""
+        """Ends it: SIGTERM, then SIGKILL."""
         if self.child.poll() is None:
             self.child.terminate()
             try:
@@ -167,13 +167,13 @@ def build(host=True):
 
 
 def cpu_seconds(pid):
-    """User and system seconds that the process has used, all threads, the gone ones too."""
+    """User and system seconds that the process has used, with all threads that have ended."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) / TICKS, int(fields[12]) / TICKS
 
 
 def core_busy(cpu):
-    """Seconds that the core was not idle since boot, whoever used it."""
+    """Seconds since boot in which the core was not idle, for any process."""
     for line in pathlib.Path("/proc/stat").read_text().splitlines():
         name, *times = line.split()
         if name == f"cpu{cpu}":
@@ -223,7 +223,7 @@ def traced_writes(pid, seconds):
 
 
 class Watch:
-    """What a server and its load have done since the watch was started."""
+    """The work of a server and its load since the watch was started."""
 
     def __init__(self, server, load):
         self.server, self.load = server, load

@@ -4,15 +4,15 @@
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
 // fetched across origins, as in real pages; `audio` is an audio element with the URL as its source, without a library;
-// `page` opens the URL itself, watches the first element on it, and wants all of them to play. The
-// browser reaches loopback only. The player is not told which tracks there are: it has to see that from the stream.
+// `page` opens the URL itself, watches the first element on it, and requires all of them to play. The
+// browser reaches loopback only. The player must detect the tracks from the stream.
 
 import { createServer } from "node:http";
 import { existsSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const [name, url, tracks, limit] = process.argv.slice(2);
-// A recording is played by the same library, which is told that it is not live.
+// A recording is played by the same library with `isLive: false`.
 const [player, kind] = name.split("-");
 const isLive = kind !== "file";
 const flvJs = "node_modules/flv.js/dist/flv.min.js";
@@ -45,7 +45,7 @@ const browser = await chromium.launch({
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
     "--disable-background-networking", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    // Certificates of tests sign themselves.
+    // Tests use self-signed certificates.
     "--ignore-certificate-errors",
   ],
 });

@@ -11,7 +11,7 @@ use remuxd::module::{Module, ModuleFault, Options, OutBlock, Registry, Setup, St
 pub fn load(dir: &Path, names: &[&str], probe: &str) -> (Registry, Vec<String>) {
     let dir = dir.to_str().expect("a path of ASCII");
     let config = format!("[modules]\ndir = {dir:?}\nload = {names:?}\n");
-    let config = Config::parse(&config, "test.toml").expect("a config without mistakes");
+    let config = Config::parse(&config, "test.toml").expect("a valid config");
     let (registry, failures) = Registry::load(&config.modules, Path::new("/nowhere"), Path::new(probe));
     let lines = failures.iter().map(|failure| failure.to_string().replace(dir, "DIR")).collect();
     (registry, lines)

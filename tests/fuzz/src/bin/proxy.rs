@@ -17,7 +17,7 @@ headers = ["x-forwarded-for", "forwarded", "x-real-ip"]
 "#;
 
 thread_local! {
-    static PROXY: remuxd::conf::Proxy = Config::parse(CONFIG, "fuzz.toml").expect("a config without mistakes").proxy;
+    static PROXY: remuxd::conf::Proxy = Config::parse(CONFIG, "fuzz.toml").expect("a valid config").proxy;
 }
 
 /// Reads a header as from a socket: never more bytes than certainly belong to it.

@@ -35,7 +35,7 @@ impl Format for Flawed {
                 // Any text, so that the kit cannot guess the flaws when it tries the values.
                 kind: OptionKind::Text,
                 default: DEFAULT,
-                doc: "Which mistake to make.",
+                doc: "The flaw to have.",
                 variant: false,
             }],
         }
