@@ -374,12 +374,12 @@ fn plain_protocols_at_a_port_for_tls_are_reported() {
         assert!(head.contains("\r\nConnection: close"), "{said}");
         assert!(body.contains("plain HTTP") && body.contains("HTTPS"), "{said}");
     }
-    host.wait_nth_log("plain HTTP at a port for TLS", 3);
+    host.wait_nth_log("plain HTTP on a TLS port", 3);
     assert_eq!(answer(rtmps, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap_or_default(), b"");
-    host.wait_nth_log("plain HTTP at a port for TLS", 4);
+    host.wait_nth_log("plain HTTP on a TLS port", 4);
     for (index, address) in [https, rtmps].into_iter().enumerate() {
         assert_eq!(answer(address, &[3; 1537]).unwrap_or_default(), b"");
-        host.wait_nth_log("plain RTMP at a port for TLS", index + 1);
+        host.wait_nth_log("plain RTMP on a TLS port", index + 1);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Response bodies: short texts, files, and live streams whose frames share their bytes with all viewers.
 //!
-//! One frame of a stream is one [`Span`](crate::stream::Span): everything that is ready for the viewer. hyper writes it by
-//! `writev` from the shared pieces; nothing is copied for a plain-text viewer. hyper asks for a frame only when it
-//! could write the last one, so a slow viewer's backlog stays in the ring.
+//! One frame of a live body is one [`Span`](crate::stream::Span): everything that is ready for the viewer. hyper writes
+//! it by `writev` from the shared pieces; without TLS nothing is copied per viewer. hyper polls for a frame only once
+//! the previous one is written, so a slow viewer's backlog stays in the ring.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,31 +18,31 @@ use crate::stream::{Span, SpanBuf, Viewer};
 /// The body of a response.
 #[derive(Debug)]
 pub enum Body {
-    /// These bytes; `None` once taken.
+    /// A whole body; `None` once it was handed to hyper.
     Whole(Option<Bytes>),
-    /// A live stream.
-    Live(Live),
-    /// A part of a file. It fails when the file cannot be read to the end that was promised.
+    /// A live stream, which ends with the stream.
+    Live(LiveBody),
+    /// A part of a file. Fails if the file has become shorter than the announced length.
     File(FileBody),
 }
 
-/// A viewer, and what it has got already.
+/// The body of a viewer of a live stream.
 #[derive(Debug)]
-pub struct Live {
+pub struct LiveBody {
     viewer: Viewer,
-    /// The span that was waited for before the status line went out.
+    /// The span that was awaited before the status line was sent.
     first: Option<Arc<Span>>,
 }
 
 impl Body {
-    /// No bytes.
+    /// Creates an empty body.
     pub fn empty() -> Body {
         Body::Whole(None)
     }
 
-    /// A live stream: `first`, then what `viewer` has.
+    /// Creates the body of a live stream: `first`, then the spans of `viewer`.
     pub(super) fn live(viewer: Viewer, first: Arc<Span>) -> Body {
-        Body::Live(Live { viewer, first: Some(first) })
+        Body::Live(LiveBody { viewer, first: Some(first) })
     }
 }
 
@@ -94,12 +94,12 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// The data of a frame.
+/// The data of a body frame.
 #[derive(Debug)]
 pub enum Data {
-    /// One piece.
+    /// One buffer.
     Bytes(Bytes),
-    /// Many pieces, shared.
+    /// Many buffers, shared with other viewers.
     Span(SpanBuf),
 }
 

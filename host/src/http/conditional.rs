@@ -1,9 +1,9 @@
 //! Conditional and range requests (RFC 9110, 13 and 14), as functions of the request's headers.
 //!
 //! Several ranges in one request are answered with the whole file, as RFC 9110, 14.2 allows: no player asks for them,
-//! and answers of many small parts are a known way to make a server work hard.
+//! and many small parts are a known way to overload a server.
 //!
-//! A header that cannot be read is ignored, except that `If-Match` without a tag that matches fails.
+//! A malformed header is ignored, except that `If-Match` without a matching tag fails.
 
 use std::fs::Metadata;
 use std::ops::Range;
@@ -14,42 +14,42 @@ use hyper::header::{
     HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 
-/// The last second that an HTTP date can tell: 9999-12-31T23:59:59Z.
+/// The last second that an HTTP date can express: 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// What tells one state of a file from another.
+/// The validators of a file: they change when the file does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validators {
     /// The entity tag, strong, with its quotes.
     pub tag: String,
-    /// The time of the last change, in whole seconds; `None` for one that no HTTP date can tell.
+    /// The time of the last change, in whole seconds; `None` if no HTTP date can express it.
     pub modified: Option<SystemTime>,
 }
 
-/// What the conditions of a request say.
+/// The outcome of a request's preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Go on.
+    /// They hold, or there are none.
     Holds,
-    /// 304: the client has it.
+    /// 304: the client has the current file.
     NotModified,
-    /// 412: it is not what the client takes it for.
+    /// 412: the file is not the one that the client expects.
     Failed,
 }
 
-/// What a request's `Range` asks for.
+/// The part of a file that a request's `Range` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ByteRange {
-    /// All of the file.
+    /// The whole file.
     Whole,
-    /// These bytes of it, at least one.
+    /// These bytes, at least one.
     Part(Range<u64>),
-    /// 416: nothing that it has.
+    /// 416: no byte of the file.
     Unsatisfiable,
 }
 
 impl Validators {
-    /// Those of a file.
+    /// Returns the validators of a file.
     pub fn of(metadata: &Metadata) -> Validators {
         let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
         let modified = u64::try_from(seconds).ok().filter(|seconds| *seconds <= LAST_SECOND);
@@ -59,7 +59,7 @@ impl Validators {
         }
     }
 
-    /// Whether the preconditions of a GET or HEAD hold, in the order of RFC 9110, 13.2.2.
+    /// Evaluates the preconditions of a GET or HEAD, in the order of RFC 9110, 13.2.2.
     pub fn check(&self, headers: &HeaderMap) -> Condition {
         if headers.contains_key(IF_MATCH) {
             if !self.is_listed(headers, IF_MATCH, Comparison::Strong) {
@@ -82,7 +82,7 @@ impl Validators {
         Condition::Holds
     }
 
-    /// The part of a file of `len` bytes that a GET asks for.
+    /// Returns the part of a file of `len` bytes that a GET asks for.
     pub fn range(&self, headers: &HeaderMap, len: u64) -> ByteRange {
         let mut ranges = headers.get_all(RANGE).iter();
         match (ranges.next(), ranges.next()) {
@@ -93,8 +93,8 @@ impl Validators {
         }
     }
 
-    /// Whether the `If-Range` of a request, if any, names this state of the file. A date must be equal: only then is
-    /// it as good as a tag.
+    /// Whether the `If-Range` of a request, if any, names this state of the file. A date must be equal to be as strong
+    /// as a tag.
     fn is_current(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(IF_RANGE) else { return true };
         let Ok(value) = value.to_str() else { return false };
@@ -113,7 +113,7 @@ impl Validators {
     }
 }
 
-/// RFC 9110, 8.8.3.2.
+/// The comparison of entity tags (RFC 9110, 8.8.3.2).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Strong,
@@ -124,7 +124,7 @@ fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
 
-/// The entity tags of a list, with their quotes, and whether each is a weak one; up to the first that is none.
+/// Returns the entity tags of a list, with their quotes, and whether each is weak; up to the first malformed one.
 fn tags(list: &str) -> Vec<(bool, &str)> {
     let mut tags = Vec::new();
     let mut rest = list;
@@ -140,7 +140,7 @@ fn tags(list: &str) -> Vec<(bool, &str)> {
     }
 }
 
-/// `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT` of a file of `len` bytes (RFC 9110, 14.1.1).
+/// Parses `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT` for a file of `len` bytes (RFC 9110, 14.1.1).
 fn parse_range(text: &str, len: u64) -> ByteRange {
     let Some((unit, set)) = text.split_once('=') else { return ByteRange::Whole };
     let Some((first, last)) = set.trim().split_once('-').filter(|_| !set.contains(',')) else {
@@ -158,7 +158,7 @@ fn parse_range(text: &str, len: u64) -> ByteRange {
     if part.start < part.end { ByteRange::Part(part) } else { ByteRange::Unsatisfiable }
 }
 
-/// Digits; a number that is too great stands for the greatest.
+/// Parses digits; a number out of range becomes the greatest.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().unwrap_or(u64::MAX))
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_counts_only_for_the_state_it_was_meant_for() {
+    fn if_range_must_name_the_current_file() {
         for (if_range, counts) in [
             ("\"a,b\"", true),
             ("\"x\"", false),

@@ -14,13 +14,13 @@ use hyper::header::{
     ORIGIN, VARY,
 };
 
-/// What scripts may read of a response beside what they always may: players of files look at the range.
+/// Response headers that scripts may read: players of files need the range.
 const EXPOSED: &str = "Content-Type, Content-Length, Content-Range, Accept-Ranges, ETag, Server";
 
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 
-/// What a request asks for across origins.
+/// The cross-origin part of a request.
 #[derive(Debug)]
 pub(super) struct Cors {
     origin: Option<HeaderValue>,
@@ -34,7 +34,7 @@ struct Preflight {
 }
 
 impl Cors {
-    /// Reads a request; asks for nothing when `enabled` is false or the request has no origin.
+    /// Reads a request; empty if `enabled` is false or the request has no origin.
     pub(super) fn of<B>(request: &Request<B>, enabled: bool) -> Cors {
         let headers = request.headers();
         let origin = headers.get(ORIGIN).filter(|_| enabled).cloned();
@@ -46,7 +46,7 @@ impl Cors {
         Cors { origin, preflight }
     }
 
-    /// Adds the answer to a response's headers.
+    /// Adds the response headers.
     pub(super) fn apply(self, headers: &mut HeaderMap) {
         let Some(origin) = self.origin else { return };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -1,12 +1,12 @@
-//! Whom a proxy serves: `Forwarded` (RFC 7239), `X-Forwarded-*` and `X-Real-IP`.
+//! Clients behind proxies: `Forwarded` (RFC 7239), `X-Forwarded-*` and `X-Real-IP`.
 //!
-//! A header is worth as much as who wrote it. The walk starts at the connection's peer and goes through the list from
-//! its end, the part that the nearest proxy wrote, for as long as the one reached is a trusted proxy itself; who is
-//! not, is the client. What such a client wrote further left is never looked at.
+//! An entry is believed only if a trusted proxy wrote it. The walk starts at the connection's peer and reads the list
+//! from its end, which the nearest proxy wrote, while the address reached is a trusted proxy; the first that is not is
+//! the client. Entries further left, which the client may have forged, are never read.
 //!
-//! An entry that names no address (`unknown`, `_hidden`, anything malformed) ends the walk at the proxy that wrote
-//! it. `Forwarded` is split at every comma, though a quoted string may hold one: else a quote that a viewer opens
-//! could swallow what the proxy writes behind it.
+//! An entry without an address (`unknown`, `_hidden`, anything malformed) ends the walk at the proxy that wrote it.
+//! `Forwarded` is split at every comma, although a quoted string may contain one: otherwise a quote that a client opens
+//! could hide the entry that the proxy appends.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -40,7 +40,7 @@ pub struct PublicOrigin {
 }
 
 impl Client {
-    /// Who makes `request` over a connection of `peer`.
+    /// Returns the client that sent `request` over a connection from `peer`.
     pub fn of<B>(request: &Request<B>, peer: IpAddr, proxy: &Proxy) -> Client {
         let mut client = Client { address: peer.to_canonical(), public_origin: None };
         if !proxy.trusts(peer) {
@@ -66,7 +66,7 @@ impl Client {
         client
     }
 
-    /// The URL of `path` as the client would write it, if a proxy told enough; else the path is all there is.
+    /// Returns the URL of `path` as the client sees it, or the path alone if its public origin is unknown.
     pub fn url(&self, transport: Transport, path: &str) -> String {
         let Some(PublicOrigin { secure, host }) = &self.public_origin else { return path.to_owned() };
         let scheme = match (transport == Transport::WEBSOCKET, secure) {
@@ -79,15 +79,15 @@ impl Client {
     }
 }
 
-/// What the headers say.
+/// The chain of proxies, as the headers report it.
 struct Hops<'a> {
-    /// The nearest first.
+    /// Entries of the list, the nearest proxy's first.
     from_the_end: Box<dyn Iterator<Item = Hop<'a>> + 'a>,
     secure: Option<bool>,
     host: Option<&'a str>,
 }
 
-/// What one proxy says of the one that it serves.
+/// One entry: what a proxy reports about its own client.
 #[derive(Debug, Default)]
 struct Hop<'a> {
     address: Option<IpAddr>,
@@ -108,7 +108,7 @@ fn hops<'a>(headers: &'a HeaderMap, proxy: &Proxy) -> Hops<'a> {
     }
     let addresses = present.map(|header| from_the_end(headers, name(header)));
     let hop = |text| Hop { address: address(text), ..Hop::default() };
-    // These two are of the outermost proxy, where it appended to what it got, and else of the only one to set them.
+    // The first value is the outermost proxy's, whether proxies append to these headers or only one sets them.
     let first = |name| first(headers, name);
     Hops {
         from_the_end: Box::new(addresses.into_iter().flatten().map(hop)),
@@ -117,10 +117,10 @@ fn hops<'a>(headers: &'a HeaderMap, proxy: &Proxy) -> Hops<'a> {
     }
 }
 
-/// The entries of a list header, the last first. Proxies append to the last line of it, or add one.
+/// Returns the entries of a list header, the last first. Proxies append to its last line, or add a line.
 fn from_the_end<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
     let lines: Vec<_> = headers.get_all(name).iter().collect();
-    // A line that is no text is one entry without a meaning.
+    // A line that is not text counts as one malformed entry.
     lines.into_iter().rev().flat_map(|line| line.to_str().unwrap_or("").rsplit(',').map(str::trim))
 }
 
@@ -128,12 +128,12 @@ fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     Some(headers.get(name)?.to_str().ok()?.split(',').next()?.trim())
 }
 
-/// One element of `Forwarded`: pairs with semicolons (RFC 7239, section 4).
+/// Parses one element of `Forwarded`: pairs separated by semicolons (RFC 7239, section 4).
 fn forwarded(element: &str) -> Hop<'_> {
     let mut hop = Hop::default();
     for (name, value) in element.split(';').filter_map(|pair| pair.split_once('=')) {
         let (name, value) = (name.trim(), value.trim());
-        // No value that counts has a character that would need a backslash in quotes.
+        // No valid value has a character that needs a backslash in quotes.
         let value = value.strip_prefix('"').map_or(Some(value), |quoted| quoted.strip_suffix('"'));
         let Some(value) = value else { continue };
         if name.eq_ignore_ascii_case("for") {
@@ -147,9 +147,9 @@ fn forwarded(element: &str) -> Hop<'_> {
     hop
 }
 
-/// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001::7`, `[2001::7]`, `[2001::7]:80`.
+/// Parses an address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001::7`, `[2001::7]`, `[2001::7]:80`.
 fn address(text: &str) -> Option<IpAddr> {
-    // A port may be hidden too (section 6.3).
+    // The port may be obfuscated (section 6.3).
     let text = text.split_once(":_").map_or(text, |(node, _)| node);
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|ip| ip.contains(':'));
     let ip = bare.unwrap_or(text).parse().ok();
@@ -165,7 +165,7 @@ fn secure(scheme: &str) -> Option<bool> {
     }
 }
 
-/// Whether the text can stand for host and port in a URL, and in a page.
+/// Whether the text is safe as host and port in a URL and in a page.
 fn is_host(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
@@ -205,16 +205,16 @@ mod tests {
             ("[2001:db8::7]", "2001:db8::7"),
             ("[2001:db8::7]:4711", "2001:db8::7"),
             ("::ffff:192.0.2.1", "192.0.2.1"),
-            // What the client itself claims to come from.
+            // Forged by the client.
             ("198.51.100.9, 192.0.2.1", "192.0.2.1"),
             ("10.9.9.9, 192.0.2.1", "192.0.2.1"),
             ("\", 192.0.2.1", "192.0.2.1"),
             // Through more proxies.
             ("192.0.2.1, 10.0.0.7", "192.0.2.1"),
             ("198.51.100.9, 192.0.2.1,10.0.0.7 , fd00::2", "192.0.2.1"),
-            // Only proxies: a viewer inside.
+            // Only trusted addresses: a client inside the network.
             ("10.0.0.8, 10.0.0.7", "10.0.0.8"),
-            // No address: as far as the one who says so.
+            // No address: the walk ends at the proxy that wrote it.
             ("unknown", "127.0.0.1"),
             ("", "127.0.0.1"),
             ("192.0.2.1, 192.0.2.1.9", "127.0.0.1"),
@@ -242,7 +242,7 @@ mod tests {
             ("for=", "127.0.0.1"),
             ("for=\"192.0.2.1", "127.0.0.1"),
             ("192.0.2.1", "127.0.0.1"),
-            // A quote that the viewer opened does not hide it.
+            // A quote that the client opened does not hide it.
             ("for=\", for=192.0.2.1", "192.0.2.1"),
             ("x=\"a\\\", for=192.0.2.1", "192.0.2.1"),
         ] {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_configured_header_counts() {
+    fn the_first_configured_header_that_is_present_counts() {
         let all =
             [("forwarded", "for=192.0.2.1"), ("x-forwarded-for", "192.0.2.2"), ("x-real-ip", "192.0.2.3")];
         check("127.0.0.1", DEFAULT, &all, "192.0.2.2");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_taken_for_themselves() {
+    fn headers_of_untrusted_peers_are_ignored() {
         let all = [("x-forwarded-for", "192.0.2.2"), ("x-forwarded-proto", "https"), ("host", "a.example")];
         for (peer, expected) in [("198.51.100.1", "198.51.100.1"), ("::ffff:198.51.100.1", "198.51.100.1")] {
             let client = client(peer, DEFAULT, &all);
@@ -306,7 +306,7 @@ mod tests {
                 "https://b.example/p",
                 "wss://b.example/p",
             ),
-            // What the client wrote is not looked at.
+            // The client's own entry is not read.
             (
                 vec![
                     ("forwarded", "for=192.0.2.9;host=evil.example, for=192.0.2.1;proto=https"),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, copy, sink};
 use tokio::time::timeout;
 
-/// How long a peer who was told that the connection closes may take to close it too.
+/// Time for the peer to close the connection after this side has.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Drops what the peer still sends, until it closes or its time is over. What stays unread when a socket closes resets
-/// it, and what was written last may be lost.
+/// Reads and drops what the peer still sends, until it closes or [`LIMIT`] is over. Closing a socket with unread bytes
+/// resets the connection, and the peer may lose the last bytes written to it.
 pub async fn linger(socket: &mut (impl AsyncRead + Unpin + ?Sized)) {
     let _ = timeout(LIMIT, copy(socket, &mut sink())).await;
 }

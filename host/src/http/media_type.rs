@@ -1,9 +1,8 @@
 //! Media types of static files, by extension.
 //!
-//! Types of live formats come from the modules that answer the extension; here are those of pages and of what pages
-//! use.
+//! Modules declare the types of their formats; these are the types of pages and of what pages use.
 
-/// What is not known.
+/// Media type of files with an unknown extension.
 pub(super) const UNKNOWN: &str = "application/octet-stream";
 
 /// Sorted by extension.
@@ -49,7 +48,7 @@ const TYPES: &[(&str, &str)] = &[
     ("zip", "application/zip"),
 ];
 
-/// The media type of an extension, in any case.
+/// Returns the media type of an extension, ignoring case.
 pub(super) fn media_type(extension: &str) -> Option<&'static str> {
     let extension = extension.to_ascii_lowercase();
     let found = TYPES.binary_search_by_key(&&*extension, |(name, _)| name).ok()?;

@@ -1,4 +1,4 @@
-//! Why a request is not answered with what it asks for.
+//! Refusals of requests, and their responses.
 
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -11,53 +11,53 @@ use crate::module::OptionError;
 use crate::router::InvalidPath;
 use crate::stream::MountError;
 
-/// Why a request is refused. [`Display`](std::fmt::Display) is the body of the response: one line for a person.
+/// The reason why a request is refused. [`Display`](std::fmt::Display) is the body of the response: one line for a person.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The path is not one: `..`, encoded slashes, no UTF-8.
+    /// The path is invalid: `..`, encoded slashes, no UTF-8.
     #[error("this path cannot be served")]
     Path,
     /// Path and query are too long.
     #[error("the URL is longer than {limit} bytes")]
     TargetTooLong {
-        /// How long they may be.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// Host is missing where it must not be, twice, or no host (RFC 9112, 3.2).
+    /// Host is missing where it is required, occurs twice, or is invalid (RFC 9112, 3.2).
     #[error("the request must name one host")]
     Host,
     /// A GET or HEAD with a body.
     #[error("this request must not have a body")]
     Content,
-    /// An option in the query has a value that the format does not take.
+    /// An option in the query has a value that the format does not accept.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// The opening handshake of a WebSocket is not right (RFC 6455, 4.2.1).
+    /// The opening handshake of a WebSocket is invalid (RFC 6455, 4.2.1).
     #[error("this is no WebSocket handshake of version 13")]
     Handshake,
     /// A WebSocket of another version (RFC 6455, 4.4).
     #[error("this server speaks version 13 of WebSocket")]
     WebSocketVersion,
-    /// The client wants to change to a protocol that is not spoken here.
+    /// The client requires an upgrade to a protocol that the host does not speak.
     #[error("this server upgrades to WebSocket only")]
     UnknownUpgrade,
     /// Neither a mount, nor a page, nor a file.
     #[error("nothing is mounted here")]
     NotMounted,
-    /// The mount's format does not travel over plain HTTP.
+    /// The mount's format is served over WebSocket, not over HTTP.
     #[error("this stream is served over WebSocket only")]
     WebSocketOnly,
-    /// No publisher, also after the wait.
+    /// The stream has no publisher, even after the wait.
     #[error("this stream is not live")]
     NotLive,
-    /// The file is not what the client takes it for.
+    /// A precondition of the request failed: the file has changed.
     #[error("the file has changed")]
     Precondition,
-    /// The file has nothing of the range, or is shorter than the offset, that the client asks for.
+    /// The requested range or offset lies behind the end of the file.
     #[error("the file has {len} bytes")]
     Range {
-        /// How long the file is.
+        /// Length of the file, in bytes.
         len: u64,
     },
     /// Methods other than GET, HEAD and OPTIONS.
@@ -86,7 +86,7 @@ impl From<MountError> for Refusal {
 }
 
 impl Refusal {
-    /// The status that tells it.
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::Path | Refusal::Host | Refusal::Content | Refusal::Option(_) | Refusal::Handshake => {

@@ -1,14 +1,14 @@
-//! What every request must be, before anything is done for it.
+//! Checks that every request passes before it is routed.
 //!
-//! hyper refuses what is no HTTP at all: heads that are too large (431), requests whose length is in doubt, bad
-//! characters (400). Here are the rules that it leaves to a server:
+//! hyper refuses malformed HTTP: heads that are too large (431), ambiguous lengths, invalid characters (400). The
+//! rules that it leaves to a server are here:
 //! - a URL of at most [`MAX_TARGET`] bytes (RFC 9110, 4.1 asks for 8000), else 414;
 //! - exactly one Host in HTTP/1.1, and a valid one (RFC 9112, 3.2), else 400;
 //! - over HTTP/2 no Host that differs from `:authority` (RFC 9113, 8.3.1), else 400;
 //! - no user before the host (RFC 9110, 4.2.4), else 400;
-//! - no body on GET and HEAD, which would have no meaning and is a means to smuggle requests past a proxy (RFC 9110,
-//!   9.3.1), else 400, and over HTTP/1 the connection is closed. Over HTTP/2 no header tells it: a request that does not
-//!   end with its headers has [`END_WAIT`] to end without a byte.
+//! - no body on GET and HEAD, which has no meaning and helps to smuggle requests past a proxy (RFC 9110, 9.3.1), else
+//!   400, and over HTTP/1 the connection is closed. Over HTTP/2 no header announces a body: a request that does not end
+//!   with its headers has [`END_WAIT`] to end without a byte.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,16 +24,16 @@ use tokio::time::timeout;
 use super::Refusal;
 use crate::router::host_without_port;
 
-/// The longest path and query, in bytes.
+/// Limit of path and query together, in bytes.
 const MAX_TARGET: usize = 8 * 1024;
 
-/// How long an empty body may take to its end.
+/// Time for the end of an empty body to arrive.
 const END_WAIT: Duration = Duration::from_secs(1);
 
 /// Checks a request's head.
 ///
 /// # Errors
-/// The rule that it breaks.
+/// [`Refusal`] for the rule that it breaks.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if target > MAX_TARGET {
@@ -48,10 +48,10 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks the body of a request whose head is right.
+/// Checks the body of a request whose head has passed [`check`].
 ///
 /// # Errors
-/// [`Refusal::Content`] when there is one and must be none.
+/// [`Refusal::Content`] for a body where none is allowed.
 pub(super) async fn check_body<B: Body + Unpin>(request: &mut Request<B>) -> Result<(), Refusal> {
     if !is_without_body(request) || request.body().is_end_stream() {
         return Ok(());
@@ -77,8 +77,8 @@ fn is_without_body<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
-/// The host that a request is for, without port; empty when it names none. The URL counts before the Host header
-/// (RFC 9110, 7.2).
+/// Returns the host that a request asks for, without port; empty if it names none. The URL takes precedence over the
+/// Host header (RFC 9110, 7.2).
 pub(super) fn host<B>(request: &Request<B>) -> &str {
     let header = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
     match request.uri().authority() {

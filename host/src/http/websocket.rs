@@ -1,11 +1,11 @@
 //! Live streams over WebSocket (RFC 6455).
 //!
-//! The handshake is answered here, over HTTP/1.1; frames are tokio-websockets' work. Each piece of a span is one
-//! binary message: players join messages, whose borders mean nothing (mpegts.js, flv.js), and a message is the
-//! largest unit that is sent without a copy. The first message of a viewer has at least a file header.
+//! The handshake over HTTP/1.1 is answered here; tokio-websockets reads and writes the frames. Each piece of a span is one
+//! binary message: players concatenate messages and ignore their boundaries (mpegts.js, flv.js), and a message is the
+//! largest unit that is sent without a copy. The first message of a viewer holds at least the preamble.
 //!
-//! Players send nothing but pongs and close. Text or binary messages are read and dropped. Who breaks the protocol is
-//! told by the code of the close frame.
+//! Players send only pongs and close. Text and binary messages are read and dropped. A protocol violation is reported
+//! to the peer by the code of the close frame.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -30,20 +30,20 @@ use crate::stream::{Span, Viewer};
 
 use super::{Body, ConnectionContext, Refusal, linger};
 
-/// What a key is hashed with (RFC 6455, 1.3).
+/// Suffix of the key in the hash of the handshake (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// How often the server asks whether the viewer is there.
+/// Interval of pings.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
-/// After this many pings without any answer the viewer is gone.
+/// Number of unanswered pings after which the viewer is considered gone.
 const PINGS_MISSED: u32 = 2;
 
 /// The largest message that a viewer may send, in bytes.
 const MAX_INCOMING: usize = 64 * 1024;
 
-/// Protocols that a client offers besides what it asks for (curl's `--http2` on every request): a server that does not
-/// speak them goes on without. Any other is what the client wants, and a stream would be no use to it.
+/// Protocols that clients offer but do not need (curl's `--http2` on every request): a server may ignore the offer. A
+/// client that asks for any other protocol could not use the stream.
 const IGNORED_UPGRADES: [&str; 1] = ["h2c"];
 
 /// An opening handshake.
@@ -55,11 +55,11 @@ pub(super) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Reads the handshake of a request; `None` when it asks for no WebSocket.
+    /// Reads the handshake of a request; `None` if it does not ask for a WebSocket.
     ///
     /// # Errors
-    /// [`Refusal::Handshake`] and [`Refusal::WebSocketVersion`] when it asks for one in a way that cannot be answered;
-    /// [`Refusal::UnknownUpgrade`] when it asks for another protocol.
+    /// [`Refusal::Handshake`] and [`Refusal::WebSocketVersion`] for an invalid handshake; [`Refusal::UnknownUpgrade`] for
+    /// another protocol.
     pub(super) fn of<B>(request: &mut Request<B>) -> Result<Option<Upgrade>, Refusal> {
         let headers = request.headers();
         // HTTP/1.0 has no upgrades (RFC 9110, 7.8), and HTTP/2 no such header.
@@ -82,7 +82,7 @@ impl Upgrade {
         }
         let digest = Sha1::from([key.as_bytes(), GUID].concat()).digest();
         let accept = HeaderValue::from_str(&BASE64.encode(digest.bytes())).map_err(|_| Refusal::Handshake)?;
-        // One of the subprotocols that the client offers (RFC 6455, 4.2.2): the first, it is a mere label here.
+        // The first subprotocol that the client offers (RFC 6455, 4.2.2); the host gives it no meaning.
         let protocol = headers
             .get(SEC_WEBSOCKET_PROTOCOL)
             .and_then(|offered| offered.to_str().ok()?.split(',').next())
@@ -90,7 +90,7 @@ impl Upgrade {
         Ok(Some(Upgrade { accept, protocol, upgraded: hyper::upgrade::on(request) }))
     }
 
-    /// Answers the handshake, and sends `first` and all that `viewer` has once the connection is upgraded.
+    /// Answers the handshake; once the connection is upgraded, a task sends `first` and the spans of `viewer`.
     pub(super) fn accept(
         self,
         connection: &ConnectionContext,
@@ -118,7 +118,7 @@ impl Upgrade {
     }
 }
 
-/// Whether a header that is a list has `token`, in any case.
+/// Whether a list header contains `token`, ignoring case.
 fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
@@ -134,21 +134,21 @@ async fn serve(io: TokioIo<hyper::upgrade::Upgraded>, viewer: Viewer, first: Arc
         .serve(io);
     let outcome = watch(&mut socket, viewer, first).await;
     debug!(?outcome, "closing a WebSocket");
-    let (code, why) = match outcome {
+    let (code, reason) = match outcome {
         Ok(Reason::StreamEnded) => (CloseCode::NORMAL_CLOSURE, "end of stream"),
         Ok(Reason::ViewerGone) => (CloseCode::GOING_AWAY, "no answer to pings"),
-        // Its answer is on the way.
+        // tokio-websockets has queued the answer.
         Ok(Reason::ViewerClosed) => (CloseCode::NORMAL_CLOSURE, ""),
         Err(Error::Io(_)) => return,
         Err(Error::PayloadTooLong { .. }) => (CloseCode::MESSAGE_TOO_BIG, "message too long"),
-        // So is what tokio-websockets says to a frame that breaks a rule (RFC 6455, 7.1.7).
+        // The code that tokio-websockets itself sends for an invalid frame (RFC 6455, 7.1.7).
         Err(_) => (CloseCode::PROTOCOL_ERROR, ""),
     };
-    let _ = timeout(PING_EVERY, close(&mut socket, Message::close(Some(code), why))).await;
+    let _ = timeout(PING_EVERY, close(&mut socket, Message::close(Some(code), reason))).await;
 }
 
-/// Sends the close frame, unless another is on the way, and waits until both are through, so that the last messages
-/// arrive (RFC 6455, 7.1.1); then ends the connection, which over TLS takes a word (RFC 8446, 6.1).
+/// Sends the close frame, unless one is queued already, and waits for the peer's, so that the last messages arrive
+/// (RFC 6455, 7.1.1); then shuts the connection down, over TLS with close_notify (RFC 8446, 6.1).
 async fn close(socket: &mut Socket, message: Message) -> Result<(), Error> {
     match socket.send(message).await {
         Ok(()) | Err(Error::AlreadyClosed) => socket.close().await?,
@@ -178,7 +178,7 @@ async fn watch(socket: &mut Socket, mut viewer: Viewer, first: Arc<Span>) -> Res
                 None => return Ok(Reason::StreamEnded),
             },
             message = socket.next() => match message {
-                // A ping is answered inside.
+                // tokio-websockets answers pings.
                 Some(Ok(message)) if !message.is_close() => unanswered = 0,
                 Some(Ok(_)) | None => return Ok(Reason::ViewerClosed),
                 Some(Err(error)) => return Err(error),

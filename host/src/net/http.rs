@@ -1,9 +1,8 @@
 //! HTTP connections: hyper over a socket, or over TLS over a socket.
 //!
-//! Without TLS the protocol is told by the first bytes, under a deadline: hyper-util's own detection waits for ever
-//! (hyper#3756).
-//! `max_buf_size` is kept small: hyper pulls that much from a body ahead of a slow viewer's socket, out of reach of
-//! the ring's rules.
+//! Without TLS the first bytes decide between HTTP/1.1 and HTTP/2, under a deadline: hyper-util's own detection waits for
+//! ever (hyper#3756). `max_buf_size` is kept small: hyper pulls that much from a body ahead of a slow viewer's socket,
+//! and the ring cannot drop it.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -30,48 +29,48 @@ use super::server::Server;
 use super::stall::{Streams, Watched};
 use super::tls;
 
-/// What hyper may buffer for one HTTP/1.1 connection, in bytes; limits the request head too.
+/// Limit of hyper's buffer for one HTTP/1.1 connection, in bytes; also limits the request head.
 const MAX_BUFFER: usize = 16 * 1024;
 
-/// What hyper may buffer for one HTTP/2 stream, in bytes.
+/// Limit of hyper's send buffer for one HTTP/2 stream, in bytes.
 const MAX_STREAM_BUFFER: usize = 64 * 1024;
 
-/// Requests at a time on one HTTP/2 connection.
+/// Limit of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
 
-/// Streams of one HTTP/2 connection that its peer opens and resets before they are looked at.
+/// Limit of streams that an HTTP/2 peer opens and resets before they are accepted.
 const MAX_EARLY_RESETS: usize = 20;
 
-/// Streams of one HTTP/2 connection that the host resets because its peer breaks the protocol.
+/// Limit of streams of one HTTP/2 connection that are reset because the peer violates the protocol.
 const MAX_ERRORS: usize = 100;
 
-/// An HTTP/2 peer that does not answer a ping for this long is gone.
+/// Interval of HTTP/2 pings, and time for an answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The start of the HTTP/2 connection preface (RFC 9113, 3.4). No HTTP/1.1 method begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI";
 
-/// Between two looks at a connection that has sent a part of `PRI` only.
+/// Pause between two checks of a connection that has sent only a part of `PRI`.
 const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Serves one connection until it closes, or the server stops and its responses are over.
+/// Serves one connection until it closes, or the server stops and its responses are complete.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let Opened { socket, peer, deadline, permit } = opened;
     let guard = Arc::new((permit, server.tasks.token()));
     let connection = ConnectionContext { peer, guard, stopping: server.stopping.clone() };
     let http2 = tokio::select! {
-        told = timeout_at(deadline, socket.speaks_http2()) => told,
+        detected = timeout_at(deadline, socket.speaks_http2()) => detected,
         () = server.stopping.cancelled() => return,
     };
-    let first = FirstRequest::due(deadline);
+    let first = FirstRequest::new(deadline);
     let result = match http2 {
         Ok(Ok(false)) => {
             let serving = pin!(serve_http1(&server, socket, connection, first.clone()));
             let finish = http1::UpgradeableConnection::graceful_shutdown;
-            // Between requests hyper has its own deadline.
+            // Between requests hyper's header_read_timeout applies.
             drive(&server, serving, finish, &first, pending).await
         }
-        // Boxed: an HTTP/1.1 viewer's task need not have room for it.
+        // Boxed, so that an HTTP/1.1 viewer's task is not as large as this.
         Ok(Ok(true)) => {
             let streams = Streams::new(server.config.limits.send_timeout);
             let serving = serve_http2(&server, socket, connection, first.clone(), streams.clone());
@@ -88,7 +87,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     }
 }
 
-/// Why a connection closes. Culprit: peer.
+/// The reason why a connection closes. Culprit: peer.
 #[derive(Debug, thiserror::Error)]
 enum Close {
     #[error("{0}")]
@@ -101,9 +100,9 @@ enum Close {
     Idle,
 }
 
-/// A socket of HTTP, over TLS or not.
+/// A stream that carries HTTP: TCP or TLS.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Whether the peer speaks HTTP/2, else HTTP/1.1. Leaves all bytes in the socket.
+    /// Whether the peer speaks HTTP/2, else HTTP/1.1. Consumes no bytes.
     fn speaks_http2(&self) -> impl Future<Output = io::Result<bool>> + Send;
 }
 
@@ -124,13 +123,13 @@ impl Socket for TcpStream {
 }
 
 impl Socket for tls::Socket {
-    /// The handshake has told.
+    /// Returns what the handshake has negotiated.
     async fn speaks_http2(&self) -> io::Result<bool> {
         Ok(tls::is_http2(self))
     }
 }
 
-/// A connection of HTTP/1.1, and of the WebSocket that it may turn into.
+/// Serves HTTP/1.1, with upgrades to WebSocket.
 fn serve_http1<S: Socket>(
     server: &Server,
     socket: S,
@@ -140,21 +139,21 @@ fn serve_http1<S: Socket>(
 {
     let service = server.service.clone();
     let respond = service_fn(move |request| {
-        first.is_there();
+        first.arrived();
         let (service, connection) = (service.clone(), connection.clone());
-        // Boxed, because it is gone once the response has begun.
+        // Boxed, because it is dropped once the response begins.
         Box::pin(async move { Ok::<_, Infallible>(service.respond(request, &connection).await) })
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        // Of the requests after the first.
+        // Applies to requests after the first.
         .header_read_timeout(server.config.limits.handshake_timeout)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), respond)
         .with_upgrades()
 }
 
-/// A connection of HTTP/2.
+/// Serves HTTP/2.
 fn serve_http2<S: Socket>(
     server: &Server,
     socket: S,
@@ -168,7 +167,7 @@ fn serve_http2<S: Socket>(
 > {
     let service = server.service.clone();
     let respond = service_fn(move |request| {
-        first.is_there();
+        first.arrived();
         let (service, connection) = (service.clone(), connection.clone());
         async move { Ok::<_, Infallible>(service.respond(request, &connection).await.map(Watched::new)) }
     });
@@ -184,8 +183,8 @@ fn serve_http2<S: Socket>(
         .serve_connection(TokioIo::new(socket), respond)
 }
 
-/// Drives a connection until it closes, or its first request is late. When the server stops, or it is `idle`, it is to
-/// `finish` what it has; one that is idle again then is cut, for its peer does not go along.
+/// Drives a connection until it closes or its first request is late. When the server stops or the connection is `idle`,
+/// calls `finish` to shut it down gracefully; if its peer leaves it open and it becomes idle again, it is closed.
 async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
     server: &Server,
     mut connection: Pin<impl DerefMut<Target = C>>,
@@ -195,39 +194,39 @@ async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
 ) -> Result<(), Close> {
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
-        () = first.is_late() => return Err(Close::NoRequest),
+        () = first.late() => return Err(Close::NoRequest),
         () = idle() => {}
         () = server.stopping.cancelled() => {}
     }
     finish(connection.as_mut());
     tokio::select! {
         result = connection.as_mut() => Ok(result?),
-        () = first.is_late() => Err(Close::NoRequest),
+        () = first.late() => Err(Close::NoRequest),
         () = idle() => Err(Close::Idle),
     }
 }
 
-/// The first request of a connection, and when it is due: neither hyper nor HTTP/2 has a limit that counts from accept.
+/// The first request of a connection and its deadline, which counts from accept: hyper's timeouts do not.
 #[derive(Clone)]
 struct FirstRequest {
     deadline: Instant,
-    there: Arc<AtomicBool>,
+    has_arrived: Arc<AtomicBool>,
 }
 
 impl FirstRequest {
-    fn due(deadline: Instant) -> FirstRequest {
-        FirstRequest { deadline, there: Arc::default() }
+    fn new(deadline: Instant) -> FirstRequest {
+        FirstRequest { deadline, has_arrived: Arc::default() }
     }
 
-    fn is_there(&self) {
-        self.there.store(true, Ordering::Relaxed);
+    fn arrived(&self) {
+        self.has_arrived.store(true, Ordering::Relaxed);
     }
 
-    /// Resolves at the deadline, if it is not there then.
-    async fn is_late(&self) {
-        // Boxed, because it is gone long before the connection.
+    /// Resolves at the deadline unless the request has arrived; else never.
+    async fn late(&self) {
+        // Boxed, because it is dropped long before the connection.
         Box::pin(sleep_until(self.deadline)).await;
-        if self.there.load(Ordering::Relaxed) {
+        if self.has_arrived.load(Ordering::Relaxed) {
             pending::<()>().await;
         }
     }

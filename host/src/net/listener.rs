@@ -1,4 +1,4 @@
-//! Listeners: bind, accept, and keep to the limit of connections.
+//! Listeners: bind, accept, and the limit of connections.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,23 +12,23 @@ use tracing::{debug, error, warn};
 use super::opening::{Accepted, Opened, Transport, open};
 use super::server::Server;
 
-/// Connections that the kernel holds until they are accepted.
+/// Limit of connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 4_096;
 
-/// After an accept failed for lack of resources, the next is tried this much later.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why an address cannot be listened on. Culprit: operator.
+/// An address that cannot be listened on. Culprit: operator.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}")]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,
-    /// What the system said.
+    /// The error of the system.
     pub source: io::Error,
 }
 
-/// Opens a listener; with `reuse_port`, beside those of other processes that do the same.
+/// Opens a listener; with `reuse_port`, several processes may listen on the same address.
 pub(super) fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, ListenError> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -42,7 +42,7 @@ pub(super) fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener,
     open().map_err(|source| ListenError { address, source })
 }
 
-/// Accepts until the server stops, and has each connection opened, with a PROXY header or without, and served.
+/// Accepts connections until the server stops; a task each opens it, with or without a PROXY header, and serves it.
 pub(super) async fn accept<T: Transport, F>(
     server: Arc<Server>,
     listener: TcpListener,
@@ -60,7 +60,7 @@ pub(super) async fn accept<T: Transport, F>(
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of files or memory, or a connection that died in the queue: neither ends the listener.
+                // The process is out of files or memory, or a connection died in the queue: the listener goes on.
                 error!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
@@ -83,6 +83,7 @@ fn tune(socket: &TcpStream, server: &Server) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);
     socket.set_keepalive(true)?;
-    // A peer that takes no byte for this long is gone (RFC 5482; Linux counts a closed window too).
+    // The kernel closes a connection whose peer accepts no byte for this long (RFC 5482; on Linux also with a closed
+    // window).
     socket.set_tcp_user_timeout(Some(server.config.limits.send_timeout))
 }

@@ -1,5 +1,4 @@
-//! What comes before the protocol of a connection: the PROXY header, then TLS. Both have until the deadline that the
-//! first request has too.
+//! Opening of connections: the PROXY header, then the TLS handshake, both within the deadline of the first request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,37 +12,37 @@ use tracing::debug;
 use super::proxy;
 use super::server::Server;
 
-/// A connection as it was accepted.
+/// A connection that was accepted.
 pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// A connection whose next byte is its protocol's.
+/// A connection whose PROXY header and TLS handshake are complete; the next byte belongs to the application protocol.
 pub(super) struct Opened<S> {
     pub(super) socket: S,
-    /// Who it is; where a proxy says for whom it speaks, they.
+    /// The client's address. Behind a trusted proxy, the address from the PROXY header.
     pub(super) peer: SocketAddr,
-    /// When the first request must be there: `limits.handshake_timeout` after it was accepted.
+    /// Deadline for the first complete request, or for RTMP publish or play: `limits.handshake_timeout` after accept.
     pub(super) deadline: Instant,
-    /// Counts the connection until it closes.
+    /// Holds a slot of `limits.max_connections` until the connection closes.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// What lies between a socket and its protocol.
+/// The transport layer under an application protocol: plain TCP or TLS.
 pub(super) trait Transport: Clone + Send + Sync + 'static {
-    /// What the protocol reads and writes.
+    /// The stream that the application protocol reads and writes.
     type Socket: Send;
 
-    /// Takes the socket so far that the protocol can begin.
+    /// Performs the transport's handshake, if it has one.
     fn open(
         &self,
         socket: TcpStream,
     ) -> impl Future<Output = Result<Self::Socket, OpenError>> + Send + use<'_, Self>;
 }
 
-/// Nothing.
+/// Plain TCP, without a handshake.
 #[derive(Clone)]
 pub(super) struct Plain;
 
@@ -55,21 +54,21 @@ impl Transport for Plain {
     }
 }
 
-/// Why a connection closes before its protocol begins. Culprit: peer.
+/// The reason why a connection closes before its protocol begins. Culprit: peer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("plain HTTP at a port for TLS")]
+    #[error("plain HTTP on a TLS port")]
     PlainHttp,
-    #[error("plain RTMP at a port for TLS")]
+    #[error("plain RTMP on a TLS port")]
     PlainRtmp,
     #[error("no TLS handshake in time")]
     Late,
 }
 
-/// Opens a connection, of which a PROXY header is wanted or not, and has it served: in a task of its own, for that one is
-/// long and needs no room for what is done here.
+/// Reads the PROXY header if one is required, performs the TLS handshake, then spawns `serve` as a separate task so that
+/// the long-lived task does not keep the handshake's stack.
 pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
     server: Arc<Server>,
     transport: T,

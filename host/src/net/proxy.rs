@@ -1,10 +1,9 @@
-//! The PROXY protocol (haproxy.org, proxy-protocol.txt, versions 1 and 2): a proxy's first bytes tell whom it serves.
+//! The PROXY protocol (haproxy.org, proxy-protocol.txt, versions 1 and 2): a proxy's first bytes name its client.
 //!
-//! A listener either wants the header of every connection or of none, as the specification demands: a server that
-//! guesses would take the word of any peer. It comes before everything else, TLS included.
+//! A listener requires the header on every connection or on none, as the specification demands: a server that guesses
+//! would believe any peer. The header comes before everything else, TLS included.
 //!
-//! The header is taken off the socket to the byte, so that whatever reads next finds the socket as if nothing had
-//! stood before. Bounds: 107 bytes for version 1 (section 2.1), [`MAX_HEADER`] for version 2, whose TLVs are skipped.
+//! Exactly the header is read from the socket; the next reader finds the first byte behind it. Bounds: 107 bytes for version 1 (section 2.1), [`MAX_HEADER`] for version 2, whose TLVs are skipped.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,65 +15,65 @@ use tracing::{debug, info};
 
 use crate::conf::Proxy;
 
-/// How version 2 opens (section 2.2). No version 1 header is shorter.
+/// The signature of version 2 (section 2.2). No version 1 header is shorter.
 const V2_PREFIX: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What both versions have at least, and what tells them apart.
+/// Bytes that decide between the versions; no header is shorter.
 pub const SIGNATURE: usize = V2_PREFIX.len();
 
 /// The fixed part of version 2: prefix, version and command, family and transport, length of the rest.
 const V2_FIXED: usize = SIGNATURE + 4;
 
-/// The largest header of version 1, its line end included (section 2.1).
+/// The largest header of version 1, including CRLF (section 2.1).
 const MAX_V1: usize = 107;
 
-/// The largest header of version 2 that is read, in bytes: both addresses and certificates' names fit with room.
+/// Limit of a version 2 header, in bytes: addresses and certificate names fit with room to spare.
 pub const MAX_HEADER: usize = 4096;
 
-/// Why a header cannot be used. Culprit: peer, or the operator who configured it.
+/// A header that cannot be used. Culprit: peer, or the operator who configured it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
     /// The connection broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Neither version's first bytes.
+    /// The first bytes belong to neither version.
     #[error("the connection opens with no PROXY protocol header")]
     Missing,
-    /// More bytes than are read.
+    /// The header is longer than the limit.
     #[error("the header has more than {limit} bytes")]
     TooLong {
-        /// The limit.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// A line of version 1 that is none.
+    /// A version 1 header that does not follow the grammar.
     #[error("version 1: a malformed line")]
     Line,
-    /// A version and command of version 2 that it does not have.
+    /// An unknown version or command in version 2.
     #[error("version 2: version and command {0:#04x}")]
     Command(u8),
-    /// A family and transport of version 2 that no connection of TCP has.
+    /// An address family and transport in version 2 that is not TCP.
     #[error("version 2: family and transport {0:#04x}")]
     Family(u8),
-    /// Version 2 with less than the addresses of its family.
+    /// A version 2 header too short for the addresses of its family.
     #[error("version 2: addresses of {length} bytes")]
     Addresses {
-        /// How many bytes there are.
+        /// Length of the addresses, in bytes.
         length: usize,
     },
 }
 
-/// What is still to be taken of a header.
+/// The part of a header that is still to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// This many bytes; 0 when it is whole.
+    /// This many bytes; 0 when the header is complete.
     Bytes(usize),
-    /// All up to the end of the line, at most this many bytes.
+    /// Up to the end of the line, at most this many bytes.
     Line(usize),
 }
 
-/// Takes the header of a new connection. The address that it names, else the peer's own; `None` when the connection is
-/// to be closed, which is logged.
+/// Reads the header of a new connection. Returns the address in it, else the peer's own; `None`, after logging the
+/// reason, if the connection must be closed.
 pub(super) async fn take(
     proxy: &Proxy,
     socket: &mut TcpStream,
@@ -98,7 +97,7 @@ pub(super) async fn take(
     }
 }
 
-/// Reads the header, and not a byte more.
+/// Reads the header and nothing behind it.
 async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError> {
     let mut header = vec![0; SIGNATURE];
     socket.read_exact(&mut header).await?;
@@ -111,7 +110,7 @@ async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError>
                 socket.read_exact(&mut header[start..]).await?;
             }
             Rest::Line(most) => {
-                // A byte before the line's end is the header's, so that all of them can be taken.
+                // Every byte up to the end of the line belongs to the header and can be read.
                 let mut ahead = [0; MAX_V1];
                 let count = socket.peek(&mut ahead[..most]).await?;
                 let line = ahead[..count].iter().position(|byte| *byte == b'\n').map_or(count, |end| end + 1);
@@ -126,10 +125,10 @@ async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, HeaderError>
     }
 }
 
-/// What is missing of a header that starts so, with [`SIGNATURE`] bytes at least.
+/// Returns the missing part of a header with these first bytes, at least [`SIGNATURE`] of them.
 ///
 /// # Errors
-/// [`HeaderError`] for what is the start of no header, and of one that is too long.
+/// [`HeaderError`] if no header starts so, or it is too long.
 pub fn rest(start: &[u8]) -> Result<Rest, HeaderError> {
     if start.starts_with(V2_PREFIX) {
         let Some(length) = start.get(V2_FIXED - 2..V2_FIXED) else {
@@ -151,11 +150,11 @@ pub fn rest(start: &[u8]) -> Result<Rest, HeaderError> {
     }
 }
 
-/// The source address in a whole header; `None` where the proxy speaks for itself, as in a health check, or does not
-/// know.
+/// Returns the source address in a complete header; `None` if the proxy connects on its own behalf, as for a health
+/// check, or does not know the address.
 ///
 /// # Errors
-/// [`HeaderError`] for what is no header.
+/// [`HeaderError`] for a malformed header.
 pub fn source(header: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
     match header.strip_prefix(V2_PREFIX) {
         Some([command, family, _, _, rest @ ..]) => v2_source(*command, *family, rest),
@@ -163,7 +162,7 @@ pub fn source(header: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
     }
 }
 
-/// `PROXY TCP4 source destination source-port destination-port`, or `PROXY UNKNOWN` and anything (section 2.1).
+/// Parses `PROXY TCP4 source destination source-port destination-port`, or `PROXY UNKNOWN` and anything (section 2.1).
 fn v1_source(line: &[u8]) -> Option<Option<SocketAddr>> {
     let line = str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
     let fields: Vec<&str> = line.split(' ').collect();
@@ -188,10 +187,10 @@ fn v1_source(line: &[u8]) -> Option<Option<SocketAddr>> {
     }
 }
 
-/// What follows the prefix of version 2, without the length. What stands behind the addresses is skipped.
+/// Parses version 2 behind the signature, without the length. TLVs behind the addresses are skipped.
 fn v2_source(command: u8, family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, HeaderError> {
     let source = match (command, family) {
-        // The family of a LOCAL command is to be ignored, whatever it is.
+        // The family of a LOCAL command must be ignored.
         (0x20, _) => return Ok(None),
         (0x21, 0x11) => v2_address::<4>(rest),
         (0x21, 0x21) => v2_address::<16>(rest),
@@ -203,7 +202,7 @@ fn v2_source(command: u8, family: u8, rest: &[u8]) -> Result<Option<SocketAddr>,
     source.map(Some).ok_or(HeaderError::Addresses { length: rest.len() })
 }
 
-/// Source and destination of `N` bytes, then their ports.
+/// Parses source and destination addresses of `N` bytes, then their ports; returns the source.
 fn v2_address<const N: usize>(bytes: &[u8]) -> Option<SocketAddr>
 where
     IpAddr: From<[u8; N]>,
@@ -285,7 +284,7 @@ mod tests {
         ]
     }
 
-    /// Sends `bytes` in steps; what the header says, and what is left in the socket after it.
+    /// Sends `bytes` in steps; returns the source, and the bytes left in the socket behind the header.
     async fn through_a_socket(
         bytes: &[u8],
         step: usize,
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refuses_what_is_no_header() {
+    async fn refuses_malformed_headers() {
         for bytes in bad() {
             for step in [1, bytes.len()] {
                 let taken = through_a_socket(&bytes, step).await;
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sources_of_whole_headers_are_those_of_read() {
+    fn source_agrees_with_read() {
         for (header, expected) in good() {
             let source = source(&header).unwrap();
             assert_eq!(source.map(|source| source.to_string()).as_deref(), expected);

@@ -1,4 +1,4 @@
-//! Publishing tags to an RTMP server, at the pace of their timestamps.
+//! RTMP publishing: tags to a server, at the pace of their timestamps.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -16,14 +16,14 @@ use crate::rtmp::handshake::{Random, Scheme};
 use crate::rtmp::tc_url::StreamName;
 use crate::rtmp::{Buffers, ClientSession, SessionError};
 
-/// What the server may make a publisher hold: replies only.
+/// Limits of received messages: a server sends a publisher only replies.
 const LIMITS: ChunkLimits =
     ChunkLimits { max_message: 1 << 20, max_buffered: 1 << 20, max_chunk_streams: 16 };
 
-/// How much is read at once, in bytes.
+/// Bytes read at once.
 const READ: usize = 4 * 1024;
 
-/// Why a publisher ended.
+/// The reason why publishing ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishLoopError {
@@ -44,11 +44,10 @@ pub enum PublishLoopError {
     Closed,
 }
 
-/// Publishes `tags` as `name` to the server at `address`; each tag goes out when its time has come. Returns when all
-/// are sent.
+/// Publishes `tags` as `name` to the server at `address`, each at its timestamp. Returns when all are sent.
 ///
 /// # Errors
-/// [`PublishLoopError`] when the connection, the server or the protocol ends it early.
+/// [`PublishLoopError`] if the connection, the server or the protocol ends it early.
 pub async fn publish_loop(
     address: SocketAddr,
     name: StreamName,
@@ -98,7 +97,7 @@ pub async fn publish_loop(
             written = writer.write_buf(output), if unsent => {
                 written?;
             }
-            // One tag at a time, and only when the last is gone: a slow server slows the publisher.
+            // A tag is sent only when the previous one is written, so that a slow server slows the publisher.
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() && !unsent => {
                 if let Some(tag) = tags.next() {
                     session.send_tag(&tag);

@@ -1,7 +1,7 @@
 //! RTMP connections: one task drives one session, its publishers and its players.
 //!
-//! The socket is read straight into the session's buffer; tags that lie there in one piece are shared from it.
-//! A player pulls from its stream's ring only while little waits to be written, so its backlog stays in the ring.
+//! The socket is read into the session's buffer, and tags that arrive in one chunk share it without a copy. A player
+//! reads from its stream's ring only while little waits to be written, so its backlog stays in the ring.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -33,20 +33,20 @@ use super::server::Server;
 /// How long a closing connection may take to read its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How much is read at once: from a client that publishes, and from any other.
+/// Bytes read at once: from a client that publishes, and from any other.
 const READ_PUBLISHER: usize = 64 * 1024;
 const READ_OTHER: usize = 4 * 1024;
 
-/// A player gets more only while less than this waits to be written, in bytes.
+/// Tags are read for players only while less than this waits to be written, in bytes.
 const MAX_UNSENT: usize = 64 * 1024;
 
-/// How long a client may stay without publishing or playing after it did (SRS).
+/// Time that a client may stay connected after it stopped publishing or playing (SRS).
 const IDLE: Duration = Duration::from_secs(180);
 
-/// Chunk streams that a client may use at once.
+/// Limit of chunk streams of one client.
 const MAX_CHUNK_STREAMS: usize = 256;
 
-/// Why a connection closes.
+/// The reason why a connection closes.
 #[derive(Debug, thiserror::Error)]
 enum Close {
     #[error("the peer closed it")]
@@ -67,7 +67,7 @@ enum Close {
     Stopping,
 }
 
-/// Speaks RTMP until the connection closes; by its deadline the client publishes or plays.
+/// Serves one connection until it closes. The client must publish or play before the deadline.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
     let Opened { mut socket, peer, deadline, permit: _permit } = opened;
     let limits = &server.config.limits;
@@ -109,17 +109,17 @@ struct Connection {
     session: ServerSession,
     publishing: HashMap<u32, Publishing>,
     playing: HashMap<u32, Playing>,
-    /// When a client that neither publishes nor plays must go.
+    /// Deadline of a client that neither publishes nor plays.
     deadline: Instant,
-    /// Whether the socket may hold bytes back that were written: TLS does.
+    /// Whether written bytes may still be in the TLS layer.
     unflushed: bool,
 }
 
-/// A publisher; when it goes, its stream expires after the vhost's `republish_wait`.
+/// A publisher. After it is dropped, its stream expires after the vhost's `republish_wait`.
 struct Publishing {
     server: Arc<Server>,
     publisher: Publisher,
-    /// When the next tag is due.
+    /// Deadline of the next tag.
     deadline: Instant,
 }
 
@@ -146,16 +146,16 @@ struct Playing {
 }
 
 enum Source {
-    /// Waits for the stream to be published.
+    /// Waiting for the stream to be published, until the deadline.
     Waiting { stream: StreamWait, deadline: Pin<Box<Sleep>> },
-    /// Reads it.
+    /// Reading the stream.
     Reading { key: StreamKey, tags: Reader<Tag> },
-    /// The player paused.
+    /// Paused by the player.
     Paused { key: StreamKey },
 }
 
-/// What a player has got.
-enum Got {
+/// An event of a player's source.
+enum SourceEvent {
     Stream(Arc<crate::stream::Stream>),
     Tags(Arc<Vec<Tag>>),
     End,
@@ -165,15 +165,15 @@ enum Got {
 impl Connection {
     async fn run(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Close {
         loop {
-            match self.turn(socket).await {
+            match self.step(socket).await {
                 Ok(()) => {}
                 Err(close) => return close,
             }
         }
     }
 
-    /// Handles what was read, then waits for one thing to happen.
-    async fn turn(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), Close> {
+    /// Handles the messages that were read, then waits for one event.
+    async fn step(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), Close> {
         while let Some(event) = self.session.poll_event()? {
             self.on_event(event);
         }
@@ -197,8 +197,8 @@ impl Connection {
                     return Err(Close::Closed);
                 }
             }
-            (stream_id, got) = poll_fn(|cx| poll_playing(playing, cx)), if unsent < MAX_UNSENT => {
-                self.on_got(stream_id, got);
+            (stream_id, event) = poll_fn(|cx| poll_playing(playing, cx)), if unsent < MAX_UNSENT => {
+                self.on_source(stream_id, event);
             }
             stream_id = poll_fn(|cx| poll_replaced(publishing, cx)) => self.on_replaced(stream_id),
             () = sleep_until(deadline) => self.check_deadlines()?,
@@ -234,7 +234,7 @@ impl Connection {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Connect { .. } => {
-                // SRS's own proxy header, before C0.
+                // From SRS's own proxy header, which precedes C0.
                 let trusted = self.server.config.proxy.trusts(self.peer.ip());
                 if let Some(client) = self.session.proxied_client().filter(|_| trusted) {
                     self.peer.set_ip(client.into());
@@ -324,7 +324,7 @@ impl Connection {
         match &playing.source {
             Source::Reading { key, .. } if paused => playing.source = Source::Paused { key: key.clone() },
             Source::Paused { key } if !paused => {
-                // Live goes on from now: at a keyframe.
+                // A live stream continues at the newest keyframe.
                 match self.server.hub.find(key) {
                     Some(stream) => {
                         playing.source = Source::Reading { key: key.clone(), tags: stream.play() };
@@ -339,15 +339,15 @@ impl Connection {
         }
     }
 
-    fn on_got(&mut self, stream_id: u32, got: Got) {
+    fn on_source(&mut self, stream_id: u32, event: SourceEvent) {
         let Some(playing) = self.playing.get_mut(&stream_id) else { return };
-        match got {
-            Got::Stream(stream) => {
+        match event {
+            SourceEvent::Stream(stream) => {
                 info!(peer = %self.peer, stream = %stream.key(), "play started");
                 playing.source = Source::Reading { key: stream.key().clone(), tags: stream.play() };
                 self.session.accept_play(stream_id);
             }
-            Got::Tags(tags) => {
+            SourceEvent::Tags(tags) => {
                 for tag in tags.iter() {
                     let wanted = match tag.kind {
                         TagKind::AUDIO => playing.audio,
@@ -359,12 +359,12 @@ impl Connection {
                     }
                 }
             }
-            Got::End => {
+            SourceEvent::End => {
                 self.playing.remove(&stream_id);
                 self.deadline = Instant::now() + IDLE;
                 self.session.end_play(stream_id, PlayEnd::Unpublished);
             }
-            Got::Timeout => {
+            SourceEvent::Timeout => {
                 debug!(peer = %self.peer, "nothing to play");
                 self.playing.remove(&stream_id);
                 self.deadline = Instant::now() + self.server.config.limits.handshake_timeout;
@@ -374,7 +374,7 @@ impl Connection {
     }
 }
 
-/// Writes or reads: how many bytes, 0 at the end of the input. What is written goes out at once.
+/// Writes or reads, and returns the number of bytes: 0 at the end of the input. Written bytes are flushed.
 fn poll_socket(
     socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
     input: &mut BytesMut,
@@ -394,7 +394,7 @@ fn poll_socket(
     pin!(socket.read_buf(input)).poll(cx)
 }
 
-/// The first publisher that another took over from.
+/// Polls for a publisher that another one has replaced.
 fn poll_replaced(publishing: &HashMap<u32, Publishing>, cx: &mut Context<'_>) -> Poll<u32> {
     let mut replaced = |one: &Publishing| one.publisher.poll_replaced(cx).is_ready();
     let mut publishers = publishing.iter();
@@ -404,23 +404,23 @@ fn poll_replaced(publishing: &HashMap<u32, Publishing>, cx: &mut Context<'_>) ->
     }
 }
 
-/// The first player for whom there is something.
-fn poll_playing(playing: &mut HashMap<u32, Playing>, cx: &mut Context<'_>) -> Poll<(u32, Got)> {
+/// Polls for an event of a player's source.
+fn poll_playing(playing: &mut HashMap<u32, Playing>, cx: &mut Context<'_>) -> Poll<(u32, SourceEvent)> {
     for (stream_id, playing) in playing {
-        let got = match &mut playing.source {
+        let event = match &mut playing.source {
             Source::Paused { .. } => continue,
             Source::Waiting { stream, deadline } => match Pin::new(stream).poll(cx) {
-                Poll::Ready(stream) => Got::Stream(stream),
-                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => Got::Timeout,
+                Poll::Ready(stream) => SourceEvent::Stream(stream),
+                Poll::Pending if deadline.as_mut().poll(cx).is_ready() => SourceEvent::Timeout,
                 Poll::Pending => continue,
             },
             Source::Reading { tags, .. } => match tags.poll_read(cx) {
-                Poll::Ready(Some(tags)) => Got::Tags(tags),
-                Poll::Ready(None) => Got::End,
+                Poll::Ready(Some(tags)) => SourceEvent::Tags(tags),
+                Poll::Ready(None) => SourceEvent::End,
                 Poll::Pending => continue,
             },
         };
-        return Poll::Ready((*stream_id, got));
+        return Poll::Ready((*stream_id, event));
     }
     Poll::Pending
 }

@@ -1,12 +1,12 @@
-//! HTTP/2 streams: those whose viewer takes nothing, and connections without any.
+//! Stalled HTTP/2 streams, and idle HTTP/2 connections.
 //!
-//! A socket that takes no bytes is TCP's affair (`TCP_USER_TIMEOUT`). But a peer may answer pings and use other streams
-//! while it opens no flow-control window for one of them (RFC 9113, 5.2); hyper then waits for ever, and asks neither
-//! body nor service meanwhile. So a stream's task runs beside a watch: its body notes what it hands over, the data
-//! note what of it is written. To drop the task is to reset the stream (CANCEL).
+//! TCP handles a socket that accepts no bytes (`TCP_USER_TIMEOUT`). But a peer may answer pings and use other streams
+//! while it opens no flow-control window for one of them (RFC 9113, 5.2); hyper then waits for ever and polls neither
+//! body nor service meanwhile. So each stream's task runs beside a watch: the body counts the bytes that it hands over,
+//! and their buffers count the bytes that are written. Dropping the task resets the stream (CANCEL).
 //!
-//! Nor does hyper close a connection on which nothing is asked for, as it does over HTTP/1.1. The same tasks tell when
-//! there is no stream.
+//! hyper does not close an idle HTTP/2 connection either, as it does over HTTP/1.1. The number of these tasks shows
+//! whether a connection is idle.
 
 use std::future::Future;
 use std::io::IoSlice;
@@ -22,20 +22,20 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-/// Looks at a stream within the time in which it must move.
-const LOOKS: u32 = 4;
+/// Number of progress checks per stall timeout.
+const CHECKS: u32 = 4;
 
 tokio::task_local! {
-    /// That of the HTTP/2 stream whose task this is.
+    /// Progress of the HTTP/2 stream that the current task serves.
     static PROGRESS: Arc<Progress>;
 }
 
-/// Runs the tasks of one connection's HTTP/2 streams, and ends one that has unsent bytes and writes none for `limit`, or
-/// up to a quarter more.
+/// Executor of one connection's HTTP/2 streams. It resets a stream that has unsent bytes and writes none for `limit`, up
+/// to a quarter longer.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     limit: Duration,
-    /// How many there are.
+    /// Number of open streams.
     open: watch::Sender<usize>,
 }
 
@@ -44,10 +44,10 @@ impl Streams {
         Streams { limit, open: watch::Sender::new(0) }
     }
 
-    /// Resolves when there was none for `limit`.
+    /// Resolves when no stream was open for `limit`.
     pub(super) async fn none_for(&self, limit: Duration) {
         let mut open = self.open.subscribe();
-        // Both waits fail only without a sender, which is here.
+        // Both waits fail only once the sender is dropped, which `self` owns.
         while open.wait_for(|open| *open == 0).await.is_ok() {
             if timeout(limit, open.changed()).await.is_err() {
                 return;
@@ -56,7 +56,7 @@ impl Streams {
     }
 }
 
-/// Counts a stream.
+/// One open stream in the count of its connection.
 struct Open(watch::Sender<usize>);
 
 impl Open {
@@ -80,29 +80,29 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
             let progress = Arc::new(Progress::default());
             tokio::select! {
                 () = PROGRESS.scope(progress.clone(), stream) => {}
-                () = progress.stall(limit) => debug!("an HTTP/2 stream is reset: its viewer takes nothing"),
+                () = progress.stall(limit) => debug!("an HTTP/2 stream is reset: its viewer accepts no bytes"),
             }
         });
     }
 }
 
-/// How far a stream has come.
+/// Counters of a stream's bytes.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Bytes that are to be written.
+    /// Bytes handed over by the body and not yet written.
     unsent: AtomicUsize,
-    /// Bytes that are written; wraps.
+    /// Bytes written; wraps.
     sent: AtomicUsize,
 }
 
 impl Progress {
-    /// Resolves when bytes wait for `limit` and none is written.
+    /// Resolves when bytes have waited for `limit` without one being written.
     async fn stall(&self, limit: Duration) {
         let mut still = 0;
         let mut before = 0;
-        // One more: the bytes may have come just before the first.
-        while still <= LOOKS {
-            sleep(limit / LOOKS).await;
+        // One check more, since the bytes may have arrived just before the first.
+        while still <= CHECKS {
+            sleep(limit / CHECKS).await;
             let sent = self.sent.load(Relaxed);
             still = if self.unsent.load(Relaxed) > 0 && sent == before { still + 1 } else { 0 };
             before = sent;
@@ -110,7 +110,7 @@ impl Progress {
     }
 }
 
-/// A body that tells its stream's watch how far it is. Made in the task of the stream.
+/// A body that reports its bytes to its stream's watch. Must be created in the task of the stream.
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     body: B,
@@ -119,7 +119,7 @@ pub(super) struct Watched<B> {
 
 impl<B> Watched<B> {
     pub(super) fn new(body: B) -> Watched<B> {
-        // Outside of a stream's task nobody looks at it.
+        // Outside a stream's task no watch reads it.
         Watched { body, progress: PROGRESS.try_with(Arc::clone).unwrap_or_default() }
     }
 }
@@ -186,8 +186,8 @@ impl<D: Buf> Drop for WatchedData<D> {
 mod tests {
     use super::*;
 
-    /// How long a stream lives that does `act` every `limit / 2`.
-    async fn life(limit: Duration, act: impl Fn(&Progress)) -> Option<Duration> {
+    /// Returns the time until a stream that does `act` every `limit / 2` is stalled.
+    async fn time_to_stall(limit: Duration, act: impl Fn(&Progress)) -> Option<Duration> {
         let progress = Progress::default();
         let started = tokio::time::Instant::now();
         tokio::select! {
@@ -206,14 +206,14 @@ mod tests {
         let limit = Duration::from_millis(80);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            assert_eq!(life(limit, |_| ()).await, None, "nothing to write");
+            assert_eq!(time_to_stall(limit, |_| ()).await, None, "nothing to write");
             let moves = |progress: &Progress| {
                 progress.unsent.store(1, Relaxed);
                 progress.sent.fetch_add(1, Relaxed);
             };
-            assert_eq!(life(limit, moves).await, None, "slow");
-            let stalled = life(limit, |progress| progress.unsent.store(1, Relaxed)).await;
-            assert!(stalled.is_some_and(|life| life >= limit), "{stalled:?}");
+            assert_eq!(time_to_stall(limit, moves).await, None, "slow");
+            let stalled = time_to_stall(limit, |progress| progress.unsent.store(1, Relaxed)).await;
+            assert!(stalled.is_some_and(|time| time >= limit), "{stalled:?}");
         });
     }
 

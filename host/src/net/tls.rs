@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 over accepted sockets.
 //!
-//! A viewer over TLS costs one copy: hyper hands slices of the shared bytes to rustls, which encrypts from them into
-//! its records. Every wrapper between the two has to forward `is_write_vectored` and `poll_write_vectored`; those of
+//! TLS costs one copy per viewer: hyper passes slices of the shared bytes to rustls, which encrypts them into its
+//! records. Every wrapper between the two must forward `is_write_vectored` and `poll_write_vectored`; those of
 //! tokio-rustls and hyper-util do.
 
 use std::io;
@@ -20,28 +20,28 @@ use super::certificates::provider;
 use super::opening::{OpenError, Transport};
 use crate::http::linger;
 
-/// HTTP/2 and HTTP/1.1, as ALPN names them (RFC 7301, 6; RFC 9113, 3.2), preferred ones first. RTMP has no name there.
+/// HTTP/2 and HTTP/1.1, as ALPN names them (RFC 7301, 6; RFC 9113, 3.2), preferred ones first. RTMP has no ALPN name.
 const HTTP: &[&[u8]] = &[HTTP2, b"http/1.1"];
 const HTTP2: &[u8] = b"h2";
 
-/// How RTMP without TLS begins: C0, the version.
+/// First byte of RTMP without TLS: C0, the version.
 const RTMP_VERSION: u8 = 3;
 
-/// What rustls holds for a slow peer, in bytes, out of reach of the ring's rules: two full records. Its default is
-/// 64 KiB.
+/// Limit of rustls' output buffer, in bytes: two full records instead of its default of 64 KiB, because the ring cannot
+/// drop what is buffered here for a slow peer.
 const MAX_UNSENT: usize = 32 * 1024;
 
-/// A socket that speaks TLS. Boxed, for it is ten times the size of a plain one.
+/// A TLS connection. Boxed, because it is ten times the size of a plain socket.
 pub(super) type Socket = Box<TlsStream<TcpStream>>;
 
-/// What a listener speaks inside of TLS.
+/// The application protocol inside TLS.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inside {
     Http,
     Rtmp,
 }
 
-/// TLS, as one listener speaks it.
+/// The TLS transport of one listener.
 #[derive(Clone)]
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
@@ -49,7 +49,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Shows these certificates.
+    /// Creates a transport that presents these certificates.
     pub(super) fn new(certificates: Arc<dyn ResolvesServerCert>, inside: Inside) -> Tls {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13, &TLS12])
@@ -66,7 +66,8 @@ impl Tls {
 impl Transport for Tls {
     type Socket = Socket;
 
-    /// Shakes hands. Who begins without TLS is closed, and over HTTP told why.
+    /// Performs the TLS handshake. A peer that starts without TLS is disconnected; a plain HTTP request is answered with
+    /// 400.
     async fn open(&self, mut socket: TcpStream) -> Result<Socket, OpenError> {
         let mut first = [0];
         socket.peek(&mut first).await?;
@@ -78,7 +79,7 @@ impl Transport for Tls {
                 return Err(OpenError::PlainHttp);
             }
             RTMP_VERSION => return Err(OpenError::PlainRtmp),
-            // rustls knows best what to say to all else.
+            // rustls answers anything else with the right alert.
             _ => {}
         }
         let limit = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(MAX_UNSENT));

@@ -1,10 +1,10 @@
-//! Opens what a directory holds, and nothing else.
+//! Opens files beneath a directory, and no others.
 //!
-//! The kernel keeps to the directory (openat2 with RESOLVE_BENEATH, Linux 5.6): symbolic links are followed as long as
-//! they stay inside, whatever changes meanwhile. Where it cannot, or a sandbox forbids the call, the path is walked and
-//! no symbolic link is followed at all.
+//! The kernel confines the lookup (openat2 with RESOLVE_BENEATH, Linux 5.6): symbolic links are followed if they stay
+//! inside, without races. If the kernel lacks the call, or a sandbox forbids it, the path is walked segment by segment
+//! and no symbolic link is followed.
 //!
-//! Opening never blocks: a FIFO without a writer is opened at once, for the caller to see what it is.
+//! Opening never blocks: a FIFO without a writer is opened at once, and the caller checks the file type.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ use rustix::io::Errno;
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// How often a resolution is tried that a rename nearby made the kernel give up.
+/// Attempts at a lookup that the kernel gave up because of a concurrent rename.
 const TRIES: usize = 8;
 
 /// Opens `path`, which has no `..` and no leading slash, beneath the directory `root`, for reading.
@@ -37,7 +37,7 @@ pub(super) fn open_beneath(root: &Path, path: &str) -> io::Result<File> {
     }
 }
 
-/// As [`open_beneath`], a segment at a time, with no symbolic link followed.
+/// Opens as [`open_beneath`] does, a segment at a time, without following symbolic links.
 fn walk(root: OwnedFd, path: &str) -> io::Result<File> {
     let (dirs, last) = path.rsplit_once('/').map_or((None, path), |(dirs, last)| (Some(dirs), last));
     let mut dir = root;

@@ -11,34 +11,34 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Bytes that are read at once, and in memory for one client.
+/// Bytes read at once, and held in memory per client.
 const CHUNK: u64 = 64 * 1024;
 
-/// A part of a file, after some bytes of its own.
+/// A prefix from memory, then a part of a file.
 #[derive(Debug)]
 pub struct FileBody {
     first: Bytes,
     file: Arc<File>,
     part: Range<u64>,
-    /// The chunk that is being read.
+    /// The read in progress.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl FileBody {
-    /// `first`, then `part` of `file`.
+    /// Creates a body of `first`, then `part` of `file`.
     pub(super) fn new(first: Bytes, file: File, part: Range<u64>) -> FileBody {
         FileBody { first, file: Arc::new(file), part, reading: None }
     }
 
-    /// Bytes that are still to come.
+    /// Returns the number of bytes still to come.
     pub(in crate::http) fn remaining(&self) -> u64 {
         self.first.len() as u64 + (self.part.end - self.part.start)
     }
 
-    /// The next bytes; `None` at the end.
+    /// Polls for the next bytes; `None` at the end.
     ///
     /// # Errors
-    /// What the file system says, or [`io::ErrorKind::UnexpectedEof`] when the file has become shorter.
+    /// An error of the file system, or [`io::ErrorKind::UnexpectedEof`] if the file has become shorter.
     pub(in crate::http) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if !self.first.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));

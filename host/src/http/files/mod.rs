@@ -1,9 +1,8 @@
 //! Static files of `http_server.dir`: pages, players, recordings (RFC 9110).
 //!
-//! Invariants: nothing outside the directory is opened ([`beneath`]); names that start with a dot are not served, but
-//! for `.well-known` (RFC 8615); only regular files are; no file system call is made on a network thread; of a body at
-//! most one chunk is in memory beside what hyper holds. A file that gets shorter while it is sent ends the connection,
-//! so that no client takes the part for the whole.
+//! Invariants: nothing outside the directory is opened ([`beneath`]); only regular files are served; no file system
+//! call is made on a network thread; at most one chunk of a body is in memory beside hyper's buffer. A file that gets
+//! shorter while it is sent ends the connection, so that no client takes the part for the whole.
 
 mod beneath;
 mod body;
@@ -34,27 +33,27 @@ use super::{Body, Refusal};
 use crate::module::{Registry, Transport};
 use crate::router::{INDEX, Resolved};
 
-/// A cache may keep a file, and asks each time whether it is still so.
+/// Caches may keep a file, and must revalidate it each time.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// What stays as it is in the path of a redirect.
+/// Characters that are encoded in the path of a redirect.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// What a path leads to.
+/// The result of looking a path up.
 enum Found {
     File(Recording),
-    /// A directory that was asked for without its slash.
+    /// A directory whose path lacks its final slash.
     Directory,
     Nothing,
 }
 
-/// A file, and what goes before a part of it.
+/// An open file, and the bytes to send before a part of it.
 struct Recording {
     file: File,
-    /// Bytes of the file when it was opened; more is not served.
+    /// Length of the file when it was opened, in bytes; nothing behind it is served.
     len: u64,
     validators: Validators,
-    /// Pseudo-streaming: what goes before the bytes from the offset on.
+    /// Pseudo-streaming: the bytes to send before the part, and the offset of the part.
     prologue: Option<(Bytes, u64)>,
 }
 
@@ -103,7 +102,7 @@ impl Files {
     }
 }
 
-/// Looks a file up. Blocks.
+/// Opens a file and reads its metadata. Blocks.
 fn find(dir: &Path, name: &str, start: Option<u64>) -> io::Result<Found> {
     let file = match open_beneath(dir, name) {
         Ok(file) => file,
@@ -125,7 +124,7 @@ fn find(dir: &Path, name: &str, start: Option<u64>) -> io::Result<Found> {
     Ok(Found::File(Recording { file, len: metadata.len(), validators, prologue }))
 }
 
-/// Whether the host, not the path, is to blame.
+/// Whether the error is due to a lack of resources, not to the path.
 fn is_shortage(error: &io::Error) -> bool {
     const SHORTAGES: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::IO, Errno::AGAIN];
     Errno::from_io_error(error).is_some_and(|error| SHORTAGES.contains(&error))
@@ -187,15 +186,15 @@ fn send(
     Ok(response)
 }
 
-/// Inserts a value made of visible ASCII; another would be left out.
+/// Inserts a header; a value that is not visible ASCII is left out.
 fn insert(headers: &mut HeaderMap, name: hyper::header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }
 
-/// Sends the client to the directory's path with its slash, so that relative links on the page are right. The path has
-/// no empty segment, so it is of this host.
+/// Redirects to the directory's path with a final slash, so that relative links on the page work. The path has no empty
+/// segment, so the URL cannot name another host.
 fn to_directory(path: &str, query: Option<&str>) -> Response<Body> {
     let mut location = format!("{}/", utf8_percent_encode(path, PATH));
     if let Some(query) = query {
@@ -213,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_are_of_this_host() {
+    fn a_directory_redirects_within_this_host() {
         let response = to_directory("/a b/\u{fc}", Some("k=v"));
         assert_eq!(response.headers()[LOCATION], "/a%20b/%C3%BC/?k=v");
     }

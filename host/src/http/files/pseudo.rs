@@ -1,9 +1,9 @@
 //! Pseudo-streaming: `?start=N` sends a recording from byte N on, playable by itself.
 //!
-//! N is the offset of a keyframe, which a player takes from the recording's metadata; it is taken as it is, be it a tag's
-//! start or not (SRS), and a `Range` beside it is ignored. What goes
-//! in front, the file header and the sequence headers, is found by the syntax of RTMP's payload in its file form, the
-//! one recorded format that the host reads (see `plugins/bitstream`); whether a file is of it, its first bytes tell.
+//! N is the offset of a keyframe, which players take from the recording's metadata. It is used as given, whether a tag
+//! starts there or not (SRS), and a `Range` beside it is ignored. The file header and the sequence headers are sent
+//! first. They are found in the file form of RTMP's payload, the one recorded format that the host reads (see
+//! `plugins/bitstream`), which is recognised by its first bytes.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use remuxd_bitstream::flv::PrologueReader;
 
 use crate::router::query_pairs;
 
-/// The offset that a query asks for; `None` for the start, or what is no number (old players send `undefined`).
+/// Returns the offset that a query asks for; `None` for 0 and for text (old players send `undefined`).
 pub(super) fn start(query: &str) -> Option<u64> {
     let (_, value) = query_pairs(query).find(|(name, _)| name == "start")?;
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
@@ -22,7 +22,7 @@ pub(super) fn start(query: &str) -> Option<u64> {
     Some(start).filter(|start| *start > 0)
 }
 
-/// What goes before the part of `file` from `start` on; `None` when it is no recording.
+/// Returns the bytes to send before the part of `file` from `start` on; `None` if the file is not a recording.
 pub(super) fn prologue(file: &File, start: u64) -> io::Result<Option<Bytes>> {
     let mut reader = PrologueReader::new(start);
     let mut buffer = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn prologue(file: &File, start: u64) -> io::Result<Option<Bytes>> {
     Ok(Some(reader.into_bytes().into()))
 }
 
-/// Fills the buffer as far as the file goes.
+/// Fills the buffer up to the end of the file.
 fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut len = 0;
     while len < buffer.len() {
