@@ -2,7 +2,7 @@
 
 use remuxd_bitstream::flv::read_tag;
 use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, StreamFacts};
-use remuxd_tests::ts::{Stream, check};
+use remuxd_tests::ts::{Stream, check, second_opinion};
 
 use super::*;
 
@@ -235,7 +235,13 @@ fn a_changed_stream_type_gets_a_new_pid() {
         pids
     };
     let all = [(false, 0x101), (false, 0x103), (true, 0x100), (true, 0x102), (true, 0x104)];
-    assert_eq!(pids(&checked(&remux(&input))), all);
+    let blocks = remux(&input);
+    let stream = checked(&blocks);
+    assert_eq!(pids(&stream), all);
+    let seen = second_opinion(&bytes(&blocks)).unwrap();
+    let types: Vec<_> = seen.iter().map(|(pid, seen)| (*pid, seen.stream_type)).collect();
+    assert_eq!(types, [(0x100, 0x1b), (0x101, 0x0f), (0x102, 0x24), (0x103, 0x03), (0x104, 0x1b)]);
+    assert_eq!(seen.values().map(|seen| seen.units).sum::<usize>(), stream.units.len());
 
     // A successor goes on with them, and one of a state without PIDs begins with the first.
     let mut first = TsRemuxer::new(&setup(StreamFacts::default()));
