@@ -17,7 +17,7 @@ use thiserror::Error;
 /// Limits of one command. The largest in use, `connect`, has some 30 values and two or three URLs.
 const BUDGET: Budget = Budget { depth: 16, items: 1024, bytes: 64 << 10 };
 
-/// The AMF0 marker that announces an AMF3 value (AMF 0, §3.1).
+/// The AMF0 marker that announces an AMF3 value (AMF 0, 3.1).
 const AVMPLUS_OBJECT: u8 = 0x11;
 
 /// A command: a call, or the response to one.

@@ -168,7 +168,7 @@ impl Link {
         let received = self.reader.bytes_received();
         if self.window > 0 && received - self.acknowledged >= u64::from(self.window / 2).max(1) {
             self.acknowledged = received;
-            // The sequence number counts modulo 2^32 (§5.4.3).
+            // The sequence number counts modulo 2^32 (5.4.3).
             self.send_control(&Control::Acknowledgement(received as u32));
         }
     }
@@ -214,7 +214,7 @@ impl Link {
             TagKind::SCRIPT => (STREAM_CHUNK_STREAM, MessageKind::DATA_AMF0),
             _ => return,
         };
-        // A message's timestamp counts modulo 2^32 (§5.1).
+        // A message's timestamp counts modulo 2^32 (5.1).
         let timestamp = tag.dts.0 as u32;
         if let Some(payload) = enhanced::body_for(tag, caps_ex) {
             self.writer.write(chunk_stream, kind, stream_id, timestamp, &payload, &mut self.buffers.output);
