@@ -1,4 +1,4 @@
-//! Inspect: what a module file is and declares, as an operator or an author wants to read it.
+//! Inspect: a page about a module file, for operators and authors.
 
 use std::fmt;
 use std::fs;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 
 use crate::media::Codec;
 use crate::module::{
-    HOST_ABI, LoadError, Module, OptionKind, OptionSpec, Stage, Terms, load, probe, transport_name,
+    HOST_ABI, LoadError, Module, OptionKind, OptionSpec, Stage, Terms, load_module, probe, transport_name,
 };
 
-/// A module that the host would load. [`Display`](fmt::Display) is a page with all that it declares.
+/// A module that the host would load. [`Display`](fmt::Display) is a page with its whole description.
 #[derive(Debug)]
 pub struct Inspected {
     file: PathBuf,
     size: u64,
     module: Arc<Module>,
-    // Removes the copy that the module is mapped from.
+    // Removes the module's copy on drop.
     _stage: Stage,
 }
 
 impl Inspected {
-    /// Goes all steps of loading with `file`, the trial in a child process of `program` too.
+    /// Performs all steps of loading with `file`, including the trial in a child process of `program`.
     ///
     /// # Errors
     /// The first step that refuses it.
@@ -30,9 +30,9 @@ impl Inspected {
         let staged = stage.stage("inspected", file)?;
         let size = fs::metadata(staged.path()).map_err(LoadError::Read)?.len();
         probe(program, &staged)?;
-        // What only calls need is not asked for.
+        // No calls follow, so their limits do not matter.
         let terms = Terms { generation: 1, max_output: 0, max_faults: 0, unload: true };
-        Ok(Inspected { file: file.to_owned(), size, module: load(staged, &terms)?, _stage: stage })
+        Ok(Inspected { file: file.to_owned(), size, module: load_module(staged, &terms)?, _stage: stage })
     }
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Inspected {
         writeln!(f, "video codecs  {}", codecs(module.video_codecs()))?;
         writeln!(f, "audio codecs  {}", codecs(module.audio_codecs()))?;
         writeln!(f, "built by      {}", module.rustc())?;
-        // Rust that aborts is refused.
+        // Rust with panic = "abort" is refused.
         let panics = if module.rustc().starts_with("rustc ") { "unwind" } else { "none, it is not Rust" };
         writeln!(f, "panics        {panics}")?;
         if module.options().is_empty() {

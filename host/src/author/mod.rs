@@ -1,6 +1,6 @@
-//! `remuxd module`: what the host's program does for authors of modules.
+//! `remuxd module`: commands for authors of modules.
 //!
-//! [`Inspected`] tells what a file is, or why it would be refused; [`test_module`] runs the conformance kit on it;
+//! [`Inspected`] describes a file, or reports why it would be refused; [`test_module`] runs the conformance kit on it;
 //! [`new_module`] writes a crate. Uses `module`; used by `main`.
 
 mod conformance;

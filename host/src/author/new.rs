@@ -1,4 +1,4 @@
-//! New: a crate for a new module that builds, passes its tests and conforms, to be changed from there.
+//! New: writes a crate for a new module that builds, passes its tests and conforms.
 
 use std::env;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Where a new module finds the plugin API, which is on no registry.
+/// Source of the plugin API, which is on no registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Api {
     /// A directory with the crate.
@@ -17,13 +17,13 @@ pub enum Api {
 }
 
 impl Api {
-    /// Reads a directory or a URL of git.
+    /// Parses a directory or a git URL.
     pub fn parse(text: &str) -> Api {
         let git = text.contains("://") || text.starts_with("git@") || text.ends_with(".git");
         if git { Api::Git(text.to_owned()) } else { Api::Path(PathBuf::from(text)) }
     }
 
-    /// The crate in the checkout that this program was built in, if it still lies there.
+    /// Finds the crate in the checkout in which this program was built.
     pub fn of_program(program: &Path) -> Option<Api> {
         let checkout =
             program.ancestors().find(|dir| dir.join("plugin-api/include/remuxd_plugin.h").exists());
@@ -42,35 +42,35 @@ impl Api {
     }
 }
 
-/// Why no crate was written. The culprit is the author.
+/// Why no crate was written. The culprit is the author of the module.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum NewError {
-    /// It cannot be the name of a module.
+    /// The name is not a valid module name.
     #[error("{name:?} is not a name of a module (a-z, 0-9 and -, a letter first, 64 at most)")]
     BadName {
         /// The name.
         name: String,
     },
-    /// Its crate would be one of remuxd's own, which it depends on.
+    /// The crate would have the name of one of remuxd's own, on which it depends.
     #[error("the crate of a module {name:?} would be remuxd-{name}, which is the name of another crate")]
     Taken {
         /// The name.
         name: String,
     },
-    /// The directory is there already.
+    /// The directory exists.
     #[error("{} is there already; say with --dir where the crate shall be", dir.display())]
     Exists {
         /// The directory.
         dir: PathBuf,
     },
-    /// The plugin API is not where it was said to be.
+    /// The given source has no plugin API.
     #[error("no crate in {}; --api takes the directory of remuxd's plugin-api, or the URL of its git repository", path.display())]
     NoApi {
         /// The directory.
         path: PathBuf,
     },
-    /// Nobody said where the plugin API is.
+    /// No source of the plugin API was given.
     #[error(
         "the plugin API is on no registry: say with --api where it is, a directory or the URL of a git repository"
     )]
@@ -78,19 +78,19 @@ pub enum NewError {
     /// The files cannot be written.
     #[error("{}: {source}", path.display())]
     Write {
-        /// The first that cannot.
+        /// The first file that cannot be written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The longest name of a module.
+/// Longest name of a module, in bytes.
 const MAX_NAME: usize = 64;
-/// What `remuxd-` stands before in the name of the crate that all modules depend on.
+/// Name of the crate on which all modules depend, without `remuxd-`.
 const API: &str = "plugin-api";
 
-/// The files of a crate, with their templates.
+/// The files of a crate and their templates.
 const FILES: [(&str, &str); 5] = [
     ("Cargo.toml", include_str!("template/Cargo.toml")),
     ("README.md", include_str!("template/README.md")),
@@ -144,7 +144,7 @@ pub fn new_module(name: &str, dir: &Path, api: Option<Api>) -> Result<(), NewErr
     Ok(())
 }
 
-/// The directory of a new module when none is named: `remuxd-NAME`, here.
+/// Returns the default directory of a new module: `remuxd-NAME` in the current directory.
 pub fn default_dir(name: &str) -> PathBuf {
     env::current_dir().unwrap_or_default().join(format!("remuxd-{name}"))
 }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_where_the_plugin_api_is() {
+    fn parses_the_source_of_the_plugin_api() {
         for url in ["https://example.com/remuxd", "git@example.com:remuxd", "../remuxd.git"] {
             assert_eq!(Api::parse(url), Api::Git(url.into()));
         }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_a_module() {
+    fn refuses_invalid_modules() {
         let absent = Path::new("/nowhere/at/all");
         let api = || Some(Api::Git("https://example.com/remuxd".into()));
         for name in ["", "Flv", "a_b", "3gp", "-a", "../x", "a\n", &"a".repeat(65)] {

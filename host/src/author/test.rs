@@ -1,4 +1,4 @@
-//! Test: the conformance kit, with a table of verdicts as it goes.
+//! Test: runs the conformance kit and prints a table of results.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::conformance::{CheckResult, checks, run_check};
 use crate::module::{LoadError, OptionError, Stage, probe, resolve_options};
 
-/// The name of the first row: what every load checks.
+/// Name of the first row, for the checks of every load.
 const LOADING: &str = "loading, self-test";
 
 /// A row of the table.
@@ -41,10 +41,10 @@ impl fmt::Display for Row {
     }
 }
 
-/// Why a module was not tested to the end. The culprit is who asked.
+/// Why a module was not tested to the end. The culprit is the caller of the command.
 #[derive(Debug, Error)]
 pub enum TestError {
-    /// These are no options of the module.
+    /// The module does not take these options.
     #[error(transparent)]
     Options(#[from] OptionError),
     /// The table cannot be written.
@@ -52,8 +52,8 @@ pub enum TestError {
     Write(#[from] io::Error),
 }
 
-/// Runs the kit on the module in `file`, with these options of a mount, in child processes of `program`. Each row goes to
-/// `table` as soon as it is known; with `json`, all of them as one array in the end. True: nothing failed.
+/// Runs the kit on the module in `file`, with these options of a mount, in child processes of `program`. Each row is written
+/// to `table` at once; with `json`, all rows are written as one array at the end. Returns whether no check failed.
 ///
 /// # Errors
 /// [`TestError`].

@@ -1,7 +1,7 @@
-//! Log: what modules say, in the host's log, as often as is bearable.
+//! Log: modules' lines in the host's log, rate-limited.
 //!
-//! A module that logs in each call, or in a loop, would fill the operator's disk and hide what others say. So each
-//! generation has so many lines a second, wherever it runs; the rest is left out, which is said once a second.
+//! A module that logs in each call, or in a loop, would fill the operator's disk and hide other lines. So each generation has
+//! a number of lines per second, wherever it runs; the rest is dropped, which is logged once a second.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use remuxd_plugin_api::log::Level;
 use tracing::{enabled, event, warn};
 
-/// Lines that a generation may log in a [`WINDOW`].
+/// Number of lines that a generation may log in a [`WINDOW`].
 const MAX_LINES: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The way of one generation's lines into the log.
+/// The rate limit of one generation's log lines.
 #[derive(Debug, Default)]
 pub(super) struct ModuleLog(Mutex<Window>);
 
@@ -24,9 +24,9 @@ struct Window {
 }
 
 impl ModuleLog {
-    /// Logs a line of `module`, which is fit for the log. One that nobody wants to read counts for nothing.
+    /// Logs a line of `module`, which the caller has cleaned. A line that the filter drops does not count.
     pub fn write(&self, module: &str, level: Level, line: &str) {
-        // tracing wants its levels as constants.
+        // tracing needs levels as constants.
         macro_rules! log {
             ($level:ident) => {
                 if enabled!(tracing::Level::$level) && self.admits(module) {
@@ -52,7 +52,7 @@ impl ModuleLog {
 }
 
 impl Window {
-    /// Which line this is in its second.
+    /// Counts a line and returns its number in the current second.
     fn count(&mut self, now: Instant) -> u32 {
         if self.start.is_none_or(|start| now.duration_since(start) >= WINDOW) {
             *self = Window { start: Some(now), lines: 0 };

@@ -30,7 +30,7 @@ pub use fault::ModuleFault;
 pub use load::elf::{ElfError, Machine};
 #[cfg(test)]
 pub(crate) use load::loader::linked;
-pub use load::loader::load;
+pub use load::loader::load_module;
 pub use load::probe::{probe, probe_main};
 pub use load::self_test::rules::{Breach, Moment, Rule};
 pub use load::stage::{Origin, Stage, Staged};

@@ -24,7 +24,7 @@ use tracing::info;
 
 use super::loaded::WeakCode;
 use super::process::{self, Launch};
-use super::{Allowance, Description, LoadError, Module, Stage, Staged, Terms, load, probe};
+use super::{Allowance, Description, LoadError, Module, Stage, Staged, Terms, load_module, probe};
 use crate::conf::{Isolation, Modules, OwnModule};
 
 /// Modules, each of which answers what no other does.
@@ -415,7 +415,7 @@ impl Registry {
         let module = match candidate.0 {
             Passed::Tried(staged, description) => {
                 let terms = Terms { generation: self.next_generation(), ..terms(modules) };
-                let module = load(staged, &terms)?;
+                let module = load_module(staged, &terms)?;
                 if *module.description() != description {
                     return Err(LoadError::Unsteady);
                 }

@@ -10,30 +10,30 @@ use crate::module::self_test::run::carries;
 use crate::module::self_test::sequence::Sequence;
 use crate::module::{Module, OptionError, resolve_options};
 
-/// What came of a check. The text is one line for the author.
+/// The result of a check. The text is one line for the author.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckResult {
-    /// The module does it right.
+    /// The module passes.
     Pass(String),
-    /// It cannot be told.
+    /// The check cannot be made.
     Skip(String),
-    /// The module does it wrong.
+    /// The module fails.
     Fail(String),
 }
 
-/// What checks work with.
+/// The module under test, its options, and the sequences.
 pub struct Bench<'a> {
     pub module: &'a Module,
     pub options: Options,
-    /// Sound sequences that the host would hand to the module.
+    /// Sound sequences that the module can carry.
     pub carried: Vec<Sequence>,
-    /// The sound ones that it would not.
+    /// Sound sequences that it cannot carry.
     pub foreign: Vec<Sequence>,
     pub unsound: Vec<Sequence>,
 }
 
 impl<'a> Bench<'a> {
-    /// A bench for remuxers of `module` with these options, else the defaults.
+    /// Creates a bench for `module` with these options, and defaults for the others.
     pub fn new(module: &'a Module, set: &[(String, String)]) -> Result<Bench<'a>, OptionError> {
         let options = resolve_options(module.options(), set, std::iter::empty())?;
         let (sound, unsound): (Vec<_>, Vec<_>) =
@@ -47,12 +47,12 @@ impl<'a> Bench<'a> {
         Setup::new(self.options.clone(), StreamFacts::default())
     }
 
-    /// A setup for a remuxer that starts at tag `from`.
+    /// Returns a setup for a remuxer that starts at tag `from`.
     pub fn later(&self, tags: &[Tag], from: usize) -> Setup {
         Setup::new(self.options.clone(), facts(tags, from))
     }
 
-    /// The carried sequence with most to lose: the first, by the order of the kit.
+    /// The first carried sequence with tags; the kit has the richest first.
     pub fn main(&self) -> Option<&Sequence> {
         self.carried.iter().find(|sequence| !sequence.tags.is_empty())
     }
@@ -60,7 +60,7 @@ impl<'a> Bench<'a> {
 
 pub const CARRIES_NONE: &str = "none of the kit's codecs is declared";
 
-/// Fails with a sequence's breach.
+/// Formats a breach with the name of its sequence.
 pub fn blame(sequence: &Sequence) -> impl Fn(Breach) -> String {
     let name = sequence.name;
     move |breach| format!("{name}: {breach}")

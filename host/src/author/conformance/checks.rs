@@ -8,13 +8,13 @@ mod streams;
 
 use super::bench::{Bench, CheckResult};
 
-/// One check: its name, and what it tries.
+/// A check and its name.
 pub struct Check {
     pub name: &'static str,
     pub run: fn(&Bench<'_>) -> CheckResult,
 }
 
-/// All checks, in the order in which an author wants to know.
+/// All checks, the most basic first.
 pub const CHECKS: [Check; 13] = [
     Check { name: "sound streams", run: streams::sound_streams },
     Check { name: "options", run: streams::options },

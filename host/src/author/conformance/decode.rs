@@ -1,7 +1,7 @@
-//! Decode: what `ffprobe`, if there is one, reads in a module's output.
+//! Decode: decodes a module's output with `ffprobe`, if it is installed.
 //!
-//! It is the judge of what the host cannot know. A format that it does not know cannot be judged: the whole stream is
-//! tried first, and only if that decodes without complaint, its parts have to.
+//! The host knows no format, so `ffprobe` judges the output. A format that it does not know cannot be judged: the whole stream
+//! is tried first, and its parts must decode only if the whole does.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,16 +10,16 @@ use std::thread;
 use crate::module::text::one_line;
 
 /// Whether there is an `ffprobe` on the `PATH`.
-pub fn is_there() -> bool {
+pub fn is_available() -> bool {
     let mut ask = Command::new("ffprobe");
     ask.arg("-version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     ask.status().is_ok_and(|status| status.success())
 }
 
-/// Decodes `bytes` to the end: codec and number of frames of each stream of audio and video, in order of their names.
+/// Decodes `bytes` to the end. Returns codec and number of frames of each audio and video stream, sorted by codec.
 ///
 /// # Errors
-/// What `ffprobe` complains of, in one line.
+/// The errors of `ffprobe`, in one line.
 pub fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
     let fields = "stream=codec_name,codec_type,nb_read_frames";
     let mut command = Command::new("ffprobe");
@@ -28,14 +28,14 @@ pub fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
     let mut child = command.spawn().map_err(|error| error.to_string())?;
     let mut input = child.stdin.take();
     let writer = thread::spawn(move || {
-        // It may stop to read when it has seen enough to complain.
+        // After an error it may stop reading.
         input.as_mut().map(|input| input.write_all(&bytes))
     });
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     let _ = writer.join();
-    let complaint = one_line(&without_addresses(&String::from_utf8_lossy(&output.stderr)));
-    if !output.status.success() || !complaint.is_empty() {
-        return Err(if complaint.is_empty() { output.status.to_string() } else { complaint });
+    let errors = one_line(&without_addresses(&String::from_utf8_lossy(&output.stderr)));
+    if !output.status.success() || !errors.is_empty() {
+        return Err(if errors.is_empty() { output.status.to_string() } else { errors });
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut streams: Vec<_> = lines.lines().filter_map(read_stream).collect();
@@ -46,7 +46,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
     Ok(streams)
 }
 
-/// `[h264 @ 0x55d0c8] no frame!` is `[h264] no frame!`.
+/// Removes addresses: `[h264 @ 0x55d0c8] no frame!` becomes `[h264] no frame!`.
 fn without_addresses(text: &str) -> String {
     let mut parts = text.split(" @ 0x");
     let mut plain = parts.next().unwrap_or_default().to_owned();
@@ -54,7 +54,7 @@ fn without_addresses(text: &str) -> String {
     plain
 }
 
-/// Reads `codec,type,frames`; none when it is no media, or nothing came of it.
+/// Reads `codec,type,frames`; `None` for other data and for streams without frames.
 fn read_stream(line: &str) -> Option<(String, u64)> {
     let mut fields = line.trim().split(',');
     let codec = fields.next()?.to_owned();

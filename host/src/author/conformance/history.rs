@@ -1,11 +1,11 @@
-//! History: what a remuxer gets that starts in the middle of a stream, and a viewer that joins there.
+//! History: the tags of a remuxer that starts in the middle of a stream, and the bytes of a viewer that joins there.
 
 use remuxd_plugin_api::{BlockFlags, Codec, StreamFacts};
 
 use crate::media::{Packet, Tag, TagKind};
 use crate::module::OutBlock;
 
-/// Where a remuxer may start in a stream: at its keyframes; without video, at every audio frame.
+/// Returns the tags at which a remuxer may start: keyframes or, without video, audio frames.
 pub fn joins(tags: &[Tag]) -> Vec<usize> {
     let coded = |kind| move |tag: &Tag| tag.kind == kind && tag.header.packet == Packet::CODED_FRAME;
     let places = |is: &dyn Fn(&Tag) -> bool| -> Vec<usize> {
@@ -18,7 +18,7 @@ pub fn joins(tags: &[Tag]) -> Vec<usize> {
     }
 }
 
-/// The stream as a remuxer gets it that starts at tag `from`: what is in force there, then the tags from there on.
+/// Returns the tags of a remuxer that starts at tag `from`: the current metadata and headers, then the tags from there on.
 pub fn replay(tags: &[Tag], from: usize) -> Vec<Tag> {
     let (before, after) = tags.split_at(from);
     let newest = |kind, packet| {
@@ -33,7 +33,7 @@ pub fn replay(tags: &[Tag], from: usize) -> Vec<Tag> {
     in_force.into_iter().flatten().chain(after).cloned().collect()
 }
 
-/// What is known of a stream at tag `from`.
+/// Returns the facts of a stream at tag `from`.
 pub fn facts(tags: &[Tag], from: usize) -> StreamFacts {
     let before = &tags[..from];
     let codec = |kind| {
@@ -44,7 +44,7 @@ pub fn facts(tags: &[Tag], from: usize) -> StreamFacts {
     StreamFacts::new(codec(TagKind::VIDEO), codec(TagKind::AUDIO), age.clamp(0, u32::MAX.into()) as u32)
 }
 
-/// The bytes of a viewer that joins at block `from`.
+/// Returns the bytes of a viewer that joins at block `from`.
 pub fn viewed(blocks: &[OutBlock], from: usize) -> Vec<u8> {
     let (before, after) = blocks.split_at(from);
     let preamble = before.iter().rfind(|block| block.flags.contains(BlockFlags::PREAMBLE));
@@ -56,13 +56,13 @@ pub fn viewed(blocks: &[OutBlock], from: usize) -> Vec<u8> {
     seen.flat_map(|block| &block.parts).flat_map(|part| part.iter().copied()).collect()
 }
 
-/// The bytes of a viewer who was there before the stream.
+/// Returns the bytes of a viewer that was connected before the stream began.
 pub fn viewed_whole(blocks: &[OutBlock]) -> Vec<u8> {
     let first = blocks.iter().position(|block| block.flags.contains(BlockFlags::PREAMBLE));
     first.map_or_else(|| viewed(blocks, 0), |at| [blocks[at].parts.concat(), viewed(blocks, 0)].concat())
 }
 
-/// Where viewers may join.
+/// Returns the blocks at which viewers may join.
 pub fn join_blocks(blocks: &[OutBlock]) -> Vec<usize> {
     let flagged = blocks.iter().enumerate().filter(|(_, block)| block.flags.contains(BlockFlags::JOIN));
     flagged.map(|(index, _)| index).collect()

@@ -1,7 +1,7 @@
 //! Kit: each check in a child process of its own, so that a module that crashes or hangs fails one check.
 //!
-//! The child is the host's program with the arguments `__check FILE CHECK KEY=VALUE...`; [`check_main`] says the verdict
-//! in the last line that it prints.
+//! The child is the host's program with the arguments `__check FILE CHECK KEY=VALUE...`; [`check_main`] prints the result as
+//! its last line.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -13,14 +13,14 @@ use super::checks::CHECKS;
 use crate::module::child::{self, say};
 use crate::module::self_test::MAX_OUTPUT;
 use crate::module::text::{one_line, signal_name};
-use crate::module::{LoadError, Staged, Terms, load};
+use crate::module::{LoadError, Staged, Terms, load_module};
 
-/// How long one check may take.
+/// Time limit of a check.
 const CHECK_LIMIT: Duration = Duration::from_secs(120);
 
 /// The hidden command of the host's program.
 const COMMAND: &str = "__check";
-/// What a verdict starts with.
+/// Prefixes of a result.
 const PASS: &str = "remuxd check: pass: ";
 const SKIP: &str = "remuxd check: skip: ";
 const FAIL: &str = "remuxd check: fail: ";
@@ -31,7 +31,7 @@ pub fn checks() -> impl Iterator<Item = &'static str> {
 }
 
 /// Runs one check on a module that was [probed](crate::module::probe), with these options of a mount, in a child process
-/// of `program`, which must call [`check_main`] when it is told to.
+/// of `program`, which must call [`check_main`] for the hidden command.
 ///
 /// # Errors
 /// `Probe`: the child cannot be run.
@@ -52,21 +52,21 @@ pub fn run_check(
         return Ok(CheckResult::Fail(format!("{} ended the process", signal_name(signal))));
     }
     let last = ended.lines.last().map_or("", String::as_str);
-    let verdict = [
+    let result = [
         (PASS, CheckResult::Pass as fn(String) -> CheckResult),
         (SKIP, CheckResult::Skip),
         (FAIL, CheckResult::Fail),
     ]
     .into_iter()
-    .find_map(|(mark, verdict)| last.strip_prefix(mark.trim_end()).map(|text| verdict(text.trim().into())));
-    Ok(verdict.unwrap_or_else(|| CheckResult::Fail(format!("the process ended: {status}, after {last:?}"))))
+    .find_map(|(mark, result)| last.strip_prefix(mark.trim_end()).map(|text| result(text.trim().into())));
+    Ok(result.unwrap_or_else(|| CheckResult::Fail(format!("the process ended: {status}, after {last:?}"))))
 }
 
-/// The child's side: loads the module in `file`, runs the check, says the verdict.
+/// Runs in the child: loads the module in `file`, runs the check and prints the result.
 pub fn check_main(file: &Path, check: &str, options: &[(String, String)]) -> ExitCode {
     child::prepare();
     let terms = Terms { generation: 1, max_output: MAX_OUTPUT, max_faults: 0, unload: false };
-    let verdict = match load(Staged::lent(file), &terms) {
+    let result = match load_module(Staged::lent(file), &terms) {
         Err(error) => CheckResult::Fail(error.to_string()),
         Ok(module) => match (Bench::new(&module, options), CHECKS.iter().find(|one| one.name == check)) {
             (Err(error), _) => CheckResult::Fail(error.to_string()),
@@ -74,7 +74,7 @@ pub fn check_main(file: &Path, check: &str, options: &[(String, String)]) -> Exi
             (Ok(bench), Some(check)) => (check.run)(&bench),
         },
     };
-    let (mark, text) = match &verdict {
+    let (mark, text) = match &result {
         CheckResult::Pass(text) => (PASS, text),
         CheckResult::Skip(text) => (SKIP, text),
         CheckResult::Fail(text) => (FAIL, text),

@@ -16,8 +16,8 @@ pub fn play(module: &Module, setup: &Setup, tags: &[Tag]) -> Result<Vec<OutBlock
     run.free()
 }
 
-/// Plays a sequence at which a module may answer errors, as the host does: after each the stream goes on, at the next
-/// keyframe, with a new remuxer. Returns how many there were. Any other fault is a breach.
+/// Plays a sequence with which a module may return errors. As in the host, the stream continues after an error at the next
+/// keyframe with a new remuxer. Returns the number of errors. Any other fault is a breach.
 pub fn survive(module: &Module, setup: &Setup, tags: &[Tag]) -> Result<usize, Breach> {
     let mut errors = 0;
     let mut from = 0;
@@ -33,7 +33,7 @@ pub fn survive(module: &Module, setup: &Setup, tags: &[Tag]) -> Result<usize, Br
     Ok(errors)
 }
 
-/// Which tag the error is about, beside it.
+/// Plays from tag `from` on. An error comes with the number of its tag.
 fn play_from(module: &Module, setup: &Setup, tags: &[Tag], from: usize) -> Result<(), (usize, Breach)> {
     let replayed = replay(tags, from);
     let before = replayed.len() - (tags.len() - from);

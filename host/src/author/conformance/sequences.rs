@@ -1,7 +1,7 @@
 //! Sequences of the kit: streams that publishers send, and streams that only broken or hostile ones do.
 //!
 //! Pure functions: the same tags each time. Times are those of the host's timeline, which mends jumps of the publisher's
-//! clock and marks the place, so a sound sequence never goes back.
+//! clock and marks them, so a sound sequence never goes back.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ pub fn all() -> Vec<Sequence> {
 }
 
 impl Sequence {
-    /// The same, later.
+    /// Shifts all times by `start`.
     fn at(mut self, start: i64) -> Sequence {
         for tag in &mut self.tags {
             tag.dts.0 += start;
@@ -23,7 +23,7 @@ impl Sequence {
         self
     }
 
-    /// Another sequence after it, as one that the publisher's clock jumped to.
+    /// Appends a sequence, marked as after a jump of the publisher's clock.
     fn then(self, mut next: Sequence) -> Sequence {
         if let Some(first) = next.tags.first_mut() {
             first.discontinuity = true;
@@ -31,14 +31,14 @@ impl Sequence {
         self.append(next)
     }
 
-    /// Another sequence after it, whatever its times are.
+    /// Appends a sequence, whatever its times are.
     fn append(mut self, mut next: Sequence) -> Sequence {
         self.tags.append(&mut next.tags);
         self
     }
 }
 
-/// Streams that real publishers send.
+/// Returns streams as real publishers send them.
 fn sound() -> Vec<Sequence> {
     let (h264, large, hevc, av1) =
         (recorded::h264(), recorded::h264_large(), recorded::hevc(), recorded::av1());
@@ -78,7 +78,7 @@ fn sound() -> Vec<Sequence> {
     ]
 }
 
-/// Streams that only broken encoders and hostile peers send.
+/// Returns streams that only broken encoders and hostile peers send.
 fn unsound() -> Vec<Sequence> {
     let every = [
         recorded::h264(),
@@ -111,7 +111,7 @@ fn unsound() -> Vec<Sequence> {
     sequences
 }
 
-/// What silence and pauses look like: messages and access units without bytes, and ends of sequences.
+/// Returns what encoders send in pauses: messages and access units without bytes, and ends of sequences.
 fn empty(index: usize, tag: &Tag) -> Option<Tag> {
     let bodies: [(TagKind, &'static [u8]); 6] = [
         (TagKind::AUDIO, b""),
@@ -125,7 +125,7 @@ fn empty(index: usize, tag: &Tag) -> Option<Tag> {
     Some(Tag::new(kind, tag.dts, Bytes::from_static(body)))
 }
 
-/// What newer or odd encoders send beside the media.
+/// Returns messages of newer or odd encoders.
 fn unknown(index: usize, tag: &Tag) -> Option<Tag> {
     let bodies: [(TagKind, &'static [u8]); 8] = [
         (TagKind::SCRIPT, b"\x02\0\x0aonCuePoint\x05"),
@@ -141,7 +141,7 @@ fn unknown(index: usize, tag: &Tag) -> Option<Tag> {
     Some(Tag::new(kind, tag.dts, Bytes::from_static(body)))
 }
 
-/// H.264 with filler data (7.3.2.7) before each picture, so that each has `size` bytes and more.
+/// Returns H.264 with filler data (7.3.2.7) before each picture, so that each has `size` bytes and more.
 fn giant(recording: &Recording, size: usize) -> Recording {
     const HEADER: usize = 5;
     const FILLER: u8 = 12;
@@ -161,8 +161,8 @@ fn without_headers(mut sequence: Sequence) -> Sequence {
     sequence
 }
 
-/// Header and frames of a recording, each cut at every one of its first bytes and at some later ones; after each cut
-/// frame a whole one.
+/// Returns the header and frames of a recording, cut at each of the first bytes and at some later ones, with whole frames
+/// in between.
 fn cut(recording: &Recording) -> Vec<Tag> {
     let whole: Vec<Tag> = frames(recording, 0..80).collect();
     let cuts =
@@ -177,7 +177,7 @@ fn cut(recording: &Recording) -> Vec<Tag> {
     in_order(tags)
 }
 
-/// A recording with bytes changed here and there.
+/// Returns a recording with random bytes changed.
 fn damaged(recording: &Recording) -> Vec<Tag> {
     let mut random = Random(0x0da3_a6ed);
     let mut tags = Vec::new();
@@ -194,7 +194,7 @@ fn damaged(recording: &Recording) -> Vec<Tag> {
     in_order(tags)
 }
 
-/// Random bodies, most of which begin as something that there is.
+/// Returns random bodies, most of them with a valid start.
 fn noise(count: usize) -> Vec<Tag> {
     const STARTS: [(TagKind, &[u8]); 12] = [
         (TagKind::VIDEO, b"\x17\0\0\0\0\x01"),
@@ -224,7 +224,7 @@ fn noise(count: usize) -> Vec<Tag> {
     in_order(tags.collect())
 }
 
-/// Gives each tag a time after that of the one before.
+/// Sets ascending times.
 fn in_order(mut tags: Vec<Tag>) -> Vec<Tag> {
     for (index, tag) in tags.iter_mut().enumerate() {
         tag.dts = Millis(index as i64 * 20);
@@ -232,7 +232,7 @@ fn in_order(mut tags: Vec<Tag>) -> Vec<Tag> {
     tags
 }
 
-/// Numbers that look random and are the same each time (xorshift64).
+/// A deterministic pseudo-random generator (xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -243,7 +243,7 @@ impl Random {
         self.0 >> 8
     }
 
-    /// A number below `end`; 0 for 0.
+    /// Returns a number below `end`, or 0 if `end` is 0.
     fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }

@@ -1,7 +1,7 @@
-//! Layout check: whether host and module mean the same by each type of the interface.
+//! Layout check: whether each type of the interface has the same layout in host and module.
 //!
-//! abi_stable describes the types of both sides and compares them. What it says about a difference fills pages; it goes
-//! to the debug log, and one line of it to the operator.
+//! abi_stable describes the types of both sides and compares them. Its report of a difference fills pages: it goes to the
+//! debug log, and one line of it to the operator.
 
 use std::fmt;
 
@@ -14,11 +14,12 @@ use tracing::debug;
 
 use crate::module::text::one_line;
 
-/// A type of the interface, in a minor version.
-pub type Versioned = (&'static TypeLayout, u16);
-
-/// Compares the module's types with the host's. The error is the first difference, in one line.
-pub fn check_layout(host: Versioned, module: Versioned) -> Result<(), String> {
+/// Compares the module's types with the host's, each with its minor version. The error is the first difference, in one
+/// line.
+pub fn check_layout(
+    host: (&'static TypeLayout, u16),
+    module: (&'static TypeLayout, u16),
+) -> Result<(), String> {
     // The side with fewer fields is the interface, the other one the implementation.
     let swapped = module.1 < host.1;
     let (interface, implementation) = if swapped { (module.0, host.0) } else { (host.0, module.0) };
@@ -31,7 +32,7 @@ pub fn check_layout(host: Versioned, module: Versioned) -> Result<(), String> {
     )
 }
 
-/// The innermost difference, with the type and the field where it is: `RawTag.dts: host has i64, module has u64`.
+/// Returns the innermost difference with its type and field: `RawTag.dts: host has i64, module has u64`.
 fn first_difference(errors: &AbiInstabilityErrors, swapped: bool) -> String {
     let errors = errors.errors.iter().filter(|error| !error.errs.is_empty());
     let Some(error) = errors.max_by_key(|error| error.stack_trace.len()) else { return "unknown".into() };
@@ -41,13 +42,13 @@ fn first_difference(errors: &AbiInstabilityErrors, swapped: bool) -> String {
     let mut outward = error.stack_trace.iter().rev().map(|level| &level.expected);
     let inner = outward.next();
     let type_name = inner.map(type_name).unwrap_or_default();
-    let place = match outward.next().zip(inner) {
+    let location = match outward.next().zip(inner) {
         Some((outer, field)) => format!("{}.{}", self::type_name(outer), field_name(field)),
         None => type_name.clone(),
     };
-    let sides = |place: &str, expected: &dyn fmt::Display, found: &dyn fmt::Display| {
+    let sides = |location: &str, expected: &dyn fmt::Display, found: &dyn fmt::Display| {
         let (host, module) = if swapped { (found, expected) } else { (expected, found) };
-        format!("{place}: host has {host}, module has {module}")
+        format!("{location}: host has {host}, module has {module}")
     };
     match difference {
         AbiInstability::UnexpectedField(ExpectedFound { expected, found }) => sides(
@@ -55,18 +56,18 @@ fn first_difference(errors: &AbiInstabilityErrors, swapped: bool) -> String {
             &format_args!("field {} ({})", expected.name(), expected.full_type()),
             &format_args!("field {} ({})", found.name(), found.full_type()),
         ),
-        AbiInstability::Name(types) => sides(&place, &types.expected, &types.found),
+        AbiInstability::Name(types) => sides(&location, &types.expected, &types.found),
         AbiInstability::FieldCountMismatch(ExpectedFound { expected, found }) => {
             sides(&type_name, &format_args!("{expected} fields"), &format_args!("{found} fields"))
         }
         AbiInstability::Size(ExpectedFound { expected, found }) => {
-            sides(&place, &format_args!("{expected} bytes"), &format_args!("{found} bytes"))
+            sides(&location, &format_args!("{expected} bytes"), &format_args!("{found} bytes"))
         }
         other => {
             // The name of the variant; its data can fill pages.
             let text = format!("{other:?}");
             let kind = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-            format!("{place}: {kind}")
+            format!("{location}: {kind}")
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::module::text::one_line;
 ///
 /// # Errors
 /// [`LoadError`]: no part of the module remains in use.
-pub fn load(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
+pub fn load_module(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
     // SAFETY: runs the library's initialisers, which have run in a child process before.
     let image = unsafe { libloading::os::unix::Library::open(Some(file.path()), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| LoadError::Open { reason: linker_words(&error, file.path()) })?;
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn loads_a_module_and_unmaps_it_with_its_last_block() {
         let file = build_example("loads.so");
-        let module = load(Staged::lent(&file), &TERMS).unwrap();
+        let module = load_module(Staged::lent(&file), &TERMS).unwrap();
         assert_eq!((module.name(), module.generation(), module.abi()), ("annexb", 7, (ABI_MAJOR, ABI_MINOR)));
         assert_eq!(module.extensions(), ["h264"]);
         assert_eq!(module.video_codecs(), [Codec::H264]);
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn keeps_a_module_mapped_unless_unload_is_set() {
         let file = build_example("keeps.so");
-        drop(load(Staged::lent(&file), &Terms { unload: false, ..TERMS }).unwrap());
+        drop(load_module(Staged::lent(&file), &Terms { unload: false, ..TERMS }).unwrap());
         assert_ne!(mappings(&file), 0);
     }
 
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn logs_a_modules_lines_under_its_name() {
-        let module = load(Staged::lent(&build_example("logs.so")), &TERMS).unwrap();
+        let module = load_module(Staged::lent(&build_example("logs.so")), &TERMS).unwrap();
         let mut remuxer = module.remuxer(&Setup::default()).unwrap();
         let lines = Lines::default();
         let writer = lines.clone();
@@ -237,12 +237,12 @@ mod tests {
     #[test]
     fn refuses_what_is_not_a_module() {
         let text = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        let text = load(Staged::lent(text), &TERMS);
+        let text = load_module(Staged::lent(text), &TERMS);
         assert!(matches!(text, Err(LoadError::Open { .. })), "{text:?}");
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         let libc =
             maps.lines().find_map(|line| line.split_whitespace().nth(5).filter(|file| file.contains("libc")));
-        let library = load(Staged::lent(Path::new(libc.unwrap())), &TERMS);
+        let library = load_module(Staged::lent(Path::new(libc.unwrap())), &TERMS);
         assert!(matches!(library, Err(LoadError::NotAModule)), "{library:?}");
     }
 }

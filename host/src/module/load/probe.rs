@@ -124,11 +124,11 @@ pub fn probe_main(file: &Path) -> ExitCode {
 
 fn try_module(file: &Path) -> Result<(), LoadError> {
     let terms = Terms { generation: 0, max_output: MAX_OUTPUT, max_faults: 0, unload: false };
-    let before = Surroundings::look();
-    let module = loader::load(Staged::lent(file), &terms)?;
+    let before = Surroundings::read();
+    let module = loader::load_module(Staged::lent(file), &terms)?;
     say(LOADED);
     self_test(&module)?;
-    if let Some(changed) = Surroundings::look().changed_from(&before) {
+    if let Some(changed) = Surroundings::read().changed_from(&before) {
         return Err(LoadError::Surroundings { changed });
     }
     let unnamed = io::stdin().as_fd().try_clone_to_owned().map_err(LoadError::Probe)?;

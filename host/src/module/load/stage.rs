@@ -1,13 +1,13 @@
 //! Stage: private copies of module files.
 //!
-//! The operator's own file is never mapped: whoever overwrites a mapped file in place, as cargo does, ends the host
-//! by SIGSEGV or SIGBUS. What was read is checked, and written under a name that was never used before: the dynamic
-//! linker takes a file of a known name for the one that it has already.
+//! The operator's own file is never mapped: overwriting a mapped file in place, as cargo does, ends the host by SIGSEGV or
+//! SIGBUS. The file is read once, checked, and written under a name that was never used before, since the dynamic linker
+//! identifies a library by its name.
 //!
-//! Copies lie in `remuxd-PID-RANDOM` in the directory for temporary files (`TMPDIR`, else `/tmp`; it must not be
-//! mounted `noexec`), which only this user may enter. A copy stays as long as the module is mapped, for backtraces. The
-//! directory goes with the host; one whose host was killed is removed by the next. A lock on the directory tells
-//! which are in use, also between containers that share it, and to systemd-tmpfiles.
+//! Copies are in `remuxd-PID-RANDOM` in the directory for temporary files (`TMPDIR`, else `/tmp`; it must not be
+//! mounted `noexec`), which only this user may enter. A copy stays while the module is mapped, for backtraces. The
+//! directory is removed with the host, or by the next host if it was killed. A lock marks a directory in use, also
+//! between containers that share it, and to systemd-tmpfiles.
 
 use std::collections::hash_map::RandomState;
 use std::env;
@@ -25,16 +25,16 @@ use remuxd_plugin_api::abi::PREFLIGHT_SYMBOL;
 use super::elf::check_elf;
 use crate::module::error::LoadError;
 
-/// The longest module file, in bytes.
+/// Longest module file, in bytes.
 const MAX_FILE: u64 = 256 << 20;
-/// What the names of private directories start with.
+/// Prefix of the names of private directories.
 const PREFIX: &str = "remuxd-";
 
-/// Where private copies are made. The directory is made with the first, and removed on drop with all that are left.
+/// The private directory for copies. It is created with the first copy, and removed on drop with all remaining ones.
 #[derive(Debug)]
 pub struct Stage {
     parent: PathBuf,
-    /// None before the first copy.
+    /// `None` before the first copy.
     dir: Mutex<Option<Dir>>,
     copies: AtomicU64,
 }
@@ -43,21 +43,21 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Staged {
     path: PathBuf,
-    /// What it is a copy of; unknown of one that another process made.
+    /// The original; `None` if another process made the copy.
     origin: Option<Origin>,
 }
 
-/// What a private copy was made of.
+/// The original of a private copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The operator's file.
     pub file: PathBuf,
-    /// Bytes of address space that it takes when it is mapped.
+    /// Address space that it takes when it is mapped, in bytes.
     pub memory: u64,
 }
 
 impl Stage {
-    /// A stage in the directory for temporary files. What killed hosts left there is removed.
+    /// Creates a stage in the directory for temporary files, and removes the directories of killed hosts there.
     pub fn new() -> Stage {
         let parent = env::temp_dir();
         remove_abandoned(&parent);
@@ -68,10 +68,10 @@ impl Stage {
         Stage { parent, dir: Mutex::default(), copies: AtomicU64::new(0) }
     }
 
-    /// Copies the module `name` from `file`.
+    /// Checks `file` and copies it for the module `name`.
     ///
     /// # Errors
-    /// [`LoadError`]: it cannot be read, is no library for this machine, or cannot be copied. Nothing was mapped.
+    /// [`LoadError`]: it cannot be read or copied, or is not a library for this machine. Nothing was mapped.
     pub fn stage(&self, name: &str, file: &Path) -> Result<Staged, LoadError> {
         self.stage_bytes(name, file, &read(file)?)
     }
@@ -82,7 +82,7 @@ impl Stage {
         self.write(name, library, origin).map_err(LoadError::Stage)
     }
 
-    /// As [`stage`](Self::stage), and refuses a file that cannot export what a module exports.
+    /// As [`stage`](Self::stage), but refuses a file that cannot export a module.
     ///
     /// # Errors
     /// As for [`stage`](Self::stage), or `NotAModule`.
@@ -120,23 +120,23 @@ impl Default for Stage {
 }
 
 impl Staged {
-    /// A copy that another process made and removes.
+    /// Refers to a copy that another process made and removes.
     pub fn lent(path: &Path) -> Staged {
         Staged { path: path.to_owned(), origin: None }
     }
 
-    /// Where the copy is.
+    /// Path of the copy.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether both are copies of one build.
+    /// Whether both copies have the same bytes.
     pub fn equals(&self, other: &Staged) -> bool {
         let bytes = |staged: &Staged| fs::read(&staged.path).ok();
         bytes(self).is_some_and(|own| bytes(other).is_some_and(|other| own == other))
     }
 
-    /// What it is a copy of, if this process made it.
+    /// The original, if this process made the copy.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
     }
@@ -145,13 +145,13 @@ impl Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         if self.origin.is_some() {
-            // If it cannot be removed now, it goes with the directory.
+            // If this fails, it is removed with the directory.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// A directory that only this process uses, and shows so by a lock.
+/// A directory that only this process uses, marked by a lock.
 #[derive(Debug)]
 struct Dir {
     path: PathBuf,
@@ -164,7 +164,7 @@ impl Dir {
             let random = RandomState::new().build_hasher().finish();
             let path = parent.join(format!("{PREFIX}{}-{random:016x}", process::id()));
             DirBuilder::new().mode(0o700).create(&path)?;
-            // Another host may take it for an abandoned one until it is locked.
+            // Until it is locked, another host may remove it as abandoned.
             let lock = match File::open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened?,
@@ -179,12 +179,12 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // What stays is removed by the next host.
+        // The next host removes what remains.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Removes the directories of hosts that were killed. Those of other users stay, they cannot be opened.
+/// Removes the directories of hosts that were killed. Those of other users cannot be opened and stay.
 fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -208,7 +208,7 @@ fn is_private_name(name: &str) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
-    // Looked at before it is opened: opening a pipe waits for a writer.
+    // Checked before it is opened: opening a pipe waits for a writer.
     let metadata = fs::metadata(path).map_err(LoadError::Read)?;
     if !metadata.is_file() {
         return Err(LoadError::Read(io::Error::other("not a file")));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn makes_its_directory_again_when_it_was_removed() {
+    fn creates_its_directory_again_when_it_was_removed() {
         let scratch = scratch();
         let stage = Stage::in_dir(scratch.path.clone());
         let own = Path::new("/proc/self/exe");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_what_killed_hosts_left_and_nothing_else() {
+    fn removes_directories_of_killed_hosts_only() {
         let scratch = scratch();
         let killed = scratch.path.join("remuxd-1-00000000000000aa");
         let alive = Dir::new(&scratch.path).unwrap();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_takes_the_new_directory_of_another() {
+    fn no_host_removes_the_new_directory_of_another() {
         let scratch = scratch();
         thread::scope(|scope| {
             let hosts = [0; 4].map(|_| {

@@ -54,7 +54,7 @@ fn serve(file: &Path, allowance: Allowance) -> Result<(), LinkError> {
     // The host counts faults and generations.
     let terms =
         Terms { generation: 0, max_output: allowance.max_output, max_faults: u32::MAX, unload: false };
-    let module = match loader::load(Staged::lent(file), &terms) {
+    let module = match loader::load_module(Staged::lent(file), &terms) {
         Ok(module) => module,
         Err(error) => return host.send(&refusal(&error)),
     };

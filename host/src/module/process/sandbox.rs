@@ -34,25 +34,25 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// Where the dynamic linker looks for what a library needs.
+/// Directories in which the dynamic linker looks for dependencies.
 const LIBRARIES: [&str; 6] =
     ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"];
-/// Open files, the linker's while it maps.
+/// Limit of open files, including those of the linker.
 const MAX_FILES: u64 = 32;
-/// The newest Landlock that is asked for. A kernel with an older one does what it can.
+/// The newest Landlock ABI that is requested. Older kernels enforce a part of it.
 const LANDLOCK: ABI = ABI::V6;
 
-/// The process's own restrictions.
+/// The restrictions of this process.
 #[derive(Debug, Default)]
 pub struct Sandbox {
     missing: Vec<String>,
 }
 
 impl Sandbox {
-    /// Leaves this process with what it takes to load the library `file`. It must have one thread.
+    /// Restricts this process to what loading the library `file` needs. The process must have one thread.
     pub fn enter(file: &Path, max_memory: usize) -> Sandbox {
         let mut sandbox = Sandbox::default();
-        // A host that was killed takes the process with it, though it be in a loop.
+        // The process ends when the host is killed, even if the module is in an endless loop.
         sandbox.note("parent-death signal", set_parent_process_death_signal(Some(Signal::KILL)));
         let memory = address_space().saturating_add(max_memory as u64);
         for (limit, value) in
@@ -69,13 +69,13 @@ impl Sandbox {
         sandbox
     }
 
-    /// The library is mapped: leaves this process with what it takes to compute and to talk to the host.
+    /// Restricts this process, after the library is mapped, to computing and to the socket of the host.
     pub fn close(&mut self) {
         self.landlock(None);
         self.filter(false);
     }
 
-    /// Which protections are missing, and why.
+    /// Protections that are missing, each with the reason.
     pub fn missing(&self) -> &[String] {
         &self.missing
     }
@@ -99,14 +99,14 @@ impl Sandbox {
         self.note("Landlock", status);
     }
 
-    /// Fails every system call that is not allowed.
+    /// Makes system calls that are not allowed fail.
     fn filter(&mut self, loading: bool) {
         let result = program(loading).and_then(|program| seccompiler::apply_filter(&program));
         self.note("seccomp", result);
     }
 }
 
-/// How large the process's address space is, in bytes; 0 where that cannot be read, and the limit is stricter.
+/// Returns the size of the process's address space in bytes, or 0, which makes the limit stricter, if it cannot be read.
 fn address_space() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
@@ -127,7 +127,7 @@ fn restrict(library: Option<&Path>) -> Result<RulesetStatus, RulesetError> {
     Ok(restricted.ruleset)
 }
 
-/// System calls that a module's code, its memory and the connection need.
+/// System calls for a module's code, its memory and the connection.
 const RUNNING: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_getres,
@@ -169,7 +169,7 @@ const RUNNING: &[i64] = &[
     libc::SYS_writev,
 ];
 
-/// What the dynamic linker needs beside, and the second half of the sandbox.
+/// Further system calls for the dynamic linker and the second half of the sandbox.
 const LOADING: &[i64] = &[
     libc::SYS_faccessat,
     libc::SYS_fstat,
@@ -186,15 +186,15 @@ const LOADING: &[i64] = &[
 fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
     use SeccompCmpOp::{Eq, MaskedEq};
     let writing = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
-    let to_read = |place| when(&[(place, MaskedEq(writing), 0)]);
+    let to_read = |position| when(&[(position, MaskedEq(writing), 0)]);
     let more = if loading { LOADING } else { &[] };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         RUNNING.iter().chain(more).map(|&call| (call, Vec::new())).collect();
-    // Signals for itself: how `abort` works.
+    // Signals to itself, for `abort`.
     let own = getpid().as_raw_pid() as u64;
     rules.insert(libc::SYS_tgkill, vec![when(&[(0, Eq, own)])?]);
     rules.insert(libc::SYS_kill, vec![when(&[(0, Eq, own)])?]);
-    // Its own limits can be read.
+    // Reading its own limits.
     rules.insert(libc::SYS_prlimit64, vec![when(&[(0, Eq, 0), (2, Eq, 0)])?]);
     if loading {
         let privileges = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_GET_NO_NEW_PRIVS];
@@ -202,7 +202,7 @@ fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
         rules.insert(libc::SYS_prctl, privileges.into_iter().collect::<Result<_, _>>()?);
         rules.insert(libc::SYS_openat, vec![to_read(2)?]);
     }
-    // Calls that later machines left out.
+    // Calls that newer architectures do not have.
     #[cfg(target_arch = "x86_64")]
     {
         let (running, loading_only) =
@@ -222,10 +222,10 @@ fn program(loading: bool) -> Result<BpfProgram, seccompiler::Error> {
     Ok(filter.try_into()?)
 }
 
-/// A call whose arguments, by their places, compare so to these values.
+/// Makes a rule for a call whose arguments, by position, compare to these values.
 fn when(arguments: &[(u8, SeccompCmpOp, u64)]) -> Result<SeccompRule, seccompiler::Error> {
-    let condition = |(place, op, value): &(u8, SeccompCmpOp, u64)| {
-        SeccompCondition::new(*place, SeccompCmpArgLen::Qword, op.clone(), *value)
+    let condition = |(position, op, value): &(u8, SeccompCmpOp, u64)| {
+        SeccompCondition::new(*position, SeccompCmpArgLen::Qword, op.clone(), *value)
     };
     Ok(SeccompRule::new(arguments.iter().map(condition).collect::<Result<_, _>>()?)?)
 }

@@ -39,7 +39,7 @@ pub fn handover(bench: &Bench<'_>) -> CheckResult {
     if bench.main().is_none() {
         return CheckResult::Skip(CARRIES_NONE.into());
     }
-    let ffprobe = decode::is_there();
+    let ffprobe = decode::is_available();
     let (mut tried, mut decoded) = (0, 0);
     for sequence in &bench.carried {
         let places = joins(&sequence.tags);

@@ -40,11 +40,11 @@ const PLACES: usize = 3;
 
 /// Preamble, configurations and all from a JOIN on decode without anything else.
 pub fn joins_decode(bench: &Bench<'_>) -> CheckResult {
-    if !decode::is_there() {
+    if !decode::is_available() {
         return CheckResult::Skip("no ffprobe on the PATH".into());
     }
     let mut decoded = 0;
-    let mut complaint = CARRIES_NONE.to_owned();
+    let mut problem = CARRIES_NONE.to_owned();
     for sequence in bench.carried.iter().filter(|one| !one.tags.is_empty()).take(DECODED) {
         let blocks = match play(bench.module, &bench.fresh(), &sequence.tags) {
             Ok(blocks) => blocks,
@@ -52,7 +52,7 @@ pub fn joins_decode(bench: &Bench<'_>) -> CheckResult {
         };
         let places = join_blocks(&blocks);
         if let Err(why) = decode(viewed_whole(&blocks)) {
-            complaint = format!("ffprobe does not read it: {why}");
+            problem = format!("ffprobe does not read it: {why}");
             continue;
         }
         // The last third may be too short to be recognised.
@@ -66,7 +66,7 @@ pub fn joins_decode(bench: &Bench<'_>) -> CheckResult {
         }
     }
     if decoded == 0 {
-        CheckResult::Skip(complaint)
+        CheckResult::Skip(problem)
     } else {
         CheckResult::Pass(format!("{decoded} joins decoded"))
     }

@@ -1,4 +1,4 @@
-//! Recordings: half a second of each codec, and as much of it as anybody wants, by playing it again and again.
+//! Recordings: half a second of each codec, which sequences repeat as often as needed.
 //!
 //! `recorded/make-recorded` made the files. Each starts with a picture or frame that decodes alone, and video has two
 //! groups of six pictures, so that it can be cut at every sixth.
@@ -11,7 +11,7 @@ use crate::media::{Codec, Packet, TagKind};
 /// Pictures from one keyframe to the next.
 pub const GOP: usize = 6;
 
-/// The repeatable essence of one file.
+/// The repeatable content of one file.
 #[derive(Clone, Debug)]
 pub struct Recording {
     pub codec: Codec,
@@ -22,7 +22,7 @@ pub struct Recording {
     pub header: Option<Bytes>,
     /// Bodies of tags with one access unit each.
     pub frames: Vec<Bytes>,
-    /// From one access unit to the next, in microseconds.
+    /// Time from one access unit to the next, in microseconds.
     pub interval: i64,
 }
 
@@ -72,7 +72,7 @@ impl Recording {
             let (header, body) = (TagHeader::parse(tag.kind, tag.body), whole.slice_ref(tag.body));
             match header.packet {
                 Packet::METADATA if tag.kind == TagKind::SCRIPT => recording.metadata = body,
-                // An encoder that does not know its configuration yet sends an empty one.
+                // An encoder that does not know its configuration yet sends an empty header.
                 Packet::SEQUENCE_HEADER if header.data_len > 0 => recording.header = Some(body),
                 Packet::CODED_FRAME => {
                     (recording.codec, recording.kind) = (header.codec, tag.kind);
@@ -84,12 +84,12 @@ impl Recording {
         recording
     }
 
-    /// The same at another pace.
+    /// Returns the recording with another interval.
     pub fn every(self, interval: i64) -> Recording {
         Recording { interval, ..self }
     }
 
-    /// HEVC under the legacy codec id 12.
+    /// Returns HEVC under the legacy codec id 12.
     pub fn legacy(self) -> Recording {
         let rewrite = |body: Bytes| {
             let header = TagHeader::parse(TagKind::VIDEO, &body);

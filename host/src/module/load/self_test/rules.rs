@@ -1,4 +1,4 @@
-//! Rules: what holds for the blocks of any format.
+//! Rules for the calls and blocks of any format.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use crate::media::{Millis, Tag, TagKind};
 use crate::module::fault::ModuleFault;
 use crate::module::output::OutBlock;
 
-/// When a module broke a rule.
+/// The call in which a module broke a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// While its remuxer was made.
+    /// Making its remuxer.
     Start,
-    /// In the call with this tag.
+    /// The call with this tag.
     Tag {
-        /// Which one of the sequence, from 0.
+        /// Its number in the sequence, from 0.
         number: usize,
-        /// What it carries.
+        /// Its kind.
         kind: TagKind,
-        /// Its time.
+        /// Its time on the stream's timeline.
         dts: Millis,
     },
-    /// When the stream had ended.
+    /// Ending the stream.
     Finish,
-    /// While it said what a successor must know.
+    /// Returning the state for a successor.
     State,
-    /// While its remuxer was freed.
+    /// Freeing its remuxer.
     Free,
 }
 
@@ -50,13 +50,13 @@ impl fmt::Display for Moment {
     }
 }
 
-/// A rule that a module broke, and when. One line.
+/// A rule that a module broke and the call. `Display` is one line.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{moment}: {rule}")]
 pub struct Breach {
-    /// When.
+    /// The call.
     pub moment: Moment,
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
 }
 
@@ -67,23 +67,23 @@ pub enum Rule {
     /// No call fails.
     #[error("{0}")]
     Fault(#[from] ModuleFault),
-    /// A block has one role at most.
+    /// A block has at most one role.
     #[error("a block is {} at once", roles(*.0))]
     Roles(BlockFlags),
-    /// Whoever joins gets the preamble.
+    /// The preamble comes before the first join.
     #[error("the first PREAMBLE comes after a JOIN: who joined there has none")]
     LatePreamble,
-    /// A block's time is that of an access unit inside, so of a tag that came.
+    /// A block has the time of an access unit inside, so that of an earlier tag.
     #[error("a block's dts is {} ms, that of the tags so far is {} to {} ms", .dts.0, .first.0, .last.0)]
     Time {
-        /// The block's.
+        /// The block's time.
         dts: Millis,
-        /// The least of the tags.
+        /// Smallest time of the tags.
         first: Millis,
-        /// The greatest of the tags.
+        /// Largest time of the tags.
         last: Millis,
     },
-    /// A stream that the format can carry can be joined.
+    /// A stream that the format can carry has a join point.
     #[error("no JOIN block in all of a stream that it can carry: nobody could watch")]
     NoJoin,
 }
@@ -95,7 +95,7 @@ fn roles(flags: BlockFlags) -> String {
     set.join(" and ")
 }
 
-/// Looks at the blocks of one remuxer, in their order.
+/// Checks the blocks of one remuxer in their order.
 #[derive(Debug, Default)]
 pub struct Watch {
     preamble_seen: bool,
@@ -104,13 +104,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A tag goes in.
+    /// Records a tag that goes in.
     pub fn on_tag(&mut self, tag: &Tag) {
         let (first, last) = self.tags.unwrap_or((tag.dts, tag.dts));
         self.tags = Some((first.min(tag.dts), last.max(tag.dts)));
     }
 
-    /// A block came out.
+    /// Checks a block that came out.
     pub fn on_block(&mut self, block: &OutBlock) -> Result<(), Rule> {
         if block.flags.0.count_ones() > 1 {
             return Err(Rule::Roles(block.flags));
@@ -122,7 +122,7 @@ impl Watch {
             _ => {}
         }
         let (first, last) = self.tags.unwrap_or_default();
-        // What goes only to joiners, or before the media, may be dated by any clock.
+        // Preambles and configurations may have any time.
         let dated = matches!(block.flags, BlockFlags::NONE | BlockFlags::JOIN);
         if dated && !(first..=last).contains(&block.dts) {
             return Err(Rule::Time { dts: block.dts, first, last });
@@ -130,7 +130,7 @@ impl Watch {
         Ok(())
     }
 
-    /// How many places to join there were.
+    /// Number of join points so far.
     pub fn joins(&self) -> usize {
         self.joins
     }
@@ -144,7 +144,7 @@ mod tests {
         OutBlock { flags: BlockFlags(flags), track: 0, dts: Millis(dts), parts: Default::default() }
     }
 
-    /// What is said of blocks after tags at 100 and 200 ms.
+    /// Checks blocks after tags at 100 and 200 ms.
     fn judge(blocks: &[OutBlock]) -> Result<usize, String> {
         let mut watch = Watch::default();
         for dts in [200, 100] {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_when() {
+    fn names_the_call() {
         let tag = Tag::new(TagKind::VIDEO, Millis(40), Default::default());
         let breach = Breach { moment: Moment::tag(7, &tag), rule: Rule::NoJoin };
         assert!(breach.to_string().starts_with("at tag 7 (video, 40 ms): no JOIN block"), "{breach}");

@@ -1,4 +1,4 @@
-//! Run: a sequence is played to a remuxer, and every call and block is watched.
+//! Run: plays a sequence to a remuxer and checks every call and block.
 
 use remuxd_plugin_api::{Codec, Setup, StreamFacts};
 
@@ -11,17 +11,17 @@ use crate::module::options::resolve_options;
 use crate::module::output::OutBlock;
 use crate::module::remuxer::Remuxer;
 
-/// A remuxer under watch.
+/// A remuxer whose calls and blocks are checked.
 pub struct Run {
     remuxer: Remuxer,
     watch: Watch,
     pub number: usize,
-    /// What the remuxer made so far.
+    /// The blocks so far.
     pub blocks: Vec<OutBlock>,
 }
 
 impl Run {
-    /// Starts a remuxer.
+    /// Makes a remuxer.
     pub fn start(module: &Module, setup: &Setup) -> Result<Run, Breach> {
         let remuxer = module.remuxer(setup).map_err(|fault| at(Moment::Start)(fault.into()))?;
         Ok(Run { remuxer, watch: Watch::default(), number: 0, blocks: Vec::new() })
@@ -40,18 +40,18 @@ impl Run {
         self.call(Moment::Finish, Remuxer::finish)
     }
 
-    /// What a successor must know.
+    /// Returns the state for a successor.
     pub fn state(&mut self) -> Result<Vec<u8>, Breach> {
         self.remuxer.state().map_err(|fault| at(Moment::State)(fault.into()))
     }
 
-    /// Frees the remuxer, and gives what it made.
+    /// Frees the remuxer and returns its blocks.
     pub fn free(self) -> Result<Vec<OutBlock>, Breach> {
         self.remuxer.free().map_err(|fault| at(Moment::Free)(fault.into()))?;
         Ok(self.blocks)
     }
 
-    /// How many places to join there were.
+    /// Number of join points so far.
     pub fn joins(&self) -> usize {
         self.watch.joins()
     }
@@ -72,14 +72,14 @@ pub fn at(moment: Moment) -> impl FnOnce(Rule) -> Breach {
     move |rule| Breach { moment, rule }
 }
 
-/// A setup with the defaults of the module's options, for a stream of which nothing is known yet.
+/// Returns a setup with the module's default options for an unknown stream.
 pub fn fresh(module: &Module) -> Setup {
     let options = resolve_options(module.options(), &[], std::iter::empty());
-    // Defaults were checked when the module was loaded.
+    // Defaults are checked with the description.
     Setup::new(options.unwrap_or_default(), StreamFacts::default())
 }
 
-/// Whether the host would serve a stream with these codecs in the module's format.
+/// Whether the module can carry a track of these tags.
 pub fn carries(module: &Module, tags: &[Tag]) -> bool {
     let coded = |tag: &&Tag| tag.header.packet == Packet::CODED_FRAME;
     tags.iter().filter(coded).any(|tag| codecs(module, tag.kind).contains(&tag.header.codec))
@@ -93,7 +93,7 @@ fn codecs(module: &Module, kind: TagKind) -> &[Codec] {
     }
 }
 
-/// The last step of loading: a short stream is played to a remuxer with default options, and to its successor.
+/// Plays a short stream to a remuxer with default options, and to its successor: the last step of loading.
 ///
 /// # Errors
 /// The first rule that the module broke.

@@ -11,18 +11,18 @@ use remuxd_plugin_api::Codec;
 use super::recorded::{self, GOP, Recording};
 use crate::media::{Millis, Tag, TagKind};
 
-/// Tags to play to a module.
+/// A sequence of tags to play to a module.
 #[derive(Clone, Debug)]
 pub struct Sequence {
-    /// What it is, in a word or two.
+    /// A short name.
     pub name: &'static str,
-    /// It obeys the rules of its codecs, so that no module may fail at it.
+    /// Whether it obeys the rules of its codecs, so that no module may fail with it.
     pub sound: bool,
     /// The tags, in order.
     pub tags: Vec<Tag>,
 }
 
-/// A recording, and from when to when it is played, in milliseconds.
+/// A recording and the period in which it is played, in milliseconds.
 pub type Part<'a> = (&'a Recording, Range<i64>);
 
 impl Sequence {
@@ -44,7 +44,7 @@ impl Sequence {
         Sequence::new(name, tags)
     }
 
-    /// Puts another tag behind each of its own.
+    /// Inserts a tag after each tag for which `extra` returns one.
     pub fn interleave(mut self, mut extra: impl FnMut(usize, &Tag) -> Option<Tag>) -> Sequence {
         let mut tags = Vec::new();
         for (index, tag) in self.tags.into_iter().enumerate() {
@@ -57,7 +57,7 @@ impl Sequence {
     }
 }
 
-/// The sequence header and the frames of a recording, as often as it takes.
+/// Returns the sequence header and the frames of a recording, repeated to fill the span.
 pub fn frames(recording: &Recording, span: Range<i64>) -> impl Iterator<Item = Tag> {
     let start = span.start;
     let at = move |frame: usize| Millis(start + frame as i64 * recording.interval / 1000);
@@ -68,7 +68,7 @@ pub fn frames(recording: &Recording, span: Range<i64>) -> impl Iterator<Item = T
     header.chain(frames).map(|(dts, body)| Tag::new(recording.kind, dts, body.clone()))
 }
 
-/// A second and a bit of codecs that a module declares, with messages without content between.
+/// Returns about a second of codecs that a module declares, with empty messages in between.
 pub fn self_test(video: &[Codec], audio: &[Codec]) -> Sequence {
     let video = choose([recorded::h264(), recorded::hevc(), recorded::av1()], video);
     let audio = choose([recorded::aac(), recorded::mp3(), recorded::opus()], audio);
@@ -79,7 +79,7 @@ pub fn self_test(video: &[Codec], audio: &[Codec]) -> Sequence {
     })
 }
 
-/// The first recording of a codec that is declared, else the first.
+/// Returns the first recording of a declared codec, else the first.
 fn choose(recordings: [Recording; 3], declared: &[Codec]) -> Recording {
     let index = recordings.iter().position(|recording| declared.contains(&recording.codec));
     let [first, second, third] = recordings;
@@ -90,7 +90,7 @@ fn choose(recordings: [Recording; 3], declared: &[Codec]) -> Recording {
     }
 }
 
-/// How long this many groups of pictures take, in milliseconds.
+/// Duration of this many GOPs, in milliseconds.
 pub const fn gops(count: i64) -> i64 {
     count * GOP as i64 * 40
 }

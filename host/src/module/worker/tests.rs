@@ -1,0 +1,122 @@
+use std::sync::mpsc;
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A job that runs a closure.
+struct Closure<F>(F, mpsc::Sender<Duration>);
+
+impl<F: Fn(&CallWatch) + Send + Sync + 'static> Job for Closure<F> {
+    fn name(&self) -> String {
+        "closure".into()
+    }
+
+    fn run(&self, _waker: &Waker, watch: &CallWatch) {
+        (self.0)(watch);
+    }
+
+    fn on_hang(&self, elapsed: Duration) {
+        let _ = self.1.send(elapsed);
+    }
+}
+
+fn task(
+    pool: &Pool,
+    run: impl Fn(&CallWatch) + Send + Sync + 'static,
+) -> (Arc<Task>, mpsc::Receiver<Duration>) {
+    let (sender, receiver) = mpsc::channel();
+    (Task::new(Arc::new(Closure(run, sender)), pool), receiver)
+}
+
+#[test]
+fn loses_no_wake_and_runs_on_one_thread_at_a_time() {
+    let pool = Pool::new(4, DEADLINE);
+    let (sent, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (done, finished) = mpsc::channel();
+    let running = AtomicBool::new(false);
+    let (counted, read) = (sent.clone(), seen.clone());
+    let (task, _) = task(&pool, move |_| {
+        assert!(!running.swap(true, Ordering::AcqRel), "two runs at once");
+        let sent = counted.load(Ordering::Acquire);
+        read.store(sent, Ordering::Release);
+        running.store(false, Ordering::Release);
+        if sent == 4 * 10_000 {
+            let _ = done.send(());
+        }
+    });
+    let wakers: Vec<_> = (0..4)
+        .map(|_| {
+            let (task, sent) = (task.clone(), sent.clone());
+            thread::spawn(move || {
+                for _ in 0..10_000 {
+                    sent.fetch_add(1, Ordering::AcqRel);
+                    task.schedule();
+                }
+            })
+        })
+        .collect();
+    wakers.into_iter().for_each(|waker| waker.join().unwrap());
+    finished.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(seen.load(Ordering::Acquire), 40_000);
+}
+
+#[test]
+fn replaces_a_hung_thread_and_reports_the_job_once() {
+    let pool = Pool::new(1, Duration::from_millis(20));
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let (stuck, hung) = task(&pool, move |watch| watch.call(|| released.lock().recv().unwrap()));
+    stuck.schedule();
+    assert!(hung.recv_timeout(DEADLINE).unwrap() > Duration::from_millis(20));
+    let (done, ran) = mpsc::channel();
+    let (other, _) = task(&pool, move |_| done.send(()).unwrap());
+    other.schedule();
+    ran.recv_timeout(DEADLINE).expect("the only worker was replaced");
+    assert_eq!(pool.hung(), 1);
+    release.send(()).unwrap();
+    stuck.schedule();
+    release.send(()).unwrap();
+    assert!(hung.try_recv().is_err());
+}
+
+#[test]
+fn a_thread_whose_call_returns_is_not_hung_any_more() {
+    let pool = Pool::new(1, Duration::from_millis(5));
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let (stuck, _) = task(&pool, move |watch| {
+        watch.call(|| {
+            let _ = released.lock().recv();
+        });
+    });
+    let wait = |count| {
+        let deadline = Instant::now() + DEADLINE;
+        while pool.hung() != count {
+            assert!(Instant::now() < deadline, "{} hang", pool.hung());
+            thread::yield_now();
+        }
+    };
+    // More than may hang at a time, one after the other.
+    for _ in 0..=MAX_HUNG {
+        stuck.schedule();
+        wait(1);
+        release.send(()).unwrap();
+        wait(0);
+    }
+    let (done, ran) = mpsc::channel();
+    let (other, _) = task(&pool, move |_| done.send(()).unwrap());
+    other.schedule();
+    ran.recv_timeout(DEADLINE).expect("the pool has kept its size");
+}
+
+#[test]
+fn goes_on_after_a_job_panics() {
+    let pool = Pool::new(1, DEADLINE);
+    let (task_that_panics, _) = task(&pool, |_| panic!("expected in this test"));
+    task_that_panics.schedule();
+    let (done, ran) = mpsc::channel();
+    let (other, _) = task(&pool, move |_| done.send(()).unwrap());
+    other.schedule();
+    ran.recv_timeout(DEADLINE).unwrap();
+}
