@@ -42,7 +42,8 @@ pub(super) struct ModuleStatus {
     /// mapped and used by nobody.
     pub state: String,
     pub extensions: Vec<String>,
-    pub transport: String,
+    /// `http`, `websocket` or both, the primary one first.
+    pub transports: Vec<String>,
     /// Live mounts that it remuxes.
     pub mounts: usize,
     /// Viewers of these.
@@ -129,7 +130,8 @@ fn status(generation: Generation, used: impl Fn(u64) -> (usize, usize)) -> Modul
         Standing::Fallback => "fallback",
         Standing::Superseded => "retained",
     };
-    let transport = if generation.transports.contains(&Transport::HTTP) { "http" } else { "websocket" };
+    let name = |&transport: &Transport| if transport == Transport::HTTP { "http" } else { "websocket" };
+    let transports = generation.transports.iter().map(|transport| name(transport).to_owned()).collect();
     ModuleStatus {
         name: generation.name,
         version: generation.version,
@@ -137,7 +139,7 @@ fn status(generation: Generation, used: impl Fn(u64) -> (usize, usize)) -> Modul
         generation: generation.number,
         state: state.to_owned(),
         extensions: generation.extensions,
-        transport: transport.to_owned(),
+        transports,
         mounts,
         viewers,
         faults: generation.faults,

@@ -7,9 +7,11 @@
 //! Invariants: no panic crosses the interface; everything that refers to a module's code or memory holds its library; all
 //! text of a module is copied. Used by `stream`, `http`, `admin`, `author` and `main`; uses only `media` and `conf`.
 
+mod candidate;
 mod description;
 mod error;
 mod fault;
+mod generation;
 mod load;
 mod loaded;
 mod log;
@@ -24,9 +26,11 @@ mod terms;
 pub(crate) mod text;
 mod worker;
 
+pub use candidate::{Candidate, Change, LoadFailure, Outcome, Prepared, Quarantined};
 pub use description::{Description, DescriptionError, transport_name};
 pub use error::LoadError;
 pub use fault::ModuleFault;
+pub use generation::{Generation, Standing};
 pub use load::elf::{ElfError, Machine};
 #[cfg(test)]
 pub(crate) use load::loader::linked;
@@ -43,9 +47,7 @@ pub use process::check_wire;
 pub use process::error::WireError;
 pub use process::{Allowance, module_main};
 pub use recipe::Recipe;
-pub use registry::{
-    Candidate, Change, Generation, LoadFailure, Outcome, Prepared, Quarantined, Registry, Standing,
-};
+pub use registry::Registry;
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use remuxer::Remuxer;
 /// The former name of [`Remuxer`].

@@ -1,0 +1,102 @@
+//! Generations: the loaded versions of modules, as operators see them.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use remuxd_plugin_api::Transport;
+
+use super::loaded::{Module, WeakCode};
+
+/// A generation that was loaded once, without a hold on it.
+#[derive(Debug)]
+pub struct Known {
+    facts: Generation,
+    module: Weak<Module>,
+    code: WeakCode,
+    faults: Arc<AtomicU64>,
+}
+
+/// A generation whose code is still loaded.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The module's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The version of the interface that it was built for.
+    pub abi: (u16, u16),
+    /// The mount extensions that it answers.
+    pub extensions: Vec<String>,
+    /// The transports over which it answers them, the primary one first.
+    pub transports: Vec<Transport>,
+    /// Its number.
+    pub number: u64,
+    /// The operator's file.
+    pub file: PathBuf,
+    /// When it was loaded.
+    pub since: SystemTime,
+    /// Address space of its image in bytes.
+    pub memory: u64,
+    /// Number of faults of its remuxers so far.
+    pub faults: u64,
+    /// Its standing.
+    pub standing: Standing,
+}
+
+/// The standing of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It serves new viewers.
+    Current,
+    /// It takes over if the current one is quarantined.
+    Fallback,
+    /// It had too many faults.
+    Quarantined,
+    /// It serves its remaining viewers, if any.
+    Superseded,
+}
+
+impl Known {
+    pub fn new(module: &Arc<Module>) -> Known {
+        let facts = Generation {
+            name: module.name().to_owned(),
+            version: module.version().to_owned(),
+            abi: module.abi(),
+            extensions: module.extensions().to_vec(),
+            transports: module.transports().to_vec(),
+            number: module.generation(),
+            file: module.origin().map(|origin| origin.file.clone()).unwrap_or_default(),
+            since: module.since(),
+            memory: module.origin().map_or(0, |origin| origin.memory),
+            faults: 0,
+            standing: Standing::Superseded,
+        };
+        Known {
+            facts,
+            module: Arc::downgrade(module),
+            code: module.downgrade(),
+            faults: module.fault_counter().clone(),
+        }
+    }
+
+    /// Whether its code is still loaded.
+    pub fn is_alive(&self) -> bool {
+        self.code.is_alive()
+    }
+
+    /// Returns the generation as it is now, beside the modules of `table`.
+    pub fn now(&self, table: &[Arc<Module>]) -> Generation {
+        let is = |module: &Arc<Module>| std::ptr::eq(Arc::as_ptr(module), self.module.as_ptr());
+        let standing = match self.module.upgrade() {
+            Some(module) if module.is_quarantined() => Standing::Quarantined,
+            Some(_) if table.iter().any(|module| is(&module.standing())) => Standing::Current,
+            Some(_) if table.iter().any(|module| module.fallback().is_some_and(|module| is(&module))) => {
+                Standing::Fallback
+            }
+            _ => Standing::Superseded,
+        };
+        Generation { faults: self.faults.load(Ordering::Relaxed), standing, ..self.facts.clone() }
+    }
+}
