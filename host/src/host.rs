@@ -1,4 +1,4 @@
-//! The host, put together: config, modules, streams, listeners, signals.
+//! The host: starts modules, listeners and administration, and stops at a signal.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,44 +13,89 @@ use tracing::{error, info, warn};
 use crate::admin::{
     Api, Cause, Control, Reloader, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
 };
-use crate::conf::{Config, Place, Report, Vhost};
+use crate::candidate::{Candidate, InUse, formats_of};
+use crate::conf::{Config, ConfigErrors, Diagnostics, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
-use crate::load::{Loaded, declared, modules_of};
-use crate::module::{Pool, Registry, Transport};
-use crate::net::{ListenError, Listening, Server, publish_loop};
+use crate::module::{Pool, Prepared, Quarantined, Registry, Transport};
+use crate::net::{Certificates, ListenError, Listening, NewCertificates, Server, publish_loop};
 use crate::output::print;
 use crate::router::Router;
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
 
-/// How long connections may take to finish when the host stops.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Timeout for connections to finish when the host stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs the host until a signal ends it. Prints where it listens to standard output, then `ready`. With `show_demo` it
-/// also publishes the samples and serves the page.
+/// Everything that a host starts with.
+#[derive(Debug)]
+pub struct Start {
+    /// The config file; `None` if the config came as text, which cannot be reloaded.
+    file: Option<PathBuf>,
+    source: Arc<Source>,
+    warnings: Warnings,
+    registry: Registry,
+    config: Config,
+    modules: Prepared,
+    certificates: NewCertificates,
+    router: Router,
+}
+
+impl Start {
+    /// Builds what a config file names. A host starts without the modules that are refused.
+    ///
+    /// # Errors
+    /// Every error in the file.
+    pub fn of_file(file: PathBuf) -> Result<Start, ConfigErrors> {
+        let registry = Registry::empty();
+        let candidate = Candidate::of_file(&file, &not_started(&registry))?;
+        Start::new(Some(file), registry, candidate)
+    }
+
+    /// Builds what a config that is text names; `name` replaces the path in messages.
+    ///
+    /// # Errors
+    /// Every error in the text.
+    pub fn of_text(text: &str, name: &str) -> Result<Start, ConfigErrors> {
+        let registry = Registry::empty();
+        let candidate = Candidate::of_text(text, name, &not_started(&registry));
+        Start::new(None, registry, candidate)
+    }
+
+    fn new(file: Option<PathBuf>, registry: Registry, candidate: Candidate) -> Result<Start, ConfigErrors> {
+        let Candidate { config, modules, certificates, router, diagnostics } = candidate;
+        let source = diagnostics.source().clone();
+        let warnings = diagnostics.finish()?;
+        Ok(Start { file, source, warnings, registry, config, modules, certificates, router })
+    }
+
+    /// The config.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+fn not_started(registry: &Registry) -> InUse<'_> {
+    InUse { registry, quarantined: Quarantined::TryAgain, certificates: None }
+}
+
+/// Runs the host until a signal ends it. Prints the addresses of its listeners to standard output, then `ready`. With
+/// `show_demo` it also publishes the samples and serves the demo's page.
 ///
 /// # Errors
-/// An address that cannot be listened on.
-pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
-    let Loaded { file, config, registry, failures, certificates } = loaded;
-    for line in config.warnings.lines() {
+/// A listener cannot be opened.
+pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
+    let Start { file, source, warnings, registry, config, modules, certificates, router } = start;
+    for line in warnings.lines() {
         warn!("{line}");
     }
-    for failure in &failures {
-        error!("{failure}");
-    }
+    let mounts = load_modules(modules, &registry, &config);
     let (config, registry) = (Arc::new(config), Arc::new(registry));
-    for module in registry.modules() {
-        info!(name = module.name(), version = module.version(), "module loaded");
-    }
     let hub = Hub::new();
     let pool = Pool::new(config.modules.workers, config.modules.call_timeout);
-    let mounts = if show_demo { demo_mounts(&config, &registry) } else { Vec::new() };
     let pages = show_demo.then(|| -> Box<dyn Pages> { Box::new(DemoPages(mounts.clone())) });
-    let router = Router::new(config.vhosts.clone());
     let service = Service::new(config.clone(), router, hub.clone(), registry.clone(), pool.clone(), pages);
-    let certificates = Arc::new(certificates);
+    let certificates = Arc::new(Certificates::new(certificates));
     let reloader = file.clone().map(|file| {
         let (router, certificates) = (service.router().clone(), certificates.clone());
         Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
@@ -58,10 +103,10 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     let api = Api::new(registry, hub.clone(), pool, reloader.clone());
     let server = Server::new(config.clone(), hub, service);
 
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
-    let hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &error))?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &source, &error))?;
     for address in &listening.rtmp {
         print(format_args!("listening rtmp {address}\n"))?;
     }
@@ -69,7 +114,7 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
     for (protocol, address) in others.into_iter().filter_map(|(protocol, at)| Some((protocol, at?))) {
         print(format_args!("listening {protocol} {address}\n"))?;
     }
-    let mut admin = start_admin(&config, file, &api, reloader.as_ref()).await?;
+    let mut admin = start_admin(&config, &source, file, &api, reloader.as_ref()).await?;
     admin.spawn(on_hangup(hangup, reloader));
     if show_demo {
         start_demo(&listening, &mounts)?;
@@ -80,25 +125,36 @@ pub async fn run(loaded: Loaded, show_demo: bool) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     info!("stopping");
-    // Nobody asks for more, and the control socket is removed.
+    // Ends the admin tasks and removes the control socket.
     drop(admin);
-    let _ = tokio::time::timeout(STOP_LIMIT, server.stop()).await;
+    let _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()).await;
     Ok(())
 }
 
-/// Reloads at SIGHUP. Those that come during a reload are one.
+/// Loads the modules that were not refused. Returns the mounts of the demo.
+fn load_modules(modules: Prepared, registry: &Registry, config: &Config) -> Vec<DemoMount> {
+    let modules = registry.load_all(modules, &config.modules);
+    for failure in modules.failures() {
+        error!("{failure}");
+    }
+    registry.adopt(&modules);
+    demo_mounts(config, &modules)
+}
+
+/// Reloads at SIGHUP. Signals that arrive during a reload cause one more.
 async fn on_hangup(mut hangup: Signal, reloader: Option<Arc<Reloader>>) {
     while hangup.recv().await.is_some() {
         match &reloader {
             Some(reloader) => drop(reloader.reload(false, Cause::Operator).await),
-            None => warn!("there is no config file to reload"),
+            None => warn!("SIGHUP ignored: there is no config file to reload"),
         }
     }
 }
 
-/// Starts what administrators use: the control socket, the API, the file watch.
+/// Starts the control socket, the API and the file watch.
 async fn start_admin(
     config: &Config,
+    source: &Arc<Source>,
     file: Option<PathBuf>,
     api: &Arc<Api>,
     reloader: Option<&Arc<Reloader>>,
@@ -107,7 +163,7 @@ async fn start_admin(
     match file.map(|file| Control::open(socket_path(&file, config))) {
         Some(Ok(control)) => {
             tasks.spawn(serve_control(api.clone(), control));
-            // Not on a thread that serves: the directory may be a large one.
+            // Blocking: the directory may be large.
             let _ = tokio::task::spawn_blocking(remove_dead_sockets).await;
         }
         Some(Err(error)) => {
@@ -118,7 +174,8 @@ async fn start_admin(
     if config.http_api.enabled {
         let address = config.http_api.listen;
         let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| cannot_listen(config, &ListenError { address, source }))?;
+        let listener = listener.map_err(|error| ListenError { address, source: error });
+        let listener = listener.map_err(|error| cannot_listen(config, source, &error))?;
         print(format_args!("listening http_api {}\n", listener.local_addr()?))?;
         tasks.spawn(serve_tcp(api.clone(), listener));
     }
@@ -128,42 +185,35 @@ async fn start_admin(
     Ok(tasks)
 }
 
-/// The line of the file with the address that cannot be listened on.
-fn cannot_listen(config: &Config, error: &ListenError) -> Report {
-    let (rtmp, rtmps, http) = (&config.rtmp, &config.rtmps, &config.http_server);
-    let others = [
-        (&http.listen, &http.listen_place),
-        (&http.https.listen, &http.https.listen_place),
-        (&rtmps.listen, &rtmps.listen_place),
-        (&config.http_api.listen, &config.http_api.listen_place),
-    ];
-    let mut listeners = rtmp.listen.iter().zip(&rtmp.listen_places).chain(others);
-    let place = listeners.find(|(address, _)| **address == error.address).map_or(&Place::NONE, |(_, at)| at);
-    let mut diagnostics = config.diagnostics();
-    let diagnostic = diagnostics.error(format!("cannot listen on {}", error.address), place, &error.source);
+/// Returns the error with the line of the file that has the address.
+fn cannot_listen(config: &Config, source: &Arc<Source>, error: &ListenError) -> anyhow::Error {
+    let mut diagnostics = Diagnostics::of(source.clone());
+    let listeners = config.listeners();
+    let listener = listeners.iter().find(|(address, _)| *address == error.address);
+    let location = listener.and_then(|(_, path)| source.value(path));
+    let diagnostic =
+        diagnostics.error(format!("cannot listen on {}", error.address), location, &error.source);
     if error.source.kind() == std::io::ErrorKind::AddrInUse {
-        diagnostic.help("another process has it; they share it if both have `reuse_port = true`");
+        diagnostic.help("another process uses it; they can share it if both have `reuse_port = true`");
     }
-    diagnostics.report()
+    diagnostics.into_errors().into()
 }
 
-/// All vhosts' mounts of the samples, one for each module that answers and carries one.
-fn demo_mounts(config: &Config, registry: &Registry) -> Vec<DemoMount> {
-    let of_vhost = |vhost: &Arc<Vhost>| vhost.mounts.clone();
-    let find = declared(registry);
-    let mounts = config.vhosts.iter().flat_map(of_vhost);
+/// Returns the mounts of all vhosts that play a sample, one for each format that answers and carries one.
+fn demo_mounts(config: &Config, modules: &Prepared) -> Vec<DemoMount> {
+    let mounts = config.vhosts.iter().flat_map(|vhost| &vhost.mounts);
     mounts
         .flat_map(|mount| {
-            modules_of(&mount, &find).into_iter().filter_map(move |module| {
+            formats_of(mount, modules).into_iter().filter_map(move |format| {
                 Some(DemoMount {
-                    name: module.name.clone(),
-                    url: mount.pattern.url_path(demo::APP, Sample::of(&module)?.stream),
-                    transport: if module.transports.contains(&Transport::HTTP) {
+                    name: format.name.clone(),
+                    url: mount.pattern.url_path(demo::APP, Sample::of(format)?.stream),
+                    transport: if format.transports.contains(&Transport::HTTP) {
                         "http"
                     } else {
                         "websocket"
                     },
-                    content_type: module.content_type.clone(),
+                    content_type: format.content_type.clone(),
                 })
             })
         })
@@ -191,10 +241,10 @@ fn start_demo(listening: &Listening, mounts: &[DemoMount]) -> std::io::Result<()
         tokio::spawn(async move {
             match StreamName::parse_url(&url) {
                 Ok(name) => match publish_loop(rtmp, name, sample.tags()).await {
-                    Ok(()) => info!("the demo's publisher is done"),
-                    Err(error) => error!(%error, "the demo's publisher ended"),
+                    Ok(()) => info!("demo publisher finished"),
+                    Err(error) => error!(%error, "demo publisher failed"),
                 },
-                Err(error) => error!(%error, "the demo's stream has no name"),
+                Err(error) => error!(%error, "demo stream has an invalid URL"),
             }
         });
     }

@@ -11,15 +11,16 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use remuxd::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
 use remuxd::conf::Log;
-use remuxd::output::{complain, print, unless_unread};
-use remuxd::{admin, author, host, load, module};
+use remuxd::host::{self, Start};
+use remuxd::output::{print, print_error, unless_closed};
+use remuxd::{admin, author, candidate, module};
 use tracing_subscriber::EnvFilter;
 
-/// Gives pages back after a spike of viewers; serves the host only, each module has its own allocator.
+/// Returns pages to the system after a spike of viewers. Serves the host only: each module has its own allocator.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Where the config is looked for.
+/// The config files that are tried, in this order.
 const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
 
 /// A plugin host for live streaming: RTMP in, any format out.
@@ -37,11 +38,11 @@ struct Cli {
 enum Command {
     /// Run the server (the default)
     Run,
-    /// Check the config and the modules it names; report all mistakes
+    /// Check the config and its modules, and report all errors
     Check,
-    /// Make the running server load new builds of modules, and the config's vhosts and mounts
+    /// Make the running server load new builds of modules and the vhosts and mounts of the config
     Reload {
-        /// Say what would happen, and change nothing
+        /// Report what would happen, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -49,10 +50,10 @@ enum Command {
     Status,
     /// Run the server with a built-in live stream in every format, and a page that plays them
     Demo,
-    /// For authors of modules: look at one, test one, write one
+    /// Tools for module authors: inspect, test, create
     #[command(subcommand)]
     Module(ModuleCommand),
-    /// Load one module and exit: what the host does in a child before it loads a module itself
+    /// Load one module and exit: the trial that runs in a child process before the host loads the module
     #[command(name = "__probe", hide = true)]
     Probe {
         /// The staged module file
@@ -65,7 +66,7 @@ enum Command {
         file: PathBuf,
         /// The check's name
         check: String,
-        /// Options of a mount
+        /// Options of the mount
         #[arg(value_parser = read_pair)]
         options: Vec<(String, String)>,
     },
@@ -83,28 +84,28 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum ModuleCommand {
-    /// Tell what a module file declares, or the reason why the host would refuse it
+    /// Show what a module file declares, or why the host would refuse it
     Inspect {
         /// The library
         file: PathBuf,
     },
-    /// Write the crate of a new module, which builds, passes its tests and conforms
+    /// Create the crate of a new module that builds and passes its tests and the conformance kit
     New {
         /// The module's name: a-z, 0-9 and -
         name: String,
-        /// Where to [default: remuxd-NAME]
+        /// The directory to create [default: remuxd-NAME]
         #[arg(long)]
         dir: Option<PathBuf>,
-        /// Where remuxd's plugin-api is: a directory, or the URL of a git repository [default: the checkout that this
-        /// program was built in]
+        /// The plugin-api crate: a directory or the URL of a git repository [default: the checkout that this program was
+        /// built in]
         #[arg(long, value_name = "PATH_OR_GIT")]
         api: Option<String>,
     },
-    /// Run the conformance kit on a module file: exit status 1 when a check fails
+    /// Run the conformance kit on a module file; exit with status 1 if a check fails
     Test {
         /// The library
         file: PathBuf,
-        /// An option of the mount; may be given several times
+        /// An option of the mount; can be repeated
         #[arg(long = "option", value_name = "KEY=VALUE", value_parser = read_pair)]
         options: Vec<(String, String)>,
         /// Print JSON
@@ -143,8 +144,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A report of config mistakes is a page of its own; other errors are a line.
-            complain(format_args!("{error:#}"));
+            // Config errors are several lines; other errors are one.
+            print_error(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -152,29 +153,29 @@ fn main() -> ExitCode {
 
 fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
     checkout::build_modules()?;
-    let loaded = load::load(&find_config(config)?)?;
-    start_log(&loaded.config().log)?;
-    in_runtime(host::run(loaded, false))
+    let start = Start::of_file(find_config(config)?)?;
+    start_log(&start.config().log)?;
+    in_runtime(host::run(start, false))
 }
 
 fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
     checkout::build_modules()?;
-    let loaded = match config {
-        Some(file) => load::load(&file)?,
-        None => load::load_text(remuxd::demo::CONFIG, "the demo's own config")?,
+    let start = match config {
+        Some(file) => Start::of_file(file)?,
+        None => Start::of_text(remuxd::demo::CONFIG, "the demo's own config")?,
     };
-    start_log(&loaded.config().log)?;
-    in_runtime(host::run(loaded, true))
+    start_log(&start.config().log)?;
+    in_runtime(host::run(start, true))
 }
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
     checkout::build_modules()?;
     let file = find_config(config)?;
-    let warnings = load::check(&file)?;
+    let warnings = candidate::check(&file)?;
     if !warnings.is_empty() {
-        complain(warnings);
+        print_error(warnings);
     }
-    Ok(print(format_args!("{}: no mistakes\n", file.display()))?)
+    Ok(print(format_args!("{}: no errors\n", file.display()))?)
 }
 
 fn reload(config: Option<PathBuf>, dry_run: bool) -> anyhow::Result<bool> {
@@ -182,11 +183,11 @@ fn reload(config: Option<PathBuf>, dry_run: bool) -> anyhow::Result<bool> {
 }
 
 fn module(command: ModuleCommand) -> anyhow::Result<()> {
-    let program = std::env::current_exe().context("the path of this program is not known")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     match command {
         ModuleCommand::Inspect { file } => match Inspected::new(&file, &program) {
             Ok(inspected) => print(inspected)?,
-            Err(error) => bail!("{}: it would be refused: {error}", file.display()),
+            Err(error) => bail!("{}: would be refused: {error}", file.display()),
         },
         ModuleCommand::New { name, dir, api } => {
             let dir = dir.unwrap_or_else(|| default_dir(&name));
@@ -197,12 +198,12 @@ fn module(command: ModuleCommand) -> anyhow::Result<()> {
         ModuleCommand::Test { file, options, json } => {
             match test_module(&file, &options, &program, json, &mut io::stdout().lock()) {
                 Ok(true) => {}
-                Ok(false) => bail!("{}: it does not conform", file.display()),
+                Ok(false) => bail!("{}: does not conform", file.display()),
                 Err(TestError::Options(error)) => {
                     clap::Error::raw(ErrorKind::ValueValidation, format!("{}: {error}\n", file.display()))
                         .exit()
                 }
-                Err(TestError::Write(error)) => unless_unread(Err(error))?,
+                Err(TestError::Write(error)) => unless_closed(Err(error))?,
             }
         }
     }
@@ -221,14 +222,14 @@ fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("the async runtime cannot be started")?.block_on(future)
+    runtime.context("cannot start the async runtime")?.block_on(future)
 }
 
 fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // To say that the log cannot be written it would have to be written.
+        // An error about writing the log would go to the same log.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);

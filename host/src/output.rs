@@ -1,30 +1,30 @@
-//! Output: what the program prints. Who reads it may stop at any time, as `head -1` does.
+//! Output to the terminal. The reader may close it at any time, as `head -1` does; that is not an error.
 
 use std::fmt::Display;
 use std::io::{self, Write};
 
-/// Writes to standard output. If nobody reads it any more, nobody is told, and that is no error.
+/// Writes to standard output.
 ///
 /// # Errors
-/// It cannot be written for another reason.
+/// Writing fails, other than because the reader closed it.
 pub fn print(text: impl Display) -> io::Result<()> {
     let mut output = io::stdout().lock();
-    unless_unread(write!(output, "{text}").and_then(|()| output.flush()))
+    unless_closed(write!(output, "{text}").and_then(|()| output.flush()))
 }
 
-/// The outcome of writing to standard output, for whom it is no error that nobody reads any more.
+/// Returns the result of writing to standard output; an output that its reader closed is not an error.
 ///
 /// # Errors
-/// It could not be written for another reason.
-pub fn unless_unread(written: io::Result<()>) -> io::Result<()> {
+/// Writing failed for another reason.
+pub fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
 }
 
-/// Writes a line to standard error, if somebody reads it.
-pub fn complain(line: impl Display) {
-    // There is nobody else to tell.
+/// Writes a line to standard error.
+pub fn print_error(line: impl Display) {
+    // There is nowhere to report a failure to.
     let _ = writeln!(io::stderr(), "{line}");
 }

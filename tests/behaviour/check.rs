@@ -86,7 +86,7 @@ fn what_is_ignored_is_a_warning() {
     assert!(said.contains("warning: fast_cache is ignored: flv carries video"), "{said}");
     assert!(said.contains(&format!("under-test.toml:{line}:14")), "{said}");
     // One for each module that answers .flv, none for .aac.
-    assert!(said.contains("warning: 2 warnings in") && said.contains("no mistakes"), "{said}");
+    assert!(said.contains("warning: 2 warnings in") && said.contains("no errors"), "{said}");
     let host = Host::start_toml(&toml);
     let place = format!("remuxd.toml:{line}:14: fast_cache is ignored: flv carries video");
     host.wait_log(&["WARN", &place]);

@@ -271,7 +271,7 @@ impl Scene {
         let output = self.host.command(arguments);
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("refused; everything stays as it was"), "{said}");
+        assert!(said.contains("refused; nothing has changed"), "{said}");
         said
     }
 }
@@ -334,7 +334,7 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
     std::fs::remove_file(scene.modules.file("flv")).unwrap();
     assert!(scene.refused(&["reload"]).contains("refused    at stage: "));
     assert_eq!(states(&scene.generations("flv"))[..1], [(1, "current")]);
-    assert!(scene.metric(&format!("remuxd_reloads_total{{verdict=\"refused\"}} {}", broken.len() + 1)));
+    assert!(scene.metric(&format!("remuxd_reloads_total{{outcome=\"refused\"}} {}", broken.len() + 1)));
     // A build that is good again is loaded.
     scene.modules.put_build("flv", 1);
     assert!(scene.host.reload().contains("live mounts: 1 handed over"));
@@ -379,7 +379,7 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
             assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{said}");
             host.wait_log(&["module refused", "module=flv", &format!("step=\"{step}\""), reason]);
             let last = host.api_json("/api/v1/reload");
-            assert_eq!(last["verdict"], "refused");
+            assert_eq!(last["outcome"], "refused");
             let flv = last["modules"].as_array().unwrap().iter().find(|module| module["name"] == "flv");
             let flv = flv.unwrap();
             assert_eq!((&flv["change"], &flv["step"]), (&"refused".into(), &(*step).into()));
@@ -518,7 +518,7 @@ fn the_watch_takes_no_half_file() {
     let new = scene.wait_current(1);
     scene.go_on();
     scene.wait_handover(new);
-    assert!(scene.metric("remuxd_reloads_total{verdict=\"refused\"} 0"));
+    assert!(scene.metric("remuxd_reloads_total{outcome=\"refused\"} 0"));
     scene.finish();
 }
 
@@ -554,7 +554,7 @@ fn mounts_and_modules_come_and_go() {
     ts.wait_for(SOON, "more TS", |bytes| (bytes.len() > before).then_some(()));
     // Settings that a reload cannot change are reported.
     scene.host.write_config(&only_flv.clone().limits("max_connections", "7").toml());
-    assert!(scene.host.reload().contains("[limits] has changed, which counts from the next start"));
+    assert!(scene.host.reload().contains("[limits] has changed and takes effect at the next start"));
     scene.finish();
 }
 

@@ -66,7 +66,7 @@ fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
     let current: Vec<_> = generations.iter().filter(|(_, state, _)| state == "current").collect();
     assert_eq!(current.len(), 1, "{generations:?}");
     assert_eq!(current[0].0, generations.iter().map(|(number, ..)| *number).max().unwrap());
-    assert!(scene.metric("remuxd_reloads_total{verdict=\"refused\"} 0"));
+    assert!(scene.metric("remuxd_reloads_total{outcome=\"refused\"} 0"));
     assert_eq!(scene.host.count("mounts", Some("flv")), 1);
     scene.go_on();
     scene.go_on();
@@ -229,8 +229,8 @@ fn the_watch_reports_refused_files_but_not_unfinished_ones() {
     scene.modules.put_c("aac", &root().join("tests/modules/c/plain.c"));
     scene.modules.put("flv", &flv);
     scene.host.wait_log(&["module refused", "module=aac", "not a remuxd module"]);
-    wait_until(SOON, "it is counted", || scene.metric("remuxd_reloads_total{verdict=\"refused\"} 1"));
-    assert_eq!(scene.host.api_json("/api/v1/reload")["verdict"], "refused");
+    wait_until(SOON, "it is counted", || scene.metric("remuxd_reloads_total{outcome=\"refused\"} 1"));
+    assert_eq!(scene.host.api_json("/api/v1/reload")["outcome"], "refused");
 }
 
 #[test]

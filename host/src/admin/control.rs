@@ -1,11 +1,11 @@
-//! The control socket: a Unix socket by which the commands of `remuxd` reach the running host.
+//! The control socket: a Unix socket on which the commands of `remuxd` reach the running host over HTTP/1.1.
 //!
-//! It speaks HTTP/1.1. Its path follows from the path of the config file, so that a command finds the host that runs with
-//! the same file. Only the host's own user and root may connect: the file's mode says so, and each peer's credentials
-//! are looked at. A socket that a dead host left is replaced, that of a living one is not.
+//! Its path is derived from the path of the config file, so that a command finds the host that runs with the same file.
+//! Only the host's own user and root may connect: the file's mode ensures it, and so does a check of each peer's
+//! credentials. A host replaces the socket of a dead host, never that of a live one.
 //!
-//! A host that is killed leaves its socket behind, and where each host has a config of its own, as in tests, nobody would
-//! replace it. So a host that starts removes those that its user's hosts left.
+//! A killed host leaves its socket behind, and if each host has its own config file, as in tests, no other host replaces
+//! it. So each host removes the dead sockets of its user when it starts.
 
 use std::fs;
 use std::io;
@@ -22,14 +22,14 @@ use tracing::{info, warn};
 
 use crate::conf::Config;
 
-/// A socket that is younger than this may be one whose host is about to listen.
-const YOUNG: Duration = Duration::from_secs(10);
+/// Minimum age of a dead socket: the host of a younger one may be about to listen.
+const MIN_AGE: Duration = Duration::from_secs(10);
 
-/// Why there is no control socket. Culprit: operator, or the host's machine.
+/// An error that prevents the control socket from opening. Culprit: operator or machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Another host listens there.
-    #[error("{}: another host listens there", path.display())]
+    /// Another host listens at the path.
+    #[error("{}: another host listens here", path.display())]
     Taken {
         /// The path.
         path: PathBuf,
@@ -39,73 +39,73 @@ pub enum ControlError {
     Open {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The control socket of this host. Removed on drop.
+/// The control socket of this host. Removes the file on drop.
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
     listener: UnixListener,
 }
 
-/// Where the host that runs with `file` has its control socket.
+/// Returns the path of the control socket of the host that runs with `file`.
 pub fn socket_path(file: &Path, config: &Config) -> PathBuf {
     if let Some(path) = &config.admin.socket {
         return path.clone();
     }
-    // A file that is gone has no canonical path; then its name as given has to do.
+    // A file that no longer exists has no canonical path; use the name as given.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let digest = Sha256::digest(file.as_os_str().as_encoded_bytes());
     let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     socket_dir().join(format!("remuxd-{name}.sock"))
 }
 
-/// Where sockets are that the config names no path for.
+/// Returns the directory of sockets whose path the config does not set.
 fn socket_dir() -> PathBuf {
     let dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     dir.map_or_else(std::env::temp_dir, PathBuf::from)
 }
 
-/// Whether [`socket_path`] makes such names.
+/// Returns whether [`socket_path`] makes such names.
 fn is_socket_name(name: &str) -> bool {
     let digits = name.strip_prefix("remuxd-").and_then(|rest| rest.strip_suffix(".sock"));
     let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(digit))
 }
 
-/// Removes the control sockets that dead hosts of this user left. Reads a directory, so not for a network thread.
+/// Removes the control sockets of this user's dead hosts. Blocks: reads a directory.
 pub fn remove_dead_sockets() {
-    let count = sweep(&socket_dir(), YOUNG);
+    let count = remove_dead(&socket_dir(), MIN_AGE);
     if count > 0 {
-        info!(count, "control sockets of dead hosts removed");
+        info!(count, "removed control sockets of dead hosts");
     }
 }
 
-/// Removes those in `dir` that are not `young`, and that nobody listens on; how many.
-fn sweep(dir: &Path, young: Duration) -> usize {
+/// Removes sockets in `dir` of at least `min_age` that no process listens on. Returns their number.
+fn remove_dead(dir: &Path, min_age: Duration) -> usize {
     let is_dead = |path: &Path| {
-        // Of the entry itself, not of what a link leads to.
+        // The entry's own metadata: links are not followed.
         fs::symlink_metadata(path).is_ok_and(|metadata| {
             let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
             metadata.file_type().is_socket()
                 && metadata.uid() == geteuid().as_raw()
-                && age.is_some_and(|age| age >= young)
-        }) && knock(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+                && age.is_some_and(|age| age >= min_age)
+        }) && try_connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_socket_name));
     named.map(|entry| entry.path()).filter(|path| is_dead(path) && fs::remove_file(path).is_ok()).count()
 }
 
-/// Whether anybody listens there, without waiting for a host that hangs.
-fn knock(path: &Path) -> io::Result<()> {
+/// Connects to the socket to find out whether a process listens on it. Does not wait for a host that hangs.
+fn try_connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
-        // It has more peers than it takes at a time.
+        // The host's backlog is full.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         result => result,
     }
@@ -115,15 +115,15 @@ impl Control {
     /// Opens the socket.
     ///
     /// # Errors
-    /// [`ControlError`].
+    /// Another host listens at the path, or the socket cannot be opened.
     pub fn open(path: PathBuf) -> Result<Control, ControlError> {
         let fail = |source| ControlError::Open { path: path.clone(), source };
         let listener = match UnixListener::bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if knock(&path).is_ok() {
+                if try_connect(&path).is_ok() {
                     return Err(ControlError::Taken { path });
                 }
-                // Nothing but a socket is ever removed.
+                // Never remove another kind of file.
                 if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
                     fs::remove_file(&path).map_err(fail)?;
                 }
@@ -136,10 +136,10 @@ impl Control {
         Ok(control)
     }
 
-    /// The next peer that may connect.
+    /// Accepts the next peer that is allowed to connect.
     ///
     /// # Errors
-    /// What the system said.
+    /// Accepting fails.
     pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
         loop {
             let (socket, _) = ready!(self.listener.poll_accept(cx))?;
@@ -147,14 +147,14 @@ impl Control {
             if peer == 0 || peer == geteuid().as_raw() {
                 return Poll::Ready(Ok(socket));
             }
-            warn!(uid = peer, "another user at the control socket");
+            warn!(uid = peer, "control connection of another user refused");
         }
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // What stays is replaced by the next host.
+        // The next host replaces a socket that stays.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -163,7 +163,7 @@ impl Drop for Control {
 mod tests {
     use super::*;
 
-    /// A path that no other test has.
+    /// A path that no other test uses.
     fn scratch(name: &str) -> PathBuf {
         std::env::temp_dir().join(format!("remuxd-control-{}-{name}", std::process::id()))
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn sweeps_what_dead_hosts_left_and_nothing_else() {
+    fn removes_only_sockets_of_dead_hosts() {
         use std::os::unix::net::UnixListener;
 
         let dir = scratch("sweep");
@@ -204,15 +204,15 @@ mod tests {
             names
         };
         let before = names();
-        assert_eq!((sweep(&dir, Duration::from_secs(3600)), names()), (0, before.clone()));
-        assert_eq!(sweep(&dir, Duration::ZERO), 2);
+        assert_eq!((remove_dead(&dir, Duration::from_secs(3600)), names()), (0, before.clone()));
+        assert_eq!(remove_dead(&dir, Duration::ZERO), 2);
         let is_left = |name: &String| *name != left && !name.contains("aaaa");
         assert_eq!(names(), before.into_iter().filter(is_left).collect::<Vec<_>>());
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
-    fn the_path_follows_from_the_file() {
+    fn derives_the_path_from_the_file() {
         let config = Config::default();
         let (one, other) =
             (socket_path(Path::new("/x/a.toml"), &config), socket_path(Path::new("/x/b.toml"), &config));

@@ -1,16 +1,18 @@
-//! Metrics: numbers for Prometheus, in its text format 0.0.4.
+//! Metrics in the Prometheus text format 0.0.4.
 
 use std::fmt::{Display, Write};
 
-use super::api::{Api, ModuleStatus};
-use super::report::Verdict;
+use super::reload::Reloader;
+use super::report::ReloadOutcome;
+use super::status::ModuleStatus;
+use crate::module::Pool;
+use crate::stream::Hub;
 
-/// The page of all metrics.
-pub(super) fn page(api: &Api) -> String {
-    let modules = api.modules();
+/// Returns the page of all metrics.
+pub(super) fn page(modules: &[ModuleStatus], hub: &Hub, pool: &Pool, reloader: Option<&Reloader>) -> String {
     let mut page = String::new();
     let mut generations: Vec<(&str, usize)> = Vec::new();
-    for module in &modules {
+    for module in modules {
         match generations.last_mut() {
             Some((name, count)) if *name == module.name => *count += 1,
             _ => generations.push((&module.name, 1)),
@@ -48,29 +50,26 @@ pub(super) fn page(api: &Api) -> String {
     family(
         &mut page,
         ("remuxd_hung_threads", "gauge", "Threads that hang in a module call."),
-        [(String::new(), api.pool.hung())],
+        [(String::new(), pool.hung())],
     );
     family(
         &mut page,
-        ("remuxd_streams", "gauge", "Streams that are live or whose viewers wait."),
-        [(String::new(), api.hub.streams().len())],
+        ("remuxd_streams", "gauge", "Streams that are live or have waiting viewers."),
+        [(String::new(), hub.streams().len())],
     );
     family(
         &mut page,
         ("remuxd_waiting", "gauge", "Viewers and players that wait for a stream to be published."),
-        [(String::new(), api.hub.waiting())],
+        [(String::new(), hub.waiting())],
     );
-    if let Some(reloader) = &api.reloader {
-        let verdicts =
-            [("applied", Verdict::Applied), ("unchanged", Verdict::Unchanged), ("refused", Verdict::Refused)];
-        let samples =
-            verdicts.map(|(name, verdict)| (format!("verdict=\"{name}\""), reloader.count(verdict)));
+    if let Some(reloader) = reloader {
+        let samples = ReloadOutcome::ALL.map(|one| (format!("outcome=\"{one}\""), reloader.count(one)));
         family(&mut page, ("remuxd_reloads_total", "counter", "Reloads, without dry runs."), samples);
     }
     page
 }
 
-/// What stays the same in the life of a generation. Names and numbers need no escape, nor do states.
+/// Returns the labels that identify a generation. Module names and numbers need no escaping.
 fn labels(module: &ModuleStatus) -> String {
     let ModuleStatus { name, generation, .. } = module;
     format!("module=\"{name}\",generation=\"{generation}\"")

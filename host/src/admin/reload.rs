@@ -1,16 +1,14 @@
 //! Reload: new modules, vhosts and mounts while streams are live.
 //!
-//! What a reload changes: which modules are loaded, and of which build; vhosts with all that is in them; which certificates
-//! are shown. A stream that is live keeps the settings of the vhost that it was published on until it ends, and a viewer
-//! the mount that it came by. What it does not change: listeners, limits, the log. Those are named in the report, and count
-//! from the next start.
+//! A reload replaces modules, vhosts with everything in them, and certificates. A live stream keeps the settings of the
+//! vhost that it was published on until it ends, and a viewer keeps its mount. Listeners, limits and the log do not
+//! change; the report names such keys, and they take effect at the next start.
 //!
-//! The order: read the file, take the modules through all checks, in child processes, check each against the other, and
-//! read new certificates. Up to here nothing has changed and nothing is mapped; a mistake ends it, and a dry run is over.
-//! Then map the modules, which refuses one that passed all checks only when the machine has run out of something; swap
-//! them, the certificates and the routes, and sweep the live mounts.
+//! The order: build the [`Candidate`], which changes nothing; a refusal or a dry run ends here. Then map its modules,
+//! which fails after all the checks only if the machine has run out of something; swap modules, certificates and router;
+//! sweep the live mounts.
 //!
-//! There is one reload at a time, in the order in which they were asked for; who waits holds no thread.
+//! Reloads run one at a time, in the order in which they were requested. A waiting one holds no thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,20 +20,20 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 
-use super::report::{ModuleReport, Report, Verdict};
+use super::report::{ModuleChange, ModuleReport, ReloadOutcome, ReloadReport};
+use crate::candidate::{Candidate, InUse, module_dir};
 use crate::conf::Config;
-use crate::load::{beside, check_named, drop_ignored, program};
 use crate::module::{Prepared, Quarantined, Registry};
-use crate::net::{Certificates, NewCertificates};
+use crate::net::Certificates;
 use crate::router::Router;
 use crate::stream::{Hub, LiveMount};
 
-/// Who asked for a reload.
+/// The cause of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// An operator, by signal or command.
     Operator,
-    /// A file has changed. One that is not whole yet is no failure: its last write asks again.
+    /// A file has changed. An incomplete file is not a failure, since its last write causes another reload.
     FileChange,
 }
 
@@ -43,22 +41,22 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Reloader {
     file: PathBuf,
-    /// What the host was started with: the rest of it is in force until it ends.
+    /// The config that the host was started with. Its listeners, limits and log stay in use.
     started: Arc<Config>,
-    /// The vhosts and modules in force.
+    /// The config whose vhosts and modules are in use.
     current: Mutex<Arc<Config>>,
     /// Held for a whole reload.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    running: Arc<tokio::sync::Mutex<()>>,
     registry: Arc<Registry>,
     certificates: Arc<Certificates>,
     router: Arc<ArcSwap<Router>>,
     hub: Arc<Hub>,
-    last: Mutex<Option<Report>>,
+    last: Mutex<Option<ReloadReport>>,
     counts: [AtomicU64; 3],
 }
 
 impl Reloader {
-    /// A reloader of the config in `file`, which is in force as `config`.
+    /// Returns a reloader of `file`, whose content is in use as `config`.
     pub fn new(
         file: PathBuf,
         config: Arc<Config>,
@@ -71,7 +69,7 @@ impl Reloader {
             file,
             started: config.clone(),
             current: Mutex::new(config),
-            turn: Arc::default(),
+            running: Arc::default(),
             registry,
             certificates,
             router,
@@ -81,127 +79,119 @@ impl Reloader {
         })
     }
 
-    /// Reloads, or with `dry_run` says what a reload would do. Waits for a reload that is under way.
-    pub async fn reload(self: &Arc<Self>, dry_run: bool, cause: Cause) -> Report {
+    /// Reloads, or with `dry_run` reports what a reload would do. Waits for a running reload first.
+    pub async fn reload(self: &Arc<Self>, dry_run: bool, cause: Cause) -> ReloadReport {
         let (reloader, runtime) = (self.clone(), Handle::current());
-        // Whoever asked may be gone before the work is done, so the work holds it.
-        let turn = self.turn.clone().lock_owned().await;
+        // The caller may be dropped before the work is done, so the work owns the lock.
+        let guard = self.running.clone().lock_owned().await;
         let work = move || {
-            let _turn = turn;
+            let _guard = guard;
             reloader.reload_now(dry_run, cause, &runtime)
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(report) => report,
             Err(error) => {
                 if error.is_panic() {
-                    error!(%error, "a reload panicked in the host's own code");
+                    error!(%error, "reload panicked");
                 }
-                Report { mistakes: error.to_string(), ..Report::new(dry_run) }
+                ReloadReport { errors: error.to_string(), ..ReloadReport::new(dry_run) }
             }
         }
     }
 
-    /// How the last reload went that was no dry run.
-    pub fn last(&self) -> Option<Report> {
+    /// Returns the report of the last reload that was not a dry run.
+    pub fn last(&self) -> Option<ReloadReport> {
         self.last.lock().clone()
     }
 
-    /// How many reloads there were with this verdict, without dry runs.
-    pub fn count(&self, verdict: Verdict) -> u64 {
-        self.counts[verdict as usize].load(Ordering::Relaxed)
+    /// Returns the number of reloads with this outcome, without dry runs.
+    pub fn count(&self, outcome: ReloadOutcome) -> u64 {
+        self.counts[outcome as usize].load(Ordering::Relaxed)
     }
 
-    /// The directory that modules are in.
+    /// The directory of the modules.
     pub fn module_dir(&self) -> PathBuf {
-        self.current.lock().modules.dir.clone().unwrap_or_else(beside)
+        self.current.lock().modules.dir.clone().unwrap_or_else(module_dir)
     }
 
-    fn reload_now(&self, dry_run: bool, cause: Cause, runtime: &Handle) -> Report {
-        let current = self.current.lock().clone();
+    fn reload_now(&self, dry_run: bool, cause: Cause, runtime: &Handle) -> ReloadReport {
         let began = Instant::now();
-        let mut report = Report::new(dry_run);
+        let mut report = ReloadReport::new(dry_run);
+        let in_use = InUse {
+            registry: &self.registry,
+            quarantined: match cause {
+                Cause::Operator => Quarantined::TryAgain,
+                Cause::FileChange => Quarantined::Stays,
+            },
+            certificates: Some(&self.certificates),
+        };
         let mut unfinished = false;
-        match Config::load(&self.file) {
-            Err(mistakes) => report.mistakes = mistakes.to_string(),
-            Ok(mut config) => {
-                let quarantined = match cause {
-                    Cause::Operator => Quarantined::TryAgain,
-                    Cause::FileChange => Quarantined::Stays,
-                };
-                let mut prepared = self.registry.prepare(&config.modules, &beside(), &program(), quarantined);
-                report.needs_restart = needs_restart(&self.started, &config);
-                unfinished = prepared.is_unfinished();
-                let certificates = self.check(&mut config, &prepared, &mut report);
-                if let Some(certificates) = &certificates {
-                    report.verdict = self.verdict(&current, &config, &prepared, certificates);
-                }
-                if report.verdict == Verdict::Applied && !dry_run {
-                    prepared = self.registry.load_all(prepared, &config.modules);
-                    if prepared.has_failures() {
-                        report.verdict = Verdict::Refused;
-                    }
-                }
-                report.modules = prepared.outcomes().iter().map(ModuleReport::of).collect();
-                if let Some(certificates) = certificates
-                    && report.verdict == Verdict::Applied
-                    && !dry_run
-                {
-                    self.certificates.adopt(certificates);
-                    self.apply(&Arc::new(config), &prepared, &mut report, runtime);
-                }
+        match Candidate::of_file(&self.file, &in_use) {
+            Err(errors) => report.errors = errors.to_string(),
+            Ok(candidate) => {
+                unfinished = candidate.modules.is_unfinished();
+                self.reload_to(candidate, &mut report, runtime);
             }
         }
         report.took_ms = began.elapsed().as_secs_f64() * 1e3;
-        tell(&report, cause, unfinished);
+        log(&report, cause, unfinished);
         let pending = cause == Cause::FileChange && unfinished;
         if !dry_run && !pending {
-            self.counts[report.verdict as usize].fetch_add(1, Ordering::Relaxed);
+            self.counts[report.outcome as usize].fetch_add(1, Ordering::Relaxed);
             *self.last.lock() = Some(report.clone());
         }
         report
     }
 
-    /// Checks modules and config against each other, and reads new certificates. `None`: something is wrong.
-    fn check(
-        &self,
-        config: &mut Config,
-        prepared: &Prepared,
-        report: &mut Report,
-    ) -> Option<NewCertificates> {
-        let find = |extension: &str, transport| prepared.find(extension, transport).cloned();
-        let mut diagnostics = config.diagnostics();
-        check_named(config, &find, prepared.has_failures(), &mut diagnostics);
-        drop_ignored(config, &find);
-        let certificates = self.certificates.prepare(config, &mut diagnostics);
-        if let Err(mistakes) = diagnostics.finish() {
-            report.mistakes = mistakes.to_string();
-            return None;
+    /// Puts a candidate in use, unless it is refused, changes nothing, or this is a dry run.
+    fn reload_to(&self, candidate: Candidate, report: &mut ReloadReport, runtime: &Handle) {
+        let is_new = self.is_new(&candidate);
+        let Candidate { config, mut modules, certificates, router, diagnostics } = candidate;
+        match diagnostics.finish() {
+            Err(errors) => report.errors = errors.to_string(),
+            Ok(_) => {
+                report.needs_restart = needs_restart(&self.started, &config);
+                report.outcome = match modules.has_failures() {
+                    true => ReloadOutcome::Refused,
+                    false if is_new => ReloadOutcome::Applied,
+                    false => ReloadOutcome::Unchanged,
+                };
+            }
         }
-        (!prepared.has_failures()).then_some(certificates)
-    }
-
-    fn verdict(
-        &self,
-        current: &Config,
-        config: &Config,
-        prepared: &Prepared,
-        certificates: &NewCertificates,
-    ) -> Verdict {
-        let modules = |config: &Config| (config.modules.clone(), config.vhosts.clone());
-        let same_names = self.registry.modules().len() == prepared.outcomes().len();
-        if !prepared.has_new() && !certificates.has_new() && same_names && modules(current) == modules(config)
-        {
-            Verdict::Unchanged
-        } else {
-            Verdict::Applied
+        let apply = report.outcome == ReloadOutcome::Applied && !report.dry_run;
+        if apply {
+            modules = self.registry.load_all(modules, &config.modules);
+        }
+        report.modules = modules.outcomes().iter().map(ModuleReport::of).collect();
+        if apply && modules.has_failures() {
+            report.outcome = ReloadOutcome::Refused;
+        } else if apply {
+            self.certificates.adopt(certificates);
+            self.apply(&Arc::new(config), router, &modules, report, runtime);
         }
     }
 
-    fn apply(&self, config: &Arc<Config>, prepared: &Prepared, report: &mut Report, runtime: &Handle) {
+    /// Whether a candidate differs from what is in use.
+    fn is_new(&self, candidate: &Candidate) -> bool {
+        let Candidate { config, modules, certificates, .. } = candidate;
+        let current = self.current.lock();
+        modules.has_new()
+            || certificates.has_new()
+            || self.registry.modules().len() != modules.outcomes().len()
+            || (&current.modules, &current.vhosts) != (&config.modules, &config.vhosts)
+    }
+
+    fn apply(
+        &self,
+        config: &Arc<Config>,
+        router: Router,
+        prepared: &Prepared,
+        report: &mut ReloadReport,
+        runtime: &Handle,
+    ) {
         *self.current.lock() = config.clone();
-        let router = Arc::new(Router::new(config.vhosts.clone()));
         let removed = self.registry.adopt(prepared);
-        self.router.store(router);
+        self.router.store(Arc::new(router));
         let swept = self.hub.sweep(config.modules.reload, |name| self.registry.named(name));
         report.handed_over = swept.handed_over;
         report.draining = swept.draining.len();
@@ -209,21 +199,6 @@ impl Reloader {
             swept.draining.iter().for_each(|mount| drain(mount, limit, runtime));
         }
         report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
-    }
-}
-
-impl Report {
-    fn new(dry_run: bool) -> Report {
-        Report {
-            verdict: Verdict::Refused,
-            dry_run,
-            took_ms: 0.0,
-            modules: Vec::new(),
-            handed_over: 0,
-            draining: 0,
-            needs_restart: Vec::new(),
-            mistakes: String::new(),
-        }
     }
 }
 
@@ -242,55 +217,45 @@ fn drain(mount: &Arc<LiveMount>, limit: Duration, runtime: &Handle) {
     });
 }
 
-fn tell(report: &Report, cause: Cause, unfinished: bool) {
+fn log(report: &ReloadReport, cause: Cause, unfinished: bool) {
     let dry_run = report.dry_run;
-    for module in report.modules.iter().filter(|module| module.change == "refused") {
-        let step = module.step.as_deref().unwrap_or_default();
+    for module in report.modules.iter().filter(|module| module.change == ModuleChange::Refused) {
+        let step = module.step.map(|step| step.name()).unwrap_or_default();
         let reason = module.reason.as_deref().unwrap_or_default();
         match cause {
             Cause::FileChange if unfinished => {
-                debug!(module = %module.name, step, reason, "a module file is not whole yet");
+                debug!(module = %module.name, step, reason, "module file incomplete; waiting for its next change");
             }
-            _ => warn!(module = %module.name, file = module.file, step, reason, dry_run, "module refused"),
+            _ => {
+                let file = module.file.display();
+                warn!(module = %module.name, %file, step, reason, dry_run, "module refused");
+            }
         }
     }
-    if !report.mistakes.is_empty() {
-        warn!(dry_run, "config refused\n{}", report.mistakes);
+    if !report.errors.is_empty() {
+        warn!(dry_run, "config refused\n{}", report.errors);
     }
     for key in &report.needs_restart {
-        warn!("{key} has changed, which counts from the next start");
+        warn!("{key} has changed and takes effect at the next start");
     }
     let (took_ms, handed_over, draining) = (report.took_ms as u64, report.handed_over, report.draining);
-    match report.verdict {
-        Verdict::Applied => info!(dry_run, took_ms, handed_over, draining, "reloaded"),
-        Verdict::Unchanged if cause == Cause::FileChange => debug!("reloaded; nothing has changed"),
-        Verdict::Unchanged => info!(dry_run, took_ms, "reloaded; nothing has changed"),
-        Verdict::Refused if unfinished && cause == Cause::FileChange => {}
-        Verdict::Refused => warn!(dry_run, "not reloaded; everything stays as it was"),
+    match report.outcome {
+        ReloadOutcome::Applied => info!(dry_run, took_ms, handed_over, draining, "reloaded"),
+        ReloadOutcome::Unchanged if cause == Cause::FileChange => debug!("reloaded; nothing has changed"),
+        ReloadOutcome::Unchanged => info!(dry_run, took_ms, "reloaded; nothing has changed"),
+        ReloadOutcome::Refused if unfinished && cause == Cause::FileChange => {}
+        ReloadOutcome::Refused => warn!(dry_run, "reload refused; nothing has changed"),
     }
 }
 
-/// The keys in which `new` differs from what the host was started with, and which no reload changes.
+/// Returns the keys that differ from those the host was started with and that no reload changes.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    // Certificates are taken over.
+    // A reload replaces certificates.
     let mut new = new.clone();
     new.http_server.https.certificate = old.http_server.https.certificate.clone();
     new.rtmps.certificate = old.rtmps.certificate.clone();
-    // Every table is named, so that none is forgotten.
-    let Config {
-        rtmp,
-        rtmps,
-        http_server,
-        proxy,
-        http_api,
-        admin,
-        modules,
-        log,
-        limits,
-        vhosts: _,
-        source: _,
-        warnings: _,
-    } = old;
+    // Destructured so that a new table cannot be forgotten here.
+    let Config { rtmp, rtmps, http_server, proxy, http_api, admin, modules, log, limits, vhosts: _ } = old;
     let fixed = [
         ("[rtmp]", *rtmp == new.rtmp),
         ("[rtmps]", *rtmps == new.rtmps),

@@ -1,91 +1,118 @@
-//! Report: how a reload went, for the log, the API and the command line.
+//! The report of a reload, for the log, the API and the command line.
 
 use std::fmt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::module::{Change, Outcome};
+use crate::module::{Change, Outcome, Step};
 
-/// How a reload went.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct Report {
-    /// What came of it.
-    pub verdict: Verdict,
-    /// Whether it was to change nothing.
+/// The report of a reload. Made once the reload is over; its texts are for people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The outcome of the whole.
+    pub outcome: ReloadOutcome,
+    /// Whether it was a dry run, which changes nothing.
     pub dry_run: bool,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub took_ms: f64,
-    /// What became of each module, in the order of the config, and behind these of those that are no longer in it.
+    /// One entry for each module in the order of the config, then the removed ones.
     pub modules: Vec<ModuleReport>,
-    /// Live mounts that go over to a new generation at their next join point.
+    /// Number of live mounts that go over to a new generation at their next join point.
     pub handed_over: usize,
-    /// Live mounts that stay on an old generation until their viewers leave.
+    /// Number of live mounts that stay on an old generation until their viewers leave.
     pub draining: usize,
-    /// Keys that changed in the file and count from the next start only.
+    /// Changed keys that take effect at the next start only.
     pub needs_restart: Vec<String>,
-    /// The mistakes in the config file, as a page for a person; empty when there are none.
-    pub mistakes: String,
+    /// The errors in the config file, rendered; empty when there are none.
+    pub errors: String,
 }
 
-/// What came of a reload.
+/// The outcome of a reload.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// What is new is in force; of a dry run: would be.
+pub enum ReloadOutcome {
+    /// The new config and modules are in use; after a dry run: would be.
     Applied,
-    /// Nothing is new.
+    /// Nothing has changed.
     Unchanged,
-    /// Something is wrong with what is new. Everything stays as it was.
+    /// The config or a module was refused. Nothing has changed.
     Refused,
 }
 
-/// What became of one module.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+/// The report of one module.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModuleReport {
     /// Its name.
     pub name: String,
-    /// `loaded`, `unchanged`, `checked` (good, but not loaded: another was refused, or it is a dry run), `refused` or
-    /// `removed`.
-    pub change: String,
-    /// Its version, if it is good.
+    /// The outcome for this module.
+    pub change: ModuleChange,
+    /// Its version, unless it was refused or removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Its generation, once it is loaded.
+    /// Its generation, if it is loaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// The file that it was looked for in; empty of one that is no longer in the config.
-    pub file: String,
+    /// The file that it was looked for in; empty if it was removed.
+    pub file: PathBuf,
     /// The step that refused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<String>,
+    pub step: Option<Step>,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub took_ms: f64,
+}
+
+/// The outcome of a reload for one module.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleChange {
+    /// A new generation is loaded.
+    Loaded,
+    /// The current generation stays.
+    Unchanged,
+    /// It passed all checks but was not loaded: another module was refused, or this was a dry run.
+    Checked,
+    /// It was refused.
+    Refused,
+    /// It is no longer in the config.
+    Removed,
+}
+
+impl ReloadReport {
+    /// Returns the report of a reload that has been refused before anything was checked.
+    pub(super) fn new(dry_run: bool) -> ReloadReport {
+        ReloadReport {
+            outcome: ReloadOutcome::Refused,
+            dry_run,
+            took_ms: 0.0,
+            modules: Vec::new(),
+            handed_over: 0,
+            draining: 0,
+            needs_restart: Vec::new(),
+            errors: String::new(),
+        }
+    }
 }
 
 impl ModuleReport {
     pub(super) fn of(outcome: &Outcome) -> ModuleReport {
-        let module = match &outcome.result {
-            Ok(Change::Loaded(module) | Change::Unchanged(module)) => Some(module),
-            Ok(Change::Checked(_)) | Err(_) => None,
-        };
-        let change = match &outcome.result {
-            Ok(Change::Loaded(_)) => "loaded",
-            Ok(Change::Unchanged(_)) => "unchanged",
-            Ok(Change::Checked(_)) => "checked",
-            Err(_) => "refused",
+        let (change, generation) = match &outcome.result {
+            Ok(Change::Loaded(module)) => (ModuleChange::Loaded, Some(module.generation())),
+            Ok(Change::Unchanged(module)) => (ModuleChange::Unchanged, Some(module.generation())),
+            Ok(Change::Checked(_)) => (ModuleChange::Checked, None),
+            Err(_) => (ModuleChange::Refused, None),
         };
         let error = outcome.result.as_ref().err();
         ModuleReport {
             name: outcome.name.clone(),
-            change: change.to_owned(),
+            change,
             version: outcome.result.as_ref().ok().map(|change| change.description().version.clone()),
-            generation: module.map(|module| module.generation()),
-            file: outcome.file.display().to_string(),
-            step: error.map(|error| error.step().to_string()),
+            generation,
+            file: outcome.file.clone(),
+            step: error.map(|error| error.step()),
             reason: error.map(ToString::to_string),
             took_ms: outcome.took.as_secs_f64() * 1e3,
         }
@@ -94,10 +121,10 @@ impl ModuleReport {
     pub(super) fn removed(name: &str) -> ModuleReport {
         ModuleReport {
             name: name.to_owned(),
-            change: "removed".to_owned(),
+            change: ModuleChange::Removed,
             version: None,
             generation: None,
-            file: String::new(),
+            file: PathBuf::new(),
             step: None,
             reason: None,
             took_ms: 0.0,
@@ -105,20 +132,48 @@ impl ModuleReport {
     }
 }
 
-/// A line for one module: `ts  refused  at preflight: not a remuxd module`.
+impl ReloadOutcome {
+    /// All outcomes.
+    pub(super) const ALL: [ReloadOutcome; 3] =
+        [ReloadOutcome::Applied, ReloadOutcome::Unchanged, ReloadOutcome::Refused];
+}
+
+impl fmt::Display for ReloadOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReloadOutcome::Applied => "applied",
+            ReloadOutcome::Unchanged => "unchanged",
+            ReloadOutcome::Refused => "refused",
+        })
+    }
+}
+
+impl fmt::Display for ModuleChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ModuleChange::Loaded => "loaded",
+            ModuleChange::Unchanged => "unchanged",
+            ModuleChange::Checked => "checked",
+            ModuleChange::Refused => "refused",
+            ModuleChange::Removed => "removed",
+        })
+    }
+}
+
+/// Formats one line for the module: `ts  refused  at preflight: not a remuxd module`.
 impl fmt::Display for ModuleReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<16} {:<10}", self.name, self.change)?;
         if let (Some(step), Some(reason)) = (&self.step, &self.reason) {
-            return write!(f, " at {step}: {}: {reason}", self.file);
+            return write!(f, " at {step}: {}: {reason}", self.file.display());
         }
         if let Some(version) = &self.version {
             write!(f, " {version:<10}")?;
         }
         if let Some(generation) = self.generation {
             write!(f, " generation {generation}")?;
-            if self.change == "loaded" {
-                let file = Path::new(&self.file).file_name().unwrap_or_default().to_string_lossy();
+            if self.change == ModuleChange::Loaded {
+                let file = self.file.file_name().unwrap_or_default().to_string_lossy();
                 write!(f, ", {file} in {:.0} ms", self.took_ms)?;
             }
         }
@@ -126,27 +181,27 @@ impl fmt::Display for ModuleReport {
     }
 }
 
-/// A page for a person: the mistakes, a line a module, and what it comes to.
-impl fmt::Display for Report {
+/// Formats the errors, a line for each module, and the outcome.
+impl fmt::Display for ReloadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.mistakes.is_empty() {
-            writeln!(f, "{}", self.mistakes.trim_end())?;
+        if !self.errors.is_empty() {
+            writeln!(f, "{}", self.errors.trim_end())?;
         }
         for module in &self.modules {
             writeln!(f, "{}", module.to_string().trim_end())?;
         }
         for key in &self.needs_restart {
-            writeln!(f, "{key} has changed, which counts from the next start")?;
+            writeln!(f, "{key} has changed and takes effect at the next start")?;
         }
         let took = format_args!("{:.0} ms", self.took_ms);
-        match (self.verdict, self.dry_run) {
-            (Verdict::Applied, true) => write!(f, "would be reloaded ({took})"),
-            (Verdict::Applied, false) => {
+        match (self.outcome, self.dry_run) {
+            (ReloadOutcome::Applied, true) => write!(f, "would be reloaded ({took})"),
+            (ReloadOutcome::Applied, false) => {
                 let (handed_over, draining) = (self.handed_over, self.draining);
                 write!(f, "reloaded in {took}; live mounts: {handed_over} handed over, {draining} draining")
             }
-            (Verdict::Unchanged, _) => write!(f, "nothing has changed ({took})"),
-            (Verdict::Refused, _) => write!(f, "refused; everything stays as it was ({took})"),
+            (ReloadOutcome::Unchanged, _) => write!(f, "nothing has changed ({took})"),
+            (ReloadOutcome::Refused, _) => write!(f, "refused; nothing has changed ({took})"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Serving the API, over the control socket and over TCP.
+//! Serves the API on the control socket and over TCP.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -15,18 +15,19 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, error};
 
-use super::{Api, Control};
+use super::api::Api;
+use super::control::Control;
 
-/// Connections at a time, on each of the two.
+/// Maximum number of open connections on each of the two.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a request head may take.
-const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// Timeout for a request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is buffered for one connection, in bytes; limits the request head too.
+/// Buffer size of a connection in bytes, and so the limit of a request head.
 const MAX_BUFFER: usize = 16 << 10;
 
-/// After an accept failed, the next is tried this much later.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves the control socket until the task is dropped.
@@ -34,7 +35,7 @@ pub async fn serve_control(api: Arc<Api>, control: Control) {
     serve_all(api, true, |cx| control.poll_accept(cx)).await;
 }
 
-/// Serves what changes nothing over TCP, until the task is dropped.
+/// Serves requests that change nothing over TCP, until the task is dropped.
 pub async fn serve_tcp(api: Arc<Api>, listener: TcpListener) {
     serve_all(api, false, |cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket)).await;
 }
@@ -75,11 +76,11 @@ where
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), respond)
         .await;
     if let Err(error) = served {
-        debug!(%error, "a connection to the API broke");
+        debug!(%error, "API connection failed");
     }
 }

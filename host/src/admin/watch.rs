@@ -1,10 +1,10 @@
-//! File watch: a reload when a module's file has changed.
+//! File watch: reloads when a module's file changes.
 //!
-//! A file that is being written is left alone until it has been quiet for [`QUIET`]. Whoever writes more slowly is found out
-//! by the checks of a reload; the next write asks again.
+//! A reload waits until files have not changed for [`QUIET`]. If a file is written more slowly, the reload's checks refuse
+//! it, and its next write causes another reload.
 //!
-//! The kernel watches a directory, not its name. So every [`LOOK`] it is seen whether another has the name, because a
-//! package or a link was put in its place, or whether a reload has named another.
+//! The kernel watches a directory, not its name. So the watch checks every [`CHECK_INTERVAL`] whether the name now belongs
+//! to another directory, as after a package update or a changed link, or whether a reload has set another name.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,17 +20,17 @@ use tracing::{error, info, warn};
 
 use super::reload::{Cause, Reloader};
 
-/// How long nothing must change before a reload.
+/// Time without changes before a reload.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// How often it is looked which directory has the name; one that cannot be watched may come back.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of checks for another directory, and of retries if the directory cannot be watched.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reloads when a library in the module directory changes, until the task is dropped.
 pub async fn watch(reloader: Arc<Reloader>) {
-    // What changes while nobody watches.
+    // Changes may have happened before the watch started.
     let mut missed = false;
-    let mut told = false;
+    let mut reported = false;
     loop {
         let dir = reloader.module_dir();
         let watched = identity(&dir).await;
@@ -41,22 +41,22 @@ pub async fn watch(reloader: Arc<Reloader>) {
                 if missed {
                     reloader.reload(false, Cause::FileChange).await;
                 }
-                told = false;
+                reported = false;
                 follow(&reloader, &dir, watched, changes).await;
             }
             Err(error) => {
-                if !told {
-                    error!(dir = %dir.display(), %error, "modules cannot be watched");
+                if !reported {
+                    error!(dir = %dir.display(), %error, "cannot watch modules");
                 }
-                told = true;
-                sleep(LOOK).await;
+                reported = true;
+                sleep(CHECK_INTERVAL).await;
             }
         }
         missed = true;
     }
 }
 
-/// Reloads at changes, until the directory to watch is another one.
+/// Reloads at changes until another directory has to be watched.
 async fn follow(
     reloader: &Arc<Reloader>,
     dir: &Path,
@@ -64,7 +64,7 @@ async fn follow(
     mut changes: mpsc::Receiver<()>,
 ) {
     while reloader.module_dir() == dir && identity(dir).await == watched {
-        match timeout(LOOK, changes.recv()).await {
+        match timeout(CHECK_INTERVAL, changes.recv()).await {
             Ok(Some(())) => {
                 while let Ok(Some(())) = timeout(QUIET, changes.recv()).await {}
                 reloader.reload(false, Cause::FileChange).await;
@@ -75,29 +75,34 @@ async fn follow(
     }
 }
 
-/// What tells one directory from another of the same name: device, inode, and when it was made, since inodes are used
-/// again.
-type Identity = (u64, u64, Option<SystemTime>);
+/// The identity of a directory, whatever its name.
+#[derive(PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+    /// Inodes are reused.
+    created: Option<SystemTime>,
+}
 
-/// `None`: there is none. A file system may take its time to say so.
+/// Returns `None` if there is no such directory. The file system may block.
 async fn identity(dir: &Path) -> Option<Identity> {
     let dir = dir.to_owned();
     let metadata = spawn_blocking(|| std::fs::metadata(dir)).await.ok()?.ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.created().ok()))
+    Some(Identity { device: metadata.dev(), inode: metadata.ino(), created: metadata.created().ok() })
 }
 
 fn start(dir: &Path, changes: mpsc::Sender<()>) -> notify::Result<impl Watcher + use<>> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
-        // One that waits to be seen says all there is to say.
+        // A full channel holds a change already.
         Ok(event) if is_change(&event) => drop(changes.try_send(())),
         Ok(_) => {}
-        Err(error) => warn!(%error, "a change of modules may have been missed"),
+        Err(error) => warn!(%error, "a change of modules may be missed"),
     })?;
     watcher.watch(dir, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
 
-/// Whether a library may be another one now. Reading it, as a reload does, is no change.
+/// Returns whether the event can change a library. Reads, as a reload does them, cannot.
 fn is_change(event: &Event) -> bool {
     let library = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "so");
     let changes = match event.kind {

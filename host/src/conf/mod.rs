@@ -1,22 +1,25 @@
 //! The configuration: read from TOML, checked as a whole, then immutable.
 //!
-//! [`Config`] is what the rest of the host sees: validated, with every default filled in. Mistakes are found
-//! all at once and shown as a [`Report`], before anything listens. `schema` says what can stand in a file,
-//! `table` and `value` read it, `resolve` checks it as a whole. A vhost inherits from no other vhost: what it
-//! does not say is at its default.
+//! [`Config`] is what the rest of the host sees: validated, with every default filled in, and without a trace of the
+//! file. [`Diagnostics`] collects the errors of a file, all of them before anything listens; [`Source`] has the
+//! location of each key. `schema` lists the keys of a file, `table` and `value` read them, `resolve` checks the
+//! result as a whole. A vhost inherits from no other vhost: keys that it does not set are at their defaults.
+//!
+//! Used by all; uses nothing.
 
+mod config;
 mod diagnostics;
-mod mistake;
+mod error;
 mod pattern;
 mod resolve;
-mod resolved;
 mod schema;
+mod source;
 mod table;
 mod target;
 mod value;
 
-pub use diagnostics::{Diagnostic, Diagnostics, Place, Report, Source};
-pub use mistake::{Hint, Mistake};
-pub use pattern::{Match, PatternError};
-pub use resolved::*;
-pub use target::TargetError;
+pub use config::*;
+pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
+pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
+pub use source::{KeyPath, Source};
+pub use target::RedirectTarget;

@@ -1,16 +1,42 @@
 //! Mount patterns: `[vhost]/tv/[app]/[stream].EXTENSION`.
 //!
-//! A pattern starts with `/`, and then answers whatever host name was asked for, or with `[vhost]` or the
-//! vhost's own name, and then answers that name only. (For the default vhost `[vhost]` is every name that no
-//! other vhost has; that is the router's to know.) Then come segments, each a variable or literal characters,
-//! and the last has the extension that names the format. `[app]` and `[stream]` stand once each, alone in
-//! their segments, so that a path has one reading.
+//! A pattern that starts with `/` answers every host name; one that starts with `[vhost]` or the vhost's own name
+//! answers that name only. (For the default vhost, `[vhost]` means every name that no other vhost has; the router
+//! implements this.) Segments follow, each a variable or literal characters; the last has the extension that names the
+//! format. `[app]` and `[stream]` occur once each, alone in their segments, so that a path matches in one way only.
 
 use std::fmt::Write;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::resolved::{MountPattern, Segment};
+/// The name of the vhost that answers when no other matches.
+pub const DEFAULT_VHOST: &str = "__defaultVhost__";
+
+/// A parsed mount pattern: `[vhost]/tv/[app]/[stream].flv`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountPattern {
+    /// As written.
+    pub text: String,
+    /// Whether only requests for the vhost's own name match (the pattern starts with `[vhost]` or a host name).
+    pub vhost_only: bool,
+    /// The path's segments up to the last, without the leading slash.
+    pub dirs: Vec<Segment>,
+    /// The last segment, without the extension.
+    pub file: Segment,
+    /// The extension, without the dot; empty when there is none.
+    pub extension: String,
+}
+
+/// One segment of a mount pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// These characters.
+    Literal(String),
+    /// `[app]`.
+    App,
+    /// `[stream]`.
+    Stream,
+}
 
 /// Why a mount pattern is refused. Culprit: operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,31 +51,31 @@ pub enum PatternError {
     /// A segment is empty, `.` or `..`.
     #[error("a segment must not be empty, `.` or `..`")]
     BadSegment,
-    /// A character that cannot stand in a path.
-    #[error("`{character}` cannot stand in a path")]
+    /// A character that is not allowed in a path.
+    #[error("`{character}` is not allowed in a path")]
     BadCharacter {
         /// The character.
         character: char,
     },
-    /// Brackets around something that is no variable.
+    /// Brackets around a name that is not a variable.
     #[error("there is no variable `{name}`")]
     UnknownVariable {
         /// The name, with its brackets.
         name: String,
     },
     /// A variable shares its segment with other characters, or `[vhost]` is not at the start.
-    #[error("`{name}` must not stand here")]
+    #[error("`{name}` is not allowed here")]
     Misplaced {
         /// The variable, with its brackets.
         name: &'static str,
     },
-    /// A variable stands twice.
-    #[error("`{name}` stands twice")]
+    /// A variable occurs twice.
+    #[error("`{name}` occurs twice")]
     Repeated {
         /// The variable, with its brackets.
         name: &'static str,
     },
-    /// `[app]` or `[stream]` does not stand in the pattern.
+    /// The pattern lacks `[app]` or `[stream]`.
     #[error("`{name}` is missing")]
     Missing {
         /// The variable, with its brackets.
@@ -61,7 +87,7 @@ pub enum PatternError {
 }
 
 impl PatternError {
-    /// What to write instead.
+    /// Returns advice on what to write instead.
     pub fn help(&self) -> Option<&'static str> {
         match self {
             PatternError::ForeignHost { .. } => {
@@ -69,12 +95,12 @@ impl PatternError {
             }
             PatternError::UnknownVariable { .. } => Some("variables are `[vhost]`, `[app]` and `[stream]`"),
             PatternError::Misplaced { name: VHOST } => {
-                Some("`[vhost]` stands at the start, before the first `/`")
+                Some("`[vhost]` belongs at the start, before the first `/`")
             }
             PatternError::Misplaced { .. } => {
-                Some("a variable has its segment for itself: `/tv/[app]/[stream].EXTENSION`")
+                Some("a variable takes a whole segment: `/tv/[app]/[stream].EXTENSION`")
             }
-            PatternError::Missing { .. } => Some("a path must tell both the app and the stream"),
+            PatternError::Missing { .. } => Some("a path must name both the app and the stream"),
             PatternError::NoExtension => Some("the extension names the format: `[stream].EXTENSION`"),
             _ => None,
         }
@@ -94,7 +120,7 @@ const VHOST: &str = "[vhost]";
 const APP: &str = "[app]";
 const STREAM: &str = "[stream]";
 
-/// What stays as it is in a printed path: RFC 3986 `pchar` without what shells and players stumble over.
+/// Characters that are encoded in a printed path: all but those of RFC 3986 `pchar` that shells and players accept.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -105,10 +131,10 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'+');
 
 impl MountPattern {
-    /// Takes a pattern of the vhost `vhost` apart.
+    /// Parses a pattern of `vhost`.
     ///
     /// # Errors
-    /// The first thing that is wrong with it, from the left.
+    /// The leftmost error.
     pub fn parse(text: &str, vhost: &str) -> Result<MountPattern, PatternError> {
         let (host, path) = text.split_once('/').ok_or(PatternError::Missing { name: APP })?;
         if !["", VHOST].contains(&host) && !host.eq_ignore_ascii_case(vhost) {
@@ -139,8 +165,8 @@ impl MountPattern {
         })
     }
 
-    /// The stream that a percent-decoded path asks this mount for, if the path is of this pattern: as many
-    /// segments, the same literals, the same extension.
+    /// Returns the stream that a percent-decoded path names, if it matches: the same number of segments, the same
+    /// literals, the same extension.
     pub fn matches<'a>(&self, path: &'a str) -> Option<Match<'a>> {
         let path = path.strip_prefix('/')?.strip_suffix(&*self.extension)?.strip_suffix('.')?;
         let mut found = Match { app: "", stream: "" };
@@ -157,7 +183,7 @@ impl MountPattern {
         segments.next().is_none().then_some(found)
     }
 
-    /// The percent-encoded path at which this mount serves a stream, with its leading slash.
+    /// Returns the percent-encoded path at which this mount serves a stream, with its leading slash.
     pub fn url_path(&self, app: &str, stream: &str) -> String {
         let mut path = String::new();
         for segment in self.segments() {
@@ -172,7 +198,7 @@ impl MountPattern {
         path + "." + &self.extension
     }
 
-    /// Whether some path is of both patterns.
+    /// Returns whether a path can match both patterns.
     pub fn collides(&self, other: &MountPattern) -> bool {
         self.extension == other.extension
             && self.dirs.len() == other.dirs.len()
@@ -196,7 +222,7 @@ fn segment(text: &str) -> Result<Segment, PatternError> {
     }
 }
 
-/// Accepts characters that stand for themselves in a path.
+/// Checks literal characters of a path.
 fn literal(text: &str) -> Result<(), PatternError> {
     if let Some(name) = [VHOST, APP, STREAM].into_iter().find(|name| text.contains(name)) {
         return Err(PatternError::Misplaced { name });
@@ -318,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn collides_when_a_path_is_of_both() {
+    fn collides_when_a_path_can_match_both() {
         for (one, two, expected) in [
             ("[vhost]/[app]/[stream].flv", "/[app]/[stream].flv", true),
             ("/[app]/[stream].flv", "/[stream]/[app].flv", true),

@@ -1,21 +1,24 @@
-//! What can stand in the file: a function a table, a line a key, with its default and its kind.
+//! The schema of a config file: one function for each table, one line for each key, with its default and its kind.
 //!
-//! A new key is a field of [`Config`], documented there, and a line here; tests then ask for its line in
-//! conf/remuxd.toml. The names and defaults are those of SRS where SRS has the key.
+//! A new key needs a field of [`Config`], documented there, a line here, and a line in conf/remuxd.toml, which a test
+//! checks. Names and defaults are those of SRS where SRS has the key.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::diagnostics::{Place, Report};
-use super::resolved::*;
-use super::table::{Setting, Table};
+use toml::Spanned;
+
+use super::config::*;
+use super::pattern::MountPattern;
+use super::table::Table;
+use super::target::RedirectTarget;
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, network, placed, redirect_status,
-    size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, network, redirect_status, size, some,
+    text,
 };
 
-/// The modules that load unless the file says otherwise: those that come with the host.
+/// The modules that are part of the host's release.
 const DEFAULT_MODULES: [&str; 5] = ["flv", "ts", "mp3", "aac", "websocket-flv"];
 /// The private key and the certificate of SRS.
 const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"];
@@ -29,7 +32,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
-/// The least that a timer can do.
+/// The resolution of timers.
 const TICK: Duration = Duration::from_millis(1);
 const ZERO: Duration = Duration::ZERO;
 
@@ -52,18 +55,12 @@ pub(super) fn config(file: &mut Table) -> Config {
         log: file.table("log", log),
         limits: file.table("limits", limits),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
-        source: file.source(),
-        warnings: Report::default(),
     }
 }
 
 fn rtmp(table: &mut Table) -> Rtmp {
-    let default = vec![(any_ip(1935), Place::NONE)];
-    let (listen, listen_places) =
-        table.key("listen", default, some(list(placed(listen)))).into_iter().unzip();
     Rtmp {
-        listen,
-        listen_places,
+        listen: table.key("listen", vec![any_ip(1935)], some(list(listen))),
         chunk_size: table.key("chunk_size", 60_000, integer(128..=65_536)),
         window_ack_size: table.key("window_ack_size", 2_500_000, size(1..=u32::MAX)),
         accept: accept(table),
@@ -71,24 +68,20 @@ fn rtmp(table: &mut Table) -> Rtmp {
 }
 
 fn accept(table: &mut Table) -> Accept {
-    let off = (false, Place::NONE);
-    let (proxy_protocol, proxy_protocol_place) = table.key("proxy_protocol", off, placed(flag));
-    let reuse_port = table.key("reuse_port", false, flag);
-    Accept { proxy_protocol, proxy_protocol_place, reuse_port }
+    Accept {
+        proxy_protocol: table.key("proxy_protocol", false, flag),
+        reuse_port: table.key("reuse_port", false, flag),
+    }
 }
 
 fn http_server(table: &mut Table) -> HttpServer {
-    let (listen, listen_place) = table.key("listen", (any_ip(8080), Place::NONE), placed(listen));
-    let (dir, dir_place) = table.key("dir", (String::new(), Place::NONE), placed(text));
     HttpServer {
         enabled: table.key("enabled", false, flag),
-        listen,
-        listen_place,
+        listen: table.key("listen", any_ip(8080), listen),
         crossdomain: table.key("crossdomain", true, flag),
         accept: accept(table),
         https: table.table("https", |table| tls_listener(table, 8088)),
-        dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
-        dir_place,
+        dir: path(table, "dir"),
     }
 }
 
@@ -98,7 +91,7 @@ fn proxy(table: &mut Table) -> Proxy {
         ("forwarded", ForwardedHeader::Forwarded),
         ("x-real-ip", ForwardedHeader::XRealIp),
     ];
-    // Proxies that know X-Forwarded-For alone pass on what a viewer writes into Forwarded, so that one is second.
+    // Proxies that know only X-Forwarded-For pass on a viewer's own Forwarded header, so X-Forwarded-For comes first.
     let default = vec![ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded];
     Proxy {
         trusted: table.key("trusted", Vec::new(), list(network)),
@@ -107,46 +100,45 @@ fn proxy(table: &mut Table) -> Proxy {
 }
 
 fn tls_listener(table: &mut Table, port: u16) -> TlsListener {
-    let (listen, listen_place) = table.key("listen", (any_ip(port), Place::NONE), placed(listen));
     TlsListener {
         enabled: table.key("enabled", false, flag),
-        listen,
-        listen_place,
+        listen: table.key("listen", any_ip(port), listen),
         certificate: certificate(table, DEFAULT_CERTIFICATE),
         accept: accept(table),
     }
 }
 
 fn certificate(table: &mut Table, [key, cert]: [&str; 2]) -> CertificateFiles {
-    let (key, key_place) = table.key("key", (key.to_owned(), table.place()), placed(text));
-    let (cert, cert_place) = table.key("cert", (cert.to_owned(), table.place()), placed(text));
-    CertificateFiles { key: key.into(), key_place, cert: cert.into(), cert_place }
+    CertificateFiles {
+        key: table.key("key", key.to_owned(), text).into(),
+        cert: table.key("cert", cert.to_owned(), text).into(),
+    }
 }
 
-/// A vhost's own certificate: none when both names are empty.
+/// Reads a vhost's own certificate; `None` if both paths are empty.
 fn own_certificate(table: &mut Table) -> Option<CertificateFiles> {
     let files = certificate(table, ["", ""]);
     (!files.key.as_os_str().is_empty() || !files.cert.as_os_str().is_empty()).then_some(files)
 }
 
 fn http_api(table: &mut Table) -> HttpApi {
-    let (listen, listen_place) = table.key("listen", (any_ip(1985), Place::NONE), placed(listen));
-    HttpApi { enabled: table.key("enabled", false, flag), listen, listen_place }
+    HttpApi { enabled: table.key("enabled", false, flag), listen: table.key("listen", any_ip(1985), listen) }
 }
 
 fn admin(table: &mut Table) -> Admin {
-    let socket = table.key("socket", String::new(), text);
-    Admin { socket: (!socket.is_empty()).then(|| PathBuf::from(socket)) }
+    Admin { socket: path(table, "socket") }
+}
+
+/// Reads a path; an empty string is none.
+fn path(table: &mut Table, key: &'static str) -> Option<PathBuf> {
+    let path = table.key(key, String::new(), text);
+    (!path.is_empty()).then(|| PathBuf::from(path))
 }
 
 fn modules(table: &mut Table) -> Modules {
-    let dir = table.key("dir", String::new(), text);
-    let default = DEFAULT_MODULES.map(|name| (name.to_owned(), Place::NONE)).to_vec();
-    let (load, load_places) = table.key("load", default, list(placed(text))).into_iter().unzip();
     Modules {
-        dir: (!dir.is_empty()).then(|| PathBuf::from(dir)),
-        load,
-        load_places,
+        dir: path(table, "dir"),
+        load: table.key("load", DEFAULT_MODULES.map(str::to_owned).to_vec(), list(text)),
         max_output: table.key("max_output", MIB, size(64 * KIB..=GIB)),
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
@@ -164,7 +156,6 @@ fn own_module(table: &mut Table, name: &str) -> OwnModule {
     let isolations = &[("none", Isolation::None), ("process", Isolation::Process)];
     OwnModule {
         name: name.to_owned(),
-        place: table.place(),
         isolation: table.key("isolation", Isolation::None, choice(isolations)),
         max_memory: table.key("max_memory", 256 * MIB, size(16 * MIB..=64 * GIB)),
     }
@@ -178,43 +169,24 @@ fn log(table: &mut Table) -> Log {
 }
 
 fn limits(table: &mut Table) -> Limits {
-    let message = (16 << 20, Place::NONE);
-    let (max_message, max_message_place) =
-        table.key("max_message", message, placed(size(64 << 10..=16 << 20)));
-    let buffered = (32 * MIB, Place::NONE);
-    let (max_buffered, max_buffered_place) =
-        table.key("max_buffered", buffered, placed(size(64 * KIB..=GIB)));
     Limits {
         max_connections: table.key("max_connections", 100_000, integer(1..=10_000_000)),
         handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(SECOND..=HOUR)),
         send_timeout: table.key("send_timeout", 30 * SECOND, duration(SECOND..=HOUR)),
-        max_message,
-        max_message_place,
-        max_buffered,
-        max_buffered_place,
+        max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
+        max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
     }
 }
 
 fn vhost(table: &mut Table, name: &str) -> Vhost {
     Vhost {
         name: name.to_owned(),
-        place: table.place(),
         enabled: table.key("enabled", true, flag),
         publish: table.table("publish", publish),
         play: table.table("play", play),
         https: table.table("https", own_certificate),
-        mounts: table
-            .tables("http_remux", |table| mount(table, name))
-            .into_iter()
-            .flatten()
-            .map(Arc::new)
-            .collect(),
-        redirects: table
-            .tables("redirect", |table| redirect(table, name))
-            .into_iter()
-            .flatten()
-            .map(Arc::new)
-            .collect(),
+        mounts: table.tables("http_remux", |table| mount(table, name).map(Arc::new)),
+        redirects: table.tables("redirect", |table| redirect(table, name).map(Arc::new)),
     }
 }
 
@@ -243,39 +215,34 @@ fn play(table: &mut Table) -> Play {
     }
 }
 
-/// A mount, if it is enabled and its pattern good.
+/// Reads a mount; `None` if it is not enabled or its pattern is bad.
 fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
-    let (pattern, place) = pattern(table, "mount", vhost);
-    let no_cache = (ZERO, Place::NONE);
-    let (fast_cache, fast_cache_place) = table.key("fast_cache", no_cache, placed(duration(ZERO..=HOUR)));
-    let (options, option_places) = table
-        .settings("options")
-        .into_iter()
-        .map(|Setting { key, value }| ((key.0, value.0), OptionPlace { key: key.1, value: value.1 }))
-        .unzip();
+    let pattern = pattern(table, "mount", vhost);
+    let fast_cache = table.key("fast_cache", ZERO, duration(ZERO..=HOUR));
+    let options = table.settings("options");
     let pattern = pattern?;
-    enabled.then_some(Mount { pattern, options, fast_cache, fast_cache_place, place, option_places })
+    enabled.then_some(Mount { pattern, options, fast_cache })
 }
 
-/// A redirect rule, if it is enabled, and its pattern and target good.
+/// Reads a redirect rule; `None` if it is not enabled, or its pattern or target is bad.
 fn redirect(table: &mut Table, vhost: &str) -> Option<Redirect> {
     let enabled = table.key("enabled", false, flag);
-    let (pattern, place) = pattern(table, "path", vhost);
-    let (to, to_place) = table.key("to", (String::new(), table.place()), placed(text));
+    let pattern = pattern(table, "path", vhost);
+    let to = table.key("to", String::new(), text);
     let status = table.key("status", 302, redirect_status);
     let given = enabled || !to.is_empty();
-    let span = to_place.span().unwrap_or_default();
-    let target = RedirectTarget::parse(&to, vhost).map_err(|error| vec![(error.into(), span)]);
+    let span = table.span("to");
+    let target = RedirectTarget::parse(&to, vhost).map_err(|error| vec![Spanned::new(span, error.into())]);
     let target = given.then(|| table.checked("to", target)).flatten();
-    enabled.then_some(Redirect { pattern: pattern?, target: target?, status, place })
+    enabled.then_some(Redirect { pattern: pattern?, target: target?, status })
 }
 
-/// A mount pattern, if it is good, and where it stands.
-fn pattern(table: &mut Table, key: &'static str, vhost: &str) -> (Option<MountPattern>, Place) {
-    let default = (DEFAULT_MOUNT.to_owned(), table.place());
-    let (pattern, place) = table.key(key, default, placed(text));
-    let span = place.span().unwrap_or_default();
-    let pattern = MountPattern::parse(&pattern, vhost).map_err(|error| vec![(error.into(), span)]);
-    (table.checked(key, pattern), place)
+/// Reads a mount pattern; `None` if it is bad.
+fn pattern(table: &mut Table, key: &'static str, vhost: &str) -> Option<MountPattern> {
+    let pattern = table.key(key, DEFAULT_MOUNT.to_owned(), text);
+    let span = table.span(key);
+    let pattern =
+        MountPattern::parse(&pattern, vhost).map_err(|error| vec![Spanned::new(span, error.into())]);
+    table.checked(key, pattern)
 }

@@ -1,59 +1,36 @@
 //! Reads the file table by table, key by key.
 //!
-//! Why not serde: a serde type ends at its first mistake, and a configuration shows all of them at once. Here a
-//! faulty value is noted and its default taken, and reading goes on. A key is known because it was asked for,
-//! so a key is one line in `schema.rs`, with its kind and its default.
+//! Why not serde: a serde type ends at its first error, and a config shows all of them at once. Here a faulty value is
+//! reported, its default is used, and reading goes on. A key is known because `schema.rs` asked for it, so a key is one
+//! line there, with its kind and its default.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostics::{Diagnostics, Place, Source};
-use super::mistake::{Hint, Mistake, TABLES, closest};
-use super::value::{Fault, Kind, Value, setting, wrong_type};
+use super::diagnostics::Diagnostics;
+use super::error::{Hint, TABLES, ValueError, closest};
+use super::source::{Entry, KeyPath, Location};
+use super::value::{Kind, setting, wrong_type};
 
-type Key<'a> = Spanned<Cow<'a, str>>;
-
-/// What one reading of a file gathers.
+/// The state of reading one file.
 pub(super) struct Reading<'a> {
     pub(super) diagnostics: Diagnostics,
-    /// Keys that were asked for, with the shape of their table.
+    /// Keys that were asked for, with the shape of their table: `("vhost.*.play", "gop_cache")`.
     pub(super) known: Vec<(String, &'static str)>,
-    /// Tables whose keys have to be known.
-    strict: Vec<(Path, &'a DeTable<'a>)>,
-}
-
-/// Where a table is.
-#[derive(Clone, Default)]
-struct Path {
-    /// As its header is written, without brackets: `vhost."example.com".play`.
-    written: String,
-    /// The same for all tables with the same keys: `vhost.*.play`.
-    shape: String,
-}
-
-impl Path {
-    fn child(&self, written: &str, shape: &str) -> Path {
-        let join = |parent: &str, name: &str| match parent {
-            "" => name.to_owned(),
-            _ => format!("{parent}.{name}"),
-        };
-        Path { written: join(&self.written, written), shape: join(&self.shape, shape) }
-    }
-
-    fn header(&self) -> String {
-        if self.written.is_empty() { "the file".to_owned() } else { format!("[{}]", self.written) }
-    }
+    /// Tables in which unknown keys are errors.
+    strict: Vec<(KeyPath, &'a DeTable<'a>)>,
 }
 
 /// A table of the file, or an absent one, whose keys have their defaults.
 pub(super) struct Table<'r, 'a> {
     reading: &'r mut Reading<'a>,
-    path: Path,
+    path: KeyPath,
     entries: Option<&'a DeTable<'a>>,
-    place: Place,
+    /// The table's header; empty if the table is absent.
+    header: Range<usize>,
 }
 
 impl<'a> Reading<'a> {
@@ -63,22 +40,27 @@ impl<'a> Reading<'a> {
 
     /// Reads the root table, then reports every key that nothing asked for.
     pub(super) fn read<T>(&mut self, root: &'a DeTable<'a>, read: impl FnOnce(&mut Table<'_, 'a>) -> T) -> T {
-        let path = Path::default();
+        let path = KeyPath::default();
         self.strict.push((path.clone(), root));
-        let result = read(&mut Table { reading: self, path, entries: Some(root), place: Place::NONE });
+        let result = read(&mut Table { reading: self, path, entries: Some(root), header: 0..0 });
         for (path, entries) in std::mem::take(&mut self.strict) {
-            let known: Vec<_> =
-                self.known.iter().filter(|(shape, _)| *shape == path.shape).map(|(_, key)| *key).collect();
-            for (key, value) in entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
-                let hint = self.hint(&path, &known, key.get_ref(), value);
-                let mistake = Mistake::UnknownKey { table: path.header(), hint };
-                self.report(key.get_ref(), (mistake, key.span()));
-            }
+            self.report_unknown(&path, entries);
         }
         result
     }
 
-    fn hint(&self, path: &Path, known: &[&'static str], key: &str, value: &Value) -> Hint {
+    fn report_unknown(&mut self, path: &KeyPath, entries: &DeTable) {
+        let (shape, header) = (path.shape(), path.header());
+        let known: Vec<_> = self.known.iter().filter(|(of, _)| *of == shape).map(|(_, key)| *key).collect();
+        let table = if header.is_empty() { "the file".to_owned() } else { format!("[{header}]") };
+        for (key, value) in entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
+            let hint = self.hint(&shape, &known, key.get_ref(), value);
+            let error = ValueError::UnknownKey { table: table.clone(), hint };
+            self.report(key.get_ref(), Spanned::new(key.span(), error));
+        }
+    }
+
+    fn hint(&self, shape: &str, known: &[&'static str], key: &str, value: &Spanned<DeValue>) -> Hint {
         if let Some(key) = closest(key, known.iter().copied()) {
             return Hint::Closest(key);
         }
@@ -89,144 +71,159 @@ impl<'a> Reading<'a> {
             };
         }
         match value.get_ref() {
-            DeValue::Table(_) if path.shape == "vhost.*" => Hint::Unquoted,
+            DeValue::Table(_) if shape == "vhost.*" => Hint::Unquoted,
             _ => Hint::Known(known.to_vec()),
         }
     }
 
-    fn report(&mut self, key: &str, (mistake, span): Fault) {
-        let title = match &mistake {
-            Mistake::UnknownKey { .. } => format!("unknown key `{key}`"),
-            Mistake::WrongType { .. } => format!("wrong type for `{key}`"),
-            Mistake::Pattern(_) => "bad mount pattern".to_owned(),
-            Mistake::Target(_) => "bad redirect target".to_owned(),
+    fn report(&mut self, key: &str, error: Spanned<ValueError>) {
+        let (location, error) = (Location(error.span()), error.into_inner());
+        let title = match &error {
+            ValueError::UnknownKey { .. } => format!("unknown key `{key}`"),
+            ValueError::WrongType { .. } => format!("wrong type for `{key}`"),
+            ValueError::Pattern(_) => "bad mount pattern".to_owned(),
+            ValueError::Target(_) => "bad redirect target".to_owned(),
             _ => format!("bad value for `{key}`"),
         };
-        let diagnostic = self.diagnostics.error(title, &Place::new(span), &mistake);
-        if let Some(help) = mistake.help() {
+        let diagnostic = self.diagnostics.error(title, Some(location), &error);
+        if let Some(help) = error.help() {
             diagnostic.help(help);
         }
     }
 }
 
 impl<'a> Table<'_, 'a> {
-    /// The value of `key`, of a kind; `default` when it is absent or faulty.
+    /// Reads the value of `key`; returns `default` if it is absent or faulty.
     pub(super) fn key<T>(&mut self, key: &'static str, default: T, kind: impl Kind<T>) -> T {
-        let read = self.entry(key).map(|(_, value)| kind(value));
-        read.and_then(|read| self.checked(key, read)).unwrap_or(default)
+        let Some((name, value)) = self.entry(key) else { return default };
+        let Some(read) = self.checked(key, kind(value)) else { return default };
+        let path = self.path.clone().key(key);
+        for (index, element) in value.get_ref().as_array().into_iter().flatten().enumerate() {
+            self.record(path.clone().index(index), element.span(), element.span());
+        }
+        self.record(path, name.span(), value.span());
+        read
     }
 
-    /// What was read, unless it has faults: they are reported under `key`.
-    pub(super) fn checked<T>(&mut self, key: &str, read: Result<T, Vec<Fault>>) -> Option<T> {
-        let faults = match read {
+    /// Returns the value, or reports its errors under `key`.
+    pub(super) fn checked<T>(&mut self, key: &str, read: Result<T, Vec<Spanned<ValueError>>>) -> Option<T> {
+        let errors = match read {
             Ok(value) => return Some(value),
-            Err(faults) => faults,
+            Err(errors) => errors,
         };
-        faults.into_iter().for_each(|fault| self.reading.report(key, fault));
+        errors.into_iter().for_each(|error| self.reading.report(key, error));
         None
     }
 
-    /// The table `key`, read by `read`, though it be absent.
-    pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'_, 'a>) -> T) -> T {
-        let entry = self.entry(key);
-        read(&mut self.strict(key, entry))
+    /// Returns the location of the value of `key`, or for a default that of the table's header.
+    pub(super) fn span(&self, key: &'static str) -> Range<usize> {
+        let value = self.entries.and_then(|entries| entries.get(key));
+        value.map_or_else(|| self.header.clone(), Spanned::span)
     }
 
-    /// The tables in table `key`, each with its name, in the order of the file.
+    /// Reads the table `key`, also if it is absent.
+    pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Table<'_, 'a>) -> T) -> T {
+        let entry = self.entry(key);
+        let path = self.path.clone().key(key);
+        read(&mut self.strict(path, entry))
+    }
+
+    /// Reads the tables in table `key`, each with its name, in the order of the file.
     pub(super) fn named<T>(
         &mut self,
         key: &'static str,
         mut read: impl FnMut(&mut Table<'_, 'a>, &str) -> T,
     ) -> Vec<T> {
         let entry = self.entry(key);
-        let mut table = self.child(key, key, entry);
-        let mut read = |(name, value): (&'a Key<'a>, _)| {
-            let quoted = toml::Value::from(&**name.get_ref()).to_string();
-            let mut child = table.child(&quoted, "*", Some((name, value)));
-            child.place = Place::new(name.span());
-            child.reading.strict.extend(child.entries.map(|entries| (child.path.clone(), entries)));
-            read(&mut child, name.get_ref())
+        let mut table = self.child(self.path.clone().key(key), entry);
+        let path = table.path.clone();
+        let mut read = |(name, value): (&'a Spanned<Cow<'a, str>>, _)| {
+            let path = path.clone().name(&**name.get_ref());
+            read(&mut table.strict(path, Some((name, value))), name.get_ref())
         };
         in_order(entry).into_iter().map(&mut read).collect()
     }
 
-    /// The tables in the list `key`.
+    /// Reads the tables in the list `key`; leaves out those for which `read` returns `None`.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
-        mut read: impl FnMut(&mut Table<'_, 'a>) -> T,
+        mut read: impl FnMut(&mut Table<'_, 'a>) -> Option<T>,
     ) -> Vec<T> {
         let Some((name, value)) = self.entry(key) else { return Vec::new() };
-        match value.get_ref() {
-            DeValue::Array(array) if array.iter().all(|value| value.get_ref().is_table()) => {
-                array.iter().map(|value| read(&mut self.strict(key, Some((name, value))))).collect()
+        let array =
+            value.get_ref().as_array().filter(|array| array.iter().all(|one| one.get_ref().is_table()));
+        let Some(array) = array else {
+            return self.checked(key, wrong_type(value, TABLES)).unwrap_or_default();
+        };
+        let mut kept = Vec::new();
+        for value in array {
+            let path = self.path.clone().key(key).index(kept.len());
+            match read(&mut self.strict(path.clone(), Some((name, value)))) {
+                Some(table) => kept.push(table),
+                None => self.reading.diagnostics.source_mut().forget(&path),
             }
-            _ => self.checked(key, wrong_type(value, TABLES)).unwrap_or_default(),
         }
+        kept
     }
 
-    /// Every key of the table `key` and its setting, for someone else to judge, in the order of the file.
-    pub(super) fn settings(&mut self, key: &'static str) -> Vec<Setting> {
+    /// Reads every key of the table `key` with its value as written, in the order of the file. Whether the keys are
+    /// known is for the module to say.
+    pub(super) fn settings(&mut self, key: &'static str) -> Vec<(String, String)> {
         let entry = self.entry(key);
-        let mut table = self.child(key, key, entry);
-        let mut read = |(key, value): (&Key, &Value)| {
-            let value = table.checked(key.get_ref(), setting(value)).zip(Some(Place::new(value.span())));
-            Some(Setting { key: (key.get_ref().to_string(), Place::new(key.span())), value: value? })
+        let mut table = self.child(self.path.clone().key(key), entry);
+        let mut read = |(key, value): (&Spanned<Cow<str>>, &Spanned<DeValue>)| {
+            let name = key.get_ref();
+            let setting = table.checked(name, setting(value))?;
+            table.record(table.path.clone().name(&**name), key.span(), value.span());
+            Some((name.to_string(), setting))
         };
         in_order(entry).into_iter().filter_map(&mut read).collect()
     }
 
-    /// The file that the table is in.
-    pub(super) fn source(&self) -> Arc<Source> {
-        self.reading.diagnostics.source()
-    }
-
-    /// Where the table's header stands; of a named one, the name.
-    pub(super) fn place(&self) -> Place {
-        self.place.clone()
-    }
-
-    fn entry(&mut self, key: &'static str) -> Option<(&'a Key<'a>, &'a Value<'a>)> {
-        let known = (self.path.shape.clone(), key);
+    fn entry(&mut self, key: &'static str) -> Option<(&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)> {
+        let known = (self.path.shape(), key);
         if !self.reading.known.contains(&known) {
             self.reading.known.push(known);
         }
         self.entries?.get_key_value(key)
     }
 
-    /// A table whose keys have to be known.
-    fn strict(&mut self, key: &'static str, entry: Option<(&'a Key<'a>, &'a Value<'a>)>) -> Table<'_, 'a> {
-        let child = self.child(key, key, entry);
+    /// Returns a table in which unknown keys are errors.
+    fn strict(
+        &mut self,
+        path: KeyPath,
+        entry: Option<(&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)>,
+    ) -> Table<'_, 'a> {
+        let child = self.child(path, entry);
         child.reading.strict.extend(child.entries.map(|entries| (child.path.clone(), entries)));
         child
     }
 
     fn child(
         &mut self,
-        written: &str,
-        shape: &str,
-        entry: Option<(&'a Key<'a>, &'a Value<'a>)>,
+        path: KeyPath,
+        entry: Option<(&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)>,
     ) -> Table<'_, 'a> {
-        if let Some((key, value)) = entry.filter(|(_, value)| !value.get_ref().is_table()) {
-            self.checked::<()>(key.get_ref(), wrong_type(value, "a table"));
+        let entries = entry.and_then(|(_, value)| value.get_ref().as_table());
+        match entry {
+            Some((key, value)) if entries.is_some() => self.record(path.clone(), key.span(), value.span()),
+            Some((key, value)) => drop(self.checked::<()>(key.get_ref(), wrong_type(value, "a table"))),
+            None => {}
         }
-        Table {
-            path: self.path.child(written, shape),
-            entries: entry.and_then(|(_, value)| value.get_ref().as_table()),
-            place: entry.map_or(Place::NONE, |(_, value)| Place::new(value.span())),
-            reading: self.reading,
-        }
+        let header = entry.map_or(0..0, |(_, value)| value.span());
+        Table { path, entries, header, reading: self.reading }
+    }
+
+    fn record(&mut self, path: KeyPath, key: Range<usize>, value: Range<usize>) {
+        self.reading.diagnostics.source_mut().record(path, Entry { key, value });
     }
 }
 
-/// A key that the host does not know the meaning of, and its value as written.
-pub(super) struct Setting {
-    pub(super) key: (String, Place),
-    pub(super) value: (String, Place),
-}
-
-/// The entries of a table in the order of the file.
-fn in_order<'a>(entry: Option<(&'a Key<'a>, &'a Value<'a>)>) -> Vec<(&'a Key<'a>, &'a Value<'a>)> {
+/// Returns the entries of a table in the order of the file.
+fn in_order<'a>(
+    entry: Option<(&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)>,
+) -> Vec<(&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>)> {
     let table = entry.and_then(|(_, value)| value.get_ref().as_table());
     let mut entries: Vec<_> = table.into_iter().flatten().collect();
     entries.sort_by_key(|(key, _)| key.span().start);

@@ -1,16 +1,39 @@
 //! Redirect targets: `http://edge.example/[app]/[stream].EXTENSION`.
 //!
-//! A target is an absolute URL, or one without its scheme (`//edge.example/…`), which keeps that of the request. A
-//! variable stands for what the request has, percent-encoded, so that no request can add a path segment, a parameter
-//! or a header line. What comes from a request never gets into the authority: no link to this host leads elsewhere
-//! than the operator wrote.
+//! A target is an absolute URL, or one without a scheme (`//edge.example/…`), which keeps the scheme of the request. A
+//! variable is replaced by the request's value, percent-encoded, so that no request can add a path segment, a parameter
+//! or a header line. No request can change the authority, so a link to this host never leads to a host that the operator
+//! did not write.
 //!
-//! The request's query goes along: to where `[query]` stands, else to the end.
+//! The request's query replaces `[query]`, or is appended.
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::pattern::Match;
-use super::resolved::{DEFAULT_VHOST, RedirectTarget, TargetPart};
+use super::pattern::{DEFAULT_VHOST, Match};
+
+/// A parsed redirect target, a URL with variables: `http://edge.example/[app]/[stream].flv`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedirectTarget {
+    /// As written.
+    pub text: String,
+    /// Its parts, from the left.
+    pub parts: Vec<TargetPart>,
+}
+
+/// One part of a redirect target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPart {
+    /// These characters.
+    Literal(String),
+    /// `[vhost]`: the name of the vhost as configured.
+    Vhost,
+    /// `[app]`.
+    App,
+    /// `[stream]`.
+    Stream,
+    /// `[query]`: the query of the request, without `?`.
+    Query,
+}
 
 /// Why a redirect target is refused. Culprit: operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,31 +42,31 @@ pub enum TargetError {
     /// It does not start with `http://`, `https://` or `//`, or names no host.
     #[error("not a URL")]
     NotAbsolute,
-    /// A character that cannot stand in a URL here.
-    #[error("`{character}` cannot stand here")]
+    /// A character that is not allowed in this part of a URL.
+    #[error("`{character}` is not allowed here")]
     BadCharacter {
         /// The character.
         character: char,
     },
-    /// Brackets around something that is no variable.
+    /// Brackets around a name that is not a variable.
     #[error("there is no variable `{name}`")]
     UnknownVariable {
         /// The name, with its brackets.
         name: String,
     },
-    /// A variable in the host name whose value a request chooses, or that is no host name.
-    #[error("`{name}` must not stand in the host name")]
+    /// A variable in the host name whose value a request chooses, or that is not a host name.
+    #[error("`{name}` is not allowed in the host name")]
     InHost {
         /// The variable, with its brackets.
         name: &'static str,
     },
     /// `[query]` before the `?`.
-    #[error("`[query]` must stand after a `?`")]
+    #[error("`[query]` is allowed after a `?` only")]
     QueryInPath,
 }
 
 impl TargetError {
-    /// What to write instead.
+    /// Returns advice on what to write instead.
     pub fn help(&self) -> Option<&'static str> {
         match self {
             TargetError::NotAbsolute => {
@@ -53,13 +76,11 @@ impl TargetError {
                 Some("variables are `[vhost]`, `[app]`, `[stream]` and `[query]`")
             }
             TargetError::InHost { name: VHOST } => {
-                Some("the name of the default vhost is no host name: write the host name")
+                Some("the name of the default vhost is not a host name: write the host name")
             }
-            TargetError::InHost { .. } => Some("a request must not choose which host it is sent to"),
-            TargetError::QueryInPath => {
-                Some("without `[query]` the query of the request goes to the end by itself")
-            }
-            TargetError::BadCharacter { .. } => Some("other characters are percent-encoded, `%20`"),
+            TargetError::InHost { .. } => Some("a request must not choose the host that it is redirected to"),
+            TargetError::QueryInPath => Some("without `[query]`, the query of the request is appended"),
+            TargetError::BadCharacter { .. } => Some("percent-encode other characters: `%20`"),
         }
     }
 }
@@ -69,11 +90,12 @@ const APP: &str = "[app]";
 const STREAM: &str = "[stream]";
 const QUERY: &str = "[query]";
 
-/// What stays as it is where a variable stands: the unreserved characters of RFC 3986, which mean the same everywhere.
+/// Characters that are encoded in a variable's value: all but the unreserved ones of RFC 3986, which mean the same
+/// everywhere.
 const VARIABLE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What does not stay as it is in a query that is passed on: what RFC 3986 has no place for in one. Percent signs
-/// stay, since it is encoded already.
+/// Characters that are encoded in a query that is passed on: those that RFC 3986 does not allow in one. Percent signs
+/// stay, since the query is already encoded.
 const PASSED_ON: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -87,7 +109,7 @@ const PASSED_ON: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// The part of a URL that is being read.
+/// The part of a URL that is being parsed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
     Authority,
@@ -96,10 +118,10 @@ enum Section {
 }
 
 impl RedirectTarget {
-    /// Takes a target of the vhost `vhost` apart.
+    /// Parses a target of `vhost`.
     ///
     /// # Errors
-    /// The first thing that is wrong with it, from the left.
+    /// The leftmost error.
     pub fn parse(text: &str, vhost: &str) -> Result<RedirectTarget, TargetError> {
         let start = ["http://", "https://", "//"].into_iter().find(|start| text.starts_with(start));
         let start = start.ok_or(TargetError::NotAbsolute)?;
@@ -144,7 +166,7 @@ impl RedirectTarget {
         Ok(RedirectTarget { text: text.to_owned(), parts })
     }
 
-    /// The URL for one request: its stream, and its query as it was sent, without `?`.
+    /// Returns the URL for one request: `query` is the query as sent, without `?`.
     pub fn url(&self, vhost: &str, found: Match<'_>, query: &str) -> String {
         let mut url = String::with_capacity(self.text.len() + query.len() + 64);
         for part in &self.parts {
@@ -168,7 +190,7 @@ impl RedirectTarget {
     }
 }
 
-/// Accepts a character that stands for itself.
+/// Checks a literal character.
 fn check_literal(first: char, rest: &str, section: Section) -> Result<(), TargetError> {
     let encoded = |rest: &str| rest.len() >= 3 && rest.bytes().skip(1).take(2).all(|b| b.is_ascii_hexdigit());
     let good = match first {
@@ -181,7 +203,7 @@ fn check_literal(first: char, rest: &str, section: Section) -> Result<(), Target
         }
         // The brackets of an IPv6 address.
         '[' | ']' => section == Section::Authority,
-        // No user, who would make another host of the one before.
+        // User information would turn the text before it from host into user.
         '@' => section != Section::Authority,
         '%' => section != Section::Authority && encoded(rest),
         _ => first.is_ascii_graphic() && !"\"#<>\\^`{|}".contains(first),
@@ -199,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn fills_in_what_the_request_has() {
+    fn replaces_variables() {
         let rows = [
             ("http://b.example/[app]/[stream].x", "one", "", "http://b.example/live/one.x"),
             ("https://b.example:444/[vhost]/[stream]", "one", "", "https://b.example:444/a.example/one"),
@@ -230,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_targets_that_lead_astray() {
+    fn refuses_invalid_targets() {
         use TargetError::*;
         let rows = [
             ("", NotAbsolute),

@@ -1,11 +1,11 @@
-//! The kinds of values that keys take: each reads one TOML value, and says what is wrong with it.
+//! The kinds of values: each reads one TOML value or returns its errors.
 //!
-//! Three rules hold for every key. A duration is a plain number of seconds, as SRS has it for most keys, or a
-//! string with units. A size is a number of bytes, or a string with `KiB`, `MiB` or `GiB`. An address is
-//! `[ip:]port` with a numeric ip, so that nothing has to be resolved to start.
+//! Three rules hold for every key. A duration is a number of seconds, as in most keys of SRS, or a string with units. A
+//! size is a number of bytes, or a string with `KiB`, `MiB` or `GiB`. An address is `[ip:]port` with a numeric ip, so
+//! that a start needs no name resolution.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,25 +13,21 @@ use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
-use super::diagnostics::Place;
-use super::mistake::{BOOLEAN, Mistake, STRING, closest};
+use super::error::{BOOLEAN, STRING, ValueError, closest};
 
-/// A TOML value and where it stands.
-pub(super) type Value<'a> = Spanned<DeValue<'a>>;
+/// A kind of value.
+pub(super) trait Kind<T>: Fn(&Spanned<DeValue>) -> Result<T, Vec<Spanned<ValueError>>> {}
 
-/// What is wrong, and where.
-pub(super) type Fault = (Mistake, Range<usize>);
+impl<T, F: Fn(&Spanned<DeValue>) -> Result<T, Vec<Spanned<ValueError>>>> Kind<T> for F {}
 
-/// One kind of value.
-pub(super) trait Kind<T>: Fn(&Value) -> Result<T, Vec<Fault>> {}
-
-impl<T, F: Fn(&Value) -> Result<T, Vec<Fault>>> Kind<T> for F {}
-
-fn fault<T>(value: &Value, mistake: Mistake) -> Result<T, Vec<Fault>> {
-    Err(vec![(mistake, value.span())])
+fn fault<T>(value: &Spanned<DeValue>, error: ValueError) -> Result<T, Vec<Spanned<ValueError>>> {
+    Err(vec![Spanned::new(value.span(), error)])
 }
 
-pub(super) fn wrong_type<T>(value: &Value, expected: &'static str) -> Result<T, Vec<Fault>> {
+pub(super) fn wrong_type<T>(
+    value: &Spanned<DeValue>,
+    expected: &'static str,
+) -> Result<T, Vec<Spanned<ValueError>>> {
     let found = match value.get_ref() {
         DeValue::String(_) => STRING,
         DeValue::Integer(_) => "an integer",
@@ -41,20 +37,20 @@ pub(super) fn wrong_type<T>(value: &Value, expected: &'static str) -> Result<T, 
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    fault(value, Mistake::WrongType { expected, found })
+    fault(value, ValueError::WrongType { expected, found })
 }
 
-/// `true` or `false`.
-pub(super) fn flag(value: &Value) -> Result<bool, Vec<Fault>> {
+/// Reads `true` or `false`.
+pub(super) fn flag(value: &Spanned<DeValue>) -> Result<bool, Vec<Spanned<ValueError>>> {
     value.get_ref().as_bool().map_or_else(|| wrong_type(value, BOOLEAN), Ok)
 }
 
-/// Any string.
-pub(super) fn text(value: &Value) -> Result<String, Vec<Fault>> {
+/// Reads any string.
+pub(super) fn text(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned<ValueError>>> {
     value.get_ref().as_str().map_or_else(|| wrong_type(value, STRING), |text| Ok(text.to_owned()))
 }
 
-/// A whole number in a range.
+/// Reads an integer in a range.
 pub(super) fn integer<T: Number>(range: RangeInclusive<T>) -> impl Kind<T> {
     move |value| match value.get_ref() {
         DeValue::Integer(integer) => in_range(value, whole(integer), &range),
@@ -62,38 +58,42 @@ pub(super) fn integer<T: Number>(range: RangeInclusive<T>) -> impl Kind<T> {
     }
 }
 
-/// A number of bytes in a range: an integer, or a string with a unit.
+/// Reads a number of bytes in a range: an integer, or a string with a unit.
 pub(super) fn size<T: Number>(range: RangeInclusive<T>) -> impl Kind<T> {
     move |value| match value.get_ref() {
         DeValue::Integer(integer) => in_range(value, whole(integer), &range),
         DeValue::String(text) => match bytes(text) {
             Some(bytes) => in_range(value, bytes, &range),
-            None => fault(value, Mistake::NotASize),
+            None => fault(value, ValueError::NotASize),
         },
         _ => wrong_type(value, "a size"),
     }
 }
 
-/// The types that integers and sizes are read into.
+/// A type that integers and sizes are read into.
 pub(super) trait Number: Copy + TryFrom<i128> + TryInto<i128> {}
 
 impl<T: Copy + TryFrom<i128> + TryInto<i128>> Number for T {}
 
-fn in_range<T: Number>(value: &Value, number: i128, range: &RangeInclusive<T>) -> Result<T, Vec<Fault>> {
+fn in_range<T: Number>(
+    value: &Spanned<DeValue>,
+    number: i128,
+    range: &RangeInclusive<T>,
+) -> Result<T, Vec<Spanned<ValueError>>> {
     let bound = |bound: T| bound.try_into().unwrap_or(i128::MAX);
     let (min, max) = (bound(*range.start()), bound(*range.end()));
     match T::try_from(number) {
         Ok(result) if (min..=max).contains(&number) => Ok(result),
-        _ => fault(value, Mistake::OutOfRange { min, max }),
+        _ => fault(value, ValueError::OutOfRange { min, max }),
     }
 }
 
-/// The integer; one of more than 127 bits stands for any that is too great.
+/// Returns the integer, or `i128::MAX` if it has more than 127 bits.
 fn whole(integer: &DeInteger) -> i128 {
     i128::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i128::MAX)
 }
 
-/// `64KiB`, `16 MiB`, `1GiB`, or digits alone.
+/// Parses `64KiB`, `16 MiB`, `1GiB`, or digits alone.
 fn bytes(text: &str) -> Option<i128> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -107,7 +107,7 @@ fn bytes(text: &str) -> Option<i128> {
     Some(i128::from(number.parse::<u64>().ok()?) << shift)
 }
 
-/// A duration in a range: seconds, or a string with units.
+/// Reads a duration in a range: seconds, or a string with units.
 pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Kind<Duration> {
     move |value| {
         let duration = match value.get_ref() {
@@ -124,36 +124,36 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Kind<Duration> {
             Some(duration) if range.contains(&duration) => Ok(duration),
             Some(duration) => {
                 let (min, max) = (*range.start(), *range.end());
-                fault(value, Mistake::DurationOutOfRange { value: duration, min, max })
+                fault(value, ValueError::DurationOutOfRange { value: duration, min, max })
             }
-            None => fault(value, Mistake::NotADuration),
+            None => fault(value, ValueError::NotADuration),
         }
     }
 }
 
-/// An address to listen on: `[ip:]port`. Port 0 lets the system choose.
-pub(super) fn listen(value: &Value) -> Result<SocketAddr, Vec<Fault>> {
+/// Reads an address to listen on: `[ip:]port`. Port 0 lets the system choose.
+pub(super) fn listen(value: &Spanned<DeValue>) -> Result<SocketAddr, Vec<Spanned<ValueError>>> {
     let address = match value.get_ref() {
         DeValue::Integer(integer) => u16::try_from(whole(integer)).ok().map(any_ip),
         DeValue::String(text) => text.parse().ok().or_else(|| text.parse().ok().map(any_ip)),
         _ => return wrong_type(value, "an address, \"[ip:]port\""),
     };
-    address.map_or_else(|| fault(value, Mistake::NotAnAddress), Ok)
+    address.map_or_else(|| fault(value, ValueError::NotAnAddress), Ok)
 }
 
-/// `port` of every IPv4 address.
+/// Returns `port` on every IPv4 interface.
 pub(super) fn any_ip(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
-/// A network: `10.0.0.0/8`, `fd00::/8`, or a single address.
-pub(super) fn network(value: &Value) -> Result<IpNet, Vec<Fault>> {
+/// Reads a network: `10.0.0.0/8`, `fd00::/8`, or a single address.
+pub(super) fn network(value: &Spanned<DeValue>) -> Result<IpNet, Vec<Spanned<ValueError>>> {
     let text = text(value)?;
     let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    network.map_or_else(|| fault(value, Mistake::NotANetwork), Ok)
+    network.map_or_else(|| fault(value, ValueError::NotANetwork), Ok)
 }
 
-/// One of a few words.
+/// Reads one of several words.
 pub(super) fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Kind<T> {
     move |value| {
         let word = text(value)?;
@@ -162,26 +162,26 @@ pub(super) fn choice<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Kin
             None => {
                 let allowed: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
                 let closest = closest(&word, allowed.iter().copied());
-                fault(value, Mistake::NotOneOf { allowed, closest })
+                fault(value, ValueError::NotOneOf { allowed, closest })
             }
         }
     }
 }
 
-/// A status that sends a client to another place for the same method (RFC 9110, 15.4).
-pub(super) fn redirect_status(value: &Value) -> Result<u16, Vec<Fault>> {
+/// Reads the status of a redirect that keeps the method of GET and HEAD (RFC 9110, 15.4).
+pub(super) fn redirect_status(value: &Spanned<DeValue>) -> Result<u16, Vec<Spanned<ValueError>>> {
     const ALLOWED: [(u16, &str); 4] = [(301, "301"), (302, "302"), (307, "307"), (308, "308")];
     let DeValue::Integer(integer) = value.get_ref() else { return wrong_type(value, "an integer") };
     match ALLOWED.iter().find(|(status, _)| i128::from(*status) == whole(integer)) {
         Some((status, _)) => Ok(*status),
         None => {
             let allowed = ALLOWED.iter().map(|(_, name)| *name).collect();
-            fault(value, Mistake::NotOneOf { allowed, closest: None })
+            fault(value, ValueError::NotOneOf { allowed, closest: None })
         }
     }
 }
 
-/// A list. Every faulty element is reported.
+/// Reads a list; returns the errors of all its elements.
 pub(super) fn list<T>(kind: impl Kind<T>) -> impl Kind<Vec<T>> {
     move |value| {
         let Some(array) = value.get_ref().as_array() else { return wrong_type(value, "a list") };
@@ -197,22 +197,17 @@ pub(super) fn list<T>(kind: impl Kind<T>) -> impl Kind<Vec<T>> {
     }
 }
 
-/// A value of the kind, which must not be an empty list.
+/// Reads a list that must not be empty.
 pub(super) fn some<T>(kind: impl Kind<Vec<T>>) -> impl Kind<Vec<T>> {
     move |value| match kind(value)? {
-        elements if elements.is_empty() => fault(value, Mistake::Empty),
+        elements if elements.is_empty() => fault(value, ValueError::Empty),
         elements => Ok(elements),
     }
 }
 
-/// A value of the kind, and where it stands.
-pub(super) fn placed<T>(kind: impl Kind<T>) -> impl Kind<(T, Place)> {
-    move |value| Ok((kind(value)?, Place::new(value.span())))
-}
-
-/// Log directives: `LEVEL` or `TARGET=LEVEL`, with commas. The logger itself would take a misspelt level for
-/// the name of a target, and fall silent.
-pub(super) fn directives(value: &Value) -> Result<String, Vec<Fault>> {
+/// Reads log directives: `LEVEL` or `TARGET=LEVEL`, separated by commas. The logger itself would take a misspelt level
+/// for the name of a target and log nothing.
+pub(super) fn directives(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned<ValueError>>> {
     let directives = text(value)?;
     let level = |directive: &str| {
         let level = directive.rsplit('=').next().unwrap_or(directive).trim();
@@ -220,12 +215,12 @@ pub(super) fn directives(value: &Value) -> Result<String, Vec<Fault>> {
     };
     match directives.split(',').find(|directive| !level(directive)) {
         None => Ok(directives),
-        Some(directive) => fault(value, Mistake::NotALevel { directive: directive.trim().to_owned() }),
+        Some(directive) => fault(value, ValueError::NotALevel { directive: directive.trim().to_owned() }),
     }
 }
 
-/// The setting of a module's option, as written: what it means is for the module to say.
-pub(super) fn setting(value: &Value) -> Result<String, Vec<Fault>> {
+/// Reads the value of a module's option as written; the module's schema gives it a type.
+pub(super) fn setting(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned<ValueError>>> {
     match value.get_ref() {
         DeValue::String(text) => Ok(text.clone().into_owned()),
         DeValue::Integer(integer) => Ok(whole(integer).to_string()),
@@ -240,15 +235,15 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn read<T>(kind: impl Kind<T>, toml: &str) -> Result<T, Mistake> {
-        kind(&DeValue::parse(toml).unwrap()).map_err(|faults| faults[0].0.clone())
+    fn read<T>(kind: impl Kind<T>, toml: &str) -> Result<T, ValueError> {
+        kind(&DeValue::parse(toml).unwrap()).map_err(|faults| faults[0].get_ref().clone())
     }
 
     #[test]
     fn durations_are_seconds_or_strings_with_units() {
         let (min, max) = (Duration::from_millis(40), Duration::from_secs(3600));
-        let out = |value| Err(Mistake::DurationOutOfRange { value, min, max });
-        let rows: &[(&str, Result<u64, Mistake>)] = &[
+        let out = |value| Err(ValueError::DurationOutOfRange { value, min, max });
+        let rows: &[(&str, Result<u64, ValueError>)] = &[
             ("10", Ok(10_000)),
             ("0.5", Ok(500)),
             ("\"40ms\"", Ok(40)),
@@ -258,13 +253,13 @@ mod tests {
             ("5000", out(Duration::from_secs(5000))),
             ("0", out(Duration::ZERO)),
             ("\"39ms\"", out(Duration::from_millis(39))),
-            ("-1", Err(Mistake::NotADuration)),
-            ("nan", Err(Mistake::NotADuration)),
-            ("1e300", Err(Mistake::NotADuration)),
-            ("\"-1s\"", Err(Mistake::NotADuration)),
-            ("\"10\"", Err(Mistake::NotADuration)),
-            ("\"soon\"", Err(Mistake::NotADuration)),
-            ("true", Err(Mistake::WrongType { expected: "a duration", found: BOOLEAN })),
+            ("-1", Err(ValueError::NotADuration)),
+            ("nan", Err(ValueError::NotADuration)),
+            ("1e300", Err(ValueError::NotADuration)),
+            ("\"-1s\"", Err(ValueError::NotADuration)),
+            ("\"10\"", Err(ValueError::NotADuration)),
+            ("\"soon\"", Err(ValueError::NotADuration)),
+            ("true", Err(ValueError::WrongType { expected: "a duration", found: BOOLEAN })),
         ];
         for (toml, expected) in rows {
             assert_eq!(read(duration(min..=max), toml).map(|d| d.as_millis() as u64), *expected, "{toml}");
@@ -274,8 +269,8 @@ mod tests {
     #[test]
     fn sizes_are_bytes_or_strings_with_units() {
         let range = || size(1_u32..=16 << 20);
-        let out = Err(Mistake::OutOfRange { min: 1, max: 16 << 20 });
-        let rows: &[(&str, Result<u32, Mistake>)] = &[
+        let out = Err(ValueError::OutOfRange { min: 1, max: 16 << 20 });
+        let rows: &[(&str, Result<u32, ValueError>)] = &[
             ("1", Ok(1)),
             ("65_536", Ok(65536)),
             ("0x10", Ok(16)),
@@ -287,9 +282,9 @@ mod tests {
             ("\"17MiB\"", out.clone()),
             ("9223372036854775807", out.clone()),
             ("\"18446744073709551615GiB\"", out),
-            ("\"1MB\"", Err(Mistake::NotASize)),
-            ("\"MiB\"", Err(Mistake::NotASize)),
-            ("1.5", Err(Mistake::WrongType { expected: "a size", found: "a number with a point" })),
+            ("\"1MB\"", Err(ValueError::NotASize)),
+            ("\"MiB\"", Err(ValueError::NotASize)),
+            ("1.5", Err(ValueError::WrongType { expected: "a size", found: "a number with a point" })),
         ];
         for (toml, expected) in rows {
             assert_eq!(read(range(), toml), *expected, "{toml}");
@@ -309,7 +304,7 @@ mod tests {
         }
         for toml in ["65536", "-1", "\"\"", "\":8080\"", "\"localhost:8080\"", "\"127.0.0.1\"", "\"::1:80\""]
         {
-            assert_eq!(read(listen, toml), Err(Mistake::NotAnAddress), "{toml}");
+            assert_eq!(read(listen, toml), Err(ValueError::NotAnAddress), "{toml}");
         }
     }
 
@@ -324,7 +319,7 @@ mod tests {
             assert_eq!(read(network, toml), Ok(expected.parse().unwrap()), "{toml}");
         }
         for toml in ["\"10.0.0.0/33\"", "\"localhost\"", "\"[::1]\"", "\"10.0.0.0:80\"", "\"\""] {
-            assert_eq!(read(network, toml), Err(Mistake::NotANetwork), "{toml}");
+            assert_eq!(read(network, toml), Err(ValueError::NotANetwork), "{toml}");
         }
         assert!(read(network, "10").is_err());
     }
@@ -335,16 +330,16 @@ mod tests {
             assert_eq!(read(directives, &format!("{good:?}")), Ok(good.to_owned()));
         }
         for (bad, directive) in [("inof", "inof"), ("info,remuxd", "remuxd"), ("info,a=b", "a=b"), ("", "")] {
-            let mistake = Mistake::NotALevel { directive: directive.to_owned() };
-            assert_eq!(read(directives, &format!("{bad:?}")), Err(mistake));
+            let error = ValueError::NotALevel { directive: directive.to_owned() };
+            assert_eq!(read(directives, &format!("{bad:?}")), Err(error));
         }
     }
 
     #[test]
     fn lists_report_every_faulty_element() {
         let faults = list(listen)(&DeValue::parse("[1, 99999, \"x\"]").unwrap()).unwrap_err();
-        assert_eq!(faults.iter().map(|(_, span)| span.clone()).collect::<Vec<_>>(), [4..9, 11..14]);
-        assert_eq!(read(some(list(text)), "[]"), Err(Mistake::Empty));
+        assert_eq!(faults.iter().map(Spanned::span).collect::<Vec<_>>(), [4..9, 11..14]);
+        assert_eq!(read(some(list(text)), "[]"), Err(ValueError::Empty));
     }
 
     #[test]

@@ -42,6 +42,13 @@ pub struct Outcome {
     pub took: Duration,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "module {}: {}", self.name, self.file.display())?;
+        self.result.as_ref().err().map_or(Ok(()), |error| write!(f, ": {error}"))
+    }
+}
+
 /// The change that a reload makes to a module.
 #[derive(Debug)]
 pub enum Change {
@@ -101,6 +108,11 @@ impl Prepared {
     /// Returns the description of the module that answers `extension`, without the dot, over `transport`.
     pub fn find(&self, extension: &str, transport: Transport) -> Option<&Arc<Description>> {
         claimed(&self.outcomes, extension, transport)
+    }
+
+    /// Returns the outcomes of the modules that were refused.
+    pub fn failures(&self) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(|outcome| outcome.result.is_err())
     }
 
     /// Whether a module was refused.

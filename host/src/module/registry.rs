@@ -47,26 +47,26 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Loads all modules of `modules`, from `default_dir` if the config names no directory. Each is tried in a child
-    /// process of `probe_program` before; see [`probe`]. The others are loaded even if one is refused; also returns the
-    /// failures.
-    pub fn load(modules: &Modules, default_dir: &Path, probe_program: &Path) -> (Registry, Vec<LoadFailure>) {
-        let registry = Registry {
+    /// Returns an empty registry.
+    pub fn empty() -> Registry {
+        Registry {
             table: RwLock::default(),
             known: Mutex::default(),
             generations: AtomicU64::new(0),
             stage: Stage::new(),
-        };
-        let mut outcomes = Vec::new();
-        for name in &modules.load {
-            let checked =
-                registry.check(name, &outcomes, modules, default_dir, probe_program, Quarantined::TryAgain);
-            outcomes.push(registry.load_one(checked, modules));
         }
-        *registry.table.write() = Arc::new(table_of(&outcomes));
+    }
+
+    /// Prepares, loads and adopts all modules of `modules`, from `default_dir` if the config names no directory. Also
+    /// returns the failures.
+    pub fn load(modules: &Modules, default_dir: &Path, probe_program: &Path) -> (Registry, Vec<LoadFailure>) {
+        let registry = Registry::empty();
+        let prepared = registry.prepare(modules, default_dir, probe_program, Quarantined::TryAgain);
+        let prepared = registry.load_all(prepared, modules);
+        registry.adopt(&prepared);
         let failure =
             |Outcome { name, file, result, .. }| Some(LoadFailure { name, file, error: result.err()? });
-        (registry, outcomes.into_iter().filter_map(failure).collect())
+        (registry, prepared.outcomes.into_iter().filter_map(failure).collect())
     }
 
     /// Checks all modules of `modules` in child processes. Maps and changes nothing.

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Time limit for loading and self-test in a child process.
 pub const PROBE_LIMIT: Duration = Duration::from_millis(1500);
 
 /// A step of loading a module. Each is safe only after the one before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Step {
     /// Finds the file and reads it, once.

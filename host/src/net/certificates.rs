@@ -28,7 +28,7 @@ use tracing::{error, info};
 
 pub use pair::{CertificateError, Part};
 
-use crate::conf::{CertificateFiles, Config, Diagnostics};
+use crate::conf::{CertificateFiles, Config, Diagnostics, KeyPath};
 
 use pair::{Change, Pair};
 
@@ -48,6 +48,42 @@ pub struct Certificates {
 pub struct NewCertificates(Vec<(Owner, Option<Pair>)>);
 
 impl NewCertificates {
+    /// Reads the certificates of listeners that are enabled, and of vhosts; none if no listener uses TLS. Files that
+    /// cannot be used are errors of the config.
+    ///
+    /// Beside `running`, only files other than before are read. A listener that the config no longer has keeps its
+    /// certificate; a new one has none before the next start.
+    pub fn read(
+        config: &Config,
+        running: Option<&Certificates>,
+        diagnostics: &mut Diagnostics,
+    ) -> NewCertificates {
+        let named = named(config);
+        let listeners: Vec<Owner> = match running {
+            Some(running) => running.shown.iter().map(|(owner, _)| owner.clone()).collect(),
+            None => named.iter().map(|(owner, _)| owner.clone()).filter(Owner::listens).collect(),
+        };
+        if listeners.is_empty() {
+            return NewCertificates::default();
+        }
+        let used = running.map(|running| running.pairs.lock());
+        let used = used.as_ref().map_or(&[][..], |pairs| pairs.as_slice());
+        let mut new = Vec::new();
+        for (owner, files) in named {
+            let same = used.iter().any(|pair| pair.owner == owner && pair.files == *files);
+            if !owner.listens() || listeners.contains(&owner) {
+                let pair = if same { None } else { Pair::read(owner.clone(), files, diagnostics) };
+                new.push((owner, pair));
+            }
+        }
+        for listener in listeners {
+            if new.iter().all(|(owner, _)| *owner != listener) {
+                new.push((listener, None));
+            }
+        }
+        NewCertificates(new)
+    }
+
     /// Whether any lies in other files than before.
     pub fn has_new(&self) -> bool {
         self.0.iter().any(|(_, pair)| pair.is_some())
@@ -68,6 +104,17 @@ impl Owner {
     }
 }
 
+impl Owner {
+    /// The path of the table.
+    fn path(&self) -> KeyPath {
+        match self {
+            Owner::Https => KeyPath::of("http_server").key("https"),
+            Owner::Rtmps => KeyPath::of("rtmps"),
+            Owner::Vhost(name) => KeyPath::of("vhost").name(name).key("https"),
+        }
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,46 +126,15 @@ impl fmt::Display for Owner {
 }
 
 impl Certificates {
-    /// Reads those of the listeners that are enabled, and of the vhosts. None are read when no listener speaks TLS.
-    /// Files that cannot be used are mistakes of the config.
-    pub fn load(config: &Config, diagnostics: &mut Diagnostics) -> Certificates {
-        let named = named(config);
-        if !named.iter().any(|(owner, _)| owner.listens()) {
-            return Certificates::default();
-        }
-        let read = |(owner, files)| Pair::read(owner, files, diagnostics);
-        let pairs: Vec<_> = named.into_iter().filter_map(read).collect();
+    /// Returns the certificates to start with.
+    pub fn new(new: NewCertificates) -> Certificates {
+        let pairs: Vec<_> = new.0.into_iter().filter_map(|(_, pair)| pair).collect();
         let listeners = pairs.iter().filter(|pair| pair.owner.listens());
         let shown = listeners.map(|pair| (pair.owner.clone(), Arc::new(Shown::new(Names::of(&pairs, pair)))));
         Certificates { shown: shown.collect(), pairs: Mutex::new(pairs) }
     }
 
-    /// Reads those of another config that lie in other files than those in use. A listener that the config has no more
-    /// keeps what it shows; one that it has anew shows nothing before the next start.
-    /// Files that cannot be used are mistakes of the config.
-    pub fn prepare(&self, config: &Config, diagnostics: &mut Diagnostics) -> NewCertificates {
-        if self.shown.is_empty() {
-            return NewCertificates::default();
-        }
-        let runs = |owner: &Owner| self.shown.iter().any(|(listener, _)| listener == owner);
-        let pairs = self.pairs.lock();
-        let mut new = Vec::new();
-        for (owner, files) in named(config) {
-            let same = pairs.iter().any(|pair| pair.owner == owner && pair.files == *files);
-            if !owner.listens() || runs(&owner) {
-                let pair = if same { None } else { Pair::read(owner.clone(), files, diagnostics) };
-                new.push((owner, pair));
-            }
-        }
-        for (listener, _) in &self.shown {
-            if new.iter().all(|(owner, _)| owner != listener) {
-                new.push((listener.clone(), None));
-            }
-        }
-        NewCertificates(new)
-    }
-
-    /// Takes what [`Certificates::prepare`] has read, in place of all that is in use.
+    /// Puts `new` in the place of all that is in use.
     pub fn adopt(&self, new: NewCertificates) {
         let mut pairs = self.pairs.lock();
         let mut old = std::mem::take(&mut *pairs);

@@ -132,16 +132,16 @@ pub(super) enum Change {
 }
 
 impl Pair {
-    /// Reads the pair of `owner`. Files that cannot be used are mistakes.
+    /// Reads the pair of `owner`. Files that cannot be used are errors of the config.
     pub fn read(owner: Owner, files: &CertificateFiles, diagnostics: &mut Diagnostics) -> Option<Pair> {
-        // A path that is empty has been told.
+        // An empty path was reported when the config was read.
         if [&files.key, &files.cert].iter().any(|path| path.as_os_str().is_empty()) {
             return None;
         }
         match Found::look(files).certificate(files) {
             Ok(used) => Some(Pair { owner, files: files.clone(), used, refused: None }),
             Err(errors) => {
-                errors.iter().for_each(|error| report(error, files, diagnostics));
+                errors.iter().for_each(|error| report(error, &owner, diagnostics));
                 None
             }
         }
@@ -174,14 +174,16 @@ impl Pair {
     }
 }
 
-/// Shows a mistake with the line that names the file.
-fn report(error: &CertificateError, files: &CertificateFiles, diagnostics: &mut Diagnostics) {
+/// Reports an error at the line that names the file.
+fn report(error: &CertificateError, owner: &Owner, diagnostics: &mut Diagnostics) {
+    let location = |key| diagnostics.source().value_or_table(&owner.path().key(key));
+    let (key, cert) = (location("key"), location("cert"));
     match error {
         CertificateError::Mismatch { .. } => {
-            diagnostics.error(error, &files.cert_place, "this certificate").and(&files.key_place, "this key");
+            diagnostics.error(error, cert, "this certificate").and(key, "this key");
         }
         CertificateError::Encrypted { .. } => {
-            let diagnostic = diagnostics.error(error, &files.key_place, "the private key is asked for here");
+            let diagnostic = diagnostics.error(error, key, "the private key is asked for here");
             diagnostic.help(
                 "the host asks for no passphrase; `openssl pkey -in FILE -out NEW` writes it without one",
             );
@@ -190,8 +192,8 @@ fn report(error: &CertificateError, files: &CertificateFiles, diagnostics: &mut 
         | CertificateError::Missing { part, .. }
         | CertificateError::Pem { part, .. }
         | CertificateError::Unusable { part, .. } => {
-            let place = if *part == Part::Key { &files.key_place } else { &files.cert_place };
-            diagnostics.error(error, place, format!("the {part} is asked for here"));
+            let location = if *part == Part::Key { key } else { cert };
+            diagnostics.error(error, location, format!("the {part} is asked for here"));
         }
     }
 }

@@ -2,7 +2,6 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use super::*;
-use crate::conf::Place;
 
 /// A pair in PEM: the key, then the certificate.
 type Pem = [String; 2];
@@ -24,12 +23,7 @@ impl Dir {
     }
 
     fn files(&self, name: &str) -> CertificateFiles {
-        CertificateFiles {
-            key: self.0.join(format!("{name}.key")),
-            key_place: Place::NONE,
-            cert: self.0.join(format!("{name}.crt")),
-            cert_place: Place::NONE,
-        }
+        CertificateFiles { key: self.0.join(format!("{name}.key")), cert: self.0.join(format!("{name}.crt")) }
     }
 
     fn write(&self, name: &str, [key, cert]: &Pem) {
@@ -58,11 +52,16 @@ fn config(dir: &Dir, listener: &str, vhosts: &[(&str, &str)]) -> String {
     text
 }
 
-/// What a config says that has the files `default` for HTTPS.
+/// Reads the certificates of a config that are not in use yet.
+fn read(text: &str, running: Option<&Certificates>) -> Result<NewCertificates, String> {
+    let (config, mut diagnostics) = Config::read_text(text, "remuxd.toml");
+    let new = NewCertificates::read(&config, running, &mut diagnostics);
+    diagnostics.finish().map(|_| new).map_err(|errors| errors.to_string())
+}
+
+/// Loads the certificates of a config with the files `default` for HTTPS.
 fn load(dir: &Dir, vhosts: &[(&str, &str)]) -> Result<Certificates, String> {
-    let text = config(dir, "default", vhosts);
-    let loaded = Config::parse_and(&text, "remuxd.toml", Certificates::load);
-    loaded.map(|(_, certificates)| certificates).map_err(|report| report.to_string())
+    read(&config(dir, "default", vhosts), None).map(Certificates::new)
 }
 
 /// Whose certificate a client gets that asks for `name`: the first name in it.
@@ -102,13 +101,13 @@ fn the_name_that_is_asked_for_decides() {
 #[test]
 fn nothing_is_read_without_tls() {
     let text = "[vhost.x.https]\nkey = \"/nowhere\"\ncert = \"/nowhere\"";
-    let (_, certificates) = Config::parse_and(text, "remuxd.toml", Certificates::load).unwrap();
+    let certificates = Certificates::new(read(text, None).unwrap());
     assert!(certificates.pairs.lock().is_empty() && certificates.shown(&Owner::Https).is_none());
 }
 
 #[test]
 fn files_that_cannot_be_used_are_shown_with_their_line() {
-    let dir = Dir::new("mistakes");
+    let dir = Dir::new("errors");
     let (one, other) = (pair(&["one.example"]), pair(&["other.example"]));
     let half = |pem: &str| pem[..pem.len() / 2].to_owned();
     for (key, cert, line, says) in [
@@ -128,16 +127,16 @@ fn files_that_cannot_be_used_are_shown_with_their_line() {
         }
         let report = load(&dir, &[]).unwrap_err();
         assert!(report.contains(&format!("remuxd.toml:{line}:")), "{report}");
-        assert!(report.contains(says) && report.contains("1 mistake "), "{says}: {report}");
+        assert!(report.contains(says) && report.contains("1 error "), "{says}: {report}");
     }
 }
 
 #[test]
 fn a_default_that_is_not_there_is_shown_with_its_table() {
     let text = "[http_server.https]\nenabled = true";
-    let report = Config::parse_and(text, "remuxd.toml", Certificates::load).unwrap_err().to_string();
+    let report = read(text, None).unwrap_err();
     assert!(report.contains("./conf/server.key") && report.contains("./conf/server.crt"), "{report}");
-    assert!(report.contains("remuxd.toml:1:1") && report.contains("2 mistakes"), "{report}");
+    assert!(report.contains("remuxd.toml:1:1") && report.contains("2 errors"), "{report}");
 }
 
 #[test]
@@ -225,10 +224,9 @@ fn names_follow_what_the_certificate_holds() {
     }
 }
 
-/// Takes what another config says: whether there was anything new, or the mistakes.
+/// Adopts the certificates of another config. Returns whether any was new, or the errors.
 fn reload(certificates: &Certificates, text: &str) -> Result<bool, String> {
-    let prepare = |config: &Config, diagnostics: &mut Diagnostics| certificates.prepare(config, diagnostics);
-    let (_, new) = Config::parse_and(text, "remuxd.toml", prepare).map_err(|report| report.to_string())?;
+    let new = read(text, Some(certificates))?;
     let has_new = new.has_new();
     certificates.adopt(new);
     Ok(has_new)
@@ -260,8 +258,8 @@ fn a_reload_takes_files_that_lie_elsewhere() {
     ] {
         let taken = reload(&certificates, &text);
         assert_eq!(taken.as_ref().ok(), has_new.as_ref(), "{taken:?}\n{text}");
-        if let Err(mistakes) = taken {
-            assert!(mistakes.contains("bad.crt") && mistakes.contains("remuxd.toml:"), "{mistakes}");
+        if let Err(errors) = taken {
+            assert!(errors.contains("bad.crt") && errors.contains("remuxd.toml:"), "{errors}");
         }
         for (name, expected) in [(None, default), (Some("a.example"), a), (Some("b.example"), b)] {
             assert_eq!(answer(&certificates, name), format!("{expected}.pem"), "{name:?} of\n{text}");

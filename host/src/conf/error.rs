@@ -1,14 +1,14 @@
-//! What can be wrong with one key, as facts.
+//! Errors in one key or value.
 
 use std::time::Duration;
 
 use super::pattern::PatternError;
 use super::target::TargetError;
 
-/// A mistake in one key or value. Culprit: operator.
+/// An error in one key or value. Culprit: operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Mistake {
+pub enum ValueError {
     /// The table has no such key.
     #[error("no such key in {table}")]
     UnknownKey {
@@ -20,9 +20,9 @@ pub enum Mistake {
     /// The value is of another type.
     #[error("expected {expected}, found {found}")]
     WrongType {
-        /// What the key takes.
+        /// The expected type.
         expected: &'static str,
-        /// What stands there.
+        /// The type of the value.
         found: &'static str,
     },
     /// The number is out of range.
@@ -43,19 +43,19 @@ pub enum Mistake {
         /// The greatest value allowed.
         max: Duration,
     },
-    /// The string is no duration.
+    /// The value is not a duration.
     #[error("not a duration")]
     NotADuration,
-    /// The string is no number of bytes.
+    /// The string is not a number of bytes.
     #[error("not a size")]
     NotASize,
-    /// The value is no `[ip:]port`.
+    /// The value is not `[ip:]port`.
     #[error("not an address to listen on")]
     NotAnAddress,
     /// The string is neither a CIDR block nor an address.
     #[error("not a network")]
     NotANetwork,
-    /// The string is none of the allowed words.
+    /// The value is not one of the allowed words.
     #[error("must be {}", words(allowed))]
     NotOneOf {
         /// The allowed words.
@@ -69,73 +69,73 @@ pub enum Mistake {
         /// The directive.
         directive: String,
     },
-    /// The list is empty, and must not be.
+    /// The list is empty but must not be.
     #[error("must not be empty")]
     Empty,
-    /// The mount pattern cannot be used.
+    /// The mount pattern is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// The redirect target cannot be used.
+    /// The redirect target is invalid.
     #[error(transparent)]
     Target(#[from] TargetError),
 }
 
-/// What may have been meant by an unknown key.
+/// A guess at what an unknown key means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
     /// This key of the same table.
     Closest(&'static str),
-    /// The same key, in the table of this header.
+    /// The same key in the table with this header.
     Elsewhere(String),
-    /// A vhost whose name has dots and was not quoted.
+    /// A vhost's name with dots that was not quoted.
     Unquoted,
     /// One of these.
     Known(Vec<&'static str>),
 }
 
-impl Mistake {
-    /// What to write instead.
+impl ValueError {
+    /// Returns advice on what to write instead.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Mistake::UnknownKey { hint: Hint::Closest(key), .. } => format!("did you mean `{key}`?"),
-            Mistake::UnknownKey { hint: Hint::Elsewhere(table), .. } => format!("the key belongs in {table}"),
-            Mistake::UnknownKey { hint: Hint::Unquoted, .. } => {
-                "a name with dots stands in quotes: [vhost.\"example.com\"]".to_owned()
+            ValueError::UnknownKey { hint: Hint::Closest(key), .. } => format!("did you mean `{key}`?"),
+            ValueError::UnknownKey { hint: Hint::Elsewhere(table), .. } => format!("the key belongs in {table}"),
+            ValueError::UnknownKey { hint: Hint::Unquoted, .. } => {
+                "quote a name with dots: [vhost.\"example.com\"]".to_owned()
             }
-            Mistake::UnknownKey { hint: Hint::Known(keys), .. } => format!("it has {}", words(keys)),
-            Mistake::WrongType { expected: BOOLEAN, found: STRING } => {
+            ValueError::UnknownKey { hint: Hint::Known(keys), .. } => format!("its keys are {}", words(keys)),
+            ValueError::WrongType { expected: BOOLEAN, found: STRING } => {
                 "write `true` or `false`, without quotes".to_owned()
             },
-            Mistake::WrongType { expected: TABLES, .. } => "its header has two brackets: [[…]]".to_owned(),
-            Mistake::DurationOutOfRange { .. } => {
+            ValueError::WrongType { expected: TABLES, .. } => "its header has two brackets: [[…]]".to_owned(),
+            ValueError::DurationOutOfRange { .. } => {
                 "a plain number is seconds; a string has its unit: \"5000ms\", \"10s\", \"2m\"".to_owned()
             }
-            Mistake::NotADuration => "write seconds, 10, or a string with units, \"40ms\" or \"1m 30s\"".to_owned(),
-            Mistake::NotASize => "write bytes, 65536, or a string with a unit: \"64KiB\", \"16MiB\", \"1GiB\"".to_owned(),
-            Mistake::NotAnAddress => {
+            ValueError::NotADuration => "write seconds, 10, or a string with units, \"40ms\" or \"1m 30s\"".to_owned(),
+            ValueError::NotASize => "write bytes, 65536, or a string with a unit: \"64KiB\", \"16MiB\", \"1GiB\"".to_owned(),
+            ValueError::NotAnAddress => {
                 "write [ip:]port with a numeric ip: \"8080\", \"127.0.0.1:8080\", \"[::]:8080\"".to_owned()
             }
-            Mistake::NotANetwork => {
+            ValueError::NotANetwork => {
                 "write a CIDR block or an address: \"10.0.0.0/8\", \"fd00::/8\", \"127.0.0.1\"".to_owned()
             }
-            Mistake::NotOneOf { closest: Some(word), .. } => format!("did you mean \"{word}\"?"),
-            Mistake::NotALevel { .. } => {
+            ValueError::NotOneOf { closest: Some(word), .. } => format!("did you mean \"{word}\"?"),
+            ValueError::NotALevel { .. } => {
                 "levels are off, error, warn, info, debug and trace; a list has commas: \"info,remuxd::rtmp=debug\""
                     .to_owned()
             }
-            Mistake::Pattern(error) => return error.help().map(str::to_owned),
-            Mistake::Target(error) => return error.help().map(str::to_owned),
+            ValueError::Pattern(error) => return error.help().map(str::to_owned),
+            ValueError::Target(error) => return error.help().map(str::to_owned),
             _ => return None,
         })
     }
 }
 
-/// Words for types, with an article where English wants one. [`Mistake::help`] looks at some.
+// Names of types; `ValueError::help` compares some of them.
 pub(super) const BOOLEAN: &str = "true or false";
 pub(super) const STRING: &str = "a string";
 pub(super) const TABLES: &str = "a list of tables";
 
-/// The candidate closest to `word`, if it is close at all: at most a third of its letters are wrong.
+/// Returns the candidate closest to `word`, if at most a third of its letters are wrong.
 pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -145,7 +145,7 @@ pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// "`a`, `b` or `c`".
+/// Formats a list: "`a`, `b` or `c`".
 fn words(list: &[&str]) -> String {
     let quoted: Vec<_> = list.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {

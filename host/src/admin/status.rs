@@ -1,0 +1,103 @@
+//! Status of the loaded modules, for the API, the metrics and `remuxd status`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::module::{Generation, Registry, Standing, Transport};
+use crate::stream::{Hub, LiveMount};
+
+/// The status of one generation of a module.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ModuleStatus {
+    pub name: String,
+    pub version: String,
+    /// The ABI version that it was built for: `MAJOR.MINOR`.
+    pub abi: String,
+    pub generation: u64,
+    pub state: ModuleState,
+    pub extensions: Vec<String>,
+    /// `http`, `websocket` or both, the primary one first.
+    pub transports: Vec<String>,
+    /// Number of live mounts that it remuxes.
+    pub mounts: usize,
+    /// Number of viewers of these mounts.
+    pub viewers: usize,
+    /// Number of faults of its remuxers so far.
+    pub faults: u64,
+    pub file: PathBuf,
+    /// The time when it was loaded.
+    pub since: String,
+    /// Bytes of address space that its image takes.
+    pub retained_bytes: u64,
+}
+
+/// The state of a generation.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ModuleState {
+    /// New viewers get it.
+    Current,
+    /// It takes over if the current generation is quarantined.
+    Fallback,
+    /// It faulted too often and is not used.
+    Quarantined,
+    /// It was replaced, and mounts still use it.
+    Draining,
+    /// It was replaced and is unused, but still mapped.
+    Retained,
+}
+
+impl fmt::Display for ModuleState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ModuleState::Current => "current",
+            ModuleState::Fallback => "fallback",
+            ModuleState::Quarantined => "quarantined",
+            ModuleState::Draining => "draining",
+            ModuleState::Retained => "retained",
+        })
+    }
+}
+
+/// Returns the status of every mapped generation, by name and age.
+pub(super) fn module_statuses(registry: &Registry, hub: &Hub) -> Vec<ModuleStatus> {
+    let mut generations = registry.generations();
+    generations.sort_by(|one, other| (&one.name, one.number).cmp(&(&other.name, other.number)));
+    let streams = hub.streams();
+    let mounts = streams.iter().flat_map(|stream| stream.live_mounts());
+    let mounts: Vec<_> = mounts.filter(|mount| !mount.blocks().is_ended()).collect();
+    generations.into_iter().map(|generation| status(generation, &mounts)).collect()
+}
+
+fn status(generation: Generation, mounts: &[Arc<LiveMount>]) -> ModuleStatus {
+    let uses = |mount: &&Arc<LiveMount>| {
+        mount.running().unwrap_or_else(|| mount.module()).generation() == generation.number
+    };
+    let users: Vec<_> = mounts.iter().filter(uses).collect();
+    let state = match generation.standing {
+        Standing::Current => ModuleState::Current,
+        Standing::Quarantined => ModuleState::Quarantined,
+        _ if !users.is_empty() => ModuleState::Draining,
+        Standing::Fallback => ModuleState::Fallback,
+        Standing::Superseded => ModuleState::Retained,
+    };
+    let name = |&transport: &Transport| if transport == Transport::HTTP { "http" } else { "websocket" };
+    ModuleStatus {
+        mounts: users.len(),
+        viewers: users.iter().map(|mount| mount.blocks().reader_count()).sum(),
+        name: generation.name,
+        version: generation.version,
+        abi: format!("{}.{}", generation.abi.0, generation.abi.1),
+        generation: generation.number,
+        state,
+        extensions: generation.extensions,
+        transports: generation.transports.iter().map(|transport| name(transport).to_owned()).collect(),
+        faults: generation.faults,
+        file: generation.file,
+        since: jiff::Timestamp::try_from(generation.since).map(|time| time.to_string()).unwrap_or_default(),
+        retained_bytes: generation.memory,
+    }
+}

@@ -1,0 +1,135 @@
+//! Source map: the text of a config file, and the location of each key in it.
+//!
+//! A [`Config`](super::Config) holds no locations. To report an error in one of its values, look the location up by
+//! the path of the key. Only keys whose values are in force have one: defaults, faulty values, and list tables that
+//! were left out (a disabled mount, for one) have none, and an index counts the tables that were kept.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::ops::Range;
+
+/// A config file as read.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    pub(super) name: String,
+    pub(super) text: String,
+    entries: HashMap<KeyPath, Entry>,
+}
+
+/// The locations of one key and its value, in bytes. The value of a table is its header.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: Range<usize>,
+    pub(super) value: Range<usize>,
+}
+
+/// A range of bytes in a config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location(pub(super) Range<usize>);
+
+/// The path of a key or table: `vhost."example.com".http_remux[0].mount`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct KeyPath(Vec<Step>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    /// A key of the schema.
+    Key(&'static str),
+    /// A name that the operator chose.
+    Name(String),
+    /// An index in a list.
+    Index(usize),
+}
+
+impl Source {
+    pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
+        Source { name: name.into(), text: text.into(), entries: HashMap::new() }
+    }
+
+    /// Returns the location of the value at `path`; of a table, its header. `None` for a default.
+    pub fn value(&self, path: &KeyPath) -> Option<Location> {
+        self.entries.get(path).map(|entry| Location(entry.value.clone()))
+    }
+
+    /// Returns the location of the value at `path`, or for a default the header of the innermost table around it.
+    pub fn value_or_table(&self, path: &KeyPath) -> Option<Location> {
+        let mut path = path.clone();
+        loop {
+            if let Some(location) = self.value(&path) {
+                return Some(location);
+            }
+            path.0.pop()?;
+        }
+    }
+
+    /// Returns the location of the last key of `path`. `None` if it is not in the file.
+    pub fn key(&self, path: &KeyPath) -> Option<Location> {
+        self.entries.get(path).map(|entry| Location(entry.key.clone()))
+    }
+
+    pub(super) fn record(&mut self, path: KeyPath, entry: Entry) {
+        self.entries.insert(path, entry);
+    }
+
+    /// Removes the locations of a table that was left out.
+    pub(super) fn forget(&mut self, table: &KeyPath) {
+        self.entries.retain(|path, _| !path.0.starts_with(&table.0));
+    }
+}
+
+impl KeyPath {
+    /// Returns the path of a top-level key.
+    pub fn of(key: &'static str) -> KeyPath {
+        KeyPath::default().key(key)
+    }
+
+    /// Appends a key of the schema.
+    pub fn key(self, key: &'static str) -> KeyPath {
+        self.then(Step::Key(key))
+    }
+
+    /// Appends a name that the operator chose: of a vhost, a module or an option.
+    pub fn name(self, name: impl Into<String>) -> KeyPath {
+        self.then(Step::Name(name.into()))
+    }
+
+    /// Appends an index in a list.
+    pub fn index(self, index: usize) -> KeyPath {
+        self.then(Step::Index(index))
+    }
+
+    fn then(mut self, step: Step) -> KeyPath {
+        self.0.push(step);
+        self
+    }
+
+    /// Formats the header of the table that the key is in: `[rtmp]`.
+    pub(super) fn table(&self) -> String {
+        let keys = self.0.iter().rposition(|step| !matches!(step, Step::Index(_))).unwrap_or_default();
+        format!("[{}]", KeyPath(self.0[..keys].to_vec()).header())
+    }
+
+    /// Formats the path as a table header, without brackets: `vhost."example.com".play`.
+    pub(super) fn header(&self) -> String {
+        self.join(|name| toml::Value::from(name).to_string())
+    }
+
+    /// Formats the path with `*` for names, the same for all tables with the same keys: `vhost.*.play`.
+    pub(super) fn shape(&self) -> String {
+        self.join(|_| "*".to_owned())
+    }
+
+    fn join(&self, quote: impl Fn(&str) -> String) -> String {
+        let mut text = String::new();
+        for step in &self.0 {
+            let dot = if text.is_empty() { "" } else { "." };
+            // Writing to a string cannot fail.
+            let _ = match step {
+                Step::Key(key) => write!(text, "{dot}{key}"),
+                Step::Name(name) => write!(text, "{dot}{}", quote(name)),
+                Step::Index(_) => Ok(()),
+            };
+        }
+        text
+    }
+}
