@@ -1,21 +1,33 @@
 //! remuxd: a plugin host for live streaming.
 //!
-//! Layers, upper ones use lower ones: `main` → [`admin`] → [`net`] → [`http`] → [`router`] → [`stream`] → [`module`] →
+//! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`stream`] → [`module`] →
 //! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`] is used by all and uses none. [`candidate`] builds
 //! everything that a config would run; [`host`] runs it; [`demo`] has the samples and the page of `remuxd demo`;
 //! [`output`] writes to the terminal.
+//!
+//! The crate is the program: only [`main`] and what tests from outside use ([`testing`]) are public, so that the compiler
+//! finds code that nothing uses.
 
-pub mod admin;
-pub mod author;
-pub mod candidate;
-pub mod conf;
-pub mod demo;
-pub mod host;
-pub mod http;
-pub mod media;
-pub mod module;
-pub mod net;
-pub mod output;
-pub mod router;
-pub mod rtmp;
-pub mod stream;
+// Read the docs with `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+
+mod admin;
+mod author;
+mod candidate;
+mod checkout;
+mod cli;
+mod conf;
+mod demo;
+mod host;
+mod http;
+mod media;
+mod module;
+mod net;
+mod output;
+mod router;
+mod rtmp;
+mod stream;
+
+pub mod testing;
+
+pub use cli::main;

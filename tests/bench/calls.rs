@@ -10,9 +10,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use remuxd::conf::Config;
-use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::module::{Registry, Setup};
+use remuxd::testing::conf::Config;
+use remuxd::testing::media::{Millis, Tag, TagKind};
+use remuxd::testing::module::{Registry, Setup};
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();

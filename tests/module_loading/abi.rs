@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use remuxd::module::{HOST_ABI, Setup, Transport};
+use remuxd::testing::module::{HOST_ABI, Setup, Transport};
 use remuxd_tests::modules::MODULES;
 use remuxd_tests::tool::{root, run, target_dir};
 

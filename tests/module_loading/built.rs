@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use remuxd::module::{HOST_ABI, Registry};
+use remuxd::testing::module::{HOST_ABI, Registry};
 use remuxd_tests::modules::{edit, test_module, with_another_api};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{root, run};

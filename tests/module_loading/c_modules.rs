@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use remuxd::conf::Config;
-use remuxd::media::{Millis, Tag, TagKind, Tracks};
-use remuxd::module::{
+use remuxd::testing::conf::Config;
+use remuxd::testing::media::{Millis, Tag, TagKind, Tracks};
+use remuxd::testing::module::{
     BlockFlags, HOST_ABI, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
 };
 use remuxd_tests::tool::{root, run};

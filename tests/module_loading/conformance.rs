@@ -18,9 +18,9 @@ pub fn kit(file: &Path, arguments: &[&str]) -> (bool, String) {
 /// The verdict of one check on `flawed` with a flaw.
 fn check(flawed: &Path, name: &str, flaw: &str) -> String {
     // Through the kit's own way to run a check; the whole table would take each flaw through all of them.
-    let staged = remuxd::module::Staged::lent(flawed);
+    let staged = remuxd::testing::module::Staged::lent(flawed);
     let options = [("flaw".to_owned(), flaw.to_owned())];
-    format!("{:?}", remuxd::author::run_check(&executable(), &staged, name, &options).unwrap())
+    format!("{:?}", remuxd::testing::author::run_check(&executable(), &staged, name, &options).unwrap())
 }
 
 /// Returns the modules that were built with the host.

@@ -1,6 +1,6 @@
 //! Faults of a loaded module end one remuxer only.
 
-use remuxd::module::{ModuleFault, Setup, Transport};
+use remuxd::testing::module::{ModuleFault, Setup, Transport};
 
 use std::process::Command;
 

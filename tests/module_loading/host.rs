@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use remuxd::conf::Config;
-use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::module::{Module, ModuleFault, Options, OutBlock, Registry, Setup, StreamFacts, Transport};
+use remuxd::testing::conf::Config;
+use remuxd::testing::media::{Millis, Tag, TagKind};
+use remuxd::testing::module::{
+    Module, ModuleFault, Options, OutBlock, Registry, Setup, StreamFacts, Transport,
+};
 
 /// Loads modules of a directory as the host does at start, with the program `probe` for the child processes. Returns the
 /// lines of its messages, with `DIR` for the directory.

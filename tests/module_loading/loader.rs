@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use remuxd::conf::Config;
-use remuxd::module::{
+use remuxd::testing::conf::Config;
+use remuxd::testing::module::{
     Allowance, LoadError, Module, ModuleFault, Options, Registry, Setup, StreamFacts, Transport,
 };
 use remuxd_tests::wait::wait_until;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [_, "__probe", file] => remuxd::module::probe_main(Path::new(file)),
+        [_, "__probe", file] => remuxd::testing::module::probe_main(Path::new(file)),
         [own, "after", damaged, whole] => {
             let (_damaged, lines) = host::load(Path::new(damaged), &["good"], own);
             for line in lines {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         }
         [_, "__module", file, max_output, max_memory] => {
             let (max_output, max_memory) = (max_output.parse().unwrap(), max_memory.parse().unwrap());
-            remuxd::module::module_main(Path::new(file), Allowance { max_output, max_memory })
+            remuxd::testing::module::module_main(Path::new(file), Allowance { max_output, max_memory })
         }
         [own, "dies", dir, rounds] => {
             let rounds: u32 = rounds.parse().unwrap();

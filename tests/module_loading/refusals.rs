@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use remuxd::module::Transport;
+use remuxd::testing::module::Transport;
 use remuxd_tests::modules::{flawed, with_abort, with_another_layout};
 
 use crate::built::{ModuleDir, bytes};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use remuxd::module::Transport;
+use remuxd::testing::module::Transport;
 
 use crate::built::{ModuleDir, bytes};
 use crate::host::{assert_good_works, assert_works};

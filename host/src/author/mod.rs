@@ -8,7 +8,7 @@ mod inspect;
 mod new;
 mod test;
 
-pub use conformance::{CheckResult, check_main, checks, run_check};
+pub use conformance::{check_main, run_check};
 pub use inspect::Inspected;
-pub use new::{Api, NewError, default_dir, new_module};
-pub use test::{Row, TestError, test_module};
+pub use new::{Api, default_dir, new_module};
+pub use test::{TestError, test_module};

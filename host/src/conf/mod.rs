@@ -22,4 +22,3 @@ pub use config::*;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
 pub use source::{KeyPath, Source};
-pub use target::RedirectTarget;

@@ -29,12 +29,14 @@ mod request;
 mod service;
 mod websocket;
 
-pub use body::{Body, Data};
+pub use body::Body;
 pub use conditional::{ByteRange, Condition, Validators};
 pub use connection::ConnectionContext;
-pub use forwarded::{Client, PublicOrigin};
+pub use forwarded::Client;
+#[cfg(test)]
+pub(crate) use forwarded::PublicOrigin;
 pub use linger::linger;
-pub use pacer::{pace, pace_stream};
+pub use pacer::pace_stream;
 pub use page::{Page, Pages};
 pub use refusal::Refusal;
 pub use service::Service;

@@ -9,4 +9,4 @@ mod timeline;
 
 pub use remuxd_plugin_api::{Codec, Millis, Packet, TagKind, Tracks};
 pub use tag::Tag;
-pub use timeline::{SMALL_STEP_BACK, Timeline};
+pub use timeline::Timeline;

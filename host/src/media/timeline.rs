@@ -65,11 +65,6 @@ struct TrackClock {
 }
 
 impl Timeline {
-    /// Creates a timeline that has not started.
-    pub fn new() -> Timeline {
-        Timeline::default()
-    }
-
     /// Returns the newest time on the timeline.
     pub fn head(&self) -> Millis {
         Millis(self.head)
@@ -175,23 +170,24 @@ mod tests {
 
     #[test]
     fn keeps_a_clock_that_starts_near_zero() {
-        let times = place(&mut Timeline::new(), &[(V, 80, 0), (A, 0, 0), (A, 23, 20), (V, 120, 40)]);
+        let times = place(&mut Timeline::default(), &[(V, 80, 0), (A, 0, 0), (A, 23, 20), (V, 120, 40)]);
         assert_eq!(times, [(80, false), (0, false), (23, false), (120, false)]);
     }
 
     #[test]
     fn moves_a_clock_that_starts_late_near_zero() {
-        let times = place(&mut Timeline::new(), &[(V, 9_000_000, 0), (A, 8_999_900, 0), (V, 9_000_040, 40)]);
+        let times =
+            place(&mut Timeline::default(), &[(V, 9_000_000, 0), (A, 8_999_900, 0), (V, 9_000_040, 40)]);
         assert_eq!(times, [(5_000, false), (4_900, false), (5_040, false)]);
     }
 
     #[test]
     fn a_track_that_begins_before_the_first_tag_stays_in_sync() {
         let late = [(V, 9_000_000, 0), (A, 8_998_500, 0), (A, 8_998_523, 0), (V, 9_000_040, 40)];
-        let times = place(&mut Timeline::new(), &late);
+        let times = place(&mut Timeline::default(), &late);
         assert_eq!(times, [(5_000, false), (3_500, false), (3_523, false), (5_040, false)]);
         let late = [(V, 9_000_000, 0), (A, 8_995_000, 0)];
-        assert_eq!(place(&mut Timeline::new(), &late), [(5_000, false), (0, false)]);
+        assert_eq!(place(&mut Timeline::default(), &late), [(5_000, false), (0, false)]);
     }
 
     #[test]
@@ -206,14 +202,14 @@ mod tests {
             (A, 3, 40),
             (A, 26, 40),
         ];
-        let times = place(&mut Timeline::new(), &rows);
+        let times = place(&mut Timeline::default(), &rows);
         assert_eq!(times.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [3, 0, 0, 0, 43, 3, 26]);
         assert!(times.iter().all(|(_, seam)| !seam));
     }
 
     #[test]
     fn times_before_a_seam_repeat_the_last_time_before_it() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::default();
         place(&mut timeline, &[(V, 0, 0), (A, 20, 20), (V, 40, 40)]);
         timeline.end_of_publisher();
         let rows =
@@ -227,7 +223,7 @@ mod tests {
         for edge in [0u32, 1 << 31] {
             let at = |step: u32| edge.wrapping_sub(60).wrapping_add(step);
             let rows = [(V, at(0), 0), (A, at(10), 10), (V, at(40), 40), (A, at(33), 40), (V, at(80), 80)];
-            let times = place(&mut Timeline::new(), &rows);
+            let times = place(&mut Timeline::default(), &rows);
             assert_eq!(
                 times,
                 [(5_000, false), (5_010, false), (5_040, false), (5_033, false), (5_080, false)]
@@ -238,15 +234,15 @@ mod tests {
     #[test]
     fn leaves_low_frame_rates_alone() {
         let second = [(V, 0, 0), (V, 1_000, 1_000), (V, 2_000, 2_000)];
-        assert_eq!(place(&mut Timeline::new(), &second), [(0, false), (1_000, false), (2_000, false)]);
+        assert_eq!(place(&mut Timeline::default(), &second), [(0, false), (1_000, false), (2_000, false)]);
         let slides = [(V, 0, 0), (V, 20_000, 20_000), (V, 40_000, 40_010)];
-        assert_eq!(place(&mut Timeline::new(), &slides), [(0, false), (20_000, false), (40_000, false)]);
+        assert_eq!(place(&mut Timeline::default(), &slides), [(0, false), (20_000, false), (40_000, false)]);
     }
 
     #[test]
     fn lets_an_unpaced_publisher_run_ahead_of_the_clock() {
         let rows: Vec<_> = (0..1_000).map(|frame| (V, frame * 1_000, 0)).collect();
-        let times = place(&mut Timeline::new(), &rows);
+        let times = place(&mut Timeline::default(), &rows);
         assert!(times.iter().enumerate().all(|(frame, &time)| time == (frame as i64 * 1_000, false)));
     }
 
@@ -254,7 +250,7 @@ mod tests {
     fn corrects_jumps_ahead_and_back_by_one_frame() {
         let rows =
             [(V, 0, 0), (V, 40, 40), (V, 3_600_040, 80), (V, 3_600_080, 120), (V, 500, 160), (V, 540, 200)];
-        let times = place(&mut Timeline::new(), &rows);
+        let times = place(&mut Timeline::default(), &rows);
         assert_eq!(times, [(0, false), (40, false), (80, true), (120, false), (160, true), (200, false)]);
     }
 
@@ -270,7 +266,7 @@ mod tests {
             (A, 900_069, 90),
             (V, 900_120, 120),
         ];
-        let times = place(&mut Timeline::new(), &rows);
+        let times = place(&mut Timeline::default(), &rows);
         assert_eq!(times[4], (80, true));
         assert_eq!(times[5], (46, false), "audio that has not jumped keeps its offset");
         assert_eq!(times[6], (69, false), "and is in sync with video when it has");
@@ -279,13 +275,13 @@ mod tests {
 
     #[test]
     fn repeats_the_last_time_on_a_small_step_back() {
-        let times = place(&mut Timeline::new(), &[(A, 100, 0), (A, 90, 10), (A, 123, 20)]);
+        let times = place(&mut Timeline::default(), &[(A, 100, 0), (A, 90, 10), (A, 123, 20)]);
         assert_eq!(times, [(100, false), (100, false), (123, false)]);
     }
 
     #[test]
     fn continues_one_frame_after_the_last_publisher() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::default();
         place(&mut timeline, &[(V, 0, 0), (V, 40, 40), (A, 60, 60)]);
         timeline.end_of_publisher();
         let times = place(&mut timeline, &[(V, 0, 2_000), (A, 0, 2_000), (V, 40, 2_040)]);
@@ -294,7 +290,7 @@ mod tests {
 
     #[test]
     fn headers_and_metadata_get_the_time_of_the_tag_before_them() {
-        let mut timeline = Timeline::new();
+        let mut timeline = Timeline::default();
         place(&mut timeline, &[(V, 5_000, 0)]);
         for kind in [A, V, TagKind::SCRIPT] {
             let mut header = tag(kind, 0);

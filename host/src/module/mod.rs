@@ -26,33 +26,31 @@ mod terms;
 pub(crate) mod text;
 mod worker;
 
-pub use candidate::{Candidate, Change, LoadFailure, Outcome, Prepared, Quarantined};
-pub use description::{Description, DescriptionError, transport_name};
+pub use candidate::{Change, Outcome, Prepared, Quarantined};
+pub use description::{Description, transport_name};
 pub use error::LoadError;
 pub use fault::ModuleFault;
 pub use generation::{Generation, Standing};
-pub use load::elf::{ElfError, Machine};
 #[cfg(test)]
 pub(crate) use load::loader::linked;
 pub use load::loader::load_module;
 pub use load::probe::{probe, probe_main};
-pub use load::self_test::rules::{Breach, Moment, Rule};
-pub use load::stage::{Origin, Stage, Staged};
+pub use load::stage::{Stage, Staged};
 pub(crate) use load::{child, self_test};
 pub use loaded::Module;
 pub use options::{OptionError, OptionKind, OptionSpec, check_options, resolve_options};
 pub use output::OutBlock;
 #[cfg(fuzzing)]
 pub use process::check_wire;
-pub use process::error::WireError;
 pub use process::{Allowance, module_main};
 pub use recipe::Recipe;
 pub use registry::Registry;
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
+#[allow(unused_imports, reason = "`stream` still uses the former name")]
 pub use remuxer::Remuxer;
 /// The former name of [`Remuxer`].
 pub use remuxer::Remuxer as Instance;
-pub use step::{PROBE_LIMIT, Step, Trial};
+pub use step::Step;
 pub use terms::Terms;
 pub use worker::{CallWatch, Job, Pool, Task};
 

@@ -26,8 +26,6 @@ use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-pub use pair::{CertificateError, Part};
-
 use crate::conf::{CertificateFiles, Config, Diagnostics, KeyPath};
 
 use pair::{Change, Pair};

@@ -20,8 +20,8 @@ mod server;
 mod stall;
 mod tls;
 
-pub use certificates::{CertificateError, Certificates, NewCertificates, Part};
+pub use certificates::{Certificates, NewCertificates};
 pub use listen::Listening;
 pub use listener::ListenError;
-pub use publish::{PublishLoopError, publish_loop};
+pub use publish::publish_loop;
 pub use server::Server;

@@ -28,4 +28,3 @@ pub use mount::{LiveMount, Viewer};
 pub use ring::{Entry, JoinAt, Pace, Reader, Ring, RingLimits, Role};
 pub use span::{Span, SpanBuf};
 pub use stream::{Publisher, Stream};
-pub use sweep::Sweep;

@@ -23,5 +23,8 @@ mod stream;
 mod tests;
 
 pub use event::{Event, PlayEnd, PublishKind, Rejection};
-pub use session::{MAX_BYTES_UNACCEPTED, MAX_MESSAGES_UNACCEPTED, ServerSession, ServerSettings};
-pub use stream::MAX_STREAMS;
+#[cfg(test)]
+pub(crate) use session::MAX_BYTES_UNACCEPTED;
+pub use session::{ServerSession, ServerSettings};
+#[cfg(test)]
+pub(crate) use stream::MAX_STREAMS;

@@ -4,9 +4,9 @@
 
 use bytes::{Buf, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use remuxd::rtmp::chunk::{ChunkError, ChunkLimits, ChunkReader, ChunkWriter};
-use remuxd::rtmp::message::{Aggregate, Control, Message, MessageKind};
-use remuxd::rtmp::output::Output;
+use remuxd::testing::rtmp::chunk::{ChunkError, ChunkLimits, ChunkReader, ChunkWriter};
+use remuxd::testing::rtmp::message::{Aggregate, Control, Message, MessageKind};
+use remuxd::testing::rtmp::output::Output;
 
 const LIMITS: ChunkLimits =
     ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };

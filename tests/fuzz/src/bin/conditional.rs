@@ -8,7 +8,7 @@ use hyper::header::{
     HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 use libfuzzer_sys::fuzz_target;
-use remuxd::http::{ByteRange, Condition, Validators};
+use remuxd::testing::http::{ByteRange, Condition, Validators};
 
 const NAMES: [hyper::header::HeaderName; 6] =
     [RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];

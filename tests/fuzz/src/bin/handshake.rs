@@ -3,8 +3,8 @@
 
 use bytes::{Buf, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use remuxd::rtmp::handshake::{Handshake, HandshakeError, Random, Scheme};
-use remuxd::rtmp::output::Output;
+use remuxd::testing::rtmp::handshake::{Handshake, HandshakeError, Random, Scheme};
+use remuxd::testing::rtmp::output::Output;
 
 fn feed(
     wire: &[u8],

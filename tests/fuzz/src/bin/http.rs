@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use remuxd::conf::Config;
-use remuxd::router::{Redirection, Router};
+use remuxd::testing::conf::Config;
+use remuxd::testing::router::{Redirection, Router};
 
 const CONFIG: &str = r#"
 [[vhost."__defaultVhost__".http_remux]]

@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use hyper::Request;
 use libfuzzer_sys::fuzz_target;
-use remuxd::conf::Config;
-use remuxd::http::Client;
-use remuxd::net::proxy::{MAX_HEADER, Rest, SIGNATURE, rest, source};
+use remuxd::testing::conf::Config;
+use remuxd::testing::http::Client;
+use remuxd::testing::net::proxy::{MAX_HEADER, Rest, SIGNATURE, rest, source};
 
 const CONFIG: &str = r#"
 [proxy]
@@ -17,7 +17,7 @@ headers = ["x-forwarded-for", "forwarded", "x-real-ip"]
 "#;
 
 thread_local! {
-    static PROXY: remuxd::conf::Proxy = Config::parse(CONFIG, "fuzz.toml").expect("a valid config").proxy;
+    static PROXY: remuxd::testing::conf::Proxy = Config::parse(CONFIG, "fuzz.toml").expect("a valid config").proxy;
 }
 
 /// Reads a header as from a socket: never more bytes than certainly belong to it.

@@ -4,11 +4,11 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
-use remuxd::media::{Millis, Tag, TagKind};
-use remuxd::rtmp::chunk::{ChunkLimits, ChunkReader};
-use remuxd::rtmp::handshake::Random;
-use remuxd::rtmp::server::{Event, PlayEnd, ServerSession, ServerSettings};
-use remuxd::rtmp::{MAX_UNREAD_REPLIES, SessionError};
+use remuxd::testing::media::{Millis, Tag, TagKind};
+use remuxd::testing::rtmp::chunk::{ChunkLimits, ChunkReader};
+use remuxd::testing::rtmp::handshake::Random;
+use remuxd::testing::rtmp::server::{Event, PlayEnd, ServerSession, ServerSettings};
+use remuxd::testing::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 
 const LIMITS: ChunkLimits = ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };
 /// C0, C1 and C2; S0, S1 and S2.

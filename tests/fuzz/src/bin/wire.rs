@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use remuxd::module::check_wire;
+use remuxd::testing::module::check_wire;
 
 fuzz_target!(|data: &[u8]| {
     let [high, low, frames @ ..] = data else { return };

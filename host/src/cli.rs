@@ -1,0 +1,237 @@
+//! The command line.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
+use crate::conf::Log;
+use crate::host::{self, Start};
+use crate::output::{print, print_error, unless_closed};
+use crate::{admin, author, candidate, module};
+use anyhow::{Context, bail};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// The config files that are tried, in this order.
+const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
+
+/// A plugin host for live streaming: RTMP in, any format out.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// The config file [default: conf/remuxd.toml, then /etc/remuxd/remuxd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (the default)
+    Run,
+    /// Check the config and its modules, and report all errors
+    Check,
+    /// Make the running server load new builds of modules and the vhosts and mounts of the config
+    Reload {
+        /// Report what would happen, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show the modules of the running server
+    Status,
+    /// Run the server with a built-in live stream in every format, and a page that plays them
+    Demo,
+    /// Tools for module authors: inspect, test, create
+    #[command(subcommand)]
+    Module(ModuleCommand),
+    /// Load one module and exit: the trial that runs in a child process before the host loads the module
+    #[command(name = "__probe", hide = true)]
+    Probe {
+        /// The staged module file
+        file: PathBuf,
+    },
+    /// Run one check of the conformance kit and exit
+    #[command(name = "__check", hide = true)]
+    KitCheck {
+        /// The staged module file
+        file: PathBuf,
+        /// The check's name
+        check: String,
+        /// Options of the mount
+        #[arg(value_parser = read_pair)]
+        options: Vec<(String, String)>,
+    },
+    /// Load one module and serve the host: the process of a module with `isolation = "process"`
+    #[command(name = "__module", hide = true)]
+    ModuleProcess {
+        /// The staged module file
+        file: PathBuf,
+        /// As modules.max_output, in bytes
+        max_output: usize,
+        /// As module.NAME.max_memory, in bytes
+        max_memory: usize,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ModuleCommand {
+    /// Show what a module file declares, or why the host would refuse it
+    Inspect {
+        /// The library
+        file: PathBuf,
+    },
+    /// Create the crate of a new module that builds and passes its tests and the conformance kit
+    New {
+        /// The module's name: a-z, 0-9 and -
+        name: String,
+        /// The directory to create [default: remuxd-NAME]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The plugin-api crate: a directory or the URL of a git repository [default: the checkout that this program was
+        /// built in]
+        #[arg(long, value_name = "PATH_OR_GIT")]
+        api: Option<String>,
+    },
+    /// Run the conformance kit on a module file; exit with status 1 if a check fails
+    Test {
+        /// The library
+        file: PathBuf,
+        /// An option of the mount; can be repeated
+        #[arg(long = "option", value_name = "KEY=VALUE", value_parser = read_pair)]
+        options: Vec<(String, String)>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn read_pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.into(), value.into()))
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Probe { file }) => return module::probe_main(&file),
+        Some(Command::KitCheck { file, check, options }) => {
+            return author::check_main(&file, &check, &options);
+        }
+        Some(Command::ModuleProcess { file, max_output, max_memory }) => {
+            return module::module_main(&file, module::Allowance { max_output, max_memory });
+        }
+        Some(Command::Check) => check(cli.config),
+        Some(Command::Reload { dry_run }) => match reload(cli.config, dry_run) {
+            Ok(true) => Ok(()),
+            // The report says why.
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Some(Command::Status) => find_config(cli.config).and_then(|file| admin::status_command(&file)),
+        Some(Command::Demo) => demo(cli.config),
+        Some(Command::Module(command)) => module(command),
+        Some(Command::Run) | None => run(cli.config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Config errors are several lines; other errors are one.
+            print_error(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
+    crate::checkout::build_modules()?;
+    let start = Start::of_file(find_config(config)?)?;
+    start_log(&start.config().log)?;
+    in_runtime(host::run(start, false))
+}
+
+fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
+    crate::checkout::build_modules()?;
+    let start = match config {
+        Some(file) => Start::of_file(file)?,
+        None => Start::of_text(crate::demo::CONFIG, "the demo's own config")?,
+    };
+    start_log(&start.config().log)?;
+    in_runtime(host::run(start, true))
+}
+
+fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
+    crate::checkout::build_modules()?;
+    let file = find_config(config)?;
+    let warnings = candidate::check(&file)?;
+    if !warnings.is_empty() {
+        print_error(warnings);
+    }
+    Ok(print(format_args!("{}: no errors\n", file.display()))?)
+}
+
+fn reload(config: Option<PathBuf>, dry_run: bool) -> anyhow::Result<bool> {
+    admin::reload_command(&find_config(config)?, dry_run)
+}
+
+fn module(command: ModuleCommand) -> anyhow::Result<()> {
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
+    match command {
+        ModuleCommand::Inspect { file } => match Inspected::new(&file, &program) {
+            Ok(inspected) => print(inspected)?,
+            Err(error) => bail!("{}: would be refused: {error}", file.display()),
+        },
+        ModuleCommand::New { name, dir, api } => {
+            let dir = dir.unwrap_or_else(|| default_dir(&name));
+            let api = api.map(|api| Api::parse(&api)).or_else(|| Api::of_program(&program));
+            new_module(&name, &dir, api)?;
+            print(format_args!("{}: module {name}; see its README.md\n", dir.display()))?;
+        }
+        ModuleCommand::Test { file, options, json } => {
+            match test_module(&file, &options, &program, json, &mut io::stdout().lock()) {
+                Ok(true) => {}
+                Ok(false) => bail!("{}: does not conform", file.display()),
+                Err(TestError::Options(error)) => {
+                    clap::Error::raw(ErrorKind::ValueValidation, format!("{}: {error}\n", file.display()))
+                        .exit()
+                }
+                Err(TestError::Write(error)) => unless_closed(Err(error))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(file) => Ok(file),
+        None => match DEFAULT_CONFIGS.iter().map(PathBuf::from).find(|file| file.exists()) {
+            Some(file) => Ok(file),
+            None => bail!("no config: neither {} nor {} exists", DEFAULT_CONFIGS[0], DEFAULT_CONFIGS[1]),
+        },
+    }
+}
+
+fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.context("cannot start the async runtime")?.block_on(future)
+}
+
+fn start_log(log: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // An error about writing the log would go to the same log.
+        .log_internal_errors(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
+    if log.json {
+        subscriber.json().init()
+    } else {
+        subscriber.init()
+    }
+    Ok(())
+}

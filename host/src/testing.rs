@@ -1,0 +1,86 @@
+//! The host's parts as the crate of tests, the fuzz targets and the benchmarks use them.
+//!
+//! Everything else of this crate is private, so that the compiler finds code that nothing uses. An item that a test from
+//! outside needs is added here; one that is here for no such test is removed.
+
+/// The config.
+pub mod conf {
+    pub use crate::conf::{Config, Proxy};
+}
+
+/// Tags.
+pub mod media {
+    pub use crate::media::{Millis, Packet, Tag, TagKind, Tracks};
+}
+
+/// RTMP.
+pub mod rtmp {
+    pub use crate::rtmp::{ClientSession, MAX_UNREAD_REPLIES, ServerSession, SessionError};
+
+    /// The chunk stream.
+    pub mod chunk {
+        pub use crate::rtmp::chunk::{ChunkError, ChunkLimits, ChunkReader, ChunkWriter};
+    }
+    /// The client's session.
+    pub mod client {
+        pub use crate::rtmp::client::{ClientEvent, ClientSettings};
+    }
+    /// Handshakes.
+    pub mod handshake {
+        pub use crate::rtmp::handshake::{Handshake, HandshakeError, Random, Scheme};
+    }
+    /// Messages.
+    pub mod message {
+        pub use crate::rtmp::message::{Aggregate, Control, Message, MessageKind};
+    }
+    /// The output buffer.
+    pub mod output {
+        pub use crate::rtmp::output::Output;
+    }
+    /// The server's session.
+    pub mod server {
+        pub use crate::rtmp::server::{Event, PlayEnd, ServerSession, ServerSettings};
+    }
+    /// Stream names.
+    pub mod tc_url {
+        pub use crate::rtmp::tc_url::StreamName;
+    }
+}
+
+/// Modules.
+pub mod module {
+    #[cfg(fuzzing)]
+    pub use crate::module::check_wire;
+    pub use crate::module::{
+        Allowance, BlockFlags, HOST_ABI, LoadError, Module, ModuleFault, Options, OutBlock, Pool, Registry,
+        Setup, Staged, StreamFacts, Transport, module_main, probe_main,
+    };
+}
+
+/// The conformance kit.
+pub mod author {
+    pub use crate::author::run_check;
+}
+
+/// Streams.
+pub mod stream {
+    pub use crate::stream::{Hub, StreamKey};
+}
+
+/// HTTP.
+pub mod http {
+    pub use crate::http::{ByteRange, Client, Condition, ConnectionContext, Service, Validators};
+}
+
+/// Routing.
+pub mod router {
+    pub use crate::router::{Redirection, Router};
+}
+
+/// The network.
+pub mod net {
+    /// The PROXY protocol.
+    pub mod proxy {
+        pub use crate::net::proxy::{MAX_HEADER, Rest, SIGNATURE, rest, source};
+    }
+}
