@@ -142,10 +142,10 @@ impl Diagnostics {
 }
 
 impl ConfigErrors {
-    /// Returns the number of errors.
+    /// Returns one line for each error, without the rendering: location, title, label, other locations, help.
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
-        self.0.count(Severity::Error)
+    pub(super) fn facts(&self) -> Vec<String> {
+        self.0.list.iter().map(|diagnostic| diagnostic.facts(&self.0.source)).collect()
     }
 }
 
@@ -206,12 +206,19 @@ impl Diagnostic {
 
     /// Formats location and title as one line.
     fn line(&self, source: &Source) -> String {
-        let Diagnostic { title, .. } = self;
-        let Some(before) = self.start().and_then(|start| source.text.get(..start)) else {
-            return format!("{}: {title}", source.name);
-        };
-        let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or(before));
-        format!("{}:{line}:{}: {title}", source.name, column.chars().count() + 1)
+        format!("{}:{} {}", source.name, self.label.position(source), self.title)
+    }
+
+    #[cfg(test)]
+    fn facts(&self, source: &Source) -> String {
+        let title = format!("{} {}", self.label.position(source), self.title);
+        let own = [title.trim_start().to_owned(), self.label.text.clone()];
+        let shown = self.others.iter().filter(|label| label.location.is_some());
+        let others = shown.map(|label| format!("{} {}", label.position(source), label.text));
+        let help = self.help.iter().map(|help| format!("help: {help}"));
+        let facts: Vec<_> =
+            own.into_iter().chain(others).chain(help).filter(|fact| !fact.is_empty()).collect();
+        facts.join("; ")
     }
 
     fn snippet<'a>(&'a self, source: &'a Source) -> Option<Snippet<'a, Annotation<'a>>> {
@@ -222,5 +229,15 @@ impl Diagnostic {
             .collect();
         (!annotations.is_empty())
             .then(|| Snippet::source(&*source.text).path(&*source.name).annotations(annotations))
+    }
+}
+
+impl Label {
+    /// Formats line and column, `4:14:`; empty without a location.
+    fn position(&self, source: &Source) -> String {
+        let start = self.location.as_ref().map(|location| location.0.start);
+        let Some(before) = start.and_then(|start| source.text.get(..start)) else { return String::new() };
+        let (line, column) = (before.matches('\n').count() + 1, before.rsplit('\n').next().unwrap_or(before));
+        format!("{line}:{}:", column.chars().count() + 1)
     }
 }
