@@ -35,7 +35,8 @@ pub struct HevcDecoderConfiguration {
     /// Length of the length field before each NAL unit, in bytes: 1 to 4.
     pub length_size: usize,
     /// The NAL units of all arrays that go before a picture: video, sequence and picture parameter sets, then SEI messages that
-    /// hold for the whole stream, such as HDR metadata.
+    /// hold for the whole stream, such as HDR metadata. Without unregistered user data: x265 describes itself there in 2 kB,
+    /// which decoders ignore.
     pub parameter_sets: Vec<Vec<u8>>,
 }
 
@@ -54,11 +55,16 @@ impl HevcDecoderConfiguration {
             parameter_sets.extend(record.units(usize::from(u16::from_be_bytes([high, low])))?);
         }
         let before_picture = [nal_type::VPS, nal_type::SPS, nal_type::PPS, nal_type::PREFIX_SEI];
-        parameter_sets.retain(|set| before_picture.contains(&nal_type::of(set)));
+        parameter_sets.retain(|set| before_picture.contains(&nal_type::of(set)) && !is_user_data(set));
         // Arrays may come in any order.
         parameter_sets.sort_by_key(|set| nal_type::of(set));
         Ok(HevcDecoderConfiguration { length_size: usize::from(length_size & 3) + 1, parameter_sets })
     }
+}
+
+/// Returns whether the NAL unit is SEI that begins with user_data_unregistered (ITU-T H.265 D.2.1), payload type 5.
+fn is_user_data(unit: &[u8]) -> bool {
+    nal_type::of(unit) == nal_type::PREFIX_SEI && unit.get(2) == Some(&5)
 }
 
 #[cfg(test)]
@@ -69,7 +75,7 @@ mod tests {
         let mut record = vec![1; 21];
         record.push(length);
         record.extend(b"\x04\x22\0\x02\0\x03\x44\x01a\0\x03\x44\x01b\x20\0\x01\0\x03\x40\x01c");
-        record.extend(b"\x27\0\x01\0\x03\x4e\x01d\xa1\0\x01\0\x03\x42\x01e");
+        record.extend(b"\x27\0\x02\0\x03\x4e\x01d\0\x04\x4e\x01\x05u\xa1\0\x01\0\x03\x42\x01e");
         record
     }
 
