@@ -2,8 +2,8 @@
 //!
 //! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`stream`] → [`module`] →
 //! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`] is used by all and uses none. [`candidate`] builds
-//! everything that a config would run; [`host`] runs it; [`demo`] has the samples and the page of `remuxd demo`;
-//! [`output`] writes to the terminal.
+//! everything that a config would run; [`host`] runs it; [`clock`] gives tokio's time to [`stream`]; [`demo`] has the samples
+//! and the page of `remuxd demo`; [`output`] writes to the terminal.
 //!
 //! The crate is the program: only [`main`] and what tests from outside use ([`testing`]) are public, so that the compiler
 //! finds code that nothing uses.
@@ -16,6 +16,7 @@ mod author;
 mod candidate;
 mod checkout;
 mod cli;
+mod clock;
 mod conf;
 mod demo;
 mod host;

@@ -225,7 +225,7 @@ fn payloads_are_shared_from_the_rtmp_buffer_to_the_iovecs() {
     let shared = runtime.block_on(async {
         let hub = Hub::new();
         let vhost = config.vhosts[0].clone();
-        let publisher = hub.publish(StreamKey::new(&vhost.name, "live", "shared"), &vhost).unwrap();
+        let (publisher, _) = hub.publish(StreamKey::new(&vhost.name, "live", "shared"), &vhost).unwrap();
         for tag in tags {
             assert!(publisher.push(tag, Millis(0)));
         }

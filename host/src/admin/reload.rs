@@ -26,7 +26,7 @@ use crate::conf::Config;
 use crate::module::{Prepared, Quarantined, Registry};
 use crate::net::Certificates;
 use crate::router::Router;
-use crate::stream::{Hub, LiveMount};
+use crate::stream::{EndReason, Hub, LiveMount};
 
 /// The cause of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,7 +212,7 @@ fn drain(mount: &Arc<LiveMount>, limit: Duration, runtime: &Handle) {
             && mount.module().generation() == generation
         {
             info!(module = %mount.module().name(), generation, ?limit, "drained mount ended");
-            mount.end();
+            mount.end(EndReason::Drained);
         }
     });
 }

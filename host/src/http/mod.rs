@@ -21,7 +21,6 @@ mod forwarded;
 mod linger;
 mod live;
 mod media_type;
-mod pacer;
 mod page;
 mod redirect;
 mod refusal;
@@ -36,7 +35,6 @@ pub use forwarded::Client;
 #[cfg(test)]
 pub(crate) use forwarded::PublicOrigin;
 pub use linger::linger;
-pub use pacer::pace_stream;
 pub use page::{Page, Pages};
 pub use refusal::Refusal;
 pub use service::Service;

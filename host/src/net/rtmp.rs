@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
-use crate::http::pace_stream;
+use crate::clock::TokioClock;
 use crate::media::{Tag, TagKind};
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::handshake::Random;
@@ -272,8 +272,8 @@ impl Connection {
             return;
         };
         let key = StreamKey::new(&vhost.name, &name.app, &name.stream);
-        let publisher = match self.server.hub.publish(key.clone(), &vhost) {
-            Ok(publisher) => publisher,
+        let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost) {
+            Ok(published) => published,
             Err(PublishError::Busy) => {
                 info!(peer = %self.peer, stream = %key, "publisher refused: the stream is live");
                 self.session.reject_publish(stream_id, &Rejection::Busy);
@@ -281,8 +281,8 @@ impl Connection {
             }
         };
         info!(peer = %self.peer, stream = %key, ?kind, "publishing");
-        if publisher.is_first() {
-            self.server.tasks.spawn(pace_stream(publisher.stream().clone()));
+        if let Some(pacer) = pacer {
+            self.server.tasks.spawn(pacer.run::<TokioClock>());
         }
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
         let publishing = Publishing { server: self.server.clone(), publisher, deadline };

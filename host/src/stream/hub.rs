@@ -10,9 +10,11 @@ use parking_lot::Mutex;
 
 use crate::conf::{PublishConflict, Vhost};
 
+use super::error::PublishError;
+use super::key::StreamKey;
+use super::pacing::StreamPacer;
 use super::stream::{Publisher, Stream};
 use super::wakers::{Wakers, wake};
-use super::{PublishError, StreamKey};
 
 /// All streams.
 #[derive(Debug, Default)]
@@ -33,11 +35,16 @@ impl Hub {
         Arc::default()
     }
 
-    /// Starts a publisher, on a new stream or on one whose publisher left and whose viewers wait.
+    /// Starts a publisher, on a new stream or on one whose publisher left and whose viewers wait. The caller spawns the pacer
+    /// of a new stream.
     ///
     /// # Errors
     /// [`PublishError::Busy`] when the stream is live and its vhost keeps the first publisher.
-    pub fn publish(self: &Arc<Self>, key: StreamKey, vhost: &Arc<Vhost>) -> Result<Publisher, PublishError> {
+    pub fn publish(
+        self: &Arc<Self>,
+        key: StreamKey,
+        vhost: &Arc<Vhost>,
+    ) -> Result<(Publisher, Option<StreamPacer>), PublishError> {
         let (publisher, waiting) = {
             let mut state = self.state.lock();
             let stream = state
@@ -50,7 +57,8 @@ impl Hub {
             (publisher, state.waiting.take())
         };
         wake(waiting);
-        Ok(publisher)
+        let pacer = publisher.pacer();
+        Ok((publisher, pacer))
     }
 
     /// The stream, when it is live or its viewers wait for its publisher to come back.

@@ -1,30 +1,55 @@
-//! Streams: who publishes, who watches, and the rings between them.
+//! Streams: publishers, viewers, and the rings between them.
 //!
-//! Purpose: remux once, share the bytes. A publisher's tags go into the ring of its [`Stream`]; each live mount
-//! remuxes them once into a ring of blocks; a viewer is a cursor into one of these rings.
+//! Purpose: remux once, share the bytes. A publisher's tags go into the ring of its [`Stream`]; each live mount remuxes them
+//! once into a ring of blocks; a viewer is a cursor into one of these rings.
 //!
-//! Invariants: nothing here grows with a viewer's backlog; no viewer starts, or goes on after a gap, in the
-//! middle of a GOP; a module's fault ends its own remuxer and nothing else.
+//! Invariants: nothing here grows with a viewer's backlog; no viewer starts, or continues after a gap, in the middle of a
+//! GOP; a module's fault ends its own remuxer and nothing else.
 //!
-//! No IO, no tokio: readers are woken through [`std::task::Waker`], and time comes in as an argument. Used by
-//! `http`, `net` and `main`; uses `module`, `media` and `conf`.
+//! No IO, no tokio: readers are woken through [`std::task::Waker`], and the caller brings the [`Clock`]. Used by `http`,
+//! `net`, `admin` and `main`; uses `module`, `media` and `conf`.
+//!
+//! # Locks
+//! A thread that holds one of these takes only those below it:
+//! 1. [`Hub`]: the streams by name, and who waits for one.
+//! 2. A [`Stream`]'s mounts: which live mounts there are. A viewer attaches to a mount, and a reload hands it over or lets it
+//!    drain, under this lock.
+//! 3. The module registry's table: held to read or replace one `Arc`.
+//! 4. A remux job's working set: its reader, remuxer and configurations. Held by the worker during module calls, so no other
+//!    thread may wait for it: `on_hang`, a handover and the end of a mount do not take it.
+//! 5. A mount's fill: the epoch, phase and recipe of what fills its ring. A job checks its epoch and pushes to the ring in one
+//!    step under it. Never held during a module call.
+//! 6. A source's state: the publisher, timelines and codecs of a stream. Held while a tag goes into both rings, so that the
+//!    tags of two publishers cannot mix.
+//! 7. A ring's state: entries, join points and wakers. Wakers are called after it is released.
 
+mod carriage;
+mod entries;
 mod error;
+mod fill;
 mod hub;
 mod key;
 mod mount;
+mod pacing;
 mod remux;
+mod remuxer;
 mod ring;
+mod source;
 mod span;
-#[expect(clippy::module_inception, reason = "the layer is named for what it is about")]
+#[expect(clippy::module_inception, reason = "the layer is named for its main type")]
 mod stream;
 mod sweep;
+mod tracks;
 mod wakers;
 
-pub use error::{HandoverError, MountError, PublishError};
+pub use carriage::{Carriage, CarriageReader};
+pub use error::{MountError, PublishError};
+pub use fill::EndReason;
 pub use hub::{Hub, StreamWait};
 pub use key::StreamKey;
 pub use mount::{LiveMount, Viewer};
-pub use ring::{Entry, JoinAt, Pace, Reader, Ring, RingLimits, Role};
+pub use pacing::Clock;
+pub use ring::Reader;
 pub use span::{Span, SpanBuf};
 pub use stream::{Publisher, Stream};
+pub use tracks::Codecs;

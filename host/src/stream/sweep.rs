@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::{HandoverError, Hub, LiveMount};
+use super::error::HandoverError;
+use super::hub::Hub;
+use super::mount::LiveMount;
 use crate::conf::ReloadMode;
 use crate::module::Module;
 

@@ -9,7 +9,8 @@ use remuxd_plugin_api::{
 use super::super::{Hub, MountError, Publisher, StreamKey, Viewer};
 use super::*;
 use crate::conf::Config;
-use crate::module::{Pool, Terms, linked};
+use crate::media::{Codec, Millis};
+use crate::module::{BlockFlags, Terms, linked};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Long enough that a busy machine does not make a good call hang.
@@ -18,7 +19,7 @@ const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, 
 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
 /// the state, and the last byte of a frame; and `$` in the end. C has another configuration, X cannot be made, U carries
-/// nothing, the frame u cannot be carried, the frames p, z and f go wrong, and s hangs until it is released.
+/// nothing, the frame u cannot be carried, the frames p, z and f go wrong, and s and S hang until they are released.
 struct Text<const N: char>;
 
 struct TextRemuxer<const N: char> {
@@ -70,6 +71,10 @@ impl<const N: char> Author for TextRemuxer<N> {
                 wait_for(&RELEASED);
                 (BlockFlags::NONE, tag.dts)
             }
+            (_, b"S") => {
+                wait_for(&START_RELEASED);
+                (BlockFlags::JOIN, tag.dts)
+            }
             _ if tag.keyframe => (BlockFlags::JOIN, tag.dts),
             _ => (BlockFlags::NONE, tag.dts),
         };
@@ -90,6 +95,7 @@ impl<const N: char> Author for TextRemuxer<N> {
 }
 
 static RELEASED: AtomicBool = AtomicBool::new(false);
+static START_RELEASED: AtomicBool = AtomicBool::new(false);
 
 fn wait_for(released: &AtomicBool) {
     while !released.load(Ordering::Acquire) {
@@ -127,7 +133,8 @@ impl Rig {
 
     fn with_limit(call_limit: Duration) -> Rig {
         let config = Config::parse("[vhost.a.play]\nmin_latency = true", "remuxd.toml").unwrap();
-        let publisher = Hub::new().publish(StreamKey::new("a", "live", "x"), &config.vhosts[0]).unwrap();
+        let key = StreamKey::new("a", "live", "x");
+        let (publisher, _) = Hub::new().publish(key, &config.vhosts[0]).unwrap();
         let pool = Pool::new(1, call_limit);
         let first = module::<'A'>(1);
         let viewer = watch(&publisher, &first, &pool);
@@ -162,6 +169,10 @@ impl Rig {
 fn watch(publisher: &Publisher, module: &Arc<Module>, pool: &Arc<Pool>) -> Viewer {
     let recipe = Recipe::new(module.clone(), &[], std::iter::empty()).unwrap();
     publisher.stream().watch(|| Ok::<_, MountError>(recipe), Duration::ZERO, pool).unwrap().0
+}
+
+fn ended_unsupported(viewer: &Viewer) -> bool {
+    viewer.mount().end_reason() == Some(EndReason::Unsupported)
 }
 
 /// At least `len` letters; `!` stands for the end.
@@ -255,7 +266,7 @@ fn a_stream_that_cannot_be_carried_ends_the_mount_and_is_no_fault() {
     let mut rig = Rig::new();
     rig.publish("HBbu");
     rig.sees("hHA0BA1b!");
-    assert!(rig.viewer.mount().is_unsupported());
+    assert!(ended_unsupported(&rig.viewer));
     assert_eq!(rig.first.fault_count(), 0);
     // At the next keyframe it may be another stream.
     let mut viewer = watch(&rig.publisher, &rig.first, &rig.pool);
@@ -264,9 +275,10 @@ fn a_stream_that_cannot_be_carried_ends_the_mount_and_is_no_fault() {
     let mut viewer = watch(&rig.publisher, &rig.first, &rig.pool);
     assert_eq!(read(&mut viewer, 5), "hHA0D");
     // Who is there before anything came out gets the end alone.
+    viewer.mount().drain();
     let mut refused = watch(&rig.publisher, &module::<'U'>(2), &rig.pool);
     assert_eq!(read(&mut refused, 1), "!");
-    assert!(refused.mount().is_unsupported() && !viewer.mount().is_unsupported());
+    assert!(ended_unsupported(&refused) && !ended_unsupported(&viewer));
 }
 
 #[test]
@@ -279,9 +291,10 @@ fn what_came_before_the_codecs_turned_is_remuxed_however_late() {
     push(TagKind::AUDIO, b"\xaf\x01a");
     push(TagKind::VIDEO, b"\x27\x01\0\0\0c");
     push(TagKind::VIDEO, b"\x1c\0\0\0\0h"); // HEVC
+    rig.viewer.mount().drain();
     let mut late = watch(&rig.publisher, &module::<'B'>(2), &rig.pool);
     assert_eq!(read(&mut late, 16), "hHB0BB1bB2aB3c$!");
-    assert!(late.mount().is_unsupported());
+    assert!(ended_unsupported(&late));
 }
 
 #[test]
@@ -344,4 +357,27 @@ fn a_call_that_hangs_costs_a_gop_and_no_viewer() {
     // Nothing of what the hung call made in the end.
     rig.sees("A2EA3e");
     assert_eq!(rig.first.fault_count(), 1);
+}
+
+#[test]
+fn a_start_that_hangs_and_returns_after_its_successor_changes_nothing() {
+    let mut rig = Rig::with_limit(HANG);
+    rig.publish("HB");
+    rig.sees("hHA0B");
+    let hangs = module::<'B'>(2);
+    rig.hand_over(&hangs);
+    rig.publish("S");
+    rig.sees("$");
+    wait_until(|| rig.pool.hung() == 1);
+    rig.hand_over(&module::<'D'>(3));
+    rig.publish("Ee");
+    rig.sees("D0ED1e");
+    START_RELEASED.store(true, Ordering::Release);
+    wait_until(|| rig.pool.hung() == 0);
+    assert_eq!(rig.viewer.mount().running().unwrap().generation(), 3);
+    let released = Arc::downgrade(&hangs);
+    drop(hangs);
+    wait_until(|| released.strong_count() == 0);
+    rig.publish("g");
+    rig.sees("D2g");
 }

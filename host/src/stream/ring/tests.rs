@@ -1,7 +1,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Wake;
+use std::task::{Wake, Waker};
 
+use super::state::MAX_BATCH_ENTRIES;
 use super::*;
+use crate::media::Millis;
 
 /// An entry of one byte whose batch is text.
 #[derive(Clone, Debug)]
@@ -34,7 +36,7 @@ impl Wake for Count {
 
 const LIMITS: RingLimits = RingLimits {
     window: Millis(100),
-    lead: Millis(0),
+    history: Millis(0),
     max_bytes: 1_000,
     max_gop_entries: 8,
     max_gop_bytes: 1_000,
@@ -44,10 +46,10 @@ const LIMITS: RingLimits = RingLimits {
 fn push(ring: &Ring<Letter>, letters: &str) {
     for letter in letters.chars() {
         let role = match letter {
-            '^' => Role::Preamble,
-            '0'..='9' => Role::Config(letter as u8 - b'0'),
-            'A'..='Z' => Role::Join,
-            _ => Role::Media,
+            '^' => EntryRole::Preamble,
+            '0'..='9' => EntryRole::Config(letter as u8 - b'0'),
+            'A'..='Z' => EntryRole::Join,
+            _ => EntryRole::Media,
         };
         ring.push(Letter(letter, 0), role);
     }
@@ -80,9 +82,9 @@ fn joins_at_the_newest_join_point_with_what_was_in_force_there() {
 #[test]
 fn replays_the_configuration_of_the_join_point_not_a_later_one() {
     let ring: Arc<Ring<Letter>> = Ring::new(LIMITS);
-    ring.push(Letter('x', 0), Role::Config(1));
+    ring.push(Letter('x', 0), EntryRole::Config(1));
     push(&ring, "Aa");
-    ring.push(Letter('y', 0), Role::Config(1));
+    ring.push(Letter('y', 0), EntryRole::Config(1));
     push(&ring, "b");
     assert_eq!(read(&mut ring.reader(JoinAt::Newest, Pace::Each)), "xAayb");
 }
@@ -131,7 +133,7 @@ fn holds_one_gop_without_readers_and_the_window_with() {
     assert_eq!(read(&mut reader), "Bbc");
     push(&ring, "CcDd");
     assert_eq!(ring.held(), (7, 7));
-    ring.push(Letter('e', 101), Role::Media);
+    ring.push(Letter('e', 101), EntryRole::Media);
     assert_eq!(ring.held(), (3, 3), "only the newest GOP is within the window");
     assert_eq!(read(&mut reader), "Dde", "a reader that fell out goes on at a join point");
     assert_eq!(reader.skipped(), 2);
@@ -152,37 +154,37 @@ fn falls_out_to_a_join_point_with_configurations_and_no_preamble() {
 
 #[test]
 fn keeps_a_sliding_window_to_join_at() {
-    let ring = Ring::new(RingLimits { lead: Millis(50), ..LIMITS });
-    let burst = |lead| read(&mut ring.reader(JoinAt::Before(Millis(lead)), Pace::Merged));
+    let ring = Ring::new(RingLimits { history: Millis(50), ..LIMITS });
+    let burst = |history| read(&mut ring.reader(JoinAt::Before(Millis(history)), Pace::Merged));
     assert_eq!(burst(50), "");
-    ring.push(Letter('1', 0), Role::Config(1));
+    ring.push(Letter('1', 0), EntryRole::Config(1));
     let letters: Vec<char> = ('A'..='Z').collect();
     for (index, letter) in letters.iter().enumerate() {
-        ring.push(Letter(*letter, 10 * index as i64), Role::Join);
-        for lead in [0, 9, 10, 50, 1_000] {
-            let count = (lead.min(50) / 10) as usize;
+        ring.push(Letter(*letter, 10 * index as i64), EntryRole::Join);
+        for history in [0, 9, 10, 50, 1_000] {
+            let count = (history.min(50) / 10) as usize;
             let expected: String = letters[index.saturating_sub(count)..=index].iter().collect();
-            assert_eq!(burst(lead), format!("1{expected}"), "{lead} ms before {letter}");
+            assert_eq!(burst(history), format!("1{expected}"), "{history} ms before {letter}");
         }
         assert!(ring.held().1 <= 7, "{:?}", ring.held());
     }
 }
 
 #[test]
-fn a_lead_is_bounded_by_bytes_and_gives_readers_their_window_besides() {
-    let limits = RingLimits { lead: Millis(50), ..LIMITS };
+fn a_history_is_bounded_by_bytes_and_gives_readers_their_window_besides() {
+    let limits = RingLimits { history: Millis(50), ..LIMITS };
     let ring = Ring::new(RingLimits { max_bytes: 3, ..limits });
     push(&ring, "ABCDEF");
     assert_eq!(ring.held(), (3, 3));
     assert_eq!(read(&mut ring.reader(JoinAt::Before(Millis(50)), Pace::Each)), "DEF");
 
     let ring = Ring::new(limits);
-    let join = |dts| ring.push(Letter('A', dts), Role::Join);
+    let join = |dts| ring.push(Letter('A', dts), EntryRole::Join);
     join(0);
     let mut slow = ring.reader(JoinAt::Before(Millis(50)), Pace::Each);
     assert_eq!(read(&mut slow), "A");
     (1..=16).for_each(|index| join(10 * index));
-    assert_eq!(ring.held().1, 16, "what came after its lead and its window");
+    assert_eq!(ring.held().1, 16, "what came after its history and its window");
     join(170);
     assert_eq!((read(&mut slow).len(), slow.skipped()), (1, 1), "it catches up at the newest join point");
 }

@@ -1,0 +1,69 @@
+//! Entries of the rings: tags in those of a stream, blocks in that of a live mount.
+
+use super::ring::{Entry, EntryRole};
+use super::span::Span;
+use crate::media::{Millis, Packet, Tag, TagKind};
+use crate::module::{BlockFlags, OutBlock};
+
+/// Bytes that a tag keeps alive beside its payload: an estimate for the ring's limits.
+const TAG_OVERHEAD: usize = 128;
+
+/// Bytes that a block keeps alive beside its parts: an estimate for the ring's limits.
+const BLOCK_OVERHEAD: usize = 256;
+
+impl Entry for Tag {
+    type Batch = Vec<Tag>;
+
+    fn size(&self) -> usize {
+        self.payload.len() + TAG_OVERHEAD
+    }
+
+    fn dts(&self) -> Millis {
+        self.dts
+    }
+
+    fn batch<'a>(entries: impl Iterator<Item = &'a Self>) -> Vec<Tag> {
+        entries.cloned().collect()
+    }
+}
+
+impl Entry for OutBlock {
+    type Batch = Span;
+
+    fn size(&self) -> usize {
+        self.parts.iter().map(|part| part.len()).sum::<usize>() + BLOCK_OVERHEAD
+    }
+
+    fn dts(&self) -> Millis {
+        self.dts
+    }
+
+    fn batch<'a>(entries: impl Iterator<Item = &'a Self>) -> Span {
+        Span::gather(entries.flat_map(|block| block.parts.iter().cloned()))
+    }
+}
+
+/// Returns the slot of a tag that is a configuration. Joiners get configurations by ascending slot.
+pub(super) fn config_slot(tag: &Tag) -> Option<u8> {
+    match (tag.kind, tag.header.packet) {
+        (TagKind::AUDIO, Packet::SEQUENCE_HEADER) => Some(1),
+        (TagKind::VIDEO, Packet::SEQUENCE_HEADER) => Some(2),
+        (TagKind::VIDEO, Packet::METADATA) => Some(3),
+        (TagKind::AUDIO, _) => None,
+        (_, Packet::METADATA) => Some(0),
+        _ => None,
+    }
+}
+
+/// Returns the role that a module gave a block.
+pub(super) fn block_role(block: &OutBlock) -> EntryRole {
+    if block.flags.contains(BlockFlags::PREAMBLE) {
+        EntryRole::Preamble
+    } else if block.flags.contains(BlockFlags::CONFIG) {
+        EntryRole::Config(block.track)
+    } else if block.flags.contains(BlockFlags::JOIN) {
+        EntryRole::Join
+    } else {
+        EntryRole::Media
+    }
+}

@@ -1,0 +1,358 @@
+//! Fill: the ring of a live mount, and the state of the job that fills it.
+//!
+//! One job at a time may write to the ring: the one whose epoch is current. A module call that hangs cannot be ended, so
+//! its job is abandoned: its epoch passes, and nothing that the call returns later reaches the ring or the state. Checking
+//! the epoch and pushing to the ring are one step under the lock.
+//!
+//! The lock is never held during a module call; see the [layer's documentation](super) for its order.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::{Mutex, MutexGuard};
+use tracing::{info, warn};
+
+use super::entries::block_role;
+use super::error::HandoverError;
+use super::ring::Ring;
+use super::source::{Source, ring_limits};
+use crate::media::Millis;
+use crate::module::{Module, OutBlock, Recipe};
+
+/// The ring of a mount and what fills it.
+#[derive(Debug)]
+pub(super) struct Fill {
+    source: Arc<Source>,
+    blocks: Arc<Ring<OutBlock>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The job that may write; earlier ones were abandoned.
+    epoch: Epoch,
+    phase: Phase,
+    /// The recipe of the next remuxer.
+    recipe: Arc<Recipe>,
+    /// The module that the current job calls, or will call first.
+    called: Arc<Module>,
+    /// The mount keeps its generation until its last viewer leaves; new viewers get another mount.
+    draining: bool,
+    /// Schedules the current job.
+    job: Option<Waker>,
+}
+
+/// Number of a job of a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch(u64);
+
+#[derive(Debug)]
+enum Phase {
+    /// The current job waits for a join point, or is starting a remuxer there.
+    Starting,
+    /// A remuxer of this generation runs.
+    Running(Arc<Module>),
+    /// A call of the last job hangs, and its successor has not begun.
+    Abandoned,
+    /// The ring has ended.
+    Ended(EndReason),
+}
+
+/// Why a mount ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The stream ended.
+    StreamEnded,
+    /// The stream has no track that the format can carry.
+    Unsupported,
+    /// The module is quarantined, and there is no earlier generation to fall back to.
+    Quarantined,
+    /// It had no viewer for the vhost's `idle_timeout`.
+    Idle,
+    /// It was drained for longer than `modules.drain_timeout`.
+    Drained,
+}
+
+/// Result of choosing the recipe of the next remuxer.
+enum Settled {
+    Kept(Arc<Recipe>),
+    FellBack { from: Arc<Recipe>, to: Arc<Recipe> },
+    Quarantined(Arc<Recipe>, Option<HandoverError>),
+}
+
+impl Fill {
+    pub(super) fn new(source: Arc<Source>, recipe: Recipe, history: Millis) -> Arc<Fill> {
+        let state = State {
+            epoch: Epoch(0),
+            phase: Phase::Starting,
+            called: recipe.module().clone(),
+            recipe: Arc::new(recipe),
+            draining: false,
+            job: None,
+        };
+        let blocks = Ring::new(ring_limits(source.vhost(), history));
+        Arc::new(Fill { source, blocks, state: Mutex::new(state) })
+    }
+
+    pub(super) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
+    pub(super) fn blocks(&self) -> &Arc<Ring<OutBlock>> {
+        &self.blocks
+    }
+
+    /// The recipe of the next remuxer, also if its generation is quarantined.
+    pub(super) fn recipe(&self) -> Arc<Recipe> {
+        self.state.lock().recipe.clone()
+    }
+
+    /// The generation of the current remuxer.
+    pub(super) fn running(&self) -> Option<Arc<Module>> {
+        match &self.state.lock().phase {
+            Phase::Running(module) => Some(module.clone()),
+            Phase::Starting | Phase::Abandoned | Phase::Ended(_) => None,
+        }
+    }
+
+    pub(super) fn end_reason(&self) -> Option<EndReason> {
+        match self.state.lock().phase {
+            Phase::Ended(reason) => Some(reason),
+            Phase::Starting | Phase::Running(_) | Phase::Abandoned => None,
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.state.lock().draining
+    }
+
+    /// Keeps the generation until the last viewer leaves.
+    pub(super) fn drain(&self) {
+        self.state.lock().draining = true;
+    }
+
+    /// Makes `module` the generation of the next remuxer, which starts at the next join point.
+    pub(super) fn hand_over(&self, module: &Arc<Module>) -> Result<(), HandoverError> {
+        let now = self.recipe();
+        let next = if Arc::ptr_eq(now.module(), module) { now } else { self.recipe_of(module, &now)? };
+        let mut state = self.state.lock();
+        state.draining = false;
+        // Dropped after the lock: it may be the last owner of a library.
+        let _before = std::mem::replace(&mut state.recipe, next);
+        drop(state);
+        Ok(())
+    }
+
+    /// Returns the recipe of the next remuxer. If its generation is quarantined, the good one before it takes over; without
+    /// one the mount ends, and the result is `None`.
+    pub(super) fn settle(&self) -> Option<Arc<Recipe>> {
+        let settled = self.choose();
+        let key = self.source.key();
+        match settled {
+            Settled::Kept(recipe) => Some(recipe),
+            Settled::FellBack { from, to } => {
+                let (module, from, to) =
+                    (from.module().name(), from.module().generation(), to.module().generation());
+                info!(stream = %key, module, from, to, "mount falls back");
+                Some(self.recipe())
+            }
+            Settled::Quarantined(recipe, error) => {
+                if let Some(error) = error {
+                    warn!(stream = %key, module = recipe.module().name(), %error, "mount cannot fall back");
+                }
+                self.end(EndReason::Quarantined);
+                None
+            }
+        }
+    }
+
+    fn choose(&self) -> Settled {
+        let recipe = self.recipe();
+        if !recipe.module().is_quarantined() {
+            return Settled::Kept(recipe);
+        }
+        let standing = recipe.module().standing();
+        if standing.is_quarantined() {
+            return Settled::Quarantined(recipe, None);
+        }
+        match self.recipe_of(&standing, &recipe) {
+            Ok(fallback) if self.replace(&recipe, &fallback) => {
+                Settled::FellBack { from: recipe, to: fallback }
+            }
+            // A reload or another caller was faster.
+            Ok(_) => Settled::Kept(self.recipe()),
+            Err(error) => Settled::Quarantined(recipe, Some(error)),
+        }
+    }
+
+    /// Replaces the recipe of the next remuxer, unless it is no longer `old`.
+    pub(super) fn replace(&self, old: &Arc<Recipe>, new: &Arc<Recipe>) -> bool {
+        let mut state = self.state.lock();
+        let is_old = Arc::ptr_eq(&state.recipe, old);
+        if is_old {
+            // `old` is still owned by the caller, so that no library is unmapped under the lock.
+            state.recipe = new.clone();
+        }
+        is_old
+    }
+
+    /// Returns the recipe for another generation, with the same options.
+    fn recipe_of(&self, module: &Arc<Module>, now: &Recipe) -> Result<Arc<Recipe>, HandoverError> {
+        let old = now.module();
+        let answers = |extension| module.extensions().contains(extension);
+        let codecs = self.source.codecs();
+        if module.transports() != old.transports()
+            || module.is_audio_only() != old.is_audio_only()
+            || !old.extensions().iter().all(answers)
+            || (codecs.are_carried_by(old) && !codecs.are_carried_by(module))
+        {
+            return Err(HandoverError::OtherFormat);
+        }
+        Ok(Arc::new(now.of(module.clone())?))
+    }
+
+    /// Ends the mount for its viewers, cleanly, and lets its job end. The first reason counts.
+    pub(super) fn end(&self, reason: EndReason) {
+        self.finish(self.state.lock(), reason);
+    }
+
+    fn finish(&self, mut state: MutexGuard<'_, State>, reason: EndReason) {
+        let before = match state.phase {
+            Phase::Ended(_) => None,
+            _ => Some(std::mem::replace(&mut state.phase, Phase::Ended(reason))),
+        };
+        let job = state.job.take();
+        drop(state);
+        // Dropped after the lock: it may be the last owner of a library.
+        drop(before);
+        self.blocks.end();
+        if let Some(job) = job {
+            job.wake();
+        }
+    }
+}
+
+/// Used by the job of an epoch.
+impl Fill {
+    /// Begins the epoch of a new job. Returns `None` if the mount has ended.
+    pub(super) fn begin(&self) -> Option<Epoch> {
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Ended(_)) {
+            return None;
+        }
+        state.epoch.0 += 1;
+        let before = std::mem::replace(&mut state.phase, Phase::Starting);
+        let called = state.recipe.module().clone();
+        let called = std::mem::replace(&mut state.called, called);
+        let epoch = state.epoch;
+        drop(state);
+        drop((before, called));
+        Some(epoch)
+    }
+
+    /// Sets the waker that schedules the job once the mount has ended.
+    pub(super) fn attach(&self, epoch: Epoch, job: Waker) {
+        if let Some(mut state) = self.current(epoch) {
+            state.job = Some(job);
+        }
+    }
+
+    /// Whether the job may go on.
+    pub(super) fn is_current(&self, epoch: Epoch) -> bool {
+        self.current(epoch).is_some()
+    }
+
+    /// Whether the job was abandoned because a call hung.
+    pub(super) fn is_abandoned(&self, epoch: Epoch) -> bool {
+        self.state.lock().epoch != epoch
+    }
+
+    /// The module that the current job calls.
+    pub(super) fn called(&self) -> Arc<Module> {
+        self.state.lock().called.clone()
+    }
+
+    /// Records which module the job calls from now on.
+    pub(super) fn set_called(&self, epoch: Epoch, module: &Arc<Module>) {
+        let mut state = self.state.lock();
+        if state.epoch == epoch {
+            let _before = std::mem::replace(&mut state.called, module.clone());
+            drop(state);
+        }
+    }
+
+    /// Abandons the job, whose call hangs. Returns the module that it called; `None` if it was abandoned before.
+    pub(super) fn abandon(&self, epoch: Epoch) -> Option<Arc<Module>> {
+        let mut state = self.state.lock();
+        if state.epoch != epoch {
+            return None;
+        }
+        state.epoch.0 += 1;
+        let before = match state.phase {
+            Phase::Ended(_) => None,
+            _ => Some(std::mem::replace(&mut state.phase, Phase::Abandoned)),
+        };
+        let called = state.called.clone();
+        let job = state.job.take();
+        drop(state);
+        drop((before, job));
+        Some(called)
+    }
+
+    /// Appends blocks to the ring, if the job is current.
+    pub(super) fn push(&self, epoch: Epoch, blocks: Vec<OutBlock>) {
+        if let Some(_state) = self.current(epoch) {
+            self.append(blocks);
+        }
+    }
+
+    /// Enters the running phase with a new remuxer of `module`: replaces `renewed` configurations, which viewers have from
+    /// another generation, so that it can be released, and appends the first `blocks`. Returns false if the job must end.
+    pub(super) fn start(
+        &self,
+        epoch: Epoch,
+        module: &Arc<Module>,
+        renewed: Vec<OutBlock>,
+        blocks: Vec<OutBlock>,
+    ) -> bool {
+        let Some(mut state) = self.current(epoch) else { return false };
+        for block in renewed {
+            self.blocks.renew_config(block.track, block);
+        }
+        self.append(blocks);
+        let before = std::mem::replace(&mut state.phase, Phase::Running(module.clone()));
+        drop(state);
+        drop(before);
+        true
+    }
+
+    /// Leaves the running phase: the job's remuxer has ended.
+    pub(super) fn stop(&self, epoch: Epoch) {
+        if let Some(mut state) = self.current(epoch) {
+            let before = std::mem::replace(&mut state.phase, Phase::Starting);
+            drop(state);
+            drop(before);
+        }
+    }
+
+    /// Ends the mount, if the job is current.
+    pub(super) fn end_by(&self, epoch: Epoch, reason: EndReason) {
+        if let Some(state) = self.current(epoch) {
+            self.finish(state, reason);
+        }
+    }
+
+    /// The locked state, if the job of `epoch` is current and the mount has not ended.
+    fn current(&self, epoch: Epoch) -> Option<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        let current = state.epoch == epoch && !matches!(state.phase, Phase::Ended(_));
+        current.then_some(state)
+    }
+
+    fn append(&self, blocks: Vec<OutBlock>) {
+        for block in blocks {
+            let role = block_role(&block);
+            self.blocks.push(block, role);
+        }
+    }
+}

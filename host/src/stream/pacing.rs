@@ -1,0 +1,59 @@
+//! Pacing: the ticks at which merged readers get what has been pushed.
+//!
+//! Whoever creates a ring with merged readers gets its pacer and must run it. A pacer waits until something has been
+//! pushed, then flushes at the next tick; without merged readers it sleeps. The caller brings the clock.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::ring::{Entry, Ring};
+use crate::conf::Vhost;
+use crate::media::Tag;
+
+/// A source of ticks.
+pub trait Clock: Send + 'static {
+    /// Creates a clock that ticks `every` so often. A tick that nobody waited for is skipped.
+    fn new(every: Duration) -> Self;
+
+    /// Waits for the next tick.
+    fn tick(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Waits for `delay`.
+    fn sleep(delay: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// The pacer of a stream's ring, which serves its RTMP players.
+#[derive(Debug)]
+#[must_use = "RTMP players wait for ever without it"]
+pub struct StreamPacer {
+    tags: Arc<Ring<Tag>>,
+    every: Duration,
+}
+
+impl StreamPacer {
+    pub(super) fn new(tags: Arc<Ring<Tag>>, vhost: &Vhost) -> StreamPacer {
+        StreamPacer { tags, every: vhost.play.merge_write }
+    }
+
+    /// Flushes the ring at each tick until it ends.
+    pub async fn run<C: Clock>(self) {
+        let mut clock = C::new(self.every);
+        while poll_fn(|cx| self.tags.poll_dirty(cx)).await {
+            clock.tick().await;
+            self.tags.flush();
+        }
+    }
+}
+
+/// Waits until the ring is dirty (true) or has ended (false), at most for `timeout`.
+pub(super) async fn dirty_within<E: Entry, C: Clock>(ring: &Ring<E>, timeout: Duration) -> Option<bool> {
+    let mut sleep = pin!(C::sleep(timeout));
+    poll_fn(|cx| match ring.poll_dirty(cx) {
+        Poll::Ready(dirty) => Poll::Ready(Some(dirty)),
+        Poll::Pending => sleep.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
