@@ -11,7 +11,7 @@ use tungstenite::handshake::client::Response;
 use crate::flv::{AUDIO, Header, Reader, SCRIPT, Tag, VIDEO};
 use crate::host::Host;
 use crate::http::Request;
-use crate::rtmp::{Connection, Message, USER_CONTROL, split_key};
+use crate::rtmp::{Connection, Message, USER_CONTROL, split_key, with_token};
 use crate::{tls, websocket};
 
 /// The end of a stream as its viewer sees it.
@@ -74,7 +74,7 @@ impl Capture {
     /// The capture's thread, when the host answers anything but 200; [`Capture::finish`] passes it on.
     #[must_use]
     pub fn http(host: &Host, key: &str) -> Capture {
-        Capture::request(host, Request::get(&host.path(key)))
+        Capture::request(host, Request::get(&with_token(&host.path(key))))
     }
 
     /// Captures the response to a request.
@@ -304,7 +304,7 @@ fn play(address: std::net::SocketAddr, key: &str, shared: &Shared) -> io::Result
     let mut connection = Connection::open(address)?;
     connection.connect(app)?;
     let stream = connection.create_stream()?;
-    let status = connection.play(stream, name)?;
+    let status = connection.play(stream, &with_token(name))?;
     if status != "NetStream.Play.Start" {
         return Err(io::Error::other(status));
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::clip::Clip;
 use crate::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
-use crate::rtmp::{Connection, Message, SET_CHUNK_SIZE, split_key};
+use crate::rtmp::{Connection, Message, SET_CHUNK_SIZE, split_key, with_token};
 use crate::wait::{SOON, wait_for};
 
 /// A connection that publishes a stream.
@@ -54,7 +54,7 @@ impl Publisher {
         let payload = 65536_u32.to_be_bytes().to_vec();
         connection.write(2, &Message { kind: SET_CHUNK_SIZE, stream: 0, timestamp: 0, payload })?;
         let stream = connection.create_stream()?;
-        let status = connection.publish(stream, name)?;
+        let status = connection.publish(stream, &with_token(name))?;
         Ok((Publisher { connection, stream }, status))
     }
 

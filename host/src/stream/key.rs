@@ -1,23 +1,21 @@
 //! The name of a stream.
 
-use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::fmt::{self, Write};
+use std::sync::Arc;
 
-/// Keys the hash that stands for a stream key in logs: the same within one run, unknown to readers of the log.
-static LOG_HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+use crate::conf::DEFAULT_VHOST;
 
-/// vhost, app and stream key.
+/// vhost, app and name of a stream.
 ///
-/// [`Display`](fmt::Display) and [`Debug`] are for logs: they show a hash in place of the stream key, which is
-/// a password to many encoders.
+/// [`Display`](fmt::Display) is for logs: `app/stream`, after `vhost/` for another vhost than the default one. Control
+/// characters are escaped, so that a peer cannot forge a line of the log. Query parameters and tokens are no part of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct StreamKey {
     /// The name of the vhost as configured.
     pub vhost: Arc<str>,
     /// The app.
     pub app: Arc<str>,
-    /// The stream key.
+    /// The stream.
     pub stream: Arc<str>,
 }
 
@@ -30,9 +28,25 @@ impl StreamKey {
 
 impl fmt::Display for StreamKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash = LOG_HASH.hash_one(&self.stream) as u32;
-        write!(f, "{}/{}/#{hash:08x}", self.vhost, self.app)
+        if &*self.vhost != DEFAULT_VHOST {
+            write!(f, "{}/", self.vhost)?;
+        }
+        for character in self.app.chars().chain(['/']).chain(self.stream.chars()) {
+            if is_plain(character) {
+                f.write_char(character)?;
+            } else {
+                write!(f, "{}", character.escape_default())?;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Whether a character is printed as it is: no control character, line separator or change of direction.
+fn is_plain(character: char) -> bool {
+    !character.is_control()
+        && !matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')
+        && !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Debug for StreamKey {
@@ -46,11 +60,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_no_stream_key() {
-        let key = StreamKey::new("__defaultVhost__", "live", "secret");
-        let shown = format!("{key} {key:?}");
-        assert!(shown.contains("__defaultVhost__/live/#") && !shown.contains("secret"), "{shown}");
-        assert_eq!(key.to_string(), key.clone().to_string());
-        assert_ne!(key.to_string(), StreamKey::new("__defaultVhost__", "live", "other").to_string());
+    fn is_shown_by_name_on_one_line() {
+        let rows = [
+            ("__defaultVhost__", "live", "film", "live/film"),
+            ("a.example", "live", "film", "a.example/live/film"),
+            ("__defaultVhost__", "a/b", "f\u{e9}", "a/b/f\u{e9}"),
+            ("__defaultVhost__", "a\n", "\x1b[31m\r\0", "a\\n/\\u{1b}[31m\\r\\u{0}"),
+            ("__defaultVhost__", "a", "\u{202e}\u{85}", "a/\\u{202e}\\u{85}"),
+        ];
+        for (vhost, app, stream, shown) in rows {
+            let key = StreamKey::new(vhost, app, stream);
+            assert_eq!((format!("{key}"), format!("{key:?}")), (shown.to_owned(), shown.to_owned()));
+        }
     }
 }
