@@ -24,6 +24,8 @@
 //! (and Chromium may stop at a gap of two); no form of the tag prevents that. Of several tracks (enhanced RTMP multitrack)
 //! track 0 is passed on, since no FLV player reads the others; ModEx is dropped.
 
+mod track;
+
 use remuxd_plugin_api::{
     Block, BlockFlags, Codec, Millis, OptionKind, OptionSpec, Packet, RemuxError, Remuxer, Setup,
     SharedBytes, Sink, Tag, TagKind, log,
@@ -33,6 +35,7 @@ use super::{
     Announcement, TagHeader, clean_metadata, codec_id, enhanced_audio_header, enhanced_video_header,
     file_header, legacy_audio_header, legacy_video_header, tag_header,
 };
+use track::Track;
 
 /// The video codecs that FLV has a name for, legacy or enhanced.
 pub const VIDEO_CODECS: &[Codec] =
@@ -135,71 +138,6 @@ pub struct FlvRemuxer {
     last_video: Millis,
     /// Whether the log line about an oversized body was written.
     warned: bool,
-}
-
-/// The audio or the video of the stream.
-#[derive(Debug, Default)]
-struct Track {
-    /// Time that the file header waits for the track's first frame, in milliseconds.
-    wait: i64,
-    codec: Codec,
-    /// Whether the track's newest tag was an enhanced one.
-    enhanced: bool,
-    /// The data of the newest sequence header of this codec.
-    configuration: Option<SharedBytes>,
-    /// Whether a decoder that has the configuration can decode the next frame.
-    decodes: bool,
-    /// Whether a decodable frame has arrived.
-    seen: bool,
-    /// Whether the newest file header names the track.
-    announced: bool,
-    /// The sequence header and metadata of a track that no file header names yet, the newest of each.
-    unannounced: Vec<Tag>,
-}
-
-impl Track {
-    /// Creates a track of the codec that the host knows, or [`Codec::NONE`], in a stream of this age in milliseconds.
-    fn new(codec: Codec, age: i64, wait: i64) -> Track {
-        // The stream's age counts towards the wait for a track that it has not sent.
-        let wait = if codec == Codec::NONE { (wait - age).max(0) } else { wait };
-        Track { wait, ..Track::default() }
-    }
-
-    /// Updates the track and returns whether a decoder has a use for the tag.
-    fn takes(&mut self, tag: &Tag) -> bool {
-        let changes_codec = tag.codec != self.codec;
-        self.enhanced = TagHeader::parse(tag.kind, &tag.payload).enhanced;
-        match tag.packet {
-            Packet::SEQUENCE_HEADER => {
-                let data = tag.data();
-                if changes_codec || self.configuration.as_deref() != Some(&*data) {
-                    self.decodes = false;
-                }
-                (self.codec, self.configuration) = (tag.codec, Some(data));
-                true
-            }
-            Packet::CODED_FRAME => {
-                if tag.data_len == 0 {
-                    return false;
-                }
-                if changes_codec {
-                    (self.codec, self.configuration, self.decodes) = (tag.codec, None, false);
-                }
-                let configured = self.configuration.is_some() || !needs_configuration(tag.codec);
-                self.decodes |= configured && (tag.keyframe || tag.kind == TagKind::AUDIO);
-                self.seen |= self.decodes;
-                self.decodes
-            }
-            Packet::METADATA | Packet::SEQUENCE_END => true,
-            // Tracks other than the first, and packets without a meaning in FLV.
-            _ => false,
-        }
-    }
-}
-
-/// Returns whether frames of the codec cannot be decoded without a sequence header.
-fn needs_configuration(codec: Codec) -> bool {
-    matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC | Codec::AAC)
 }
 
 impl FlvRemuxer {
