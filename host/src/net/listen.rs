@@ -36,8 +36,8 @@ impl Server {
         let https = &http.https;
         let bind = |address: &SocketAddr, accept: &Accept| listener::bind(*address, accept.reuse_port);
         let bind_tls = |owner: &Owner, tls: &TlsListener| {
-            let shown = certificates.shown(owner);
-            shown.map(|shown| Ok((bind(&tls.listen, &tls.accept)?, shown))).transpose()
+            let resolver = certificates.resolver(owner);
+            resolver.map(|resolver| Ok((bind(&tls.listen, &tls.accept)?, resolver))).transpose()
         };
         let on_rtmp: Vec<_> =
             rtmp.listen.iter().map(|at| bind(at, &rtmp.accept)).collect::<Result<_, _>>()?;
@@ -54,14 +54,14 @@ impl Server {
         for listener in on_rtmp {
             self.serve(listener, &rtmp.accept, Plain, rtmp::serve);
         }
-        if let Some((listener, shown)) = on_rtmps {
-            self.serve(listener, &rtmps.accept, Tls::new(shown, Inside::Rtmp), rtmp::serve);
+        if let Some((listener, resolver)) = on_rtmps {
+            self.serve(listener, &rtmps.accept, Tls::new(resolver, Inside::Rtmp), rtmp::serve);
         }
         if let Some(listener) = on_http {
             self.serve(listener, &http.accept, Plain, http::serve);
         }
-        if let Some((listener, shown)) = on_https {
-            self.serve(listener, &https.accept, Tls::new(shown, Inside::Http), http::serve);
+        if let Some((listener, resolver)) = on_https {
+            self.serve(listener, &https.accept, Tls::new(resolver, Inside::Http), http::serve);
         }
         self.tasks.spawn(certificates.clone().watch(self.stopping.clone()));
         Ok(listening)

@@ -2,6 +2,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use super::*;
+use crate::conf::CertificateFiles;
 
 /// A pair in PEM: the key, then the certificate.
 type Pem = [String; 2];
@@ -12,7 +13,7 @@ fn pair(names: &[&str]) -> Pem {
     [made.signing_key.serialize_pem(), made.cert.pem()]
 }
 
-/// A directory that goes with its owner.
+/// A temporary directory, removed on drop.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -64,10 +65,10 @@ fn load(dir: &Dir, vhosts: &[(&str, &str)]) -> Result<Certificates, String> {
     read(&config(dir, "default", vhosts), None).map(Certificates::new)
 }
 
-/// Whose certificate a client gets that asks for `name`: the first name in it.
+/// Returns the first name in the certificate that a client gets who asks for `name`.
 fn answer(certificates: &Certificates, name: Option<&str>) -> String {
-    let (_, shown) = &certificates.shown[0];
-    let key = shown.0.load().find(name);
+    let (_, resolver) = &certificates.resolvers[0];
+    let key = resolver.find(name);
     let certificate = webpki::EndEntityCert::try_from(&key.cert[0]).unwrap();
     let name = certificate.valid_dns_names().next().unwrap();
     name.to_owned()
@@ -102,11 +103,11 @@ fn the_name_that_is_asked_for_decides() {
 fn nothing_is_read_without_tls() {
     let text = "[vhost.x.https]\nkey = \"/nowhere\"\ncert = \"/nowhere\"";
     let certificates = Certificates::new(read(text, None).unwrap());
-    assert!(certificates.pairs.lock().is_empty() && certificates.shown(&Owner::Https).is_none());
+    assert!(certificates.pairs.lock().is_empty() && certificates.resolver(&Owner::Https).is_none());
 }
 
 #[test]
-fn files_that_cannot_be_used_are_shown_with_their_line() {
+fn files_that_cannot_be_used_are_reported_with_their_line() {
     let dir = Dir::new("errors");
     let (one, other) = (pair(&["one.example"]), pair(&["other.example"]));
     let half = |pem: &str| pem[..pem.len() / 2].to_owned();
@@ -132,7 +133,7 @@ fn files_that_cannot_be_used_are_shown_with_their_line() {
 }
 
 #[test]
-fn a_default_that_is_not_there_is_shown_with_its_table() {
+fn a_missing_default_is_reported_with_its_table() {
     let text = "[http_server.https]\nenabled = true";
     let report = read(text, None).unwrap_err();
     assert!(report.contains("./conf/server.key") && report.contains("./conf/server.crt"), "{report}");
@@ -151,7 +152,7 @@ fn a_new_pair_is_taken_and_a_bad_one_is_reported_once() {
         let found = certificates.refresh();
         let found = found.iter().map(|change| match change {
             Change::Renewed(_) => 'N',
-            Change::Refused(..) => 'R',
+            Change::Rejected(..) => 'R',
         });
         assert_eq!(
             (found.collect::<String>(), answer(&certificates, None)),
@@ -159,13 +160,13 @@ fn a_new_pair_is_taken_and_a_bad_one_is_reported_once() {
         );
     };
     look("first.example", "");
-    // One file after the other: nothing is said while it may be on its way.
+    // One file after the other: no error while the second may still be written.
     std::fs::write(&files.cert, &second[1]).unwrap();
     look("first.example", "");
     std::fs::write(&files.key, &second[0]).unwrap();
     look("second.example", "N");
     look("second.example", "");
-    // A mismatch that stays, then garbage, then half a file, then none.
+    // A mismatch that stays, then garbage, then a truncated file, then none.
     std::fs::write(&files.cert, &third[1]).unwrap();
     look("second.example", "");
     look("second.example", "R");
@@ -179,7 +180,7 @@ fn a_new_pair_is_taken_and_a_bad_one_is_reported_once() {
     look("second.example", "");
     look("second.example", "R");
     look("second.example", "");
-    // What was in use comes back, and goes again.
+    // The certificate in use comes back, and is removed again.
     std::fs::write(&files.cert, &second[1]).unwrap();
     look("second.example", "");
     std::fs::remove_file(&files.cert).unwrap();
@@ -190,7 +191,7 @@ fn a_new_pair_is_taken_and_a_bad_one_is_reported_once() {
 }
 
 #[test]
-fn a_link_that_points_elsewhere_is_followed() {
+fn a_link_with_a_new_target_is_followed() {
     let dir = Dir::new("links");
     dir.write("1", &pair(&["first.example"]));
     dir.write("2", &pair(&["second.example"]));
@@ -210,7 +211,7 @@ fn a_link_that_points_elsewhere_is_followed() {
 }
 
 #[test]
-fn names_follow_what_the_certificate_holds() {
+fn names_follow_the_certificate() {
     let dir = Dir::new("renamed");
     dir.write("default", &pair(&["default.example"]));
     dir.write("a", &pair(&["old.example"]));
@@ -233,7 +234,7 @@ fn reload(certificates: &Certificates, text: &str) -> Result<bool, String> {
 }
 
 #[test]
-fn a_reload_takes_files_that_lie_elsewhere() {
+fn a_reload_reads_files_at_other_paths() {
     let dir = Dir::new("elsewhere");
     for name in ["default", "other", "a", "b"] {
         dir.write(name, &pair(&[&format!("{name}.pem")]));
@@ -251,7 +252,7 @@ fn a_reload_takes_files_that_lie_elsewhere() {
         // All or nothing.
         (config(&dir, "default", &[("a.example", "bad")]), None, "other", "a", "b"),
         (config(&dir, "bad", &[("a.example", "b")]), None, "other", "a", "b"),
-        // A listener that runs needs something to show, and one that does not shows nothing.
+        // A running listener keeps a certificate; one that does not run gets none.
         (disabled, Some(false), "other", "other", "b"),
         (one_more, Some(false), "other", "other", "other"),
         (config(&dir, "default", &[]), Some(true), "default", "default", "default"),
@@ -265,7 +266,7 @@ fn a_reload_takes_files_that_lie_elsewhere() {
             assert_eq!(answer(&certificates, name), format!("{expected}.pem"), "{name:?} of\n{text}");
         }
     }
-    // What is looked at are the files of now.
+    // Only the files of the current config are polled.
     dir.write("other", &pair(&["late.pem"]));
     dir.write("a", &pair(&["late.pem"]));
     assert!(certificates.refresh().is_empty());
@@ -275,7 +276,7 @@ fn a_reload_takes_files_that_lie_elsewhere() {
 }
 
 #[test]
-fn a_reload_leaves_unchanged_files_to_the_next_look() {
+fn a_reload_leaves_unchanged_paths_to_the_next_poll() {
     let dir = Dir::new("unchanged");
     dir.write("default", &pair(&["default.example"]));
     let certificates = load(&dir, &[]).unwrap();
