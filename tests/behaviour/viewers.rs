@@ -1,5 +1,6 @@
 //! Joining, leaving, waiting, and the seam when a publisher comes back.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use remuxd_tests::capture::{Capture, End};
@@ -7,7 +8,10 @@ use remuxd_tests::compare::check_order;
 use remuxd_tests::flv::{Content, Tag};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
+use remuxd_tests::module_dir::ModuleDir;
+use remuxd_tests::modules::built;
 use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::tool::root;
 use remuxd_tests::wait::SOON;
 
 /// Starts a host with a publisher that has sent `frames`, and waits until they have arrived.
@@ -47,6 +51,30 @@ fn a_viewer_joins_at_the_last_keyframe() {
         let headers = headers.filter(|tag| tag.content() == Content::SequenceHeader).count();
         assert_eq!(headers, 2, "both sequence headers come first");
         assert!(recording.tags[0].payload.starts_with(b"\x02\x00\x0aonMetaData"), "{:?}", recording.tags[0]);
+    }
+}
+
+#[test]
+fn one_remuxer_serves_viewers_of_two_transports() {
+    let modules = ModuleDir::with(&[]);
+    let library = built(&root().join("tests/modules/both"), "both", "dev").join("libremuxd_both.so");
+    modules.put("both", &fs::read(library).unwrap());
+    let modules = format!("[modules]\ndir = {:?}\nload = [\"both\"]", modules.path());
+    let config = Config::live().tables(&modules).mount("mount = \"/[app]/[stream].flv\"");
+    let (host, key, mut publisher, mut media) = live(&config, 60);
+    let viewers = [Capture::http(&host, &key), Capture::websocket(&host, &key)];
+    viewers.iter().for_each(|viewer| wait_number(viewer, 59));
+    let module = &host.api_json("/api/v1/modules")[0];
+    assert_eq!(module["transports"].as_array().unwrap(), &["http", "websocket"]);
+    assert_eq!(module["mounts"], 1, "one remuxer");
+    publisher.send(&media.frames(10));
+    viewers.iter().for_each(|viewer| wait_number(viewer, 69));
+    drop(publisher);
+    for viewer in viewers {
+        let recording = viewer.finish(SOON);
+        assert_eq!(recording.end, End::Clean);
+        assert_eq!(Numbered::numbers(&recording.tags), (50..70).collect::<Vec<_>>());
+        check_order(&recording.tags).unwrap();
     }
 }
 
