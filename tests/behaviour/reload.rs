@@ -414,6 +414,7 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
 fn a_dry_run_changes_nothing() {
     let mut scene = Scene::new("[module.aac]\nisolation = \"process\"");
     let (before, children) = (images(&scene.host), scene.host.children());
+    let generations = scene.generations("flv");
     assert_eq!(children.len(), 1, "one module has a process of its own");
     for name in ["flv", "aac"] {
         scene.modules.put_build(name, 1);
@@ -444,7 +445,7 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(images(&scene.host), before);
     assert_eq!(scene.host.children(), children);
     scene.go_on();
-    assert_eq!(scene.generations("flv"), [(1, "current".to_owned(), 1)]);
+    assert_eq!(scene.generations("flv"), generations);
     assert!(scene.host.reload().contains("live mounts: 1 handed over"));
     assert!(scene.host.reload().contains("nothing has changed"));
     assert_eq!(images(&scene.host).difference(&before).count(), 1, "the new build of flv");
