@@ -135,7 +135,8 @@ impl Packet {
 /// arrived for some time (currently 10 s on the stream's timeline), until the next keyframe; the host drops video frames
 /// before that keyframe. While video is absent, viewers join at audio frames: mark these as [`JOIN`](BlockFlags::JOIN).
 ///
-/// A host before 1.4 reports [`UNKNOWN`](Self::UNKNOWN). A module then treats each track that it has seen as present.
+/// A host before 1.4 reports [`UNKNOWN`](Self::UNKNOWN). A module then treats each track that it has seen as present,
+/// and does not mark audio frames of a stream with video as join points.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tracks(pub u8);

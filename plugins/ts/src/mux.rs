@@ -5,7 +5,8 @@
 //! - Tables are written at the start, before each random access picture, after each change of the program with a new
 //!   version, and every [`TABLES_INTERVAL`] of the program clock.
 //! - An access unit is one block; clock references that are due before it are another one. A random access picture is a
-//!   join point. Without video each audio frame is one, and carries a reference.
+//!   join point. If the program has no video, each audio frame is a join point and carries a reference; if it has video
+//!   that is absent at present, each audio frame is a join point.
 //!
 //! ISO/IEC 13818-1 2.4.4 does not define intervals; ETSI TR 101 290 5.2.1 requires tables every 0.5 s.
 
@@ -20,9 +21,6 @@ use crate::psi::{AudioStream, Pids, Program, Tables, VideoStream};
 /// Interval of tables in milliseconds of the program clock. Plus one step of the clock and its tolerance, it stays under 500 ms by
 /// DTS.
 const TABLES_INTERVAL: i64 = 300;
-
-/// Without video for this long, audio frames are places to join, as in the stream that the host hands out.
-const VIDEO_GONE: i64 = 10_000;
 
 /// The first byte of a state. Version 1 ended before the PIDs, which never changed.
 const STATE_VERSION: u8 = 2;
@@ -57,7 +55,8 @@ pub(crate) struct Mux {
     tables_at: Option<i64>,
     /// Whether the last block was tables.
     after_tables: bool,
-    last_video: Option<i64>,
+    /// Whether the host reports that the stream has no video at present. Then every audio frame is a join point.
+    pub video_absent: bool,
 }
 
 impl Mux {
@@ -119,12 +118,7 @@ impl Mux {
         let counter = if unit.video { &mut self.video } else { &mut self.audio };
         let mut packets = Vec::new();
         write_unit(pid, counter, adaptation, &pieces, &mut packets);
-        let last_video = self.last_video.get_or_insert(unit.dts);
-        if unit.video {
-            *last_video = unit.dts;
-        }
-        let video_gone = unit.dts - *last_video > VIDEO_GONE;
-        let join = random_access || unit.random_access && video_gone;
+        let join = random_access || unit.random_access && self.video_absent;
         self.block(if join { BlockFlags::JOIN } else { BlockFlags::NONE }, unit.dts, packets, sink)
     }
 

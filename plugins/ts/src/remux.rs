@@ -357,6 +357,7 @@ impl Remuxer for TsRemuxer {
         if !media || !matches!(tag.packet, Packet::SEQUENCE_HEADER | Packet::CODED_FRAME) {
             return Ok(());
         }
+        self.mux.video_absent = tag.tracks.video() == Some(false);
         if !self.started {
             return self.hold(tag, sink);
         }

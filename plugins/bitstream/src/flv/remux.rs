@@ -11,7 +11,7 @@
 //! - a frame is written if it decodes: after its sequence header, and pictures from a keyframe on, also after a change of
 //!   the sequence header. Empty frames, which mean silence, are dropped. So are bodies that exceed a tag's 24-bit length
 //!   because their header was rewritten (an RTMP message never does), with a line in the log;
-//! - while video is absent, every audio frame is a join point; afterwards video starts at a keyframe.
+//! - while the host reports no video ([`Tracks`](remuxd_plugin_api::Tracks)), every audio frame is a join point.
 //!
 //! A successor continues in the middle of the file: the header has been sent, its tracks are announced, and the configurations
 //! that it writes equal the predecessor's byte for byte, so that the host need not send them to current viewers again.
@@ -94,9 +94,6 @@ pub const OPTIONS: &[OptionSpec] = &[
 const MAX_HELD_TAGS: usize = 1_000;
 const MAX_HELD_BYTES: usize = 16 << 20;
 
-/// Without a video frame for this long, every audio frame is a place to join.
-const VIDEO_GONE: i64 = 10_000;
-
 /// The largest body that a tag's 24-bit length can state.
 const MAX_BODY: usize = (1 << 24) - 1;
 
@@ -135,7 +132,8 @@ pub struct FlvRemuxer {
     metadata_time: Millis,
     /// Whether a predecessor wrote the file so far, and this remuxer has yet to write header and metadata for viewers that join.
     resumed: bool,
-    last_video: Millis,
+    /// Whether the host reports that the stream has no video at present. Then every audio frame is a join point.
+    video_absent: bool,
     /// Whether the log line about an oversized body was written.
     warned: bool,
 }
@@ -161,7 +159,7 @@ impl FlvRemuxer {
             metadata: None,
             metadata_time: Millis(0),
             resumed: false,
-            last_video: Millis(0),
+            video_absent: false,
             warned: false,
         }
         .resume(&setup.state)
@@ -256,15 +254,8 @@ impl FlvRemuxer {
         let role = match tag.packet {
             Packet::SEQUENCE_HEADER => (BlockFlags::CONFIG, if video { VIDEO_CONFIG } else { AUDIO_CONFIG }),
             Packet::METADATA => (BlockFlags::CONFIG, VIDEO_METADATA),
-            Packet::CODED_FRAME if video => {
-                self.last_video = tag.dts;
-                if tag.keyframe { JOIN } else { MEDIA }
-            }
-            Packet::CODED_FRAME if !self.video.announced || tag.dts.0 - self.last_video.0 > VIDEO_GONE => {
-                // A viewer that joins here cannot decode video before the next keyframe.
-                self.video.decodes = false;
-                JOIN
-            }
+            Packet::CODED_FRAME if video && tag.keyframe => JOIN,
+            Packet::CODED_FRAME if !video && (self.video_absent || !self.video.announced) => JOIN,
             _ => MEDIA,
         };
         let (header, body) = match self.rewritten_header(tag) {
@@ -274,19 +265,19 @@ impl FlvRemuxer {
         };
         let len = header.len() + body.len();
         if len > MAX_BODY {
-            self.leave_out(tag.kind, len);
+            self.drop_oversized(tag.kind, len);
             return Ok(());
         }
         write_tag(tag.kind, tag.dts, header, body, role, sink)
     }
 
     /// Drops a body of `len` bytes, which is too long for an FLV tag, and the pictures that depend on it.
-    fn leave_out(&mut self, kind: TagKind, len: usize) {
+    fn drop_oversized(&mut self, kind: TagKind, len: usize) {
         if let Some(track) = self.track(kind) {
             track.decodes = false;
         }
         if !std::mem::replace(&mut self.warned, true) {
-            log::warn(&format!("left out: no FLV tag has room for a body of {len} bytes"));
+            log::warn(&format!("dropped: a body of {len} bytes, which exceeds the maximum of an FLV tag"));
         }
     }
 
@@ -360,6 +351,7 @@ fn write_tag(
 
 impl Remuxer for FlvRemuxer {
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        self.video_absent = tag.tracks.video() == Some(false);
         if (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA) {
             self.metadata = Some(tag.payload.clone());
             let time = if self.resumed { tag.dts.max(self.metadata_time) } else { tag.dts };

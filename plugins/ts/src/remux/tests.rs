@@ -3,7 +3,7 @@
 mod program;
 
 use remuxd_bitstream::flv::read_tag;
-use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, StreamFacts};
+use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, StreamFacts, Tracks};
 use remuxd_tests::ts::{Stream, check, second_opinion};
 
 use super::*;
@@ -147,6 +147,35 @@ fn every_viewer_gets_a_whole_stream() {
     let stream = checked(&remux(&both(0, 3_000)));
     assert_eq!(versions(&stream), [(0, vec![0x1b, 0x0f])]);
     assert_eq!(stream.units.iter().filter(|unit| unit.is_video()).count(), 75);
+}
+
+#[test]
+fn audio_frames_are_join_points_while_the_host_reports_no_video() {
+    let (both, audio) = (Tracks::known(true, true), Tracks::known(true, false));
+    let rows = [
+        (audio, mp3(0), false),
+        (both, avc_config(0), false),
+        (both, avc(0, true, 9), true),
+        (both, mp3(26), false),
+        (audio, mp3(10_050), true),
+        (audio, mp3(10_076), true),
+        (both, avc(10_080, true, 9), true),
+        (both, mp3(10_102), false),
+    ];
+    // A host before 1.4 reports no tracks: video that has been seen counts as present.
+    for reported in [true, false] {
+        let (mut remuxer, mut blocks) = (TsRemuxer::new(&setup(StreamFacts::default())), Vec::new());
+        for (tracks, input, _) in &rows {
+            let mut tag = tag(input);
+            tag.tracks = if reported { *tracks } else { Tracks::UNKNOWN };
+            remuxer.tag(&tag, &mut blocks).unwrap();
+        }
+        checked(&blocks);
+        let joins = blocks.iter().filter(|block| block.flags == BlockFlags::JOIN);
+        let expected = rows.iter().filter(|(_, (kind, ..), join)| *join && (reported || *kind == V));
+        let expected: Vec<_> = expected.map(|(_, (_, dts, _), _)| *dts).collect();
+        assert_eq!(joins.map(|block| block.dts.0).collect::<Vec<_>>(), expected, "reported: {reported}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 mod forms;
 
-use remuxd_plugin_api::{Options, StreamFacts};
+use remuxd_plugin_api::{Options, StreamFacts, Tracks};
 
 use super::super::{read_file, read_tag};
 use super::*;
@@ -283,10 +283,37 @@ fn marks_where_a_viewer_may_join() {
         [(CONFIG, 1), (CONFIG, 2), MEDIA, JOIN, MEDIA]
     );
     assert_eq!(flags(&[(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 600, AAC)]), [(CONFIG, 1), JOIN, JOIN]);
-    let mut gone = vec![(A, 0, MP3), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (A, 23, MP3), (A, 10_001, MP3)];
-    assert_eq!(flags(&gone), [MEDIA, (CONFIG, 2), JOIN, MEDIA, JOIN], "audio goes on alone");
-    gone.extend([(V, 10_010, AVC_INTER), (A, 10_024, MP3), (V, 10_050, AVC_KEY), (A, 10_060, MP3)]);
-    assert_eq!(flags(&gone)[5..], [JOIN, JOIN, MEDIA], "video comes back at a keyframe");
+}
+
+#[test]
+fn audio_frames_are_join_points_while_the_host_reports_no_video() {
+    let (both, audio) = (Tracks::known(true, true), Tracks::known(true, false));
+    let rows = [
+        (audio, (A, 0, MP3), MEDIA),
+        (both, (V, 0, AVC_CONFIG), (BlockFlags::CONFIG, VIDEO_CONFIG)),
+        (both, (V, 0, AVC_KEY), JOIN),
+        (both, (A, 23, MP3), MEDIA),
+        (audio, (A, 10_050, MP3), JOIN),
+        (audio, (A, 10_076, MP3), JOIN),
+        (both, (V, 10_080, AVC_KEY), JOIN),
+        (both, (A, 10_102, MP3), MEDIA),
+    ];
+    // A host before 1.4 reports no tracks: video that has been seen counts as present.
+    for reported in [true, false] {
+        let mut remuxer = remuxer("as_published", StreamFacts::default());
+        let mut blocks = Vec::new();
+        for (tracks, (kind, dts, body), _) in rows {
+            let mut tag = tag(kind, dts, body);
+            tag.tracks = if reported { tracks } else { Tracks::UNKNOWN };
+            remuxer.tag(&tag, &mut blocks).unwrap();
+        }
+        let found: Vec<_> = blocks[2..].iter().map(|block| (block.flags, block.track)).collect();
+        let mut expected = rows.map(|(_, _, expected)| expected);
+        if !reported {
+            expected[4..6].fill(MEDIA);
+        }
+        assert_eq!(found, expected, "reported: {reported}");
+    }
 }
 
 #[test]
