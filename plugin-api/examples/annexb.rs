@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_cut_off() {
+    fn refuses_truncated_input() {
         for end in 0..RECORD.len() {
             assert!(
                 remux("false", &[video(Packet::SEQUENCE_HEADER, true, &RECORD[..end])]).is_err(),

@@ -86,7 +86,7 @@ enum { REMUXD_OPTION_FLAG = 0, REMUXD_OPTION_INTEGER = 1, REMUXD_OPTION_CHOICE =
 enum { REMUXD_LOG_ERROR = 1, REMUXD_LOG_WARN = 2, REMUXD_LOG_INFO = 3, REMUXD_LOG_DEBUG = 4 };
 
 /*
- * Results of functions. REMUXD_UNSUPPORTED, since 1.3: the stream has nothing that the format can carry. Waiting viewers get HTTP
+ * Results of functions. REMUXD_UNSUPPORTED, since 1.3: the stream has no track that the format can carry. Waiting viewers get HTTP
  * 415, and the host does not count a fault. Older hosts treat it as REMUXD_FAILED.
  */
 enum { REMUXD_OK = 0, REMUXD_FAILED = 1, REMUXD_UNSUPPORTED = 2 };

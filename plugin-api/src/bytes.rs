@@ -220,7 +220,7 @@ mod tests {
         (bytes.into(), drops)
     }
 
-    /// As if another library had made the bytes.
+    /// Returns the bytes as if another library had created them.
     fn foreign(mut bytes: SharedBytes) -> SharedBytes {
         let own = bytes.vtable;
         let copy = Vtable { retain: own.retain, release: own.release, reserved: own.reserved };
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_memory_where_it_is() {
+    fn conversions_keep_the_address() {
         let vec = vec![1, 2, 3];
         let at = vec.as_ptr();
         assert_eq!(SharedBytes::from(vec).clone().slice(1..).into_bytes().as_ptr(), at.wrapping_add(1));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_own_bytes_from_foreign_ones() {
+    fn distinguishes_its_own_bytes_from_foreign_ones() {
         let bytes = SharedBytes::from(Bytes::from(vec![1, 2, 3]));
         assert!(bytes.local().is_some());
         assert!(SharedBytes::default().local().is_some());

@@ -15,7 +15,7 @@ pub enum RemuxError {
         /// Offset in the tag's payload, in bytes.
         offset: usize,
     },
-    /// The stream has nothing that the format can carry, or nothing any more; the codec is that of the last track given up.
+    /// The stream has no track, or no longer a track, that the format can carry. The codec is that of the track dropped last.
     /// For properties that the declared codecs do not cover, such as an AAC object type. The host does not count it as a
     /// fault: waiting viewers get HTTP 415, others a clean end of the response. Since 1.3; an older host treats it as an
     /// error.

@@ -34,9 +34,9 @@ pub trait Format: 'static {
 pub trait Remuxer: Send + 'static {
     /// Consumes one tag and pushes blocks to `sink`.
     ///
-    /// The first tags replay the stream's history: metadata, sequence headers, then the current GOP from its keyframe, or
-    /// nothing more if the stream has no video. A format that declares no video codec gets audio only: the sequence header,
-    /// then the frames of the mount's `fast_cache`. After that, tags arrive as they are published.
+    /// The first tags replay the stream's history: metadata, sequence headers, then the current GOP from its keyframe if
+    /// the stream has video. A format that declares no video codec gets audio only: the sequence header, then the frames of
+    /// the mount's `fast_cache`. After that, tags arrive as they are published.
     ///
     /// # Errors
     /// Any error ends this remuxer only. The host counts it as a fault of the module and starts a new remuxer at the next

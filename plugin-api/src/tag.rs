@@ -35,7 +35,7 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// Creates a tag of no codec, whose data is the whole payload. Set the public fields that apply.
+    /// Creates a tag without a codec, whose data is the whole payload. Set the public fields that apply.
     pub fn new(kind: TagKind, dts: Millis, payload: SharedBytes) -> Tag {
         let data_len = payload.len() as u32;
         Tag {

@@ -220,7 +220,7 @@ mod tests {
     fn tracks_are_known_or_not() {
         let rows = [
             (Tracks::UNKNOWN, None, None),
-            // Without the bit that they are known, the others mean nothing.
+            // Without `TRACKS_KNOWN` the other bits have no meaning.
             (Tracks(TRACKS_AUDIO | TRACKS_VIDEO), None, None),
             (Tracks::known(false, false), Some(false), Some(false)),
             (Tracks::known(true, false), Some(true), Some(false)),

@@ -116,7 +116,7 @@ pub struct Sink {
     pub block: unsafe extern "C" fn(*mut c_void, *const Block) -> c_int,
 }
 
-/// `remuxd_error`: why a call failed.
+/// `remuxd_error`: the reason that a call failed.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Error {

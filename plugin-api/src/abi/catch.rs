@@ -4,7 +4,7 @@ use std::any::Any;
 use std::mem;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-/// Why a call did not return.
+/// The reason that a call did not return.
 pub(crate) enum Unwound {
     /// It panicked with this message.
     Panicked(String),

@@ -20,7 +20,7 @@ pub const fn header<F: Format>() -> LibHeader {
 }
 
 extern "C" fn constructor<F: Format>() -> RootModuleResult {
-    // SAFETY: `LibHeader` hands the reference out as the type that it was made for.
+    // SAFETY: `LibHeader` returns the reference as the type that it was created for.
     ROk(unsafe { table::<F>().to_prefix_ref().cast::<ErasedPrefix>() })
 }
 
@@ -74,23 +74,23 @@ extern "C" fn info<F: Format>() -> RResult<RawInfo, RawFault> {
 }
 
 extern "C" fn remuxer<F: Format>(setup: &RawSetup<'_>) -> RResult<RawRemuxer, RawFault> {
-    make::<F>(setup, &[])
+    create::<F>(setup, &[])
 }
 
 extern "C" fn resume<F: Format>(
     setup: &RawSetup<'_>,
     state: RSlice<'_, u8>,
 ) -> RResult<RawRemuxer, RawFault> {
-    make::<F>(setup, state.as_slice())
+    create::<F>(setup, state.as_slice())
 }
 
-fn make<F: Format>(setup: &RawSetup<'_>, state: &[u8]) -> RResult<RawRemuxer, RawFault> {
-    let made = catch(|| {
+fn create<F: Format>(setup: &RawSetup<'_>, state: &[u8]) -> RResult<RawRemuxer, RawFault> {
+    let created = catch(|| {
         let remuxer = F::remuxer(&Setup { state: state.to_vec(), ..setup.into() })?;
         let exposed = Box::new(Exposed { remuxer, poisoned: false });
         Ok::<_, RemuxError>(RawRemuxer(Box::into_raw(exposed).cast()))
     });
-    flatten(made).into()
+    flatten(created).into()
 }
 
 /// # Safety
@@ -100,14 +100,14 @@ unsafe extern "C" fn tag<F: Format>(
     tag: RawTag,
     sink: RawSink,
 ) -> RResult<(), RawFault> {
-    // SAFETY: as this function's.
+    // SAFETY: the caller upholds this function's contract, which is the same.
     unsafe { call::<F>(remuxer, |remuxer| remuxer.tag(&tag.into(), &mut LentSink(sink))) }
 }
 
 /// # Safety
 /// As for [`tag`].
 unsafe extern "C" fn finish<F: Format>(remuxer: RawRemuxer, sink: RawSink) -> RResult<(), RawFault> {
-    // SAFETY: as this function's.
+    // SAFETY: the caller upholds this function's contract, which is the same.
     unsafe { call::<F>(remuxer, |remuxer| remuxer.finish(&mut LentSink(sink))) }
 }
 
@@ -119,7 +119,7 @@ unsafe extern "C" fn state<F: Format>(remuxer: RawRemuxer) -> RResult<RVec<u8>, 
         state = remuxer.state();
         Ok(())
     };
-    // SAFETY: as this function's.
+    // SAFETY: the caller upholds this function's contract, which is the same.
     let answer = unsafe { call::<F>(remuxer, keep) };
     answer.map(|()| state.into())
 }

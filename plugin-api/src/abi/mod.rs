@@ -4,10 +4,10 @@
 //! of [`ModuleTable`] for checking and leads to the table itself. All calls go through the table.
 //!
 //! Rules, since 1.0:
-//! - A minor version appends functions to the end of [`ModuleTable`], documents what their absence means, and gives
+//! - A minor version appends functions to the end of [`ModuleTable`], documents how a host treats their absence, and gives
 //!   meaning to `reserved` fields, where 0 keeps the meaning of older versions. Nothing else changes.
-//! - Open sets (flags, kinds, levels) are integers. A receiver refuses a value that it does not know, unless the field
-//!   says that such values are ignored.
+//! - Open sets (flags, kinds, levels) are integers. A receiver refuses a value that it does not know, unless the field's
+//!   documentation states that such values are ignored.
 //! - Neither the functions of the table nor those passed to a module unwind.
 //! - The receiver owns what a call returns and frees it by dropping it, while the library is mapped. References are lent for
 //!   the call.
@@ -67,7 +67,7 @@ impl RootModule for ModuleRef {
     const VERSION_STRINGS: VersionStrings = abi_stable::package_version_strings!();
 }
 
-/// A pointer to a remuxer. Whoever holds it must pass it to `free` once.
+/// A pointer to a remuxer. Its owner must pass it to `free` once.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, StableAbi)]
 pub struct RawRemuxer(pub *mut ());
@@ -95,7 +95,7 @@ pub struct RawTag {
     /// [`TAG_KEYFRAME`], [`TAG_DISCONTINUITY`].
     pub flags: u8,
     /// [`Tag::tracks`](crate::Tag::tracks), since 1.4: [`TRACKS_KNOWN`], [`TRACKS_AUDIO`] and [`TRACKS_VIDEO`]. A host
-    /// before 1.4 sets 0, which says nothing. Bits that the module does not know are ignored.
+    /// before 1.4 sets 0: not reported. Bits that the module does not know are ignored.
     pub reserved_u8: u8,
     /// 0.
     pub reserved: [u64; 4],
@@ -106,7 +106,7 @@ pub const TAG_KEYFRAME: u8 = 1;
 /// In [`RawTag::flags`]: [`Tag::discontinuity`](crate::Tag::discontinuity).
 pub const TAG_DISCONTINUITY: u8 = 2;
 
-/// In [`RawTag::reserved_u8`], since 1.4: the host knows which tracks are present. Without it the other bits mean nothing.
+/// In [`RawTag::reserved_u8`], since 1.4: the host knows which tracks are present. Without it the other bits have no meaning.
 pub const TRACKS_KNOWN: u8 = 1;
 /// In [`RawTag::reserved_u8`], since 1.4: the stream has audio.
 pub const TRACKS_AUDIO: u8 = 2;
@@ -223,7 +223,7 @@ pub struct RawInfo {
 }
 
 impl RawInfo {
-    /// All transports: `transport`, then the further ones in the order of their numbers.
+    /// Returns all transports: `transport`, then the further ones in the order of their numbers.
     pub fn transports(&self) -> impl Iterator<Item = Transport> {
         let (first, further) = (self.transport, self.reserved_u8[0]);
         let is_further = move |number: &u8| *number != first && further >> *number & 1 != 0;
@@ -231,7 +231,7 @@ impl RawInfo {
     }
 }
 
-/// The bits of [`RawInfo::reserved_u8`] for these transports. Those from number 8 on have none.
+/// Returns the bits of [`RawInfo::reserved_u8`] for these transports. Transports from number 8 on have none.
 pub fn further_transports(transports: &[Transport]) -> u8 {
     transports
         .iter()
@@ -267,14 +267,14 @@ pub struct RawOption {
 
 /// In [`RawOption::kind`]: `true` or `false`.
 pub const OPTION_FLAG: u8 = 0;
-/// In [`RawOption::kind`]: a whole number.
+/// In [`RawOption::kind`]: an integer.
 pub const OPTION_INTEGER: u8 = 1;
-/// In [`RawOption::kind`]: one of some words.
+/// In [`RawOption::kind`]: one of [`RawOption::choices`].
 pub const OPTION_CHOICE: u8 = 2;
 /// In [`RawOption::kind`]: any text.
 pub const OPTION_TEXT: u8 = 3;
 
-/// Why a call failed.
+/// The reason that a call failed.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct RawFault {
@@ -297,5 +297,5 @@ pub const FAULT_PANIC: u8 = 1;
 pub const FAULT_ABORTED: u8 = 2;
 /// In [`RawFault::kind`]: an earlier call on this remuxer failed.
 pub const FAULT_POISONED: u8 = 3;
-/// In [`RawFault::kind`], since 1.3: the stream has nothing that the format can carry. The host does not count it as a fault.
+/// In [`RawFault::kind`], since 1.3: the stream has no track that the format can carry. The host does not count it as a fault.
 pub const FAULT_UNSUPPORTED: u8 = 4;

@@ -40,7 +40,7 @@ pub struct Preflight {
 unsafe impl Sync for Preflight {}
 
 impl Preflight {
-    /// The data of a module built with this crate. `panic_abort` must be evaluated in the author's
+    /// Returns the data of a module built with this crate. `panic_abort` must be evaluated in the author's
     /// crate.
     pub const fn new(panic_abort: bool) -> Preflight {
         Preflight {

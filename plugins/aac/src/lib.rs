@@ -50,13 +50,13 @@ pub struct AacRemuxer {
     /// `None` before the first sequence header, and after a malformed one.
     config: Option<AudioSpecificConfig>,
     /// Whether an error since the last sequence header was logged.
-    named: bool,
+    logged: bool,
 }
 
 impl AacRemuxer {
-    fn on_fault(&mut self, error: &Error) {
-        if !std::mem::replace(&mut self.named, true) {
-            log::warn(&format!("audio left out: {error}"));
+    fn log_once(&mut self, error: &Error) {
+        if !std::mem::replace(&mut self.logged, true) {
+            log::warn(&format!("audio dropped: {error}"));
         }
     }
 }
@@ -70,21 +70,21 @@ impl Remuxer for AacRemuxer {
         match tag.packet {
             Packet::SEQUENCE_HEADER => {
                 let config = AudioSpecificConfig::parse(&data);
-                self.named = false;
+                self.logged = false;
                 if let Err(error) = &config {
-                    self.on_fault(error);
+                    self.log_once(error);
                 }
                 self.config = config.ok();
-                // Whether frames of any length fit.
+                // Independent of the frame: whether ADTS can carry the configuration at all.
                 if let Some(Err(error)) = self.config.as_ref().map(|config| config.adts_header(0)) {
-                    self.on_fault(&error);
+                    self.log_once(&error);
                     return Err(RemuxError::Unsupported(tag.codec));
                 }
             }
             Packet::CODED_FRAME if !data.is_empty() => {
                 match self.config.as_ref().map(|config| config.adts_prefix(&data)) {
                     None => {}
-                    Some(Err(error)) => self.on_fault(&error),
+                    Some(Err(error)) => self.log_once(&error),
                     Some(Ok(prefix)) => sink.block(Block {
                         flags: BlockFlags::JOIN,
                         track: 0,
@@ -131,7 +131,7 @@ mod tests {
     const CONFIG: &[u8] = b"\xaf\x00\x12\x10";
 
     #[test]
-    fn makes_adts_of_frames_with_the_newest_configuration() {
+    fn writes_adts_with_the_newest_configuration() {
         let tags = [
             tag(A, 0, b"\xaf\x01early"),
             tag(TagKind::VIDEO, 0, b"\x17\x01\0\0\0key"),
@@ -163,7 +163,7 @@ mod tests {
             tag(A, 0, CONFIG),
             tag(A, 0, &long),
             tag(A, 23, b"\xaf\x01one"),
-            // Cut off.
+            // Truncated.
             tag(A, 46, b"\xaf\x00\x12"),
             tag(A, 46, b"\xaf\x01no"),
             tag(A, 92, CONFIG),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_adts_cannot_carry() {
+    fn a_configuration_that_adts_cannot_carry_is_unsupported() {
         // xHE-AAC, low delay, a rate between those of the table, frames of 960 samples.
         let configs: [&[u8]; 4] = [b"\xf9\x46\x40", b"\xf8\xe6\x20", b"\x17\x80\x4e\x20\x10", b"\x11\x94"];
         for config in configs {

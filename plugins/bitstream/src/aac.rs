@@ -1,4 +1,4 @@
-//! AAC: the decoder configuration of an RTMP sequence header, and the ADTS header made of it.
+//! AAC: the decoder configuration of an RTMP sequence header, and the ADTS header derived from it.
 //!
 //! ISO/IEC 14496-3: AudioSpecificConfig 1.6.2.1, GASpecificConfig 4.4.1, program_config_element 4.5.1.2, ADTS 1.A.2.
 //!
@@ -23,7 +23,7 @@ pub const ADTS_MAX_FRAME: usize = (1 << 13) - 1 - ADTS_HEADER_LEN;
 /// Tolerance of an explicit rate to a rate of the table: one part in this many.
 pub const RATE_TOLERANCE: u32 = 100;
 
-/// Rates by index in Hz, and from which rate on an explicit one has that index (table 4.82). 13 and 14 are reserved.
+/// By index: the rate in Hz, and the lowest explicit rate that has this index (table 4.82). 13 and 14 are reserved.
 const RATES: [(u32, u32); 13] = [
     (96_000, 92_017),
     (88_200, 75_132),
@@ -119,7 +119,7 @@ pub struct AudioSpecificConfig {
     pub ps: bool,
     /// Whether frames have 960 samples instead of 1024.
     short_frames: bool,
-    /// The program_config_element as the first syntactic element of a frame, whole bytes.
+    /// The program_config_element as the first syntactic element of a frame, padded to whole bytes.
     pce: Option<Vec<u8>>,
 }
 
@@ -155,14 +155,14 @@ impl AudioSpecificConfig {
         if matches!(object_type, 1..=4) {
             config.read_general(&mut bits).map_err(truncated)?;
             if config.sbr.is_none() {
-                // What follows may be padding, so that nothing in it is an error.
+                // The remaining bytes may be padding, so errors in them are ignored.
                 let _ = config.read_extension(&mut bits);
             }
         }
         Ok(config)
     }
 
-    /// GASpecificConfig, for the object types that ADTS knows.
+    /// Reads GASpecificConfig, for the object types that ADTS can carry.
     fn read_general(&mut self, bits: &mut BitReader<'_>) -> Result<(), Truncated> {
         self.short_frames = bits.flag()?;
         if bits.flag()? {
@@ -239,7 +239,7 @@ impl AudioSpecificConfig {
     /// Returns the bytes to send before `frame`, the raw data block of an RTMP message: its ADTS header and, if the channel
     /// configuration is 0 and the frame does not begin with one, the program_config_element.
     ///
-    /// An element has whole bytes, so the frame follows unchanged.
+    /// The element ends at a byte boundary, so the frame follows unchanged.
     ///
     /// # Errors
     /// As for [`adts_header`](Self::adts_header).
@@ -251,7 +251,7 @@ impl AudioSpecificConfig {
     }
 }
 
-/// GetAudioObjectType (table 1.16).
+/// Reads GetAudioObjectType (table 1.16).
 fn read_object_type(bits: &mut BitReader<'_>) -> Result<u32, Truncated> {
     Ok(match bits.read(5)? {
         object_type::ESCAPE => 32 + bits.read(6)?,
@@ -259,7 +259,7 @@ fn read_object_type(bits: &mut BitReader<'_>) -> Result<u32, Truncated> {
     })
 }
 
-/// A rate in Hz, by its index or explicit.
+/// Reads a rate in Hz, given by its index or explicitly.
 fn read_rate(bits: &mut BitReader<'_>) -> Result<Result<u32, Error>, Truncated> {
     Ok(match bits.read(4)? {
         EXPLICIT_RATE => Ok(bits.read(24)?),

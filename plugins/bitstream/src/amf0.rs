@@ -137,7 +137,7 @@ pub fn read_all(input: &[u8], budget: &mut Budget) -> Result<Vec<Value>, Error> 
 
 /// Appends `value` to `out`. Strings over 65,535 bytes become long strings.
 ///
-/// A property name has no long form, so a property whose name is over 65,535 bytes is left out, and an object of such
+/// A property name has no long form, so a property whose name is over 65,535 bytes is omitted, and an object of such
 /// a class is written without it.
 pub fn write(value: &Value, out: &mut Vec<u8>) {
     match value {
@@ -342,7 +342,7 @@ impl<'a> Reader<'a, '_> {
         result
     }
 
-    /// Properties up to the end marker. `announced` is the count of an ECMA array.
+    /// Reads properties up to the end marker. `announced` is the count of an ECMA array.
     fn properties(&mut self, announced: Option<u32>) -> Result<Vec<(String, Value)>, Error> {
         let mut properties = Vec::new();
         loop {
@@ -389,7 +389,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        Ok(self.take(N)?.try_into().expect("take returns as many bytes as asked for"))
+        Ok(self.take(N)?.try_into().expect("take returns as many bytes as requested"))
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], Error> {
@@ -399,13 +399,13 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
-/// The length of a text that fits a 16-bit length.
+/// Returns the length of a text if it fits 16 bits.
 fn short_len(text: &str) -> Option<u16> {
     u16::try_from(text.len()).ok()
 }
 
 fn write_count(count: usize, out: &mut Vec<u8>) {
-    let count = u32::try_from(count).expect("an AMF0 value of 4 GiB is never made");
+    let count = u32::try_from(count).expect("AMF0 values are below 4 GiB");
     out.extend_from_slice(&count.to_be_bytes());
 }
 

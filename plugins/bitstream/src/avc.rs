@@ -87,8 +87,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_tail_of_every_profile_and_of_no_record_without_one() {
-        // All that ITU-T H.264 7.3.2.1.1 has a chroma format for.
+    fn reads_the_tail_if_there_is_one() {
+        // The profiles that have a chroma format in ITU-T H.264 7.3.2.1.1.
         for profile in [100, 110, 122, 144, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135] {
             let record = [&[1, profile], &HIGH[2..]].concat();
             let sets = AvcDecoderConfiguration::parse(&record).unwrap().parameter_sets;
@@ -96,7 +96,7 @@ mod tests {
         }
         let record = [HIGH, b"padding"].concat();
         assert_eq!(AvcDecoderConfiguration::parse(&record).unwrap().parameter_sets.len(), 4);
-        // Padding instead of a tail: of zeros, and of what happens to read as one.
+        // Padding instead of a tail: zeros, and bytes that can be parsed as a tail.
         for padding in [&[0; 9][..], b"\xff\xff\xff\x01\0\x02\x41x"] {
             let record = [&HIGH[..20], padding].concat();
             let sets = AvcDecoderConfiguration::parse(&record).unwrap().parameter_sets;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_cut_off_but_for_its_tail() {
+    fn refuses_records_truncated_before_the_tail() {
         for end in 0..HIGH.len() {
             let read = AvcDecoderConfiguration::parse(&HIGH[..end]);
             assert_eq!(read.is_ok(), end >= 20, "{end}: {read:?}");

@@ -35,7 +35,7 @@ pub struct HevcDecoderConfiguration {
     /// Length of the length field before each NAL unit, in bytes: 1 to 4.
     pub length_size: usize,
     /// The NAL units of all arrays that go before a picture: video, sequence and picture parameter sets, then SEI messages that
-    /// hold for the whole stream, such as HDR metadata. Without unregistered user data: x265 describes itself there in 2 kB,
+    /// apply to the whole stream, such as HDR metadata. Without unregistered user data: x265 describes itself there in 2 kB,
     /// which decoders ignore.
     pub parameter_sets: Vec<Vec<u8>>,
 }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_cut_off() {
+    fn refuses_truncated_records() {
         let record = record(0x0f);
         for end in 0..record.len() {
             assert!(HevcDecoderConfiguration::parse(&record[..end]).is_err(), "{end}");

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_header() {
+    fn refuses_malformed_headers() {
         for (frame, error) in [
             (&b""[..], Error::Truncated { len: 0 }),
             (b"\xff\xfb\x90", Error::Truncated { len: 3 }),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn no_header_makes_it_panic() {
+    fn no_header_causes_a_panic() {
         for low in 0..=u16::MAX {
             for high in [0xffe0_u16, 0xffe3, 0xfff3, 0xfffb, 0xfffd, 0xffff] {
                 let bytes = (u32::from(high) << 16 | u32::from(low)).to_be_bytes();

@@ -1,7 +1,7 @@
-//! NAL units in an access unit of RTMP, FLV and MP4: each after its length.
+//! NAL units in an access unit of RTMP, FLV and MP4, each preceded by its length.
 //!
 //! ISO/IEC 14496-15 5.3.2 (AVC) and 8.3.2 (HEVC): the length has 1 to 4 bytes, as many as the decoder configuration
-//! record says (`lengthSizeMinusOne`).
+//! record states (`lengthSizeMinusOne`).
 
 /// A NAL unit is longer than the rest of the access unit, or its length is truncated. The culprit is the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_at_the_first_unit_that_is_cut_off() {
+    fn ends_at_the_first_truncated_unit() {
         let data = b"\0\0\0\x02ab\0\0\0\x03cd";
         let mut read = NalUnits::new(data, 4);
         assert_eq!(read.next(), Some(Ok(&b"ab"[..])));

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_magic_versions_and_silence() {
+    fn refuses_other_magic_or_versions_and_no_channels() {
         assert_eq!(OpusHead::parse(b"OpusTags\x01\x02\x38\x01\x80\xbb\0\0\0\0\0"), Err(Error::Magic));
         for (version, channels) in [(0x10, 2), (1, 0)] {
             let header = [&MAGIC[..], &[version, channels], &[0; 9]].concat();

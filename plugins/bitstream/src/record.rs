@@ -24,14 +24,14 @@ impl<'a> Record<'a> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Truncated> {
-        let cut_off = Truncated { what: self.what, offset: self.offset };
-        let field = self.bytes[self.offset..].get(..len).ok_or(cut_off)?;
+        let truncated = Truncated { what: self.what, offset: self.offset };
+        let field = self.bytes[self.offset..].get(..len).ok_or(truncated)?;
         self.offset += len;
         Ok(field)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
-        Ok(self.take(N)?.try_into().expect("as many bytes as were asked for"))
+        Ok(self.take(N)?.try_into().expect("take returns as many bytes as requested"))
     }
 
     /// Reads `count` NAL units.

@@ -62,8 +62,8 @@ impl Remuxer for Mp3Remuxer {
         if !std::mem::replace(&mut self.started, true) {
             sink.block(block(BlockFlags::PREAMBLE, ID3.to_vec().into()))?;
         }
-        let whole = FrameHeader::parse(&frame).is_ok();
-        sink.block(block(if whole { BlockFlags::JOIN } else { BlockFlags::NONE }, frame))?;
+        let starts_frame = FrameHeader::parse(&frame).is_ok();
+        sink.block(block(if starts_frame { BlockFlags::JOIN } else { BlockFlags::NONE }, frame))?;
         Ok(())
     }
 }

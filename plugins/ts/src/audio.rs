@@ -1,10 +1,10 @@
 //! Audio frames: ADTS headers, MPEG audio versions, Opus control headers.
 //!
-//! AAC goes in ADTS (ISO/IEC 13818-1 table 2-34, stream type 0x0f), MPEG-4 ADTS (`FF F1`), which covers the
+//! AAC is written as ADTS (ISO/IEC 13818-1 table 2-34, stream type 0x0f), MPEG-4 ADTS (`FF F1`), which covers the
 //! rates and object types of MPEG-4 and which all players read; SRS writes the MPEG-2 form. Opus follows "Opus in MPEG-TS", the
 //! mapping that FFmpeg and GStreamer use: a control header with the packet's size before each packet.
 //!
-//! Deviation: an Opus stream's pre-skip is no `start_trim`. It belongs to the stream's first packet, which is not the one
+//! Deviation: the pre-skip of an Opus stream is not written as `start_trim`. It belongs to the stream's first packet, which is not the one
 //! that follows a replayed sequence header, and a viewer joins anywhere. FFmpeg writes the field and ignores it.
 
 use remuxd_bitstream::aac::{self, AudioSpecificConfig};
@@ -73,7 +73,7 @@ pub(crate) fn stream_id(stream: AudioStream) -> u8 {
 /// Opus without an identification header: decoders output stereo for mono too.
 pub(crate) const OPUS_STEREO: AudioConfig = AudioConfig::Opus(2);
 
-/// The code of all other mappings, which a decoder must know from elsewhere.
+/// The code of all other mappings, which a decoder must get by other means.
 const OTHER_MAPPING: u8 = 0xff;
 
 /// Number of coupled streams by number of channels, in the mappings that have a code.

@@ -19,7 +19,7 @@ pub(crate) const DELAY: i64 = 100;
 /// Maximum distance of two references, in milliseconds (DVB recommends it; ISO/IEC 13818-1 2.7.2 has 100).
 pub(crate) const STEP: i64 = 40;
 
-/// Tolerated delay of a reference in milliseconds, so that 24 frames per second do not need an extra reference for each frame.
+/// Tolerated delay of a reference in milliseconds, so that a stream of 24 frames per second does not need an extra reference for each frame.
 pub(crate) const SLACK: i64 = 40;
 
 /// A longer gap between tags, in milliseconds, starts a new time base.
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn fills_slow_frames() {
+    fn adds_references_between_slow_frames() {
         let references = run(&mut Clock::default(), &[(0, true), (1_000, true)]);
         let all: Vec<i64> = references.concat();
         assert!(all.windows(2).all(|pair| (0..=STEP).contains(&(pair[1] - pair[0]))), "{all:?}");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn learns_how_late_a_track_comes() {
+    fn adapts_to_the_lag_of_a_track() {
         let mut clock = Clock::default();
         clock.expect_lag(2_000);
         let mut units = Vec::new();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_a_track_that_falls_behind_and_forgets_it_in_time() {
+    fn a_track_that_falls_behind_causes_a_discontinuity_and_a_temporary_lag() {
         let mut clock = Clock::default();
         run(&mut clock, &[(0, true), (40, true)]);
         assert_eq!(clock.advance(3_000), Advance::Steady);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn another_time_base_begins_after_a_long_gap() {
+    fn a_long_gap_starts_a_new_time_base() {
         let mut clock = Clock::default();
         run(&mut clock, &[(0, true)]);
         assert_eq!(clock.advance(LONGEST_GAP - 1), Advance::Steady);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_in_a_successor() {
+    fn continues_in_a_successor() {
         let mut clock = Clock::default();
         run(&mut clock, &[(0, true), (400, true), (100, false)]);
         let mut successor = Clock::resume(clock.parts().unwrap());

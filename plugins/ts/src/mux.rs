@@ -84,7 +84,7 @@ impl Mux {
         self.clock.expect_lag(lag);
     }
 
-    /// Advances the clock to a tag that writes nothing.
+    /// Advances the clock to the DTS of a tag that is not written.
     pub(crate) fn pass(&mut self, dts: i64, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         if self.program != Program::default() {
             self.advance(dts, false, sink)?;

@@ -35,7 +35,7 @@ pub(crate) fn header(stream_id: u8, times: Option<(Ticks, Ticks)>, payload: usiz
     header
 }
 
-/// Writes 33 bits in three pieces, with a marker bit after each.
+/// Returns 33 bits in three pieces, with a marker bit after each.
 fn timestamp(prefix: u8, ticks: Ticks) -> [u8; 5] {
     let base = ticks.base();
     let piece = |shift: u32| (((base >> shift) as u16) << 1 | 1).to_be_bytes();

@@ -175,8 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksum_is_that_of_the_catalogue() {
-        // CRC-32/MPEG-2's check value.
+    fn checksum_has_the_check_value_of_crc_32_mpeg_2() {
         assert_eq!(checksum(b"123456789"), 0x0376_e6e7);
     }
 
@@ -192,7 +191,7 @@ mod tests {
         let body = b"\x1b\xe1\x00\xf0\x00\x06\xe1\x01\xf0\x0a\x05\x04Opus\x7f\x02\x80\x02";
         assert_eq!(pmt[..17], *b"\x47\x50\x01\x10\0\x02\xb0\x21\0\x01\xc3\0\0\xe1\x00\xf0\0");
         assert_eq!(pmt[17..17 + body.len()], *body);
-        assert_eq!(checksum(&pmt[5..5 + 3 + 0x21]), 0, "a section with its checksum leaves nothing");
+        assert_eq!(checksum(&pmt[5..5 + 3 + 0x21]), 0, "the checksum of a section with its checksum is 0");
         let again = tables.write(program, Pids::default());
         assert_eq!((again[3], again[188 + 3]), (0x11, 0x11));
     }
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_another_type_moves_to_a_new_pid() {
+    fn a_changed_stream_type_moves_to_a_new_pid() {
         let h264 = Program { video: Some(VideoStream::H264), audio: Some(AudioStream::Adts) };
         let hevc = Program { video: Some(VideoStream::Hevc), ..h264 };
         let mut pids = Pids::default();

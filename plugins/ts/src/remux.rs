@@ -5,17 +5,18 @@
 //!   it does not. So all output waits until both tracks are configured (by a sequence header, or for MP3 by a frame), at
 //!   most for [`HEADER_WAIT`];
 //! - a track that starts later, ends, or changes its codec causes a new version of the program map, and a changed stream type
-//!   gets a new PID. A new sequence header of
-//!   the same codec (another resolution) does not: its parameter sets are written before the next picture;
+//!   gets a new PID. A new sequence header of the same codec (another resolution) does not: its parameter sets are written
+//!   before the next picture;
 //! - video starts at a keyframe, and again after a change of its codec;
 //! - DTS and PTS are the tags' plus one constant.
 //!
 //! Dropped, with one line in the log: codecs without a mapping here (AV1, VP9, VVC, FLAC), AAC that ADTS cannot carry (xHE-AAC, low
-//! delay), malformed access units, and audio frames too long for a PES packet. If the stream has nothing but such AAC, it
+//! delay), malformed access units, and audio frames too long for a PES packet. If all that the stream has is such AAC, it
 //! is [`Unsupported`](RemuxError::Unsupported). A republish (`discontinuity` of a tag) needs no action: the host's timeline
 //! and so the program clock continue, and the next picture is a keyframe.
 //!
-//! Deviations: a PTS before the DTS (negative composition offsets of some encoders) is raised to the DTS. Of several tracks of a kind (enhanced RTMP multitrack) track 0 is carried: the program has one stream of each.
+//! Deviations: a PTS before the DTS (negative composition offsets of some encoders) is raised to the DTS. Of several
+//! tracks of a kind (enhanced RTMP multitrack) track 0 is carried: the program has one stream of each.
 
 use remuxd_bitstream::aac::AudioSpecificConfig;
 use remuxd_bitstream::opus::OpusHead;
@@ -100,7 +101,7 @@ impl<C> Track<C> {
         }
     }
 
-    /// Returns whether there is nothing to carry or to wait for.
+    /// Returns whether the track is neither carried nor expected.
     fn is_absent(&self) -> bool {
         self.dropped != Codec::NONE || !self.expected
     }
@@ -175,7 +176,7 @@ impl TsRemuxer {
         }
         match VideoConfig::parse(tag.codec, &tag.data()) {
             Ok(Some(config))
-                if self.video.config.as_ref().is_some_and(|known| known.says_the_same(&config)) => {}
+                if self.video.config.as_ref().is_some_and(|known| known.is_equivalent(&config)) => {}
             Ok(config) => {
                 self.video.config = config;
                 self.sets_due = true;
@@ -230,11 +231,11 @@ impl TsRemuxer {
     }
 
     /// # Errors
-    /// The stream has nothing but AAC that ADTS cannot carry. The host judges all cases that depend on the codec alone.
+    /// All that the stream has is AAC that ADTS cannot carry. The host decides all cases that depend on the codec alone.
     fn check_carries(&self) -> Result<(), RemuxError> {
         let codec = self.audio.dropped;
-        let nothing = AUDIO_CODECS.contains(&codec) && self.video.is_absent();
-        if nothing { Err(RemuxError::Unsupported(codec)) } else { Ok(()) }
+        let unsupported = AUDIO_CODECS.contains(&codec) && self.video.is_absent();
+        if unsupported { Err(RemuxError::Unsupported(codec)) } else { Ok(()) }
     }
 
     /// Holds `tag` until the tracks are known.
@@ -316,7 +317,7 @@ impl TsRemuxer {
         };
         let len = prefix.len() + data.len();
         if len > MAX_PAYLOAD {
-            self.audio.warn_once(&format_args!("no PES packet has room for an audio frame of {len} bytes"));
+            self.audio.warn_once(&format_args!("an audio frame of {len} bytes is too long for a PES packet"));
             return self.mux.pass(dts, sink);
         }
         self.audio.listed = true;

@@ -10,7 +10,8 @@ use remuxd_plugin_api::Codec;
 
 use crate::psi::VideoStream;
 
-/// With the zero byte that the first NAL unit of an access unit, and each parameter set, must have (B.1.2).
+/// The start code with a leading zero byte, required before the first NAL unit of an access unit and before each parameter set
+/// (B.1.2).
 const LONG_START_CODE: &[u8] = &[0, 0, 0, 1];
 const START_CODE: &[u8] = &[0, 0, 1];
 
@@ -26,7 +27,7 @@ pub(crate) struct VideoConfig {
     length_size: usize,
     parameter_sets: Vec<Vec<u8>>,
     /// Parameter sets of the last picture that had all kinds of them. They replace those of the sequence header.
-    brought: Option<Vec<Vec<u8>>>,
+    in_band_sets: Option<Vec<Vec<u8>>>,
 }
 
 /// An access unit of a byte stream.
@@ -34,7 +35,7 @@ pub(crate) struct VideoConfig {
 pub(crate) struct Picture<'a> {
     /// Its bytes, in order.
     pub pieces: Vec<&'a [u8]>,
-    /// A decoder may start here.
+    /// Whether a decoder may start here.
     pub random_access: bool,
 }
 
@@ -65,7 +66,7 @@ impl VideoConfig {
             }
             _ => return Ok(None),
         };
-        Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets, brought: None }))
+        Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets, in_band_sets: None }))
     }
 
     /// Returns the codec.
@@ -73,10 +74,10 @@ impl VideoConfig {
         self.codec
     }
 
-    /// Returns whether the sequence header of `other` is equivalent.
-    pub(crate) fn says_the_same(&self, other: &VideoConfig) -> bool {
-        let said = |config: &VideoConfig| (config.codec, config.length_size);
-        said(self) == said(other) && self.parameter_sets == other.parameter_sets
+    /// Returns whether the sequence headers of both state the same.
+    pub(crate) fn is_equivalent(&self, other: &VideoConfig) -> bool {
+        let framing = |config: &VideoConfig| (config.codec, config.length_size);
+        framing(self) == framing(other) && self.parameter_sets == other.parameter_sets
     }
 
     /// Keeps the parameter sets of the access unit in `data`, if it has all kinds. Encoders that change them in band need not repeat
@@ -90,7 +91,7 @@ impl VideoConfig {
             })
             .collect();
         if sets.iter().fold(0, |kinds, (kind, _)| kinds | kind) == self.all_sets() {
-            self.brought = Some(sets.iter().map(|(_, unit)| unit.to_vec()).collect());
+            self.in_band_sets = Some(sets.iter().map(|(_, unit)| unit.to_vec()).collect());
         }
     }
 
@@ -140,8 +141,8 @@ impl VideoConfig {
         };
         let mut pieces = vec![LONG_START_CODE, delimiter.unwrap_or(own_delimiter)];
         if (random_access || sets_due) && sets != self.all_sets() {
-            let in_force = self.brought.as_ref().unwrap_or(&self.parameter_sets);
-            pieces.extend(in_force.iter().flat_map(|set| [LONG_START_CODE, set]));
+            let newest_sets = self.in_band_sets.as_ref().unwrap_or(&self.parameter_sets);
+            pieces.extend(newest_sets.iter().flat_map(|set| [LONG_START_CODE, set]));
         }
         for unit in units {
             let is_set = matches!(self.role(unit), Role::ParameterSet(_));
@@ -203,7 +204,7 @@ mod tests {
         \0\0\0\x01\x4e\x01h";
 
     #[test]
-    fn writes_what_a_decoder_needs() {
+    fn adds_the_delimiter_and_the_parameter_sets() {
         let avc = avc(0xff);
         let row = |units: &[&[u8]], keyframe, sets_due| written(&avc, units, keyframe, sets_due);
         let aud = b"\0\0\0\x01\x09\xf0";
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn makes_nothing_of_nothing() {
+    fn an_access_unit_without_nal_units_is_no_picture() {
         for data in [&b""[..], b"\0\0\0\0", b"\0\0\0\x02\x09\xf0"] {
             assert!(avc(0xff).picture(data, true, true).unwrap().is_none());
         }

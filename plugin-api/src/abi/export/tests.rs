@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::{BlockFlags, SharedBytes, Transport};
 
-/// A format that misbehaves as its options `in_new`, `in_tag`, `in_finish` and `in_drop` say.
+/// A format that misbehaves as requested by its options `in_new`, `in_tag`, `in_finish`, `in_state` and `in_drop`.
 struct Rogue;
 
 struct RogueRemuxer {
@@ -215,7 +215,7 @@ fn describes_the_format() {
 }
 
 #[test]
-fn hands_over_blocks_that_share_the_payload() {
+fn passes_blocks_that_share_the_payload() {
     let remuxer = make(&[]).ok().unwrap();
     let mut host = Host { room: 2, ..Host::default() };
     feed(remuxer, &mut host).ok().unwrap();
@@ -227,7 +227,7 @@ fn hands_over_blocks_that_share_the_payload() {
 }
 
 #[test]
-fn answers_a_panic_or_an_error_of_the_constructor() {
+fn reports_a_panic_or_an_error_of_the_constructor() {
     assert_eq!(fault(make(&[("in_new", "panic")])), (FAULT_PANIC, "expected in this test".into()));
     assert_eq!(fault(make(&[("in_new", "bomb")])), (FAULT_PANIC, "no message".into()));
     assert_eq!(fault(make(&[("in_new", "error")])), (FAULT_ERROR, "malformed SPS at byte 7".into()));
@@ -236,7 +236,7 @@ fn answers_a_panic_or_an_error_of_the_constructor() {
 }
 
 #[test]
-fn answers_a_panic_or_an_error_of_a_call_and_is_poisoned() {
+fn reports_a_panic_or_an_error_of_a_call_and_is_poisoned() {
     let cases = [
         ("panic", FAULT_PANIC),
         ("bomb", FAULT_PANIC),
@@ -257,11 +257,11 @@ fn answers_a_panic_or_an_error_of_a_call_and_is_poisoned() {
 }
 
 #[test]
-fn hands_its_state_to_a_successor() {
+fn passes_its_state_to_a_successor() {
     let first = make(&[]).ok().unwrap();
-    let handed = state(first).ok().unwrap();
-    assert_eq!(handed, [7]);
-    let second = make_from(&[], Some(&handed)).ok().unwrap();
+    let passed = state(first).ok().unwrap();
+    assert_eq!(passed, [7]);
+    let second = make_from(&[], Some(&passed)).ok().unwrap();
     assert_eq!(state(second).ok().unwrap(), [7, 7]);
     let third = make_from(&[("in_state", "panic")], Some(&[])).ok().unwrap();
     assert_eq!(fault(state(third)).0, FAULT_PANIC);
@@ -272,7 +272,7 @@ fn hands_its_state_to_a_successor() {
 }
 
 #[test]
-fn answers_a_panic_of_drop() {
+fn reports_a_panic_of_drop() {
     for what in ["panic", "bomb"] {
         let remuxer = make(&[("in_drop", what)]).ok().unwrap();
         assert_eq!(fault(free(remuxer)).0, FAULT_PANIC);
@@ -298,7 +298,7 @@ fn ends_a_loop_that_ignores_a_full_sink() {
 }
 
 #[test]
-fn answers_a_full_sink_as_an_error() {
+fn reports_a_full_sink_as_an_error() {
     let remuxer = make(&[]).ok().unwrap();
     let (kind, message) = fault(feed(remuxer, &mut Host::default()));
     assert_eq!((kind, &*message), (FAULT_ERROR, "more output in one call than the host allows"));

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Fields by width and value as bytes.
+/// Returns fields, given as width and value, as bytes.
 fn bits(fields: &[(usize, u32)]) -> Vec<u8> {
     let mut writer = BitWriter::default();
     for (width, value) in fields {
@@ -13,7 +13,7 @@ fn parse(config: &[u8]) -> AudioSpecificConfig {
     AudioSpecificConfig::parse(config).unwrap()
 }
 
-/// Profile, rate index, channel configuration and frame length of a header.
+/// Returns profile, rate index, channel configuration and frame length of a header.
 fn fields(header: &[u8]) -> (u8, u8, u8, usize) {
     assert_eq!((header[0], header[1]), (0xff, 0xf1));
     assert_eq!((header[5] & 0x1f, header[6]), (0x1f, 0xfc), "variable rate, one block");
@@ -21,7 +21,7 @@ fn fields(header: &[u8]) -> (u8, u8, u8, usize) {
     (header[2] >> 6, header[2] >> 2 & 0xf, (header[2] & 1) << 2 | header[3] >> 6, length)
 }
 
-/// A configuration of two front channels by a program_config_element, with this comment.
+/// Returns a configuration with a program_config_element of two front channels and this comment.
 fn pce_config(comment: &[u8]) -> Vec<u8> {
     let mut fields = vec![(5, 2), (4, 4), (4, 0), (3, 0)];
     fields.extend(PCE);
@@ -89,7 +89,7 @@ fn reads_each_form_of_configuration() {
             (2, 22_050, 2, None, false),
         ),
         ("padding", vec![0x12, 0x10, 0, 0, 0, 0], (2, 44_100, 2, None, false)),
-        ("a cut extension", vec![0x13, 0x90, 0x56, 0xe5], (2, 22_050, 2, None, false)),
+        ("a truncated extension", vec![0x13, 0x90, 0x56, 0xe5], (2, 22_050, 2, None, false)),
         (
             "LC with a core coder",
             bits(&[(5, 2), (4, 4), (4, 2), (2, 1), (14, 9), (1, 0)]),
@@ -104,7 +104,7 @@ fn reads_each_form_of_configuration() {
 }
 
 #[test]
-fn makes_adts_of_the_core() {
+fn the_adts_header_describes_the_core() {
     for (name, config, expected) in [
         ("LC", vec![0x12, 0x10], (1, 4, 2, 107)),
         ("Main", vec![0x08, 0x08], (0, 0, 1, 107)),
@@ -119,7 +119,7 @@ fn makes_adts_of_the_core() {
 }
 
 #[test]
-fn refuses_what_adts_cannot_say() {
+fn refuses_configurations_that_adts_cannot_carry() {
     let lc = |rest: &[(usize, u32)]| parse(&bits(&[&[(5, 2)], rest].concat()));
     for (config, len, error) in [
         (parse(&[0x12, 0x10]), 8_185, Error::FrameTooLong { len: 8_185 }),
@@ -151,7 +151,7 @@ fn carries_the_program_config_in_the_frame() {
 }
 
 #[test]
-fn refuses_what_is_cut_off_or_reserved_and_never_panics() {
+fn refuses_truncated_and_reserved_configurations_and_never_panics() {
     let pce = pce_config(b"comment");
     for config in
         [&pce[..], &[0x12, 0x10], &bits(&[(5, 29), (4, 7), (4, 1), (4, 15), (24, 44_100), (5, 2), (3, 0)])]

@@ -10,7 +10,7 @@ fn named(properties: &[(&str, Value)]) -> Vec<(String, Value)> {
     properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
-/// Each kind of value with the bytes that the specification gives it.
+/// Each kind of value and its encoding in the specification.
 fn table() -> Vec<(Value, Vec<u8>)> {
     let long = "x".repeat(65_536);
     let long_bytes = [&[0x0c, 0, 1, 0, 0][..], long.as_bytes()].concat();
@@ -75,7 +75,7 @@ fn reads_a_message_of_several_values() {
 }
 
 #[test]
-fn a_failed_read_leaves_the_input() {
+fn a_failed_read_does_not_move_the_input() {
     let mut input = &b"\x02\0\x04liv"[..];
     assert_eq!(read(&mut input, &mut Budget::default()), Err(Error::Truncated { offset: 3 }));
     assert_eq!(input.len(), 6);
@@ -106,7 +106,7 @@ fn rejects_unknown_markers() {
 }
 
 #[test]
-fn hostile_values_are_cheap_errors() {
+fn hostile_values_exceed_the_budget_early() {
     let nested_objects = b"\x03\0\x01a".repeat(200_000);
     let nested_arrays = b"\x0a\0\0\0\x01".repeat(200_000);
     let giant_array = [&b"\x0a\xff\xff\xff\xff"[..], &[0x05; 100_000]].concat();
@@ -136,7 +136,7 @@ fn depth_counts_open_levels_only() {
 }
 
 #[test]
-fn names_without_a_short_length_are_left_out() {
+fn names_over_65535_bytes_are_omitted() {
     let name = "n".repeat(65_536);
     let array = Value::EcmaArray(vec![(name.clone(), Value::Null), ("a".into(), Value::Null)]);
     let mut written = Vec::new();

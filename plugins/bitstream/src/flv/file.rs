@@ -40,7 +40,7 @@ pub enum FileError {
     #[error("no FLV header of version 1")]
     NoHeader,
     /// A tag is truncated.
-    #[error("FLV tag at byte {offset} is cut off")]
+    #[error("FLV tag at byte {offset} is truncated")]
     Truncated {
         /// Offset of the tag.
         offset: usize,
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_tag_that_is_cut_off() {
+    fn reports_the_truncated_tag() {
         let file = file(TAGS);
         for end in 0..file.len() {
             let read: Vec<_> = read_file(&file[..end]).collect();

@@ -80,7 +80,7 @@ impl TagHeader {
             _ => is_metadata(body).then(|| TagHeader { packet: Packet::METADATA, ..TagHeader::default() }),
         };
         match header {
-            Some(header) if configures_nothing(&header) => TagHeader { packet: Packet::OTHER, ..header },
+            Some(header) if lacks_configuration(&header) => TagHeader { packet: Packet::OTHER, ..header },
             Some(header) if header.data_offset > 0 => header,
             Some(header) => TagHeader { data_len: body.len() as u32, ..header },
             None => TagHeader { data_len: body.len() as u32, ..TagHeader::default() },
@@ -101,8 +101,8 @@ pub fn read_tag(kind: TagKind, dts: Millis, payload: SharedBytes) -> Tag {
     tag
 }
 
-/// Decoders of Opus with up to two channels need no configuration; those of other codecs with a sequence header do.
-fn configures_nothing(header: &TagHeader) -> bool {
+/// Returns whether the tag is a sequence header without data. Only decoders of Opus with up to two channels can use one.
+fn lacks_configuration(header: &TagHeader) -> bool {
     header.packet == Packet::SEQUENCE_HEADER && header.data_len == 0 && header.codec != Codec::OPUS
 }
 
@@ -230,7 +230,7 @@ fn is_keyframe(frame_type: u8) -> bool {
     matches!(frame_type, video::KEYFRAME | video::GENERATED_KEYFRAME)
 }
 
-/// Only frames have a keyframe flag and a composition offset.
+/// Adds packet, keyframe flag and composition offset. Only frames have the latter two.
 fn frame(header: TagHeader, packet: Packet, keyframe: bool, offset: i64) -> TagHeader {
     let coded = packet == Packet::CODED_FRAME;
     let composition_offset = Millis(if coded { offset } else { 0 });
@@ -301,7 +301,7 @@ fn read_packet(
     Some(fields.data(len, frame(header, packet, keyframe, offset)))
 }
 
-/// The codecs whose CodedFrames have a composition time.
+/// Returns whether CodedFrames of the codec have a composition time.
 fn has_composition_time(codec: Codec) -> bool {
     matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC)
 }
@@ -389,7 +389,7 @@ pub fn codec_id(codec: Codec, enhanced: bool) -> Option<u32> {
     }
 }
 
-/// Marks everything but an inter frame as a keyframe, as encoders do.
+/// Returns the frame type: keyframe for all tags but inter frames, as encoders write it.
 fn frame_type(header: &TagHeader) -> u8 {
     let inter = header.packet == Packet::CODED_FRAME && !header.keyframe;
     if inter { video::INTER } else { video::KEYFRAME }

@@ -64,8 +64,8 @@ fn properties(body: &[u8]) -> Option<Vec<(String, Value)>> {
 mod tests {
     use super::*;
 
-    const HERE: Announcement = Announcement { present: true, codec_id: None };
-    const GONE: Announcement = Announcement { present: false, codec_id: None };
+    const PRESENT: Announcement = Announcement { present: true, codec_id: None };
+    const ABSENT: Announcement = Announcement { present: false, codec_id: None };
 
     fn metadata(values: &[Value]) -> Vec<u8> {
         let mut body = Vec::new();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_true_of_a_live_stream() {
+    fn drops_the_properties_of_files_and_keeps_others() {
         let published = vec![number("duration", 0.0), number("width", 640.0), number("hasVideo", 1.0)];
         let name = Value::String("onMetaData".into());
         let set = Value::String("@setDataFrame".into());
@@ -87,7 +87,7 @@ mod tests {
             vec![name.clone(), Value::Object(published.clone())],
             vec![set, name.clone(), Value::EcmaArray(published)],
         ] {
-            let cleaned = clean_metadata(Some(&metadata(&values)), HERE, GONE);
+            let cleaned = clean_metadata(Some(&metadata(&values)), PRESENT, ABSENT);
             let read = amf0::read_all(&cleaned, &mut Budget::default()).unwrap();
             let [name_read, Value::EcmaArray(properties)] = &read[..] else { panic!("{read:?}") };
             assert_eq!(*name_read, name);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn makes_one_when_there_is_none_that_can_be_read() {
-        assert_eq!(clean_metadata(None, GONE, HERE), clean_metadata(Some(b"\x03\x00"), GONE, HERE));
+    fn writes_minimal_metadata_if_the_published_are_absent_or_malformed() {
+        assert_eq!(clean_metadata(None, ABSENT, PRESENT), clean_metadata(Some(b"\x03\x00"), ABSENT, PRESENT));
     }
 }

@@ -29,7 +29,7 @@ pub struct PrologueReader {
     /// Tags from this offset on are not examined.
     start: u64,
     state: State,
-    /// Offset of the tag.
+    /// Offset of the current tag, in bytes.
     at: u64,
     tags: usize,
     wants_audio: bool,
@@ -174,7 +174,7 @@ mod tests {
         file
     }
 
-    /// The prologue, and how many bytes of the file were read.
+    /// Returns the prologue and the number of bytes read from the file.
     fn prologue(file: &[u8], start: u64) -> Result<(Vec<u8>, usize), FileError> {
         let mut reader = PrologueReader::new(start);
         let mut read = 0;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_at_nothing_behind_the_offset() {
+    fn examines_no_tags_after_the_offset() {
         let whole = file(5, &[META, AVC, AAC]);
         let aac = (whole.len() - tag(AAC).len()) as u64;
         assert_eq!(prologue(&whole, aac + 1).unwrap().0, file(5, &[AVC, AAC]));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_little_of_a_file_that_has_none() {
+    fn reads_little_of_a_file_without_sequence_headers() {
         let frame = (TagKind::AUDIO, &[0; 5000][..]);
         let whole = file(5, &vec![frame; 2 * MAX_TAGS]);
         let (found, read) = prologue(&whole, u64::MAX).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn survives_files_that_are_cut_off_or_no_flv() {
+    fn handles_files_that_are_truncated_or_not_flv() {
         let whole = file(5, &[META, AVC, AAC, FRAME]);
         for end in 0..whole.len() {
             match prologue(&whole[..end], u64::MAX) {

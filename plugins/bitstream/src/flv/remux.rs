@@ -277,7 +277,7 @@ impl FlvRemuxer {
             track.decodes = false;
         }
         if !std::mem::replace(&mut self.warned, true) {
-            log::warn(&format!("dropped: a body of {len} bytes, which exceeds the maximum of an FLV tag"));
+            log::warn(&format!("dropped: a body of {len} bytes exceeds the maximum of an FLV tag"));
         }
     }
 

@@ -50,7 +50,7 @@ fn viewers(blocks: &[Block]) -> Vec<Vec<u8>> {
     std::iter::once(bytes(blocks)).chain(joins.map(join)).collect()
 }
 
-/// Checks what every viewer gets, and returns what the first gets.
+/// Checks the output for all possible viewers, and returns that from the start.
 fn checked(blocks: &[Block]) -> Stream {
     for (viewer, bytes) in viewers(blocks).iter().enumerate() {
         assert_eq!(check(&Stream::read(bytes)), Ok(()), "viewer {viewer}");
@@ -58,7 +58,7 @@ fn checked(blocks: &[Block]) -> Stream {
     Stream::read(&bytes(blocks))
 }
 
-/// The versions of the program map and its stream types.
+/// Returns the versions of the program map, each with its stream types.
 fn versions(stream: &Stream) -> Vec<(u8, Vec<u8>)> {
     let programs = stream.tables.iter().filter_map(|table| Some((table.version, table.program.as_ref()?)));
     let mut versions: Vec<_> = programs
@@ -97,7 +97,7 @@ fn aac_config(dts: i64) -> Input {
     (A, dts, b"\xaf\0\x12\x10".to_vec())
 }
 
-/// Object type 42, which ADTS has no profile for.
+/// Returns a sequence header of object type 42, for which ADTS has no profile.
 fn xhe_aac_config(dts: i64) -> Input {
     (A, dts, b"\xaf\0\xf9\x46\x40".to_vec())
 }
@@ -118,7 +118,7 @@ fn av1(dts: i64) -> Input {
     (V, dts, b"\x91av01data".to_vec())
 }
 
-/// Pictures each 40 ms, a keyframe each `gop`, from `from` to `to`.
+/// Returns pictures every 40 ms and keyframes every `gop` milliseconds, from `from` to `to`.
 fn pictures(from: i64, to: i64, gop: i64) -> impl Iterator<Item = Input> {
     (from..to).step_by(40).map(move |dts| avc(dts, (dts - from) % gop == 0, 700))
 }
@@ -127,7 +127,7 @@ fn frames(from: i64, to: i64) -> impl Iterator<Item = Input> {
     (from..to).step_by(23).map(aac)
 }
 
-/// In the order in which they are due.
+/// Returns the input in the order of DTS.
 fn in_order(mut input: Vec<Input>) -> Vec<Input> {
     input.sort_by_key(|(_, dts, _)| *dts);
     input
@@ -143,7 +143,7 @@ fn both(from: i64, to: i64) -> Vec<Input> {
 }
 
 #[test]
-fn every_viewer_gets_a_whole_stream() {
+fn every_viewer_gets_a_valid_stream() {
     let stream = checked(&remux(&both(0, 3_000)));
     assert_eq!(versions(&stream), [(0, vec![0x1b, 0x0f])]);
     assert_eq!(stream.units.iter().filter(|unit| unit.is_video()).count(), 75);
@@ -179,11 +179,11 @@ fn audio_frames_are_join_points_while_the_host_reports_no_video() {
 }
 
 #[test]
-fn another_resolution_writes_its_parameter_sets() {
+fn a_new_resolution_writes_its_parameter_sets() {
     let larger = (V, 1_000, b"\x17\0\0\0\0\x01\x42\0\x1f\xff\xe1\0\x03\x67cd\x01\0\x02\x68e".to_vec());
     let mut input = both(0, 1_000);
     input.push(larger);
-    // A picture that is no keyframe, then one.
+    // A picture that is not a keyframe, then a keyframe.
     input.extend([avc(1_000, false, 9), avc(1_040, true, 9), avc(1_080, false, 9)]);
     let stream = checked(&remux(&input));
     assert_eq!(versions(&stream).len(), 1);
@@ -194,7 +194,7 @@ fn another_resolution_writes_its_parameter_sets() {
 }
 
 #[test]
-fn parameter_sets_that_a_picture_brings_hold_until_there_are_others() {
+fn in_band_parameter_sets_apply_until_a_new_sequence_header() {
     let key = |dts, sets: &[u8]| (V, dts, [b"\x17\x01\0\0\0", sets, b"\0\0\0\x02\x65k"].concat());
     let own = b"\0\0\0\x02\x67x\0\0\0\x02\x68y";
     let other = b"\x17\0\0\0\0\x01\x42\0\x1f\xff\xe1\0\x02\x67c\x01\0\x02\x68d".to_vec();
@@ -203,7 +203,7 @@ fn parameter_sets_that_a_picture_brings_hold_until_there_are_others() {
         key(0, b""),
         key(1_000, own),
         key(2_000, b""),
-        // The same as before, which says nothing new.
+        // The same sequence header again: no change.
         avc_config(3_000),
         key(3_000, b""),
         (V, 4_000, other),
@@ -229,7 +229,7 @@ fn pictures_of_every_size_fit() {
 }
 
 #[test]
-fn times_wrap_and_go_on() {
+fn timestamps_wrap() {
     let clock = (1i64 << 33) / 90 - 1_000;
     for edge in [clock, clock * 7, 1 << 31, 1 << 32] {
         let blocks = remux(&both(edge - 1_000, edge + 1_000));
@@ -242,7 +242,7 @@ fn times_wrap_and_go_on() {
 
 #[test]
 fn badly_interleaved_tracks_keep_the_clock_right() {
-    // Audio comes 800 ms late, all the time.
+    // Audio is always 800 ms late.
     let mut input: Vec<(i64, Input)> = both(0, 4_000).into_iter().map(|input| (input.1, input)).collect();
     for (at, (kind, ..)) in &mut input {
         *at += if *kind == A { 800 } else { 0 };
@@ -251,7 +251,7 @@ fn badly_interleaved_tracks_keep_the_clock_right() {
     let input: Vec<Input> = input.into_iter().map(|(_, input)| input).collect();
     let stream = Stream::read(&bytes(&remux(&input)));
     assert_eq!(check(&stream), Ok(()));
-    // It comes late once more: the clock is set back, and says so.
+    // One frame is even later: the clock is set back with a discontinuity.
     let mut input = both(0, 4_000);
     let late = input.iter().position(|(kind, dts, _)| *kind == A && *dts > 2_000).unwrap();
     let mut audio = input.remove(late);
@@ -259,12 +259,12 @@ fn badly_interleaved_tracks_keep_the_clock_right() {
     input.insert(late, audio);
     let stream = Stream::read(&bytes(&remux(&input)));
     let broken: Vec<_> = check(&stream).unwrap_err().into_iter().map(|(rule, _)| rule).collect();
-    assert_eq!(broken, ["timestamps"], "that of the tag");
+    assert_eq!(broken, ["timestamps"], "the DTS of the late frame");
     assert_eq!(stream.clocks.iter().filter(|clock| clock.discontinuity).count(), 1);
 }
 
 #[test]
-fn a_long_gap_is_another_time_base() {
+fn a_long_gap_starts_a_new_time_base() {
     let input = [both(0, 1_000), both(61_000, 62_000)].concat();
     let stream = checked(&remux(&input));
     assert_eq!(stream.clocks.iter().filter(|clock| clock.discontinuity).count(), 1);
@@ -275,7 +275,7 @@ fn a_long_gap_is_another_time_base() {
 }
 
 #[test]
-fn a_picture_is_never_due_before_it_is_decoded() {
+fn the_pts_is_not_before_the_dts() {
     let (kind, dts, mut body) = avc(40, false, 9);
     body[2..5].copy_from_slice(&[0xff, 0xff, 0xd8]);
     let stream = checked(&remux(&[avc_config(0), avc(0, true, 9), (kind, dts, body), avc(80, false, 9)]));
@@ -283,7 +283,7 @@ fn a_picture_is_never_due_before_it_is_decoded() {
 }
 
 #[test]
-fn what_cannot_be_read_is_left_out() {
+fn malformed_tags_are_dropped() {
     let cut = |(kind, dts, body): Input| (kind, dts, body[..body.len() - 1].to_vec());
     let input = [
         headers(vec![]),
@@ -311,7 +311,7 @@ fn what_cannot_be_read_is_left_out() {
 }
 
 #[test]
-fn an_audio_frame_that_no_pes_packet_can_tell_the_length_of_is_left_out() {
+fn an_audio_frame_too_long_for_a_pes_packet_is_dropped() {
     let mp3 = |dts, size: usize| (A, dts, [&b"\x2f\xff\xfb\x90\x00"[..], &vec![0; size - 4]].concat());
     let blocks = remux(&[mp3(0, 100), mp3(26, 65_527), mp3(52, 65_528), mp3(78, 100)]);
     let stream = checked(&blocks);
@@ -320,7 +320,7 @@ fn an_audio_frame_that_no_pes_packet_can_tell_the_length_of_is_left_out() {
 }
 
 #[test]
-fn the_rest_of_an_audio_frame_has_no_time_of_its_own_and_is_no_place_to_join() {
+fn the_rest_of_an_audio_frame_has_no_timestamp_and_is_no_join_point() {
     let rest = (A, 20, b"\x2fthe rest of it".to_vec());
     let blocks = remux(&[mp3(0), rest, mp3(26)]);
     let joins = blocks.iter().filter(|block| block.flags == BlockFlags::JOIN);
@@ -335,7 +335,7 @@ fn the_rest_of_an_audio_frame_has_no_time_of_its_own_and_is_no_place_to_join() {
 }
 
 #[test]
-fn nothing_comes_of_nothing() {
+fn empty_input_has_no_output() {
     assert!(remux(&[]).is_empty());
     let zero: Vec<Input> = (0..100).map(|n| (A, n * 20, b"\xaf\x01".to_vec())).collect();
     assert!(remux(&zero).is_empty());
@@ -343,7 +343,7 @@ fn nothing_comes_of_nothing() {
 }
 
 #[test]
-fn a_successor_goes_on_where_its_predecessor_stopped() {
+fn a_successor_continues_its_predecessors_stream() {
     let mp3s = || in_order(pictures(0, 2_000, 1_000).chain((0..77).map(|n| mp3(n * 26))).collect());
     for input in [both(0, 4_000), [vec![avc_config(0)], mp3s()].concat()] {
         let alone = checked(&remux(&input));
@@ -354,7 +354,7 @@ fn a_successor_goes_on_where_its_predecessor_stopped() {
         let mut successor_setup = setup(facts);
         successor_setup.state = first.state();
         let mut second = TsRemuxer::new(&successor_setup);
-        // The host says again what it has of configurations.
+        // The host replays the configurations.
         let replay: Vec<Input> = input
             .iter()
             .filter(|(_, _, body)| body[1] == 0)
@@ -368,9 +368,9 @@ fn a_successor_goes_on_where_its_predecessor_stopped() {
 }
 
 #[test]
-fn a_state_that_cannot_be_read_is_a_fresh_start() {
+fn a_malformed_state_causes_a_fresh_start() {
     let mut remuxer = TsRemuxer::new(&setup(StreamFacts::default()));
-    assert!(remuxer.state().is_empty(), "nothing to hand over yet");
+    assert!(remuxer.state().is_empty(), "no state before the first access unit");
     run(&mut remuxer, &both(0, 1_000));
     let state = remuxer.state();
     let fresh = bytes(&remux(&both(0, 1_000)));
@@ -402,14 +402,14 @@ fn a_state_that_cannot_be_read_is_a_fresh_start() {
 }
 
 #[test]
-fn any_tags_make_whole_packets_and_right_counters() {
+fn random_tags_give_valid_packets_and_counters() {
     let mut seed = 1u64;
     let mut random = move |limit: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % limit
     };
     for round in 0..300 {
-        // Times that are 33 bits apart look the same, so that the clock cannot be judged then.
+        // Times that are 2^33 ticks apart look the same, so the rule of the clock is not checked then.
         let extreme = round % 2 == 0;
         let mut input = both(0, 200);
         input.extend([hevc_config(100), hevc(100, true), opus(120), mp3(140), av1(160)]);
@@ -419,8 +419,8 @@ fn any_tags_make_whole_packets_and_right_counters() {
             match random(4) {
                 0 => body.truncate(random(body.len() as u64 + 1) as usize),
                 1 if !body.is_empty() => {
-                    let place = random(body.len().min(40) as u64) as usize;
-                    body[place] = random(256) as u8;
+                    let index = random(body.len().min(40) as u64) as usize;
+                    body[index] = random(256) as u8;
                 }
                 _ => {}
             }
@@ -447,6 +447,6 @@ fn any_tags_make_whole_packets_and_right_counters() {
         let kept = &kept[..kept.len() - usize::from(extreme)];
         let broken: Vec<_> = broken.iter().filter(|(rule, _)| kept.contains(rule)).collect();
         assert!(blocks.is_empty() || broken.is_empty(), "round {round}: {broken:?}");
-        assert_eq!(bytes(&carried()), bytes(&blocks), "the same tags make the same bytes");
+        assert_eq!(bytes(&carried()), bytes(&blocks), "the same tags give the same bytes");
     }
 }

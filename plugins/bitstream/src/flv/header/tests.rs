@@ -6,17 +6,17 @@ const HEADER: Packet = Packet::SEQUENCE_HEADER;
 const FRAME: Packet = Packet::CODED_FRAME;
 const END: Packet = Packet::SEQUENCE_END;
 
-/// name, kind, body, codec, packet, keyframe, composition offset, data.
+/// Name, kind, body, codec, packet, keyframe, composition offset, data.
 type Row = (&'static str, TagKind, &'static [u8], Codec, Packet, bool, i64, &'static [u8]);
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     ("aac sequence header", A, b"\xaf\x00\x12\x10", Codec::AAC, HEADER, false, 0, b"\x12\x10"),
-    ("aac sequence header of nothing", A, b"\xaf\x00", Codec::AAC, Packet::OTHER, false, 0, b""),
-    ("enhanced aac sequence header of nothing", A, b"\x90mp4a", Codec::AAC, Packet::OTHER, false, 0, b""),
-    ("opus sequence start of nothing", A, b"\x90Opus", Codec::OPUS, HEADER, false, 0, b""),
-    ("avc sequence header of nothing", V, b"\x17\x00\0\0\0", Codec::H264, Packet::OTHER, false, 0, b""),
-    ("av1 sequence start of nothing", V, b"\x90av01", Codec::AV1, Packet::OTHER, false, 0, b""),
+    ("aac sequence header without data", A, b"\xaf\x00", Codec::AAC, Packet::OTHER, false, 0, b""),
+    ("enhanced aac sequence header without data", A, b"\x90mp4a", Codec::AAC, Packet::OTHER, false, 0, b""),
+    ("opus sequence start without data", A, b"\x90Opus", Codec::OPUS, HEADER, false, 0, b""),
+    ("avc sequence header without data", V, b"\x17\x00\0\0\0", Codec::H264, Packet::OTHER, false, 0, b""),
+    ("av1 sequence start without data", V, b"\x90av01", Codec::AV1, Packet::OTHER, false, 0, b""),
     ("aac frame", A, b"\xaf\x01raw", Codec::AAC, FRAME, false, 0, b"raw"),
     ("aac silence", A, b"\xaf\x01", Codec::AAC, FRAME, false, 0, b""),
     ("aac silence without a packet type", A, b"\xaf", Codec::AAC, FRAME, false, 0, b""),
@@ -56,7 +56,7 @@ const ROWS: &[Row] = &[
     ("metadata", TagKind::SCRIPT, b"\x02\x00\x0aonMetaData\x05", Codec::NONE, Packet::METADATA, false, 0, b"\x02\x00\x0aonMetaData\x05"),
     ("metadata as sent", TagKind::SCRIPT, b"\x02\x00\x0d@setDataFrame\x02\x00\x0aonMetaData\x05", Codec::NONE, Packet::METADATA, false, 0, b"\x02\x00\x0d@setDataFrame\x02\x00\x0aonMetaData\x05"),
     ("other script", TagKind::SCRIPT, b"\x02\x00\x01x", Codec::NONE, Packet::OTHER, false, 0, b"\x02\x00\x01x"),
-    ("nothing", A, b"", Codec::NONE, Packet::OTHER, false, 0, b""),
+    ("an empty body", A, b"", Codec::NONE, Packet::OTHER, false, 0, b""),
 ];
 
 #[test]
@@ -101,7 +101,7 @@ fn reads_back_each_header_written() {
 }
 
 #[test]
-fn survives_every_prefix_and_every_changed_byte() {
+fn data_is_inside_the_body_for_every_prefix_and_every_changed_byte() {
     for (_, kind, body, ..) in ROWS {
         for end in 0..body.len() {
             check_bounds(*kind, &body[..end]);

@@ -48,7 +48,7 @@ fn file(blocks: &[Block]) -> Vec<u8> {
         .collect()
 }
 
-/// The media of a file: kind, timestamp, body.
+/// Returns the media tags of a file: kind, timestamp, body.
 fn media(blocks: &[Block]) -> Vec<(TagKind, u32, Vec<u8>)> {
     let file = file(blocks);
     read_file(&file)
@@ -58,7 +58,7 @@ fn media(blocks: &[Block]) -> Vec<(TagKind, u32, Vec<u8>)> {
         .collect()
 }
 
-/// A file in words: its tracks, then its tags. `A0` and `V0` are sequence headers, `a` is audio, `K` a keyframe, `p`
+/// Describes a file: its tracks, then its tags. `A0` and `V0` are sequence headers, `a` is audio, `K` a keyframe, `p`
 /// another picture, `end` the end of a sequence, `meta` metadata with their tracks.
 fn describe(blocks: &[Block]) -> String {
     let file = file(blocks);
@@ -84,14 +84,14 @@ fn describe(blocks: &[Block]) -> String {
     words.join(" ")
 }
 
-/// A property of a metadata tag.
+/// Returns a property of a metadata tag.
 fn property(body: &[u8], name: &str) -> Option<Value> {
     let values = amf0::read_all(body, &mut Budget::default()).unwrap();
     let [_, Value::EcmaArray(properties)] = &values[..] else { panic!("{values:?}") };
     properties.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
 }
 
-/// `hasAudio` and `hasVideo` of the newest metadata, which must agree with the newest file header.
+/// Returns `hasAudio` and `hasVideo` of the newest metadata. Panics if they differ from the newest file header.
 fn tracks(blocks: &[Block]) -> (bool, bool) {
     let preamble = blocks.iter().rfind(|block| block.flags == BlockFlags::PREAMBLE).unwrap();
     let flags = preamble.parts[0][4];
@@ -105,7 +105,7 @@ fn tracks(blocks: &[Block]) -> (bool, bool) {
 }
 
 #[test]
-fn announces_the_tracks_that_there_are() {
+fn announces_the_tracks_that_are_present() {
     for (name, tags, expected) in [
         ("both", vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (A, 23, AAC)], (true, true)),
         ("audio only", vec![(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 400, AAC), (A, 600, AAC)], (true, false)),
@@ -154,7 +154,7 @@ fn a_track_is_announced_by_its_first_frame_that_decodes() {
             ],
             "av meta(av)@0 A0@0 a@1000 a@1499 V0@1490 K@1499",
         ),
-        ("nothing that decodes", vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_INTER)], ""),
+        ("no frame that decodes", vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_INTER)], ""),
     ] {
         let blocks = remux(&tags);
         let described = if blocks.is_empty() { String::new() } else { describe(&blocks) };
@@ -163,10 +163,10 @@ fn a_track_is_announced_by_its_first_frame_that_decodes() {
 }
 
 #[test]
-fn frames_that_cannot_be_decoded_are_left_out() {
+fn frames_that_cannot_be_decoded_are_dropped() {
     for (name, tags, expected) in [
         (
-            "before the sequence header, or the keyframe, or of nothing",
+            "before the sequence header or the keyframe, or empty",
             vec![
                 (V, 0, AVC_KEY),
                 (A, 0, AAC),
@@ -210,7 +210,7 @@ fn frames_that_cannot_be_decoded_are_left_out() {
             "av meta(av)@0 V0@0 K@0 a@0 a@80",
         ),
         (
-            "a sequence header of nothing changes nothing",
+            "an empty sequence header has no effect",
             vec![
                 (V, 0, AVC_CONFIG),
                 (V, 0, AVC_KEY),
@@ -231,8 +231,8 @@ fn frames_that_cannot_be_decoded_are_left_out() {
 }
 
 #[test]
-fn holds_the_header_no_longer_than_it_must() {
-    // What is known, then the tags that are held, then the one that starts.
+fn holds_the_header_no_longer_than_necessary() {
+    // The known codecs and age, the tags that are held, and the tag that causes the header.
     let rows = [
         (StreamFacts::default(), vec![(A, 0, MP3), (A, 499, MP3)], (A, 500, MP3)),
         (StreamFacts::default(), vec![(A, 0, MP3), (V, 0, AVC_CONFIG)], (V, 0, AVC_KEY)),
@@ -258,7 +258,7 @@ fn holds_the_header_no_longer_than_it_must() {
 }
 
 #[test]
-fn passes_a_late_track_on_after_telling_so() {
+fn a_late_track_follows_a_new_announcement() {
     for (late, early) in [
         ([(A, 600, AAC_CONFIG), (A, 600, AAC)], [(V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 550, AVC_INTER)]),
         ([(V, 600, AVC_CONFIG), (V, 600, AVC_KEY)], [(A, 0, AAC_CONFIG), (A, 0, AAC), (A, 550, AAC)]),
@@ -273,7 +273,7 @@ fn passes_a_late_track_on_after_telling_so() {
 }
 
 #[test]
-fn marks_where_a_viewer_may_join() {
+fn marks_join_points() {
     let flags = |tags: &[(TagKind, i64, &[u8])]| -> Vec<_> {
         remux(tags)[2..].iter().map(|block| (block.flags, block.track)).collect()
     };
@@ -328,7 +328,7 @@ fn shares_payloads() {
     assert_eq!(blocks[4].parts[1].as_ptr(), video.data().as_ptr());
 }
 
-/// The bytes of each configuration, by track.
+/// Returns the bytes of each configuration with its track.
 fn configurations(blocks: &[Block]) -> Vec<(u8, Vec<u8>)> {
     let configurations = blocks.iter().filter(|block| block.flags == BlockFlags::CONFIG);
     let bytes = |block: &Block| block.parts.iter().flat_map(|part| part.to_vec()).collect();
@@ -338,7 +338,7 @@ fn configurations(blocks: &[Block]) -> Vec<(u8, Vec<u8>)> {
 }
 
 #[test]
-fn a_successor_goes_on_in_the_middle_of_the_file() {
+fn a_successor_continues_in_the_middle_of_the_file() {
     let facts = StreamFacts::new(Codec::H264, Codec::AAC, 60_000);
     let configs: [Input; 3] = [(TagKind::SCRIPT, 0, META), (A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG)];
     for configs in [&configs[..], &configs[1..]] {
@@ -350,7 +350,7 @@ fn a_successor_goes_on_in_the_middle_of_the_file() {
             blocks
         };
         let mut old = remuxer("as_published", facts);
-        assert!(old.state().is_empty(), "before the header there is nothing to go on with");
+        assert!(old.state().is_empty(), "no state before the header");
         let mut before = feed(&mut old, configs);
         before.extend(feed(&mut old, &[(V, 5000, AVC_KEY), (A, 5010, AAC)]));
         old.finish(&mut before).unwrap();
@@ -363,7 +363,7 @@ fn a_successor_goes_on_in_the_middle_of_the_file() {
         assert_eq!(again.iter().filter(preambles).count(), 1);
         assert!(again.iter().all(|block| block.flags != BlockFlags::JOIN));
         // At once, without waiting for audio.
-        let [join] = &feed(&mut new, &[(V, 6000, AVC_KEY)])[..] else { panic!("more than a picture") };
+        let [join] = &feed(&mut new, &[(V, 6000, AVC_KEY)])[..] else { panic!("more than one block") };
         assert_eq!(join.flags, BlockFlags::JOIN);
         for length in 0..setup.state.len() {
             let mut cut = setup.clone();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn streams_of_one_kind_are_whole_too() {
+fn a_stream_of_one_track_is_valid() {
     let video = std::iter::once(avc_config(0)).chain(pictures(0, 2_000, 400)).collect::<Vec<_>>();
     let slow =
         std::iter::once(avc_config(0)).chain((0..6).map(|n| avc(n * 1_000, true, 900))).collect::<Vec<_>>();
@@ -29,7 +29,7 @@ fn streams_of_one_kind_are_whole_too() {
 }
 
 #[test]
-fn waits_for_both_tracks_no_longer_than_it_must() {
+fn waits_for_both_tracks_no_longer_than_necessary() {
     let first_out = |facts: StreamFacts, input: &[Input]| {
         let (mut remuxer, mut blocks) = (TsRemuxer::new(&setup(facts)), Vec::new());
         input.iter().position(|input| {
@@ -39,20 +39,20 @@ fn waits_for_both_tracks_no_longer_than_it_must() {
     };
     let new = StreamFacts::default();
     let video: Vec<_> = std::iter::once(avc_config(0)).chain(pictures(0, 2_000, 1_000)).collect();
-    assert_eq!(first_out(new, &video), Some(14), "half a second for audio");
+    assert_eq!(first_out(new, &video), Some(14), "the wait for audio is half a second");
     let old = StreamFacts::new(Codec::H264, Codec::NONE, 60_000);
     assert_eq!(first_out(old, &video), Some(1), "an old stream has no other track");
     assert_eq!(first_out(new, &both(0, 1_000)), Some(2), "both sequence headers");
     let with_mp3 = [vec![avc_config(0), avc(0, true, 9), avc(40, false, 9), mp3(41)], video.clone()].concat();
     let known = StreamFacts::new(Codec::H264, Codec::MP3, 60_000);
     assert_eq!(first_out(known, &with_mp3), Some(3), "MP3 is described by its first frame");
-    assert_eq!(first_out(known, &video), Some(14), "a track that the host knows is waited for, not for ever");
+    assert_eq!(first_out(known, &video), Some(14), "the wait for a track that the host knows is bounded");
     let left_out = StreamFacts::new(Codec::AV1, Codec::AAC, 0);
     assert_eq!(first_out(left_out, &[av1(0), aac_config(0), aac(0)]), Some(2));
 }
 
 #[test]
-fn late_and_changed_tracks_get_versions() {
+fn late_and_changed_tracks_cause_new_versions() {
     let late_audio = [headers(pictures(0, 1_000, 1_000).collect()), both(1_000, 2_000)].concat();
     let late_audio: Vec<Input> =
         late_audio.into_iter().filter(|(kind, dts, _)| *kind == V || *dts >= 1_000).collect();
@@ -72,7 +72,7 @@ fn late_and_changed_tracks_get_versions() {
         ("late video", late_video, [(0, audio.clone()), (1, all.clone())]),
         ("another video codec", changed, [(0, all.clone()), (1, vec![0x24, 0x0f])]),
         ("another audio codec", to_mp3, [(0, all.clone()), (1, vec![0x1b, 0x03])]),
-        ("a codec without a place", to_av1, [(0, all), (1, audio)]),
+        ("a codec without a mapping", to_av1, [(0, all), (1, audio)]),
     ] {
         assert_eq!(versions(&checked(&remux(&input))), expected, "{name}");
     }
@@ -98,7 +98,7 @@ fn a_changed_stream_type_gets_a_new_pid() {
     assert_eq!(types, [(0x100, 0x1b), (0x101, 0x0f), (0x102, 0x24), (0x103, 0x03), (0x104, 0x1b)]);
     assert_eq!(seen.values().map(|seen| seen.units).sum::<usize>(), stream.units.len());
 
-    // A successor goes on with them, and one of a state without PIDs begins with the first.
+    // A successor keeps them; a successor of a state without PIDs begins with the first ones.
     let mut first = TsRemuxer::new(&setup(StreamFacts::default()));
     let mut blocks = run(&mut first, &input);
     let mut next = setup(StreamFacts::new(Codec::H264, Codec::MP3, 3_000));
@@ -124,11 +124,17 @@ fn versions_wrap_at_32() {
 }
 
 #[test]
-fn a_stream_of_nothing_but_aac_that_adts_cannot_carry_is_unsupported() {
+fn a_stream_whose_only_track_is_aac_that_adts_cannot_carry_is_unsupported() {
     let flac = || (A, 50, b"\x91fLaCdata".to_vec());
     let aac_alone = StreamFacts::new(Codec::NONE, Codec::AAC, 60_000);
     for (name, facts, input, blocks, unsupported) in [
-        ("beside a codec without a place", StreamFacts::default(), vec![av1(0), xhe_aac_config(0)], 0, true),
+        (
+            "beside a codec without a mapping",
+            StreamFacts::default(),
+            vec![av1(0), xhe_aac_config(0)],
+            0,
+            true,
+        ),
         ("an old stream", aac_alone, vec![xhe_aac_config(0)], 0, true),
         ("a new one", StreamFacts::default(), vec![xhe_aac_config(0), aac(0), aac(480)], 0, false),
         ("a new one after the wait", StreamFacts::default(), vec![xhe_aac_config(0), aac(500)], 0, true),
@@ -146,7 +152,7 @@ fn a_stream_of_nothing_but_aac_that_adts_cannot_carry_is_unsupported() {
             2,
             true,
         ),
-        // That one the host sees by itself.
+        // The host detects this case itself.
         ("another codec", aac_alone, vec![aac_config(0), aac(0), flac(), aac_config(50)], 2, false),
         ("after audio", aac_alone, vec![aac_config(0), aac(0), xhe_aac_config(23)], 2, true),
     ] {
@@ -158,7 +164,7 @@ fn a_stream_of_nothing_but_aac_that_adts_cannot_carry_is_unsupported() {
 }
 
 #[test]
-fn aac_that_adts_cannot_carry_is_left_out_while_it_lasts() {
+fn aac_that_adts_cannot_carry_is_dropped_beside_video() {
     let xhe_aac = |from| {
         in_order(pictures(from, from + 1_000, 1_000).chain(frames(from, from + 1_000)).collect::<Vec<_>>())
     };

@@ -13,7 +13,7 @@ fn cleans_metadata_and_repeats_it_when_it_changes() {
 }
 
 #[test]
-fn writes_hevc_in_the_form_asked_for() {
+fn writes_hevc_in_the_requested_form() {
     let (legacy, enhanced): (&[Input], &[Input]) = (
         &[(V, 0, b"\x1c\x00\0\0\0hvcC"), (V, 0, b"\x1c\x01\0\0\x28key"), (V, 40, b"\x2c\x01\0\0\0inter")],
         &[(V, 0, b"\x90hvc1hvcC"), (V, 0, b"\x91hvc1\0\0\x28key"), (V, 40, b"\xa3hvc1inter")],
@@ -39,7 +39,7 @@ fn writes_hevc_in_the_form_asked_for() {
 }
 
 #[test]
-fn passes_colour_metadata_on_when_asked_only() {
+fn passes_colour_metadata_on_only_on_request() {
     for (asked, passed) in [("false", 1), ("true", 2)] {
         let options = vec![(COLOR_INFO.into(), asked.into())];
         let mut remuxer = FlvRemuxer::new(&Setup::new(Options::new(options), StreamFacts::default()));
@@ -62,7 +62,7 @@ fn passes_track_0_of_several_on_and_no_other() {
 }
 
 #[test]
-fn writes_what_players_know_of_enhanced_rtmp() {
+fn writes_enhanced_rtmp_in_the_forms_that_players_read() {
     // As published, and as served, if at all.
     type Row = (TagKind, &'static [u8], Option<&'static [u8]>);
     let rows: &[Row] = &[
@@ -137,7 +137,7 @@ fn the_codec_ids_of_metadata_are_those_of_the_tags() {
 }
 
 #[test]
-fn a_picture_that_is_too_long_with_its_new_header_is_left_out_with_those_that_need_it() {
+fn a_picture_too_long_for_its_new_header_is_dropped_up_to_the_next_keyframe() {
     let picture = |frame_type: u8, size: usize| {
         let mut body = vec![frame_type << 4 | 12, 1, 0, 0, 40];
         body.resize(size, 0x77);
