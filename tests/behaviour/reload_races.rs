@@ -16,7 +16,7 @@ use remuxd_tests::tool::root;
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::reload::{MODULES, Scene, config, images};
+use crate::reload::scene::{MODULES, Scene, config, images};
 
 fn signal(host: &Host, signal: Signal) {
     kill_process(Pid::from_raw(host.pid() as i32).unwrap(), signal).unwrap();

@@ -1,0 +1,7 @@
+//! The host as a child process, and its configuration.
+
+mod config;
+mod process;
+
+pub use config::{API, Config};
+pub use process::{Host, SECRET, executable, remuxd};
