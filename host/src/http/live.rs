@@ -1,4 +1,4 @@
-//! Live requests: from a route to a viewer, with the outcome known before the status line.
+//! Requests for live mounts. The status line is sent when the outcome is known.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -21,25 +21,25 @@ use super::{Body, Client, ConnectionContext, Refusal};
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// How long a remuxer may take until its first block.
+/// Time limit for a remuxer's first block.
 const REMUX_TIME: Duration = Duration::from_secs(5);
-/// How long a viewer waits for the second track of a stream.
+/// Time limit for the second track of a stream.
 const TRACK_WAIT: Duration = Duration::from_secs(1);
 
-/// The live mounts of all streams.
+/// The part of the service that answers with live mounts.
 pub(super) struct LiveMounts {
     hub: Arc<Hub>,
     registry: Arc<Registry>,
     pool: Arc<Pool>,
 }
 
-/// How a request wants its stream.
+/// The form of a live response.
 pub(super) enum Delivery {
-    /// HEAD: the status line and headers of a GET.
+    /// The status line and headers only, for HEAD.
     Head,
-    /// As the body of the response.
+    /// The response's body.
     Body,
-    /// As messages, once the connection is upgraded.
+    /// WebSocket messages.
     WebSocket(Upgrade),
 }
 
@@ -53,7 +53,7 @@ impl Delivery {
 }
 
 impl LiveMounts {
-    /// Mounts of the streams of `hub`, in the formats of `registry`, whose remuxers run in `pool`.
+    /// Serves the streams of `hub` in the formats of `registry`; remuxers run in `pool`.
     pub(super) fn new(hub: Arc<Hub>, registry: Arc<Registry>, pool: Arc<Pool>) -> LiveMounts {
         LiveMounts { hub, registry, pool }
     }
@@ -87,11 +87,11 @@ impl LiveMounts {
             () = connection.stopping.cancelled() => return Err(Refusal::Unavailable),
         };
         let mut carriage = stream.carriage();
-        // Watched first and judged then, so that a viewer who was here before the first frame gets it.
+        // The viewer attaches before the wait, so that it gets the first frame if it was here before it.
         let mut viewer = self.watch(&mut target, &stream)?;
         wait_for_carriage(&mut carriage, target.module(), deadline).await?;
         drop(carriage);
-        // The stream is there: what is left to wait for is the remuxer, however short the wait for a stream may be.
+        // The remuxer gets its full time even if the wait for the stream has used up `wait`.
         let deadline = deadline.max(Instant::now() + REMUX_TIME);
         let first = first_span(&mut viewer, &stream, deadline).await?;
         if !matches!(delivery, Delivery::Head) {
@@ -110,7 +110,7 @@ impl LiveMounts {
         Ok(response)
     }
 
-    /// Returns the best mount whose extension a module answers over `transport`.
+    /// Returns the first route that a module can serve over `transport`.
     fn target(&self, resolved: Resolved, transport: Transport) -> Result<Target, Refusal> {
         let mut refusal = Refusal::NotMounted;
         for route in resolved.routes {
@@ -148,7 +148,7 @@ impl LiveMounts {
     }
 }
 
-/// The mount that answers a request, and how it is made.
+/// The mount that answers a request, with the recipe for its remuxer.
 struct Target {
     route: Route,
     transport: Transport,
@@ -189,6 +189,7 @@ async fn wait_for_carriage(
     }
 }
 
+/// Waits for the viewer's first blocks.
 async fn first_span(viewer: &mut Viewer, stream: &Stream, deadline: Instant) -> Result<Arc<Span>, Refusal> {
     match timeout_at(deadline, poll_fn(|cx| viewer.poll_next(cx))).await {
         Ok(Some(span)) => Ok(span),
