@@ -340,7 +340,7 @@ fn http_2_has_the_same_rules() {
         command
             .args(["--output", "/dev/null", "--write-out", "%{http_code} %{http_version}"])
             .args(*arguments);
-        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
-        assert_eq!(said, format!("{status} 2"), "{name}");
+        let printed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert_eq!(printed, format!("{status} 2"), "{name}");
     });
 }

@@ -33,7 +33,7 @@ fn each_vhost_shows_its_own_certificate() {
             (Some("other.example"), &default),
             (None, &default),
         ] {
-            assert_eq!(tls::shown(address, name).unwrap(), expected.der, "{name:?}");
+            assert_eq!(tls::served_certificate(address, name).unwrap(), expected.der, "{name:?}");
         }
     }
 }
@@ -45,7 +45,8 @@ fn a_new_certificate_is_shown_and_viewers_stay() {
     let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(2000));
     let address = host.https.unwrap();
     let [old, new] = [(); 2].map(|()| Certificate::of(&["127.0.0.1"]));
-    let shows = |certificate: &Certificate| tls::shown(address, None).unwrap() == certificate.der;
+    let shows =
+        |certificate: &Certificate| tls::served_certificate(address, None).unwrap() == certificate.der;
     files.write(&old);
     wait_until(SOON, "the first new certificate is shown", || shows(&old));
     let viewer = Capture::wss(&host, &key);
@@ -102,28 +103,31 @@ fn a_reload_takes_certificates_that_lie_elsewhere_and_viewers_stay() {
     };
     let shows = |default: &Certificate, a: &Certificate| {
         for (name, expected) in [(None, default), (Some("a.example"), a)] {
-            let shown = listeners.map(|listener| tls::shown(listener, name).unwrap());
+            let shown = listeners.map(|listener| tls::served_certificate(listener, name).unwrap());
             assert_eq!(shown, [(); 2].map(|()| expected.der.clone()), "{name:?}");
         }
     };
     shows(&old, &old);
     write(&new_files, &vhost_files);
-    let said = host.command(&["reload", "--dry-run"]);
+    let printed = host.command(&["reload", "--dry-run"]);
     assert!(
-        said.status.success() && !String::from_utf8_lossy(&said.stdout).contains("nothing has changed"),
-        "{said:?}"
+        printed.status.success() && !String::from_utf8_lossy(&printed.stdout).contains("nothing has changed"),
+        "{printed:?}"
     );
     shows(&old, &old);
-    let said = host.reload();
-    assert!(said.contains("reloaded in ") && !said.contains("next start"), "{said}");
+    let printed = host.reload();
+    assert!(printed.contains("reloaded in ") && !printed.contains("next start"), "{printed}");
     shows(&new, &vhost);
     for (listeners, of_vhost) in [(&bad_files, &vhost_files), (&old_files, &bad_files)] {
         write(listeners, of_vhost);
         let output = host.command(&["reload"]);
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
         let line = format!("cert = {:?}", bad_files.cert());
-        assert!(said.contains("does not belong to the certificate") && said.contains(&line), "{said}");
+        assert!(
+            printed.contains("does not belong to the certificate") && printed.contains(&line),
+            "{printed}"
+        );
         shows(&new, &vhost);
     }
     let tags = viewer.tags();
@@ -142,21 +146,21 @@ fn files_that_cannot_be_used_are_errors() {
     let check = |arguments: &[&str]| {
         let file = config.to_str().unwrap();
         let output = remuxd_tests::host::remuxd(&[arguments, &["--config", file]].concat());
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.success(), said)
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), printed)
     };
     assert!(check(&["check"]).0);
     std::fs::write(files.cert(), Certificate::of(&["127.0.0.1"]).cert).unwrap();
     for arguments in [&["check"][..], &[]] {
-        let (well, said) = check(arguments);
-        assert!(!well && !said.contains("listening "), "{said}");
+        let (well, printed) = check(arguments);
+        assert!(!well && !printed.contains("listening "), "{printed}");
         for (index, line) in toml.lines().enumerate().filter(|(_, line)| line.starts_with("cert = ")) {
             assert!(
-                said.contains(&format!("under-test.toml:{}:", index + 1)) && said.contains(line),
-                "{said}"
+                printed.contains(&format!("under-test.toml:{}:", index + 1)) && printed.contains(line),
+                "{printed}"
             );
         }
-        assert!(said.contains("does not belong to the certificate"), "{said}");
+        assert!(printed.contains("does not belong to the certificate"), "{printed}");
     }
 }
 
@@ -198,10 +202,13 @@ fn special_files_and_encrypted_keys_are_reported() {
             let mut command = Command::new("timeout");
             command.arg("20").arg(executable()).args(arguments).arg("--config").arg(&file);
             let output = command.output().unwrap();
-            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-            assert_eq!(output.status.code(), Some(1), "{key:?} {cert:?}\n{said}");
-            assert!(said.contains(says) && said.contains(&format!("under-test.toml:{line}:")), "{said}");
-            assert!(!said.contains("listening "), "{said}");
+            let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{key:?} {cert:?}\n{printed}");
+            assert!(
+                printed.contains(says) && printed.contains(&format!("under-test.toml:{line}:")),
+                "{printed}"
+            );
+            assert!(!printed.contains("listening "), "{printed}");
         }
     }
 }

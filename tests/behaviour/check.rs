@@ -10,8 +10,8 @@ fn run(arguments: &[&str], toml: &str) -> (bool, String) {
     std::fs::write(&file, toml).unwrap();
     let file = file.to_str().unwrap();
     let output = remuxd(&[arguments, &["--config", file]].concat());
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(printed).unwrap())
 }
 
 /// A configuration with an error in each table, at the marked word.
@@ -36,28 +36,28 @@ mount = «"[vhost]/[app]/[stream].flv"»
 #[test]
 fn all_errors_are_reported_at_once_with_their_location() {
     let toml: String = WRONG.chars().filter(|char| !"«»".contains(*char)).collect();
-    let (well, said) = run(&["check"], &toml);
-    assert!(!well, "{said}");
+    let (well, printed) = run(&["check"], &toml);
+    assert!(!well, "{printed}");
     for (index, line) in WRONG.lines().enumerate().filter(|(_, line)| line.contains('«')) {
         let place = format!("under-test.toml:{}:", index + 1);
-        assert!(said.contains(&place), "{place} is not in:\n{said}");
+        assert!(printed.contains(&place), "{place} is not in:\n{printed}");
         let shown: String = line.chars().filter(|char| !"«»".contains(*char)).collect();
-        assert!(said.contains(&shown), "{shown} is not in:\n{said}");
+        assert!(printed.contains(&shown), "{shown} is not in:\n{printed}");
     }
-    assert!(said.contains("crossdomain"), "the closest known key is named:\n{said}");
+    assert!(printed.contains("crossdomain"), "the closest known key is named:\n{printed}");
 }
 
 #[test]
 fn nothing_listens_with_a_wrong_file() {
     let toml: String = WRONG.chars().filter(|char| !"«»".contains(*char)).collect();
-    let (well, said) = run(&[], &toml);
-    assert!(!well && !said.contains("listening "), "{said}");
+    let (well, printed) = run(&[], &toml);
+    assert!(!well && !printed.contains("listening "), "{printed}");
 }
 
 #[test]
 fn a_good_file_passes() {
-    let (well, said) = run(&["check"], &Config::live().toml());
-    assert!(well, "{said}");
+    let (well, printed) = run(&["check"], &Config::live().toml());
+    assert!(well, "{printed}");
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn options_are_checked_against_the_modules_schema() {
             .mount(&format!("[vhost.\"__defaultVhost__\".http_remux.options]\n{option}"))
             .toml();
         let line = toml.lines().position(|text| text == option).unwrap() + 1;
-        let (well, said) = run(&["check"], &toml);
-        assert!(!well, "{said}");
-        assert!(said.contains(&format!("under-test.toml:{line}:")) && said.contains(hint), "{said}");
+        let (well, printed) = run(&["check"], &toml);
+        assert!(!well, "{printed}");
+        assert!(printed.contains(&format!("under-test.toml:{line}:")) && printed.contains(hint), "{printed}");
     }
 }
 
@@ -81,12 +81,12 @@ fn what_is_ignored_is_a_warning() {
         .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
         .toml();
     let line = toml.lines().position(|text| text == "fast_cache = 30").unwrap() + 1;
-    let (well, said) = run(&["check"], &toml);
-    assert!(well, "{said}");
-    assert!(said.contains("warning: fast_cache is ignored: flv carries video"), "{said}");
-    assert!(said.contains(&format!("under-test.toml:{line}:14")), "{said}");
+    let (well, printed) = run(&["check"], &toml);
+    assert!(well, "{printed}");
+    assert!(printed.contains("warning: fast_cache is ignored: flv carries video"), "{printed}");
+    assert!(printed.contains(&format!("under-test.toml:{line}:14")), "{printed}");
     // One for each module that answers .flv, none for .aac.
-    assert!(said.contains("warning: 2 warnings in") && said.contains("no errors"), "{said}");
+    assert!(printed.contains("warning: 2 warnings in") && printed.contains("no errors"), "{printed}");
     let host = Host::start_toml(&toml);
     let place = format!("remuxd.toml:{line}:14: fast_cache is ignored: flv carries video");
     host.wait_log(&["WARN", &place]);
@@ -95,6 +95,6 @@ fn what_is_ignored_is_a_warning() {
 #[test]
 fn a_missing_file_is_named() {
     let output = remuxd(&["check", "--config", "no-such-file.toml"]);
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(!output.status.success() && said.contains("no-such-file.toml"), "{said}");
+    let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(!output.status.success() && printed.contains("no-such-file.toml"), "{printed}");
 }

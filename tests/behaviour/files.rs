@@ -130,8 +130,9 @@ fn files_are_served_with_their_type_and_validators() {
         assert_eq!(but_date(head.headers.clone()), but_date(headers), "{path}");
         assert_eq!(head.body.read(&mut [0; 16]).unwrap(), 0);
         for version in ["--http1.0", "--http2-prior-knowledge"] {
-            let said = site.curl(&[version, "--output", "/dev/null"], "%{http_code} %{size_download}", path);
-            assert_eq!(said, format!("200 {}", content.len()), "{version} {path}");
+            let printed =
+                site.curl(&[version, "--output", "/dev/null"], "%{http_code} %{size_download}", path);
+            assert_eq!(printed, format!("200 {}", content.len()), "{version} {path}");
         }
         let head = site.curl(
             &["--http2-prior-knowledge", "--head", "--output", "/dev/null"],
@@ -372,8 +373,8 @@ fn ranges_are_parts_of_the_file() {
     let output = file.to_str().unwrap();
     for version in ["--http1.1", "--http2-prior-knowledge"] {
         for (range, part) in [("5-9", 5..10), ("299999-", 299_999..300_000), ("-7", 299_993..300_000)] {
-            let said = site.curl(&[version, "-r", range, "--output", output], "%{http_code}", "/film.bin");
-            assert_eq!(said, "206", "{version} {range}");
+            let printed = site.curl(&[version, "-r", range, "--output", output], "%{http_code}", "/film.bin");
+            assert_eq!(printed, "206", "{version} {range}");
             assert!(std::fs::read(&file).unwrap() == content[part], "{version} {range}");
         }
         std::fs::write(&file, &content[..123_456]).unwrap();
@@ -470,8 +471,8 @@ fn without_a_directory_there_are_no_files_and_one_that_is_no_directory_is_an_err
         let line = format!("dir = {:?}", dir.to_str().unwrap());
         std::fs::write(&file, format!("[http_server]\nenabled = true\n{line}\n")).unwrap();
         let output = remuxd(&["check", "--config", file.to_str().unwrap()]);
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert!(!output.status.success(), "{said}");
-        assert!(said.contains("under-test.toml:3:7") && said.contains(&line), "{said}");
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success(), "{printed}");
+        assert!(printed.contains("under-test.toml:3:7") && printed.contains(&line), "{printed}");
     }
 }

@@ -83,11 +83,11 @@ fn http_2_serves_and_ends_cleanly() {
         })
     });
     drop(live.publisher);
-    let mut said = String::new();
-    curl.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    let mut printed = String::new();
+    curl.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
     // curl fails when a stream ends in any other way than by END_STREAM.
     assert!(curl.wait().unwrap().success());
-    assert_eq!(said, "2 200 video/x-flv");
+    assert_eq!(printed, "2 200 video/x-flv");
 }
 
 #[test]

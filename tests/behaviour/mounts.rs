@@ -292,13 +292,13 @@ fn collisions_are_errors_that_show_both_lines() {
     ];
     for (name, one, two) in rows {
         let (toml, places) = collision(&format!("{one}{two}"));
-        let (well, said) = check(&toml);
-        assert!(!well && said.contains("answer the same path"), "{name}:\n{said}");
+        let (well, printed) = check(&toml);
+        assert!(!well && printed.contains("answer the same path"), "{name}:\n{printed}");
         for place in places {
             let line = toml.lines().nth(place - 1).unwrap();
-            assert!(said.contains(&format!("{place} | {line}")), "{name}: line {place} in\n{said}");
+            assert!(printed.contains(&format!("{place} | {line}")), "{name}: line {place} in\n{printed}");
         }
-        assert!(said.contains(&format!("under-test.toml:{}:", places[1])), "{name}:\n{said}");
+        assert!(printed.contains(&format!("under-test.toml:{}:", places[1])), "{name}:\n{printed}");
     }
 }
 
@@ -312,8 +312,8 @@ fn mounts_that_share_no_request_are_no_collision() {
         ("another extension", mount("a", "/[app]/[stream].flv"), redirect("a", "/[app]/[stream].m3u8")),
     ];
     for (name, one, two) in rows {
-        let (well, said) = check(&format!("{one}{two}"));
-        assert!(well, "{name}:\n{said}");
+        let (well, printed) = check(&format!("{one}{two}"));
+        assert!(well, "{name}:\n{printed}");
     }
 }
 
@@ -330,8 +330,8 @@ fn wrong_redirects_are_errors_with_their_line() {
         ("to = \"http://b/\"\npath = \"/[app].flv\"", 4, "`[stream]` is missing"),
     ];
     for (lines, line, message) in rows {
-        let (well, said) = check(&rule(lines));
-        assert!(!well && said.contains(message), "{lines}:\n{said}");
-        assert!(said.contains(&format!("under-test.toml:{line}:")), "{lines}:\n{said}");
+        let (well, printed) = check(&rule(lines));
+        assert!(!well && printed.contains(message), "{lines}:\n{printed}");
+        assert!(printed.contains(&format!("under-test.toml:{line}:")), "{lines}:\n{printed}");
     }
 }

@@ -36,12 +36,12 @@ fn a_taken_port_is_shown_in_the_file() {
     for (address, config) in [(first.rtmp, rtmp), (first.http, http)] {
         std::fs::write(&file, config.toml()).unwrap();
         let output = remuxd(&["--config", file.to_str().unwrap()]);
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert!(!output.status.success() && !said.contains("listening "), "{said}");
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success() && !printed.contains("listening "), "{printed}");
         for part in
             [&format!("cannot listen on {address}"), "in use", "second.toml:", "listen = ", "reuse_port"]
         {
-            assert!(said.contains(part), "{part} is not in:\n{said}");
+            assert!(printed.contains(part), "{part} is not in:\n{printed}");
         }
     }
 }

@@ -107,8 +107,8 @@ fn players_follow_to_the_host_that_has_the_stream() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--location", "--max-time", "2", "--output", "/dev/null"]);
-    let said =
+    let printed =
         curl.args(["--write-out", "%{num_redirects} %{http_code} %{content_type}", &url]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&said.stdout), "1 200 video/x-flv");
+    assert_eq!(String::from_utf8_lossy(&printed.stdout), "1 200 video/x-flv");
     assert_eq!(director.count("mounts", None), 0);
 }

@@ -75,9 +75,9 @@ fn viewers_go_over_to_new_builds_and_notice_nothing() {
     step(&mut media);
     for build in 1..=10 {
         MODULES.iter().for_each(|name| modules.put_build(name, build));
-        let said = host.reload();
-        assert_eq!(said.matches(" loaded ").count(), MODULES.len(), "{said}");
-        assert!(said.contains("live mounts: 8 handed over, 0 draining"), "{said}");
+        let printed = host.reload();
+        assert_eq!(printed.matches(" loaded ").count(), MODULES.len(), "{printed}");
+        assert!(printed.contains("live mounts: 8 handed over, 0 draining"), "{printed}");
         step(&mut media);
         // Each mount has been handed over.
         wait_until(SOON, "all viewers are on current generations", || {
@@ -149,9 +149,9 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
         scene.modules.put("flv", library);
         // A dry run reports the same, and neither maps anything.
         let lines = [&["reload", "--dry-run"][..], &["reload"]].map(|arguments| {
-            let said = scene.refused(arguments);
-            let line = said.lines().find(|line| line.starts_with("flv")).unwrap();
-            assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{said}");
+            let printed = scene.refused(arguments);
+            let line = printed.lines().find(|line| line.starts_with("flv")).unwrap();
+            assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{printed}");
             line.to_owned()
         });
         assert_eq!(lines[0], lines[1]);
@@ -200,10 +200,10 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
         for (step, reason, library) in &broken {
             modules.put("flv", library);
             let output = host.command(&["reload"]);
-            let said = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(output.status.code(), Some(1), "{said}");
-            let line = said.lines().find(|line| line.starts_with("flv")).unwrap();
-            assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{said}");
+            let printed = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{printed}");
+            let line = printed.lines().find(|line| line.starts_with("flv")).unwrap();
+            assert!(line.contains(&format!("refused    at {step}: ")) && line.contains(reason), "{printed}");
             host.wait_log(&["module refused", "module=flv", &format!("step=\"{step}\""), reason]);
             let last = host.api_json("/api/v1/reload");
             assert_eq!(last["outcome"], "refused");
@@ -248,12 +248,12 @@ fn a_dry_run_changes_nothing() {
     }
     for _ in 0..3 {
         let output = scene.host.command(&["reload", "--dry-run"]);
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && said.contains("would be reloaded"), "{said}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && printed.contains("would be reloaded"), "{printed}");
         for (name, change) in [("flv", "checked"), ("websocket-flv", "unchanged"), ("aac", "checked")] {
             assert!(
-                said.lines().any(|line| line.starts_with(&format!("{name:<16} {change:<10} 0."))),
-                "{said}"
+                printed.lines().any(|line| line.starts_with(&format!("{name:<16} {change:<10} 0."))),
+                "{printed}"
             );
         }
     }
@@ -263,8 +263,8 @@ fn a_dry_run_changes_nothing() {
         "{toml}[vhost.\"__defaultVhost__\".http_remux.options]\nhevcc = \"legacy\"\n"
     ));
     let refused = [&["reload", "--dry-run"][..], &["reload"]].map(|arguments| {
-        let said = scene.refused(arguments);
-        said.lines().take_while(|line| !line.starts_with("flv ")).map(str::to_owned).collect::<Vec<_>>()
+        let printed = scene.refused(arguments);
+        printed.lines().take_while(|line| !line.starts_with("flv ")).map(str::to_owned).collect::<Vec<_>>()
     });
     assert!(refused[0].iter().any(|line| line.contains("hevcc")), "{refused:?}");
     assert_eq!(refused[0], refused[1]);
@@ -371,10 +371,10 @@ fn mounts_and_modules_come_and_go() {
     ts.wait_for(SOON, "TS", |bytes| (!bytes.is_empty()).then_some(()));
     // Removed again: the viewer stays, new ones are refused.
     scene.host.write_config(&only_flv.toml());
-    let said = scene.host.reload();
+    let printed = scene.host.reload();
     assert!(
-        said.contains("ts               removed") && said.contains("0 handed over, 1 draining"),
-        "{said}"
+        printed.contains("ts               removed") && printed.contains("0 handed over, 1 draining"),
+        "{printed}"
     );
     assert_eq!(status(&scene), 404);
     let before = ts.wait_for(SOON, "its length", |bytes| Some(bytes.len()));

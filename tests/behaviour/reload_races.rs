@@ -43,8 +43,8 @@ fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let output = host.command(arguments);
-                    let said = String::from_utf8_lossy(&output.stdout);
-                    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+                    let printed = String::from_utf8_lossy(&output.stdout);
+                    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
                     asked.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -60,8 +60,8 @@ fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
         stop.store(true, Ordering::Relaxed);
     });
     // Earlier requests are complete before this one.
-    let said = scene.host.reload();
-    assert!(said.contains("nothing has changed"), "{said}");
+    let printed = scene.host.reload();
+    assert!(printed.contains("nothing has changed"), "{printed}");
     let generations = scene.generations("flv");
     let current: Vec<_> = generations.iter().filter(|(_, state, _)| state == "current").collect();
     assert_eq!(current.len(), 1, "{generations:?}");
@@ -135,8 +135,8 @@ fn a_viewer_that_comes_during_a_reload_joins_the_existing_mount() {
         }
         for build in 1..=15 {
             swap(&modules, build);
-            let said = host.reload();
-            assert!(said.contains("reloaded in"), "{said}");
+            let printed = host.reload();
+            assert!(printed.contains("reloaded in"), "{printed}");
             send();
             assert_eq!(host.count("mounts", Some("flv")), keys.len() as u64);
         }

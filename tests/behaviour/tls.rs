@@ -115,11 +115,11 @@ fn each_format_is_served_over_each_version_and_protocol() {
     let [with_aac, with_mp3] = publishing.each_mut().map(|one| read_file(&one.finish()));
     let mut decoded = HashSet::new();
     for (mut viewer, file, format, expected) in viewers {
-        let mut said = String::new();
-        viewer.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        let mut printed = String::new();
+        viewer.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
         // curl fails when the stream, or TLS, ends in any other way than in order.
         assert!(viewer.wait().unwrap().success(), "{}", file.display());
-        assert_eq!(said, expected, "{}", file.display());
+        assert_eq!(printed, expected, "{}", file.display());
         let served = std::fs::read(&file).unwrap();
         let published = if format == "mp3" { &with_mp3 } else { &with_aac };
         check_served(format, published, &served)
@@ -296,7 +296,7 @@ fn lifetime_of_a_trickle(address: SocketAddr, part: Duration, protocols: &[&[u8]
         std::thread::sleep(due.saturating_sub(opened.elapsed()));
         socket.write_all(&[*byte]).unwrap();
     }
-    let mut said = says.iter();
+    let mut printed = says.iter();
     loop {
         assert!(opened.elapsed() < Duration::from_secs(30), "the host keeps it");
         let waits = |error: &std::io::Error| error.kind() == ErrorKind::WouldBlock;
@@ -307,7 +307,7 @@ fn lifetime_of_a_trickle(address: SocketAddr, part: Duration, protocols: &[&[u8]
         }
         if !client.is_handshaking() {
             // When everything is sent, the client waits.
-            let _ = said.next().map(|byte| client.writer().write_all(&[*byte]));
+            let _ = printed.next().map(|byte| client.writer().write_all(&[*byte]));
         }
         if client.wants_write() && client.write_tls(&mut socket).is_err() {
             break;
@@ -367,12 +367,12 @@ fn plain_protocols_at_a_port_for_tls_are_reported() {
     let body = [b'x'; 300_000];
     let posts = [b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n".as_slice(), &body].concat();
     for request in [b"GET /live/x.flv HTTP/1.1\r\nHost: x\r\n\r\n".as_slice(), b"G", &posts] {
-        let said = String::from_utf8(answer(https, request).unwrap()).unwrap();
-        let (head, body) = said.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
-        assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{said}");
-        assert!(head.contains("\r\nConnection: close"), "{said}");
-        assert!(body.contains("plain HTTP") && body.contains("HTTPS"), "{said}");
+        let printed = String::from_utf8(answer(https, request).unwrap()).unwrap();
+        let (head, body) = printed.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{printed}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}", body.len())), "{printed}");
+        assert!(head.contains("\r\nConnection: close"), "{printed}");
+        assert!(body.contains("plain HTTP") && body.contains("HTTPS"), "{printed}");
     }
     host.wait_nth_log("plain HTTP on a TLS port", 3);
     assert_eq!(answer(rtmps, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap_or_default(), b"");
@@ -392,12 +392,12 @@ fn the_wrong_protocol_is_closed_and_harms_nobody() {
     viewer.wait_access_units(10, SOON);
     // A TLS alert at most (RFC 8446, 6).
     for address in [host.https.unwrap(), host.rtmps.unwrap()] {
-        let said = answer(address, b"\0what TLS never begins with").unwrap();
-        assert!(said.is_empty() || said[0] == 21, "{said:?}");
+        let printed = answer(address, b"\0what TLS never begins with").unwrap();
+        assert!(printed.is_empty() || printed[0] == 21, "{printed:?}");
     }
     let hello = client_hello();
-    let said = answer(host.http, &hello).unwrap();
-    assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 400"), "{said:?}");
+    let printed = answer(host.http, &hello).unwrap();
+    assert!(printed.is_empty() || printed.starts_with(b"HTTP/1.1 400"), "{printed:?}");
     assert_eq!(answer(host.rtmp, &hello).unwrap_or_default(), b"");
 
     // Damaged in each byte of its head and here and there, and followed by noise.

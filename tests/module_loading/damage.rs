@@ -67,10 +67,10 @@ fn survives_a_flipped_bit_anywhere() {
         let mut host = Command::new(LOADER);
         host.arg("after").args([damaged.path(), whole.path()]).env_remove("RUST_BACKTRACE");
         let output = host.output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "bit {bit}: {}: {said}", output.status);
-        assert!(said.lines().count() <= 1 && said.len() < 1500, "bit {bit}: {said}");
-        refused += said.lines().count();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "bit {bit}: {}: {printed}", output.status);
+        assert!(printed.lines().count() <= 1 && printed.len() < 1500, "bit {bit}: {printed}");
+        refused += printed.lines().count();
     }
     assert!(refused > FLIPS / 4, "only {refused} of {FLIPS} were noticed");
 }

@@ -48,8 +48,8 @@ fn a_process_that_dies_leaves_nothing_behind() {
     let mut host = Command::new(LOADER);
     host.arg("dies").arg(dir.path()).arg(ROUNDS.to_string());
     let output = run(&mut host).unwrap_or_else(|error| panic!("{error}"));
-    let said = String::from_utf8(output.stdout).unwrap();
-    let files = said.split(['[', ']']).nth(1).unwrap().split(", ").collect::<Vec<_>>();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let files = printed.split(['[', ']']).nth(1).unwrap().split(", ").collect::<Vec<_>>();
     assert_eq!(files, [files[0]; ROUNDS], "open files after each round");
-    assert!(said.ends_with("] processes 1\nprocesses 0\n"), "{said}");
+    assert!(printed.ends_with("] processes 1\nprocesses 0\n"), "{printed}");
 }

@@ -147,19 +147,19 @@ fn prove(plan: &Plan) -> Result<(), String> {
     for reload in 1..=plan.reloads {
         put(reload);
         let began = Instant::now();
-        let said = host.reload();
+        let printed = host.reload();
         loads.push(began.elapsed());
-        if said.matches(" loaded ").count() != MODULES.len() {
-            return Err(format!("reload {reload}: {said}"));
+        if printed.matches(" loaded ").count() != MODULES.len() {
+            return Err(format!("reload {reload}: {printed}"));
         }
         wait_handovers(&host, reload * MODULES.len() * keys.len())?;
         if reload % every == 0 && reload / every <= plan.broken {
             for (kind, step, bytes) in &broken {
                 modules.put("flv", bytes);
                 let output = host.command(&["reload"]);
-                let said = String::from_utf8_lossy(&output.stdout);
-                if output.status.code() != Some(1) || !said.contains(&format!("refused    at {step}: ")) {
-                    return Err(format!("{kind} was not refused at {step}: {said}"));
+                let printed = String::from_utf8_lossy(&output.stdout);
+                if output.status.code() != Some(1) || !printed.contains(&format!("refused    at {step}: ")) {
+                    return Err(format!("{kind} was not refused at {step}: {printed}"));
                 }
                 refusals += 1;
             }

@@ -8,13 +8,13 @@ pub struct AdtsFrame {
     pub object_type: u8,
     /// Sampling rate in Hz.
     pub sample_rate: u32,
-    /// 0 says that the frame begins with a program_config_element.
+    /// Channel configuration; 0 if the frame begins with a program_config_element.
     pub channel_configuration: u8,
     /// The raw data block.
     pub data: Vec<u8>,
 }
 
-/// Reads all whole frames and ignores a rest that is too short for one.
+/// Reads all complete frames; an incomplete one at the end is ignored.
 ///
 /// # Panics
 /// At the first byte that ADTS without checksums does not allow.
@@ -44,7 +44,7 @@ pub fn read_adts(mut bytes: &[u8]) -> Vec<AdtsFrame> {
     frames
 }
 
-/// Reads the frames after the ID3v2 tag and ignores a rest that is too short for one.
+/// Reads the complete frames after the ID3v2 tag; an incomplete one at the end is ignored.
 ///
 /// # Panics
 /// At the first byte that neither an ID3v2 tag nor MPEG-1 layer III allows.

@@ -24,11 +24,11 @@ pub enum Player {
     VideoJs,
     /// Media Source Extensions alone, for fragmented MP4.
     Mse,
-    /// The player that the page at the URL brings.
+    /// The player of the page at the URL.
     Page,
 }
 
-/// The result of watching a player.
+/// Playback as observed in the browser.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Seconds by which `video.currentTime` advanced while watched.
@@ -41,7 +41,7 @@ pub struct Outcome {
     pub errors: Vec<String>,
 }
 
-/// Plays a live URL until more than a second was shown after the first picture. `tracks` are the tracks that must
+/// Plays a URL until playback has advanced by more than a second after the first picture. `tracks` are the tracks that must
 /// advance: `av`, `v` or `a`.
 ///
 /// # Errors

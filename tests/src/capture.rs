@@ -41,11 +41,12 @@ pub struct Recording {
 /// A running capture.
 #[derive(Debug)]
 pub struct Capture {
-    shared: Arc<Shared>,
+    recorder: Arc<Recorder>,
 }
 
+/// The recording so far, which the capture's thread writes and the test reads.
 #[derive(Debug, Default)]
-struct Shared {
+struct Recorder {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -57,7 +58,7 @@ struct State {
     end: Option<End>,
 }
 
-impl Shared {
+impl Recorder {
     fn push(&self, bytes: &[u8]) -> Result<(), String> {
         let mut state = self.state.lock().expect("no holder panics");
         state.bytes.extend_from_slice(bytes);
@@ -68,75 +69,61 @@ impl Shared {
 }
 
 impl Capture {
-    /// Captures over HTTP/1.1 from the default mount. Waits for a publisher as long as the host allows.
-    ///
-    /// # Panics
-    /// The capture's thread, when the host answers anything but 200; [`Capture::finish`] passes it on.
+    /// Captures over HTTP/1.1 from the default mount. Waits for a publisher as long as the host allows. A response other than
+    /// 200 ends the capture as [`End::Broken`].
     #[must_use]
     pub fn http(host: &Host, key: &str) -> Capture {
         Capture::request(host, Request::get(&with_token(&host.path(key))))
     }
 
     /// Captures the response to a request.
-    ///
-    /// # Panics
-    /// As [`Capture::http`].
     #[must_use]
     pub fn request(host: &Host, request: Request) -> Capture {
         let address = host.http;
-        Capture::start(move |shared| {
+        Capture::start(move |recorder| {
             let mut response = match request.send(address) {
                 Ok(response) if response.status == 200 => response,
                 other => return End::Broken(format!("{other:?}")),
             };
-            let end = pump(&mut response.body, shared);
+            let end = pump(&mut response.body, recorder);
             if end == End::Clean && !response.body.is_whole() { End::Broken("cut".into()) } else { end }
         })
     }
 
     /// Captures over WebSocket from the default mount.
-    ///
-    /// # Panics
-    /// As [`Capture::http`].
     #[must_use]
     pub fn websocket(host: &Host, key: &str) -> Capture {
         let (address, path) = (host.http, host.path(key));
-        Capture::start(move |shared| record_messages(websocket::open(address, &path, &[]), shared))
+        Capture::start(move |recorder| record_messages(websocket::open(address, &path, &[]), recorder))
     }
 
     /// As [`Capture::websocket`], over TLS.
     ///
     /// # Panics
-    /// As [`Capture::http`].
+    /// When HTTPS does not listen.
     #[must_use]
     pub fn wss(host: &Host, key: &str) -> Capture {
         let address = host.https.expect("the configuration enables HTTPS");
         Capture::websocket_over(move || tls::connect(address, None), host.wss_url(key))
     }
 
-    /// Captures over WebSocket from any URL, over a connection that the test opens.
-    ///
-    /// # Panics
-    /// As [`Capture::http`].
+    /// Captures over WebSocket from any URL, on a connection that `connect` opens.
     #[must_use]
     pub fn websocket_over<S: Read + Write>(
         connect: impl FnOnce() -> io::Result<S> + Send + 'static,
         url: String,
     ) -> Capture {
-        Capture::start(move |shared| match connect() {
-            Ok(socket) => record_messages(websocket::open_over(socket, &url, &[]), shared),
+        Capture::start(move |recorder| match connect() {
+            Ok(socket) => record_messages(websocket::open_over(socket, &url, &[]), recorder),
             Err(error) => End::Broken(error.to_string()),
         })
     }
 
     /// Captures over RTMP, with the kit's own client.
-    ///
-    /// # Panics
-    /// As [`Capture::http`].
     #[must_use]
     pub fn rtmp(host: &Host, key: &str) -> Capture {
         let (address, key) = (host.rtmp, key.to_owned());
-        Capture::start(move |shared| match play(address, &key, shared) {
+        Capture::start(move |recorder| match play(address, &key, recorder) {
             Ok(()) => End::Clean,
             Err(error) => End::Broken(error.to_string()),
         })
@@ -151,9 +138,9 @@ impl Capture {
     pub fn command(mut command: Command) -> Capture {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Capture::start(move |shared| {
+        Capture::start(move |recorder| {
             let mut stdout = child.stdout.take().expect("stdout is a pipe");
-            let end = pump(&mut stdout, shared);
+            let end = pump(&mut stdout, recorder);
             // A player that wrote no FLV may still run.
             let _ = child.kill();
             let _ = child.wait();
@@ -161,15 +148,15 @@ impl Capture {
         })
     }
 
-    fn start(record: impl FnOnce(&Shared) -> End + Send + 'static) -> Capture {
-        let shared = Arc::new(Shared::default());
-        let recorder = Arc::clone(&shared);
+    fn start(record: impl FnOnce(&Recorder) -> End + Send + 'static) -> Capture {
+        let recorder = Arc::new(Recorder::default());
+        let writer = Arc::clone(&recorder);
         std::thread::spawn(move || {
-            let end = record(&recorder);
-            recorder.state.lock().expect("no holder panics").end = Some(end);
-            recorder.changed.notify_all();
+            let end = record(&writer);
+            writer.state.lock().expect("no holder panics").end = Some(end);
+            writer.changed.notify_all();
         });
-        Capture { shared }
+        Capture { recorder }
     }
 
     /// Waits for the start of the stream: `NetStream.Play.Start` over RTMP, the FLV header over HTTP and WebSocket.
@@ -177,9 +164,9 @@ impl Capture {
     /// # Panics
     /// As [`Capture::wait_until`].
     pub fn wait_started(&self, within: Duration) {
-        let state = self.shared.state.lock().expect("no holder panics");
+        let state = self.recorder.state.lock().expect("no holder panics");
         let pending = |state: &mut State| state.reader.header().is_none() && state.end.is_none();
-        let waited = self.shared.changed.wait_timeout_while(state, within, pending);
+        let waited = self.recorder.changed.wait_timeout_while(state, within, pending);
         let (state, _) = waited.expect("no holder panics");
         assert!(state.reader.header().is_some(), "no start within {within:?}: {:?}", state.end);
     }
@@ -190,13 +177,13 @@ impl Capture {
     /// When the stream ends before, or `within` passes.
     pub fn wait_until(&self, within: Duration, what: &str, mut fact: impl FnMut(&[Tag]) -> bool) {
         let deadline = Instant::now() + within;
-        let mut state = self.shared.state.lock().expect("no holder panics");
+        let mut state = self.recorder.state.lock().expect("no holder panics");
         while !fact(state.reader.tags()) {
             let tags = state.reader.tags().len();
             assert!(state.end.is_none(), "{what}: the stream ended before, {:?}, {tags} tags", state.end);
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "not within {within:?}: {what} ({tags} tags)");
-            state = self.shared.changed.wait_timeout(state, left).expect("no holder panics").0;
+            state = self.recorder.changed.wait_timeout(state, left).expect("no holder panics").0;
         }
     }
 
@@ -216,7 +203,7 @@ impl Capture {
     /// Never in practice.
     #[must_use]
     pub fn tags(&self) -> Vec<Tag> {
-        self.shared.state.lock().expect("no holder panics").reader.tags().to_vec()
+        self.recorder.state.lock().expect("no holder panics").reader.tags().to_vec()
     }
 
     /// Returns the end of the stream, if it has ended.
@@ -225,7 +212,7 @@ impl Capture {
     /// Never in practice.
     #[must_use]
     pub fn end(&self) -> Option<End> {
-        self.shared.state.lock().expect("no holder panics").end.clone()
+        self.recorder.state.lock().expect("no holder panics").end.clone()
     }
 
     /// Waits for the end of the stream.
@@ -234,9 +221,9 @@ impl Capture {
     /// When `within` passes before.
     #[must_use]
     pub fn finish(self, within: Duration) -> Recording {
-        let state = self.shared.state.lock().expect("no holder panics");
+        let state = self.recorder.state.lock().expect("no holder panics");
         let (state, timeout) = self
-            .shared
+            .recorder
             .changed
             .wait_timeout_while(state, within, |state| state.end.is_none())
             .expect("no holder panics");
@@ -252,13 +239,13 @@ impl Capture {
     }
 }
 
-fn pump(from: &mut impl Read, shared: &Shared) -> End {
+fn pump(from: &mut impl Read, recorder: &Recorder) -> End {
     let mut buffer = vec![0; 65536];
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return End::Clean,
             Ok(length) => {
-                if let Err(error) = shared.push(&buffer[..length]) {
+                if let Err(error) = recorder.push(&buffer[..length]) {
                     return End::Broken(error);
                 }
             }
@@ -270,7 +257,7 @@ fn pump(from: &mut impl Read, shared: &Shared) -> End {
 /// Records the messages of a WebSocket until it is closed and the connection has ended.
 fn record_messages<S: Read + Write>(
     opened: Result<(WebSocket<S>, Response), tungstenite::Error>,
-    shared: &Shared,
+    recorder: &Recorder,
 ) -> End {
     let mut socket = match opened {
         Ok((socket, _)) => socket,
@@ -279,7 +266,7 @@ fn record_messages<S: Read + Write>(
     loop {
         match socket.read() {
             Ok(tungstenite::Message::Binary(bytes)) => {
-                if let Err(error) = shared.push(&bytes) {
+                if let Err(error) = recorder.push(&bytes) {
                     return End::Broken(error);
                 }
             }
@@ -298,8 +285,8 @@ fn record_messages<S: Read + Write>(
     }
 }
 
-/// Plays until the host says that the stream is over.
-fn play(address: std::net::SocketAddr, key: &str, shared: &Shared) -> io::Result<()> {
+/// Plays until the host ends the stream.
+fn play(address: std::net::SocketAddr, key: &str, recorder: &Recorder) -> io::Result<()> {
     let (app, name) = split_key(key);
     let mut connection = Connection::open(address)?;
     connection.connect(app)?;
@@ -309,7 +296,7 @@ fn play(address: std::net::SocketAddr, key: &str, shared: &Shared) -> io::Result
         return Err(io::Error::other(status));
     }
     let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    shared.push(&crate::flv::write(Header { audio: true, video: true }, &[])).map_err(invalid)?;
+    recorder.push(&crate::flv::write(Header { audio: true, video: true }, &[])).map_err(invalid)?;
     loop {
         let message = connection.read()?;
         if is_end(&message) {
@@ -319,12 +306,12 @@ fn play(address: std::net::SocketAddr, key: &str, shared: &Shared) -> io::Result
         if matches!(message.kind, AUDIO | VIDEO | SCRIPT) && !sample_access {
             let tag = Tag { kind: message.kind, timestamp: message.timestamp, payload: message.payload };
             let file = crate::flv::write(Header { audio: true, video: true }, &[tag]);
-            shared.push(&file[13..]).map_err(invalid)?;
+            recorder.push(&file[13..]).map_err(invalid)?;
         }
     }
 }
 
-/// Stream EOF (user control 1), or the status that SRS and nginx-rtmp send.
+/// Returns whether a message ends the stream: stream EOF (user control 1), or the status that SRS and nginx-rtmp send.
 fn is_end(message: &Message) -> bool {
     let eof = message.kind == USER_CONTROL && message.payload.get(..2) == Some(&[0, 1]);
     let ended = ["NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete"];
@@ -352,12 +339,12 @@ mod tests {
         wait_until(SOON, "ffmpeg listens", || {
             std::fs::read_to_string("/proc/net/tcp").is_ok_and(|table| table.contains(&listening))
         });
-        let shared = Shared::default();
-        let end = play(([127, 0, 0, 1], port).into(), "live/x", &shared);
+        let recorder = Recorder::default();
+        let end = play(([127, 0, 0, 1], port).into(), "live/x", &recorder);
         server.wait().unwrap();
         // This server closes without a notice.
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        let state = shared.state.lock().unwrap();
+        let state = recorder.state.lock().unwrap();
         compare(&read_file(&Clip::H264Aac.path()), state.reader.tags(), Coverage::Whole).unwrap();
     }
 }

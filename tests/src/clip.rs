@@ -1,4 +1,4 @@
-//! Short files to publish: moving picture and tone, made once and kept in `target/clips`.
+//! Short files to publish, with a test picture and a tone: encoded once and cached in `target/clips`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::tool::{Ffmpeg, run, target_dir};
 
-/// Seconds of each clip.
+/// Length of each clip.
 pub const LENGTH: Duration = Duration::from_secs(4);
 /// Video frames a second; a keyframe comes each second.
 pub const FRAME_RATE: u32 = 25;
@@ -78,7 +78,7 @@ impl Clip {
         self.make(&format!("{self:?}"), LENGTH, FRAME_RATE)
     }
 
-    /// Returns a minute of the same; encodes it if it does not exist yet.
+    /// Returns an FLV file of a minute; encodes it if it does not exist yet.
     ///
     /// # Panics
     /// When the encoder fails.
@@ -87,7 +87,7 @@ impl Clip {
         self.make(&format!("{self:?}-minute"), MINUTE, FRAME_RATE)
     }
 
-    /// Returns a minute with one keyframe, at its start; encodes it if it does not exist yet.
+    /// Returns an FLV file of a minute with one keyframe, at its start; encodes it if it does not exist yet.
     ///
     /// # Panics
     /// When the encoder fails.
@@ -96,17 +96,17 @@ impl Clip {
         self.make(&format!("{self:?}-one-gop"), MINUTE, FRAME_RATE * 60)
     }
 
-    /// `gop` is the number of frames from a keyframe to the next.
+    /// Returns the FLV file `name`; encodes it if it does not exist yet. `gop` is the keyframe interval in frames.
     fn make(self, name: &str, length: Duration, gop: u32) -> PathBuf {
-        static MAKING: Mutex<()> = Mutex::new(());
-        let _alone = MAKING.lock();
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock();
         let dir = target_dir().join("clips");
         let path = dir.join(format!("{name}.flv"));
         if path.exists() {
             return path;
         }
         std::fs::create_dir_all(&dir).expect("target is writable");
-        // Other test processes may make it too: each writes its own file, and the rename is atomic.
+        // Other test processes may encode it too: each writes its own file, and the rename is atomic.
         let unfinished = dir.join(format!("{name}-{}.part", std::process::id()));
         let mut command = self.ffmpeg().command();
         self.encode(length, gop, &mut command);
@@ -156,7 +156,7 @@ mod tests {
     use crate::{compare, decode};
 
     #[test]
-    fn every_clip_carries_what_it_says() {
+    fn every_clip_carries_its_codecs() {
         for clip in [
             Clip::H264Aac,
             Clip::H264Mp3,
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn one_gop_is_one() {
+    fn one_gop_has_one_keyframe() {
         let units = access_units(&read_file(&Clip::Av1Opus.one_gop()));
         assert_eq!(units.iter().filter(|unit| unit.keyframe).count(), 1);
         assert_eq!(units.iter().filter(|unit| unit.kind == VIDEO).count(), 60 * FRAME_RATE as usize);

@@ -7,7 +7,7 @@ use crate::flv::{AccessUnit, SCRIPT, Tag, VIDEO};
 pub enum Coverage {
     /// Every video access unit; audio only from the first of them on, all of it when there is no video.
     Whole,
-    /// From some video keyframe on (from any access unit when there is no video).
+    /// Everything from one of the video keyframes (from any access unit when there is no video).
     FromKeyframe,
 }
 
@@ -21,7 +21,7 @@ pub fn access_units(tags: &[Tag]) -> Vec<AccessUnit> {
 /// with timestamps that differ by one constant for all tracks. Returns the number of compared access units.
 ///
 /// # Errors
-/// The first difference, in words.
+/// A description of the first difference.
 pub fn compare(published: &[Tag], served: &[Tag], coverage: Coverage) -> Result<usize, String> {
     compare_units(&access_units(published), &access_units(served), coverage)
 }
@@ -57,7 +57,7 @@ pub fn compare_units(
             Err(format!("the first {start} access units are missing"))
         }
         (Coverage::FromKeyframe, Some(_)) if !starts_at_keyframe(served) => {
-            Err("the first video access unit served is no keyframe".into())
+            Err("the first video access unit served is not a keyframe".into())
         }
         _ => Ok(served.len()),
     }
@@ -71,13 +71,13 @@ fn starts_at_keyframe(units: &[AccessUnit]) -> bool {
 /// first, and timestamps of each track that never decrease.
 ///
 /// # Errors
-/// The first fault, in words.
+/// A description of the first fault.
 pub fn check_order(tags: &[Tag]) -> Result<(), String> {
     if tags.first().is_none_or(|tag| tag.kind != SCRIPT) {
-        return Err("the first tag is no metadata".into());
+        return Err("the first tag is not metadata".into());
     }
     if access_units(tags).iter().any(|unit| unit.kind == VIDEO) && !starts_at_keyframe(&access_units(tags)) {
-        return Err("the first video access unit is no keyframe".into());
+        return Err("the first video access unit is not a keyframe".into());
     }
     let mut last = [0; 256];
     for (index, tag) in tags.iter().enumerate() {
@@ -127,15 +127,15 @@ mod tests {
             ("composition", |tags| tags[10].payload[4] = 1),
             ("cut", |tags| drop(tags.pop())),
         ];
-        for (name, break_it) in damage {
+        for (name, damage_it) in damage {
             let mut served = stream();
-            break_it(&mut served);
+            damage_it(&mut served);
             assert!(compare(&stream(), &served, Coverage::FromKeyframe).is_err(), "{name} goes unnoticed");
         }
     }
 
     #[test]
-    fn order_wants_metadata_keyframe_and_time() {
+    fn order_requires_metadata_a_keyframe_and_ascending_times() {
         let script = Tag { kind: SCRIPT, timestamp: 0, payload: vec![] };
         let mut tags = stream();
         check_order(&tags).unwrap_err();

@@ -68,15 +68,15 @@ pub fn publish_file(ffmpeg: Ffmpeg, file: PathBuf, url: &str) -> Publishing {
     Publishing::start(command, file, Scratch::new())
 }
 
-/// Number of repetitions of a clip: minutes.
-const TURNS: usize = 100;
+/// Number of repetitions of a clip: enough for several minutes.
+const REPETITIONS: usize = 100;
 
 /// Distance between the starts of two repetitions: the clip's length, and a frame by which the audio of some clips is
 /// longer. FFmpeg does not know the duration of a live FLV: it would take the time of its last tag (the end of sequence
 /// of H.264, which is earlier), so that repetitions would overlap.
-const TURN: Duration = LENGTH.saturating_add(Duration::from_millis(50));
+const REPETITION: Duration = LENGTH.saturating_add(Duration::from_millis(50));
 
-/// Publishes `clip` again and again with ffmpeg, until the returned value is dropped. Timestamps ascend in each track.
+/// Publishes `clip` repeatedly with ffmpeg, until the returned value is dropped. Timestamps ascend in each track.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
@@ -86,14 +86,15 @@ pub fn publish_looped(clip: Clip, url: &str) -> Publishing {
     let mut command = clip.ffmpeg().command();
     // -stream_loop seeks, which FFmpeg 9 cannot do in FLV with AV1; a concat list reads the file again.
     let list = scratch.join("list.txt");
-    let turn = format!("file '{}'\nduration {}\n", clip.path().display(), TURN.as_secs_f64());
-    std::fs::write(&list, turn.repeat(TURNS)).expect("a list");
+    let entry = format!("file '{}'\nduration {}\n", clip.path().display(), REPETITION.as_secs_f64());
+    std::fs::write(&list, entry.repeat(REPETITIONS)).expect("the scratch directory is writable");
     command.args(["-re", "-f", "concat", "-safe", "0", "-i"]).arg(&list);
     command.args(["-map", "0", "-c", "copy", "-f", "flv", url]);
     Publishing::start(command, clip.path(), scratch)
 }
 
-/// Encodes and publishes H.264 and AAC with ffmpeg, until the returned value is dropped: no clip, so no seam.
+/// Encodes and publishes H.264 and AAC with ffmpeg, until the returned value is dropped. Unlike a repeated clip, the stream
+/// has no seams.
 ///
 /// # Panics
 /// When ffmpeg is not installed.
@@ -152,8 +153,8 @@ fn gstreamer(clip: Clip, sink: &str, location: &str, scratch: &Scratch) -> (Comm
 impl Publishing {
     fn start(mut command: Command, published: PathBuf, scratch: Scratch) -> Publishing {
         let log = scratch.join("encoder.log");
-        let said = std::fs::File::create(&log).expect("the scratch directory is writable");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+        let stderr = std::fs::File::create(&log).expect("the scratch directory is writable");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Publishing { child, published, log, _scratch: scratch }
     }
@@ -164,8 +165,8 @@ impl Publishing {
     /// # Panics
     /// When it fails, or takes far longer than the clip.
     pub fn finish(&mut self) -> PathBuf {
-        let (well, said) = self.outcome();
-        assert!(well, "the encoder failed:\n{said}");
+        let (success, messages) = self.outcome();
+        assert!(success, "the encoder failed:\n{messages}");
         self.published.clone()
     }
 
@@ -220,7 +221,7 @@ mod tests {
         }
     }
 
-    /// Whether a socket of `child` itself listens on `port`.
+    /// Returns whether a socket of `child` itself listens on `port`.
     fn listens(child: &Child, port: u16) -> bool {
         let address = format!(":{port:04X} 00000000:0000 0A");
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn each_encoder_publishes_what_it_says_it_does() {
+    fn each_encoder_publishes_its_file() {
         let encoders = [
             Encoder::Ffmpeg(Ffmpeg::Five),
             Encoder::Ffmpeg(Ffmpeg::Nine),

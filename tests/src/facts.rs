@@ -7,7 +7,7 @@ use crate::http::Request;
 use crate::wait::{SOON, wait_until};
 
 impl Host {
-    /// A page of the API.
+    /// Returns a page of the API.
     ///
     /// # Panics
     /// When the API does not listen or does not answer.
@@ -17,7 +17,7 @@ impl Host {
         Request::get(path).send(address).and_then(|response| response.text()).expect("the API answers")
     }
 
-    /// A page of the API in JSON.
+    /// Returns a page of the API, parsed as JSON.
     ///
     /// # Panics
     /// As [`Host::api_page`], and when the page is not JSON.
@@ -26,7 +26,7 @@ impl Host {
         serde_json::from_str(&self.api_page(path)).expect("the page is JSON")
     }
 
-    /// The value of a metric without labels.
+    /// Returns the value of a metric without labels.
     ///
     /// # Panics
     /// As [`Host::api_page`], and when there is no such metric.
@@ -37,7 +37,7 @@ impl Host {
         samples.next().and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{page}"))
     }
 
-    /// Adds up a number that the API reports for each generation of a module; of all modules without `module`.
+    /// Returns the sum of a number that the API reports for each generation of `module`, or of all modules if it is `None`.
     ///
     /// # Panics
     /// As [`Host::api_json`].
@@ -52,7 +52,7 @@ impl Host {
     /// Waits until the live mounts have `count` viewers, served or about to be.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// When that does not happen in time.
     pub fn wait_viewers(&self, count: usize) {
         let fact = || self.count("viewers", None) == count as u64;
         wait_until(SOON, &format!("live mounts have {count} viewers"), fact);
@@ -61,7 +61,7 @@ impl Host {
     /// Waits until `count` viewers and players wait for a publisher.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// When that does not happen in time.
     pub fn wait_waiting(&self, count: usize) {
         let fact = || self.metric("remuxd_waiting") == count as u64;
         wait_until(SOON, &format!("{count} viewers and players wait for a publisher"), fact);
@@ -70,7 +70,7 @@ impl Host {
     /// Waits until `count` faults of a module's remuxers are counted.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// When that does not happen in time.
     pub fn wait_faults(&self, module: &str, count: u64) {
         let fact = || self.count("faults", Some(module)) == count;
         wait_until(SOON, &format!("{count} faults of {module} are counted"), fact);
@@ -79,7 +79,7 @@ impl Host {
     /// Waits until the current generation of a module is in `state`.
     ///
     /// # Panics
-    /// When it does not come to that.
+    /// When that does not happen in time.
     pub fn wait_state(&self, module: &str, state: &str) {
         let fact = || {
             let modules = self.api_json("/api/v1/modules");

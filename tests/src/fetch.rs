@@ -18,7 +18,7 @@ struct State {
     status: Option<u16>,
     content_type: Option<String>,
     bytes: Vec<u8>,
-    /// `None` while the response continues, then whether its end was marked.
+    /// Whether the end of the body was marked; `None` while the response continues.
     whole: Option<bool>,
 }
 
@@ -64,7 +64,7 @@ impl Fetch {
         Fetch { shared }
     }
 
-    /// Waits until `fact` answers for the bytes so far of a 200, and returns the answer.
+    /// Waits until `fact` returns a value for the body so far of a 200 response, and returns that value.
     ///
     /// # Panics
     /// When the response ends before, or `within` passes.
@@ -86,7 +86,7 @@ impl Fetch {
         }
     }
 
-    /// Waits until there are `count` bytes of a 200.
+    /// Waits for `count` bytes of the body of a 200 response.
     ///
     /// # Panics
     /// As [`Fetch::wait_for`].

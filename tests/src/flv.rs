@@ -25,9 +25,9 @@ pub struct Tag {
 /// The track flags of the file header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// An audio track is there.
+    /// Whether there is an audio track.
     pub audio: bool,
-    /// A video track is there.
+    /// Whether there is a video track.
     pub video: bool,
 }
 
@@ -38,11 +38,11 @@ pub struct AccessUnit {
     pub kind: u8,
     /// The FourCC of enhanced RTMP, for legacy tags too.
     pub codec: [u8; 4],
-    /// A video keyframe.
+    /// Whether it is a video keyframe.
     pub keyframe: bool,
-    /// Decoding time, milliseconds.
+    /// Decoding time in milliseconds.
     pub dts: i64,
-    /// Presentation less decoding time, milliseconds.
+    /// Presentation time minus decoding time, in milliseconds.
     pub cts: i32,
     /// Number of bytes without tag and codec headers.
     pub size: usize,
@@ -84,7 +84,7 @@ impl Tag {
         }
     }
 
-    /// Whether it carries a video keyframe.
+    /// Returns whether the tag carries a video keyframe.
     #[must_use]
     pub fn is_keyframe(&self) -> bool {
         self.access_unit().is_some_and(|unit| unit.keyframe)
@@ -150,7 +150,7 @@ impl Tag {
     }
 }
 
-/// Whether CodedFrames of this codec carry a composition time.
+/// Returns whether CodedFrames of this codec carry a composition time.
 fn has_cts(codec: &[u8; 4]) -> bool {
     matches!(codec, b"avc1" | b"hvc1" | b"vvc1")
 }
@@ -159,7 +159,7 @@ fn si24([a, b, c]: [u8; 3]) -> i32 {
     i32::from_be_bytes([a, b, c, 0]) >> 8
 }
 
-/// Reads FLV as it arrives.
+/// An incremental FLV parser.
 #[derive(Debug, Default)]
 pub struct Reader {
     pending: Vec<u8>,
@@ -171,7 +171,7 @@ impl Reader {
     /// Reads the next bytes, in pieces of any size.
     ///
     /// # Errors
-    /// The first violation of the format, in words.
+    /// A description of the first violation of the format.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.pending.extend_from_slice(bytes);
         let mut at = 0;
@@ -191,7 +191,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the tag at `at`: its length with the back pointer, or `None` when bytes are missing.
+    /// Reads the tag at `at`, and returns its length with the back pointer, or `None` when bytes are missing.
     fn read_tag(&mut self, at: usize) -> Result<Option<usize>, String> {
         let input = &self.pending[at..];
         let Some(head) = input.first_chunk::<11>() else { return Ok(None) };
@@ -242,7 +242,7 @@ pub fn read_file(path: &Path) -> Vec<Tag> {
     reader.tags
 }
 
-/// Writes a file of `tags`.
+/// Returns the bytes of an FLV file with these tags.
 #[must_use]
 pub fn write(header: Header, tags: &[Tag]) -> Vec<u8> {
     let flags = u8::from(header.audio) * 4 + u8::from(header.video);
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_the_same_access_unit_in_legacy_and_enhanced_spelling() {
+    fn reads_the_same_access_unit_from_legacy_and_enhanced_tags() {
         let legacy = tag(VIDEO, b"\x1c\x01\xff\xff\xfedata").access_unit().unwrap();
         let enhanced = tag(VIDEO, b"\x91hvc1\xff\xff\xfedata").access_unit().unwrap();
         assert_eq!(legacy, enhanced);

@@ -1,4 +1,4 @@
-//! An HTTP/1 client on a plain socket that distinguishes a clean end of a body from a cut (RFC 9112).
+//! An HTTP/1 client on a plain socket that distinguishes a complete body from a truncated one (RFC 9112).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,12 +13,12 @@ pub struct Request {
     headers: Vec<(String, String)>,
 }
 
-/// A response whose head was read.
+/// A response whose head has been read.
 #[derive(Debug)]
 pub struct Response {
     /// Status code.
     pub status: u16,
-    /// `HTTP/1.1`, `HTTP/1.0`.
+    /// `HTTP/1.1` or `HTTP/1.0`.
     pub version: String,
     /// The headers as sent, in order.
     pub headers: Vec<(String, String)>,
@@ -35,13 +35,13 @@ pub struct Body {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
-    /// This many bytes are left.
+    /// Remaining bytes of the body.
     Length(u64),
-    /// This many bytes of the current chunk are left.
+    /// Remaining bytes of the current chunk.
     Chunked(u64),
-    /// Up to the end of the connection.
+    /// The body ends with the connection.
     Close,
-    /// The end was read.
+    /// The end of the body has been read.
     Whole,
 }
 
@@ -166,7 +166,7 @@ impl Response {
 }
 
 impl Body {
-    /// Whether the end was marked: by the last chunk, by `Content-Length`, or, close-delimited, by an orderly close.
+    /// Returns whether the end was marked: by the last chunk, by `Content-Length`, or, close-delimited, by an orderly close.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.framing == Framing::Whole
@@ -213,7 +213,7 @@ impl Read for Body {
             Framing::Chunked(left) => {
                 *left -= length as u64;
                 if *left == 0 && !read_line(&mut self.input)?.is_empty() {
-                    return Err(invalid("a chunk longer than it says"));
+                    return Err(invalid("a chunk longer than its size"));
                 }
             }
             Framing::Close | Framing::Whole => {}
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_a_clean_end_from_a_cut_one() {
+    fn distinguishes_a_complete_body_from_a_truncated_one() {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n";
         let cases = [
             (format!("{chunked}0\r\n\r\n"), Some("abcde")),

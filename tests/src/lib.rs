@@ -7,17 +7,19 @@
 //! | module | content |
 //! |---|---|
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
-//! | [`facts`] | facts about it that its API reports |
+//! | [`facts`] | facts that the host's API reports |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
-//! | [`fetch`] | the same for any format, as bytes |
+//! | [`fetch`] | a viewer that records any format as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`flv`], [`audio`], [`ts`] | readers of the served formats |
 //! | [`compare`], [`decode`] | comparing and decoding what was served |
-//! | [`browser`] | players in headless Chromium |
+//! | [`browser`], [`player`] | players in headless Chromium; mpv and VLC |
+//! | [`modules`], [`module_dir`] | modules that are built for tests, and module directories that tests may change |
+//! | [`tool`], [`scratch`], [`wait`] | external programs, temporary directories, waiting for facts |
 
 pub mod audio;
 pub mod browser;

@@ -57,14 +57,14 @@ impl ModuleDir {
     /// Compiles C to the library of a module.
     ///
     /// # Panics
-    /// When there is no C compiler, or it finds fault.
+    /// When there is no C compiler, or it fails.
     pub fn put_c(&self, name: &str, source: &Path) {
         let mut cc = Command::new("cc");
         cc.args(["-shared", "-fPIC", "-o"]).arg(self.file(name)).arg(source);
         run(&mut cc).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Returns the table `[modules]` that loads these from this directory.
+    /// Returns the table `[modules]` that loads the modules `load` from this directory.
     #[must_use]
     pub fn table(&self, load: &[&str], more: &str) -> String {
         format!("[modules]\ndir = {:?}\nload = {load:?}\n{more}\n", self.path())
@@ -96,14 +96,14 @@ pub fn stripped(library: &Path, name: &str) -> Vec<u8> {
     let dir = target_dir().join("stripped");
     std::fs::create_dir_all(&dir).expect("the target directory is writable");
     let modified = |file: &Path| std::fs::metadata(file).and_then(|metadata| metadata.modified());
-    let kept = dir.join(name);
+    let cached = dir.join(name);
     let source = modified(library).unwrap_or_else(|error| panic!("{}: {error}", library.display()));
-    if modified(&kept).map_or(true, |kept| kept < source) {
+    if modified(&cached).map_or(true, |cached| cached < source) {
         // The rename makes it visible as a whole to other processes.
         let fresh = dir.join(format!("{name}-{}", std::process::id()));
         run(Command::new("strip").arg("-o").arg(&fresh).arg(library))
             .unwrap_or_else(|error| panic!("{error}"));
-        std::fs::rename(&fresh, &kept).expect("the target directory is writable");
+        std::fs::rename(&fresh, &cached).expect("the target directory is writable");
     }
-    std::fs::read(&kept).expect("just written")
+    std::fs::read(&cached).expect("the cached library is readable")
 }

@@ -1,4 +1,4 @@
-//! Native players without a screen or a loudspeaker.
+//! Native players without video and audio output.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -11,23 +11,23 @@ use crate::tool::run;
 /// Plays `url` with mpv for some seconds of media.
 ///
 /// # Errors
-/// The log lines that complain about the stream.
+/// The warnings and errors about the stream.
 pub fn mpv(url: &str, seconds: u32) -> Result<(), String> {
     let mut command = Command::new("mpv");
     command.args(["--no-config", "--vo=null", "--ao=null", "--msg-level=all=warn"]);
     let output = run(command.arg(format!("--length={seconds}")).arg(url))?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
     // A busy machine encodes and plays late.
     let late = ["Audio device underrun detected."];
-    let complaint = |line: &str| !line.trim().is_empty() && !late.iter().any(|part| line.contains(part));
-    if said.lines().any(complaint) { Err(format!("mpv {url}: {said}")) } else { Ok(()) }
+    let is_problem = |line: &str| !line.trim().is_empty() && !late.iter().any(|part| line.contains(part));
+    if printed.lines().any(is_problem) { Err(format!("mpv {url}: {printed}")) } else { Ok(()) }
 }
 
 /// Plays `url` with VLC for some seconds. `tracks` are the tracks that must be decoded: `av`, `v` or `a`.
 ///
 /// # Errors
-/// The log lines that complain about the stream, or the tracks that were not decoded.
+/// The warnings and errors about the stream, or the tracks that were not decoded.
 pub fn vlc(url: &str, tracks: &str, seconds: u32) -> Result<(), String> {
     let home = Scratch::new();
     let mut command = Command::new("vlc");
@@ -47,24 +47,24 @@ pub fn vlc(url: &str, tracks: &str, seconds: u32) -> Result<(), String> {
     ]);
     command.args(["--play-and-exit", &format!("--run-time={seconds}"), url, "vlc://quit"]);
     let output = run(&mut command)?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    // What a machine without a desktop lacks is no fault of the stream, nor that AAC decoders need a frame to begin with,
-    // nor that a busy machine decodes late.
+    let printed = String::from_utf8_lossy(&output.stderr);
+    // Messages that are not about the stream: a missing desktop, AAC decoders that need a first frame to start, and late
+    // decoding on a busy machine.
     let others =
         ["interface", "dbus", "libvlc", "pulse", "lua", "decoded zero sample", "picture is too late"];
     let about_the_stream = |line: &&str| !others.iter().any(|part| line.contains(part));
-    let complaint = |line: &&str| {
+    let is_problem = |line: &&str| {
         let words = [" error: ", " warning: ", "discontinuity", "called too late", "duplicate"];
         words.iter().any(|word| line.contains(word))
     };
-    let complaints: Vec<_> = said.lines().filter(about_the_stream).filter(complaint).collect();
-    let decoded = |track: char, line: &str| !tracks.contains(track) || said.contains(line);
-    if complaints.is_empty()
+    let problems: Vec<_> = printed.lines().filter(about_the_stream).filter(is_problem).collect();
+    let decoded = |track: char, line: &str| !tracks.contains(track) || printed.contains(line);
+    if problems.is_empty()
         && decoded('v', "Received first picture")
         && decoded('a', "main audio output debug: output")
     {
         Ok(())
     } else {
-        Err(format!("vlc {url}: {}\n{said}", complaints.join("\n")))
+        Err(format!("vlc {url}: {}\n{printed}", problems.join("\n")))
     }
 }

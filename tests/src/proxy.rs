@@ -29,7 +29,7 @@ pub enum Kind {
     Haproxy,
 }
 
-/// A running proxy in front of a host; ended on drop.
+/// A running proxy in front of a host; killed on drop.
 #[derive(Debug)]
 pub struct Proxy {
     child: Child,
@@ -115,8 +115,8 @@ impl Kind {
         std::fs::write(&config, text).expect("the scratch directory is writable");
         let log = scratch.join("proxy.log");
         let mut command = self.command(&config, &scratch);
-        let said = File::create(&log).expect("the scratch directory is writable");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+        let stderr = File::create(&log).expect("the scratch directory is writable");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut proxy = Proxy { child, http, https, rtmp, log, _scratch: scratch };
         let listens = if self == Kind::NginxStream { rtmp } else { https };
@@ -151,8 +151,8 @@ impl Kind {
             Kind::Caddy => {
                 let mut command = Command::new("caddy");
                 command.args(["run", "--adapter", "caddyfile", "--config"]).arg(config);
-                for place in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
-                    command.env(place, scratch.path());
+                for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
+                    command.env(variable, scratch.path());
                 }
                 command
             }

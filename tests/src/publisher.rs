@@ -43,7 +43,7 @@ impl Publisher {
         })
     }
 
-    /// Asks to publish `key`, and returns the status code of the answer.
+    /// Requests to publish `key`, and returns the status code of the answer.
     ///
     /// # Errors
     /// The socket's.
@@ -96,12 +96,12 @@ impl Publisher {
     #[must_use]
     pub fn pace(mut self, mut media: Numbered) -> Pace {
         let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
+        let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let start = Instant::now();
             self.send(&media.headers());
             let first = media.time();
-            while !seen.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 self.send(&media.frame());
                 let due = start + Duration::from_millis(u64::from(media.time() - first));
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -158,7 +158,7 @@ impl Numbered {
     /// Returns the same media with this AudioSpecificConfig.
     ///
     /// # Panics
-    /// Never: there is one.
+    /// Never in practice.
     #[must_use]
     pub fn with_audio_config(mut self, config: &[u8]) -> Numbered {
         let is_header = |tag: &&mut Tag| tag.kind == AUDIO && tag.content() == Content::SequenceHeader;
@@ -194,7 +194,7 @@ impl Numbered {
         let mut video = vec![if keyframe { 0x17 } else { 0x27 }, 1, 0, 0, 0];
         video.extend_from_slice(&nal_size.to_be_bytes());
         video.push(if keyframe { 0x65 } else { 0x41 });
-        // Seven bits a byte, the eighth set: no number looks like a start code.
+        // Seven bits in each byte, and the eighth set, so that no number contains a start code.
         video.extend([21, 14, 7, 0].map(|shift| 0x80 | (number >> shift) as u8));
         video.resize(5 + 4 + nal_size as usize, 0x55);
         let audio = |n: u32| {

@@ -36,11 +36,11 @@ impl Certificate {
     #[must_use]
     pub fn of(names: &[&str]) -> Certificate {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).expect("tests use valid names");
+        let generated = rcgen::generate_simple_self_signed(names).expect("tests use valid names");
         Certificate {
-            key: made.signing_key.serialize_pem(),
-            cert: made.cert.pem(),
-            der: made.cert.der().to_vec(),
+            key: generated.signing_key.serialize_pem(),
+            cert: generated.cert.pem(),
+            der: generated.cert.der().to_vec(),
         }
     }
 }
@@ -161,28 +161,28 @@ pub fn client_config(sends_name: bool, version: Version, protocols: &[&[u8]]) ->
         .with_protocol_versions(versions)
         .expect("aws-lc knows both versions")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Believer(provider)))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
     config.enable_sni = sends_name;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     config
 }
 
-/// Returns the certificate that a server sends to a client that asks for `name`.
+/// Connects with the server name `name`, and returns the certificate that the server sends.
 ///
 /// # Errors
 /// As [`connect`].
-pub fn shown(address: SocketAddr, name: Option<&str>) -> io::Result<Vec<u8>> {
+pub fn served_certificate(address: SocketAddr, name: Option<&str>) -> io::Result<Vec<u8>> {
     let stream = connect(address, name)?;
-    let shown = stream.conn.peer_certificates().and_then(<[_]>::first);
-    Ok(shown.map(|certificate| certificate.to_vec()).unwrap_or_default())
+    let sent = stream.conn.peer_certificates().and_then(<[_]>::first);
+    Ok(sent.map(|certificate| certificate.to_vec()).unwrap_or_default())
 }
 
 /// A verifier that accepts any certificate whose key the server has.
 #[derive(Debug)]
-struct Believer(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Believer {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// Returns the root of the repository.
 #[must_use]
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in the repository")
 }
 
 /// Returns the target directory that this test was built in.
@@ -18,7 +18,7 @@ pub fn target_dir() -> PathBuf {
     // A test is target/PROFILE/deps/NAME-HASH, a program target/PROFILE/NAME.
     let test = std::env::current_exe().expect("the running test has a path");
     let profile = test.ancestors().skip(1).find(|dir| !dir.ends_with("deps"));
-    profile.and_then(|profile| profile.parent()).expect("what cargo built is in target/PROFILE").to_owned()
+    profile.and_then(|profile| profile.parent()).expect("cargo builds tests into target/PROFILE").to_owned()
 }
 
 /// A version of FFmpeg: Debian's and the newest.
@@ -51,12 +51,12 @@ fn nine() -> &'static Path {
         if let Some(path) = std::env::var_os("REMUXD_FFMPEG9") {
             return path.into();
         }
-        let ask = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
+        let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())";
         [target_dir().join("venv/bin/python"), "python3".into()]
             .iter()
-            .filter_map(|python| Command::new(python).args(["-c", ask]).output().ok())
-            .find(|answer| answer.status.success())
-            .map(|answer| String::from_utf8_lossy(&answer.stdout).trim().into())
+            .filter_map(|python| Command::new(python).args(["-c", script]).output().ok())
+            .find(|output| output.status.success())
+            .map(|output| String::from_utf8_lossy(&output.stdout).trim().into())
             .expect("FFmpeg 9 is missing: run tests/run once, or set REMUXD_FFMPEG9")
     })
 }

@@ -5,29 +5,29 @@ use std::time::{Duration, Instant};
 /// Limit for a fact that should hold at once, on a loaded machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// Asks `fact` until it answers, and returns the answer; `None` if `within` passes before.
+/// Calls `fact` until it returns a value, and returns that value; `None` if `within` passes before.
 ///
-/// The only loop of the tests that sleeps between two looks.
+/// No other loop of the tests sleeps between two checks.
 pub fn poll_for<T>(within: Duration, mut fact: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + within;
     loop {
-        let answer = fact();
-        if answer.is_some() || Instant::now() > deadline {
-            return answer;
+        let value = fact();
+        if value.is_some() || Instant::now() > deadline {
+            return value;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Asks `fact` until it answers, and returns the answer.
+/// Calls `fact` until it returns a value, and returns that value.
 ///
 /// # Panics
-/// When `within` has passed, naming `what` was waited for.
+/// When `within` passes before; `what` describes the fact in the message.
 pub fn wait_for<T>(within: Duration, what: &str, fact: impl FnMut() -> Option<T>) -> T {
     poll_for(within, fact).unwrap_or_else(|| panic!("not within {within:?}: {what}"))
 }
 
-/// Asks `fact` until it is true.
+/// Calls `fact` until it returns true.
 ///
 /// # Panics
 /// As [`wait_for`].

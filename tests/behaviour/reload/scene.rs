@@ -164,10 +164,10 @@ impl Scene {
     /// Runs a command that must be refused, and returns its output.
     pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let output = self.host.command(arguments);
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("refused; nothing has changed"), "{said}");
-        said
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert!(printed.contains("refused; nothing has changed"), "{printed}");
+        printed
     }
 }
 

@@ -86,8 +86,8 @@ impl Config {
         } else {
             mounts.clone()
         };
-        let rtmp = over("listen = [\"127.0.0.1:0\"]\n", rtmp);
-        let http = over("enabled = true\nlisten = \"127.0.0.1:0\"\n", http);
+        let rtmp = with_defaults("listen = [\"127.0.0.1:0\"]\n", rtmp);
+        let http = with_defaults("enabled = true\nlisten = \"127.0.0.1:0\"\n", http);
         let api = if top.contains("[http_api]") { "" } else { API };
         format!(
             "[rtmp]\n{rtmp}[http_server]\n{http}{api}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
@@ -96,18 +96,22 @@ impl Config {
     }
 }
 
-/// Sets a key once: the last value counts.
+/// Sets a key, and replaces an earlier value.
 fn set(table: &mut String, key: &str, value: &str) {
     let start = format!("{key} = ");
     *table = table.lines().filter(|line| !line.starts_with(&start)).map(|line| format!("{line}\n")).collect();
     table.push_str(&format!("{start}{value}\n"));
 }
 
-/// Returns the keys of `table`, and those of `base` that it lacks.
-fn over(base: &str, table: &str) -> String {
+/// Returns the keys of `table`, and those of `defaults` that it lacks.
+fn with_defaults(defaults: &str, table: &str) -> String {
     let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
     let own: Vec<_> = table.lines().map(key).collect();
-    base.lines().filter(|line| !own.contains(&key(line))).map(|line| format!("{line}\n")).collect::<String>()
+    defaults
+        .lines()
+        .filter(|line| !own.contains(&key(line)))
+        .map(|line| format!("{line}\n"))
+        .collect::<String>()
         + table
 }
 

@@ -123,7 +123,7 @@ impl Host {
     /// Starts the host and waits until it is ready.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// When it does not become ready in time.
     #[must_use]
     pub fn start(config: &Config) -> Host {
         Host::start_toml(&config.toml())
@@ -166,12 +166,12 @@ impl Host {
         let mut child = command.spawn().expect("the host starts");
         let stdout = Text::collect(child.stdout.take().expect("stdout is a pipe"));
         let log = Text::collect(child.stderr.take().expect("stderr is a pipe"));
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         // From here on a panic prints the log.
         let mut host = Host {
             child,
-            rtmp: nowhere,
-            http: nowhere,
+            rtmp: unknown,
+            http: unknown,
             rtmps: None,
             https: None,
             api: None,
@@ -185,7 +185,7 @@ impl Host {
             host.stdout.read().lines().any(|line| line == "ready").then_some(())
         });
         host.rtmp = host.address("rtmp").unwrap_or_else(|| panic!("no RTMP in:\n{}", host.stdout()));
-        host.http = host.address("http").unwrap_or(nowhere);
+        host.http = host.address("http").unwrap_or(unknown);
         (host.rtmps, host.https) = (host.address("rtmps"), host.address("https"));
         host.api = host.address("http_api");
         host
@@ -260,7 +260,7 @@ impl Host {
         self.https_url(key).replacen("https", "wss", 1)
     }
 
-    /// Replaces its configuration file. The next reload reads it.
+    /// Replaces the host's configuration file. The next reload reads it.
     ///
     /// # Panics
     /// When it cannot be written.
@@ -268,7 +268,7 @@ impl Host {
         std::fs::write(self.scratch.join(CONFIG_FILE), toml).expect("the scratch directory is writable");
     }
 
-    /// Returns the text of its configuration file.
+    /// Returns the text of the host's configuration file.
     ///
     /// # Panics
     /// When it cannot be read.
@@ -277,7 +277,7 @@ impl Host {
         std::fs::read_to_string(self.scratch.join(CONFIG_FILE)).expect("the scratch directory is readable")
     }
 
-    /// Returns the path of its configuration file.
+    /// Returns the path of the host's configuration file.
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.scratch.join(CONFIG_FILE)
@@ -300,18 +300,18 @@ impl Host {
     /// When it does not.
     pub fn reload(&self) -> String {
         let output = self.command(&["reload"]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        said
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed
     }
 
-    /// Returns its standard output so far.
+    /// Returns the host's standard output so far.
     #[must_use]
     pub fn stdout(&self) -> String {
         self.stdout.read()
     }
 
-    /// Returns its log so far.
+    /// Returns the host's log so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.log.read()
@@ -320,7 +320,7 @@ impl Host {
     /// Waits for a line of the log that holds all of `parts`, and returns it.
     ///
     /// # Panics
-    /// When none comes.
+    /// When there is none in time.
     pub fn wait_log(&self, parts: &[&str]) -> String {
         wait_for(SOON, &format!("a log line with {parts:?}"), || {
             let log = self.log();
@@ -331,7 +331,7 @@ impl Host {
     /// Waits until `count` lines of the log hold `part`, and returns the last of them.
     ///
     /// # Panics
-    /// When they do not come, or more than that.
+    /// When there are fewer in time, or more.
     pub fn wait_nth_log(&self, part: &str, count: usize) -> String {
         wait_for(SOON, &format!("{count} log lines with {part:?}"), || {
             let log = self.log();
@@ -341,21 +341,21 @@ impl Host {
         })
     }
 
-    /// Whether the process runs.
+    /// Returns whether the process runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("the host is a child of ours").is_none()
     }
 
-    /// Returns its process id.
+    /// Returns the host's process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Returns its child processes with the kernel's letter for the state of each: `Z` is one that was not reaped.
+    /// Returns the host's child processes with the kernel's letter for the state of each: `Z` is one that was not reaped.
     ///
     /// # Panics
-    /// When there are no processes to look at.
+    /// When `/proc` cannot be read.
     #[must_use]
     pub fn children(&self) -> Vec<(Pid, char)> {
         let own = self.child.id().to_string();
@@ -372,7 +372,7 @@ impl Host {
             .collect()
     }
 
-    /// Kills it (SIGKILL).
+    /// Kills the host (SIGKILL).
     ///
     /// # Panics
     /// Never in practice.
@@ -382,7 +382,7 @@ impl Host {
         self.child.wait().expect("a child of ours");
     }
 
-    /// Returns its resident memory in bytes.
+    /// Returns the host's resident memory in bytes.
     ///
     /// # Panics
     /// When the process is gone.
@@ -394,7 +394,7 @@ impl Host {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes a number") * 1024
     }
 
-    /// Returns the number of its open file descriptors, sockets included.
+    /// Returns the number of the host's open file descriptors, sockets included.
     ///
     /// # Panics
     /// When the process is gone.
@@ -403,7 +403,7 @@ impl Host {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the host runs").count()
     }
 
-    /// Returns the CPU time that it has used, user and system.
+    /// Returns the CPU time that the host has used, user and system.
     ///
     /// # Panics
     /// When the process is gone.
@@ -417,7 +417,7 @@ impl Host {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Stops it (SIGTERM) and waits for its end.
+    /// Stops the host (SIGTERM) and waits for its end.
     ///
     /// # Panics
     /// When it does not end.

@@ -37,7 +37,7 @@ pub fn chunks(chunk_stream: u8, message: &Message, chunk_size: usize) -> Vec<u8>
     out
 }
 
-/// Reads chunks into messages.
+/// An incremental parser that assembles messages from chunks.
 #[derive(Debug)]
 pub struct ChunkReader {
     pending: Vec<u8>,
@@ -110,7 +110,7 @@ impl Input<'_> {
     }
 }
 
-/// One chunk and the state of its chunk stream after it.
+/// Reads one chunk, and returns the id of its chunk stream and the new state of that stream.
 fn read_chunk(
     input: &mut Input<'_>,
     streams: &HashMap<u32, ChunkStream>,

@@ -73,7 +73,7 @@ impl Connection {
     /// Connects and performs the handshake.
     ///
     /// # Errors
-    /// The socket's, or [`io::ErrorKind::InvalidData`] for an answer that is no handshake.
+    /// The socket's, or [`io::ErrorKind::InvalidData`] for an answer that is not a handshake.
     pub fn open(address: SocketAddr) -> io::Result<Connection> {
         Connection::over(TcpStream::connect(address)?)
     }
@@ -163,7 +163,7 @@ impl Connection {
     pub fn read(&mut self) -> io::Result<Message> {
         loop {
             if let Some(message) = self.reader.next()? {
-                self.obey(&message)?;
+                self.on_control(&message)?;
                 return Ok(message);
             }
             let mut buffer = [0; 65536];
@@ -181,7 +181,7 @@ impl Connection {
         }
     }
 
-    fn obey(&mut self, message: &Message) -> io::Result<()> {
+    fn on_control(&mut self, message: &Message) -> io::Result<()> {
         let Some(value) = message.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes)) else {
             return Ok(());
         };
@@ -198,15 +198,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads messages until `wanted` answers, and returns the answer.
+    /// Reads messages until `wanted` returns a value for one, and returns that value.
     ///
     /// # Errors
     /// As [`Connection::read`].
     pub fn read_until<T>(&mut self, mut wanted: impl FnMut(&Message) -> Option<T>) -> io::Result<T> {
         loop {
             let message = self.read()?;
-            if let Some(picked) = wanted(&message) {
-                return Ok(picked);
+            if let Some(value) = wanted(&message) {
+                return Ok(value);
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::flv::{AUDIO, AccessUnit, Content, Tag, VIDEO};
 /// Returns the access units of a transport stream, with times relative to the first one.
 ///
 /// # Errors
-/// The first access unit that cannot be read, in words.
+/// A description of the first access unit that cannot be read.
 pub fn access_units(stream: &Stream) -> Result<Vec<AccessUnit>, String> {
     let start = stream.units.first().map_or(0, |unit| unit.dts);
     stream
@@ -33,7 +33,7 @@ fn access_unit(unit: &Unit, start: i64) -> Result<AccessUnit, String> {
     };
     let (dts, pts) = (unit.dts - start, unit.pts - start);
     if dts % 90 != 0 || pts % 90 != 0 {
-        return Err(format!("times {dts} and {pts} are no milliseconds"));
+        return Err(format!("times {dts} and {pts} are not whole milliseconds"));
     }
     let kind = if unit.is_video() { VIDEO } else { AUDIO };
     let (dts, cts) = (dts / 90, ((pts - dts) / 90) as i32);
@@ -81,11 +81,11 @@ fn digest(kind: u8, codec: [u8; 4], keyframe: bool, dts: i64, cts: i32, data: &[
 
 /// Returns the NAL units of the picture, each after its length.
 fn essence(codec: &[u8; 4], units: &[&[u8]]) -> Vec<u8> {
-    let kept = units.iter().filter(|unit| {
+    let picture = units.iter().filter(|unit| {
         let kind = nal_type(codec, unit);
         if codec == b"hvc1" { !(32..=35).contains(&kind) } else { !matches!(kind, 7..=9) }
     });
-    kept.flat_map(|unit| [&(unit.len() as u32).to_be_bytes(), *unit].concat()).collect()
+    picture.flat_map(|unit| [&(unit.len() as u32).to_be_bytes(), *unit].concat()).collect()
 }
 
 /// Returns the type of a NAL unit.
@@ -126,7 +126,7 @@ pub(super) fn start_codes(bytes: &[u8]) -> Vec<usize> {
 /// Returns the content of the only ADTS frame in `payload`.
 pub(super) fn adts_frame(payload: &[u8]) -> Result<&[u8], String> {
     let [0xff, second, _, a, b, c, d, frame @ ..] = payload else {
-        return Err(format!("no ADTS frame: {:02x?}", &payload[..payload.len().min(7)]));
+        return Err(format!("not an ADTS frame: {:02x?}", &payload[..payload.len().min(7)]));
     };
     let length = usize::from(a & 3) << 11 | usize::from(*b) << 3 | usize::from(c >> 5);
     if second & 0xf7 != 0xf1 || length != payload.len() || d & 3 != 0 {
@@ -138,7 +138,7 @@ pub(super) fn adts_frame(payload: &[u8]) -> Result<&[u8], String> {
 /// Returns the packet after the only control header in `payload`.
 pub(super) fn opus_packet(payload: &[u8]) -> Result<&[u8], String> {
     let [0x7f, 0xe0, rest @ ..] = payload else {
-        return Err(format!("no Opus control header: {:02x?}", &payload[..payload.len().min(3)]));
+        return Err(format!("not an Opus control header: {:02x?}", &payload[..payload.len().min(3)]));
     };
     let full = rest.iter().take_while(|&&byte| byte == 0xff).count();
     let last = rest.get(full).ok_or("an Opus control header is cut off")?;

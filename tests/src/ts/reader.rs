@@ -11,7 +11,7 @@ use mpeg2ts_reader::{pes, psi};
 
 /// The content of one PID.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct PidContent {
     /// The stream type.
     pub stream_type: u8,
     /// Number of PES packets.
@@ -20,21 +20,21 @@ pub struct Seen {
     pub bytes: usize,
 }
 
-type Log = Rc<RefCell<(BTreeMap<u16, Seen>, Vec<String>)>>;
+type Log = Rc<RefCell<(BTreeMap<u16, PidContent>, Vec<String>)>>;
 
 /// Demultiplexes `bytes` with mpeg2ts-reader, and returns the content of each PID.
 ///
 /// # Errors
-/// Its complaints: continuity counters, PES headers.
-pub fn second_opinion(bytes: &[u8]) -> Result<BTreeMap<u16, Seen>, String> {
+/// The first error of mpeg2ts-reader, in continuity counters or PES headers.
+pub fn second_opinion(bytes: &[u8]) -> Result<BTreeMap<u16, PidContent>, String> {
     let log = Log::default();
     let mut context = Context { changes: FilterChangeset::default(), log: Rc::clone(&log) };
     let mut demultiplex = Demultiplex::new(&mut context);
     demultiplex.push(&mut context, bytes);
     drop((demultiplex, context));
-    let (seen, complaints) = log.take();
-    match complaints.first() {
-        Some(first) => Err(format!("{first} (of {} complaints)", complaints.len())),
+    let (seen, errors) = log.take();
+    match errors.first() {
+        Some(first) => Err(format!("{first} (of {} errors)", errors.len())),
         None => Ok(seen),
     }
 }
@@ -88,7 +88,7 @@ impl Consumer {
         self.log.borrow_mut().0.entry(self.pid).or_default().bytes += bytes;
     }
 
-    fn complain(&self, what: String) {
+    fn report(&self, what: String) {
         self.log.borrow_mut().1.push(format!("PID {:#x}: {what}", self.pid));
     }
 }
@@ -101,11 +101,11 @@ impl pes::ElementaryStreamConsumer<Context> for Consumer {
         match header.contents() {
             pes::PesContents::Parsed(Some(parsed)) => {
                 if let Err(error) = parsed.pts_dts() {
-                    self.complain(format!("{error:?}"));
+                    self.report(format!("{error:?}"));
                 }
                 self.payload(parsed.payload().len());
             }
-            _ => self.complain("a PES header that cannot be read".into()),
+            _ => self.report("a PES header that cannot be read".into()),
         }
     }
 
@@ -116,6 +116,6 @@ impl pes::ElementaryStreamConsumer<Context> for Consumer {
     fn end_packet(&mut self, _: &mut Context) {}
 
     fn continuity_error(&mut self, _: &mut Context) {
-        self.complain("continuity".into());
+        self.report("continuity".into());
     }
 }

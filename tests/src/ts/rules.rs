@@ -6,12 +6,12 @@ use super::essence::{access_units, nal_type, nal_units, start_codes};
 use super::stream::{Program, Stream, Table, Unit};
 use crate::flv::AccessUnit;
 
-/// A rule. Returns the first fault, in words.
+/// A rule: a function that returns a description of the first fault.
 pub type Rule = fn(&Stream) -> Result<(), String>;
 
-/// Longest distance of tables, in 1/90 000 s.
+/// Longest distance between tables, in 1/90 000 s.
 const TABLES_APART: i64 = 500 * 90;
-/// Longest distance of clock references, in 1/90 000 s.
+/// Longest distance between clock references, in 1/90 000 s.
 const CLOCKS_APART: i64 = 40 * 90;
 /// Longest time by which an access unit may arrive before its DTS: the second that 2.4.2.6 allows.
 const CLOCK_AHEAD: i64 = 1_000 * 90;
@@ -52,8 +52,8 @@ pub fn check(stream: &Stream) -> Result<(), Vec<(&'static str, String)>> {
     if broken.is_empty() { Ok(()) } else { Err(broken) }
 }
 
-/// Returns the first fault.
-fn none(mut faults: impl Iterator<Item = String>) -> Result<(), String> {
+/// Returns the first fault as an error.
+fn fail_at_first(mut faults: impl Iterator<Item = String>) -> Result<(), String> {
     faults.next().map_or(Ok(()), Err)
 }
 
@@ -63,7 +63,7 @@ fn sync(stream: &Stream) -> Result<(), String> {
         // No error, no priority, not scrambled, and not empty.
         sync != 0x47 || first & 0xa0 != 0 || last & 0xc0 != 0 || last & 0x30 == 0
     });
-    none(bad.map(|(at, packet)| format!("packet {at}: {:02x?}", packet.header)))?;
+    fail_at_first(bad.map(|(at, packet)| format!("packet {at}: {:02x?}", packet.header)))?;
     match (stream.rest, stream.packets.len()) {
         (0, 1..) => Ok(()),
         (rest, packets) => Err(format!("{packets} packets and {rest} bytes")),
@@ -72,7 +72,7 @@ fn sync(stream: &Stream) -> Result<(), String> {
 
 fn adaptation_fields(stream: &Stream) -> Result<(), String> {
     let faults = stream.packets.iter().enumerate();
-    none(
+    fail_at_first(
         faults.filter_map(|(at, packet)| {
             packet.field_fault.as_ref().map(|fault| format!("packet {at}: {fault}"))
         }),
@@ -81,7 +81,7 @@ fn adaptation_fields(stream: &Stream) -> Result<(), String> {
 
 fn continuity(stream: &Stream) -> Result<(), String> {
     let mut last = std::collections::BTreeMap::new();
-    none(stream.packets.iter().enumerate().filter_map(|(at, packet)| {
+    fail_at_first(stream.packets.iter().enumerate().filter_map(|(at, packet)| {
         let (pid, found) = (packet.pid, packet.continuity);
         let previous: u8 = last.insert(pid, found)?;
         let expected = if packet.payload.is_some() { (previous + 1) & 15 } else { previous };
@@ -90,11 +90,11 @@ fn continuity(stream: &Stream) -> Result<(), String> {
 }
 
 fn pids(stream: &Stream) -> Result<(), String> {
-    none(stream.strays.iter().map(|(at, stray)| format!("packet {at}: {stray}")))
+    fail_at_first(stream.strays.iter().map(|(at, stray)| format!("packet {at}: {stray}")))
 }
 
 fn tables(stream: &Stream) -> Result<(), String> {
-    none(stream.tables.iter().filter_map(|table| {
+    fail_at_first(stream.tables.iter().filter_map(|table| {
         table.fault.as_ref().map(|fault| format!("packet {}, PID {:#x}: {fault}", table.at, table.pid))
     }))
 }
@@ -104,7 +104,7 @@ fn tables_first(stream: &Stream) -> Result<(), String> {
         [pat, pmt, ..] if pat.at == 0 && pmt.at == 1 && pat.is_association() && !pmt.is_association() => {
             Ok(())
         }
-        _ => Err("the first two packets are no PAT and PMT".into()),
+        _ => Err("the first two packets are not PAT and PMT".into()),
     }
 }
 
@@ -112,9 +112,9 @@ fn tables_often(stream: &Stream) -> Result<(), String> {
     let map = stream.tables.iter().find(|table| !table.is_association()).map_or(0, |table| table.pid);
     for pid in [0, map] {
         let of_pid = |table: &&Table| table.pid == pid;
-        let places: Vec<usize> = stream.tables.iter().filter(of_pid).map(|table| table.at).collect();
-        let ends = places.iter().copied().skip(1).chain([stream.packets.len()]);
-        for (from, to) in places.iter().copied().zip(ends) {
+        let positions: Vec<usize> = stream.tables.iter().filter(of_pid).map(|table| table.at).collect();
+        let ends = positions.iter().copied().skip(1).chain([stream.packets.len()]);
+        for (from, to) in positions.iter().copied().zip(ends) {
             let clocks = of_packets(&stream.clocks, |clock| clock.at, from, to);
             if clocks.iter().any(|clock| clock.discontinuity) {
                 continue;
@@ -139,7 +139,7 @@ fn tables_often(stream: &Stream) -> Result<(), String> {
 
 fn tables_before_keyframes(stream: &Stream) -> Result<(), String> {
     let keyframes = stream.units.iter().filter(|unit| unit.is_video() && unit.random_access);
-    none(keyframes.filter_map(|unit| {
+    fail_at_first(keyframes.filter_map(|unit| {
         let pids = [unit.at.checked_sub(2)?, unit.at - 1].map(|at| &stream.packets[at]);
         let found =
             stream.tables.iter().filter(|table| table.at + 2 >= unit.at && table.at < unit.at).count();
@@ -167,7 +167,7 @@ fn clock_pid(stream: &Stream) -> Result<(), String> {
     if stream.clocks.is_empty() {
         return Err("no clock reference".into());
     }
-    none(stream.clocks.iter().filter_map(|clock| {
+    fail_at_first(stream.clocks.iter().filter_map(|clock| {
         let Program { clock_pid, streams } = stream.program_at(clock.at)?;
         let listed = streams.iter().any(|elementary| elementary.pid == *clock_pid);
         (clock.pid != *clock_pid || !listed)
@@ -176,7 +176,7 @@ fn clock_pid(stream: &Stream) -> Result<(), String> {
 }
 
 fn clock_often(stream: &Stream) -> Result<(), String> {
-    none(stream.clocks.windows(2).filter(|pair| !pair[1].discontinuity).filter_map(|pair| {
+    fail_at_first(stream.clocks.windows(2).filter(|pair| !pair[1].discontinuity).filter_map(|pair| {
         let step = pair[1].value - pair[0].value;
         (!(0..=CLOCKS_APART).contains(&step))
             .then(|| format!("packet {}: {} ms after the last", pair[1].at, step as f64 / 90.0))
@@ -206,21 +206,21 @@ fn timed(stream: &Stream) -> impl Iterator<Item = &Unit> {
 }
 
 fn clock_before_dts(stream: &Stream) -> Result<(), String> {
-    none(timed(stream).filter_map(|unit| {
+    fail_at_first(timed(stream).filter_map(|unit| {
         let ahead = unit.dts - clock_at(stream, unit.end)?;
         (ahead <= 0).then(|| format!("packet {}: {} ms after DTS", unit.end, -ahead / 90))
     }))
 }
 
 fn clock_near_dts(stream: &Stream) -> Result<(), String> {
-    none(stream.units.iter().filter_map(|unit| {
+    fail_at_first(stream.units.iter().filter_map(|unit| {
         let ahead = unit.dts - clock_at(stream, unit.at)?;
         (ahead > CLOCK_AHEAD).then(|| format!("packet {}: {} ms before DTS", unit.at, ahead / 90))
     }))
 }
 
 fn pes_headers(stream: &Stream) -> Result<(), String> {
-    none(stream.units.iter().filter_map(|unit| {
+    fail_at_first(stream.units.iter().filter_map(|unit| {
         let stream_ids = match unit.stream_type {
             0x1b | 0x24 => 0xe0..=0xef,
             0x06 => 0xbd..=0xbd,
@@ -237,7 +237,7 @@ fn pes_headers(stream: &Stream) -> Result<(), String> {
 }
 
 fn pes_lengths(stream: &Stream) -> Result<(), String> {
-    none(stream.units.iter().filter_map(|unit| {
+    fail_at_first(stream.units.iter().filter_map(|unit| {
         let open = unit.length == 0 && unit.is_video() && unit.actual_length > 0xffff;
         (unit.length != unit.actual_length && !open)
             .then(|| format!("packet {}: {}, not {}", unit.at, unit.length, unit.actual_length))
@@ -246,7 +246,7 @@ fn pes_lengths(stream: &Stream) -> Result<(), String> {
 
 fn timestamps(stream: &Stream) -> Result<(), String> {
     let mut last = std::collections::BTreeMap::new();
-    none(timed(stream).filter_map(|unit| {
+    fail_at_first(timed(stream).filter_map(|unit| {
         let previous = last.insert(unit.pid, unit.dts).unwrap_or(i64::MIN);
         let good = unit.pts >= unit.dts && unit.has_dts == (unit.pts != unit.dts) && unit.dts >= previous;
         (!good).then(|| format!("packet {}: PTS {}, DTS {} after {previous}", unit.at, unit.pts, unit.dts))
@@ -280,16 +280,16 @@ fn starts(unit: &Unit, types: &[u8]) -> bool {
 
 fn random_access(stream: &Stream) -> Result<(), String> {
     let unmarked = video(stream).filter(|unit| !unit.random_access && starts(unit, &nal_types(unit)));
-    none(unmarked.map(|unit| format!("packet {}", unit.at)))?;
+    fail_at_first(unmarked.map(|unit| format!("packet {}", unit.at)))?;
     let audio_only = timed(stream).filter(|unit| {
         let pid = stream.program_at(unit.at).map(|program| program.clock_pid);
         !unit.is_video() && pid == Some(unit.pid) && !unit.random_access
     });
-    none(audio_only.map(|unit| format!("packet {}: audio alone", unit.at)))
+    fail_at_first(audio_only.map(|unit| format!("packet {}: audio alone", unit.at)))
 }
 
 fn delimiters(stream: &Stream) -> Result<(), String> {
-    none(video(stream).filter_map(|unit| {
+    fail_at_first(video(stream).filter_map(|unit| {
         let types = nal_types(unit);
         let delimiter = if unit.stream_type == 0x24 { 35 } else { 9 };
         let count = types.iter().filter(|kind| **kind == delimiter).count();
@@ -298,7 +298,7 @@ fn delimiters(stream: &Stream) -> Result<(), String> {
 }
 
 fn parameter_sets(stream: &Stream) -> Result<(), String> {
-    none(video(stream).filter_map(|unit| {
+    fail_at_first(video(stream).filter_map(|unit| {
         let types = nal_types(unit);
         let hevc = unit.stream_type == 0x24;
         let slice = types.iter().position(|kind| if hevc { *kind < 32 } else { (1..6).contains(kind) })?;
@@ -310,7 +310,7 @@ fn parameter_sets(stream: &Stream) -> Result<(), String> {
 }
 
 fn start_code_lengths(stream: &Stream) -> Result<(), String> {
-    none(video(stream).filter_map(|unit| {
+    fail_at_first(video(stream).filter_map(|unit| {
         let bytes = &unit.payload;
         let codes = start_codes(bytes);
         let bad = codes[..codes.len() - 1].iter().enumerate().any(|(index, &at)| {
@@ -326,7 +326,7 @@ fn start_code_lengths(stream: &Stream) -> Result<(), String> {
     }))
 }
 
-/// Audio frames can be read, and Opus is announced as Opus.
+/// Checks that audio frames can be read, and that Opus has its descriptors.
 fn audio_frames(stream: &Stream) -> Result<(), String> {
     let units: Vec<AccessUnit> = access_units(stream)?;
     if units.is_empty() {
@@ -335,7 +335,7 @@ fn audio_frames(stream: &Stream) -> Result<(), String> {
     let programs = stream.tables.iter().filter_map(|table| table.program.as_ref());
     let private =
         programs.flat_map(|program| &program.streams).filter(|elementary| elementary.stream_type == 6);
-    none(private.filter_map(|elementary| {
+    fail_at_first(private.filter_map(|elementary| {
         let announced =
             matches!(elementary.descriptors[..], [5, 4, b'O', b'p', b'u', b's', 0x7f, 2, 0x80, _]);
         (!announced).then(|| format!("descriptors {:02x?}", elementary.descriptors))

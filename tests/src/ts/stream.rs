@@ -32,7 +32,7 @@ pub struct Table {
     pub body: Vec<u8>,
     /// The content, if it is a program map.
     pub program: Option<Program>,
-    /// The error in it.
+    /// The first error in the section.
     pub fault: Option<String>,
 }
 
@@ -79,9 +79,9 @@ pub struct Unit {
     pub pts: i64,
     /// `DTS`, unwrapped; the PTS where there is none.
     pub dts: i64,
-    /// A PTS was written: an access unit begins in it.
+    /// Whether a PTS is present: an access unit begins in this packet.
     pub has_pts: bool,
-    /// A DTS was written.
+    /// Whether a DTS is present.
     pub has_dts: bool,
     /// The bytes after the header.
     pub payload: Vec<u8>,
@@ -130,7 +130,7 @@ struct Open {
     bytes: Vec<u8>,
 }
 
-/// Unwraps 33-bit times: takes the time that is nearest to the previous one.
+/// An unwrapper of 33-bit times, which takes the time nearest to the previous one.
 #[derive(Default)]
 struct Unwrap(Option<i64>);
 
@@ -183,7 +183,7 @@ impl Stream {
             }
             let streams = program.iter().flat_map(|program| &program.streams);
             let Some(elementary) = streams.clone().find(|elementary| elementary.pid == pid) else {
-                stream.strays.push((at, format!("PID {pid:#x} is not of the program")));
+                stream.strays.push((at, format!("PID {pid:#x} is not in the program")));
                 continue;
             };
             if packet.start {
@@ -309,7 +309,7 @@ impl Table {
             return Err("more than one section".into());
         };
         if version & 0xc1 != 0xc1 {
-            return Err(format!("not in force: {version:#04x}"));
+            return Err(format!("not current: {version:#04x}"));
         }
         self.version = version >> 1 & 31;
         self.body = body.to_vec();
