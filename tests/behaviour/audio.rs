@@ -276,13 +276,13 @@ fn aac_that_adts_cannot_carry_is_415_before_any_header() {
 }
 
 #[test]
-fn a_stream_that_turns_to_aac_that_adts_cannot_carry_ends_its_viewers() {
+fn a_switch_to_aac_that_adts_cannot_carry_ends_the_viewers() {
     for fast_cache in ["0", "30"] {
-        turn_to_xhe_aac_and_back(fast_cache);
+        switch_to_xhe_aac_and_back(fast_cache);
     }
 }
 
-fn turn_to_xhe_aac_and_back(fast_cache: &str) {
+fn switch_to_xhe_aac_and_back(fast_cache: &str) {
     let host = Host::start(&config(fast_cache));
     let key = host.key("turns-xhe");
     let viewer = listen(&host, &key, "aac");
@@ -309,7 +309,7 @@ fn turn_to_xhe_aac_and_back(fast_cache: &str) {
 }
 
 #[test]
-fn a_stream_that_turns_to_another_codec_ends_its_viewers() {
+fn a_switch_to_another_codec_ends_the_viewers() {
     let host = Host::start(&config("30"));
     let key = host.key("turns");
     let [viewer, flv] = [listen(&host, &key, "aac"), listen(&host, &key, "flv")];
@@ -327,7 +327,7 @@ fn a_stream_that_turns_to_another_codec_ends_its_viewers() {
     assert_eq!(status(&host, &key, "aac"), 415);
     assert_eq!(status(&host, &key, "mp3"), 200);
     drop(publisher);
-    assert!(flv.outcome(SOON).whole, "who can carry both goes on");
+    assert!(flv.outcome(SOON).whole, "FLV carries both codecs");
 }
 
 /// Returns the number in a frame of [`Numbered`].

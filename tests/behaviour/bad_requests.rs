@@ -64,7 +64,7 @@ fn answers(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {
     let mut answer = Vec::new();
     let (mut buffer, deadline) = ([0; 65536], Instant::now() + SOON);
     loop {
-        assert!(Instant::now() < deadline, "it goes on: {}", String::from_utf8_lossy(&answer));
+        assert!(Instant::now() < deadline, "the connection stays open: {}", String::from_utf8_lossy(&answer));
         match socket.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) => answer.extend_from_slice(&buffer[..length]),
@@ -110,9 +110,9 @@ fn every_broken_rule_has_its_status() {
         ("an encoded slash", &[400], Kept, at("/live%2fx.flv")),
         ("an encoded backslash", &[400], Kept, at("/live%5cx.flv")),
         ("an encoded NUL", &[400], Kept, at("/live/x%00.flv")),
-        ("an encoding of nothing", &[400], Kept, at("/live/%zz.flv")),
-        ("half an encoding", &[400], Kept, at("/live/x.flv%2")),
-        ("no UTF-8", &[400], Kept, at("/live/%ff.flv")),
+        ("an invalid encoding", &[400], Kept, at("/live/%zz.flv")),
+        ("a truncated encoding", &[400], Kept, at("/live/x.flv%2")),
+        ("invalid UTF-8", &[400], Kept, at("/live/%ff.flv")),
         ("no path", &[400], Kept, at("*")),
         ("no slash", &[400], Kept, at("live")),
         ("a NUL", &[400], Closed, at("/live/\0.flv")),
@@ -125,7 +125,7 @@ fn every_broken_rule_has_its_status() {
         ("CONNECT", &[405], Kept, line("CONNECT a.example:443 HTTP/1.1")),
         ("TRACE", &[405], Kept, line(&format!("TRACE {path} HTTP/1.1"))),
         ("a method in lower case", &[405], Kept, line(&format!("get {path} HTTP/1.1"))),
-        ("a method of its own", &[405], Kept, line(&format!("FLY {path} HTTP/1.1"))),
+        ("an unknown method", &[405], Kept, line(&format!("FLY {path} HTTP/1.1"))),
         // Versions.
         ("HTTP/0.9", &[400], Closed, format!("GET {path}\r\n\r\n").into_bytes()),
         ("HTTP/1.2", &[400], Closed, line(&format!("GET {path} HTTP/1.2"))),
@@ -164,7 +164,7 @@ fn every_broken_rule_has_its_status() {
         ),
         ("GET with chunks", &[400], Closed, with(get("Transfer-Encoding: chunked\r\n"), b"0\r\n\r\n")),
         (
-            "GET with two lengths in doubt",
+            "GET with ambiguous lengths",
             &[400],
             Closed,
             with(
@@ -173,7 +173,7 @@ fn every_broken_rule_has_its_status() {
             ),
         ),
         (
-            "POST with two lengths in doubt",
+            "POST with ambiguous lengths",
             &[405],
             Closed,
             with(
@@ -204,7 +204,7 @@ fn every_broken_rule_has_its_status() {
             get(&format!("{upgrade}Sec-WebSocket-Key: c2hvcnQ=\r\nSec-WebSocket-Version: 13\r\n")),
         ),
         (
-            "WebSocket with a key that is none",
+            "WebSocket with a malformed key",
             &[400],
             Kept,
             get(&format!("{upgrade}Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\n", "?".repeat(24))),
@@ -234,7 +234,7 @@ fn every_broken_rule_has_its_status() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_each_by_its_own_merit() {
+fn pipelined_requests_are_answered_in_order_and_independently() {
     let live = Live::start();
     let at = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mixed = [at("/none"), at("/live/%2e%2e/x.flv"), at("/none")].concat();
@@ -248,7 +248,7 @@ fn pipelined_requests_are_answered_in_order_each_by_its_own_merit() {
 }
 
 #[test]
-fn refusals_say_what_would_be_right() {
+fn refusals_name_what_the_host_accepts() {
     let live = Live::start();
     let path = live.host.path(&live.key);
     let send = |request: Request| request.send(live.host.http).unwrap();
@@ -270,7 +270,7 @@ fn refusals_say_what_would_be_right() {
 }
 
 #[test]
-fn what_only_looks_bad_is_served() {
+fn unusual_but_valid_requests_are_served() {
     let live = Live::start();
     let path = live.host.path(&live.key);
     let rows: [(&str, String); 7] = [
@@ -320,8 +320,8 @@ fn http_2_has_the_same_rules() {
         ("405", &["-X", "TRACE", &url], "TRACE"),
         ("431", &["-H", &huge, &url], "a huge header"),
     ];
-    // Not by curl: 7.88 forgets an answer that is followed by RST_STREAM, with which the host says that it wants no body
-    // (RFC 9113, 8.1).
+    // Not by curl: 7.88 drops a response that is followed by RST_STREAM, which the host sends to refuse the body (RFC 9113,
+    // 8.1).
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let status = runtime.block_on(async {
         let socket = TokioIo::new(tokio::net::TcpStream::connect(live.host.http).await.unwrap());

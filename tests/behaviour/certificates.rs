@@ -14,7 +14,7 @@ use remuxd_tests::wait::{SOON, wait_until};
 use crate::tls::start;
 
 #[test]
-fn each_vhost_shows_its_own_certificate() {
+fn each_vhost_presents_its_own_certificate() {
     let [default, a, b] =
         [&["default.example"][..], &["a.example"], &["b.example", "*.b.example"]].map(Certificate::of);
     let files = [&default, &a, &b].map(Files::of);
@@ -88,7 +88,7 @@ fn a_new_certificate_is_shown_and_viewers_stay() {
 }
 
 #[test]
-fn a_reload_takes_certificates_that_lie_elsewhere_and_viewers_stay() {
+fn a_reload_loads_certificates_from_other_files_and_viewers_stay() {
     let [old, new, vhost, bad] = [(); 4].map(|()| Certificate::of(&["127.0.0.1"]));
     let [old_files, new_files, vhost_files, bad_files] = [&old, &new, &vhost, &bad].map(Files::of);
     std::fs::write(bad_files.key(), &old.key).unwrap();
@@ -152,8 +152,8 @@ fn files_that_cannot_be_used_are_errors() {
     assert!(check(&["check"]).0);
     std::fs::write(files.cert(), Certificate::of(&["127.0.0.1"]).cert).unwrap();
     for arguments in [&["check"][..], &[]] {
-        let (well, printed) = check(arguments);
-        assert!(!well && !printed.contains("listening "), "{printed}");
+        let (success, printed) = check(arguments);
+        assert!(!success && !printed.contains("listening "), "{printed}");
         for (index, line) in toml.lines().enumerate().filter(|(_, line)| line.starts_with("cert = ")) {
             assert!(
                 printed.contains(&format!("under-test.toml:{}:", index + 1)) && printed.contains(line),

@@ -39,8 +39,8 @@ fn all_errors_are_reported_at_once_with_their_location() {
     let (well, printed) = run(&["check"], &toml);
     assert!(!well, "{printed}");
     for (index, line) in WRONG.lines().enumerate().filter(|(_, line)| line.contains('«')) {
-        let place = format!("under-test.toml:{}:", index + 1);
-        assert!(printed.contains(&place), "{place} is not in:\n{printed}");
+        let location = format!("under-test.toml:{}:", index + 1);
+        assert!(printed.contains(&location), "{location} is not in:\n{printed}");
         let shown: String = line.chars().filter(|char| !"«»".contains(*char)).collect();
         assert!(printed.contains(&shown), "{shown} is not in:\n{printed}");
     }
@@ -75,7 +75,7 @@ fn options_are_checked_against_the_modules_schema() {
 }
 
 #[test]
-fn what_is_ignored_is_a_warning() {
+fn ignored_keys_are_warnings() {
     let toml = Config::live()
         .mount("fast_cache = 30")
         .mount("mount = \"/[app]/[stream].aac\"\nfast_cache = 30")
@@ -88,8 +88,8 @@ fn what_is_ignored_is_a_warning() {
     // One for each module that answers .flv, none for .aac.
     assert!(printed.contains("warning: 2 warnings in") && printed.contains("no errors"), "{printed}");
     let host = Host::start_toml(&toml);
-    let place = format!("remuxd.toml:{line}:14: fast_cache is ignored: flv carries video");
-    host.wait_log(&["WARN", &place]);
+    let location = format!("remuxd.toml:{line}:14: fast_cache is ignored: flv carries video");
+    host.wait_log(&["WARN", &location]);
 }
 
 #[test]

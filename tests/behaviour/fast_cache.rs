@@ -126,12 +126,12 @@ fn mounts_of_one_stream_have_a_fast_cache_each() {
     let mut aged = Aged::start(&config, &[AUDIO, VIDEO]);
     aged.publish(100);
     let mounts = [("none/", 0), ("", 2_000), ("short/", 500)];
-    for turn in 0..3 {
+    for round in 0..3 {
         for (prefix, cache) in mounts {
-            assert_eq!(aged.first(prefix), aged.newest() - cache / STEP, "/{prefix}, turn {turn}");
+            assert_eq!(aged.first(prefix), aged.newest() - cache / STEP, "/{prefix}, round {round}");
         }
         // The first viewer of each mount was there from the start.
-        if turn == 0 {
+        if round == 0 {
             mounts.iter().for_each(|(prefix, _)| aged.stay(prefix));
         }
         aged.publish(3);

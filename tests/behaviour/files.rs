@@ -24,13 +24,13 @@ pub(crate) struct Site {
 }
 
 /// The secret's content.
-const OUTSIDE: &str = "what lies outside";
+const SECRET_TEXT: &str = "content outside the directory";
 
 impl Site {
     pub(crate) fn start(files: &[(&str, &[u8])]) -> Site {
         let scratch = Scratch::new();
         std::fs::create_dir(scratch.join("root")).unwrap();
-        std::fs::write(scratch.join("secret.txt"), OUTSIDE).unwrap();
+        std::fs::write(scratch.join("secret.txt"), SECRET_TEXT).unwrap();
         let config = Config::live().play("wait", "\"60s\"");
         let config = config.http("dir", &format!("{:?}", scratch.join("root").to_str().unwrap()));
         let site = Site { host: Host::start(&config), scratch };
@@ -76,7 +76,7 @@ pub(crate) fn whole(mut response: Response) -> Vec<u8> {
     bytes
 }
 
-/// A connection whose kernel buffers little.
+/// Opens a connection with a small receive buffer in the kernel.
 fn narrow(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8192).unwrap();
@@ -147,7 +147,7 @@ fn files_are_served_with_their_type_and_validators() {
 }
 
 #[test]
-fn a_directory_is_its_index_behind_a_slash() {
+fn a_directory_serves_its_index_after_a_redirect_to_the_slash() {
     let site = Site::start(&[("sub dir/index.html", b"<p>sub"), ("bare/file.txt", b"x")]);
     let redirect = site.get("/sub%20dir?a=%20b");
     assert_eq!((redirect.status, redirect.header("location")), (301, Some("/sub%20dir/?a=%20b")));
@@ -216,12 +216,12 @@ fn nothing_outside_the_directory_is_served() {
         let response = site.get(path);
         assert!([400, 404].contains(&response.status), "{} for {path}", response.status);
         let text = response.text().unwrap();
-        assert!(!text.contains(OUTSIDE), "{path}");
+        assert!(!text.contains(SECRET_TEXT), "{path}");
     }
 }
 
 #[test]
-fn a_link_that_changes_meanwhile_never_leads_out() {
+fn a_link_that_is_replaced_during_requests_never_leads_out() {
     let site = Site::start(&[("inside.txt", b"inside"), ("dir/secret.txt", b"inside")]);
     let (link, next) = (site.path("link.txt"), site.path("next"));
     let (dir_link, dir_next) = (site.path("links"), site.path("next-dir"));
@@ -325,7 +325,7 @@ fn conditional_requests_save_the_body() {
     assert_eq!(
         site.curl(by_time, "%{http_code} %{size_download}", "/page.html"),
         "304 0",
-        "it has a newer one"
+        "curl has a newer file"
     );
     site.write("page.html", b"<p>new page");
     assert_eq!(site.curl(by_tag, "%{http_code} %{size_download}", "/page.html"), "200 11");
@@ -384,7 +384,7 @@ fn ranges_are_parts_of_the_file() {
 }
 
 #[test]
-fn a_file_that_gets_shorter_is_no_short_success() {
+fn a_file_that_shrinks_never_ends_as_a_complete_response() {
     let site = Site::start(&[]);
     let (len, left) = (64 << 20, 8 << 20);
     for version in ["--http1.1", "--http2-prior-knowledge"] {
@@ -403,7 +403,7 @@ fn a_file_that_gets_shorter_is_no_short_success() {
         assert!(matches!(status.code(), Some(18 | 92)), "{version}: {status}");
         assert!(got() < len, "{version}");
     }
-    // Over HTTP/1.0 as well, the length tells.
+    // HTTP/1.0 has no other sign than the length.
     let file = std::fs::File::create(site.path("film.bin")).unwrap();
     file.set_len(len).unwrap();
     let mut response = Request::get("/film.bin").http10().send_over(narrow(site.host.http)).unwrap();
@@ -413,7 +413,7 @@ fn a_file_that_gets_shorter_is_no_short_success() {
 }
 
 #[test]
-fn a_file_that_grows_is_what_it_was() {
+fn a_file_that_grows_is_served_with_its_first_length() {
     let site = Site::start(&[("film.bin", &pattern(5_000_000))]);
     let mut response = Request::get("/film.bin").send_over(narrow(site.host.http)).unwrap();
     let mut bytes = vec![0; 1000];
@@ -460,7 +460,7 @@ fn a_live_stream_comes_before_a_file_and_a_file_before_the_wait() {
 }
 
 #[test]
-fn without_a_directory_there_are_no_files_and_one_that_is_no_directory_is_an_error() {
+fn without_a_directory_no_file_is_served_and_a_path_to_none_is_an_error() {
     let host = Host::start(&Config::live().play("wait", "\"0s\""));
     for path in ["/", "/index.html", "/etc/hostname", "/Cargo.toml"] {
         assert_eq!(Request::get(path).send(host.http).unwrap().status, 404, "{path}");

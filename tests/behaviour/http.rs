@@ -191,7 +191,7 @@ fn a_codec_that_the_format_cannot_carry_is_415() {
         tag(0, b"\x91xvc9\x00\x00\x00\x00\x00\x00\x01\x00"),
         tag(40, b"\xa1xvc9\x00\x00\x00\x00\x00\x00\x01\x00"),
     ]);
-    // RTMP forwards what it does not know.
+    // RTMP forwards codecs that the host does not know.
     early.wait_access_units(2, SOON);
     assert_eq!(Request::get(&host.path(&key)).send(host.http).unwrap().status, 415);
 }
@@ -209,7 +209,7 @@ fn a_websocket_gets_binary_messages_pong_and_its_protocol() {
             tungstenite::Message::Binary(bytes) => {
                 assert!(
                     !std::mem::take(&mut first) || bytes.len() >= 14,
-                    "flv.js wants more than the header"
+                    "flv.js needs more than the header"
                 );
             }
             tungstenite::Message::Pong(payload) => {
@@ -227,7 +227,7 @@ fn a_websocket_gets_binary_messages_pong_and_its_protocol() {
 }
 
 #[test]
-fn bytes_after_the_request_do_not_disturb() {
+fn bytes_after_the_request_are_ignored() {
     use std::io::Write;
     let mut live = Live::start(&Config::live());
     let mut socket = std::net::TcpStream::connect(live.host.http).unwrap();

@@ -118,7 +118,7 @@ impl Peer {
 }
 
 #[test]
-fn requests_are_held_to_the_rules_of_http_1() {
+fn requests_must_follow_the_rules_of_http_1() {
     let host = Host::start(&Config::live());
     let mut peer = Peer::open(&host);
     let whole = END_HEADERS | END_STREAM;
@@ -156,7 +156,7 @@ fn a_connection_without_requests_is_closed() {
         peer.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("a.example", "/none")));
         assert_eq!(peer.answer(1), 404);
         let answered = Instant::now();
-        assert_eq!(peer.end(), Some(0), "it is told");
+        assert_eq!(peer.end(), Some(0), "the host sends GOAWAY");
         let took = answered.elapsed();
         // A peer that ignores the GOAWAY has the same time again.
         let most = if answers_pings { limit * 2 } else { limit * 4 };
@@ -179,7 +179,7 @@ fn a_live_stream_keeps_its_connection() {
     publisher.stop();
     let last =
         std::iter::from_fn(|| peer.read().ok()).find(|frame| frame.kind == DATA && frame.flags == END_STREAM);
-    assert_eq!(last.map(|frame| frame.stream), Some(1), "the stream ends in order");
+    assert_eq!(last.map(|frame| frame.stream), Some(1), "the stream ends cleanly");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn pings_and_settings_without_end_cost_no_memory() {
         // Nobody reads the answers.
         let many = one.repeat(10_000);
         let sent = (0..100).take_while(|_| peer.socket.write_all(&many).is_ok()).count();
-        assert!(sent < 100, "{name}: the host takes all and has nobody read the answers");
+        assert!(sent < 100, "{name}: the host keeps reading although nobody reads its answers");
         let grown = host.resident().saturating_sub(resident);
         assert!(grown < 32 << 20, "{name}: {} MiB more", grown >> 20);
     }

@@ -20,9 +20,9 @@ use remuxd_tests::publisher::Numbered;
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use scene::{CALL_TIMEOUT, Live, Noise, Scene, Viewer, again};
+use scene::{CALL_TIMEOUT, Live, Noise, Scene, Viewer, retry};
 
-/// An order, and the text of the fault that it leads to, if any.
+/// An order, and the text of the fault that it causes, if any.
 type Act = (&'static str, Option<&'static str>);
 
 /// Acts that the host survives in its own process.
@@ -85,12 +85,12 @@ fn survive(scene: &Scene, acts: &[Act]) -> Result<(), String> {
 
 #[test]
 fn a_hostile_module_in_the_host_costs_its_own_mount_a_gop() {
-    again(|| survive(&Scene::new("none", "max_faults = 1000"), &SURVIVABLE));
+    retry(|| survive(&Scene::new("none", "max_faults = 1000"), &SURVIVABLE));
 }
 
 #[test]
 fn a_hostile_module_in_its_process_costs_its_own_mount_a_gop() {
-    again(|| {
+    retry(|| {
         let scene = Scene::new("process", "max_faults = 1000");
         let survived = survive(&scene, &SURVIVABLE);
         assert!(!scene.host.log().contains("lacks a protection"), "this kernel lacks protections");
@@ -100,14 +100,14 @@ fn a_hostile_module_in_its_process_costs_its_own_mount_a_gop() {
 
 #[test]
 fn a_module_process_that_dies_costs_its_own_mount_a_gop() {
-    again(|| survive(&Scene::new("process", "max_faults = 1000"), &DEADLY));
+    retry(|| survive(&Scene::new("process", "max_faults = 1000"), &DEADLY));
 }
 
-/// Crash, loop, and kill from outside, again and again.
+/// Repeats a crash, an endless loop and a kill from outside.
 #[test]
 fn a_module_process_may_die_again_and_again() {
     let times = std::env::var("REMUXD_TIMES").map_or(2, |times| times.parse().unwrap());
-    again(|| die_again_and_again(times));
+    retry(|| die_again_and_again(times));
 }
 
 fn die_again_and_again(times: usize) -> Result<(), String> {
@@ -125,7 +125,7 @@ fn die_again_and_again(times: usize) -> Result<(), String> {
             gaps.extend((resumes > number).then_some((number, resumes)));
             hostile.wait_number(resumes);
         }
-        // From outside it comes between two calls, or in the middle of one.
+        // A kill from outside comes between two calls or during one.
         let before = live.order("nothing");
         hostile.wait_number(before);
         let process = scene.process();
@@ -151,7 +151,7 @@ fn die_again_and_again(times: usize) -> Result<(), String> {
 }
 
 #[test]
-fn remuxers_that_share_a_process_begin_anew_and_are_not_to_blame() {
+fn remuxers_that_share_a_process_restart_without_a_fault_of_theirs() {
     let scene = Scene::new("process", "max_faults = 1");
     let (guilty, bystander) = (Live::new(&scene), Live::with_key(&scene, &scene.host.key("other")));
     let one = scene.hostile();
@@ -168,7 +168,7 @@ fn remuxers_that_share_a_process_begin_anew_and_are_not_to_blame() {
 }
 
 #[test]
-fn a_remuxer_that_fails_when_it_is_freed_is_a_fault_like_any() {
+fn a_failure_while_a_remuxer_is_freed_is_a_fault() {
     let ended = format!("a call took longer than {CALL_TIMEOUT:?}");
     let acts = [
         ("none", "panic", "panicked: told to"),
@@ -203,11 +203,11 @@ fn a_remuxer_that_fails_when_it_is_freed_is_a_fault_like_any() {
 #[test]
 fn a_module_with_too_many_faults_answers_503_and_others_go_on() {
     for (isolation, word) in [("none", "panic"), ("process", "segfault")] {
-        again(|| give_503(isolation, word));
+        retry(|| exceed_max_faults(isolation, word));
     }
 }
 
-fn give_503(isolation: &str, word: &str) -> Result<(), String> {
+fn exceed_max_faults(isolation: &str, word: &str) -> Result<(), String> {
     let scene = Scene::new(isolation, "max_faults = 2");
     let noise = Noise::start();
     let live = Live::new(&scene);
@@ -230,7 +230,7 @@ fn give_503(isolation: &str, word: &str) -> Result<(), String> {
 
 #[test]
 fn a_call_that_hangs_in_the_host_costs_its_own_mount_a_gop() {
-    again(hang_in_the_host);
+    retry(hang_in_the_host);
 }
 
 fn hang_in_the_host() -> Result<(), String> {
@@ -257,7 +257,7 @@ fn hang_in_the_host() -> Result<(), String> {
 }
 
 #[test]
-fn a_remuxer_that_hangs_when_it_is_dropped_takes_no_worker_for_good() {
+fn a_remuxer_that_hangs_while_it_is_freed_does_not_keep_a_worker() {
     let ended = format!("a call took longer than {CALL_TIMEOUT:?}");
     for (isolation, fault) in [("none", "has not come back"), ("process", &*ended)] {
         let scene = Scene::new(isolation, "max_faults = 1000\nworkers = 1");
@@ -291,7 +291,7 @@ fn a_module_process_has_no_files_no_network_and_no_other_processes() {
     }
     assert!(victim.exists());
     fs::remove_file(victim).unwrap();
-    assert_shut_in(scene.process());
+    assert_confined(scene.process());
     // The same code can do all of it without a sandbox: the test can fail.
     let scene = Scene::new("none", "");
     let live = Live::new(&scene);
@@ -306,7 +306,7 @@ fn a_module_process_has_no_files_no_network_and_no_other_processes() {
 }
 
 /// Asserts the kernel's facts about a module's process: no privileges, no threads, and no files but the three it was given.
-fn assert_shut_in(process: Pid) {
+fn assert_confined(process: Pid) {
     let own = Path::new("/proc").join(process.to_string());
     let status = fs::read_to_string(own.join("status")).unwrap();
     for (field, value) in [
@@ -316,8 +316,8 @@ fn assert_shut_in(process: Pid) {
         ("Seccomp", "2"),
         ("Threads", "1"),
     ] {
-        let told = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        assert_eq!(told.map(str::trim), Some(value), "{field}");
+        let found = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        assert_eq!(found.map(str::trim), Some(value), "{field}");
     }
     let files = fs::read_dir(own.join("fd")).unwrap().flatten();
     let files: BTreeSet<String> =
@@ -360,7 +360,7 @@ fn a_module_that_logs_without_end_does_not_fill_the_log() {
         scene.host.wait_log(&["more lines left out", "limit=100"]);
         let log = scene.host.log();
         let lines: Vec<_> = log.lines().filter(|line| line.contains("xxxx")).collect();
-        // The second may have changed meanwhile.
+        // The limit is for each second, and the lines may fall into two.
         assert!((100..200).contains(&lines.len()), "{isolation}: {}", lines.len());
         assert!(lines[0].contains("line 0 x") && lines[0].contains("module=hostile"), "{}", lines[0]);
         assert!(lines.iter().all(|line| line.len() < 2000));

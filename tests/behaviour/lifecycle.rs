@@ -38,8 +38,8 @@ fn viewers_that_wait_for_a_publisher_do_not_delay_the_end() {
     let asked = Instant::now();
     assert!(host.terminate().success());
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-    let told = waiting.outcome(SOON);
-    assert_eq!((told.status, told.whole), (503, true));
+    let response = waiting.outcome(SOON);
+    assert_eq!((response.status, response.whole), (503, true));
 }
 
 #[test]

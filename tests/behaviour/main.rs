@@ -1,4 +1,4 @@
-//! The behaviour of the host, seen from outside: a file for each subject. One binary, so that the kit is linked once.
+//! The behaviour of the host, tested from outside: one file for each subject. One binary, so that the kit is linked once.
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 

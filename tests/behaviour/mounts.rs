@@ -155,7 +155,7 @@ fn rtmp_and_http_agree_on_the_vhost() {
 }
 
 #[test]
-fn what_is_not_enabled_is_not_there() {
+fn disabled_vhosts_and_mounts_do_not_exist() {
     let host = start();
     let name = "one".to_owned();
     let _of_a = publish(&host, "live", &format!("{name}?vhost=a.example"));
@@ -253,8 +253,8 @@ fn one_stream_goes_out_in_every_format_at_once() {
 /// Returns a configuration with these tables, and its two lines that claim the same path.
 fn collision(tables: &str) -> (String, [usize; 2]) {
     let lines = tables.lines().enumerate().filter(|(_, line)| line.contains('«'));
-    let places: Vec<usize> = lines.map(|(index, _)| index + 1).collect();
-    (tables.replace('«', ""), places.try_into().expect("two lines are marked"))
+    let locations: Vec<usize> = lines.map(|(index, _)| index + 1).collect();
+    (tables.replace('«', ""), locations.try_into().expect("two lines are marked"))
 }
 
 fn mount(vhost: &str, mount: &str) -> String {
@@ -291,14 +291,17 @@ fn collisions_are_errors_that_show_both_lines() {
         ("across all", redirect("a", "«/[app]/[stream].flv"), mount("b", "«/[app]/[stream].flv")),
     ];
     for (name, one, two) in rows {
-        let (toml, places) = collision(&format!("{one}{two}"));
+        let (toml, locations) = collision(&format!("{one}{two}"));
         let (well, printed) = check(&toml);
         assert!(!well && printed.contains("answer the same path"), "{name}:\n{printed}");
-        for place in places {
-            let line = toml.lines().nth(place - 1).unwrap();
-            assert!(printed.contains(&format!("{place} | {line}")), "{name}: line {place} in\n{printed}");
+        for location in locations {
+            let line = toml.lines().nth(location - 1).unwrap();
+            assert!(
+                printed.contains(&format!("{location} | {line}")),
+                "{name}: line {location} in\n{printed}"
+            );
         }
-        assert!(printed.contains(&format!("under-test.toml:{}:", places[1])), "{name}:\n{printed}");
+        assert!(printed.contains(&format!("under-test.toml:{}:", locations[1])), "{name}:\n{printed}");
     }
 }
 

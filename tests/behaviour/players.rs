@@ -125,7 +125,7 @@ fn librtmp_plays_what_was_published() {
 }
 
 #[test]
-fn mpv_and_vlc_play_without_a_complaint() {
+fn mpv_and_vlc_play_without_warnings() {
     let mount = |config: Config, format: &str| config.mount(&format!("mount = \"/[app]/[stream].{format}\""));
     let host = Host::start(&["flv", "ts", "aac"].into_iter().fold(Config::live(), mount));
     let key = host.key("native");
@@ -135,7 +135,7 @@ fn mpv_and_vlc_play_without_a_complaint() {
     for (url, tracks) in
         [(http(".flv"), "av"), (http(".ts"), "av"), (http(".aac"), "a"), (host.rtmp_url(&key), "av")]
     {
-        mpv(&url, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
-        vlc(&url, tracks, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
+        mpv(&url, 3).unwrap_or_else(|error| panic!("{error}"));
+        vlc(&url, tracks, 3).unwrap_or_else(|error| panic!("{error}"));
     }
 }

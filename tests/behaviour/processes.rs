@@ -27,7 +27,7 @@ fn two_hosts_share_their_ports_on_request() {
 }
 
 #[test]
-fn a_taken_port_is_shown_in_the_file() {
+fn a_port_in_use_is_reported_with_its_location() {
     let first = Host::start(&Config::live());
     let scratch = Scratch::new();
     let file = scratch.join("second.toml");

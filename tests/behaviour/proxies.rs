@@ -102,7 +102,7 @@ fn flows_at_once(kind: Kind) {
     for (way, median) in &medians {
         assert!(*median < direct + Duration::from_millis(60), "{way}: {medians:?}");
     }
-    // The host knows each by its own address.
+    // The host logs each viewer with its own address.
     let seen = |client: &str| {
         let (log, client) = (host.log(), format!("client={client} "));
         log.lines().filter(|line| line.contains("viewing") && line.contains(&client)).count()
@@ -134,7 +134,7 @@ fn streams_flow_through_haproxy_at_once() {
 }
 
 /// Returns whether small frames arrive through nginx one by one, each before the next is sent.
-fn come_alone_through_nginx(changes: &[(&str, &str)]) -> bool {
+fn arrive_one_by_one_through_nginx(changes: &[(&str, &str)]) -> bool {
     let host = Host::start(&behind_proxies());
     let proxy = Kind::Nginx.start_changed(&host, changes);
     let key = host.key("small");
@@ -159,9 +159,12 @@ fn nginx_does_not_buffer_unless_it_ignores_the_header_of_the_host() {
     // nginx requests with HTTP/1.0 by default, and buffers a response without chunks until a buffer is full.
     let http10 = ("proxy_http_version 1.1;", "proxy_http_version 1.0;");
     let switched_on = ("proxy_buffering off;", "proxy_buffering on;");
-    assert!(come_alone_through_nginx(&[http10, switched_on]), "X-Accel-Buffering does it");
-    let deaf = ("proxy_buffering off;", "proxy_ignore_headers X-Accel-Buffering;");
-    assert!(!come_alone_through_nginx(&[http10, deaf]), "a proxy that buffers would be noticed");
+    assert!(arrive_one_by_one_through_nginx(&[http10, switched_on]), "X-Accel-Buffering turns buffering off");
+    let ignores_header = ("proxy_buffering off;", "proxy_ignore_headers X-Accel-Buffering;");
+    assert!(
+        !arrive_one_by_one_through_nginx(&[http10, ignores_header]),
+        "a proxy that buffers would be noticed"
+    );
 }
 
 /// Starts a host behind proxies with an endless stream, live/demo.
@@ -188,12 +191,12 @@ fn ffmpeg_decodes_what_comes_through_each_proxy() {
 }
 
 #[test]
-fn a_viewer_cannot_lie_about_its_address() {
+fn a_viewer_cannot_forge_its_address() {
     let host = Host::start(&behind_proxies().tables("[log]\nlevel = \"debug\""));
-    let lies = ["X-Forwarded-For: 203.0.113.5", "Forwarded: for=203.0.113.6", "X-Real-IP: 203.0.113.7"];
-    let lies: Vec<&str> = lies.iter().flat_map(|lie| ["--header", lie]).collect();
+    let forged = ["X-Forwarded-For: 203.0.113.5", "Forwarded: for=203.0.113.6", "X-Real-IP: 203.0.113.7"];
+    let forged: Vec<&str> = forged.iter().flat_map(|line| ["--header", line]).collect();
     let ask = |address, name: &str| {
-        let mut command = curl(&lies, &format!("http://{address}/{name}.nothing"));
+        let mut command = curl(&forged, &format!("http://{address}/{name}.nothing"));
         assert!(run(&mut command).is_ok());
     };
     for kind in [Kind::Nginx, Kind::Caddy, Kind::Haproxy] {
@@ -223,7 +226,7 @@ fn a_trusted_proxys_headers_name_the_viewer() {
 }
 
 #[test]
-fn the_demo_page_prints_the_urls_of_the_outside() {
+fn the_demo_page_prints_the_public_urls() {
     let host = start_demo();
     for kind in [Kind::Nginx, Kind::Caddy, Kind::Haproxy] {
         let proxy = kind.start(&host);

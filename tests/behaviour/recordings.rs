@@ -97,7 +97,7 @@ fn ffprobe_reads_a_part_by_the_index_of_the_metadata() {
         command.args(["-show_entries", "packet=flags", "-of", "csv=p=0", &url]);
         let output = run(&mut command).unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-        assert!(String::from_utf8_lossy(&output.stdout).starts_with('K'), "{position} is no keyframe");
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with('K'), "{position} is not a keyframe");
     }
 }
 
@@ -111,7 +111,7 @@ fn file_positions(script: &[u8]) -> Vec<u64> {
 }
 
 #[test]
-fn other_starts_are_the_whole_file_or_an_error() {
+fn other_values_of_start_get_the_whole_file_or_an_error() {
     let recording = std::fs::read(Clip::H264Aac.path()).unwrap();
     let len = recording.len();
     let site = Site::start(&[("film.flv", &recording), ("film.txt", b"no recording")]);

@@ -156,7 +156,7 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
         });
         assert_eq!(lines[0], lines[1]);
         assert_eq!(images(&scene.host), before, "{step}: {reason}");
-        scene.go_on();
+        scene.advance();
     }
     std::fs::remove_file(scene.modules.file("flv")).unwrap();
     assert!(scene.refused(&["reload"]).contains("refused    at stage: "));
@@ -165,7 +165,7 @@ fn a_broken_build_is_refused_at_its_step_and_nothing_changes() {
     // A build that is good again is loaded.
     scene.modules.put_build("flv", 1);
     assert!(scene.host.reload().contains("live mounts: 1 handed over"));
-    scene.go_on();
+    scene.advance();
     scene.finish();
 }
 
@@ -185,7 +185,7 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
         let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(400));
         let flv = [Capture::http(&host, &key), Capture::websocket(&host, &key)];
         let [ts, aac] = ["ts", "aac"].map(|format| Fetch::start(&host, &format!("/{key}.{format}")));
-        let go_on = || {
+        let advance = || {
             let seen = |tags: &[Tag]| Numbered::numbers(tags).last().copied();
             for viewer in &flv {
                 let next = seen(&viewer.tags()).map_or(0, |number| number + 5);
@@ -196,7 +196,7 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
                 viewer.wait_for(SOON, "more", |bytes| (bytes.len() > before).then_some(()));
             }
         };
-        go_on();
+        advance();
         for (step, reason, library) in &broken {
             modules.put("flv", library);
             let output = host.command(&["reload"]);
@@ -211,12 +211,12 @@ fn a_build_that_aborts_or_lies_or_misbehaves_is_refused_while_viewers_watch() {
             let flv = flv.unwrap();
             assert_eq!((&flv["change"], &flv["step"]), (&"refused".into(), &(*step).into()));
             assert!(flv["reason"].as_str().unwrap().contains(reason), "{flv}");
-            go_on();
+            advance();
         }
         // The next good build is loaded.
         modules.put_build("flv", 1);
         assert!(host.reload().contains("live mounts: 1 handed over"));
-        go_on();
+        advance();
         wait_until(SOON, "the viewer is on the new generation", || {
             generations(&host, "flv").iter().any(|(_, state, viewers)| state == "current" && *viewers == 1)
         });
@@ -271,12 +271,12 @@ fn a_dry_run_changes_nothing() {
     scene.host.write_config(&toml);
     assert_eq!(images(&scene.host), before);
     assert_eq!(scene.host.children(), children);
-    scene.go_on();
+    scene.advance();
     assert_eq!(scene.generations("flv"), generations);
     assert!(scene.host.reload().contains("live mounts: 1 handed over"));
     assert!(scene.host.reload().contains("nothing has changed"));
     assert_eq!(images(&scene.host).difference(&before).count(), 1, "the new build of flv");
-    scene.go_on();
+    scene.advance();
     scene.finish();
 }
 
@@ -286,7 +286,7 @@ fn sighup_reloads() {
     scene.modules.put_build("flv", 1);
     kill_process(Pid::from_raw(scene.host.pid() as i32).unwrap(), Signal::HUP).unwrap();
     let new = scene.wait_current(1);
-    scene.go_on();
+    scene.advance();
     scene.wait_handover(new);
     scene.finish();
 }
@@ -296,13 +296,13 @@ fn the_module_file_may_change_in_any_way_while_it_is_used() {
     let mut scene = Scene::new("");
     let file = scene.modules.file("flv");
     scene.modules.put("flv", &vec![0xff; 1 << 20]);
-    scene.go_on();
+    scene.advance();
     scene.modules.put("flv", b"");
-    scene.go_on();
+    scene.advance();
     std::fs::rename(&file, scene.modules.path().join("elsewhere")).unwrap();
-    scene.go_on();
+    scene.advance();
     std::fs::remove_file(scene.modules.path().join("elsewhere")).unwrap();
-    scene.go_on();
+    scene.advance();
     scene.finish();
 }
 
@@ -318,7 +318,7 @@ fn with_drain_viewers_stay_on_their_generation_until_they_leave_or_the_timeout()
     let [(old, draining, 1), (new, current, 1)] = &generations[..] else { panic!("{generations:?}") };
     assert_eq!((old, draining.as_str(), current.as_str()), (&1, "draining", "current"));
     assert!(new > old);
-    scene.go_on();
+    scene.advance();
     assert_eq!(scene.generations("flv"), generations, "nothing is handed over");
     // The first viewer's mount ends cleanly; the second goes on.
     let media = scene.media.access_units();
@@ -330,7 +330,7 @@ fn with_drain_viewers_stay_on_their_generation_until_they_leave_or_the_timeout()
 }
 
 #[test]
-fn the_watch_takes_no_half_file() {
+fn the_watch_ignores_a_file_until_it_is_complete() {
     let mut scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let build = [&bytes("flv")[..], b"next"].concat();
@@ -340,11 +340,11 @@ fn the_watch_takes_no_half_file() {
         file.sync_all().unwrap();
         // Longer than the host waits for a file to be unchanged: this is the slow writer, not a wait for a fact.
         std::thread::sleep(Duration::from_millis(600));
-        scene.go_on();
+        scene.advance();
     }
     drop(file);
     let new = scene.wait_current(1);
-    scene.go_on();
+    scene.advance();
     scene.wait_handover(new);
     assert!(scene.metric("remuxd_reloads_total{outcome=\"refused\"} 0"));
     scene.finish();
@@ -366,7 +366,7 @@ fn mounts_and_modules_come_and_go() {
     let with_module = with_ts.toml().replace("load = [\"flv\"]", "load = [\"flv\", \"ts\"]");
     scene.host.write_config(&with_module);
     assert!(scene.host.reload().contains("0 handed over, 0 draining"));
-    scene.go_on();
+    scene.advance();
     let ts = Fetch::start(&scene.host, &scene.path("ts"));
     ts.wait_for(SOON, "TS", |bytes| (!bytes.is_empty()).then_some(()));
     // Removed again: the viewer stays, new ones are refused.
@@ -378,7 +378,7 @@ fn mounts_and_modules_come_and_go() {
     );
     assert_eq!(status(&scene), 404);
     let before = ts.wait_for(SOON, "its length", |bytes| Some(bytes.len()));
-    scene.go_on();
+    scene.advance();
     ts.wait_for(SOON, "more TS", |bytes| (bytes.len() > before).then_some(()));
     // Settings that a reload cannot change are reported.
     scene.host.write_config(&only_flv.clone().limits("max_connections", "7").toml());
@@ -401,10 +401,10 @@ fn old_generations_are_unmapped_only_with_unload() {
         for build in 1..=4 {
             scene.modules.put_build("flv", build);
             scene.host.reload();
-            scene.go_on();
+            scene.advance();
         }
-        scene.go_on();
-        scene.go_on();
+        scene.advance();
+        scene.advance();
         // With `unload`: the current one and its fallback.
         wait_until(SOON, "old generations are gone", || mapped(&scene.host) <= expected);
         assert_eq!(mapped(&scene.host), expected, "unload = {unload}");
@@ -419,7 +419,7 @@ fn old_generations_are_unmapped_only_with_unload() {
 }
 
 #[test]
-fn the_generation_before_takes_over_from_one_with_too_many_faults() {
+fn the_fallback_takes_over_from_a_generation_with_too_many_faults() {
     let modules = ModuleDir::with(&MODULES);
     let hostile = std::fs::read(test_module("hostile")).unwrap();
     modules.put("hostile", &hostile);
@@ -427,18 +427,18 @@ fn the_generation_before_takes_over_from_one_with_too_many_faults() {
     let config = Config::live().mount("").mount("mount = \"/[app]/[stream].hostile\"").tables(&table);
     let mut scene = Scene::on(modules, Host::start(&config));
     let hostile_path = scene.path("hostile");
-    let sufferer = Capture::request(&scene.host, Request::get(&hostile_path));
-    sufferer.wait_access_units(scene.media.access_units(), SOON);
+    let hostile_viewer = Capture::request(&scene.host, Request::get(&hostile_path));
+    hostile_viewer.wait_access_units(scene.media.access_units(), SOON);
     scene.modules.put("hostile", &[&hostile[..], b"next"].concat());
     assert!(scene.host.reload().contains("1 handed over"));
-    scene.go_on();
+    scene.advance();
     for faults in 1..=2 {
         let mut payload = b"\x02\x00\x0a".to_vec();
         payload.extend_from_slice(b"hostile:panic");
         let timestamp = scene.media.published.last().unwrap().timestamp;
         scene.publisher.send(&[Tag { kind: SCRIPT, timestamp, payload }]);
         scene.host.wait_faults("hostile", faults);
-        scene.go_on();
+        scene.advance();
     }
     scene.host.wait_state("hostile", "quarantined");
     // A metric has the same labels in each state.
@@ -446,9 +446,9 @@ fn the_generation_before_takes_over_from_one_with_too_many_faults() {
     let series = format!("module=\"hostile\",generation=\"{number}\"");
     assert!(scene.metric(&format!("remuxd_module_faults_total{{{series}}} 2")));
     assert!(scene.metric(&format!("remuxd_module_state{{{series},state=\"quarantined\"}} 1")));
-    scene.go_on();
+    scene.advance();
     let last = scene.media.published.last().unwrap().payload.clone();
-    sufferer.wait_until(SOON, "the newest frame", |tags| tags.iter().any(|tag| tag.payload == last));
+    hostile_viewer.wait_until(SOON, "the newest frame", |tags| tags.iter().any(|tag| tag.payload == last));
     let generations = scene.generations("hostile");
     assert_eq!(
         states(&generations).iter().map(|(_, state)| *state).collect::<Vec<_>>(),

@@ -68,8 +68,8 @@ fn commands_signals_and_the_watch_at_once_are_done_in_turn() {
     assert_eq!(current[0].0, generations.iter().map(|(number, ..)| *number).max().unwrap());
     assert!(scene.metric("remuxd_reloads_total{outcome=\"refused\"} 0"));
     assert_eq!(scene.host.count("mounts", Some("flv")), 1);
-    scene.go_on();
-    scene.go_on();
+    scene.advance();
+    scene.advance();
     scene.finish();
 }
 
@@ -86,10 +86,10 @@ fn reloads_between_two_keyframes_are_one_handover() {
     }
     assert_eq!(scene.host.count("mounts", Some("flv")), 1);
     let newest = scene.generations("flv").iter().map(|(number, ..)| *number).max().unwrap();
-    scene.go_on();
+    scene.advance();
     let line = scene.host.wait_nth_log("mount handed over", 1);
     assert!(line.contains(&format!("from=1 to={newest} ")), "{line}");
-    scene.go_on();
+    scene.advance();
     scene.finish();
 }
 
@@ -188,23 +188,23 @@ fn the_watch_follows_a_directory_that_is_replaced() {
     swap(&scene.modules, 1);
     fs::remove_dir_all(&old).unwrap();
     let first = scene.wait_current(1);
-    scene.go_on();
+    scene.advance();
     // Changes in the new one are noticed.
     scene.host.wait_nth_log("watching modules", 2);
     swap(&scene.modules, 2);
     let second = scene.wait_current(first);
-    scene.go_on();
+    scene.advance();
     fs::remove_dir_all(&own).unwrap();
     fs::create_dir(&own).unwrap();
     MODULES.iter().for_each(|name| scene.modules.put(name, &bytes(name)));
     swap(&scene.modules, 3);
     scene.wait_current(second);
-    scene.go_on();
+    scene.advance();
     scene.finish();
 }
 
 #[test]
-fn the_watch_goes_to_the_directory_that_a_reload_names() {
+fn the_watch_moves_to_the_directory_that_a_reload_names() {
     let mut scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let other = ModuleDir::with(&MODULES);
@@ -215,7 +215,7 @@ fn the_watch_goes_to_the_directory_that_a_reload_names() {
     scene.host.wait_nth_log("watching modules", 2);
     swap(&other, 1);
     scene.wait_current(1);
-    scene.go_on();
+    scene.advance();
     scene.finish();
 }
 
@@ -240,13 +240,13 @@ fn a_config_with_an_error_does_not_hide_the_socket_that_it_names() {
     assert!(scene.host.reload().contains("nothing has changed"));
     scene.host.write_config(&format!("{}[vhost.x]\nnonsense = 1\n", scene.host.config()));
     assert!(scene.refused(&["reload"]).contains("nonsense"));
-    scene.go_on();
+    scene.advance();
     scene.finish();
 }
 
 /// The network and the API answer while a reload takes its time.
 #[test]
-fn a_slow_reload_keeps_nobody_waiting() {
+fn a_slow_reload_blocks_neither_streams_nor_the_api() {
     let mut scene = Scene::new("watch = true");
     scene.host.wait_log(&["watching modules"]);
     let hangs = root().join("tests/modules/c/hangs.c");

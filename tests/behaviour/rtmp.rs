@@ -10,7 +10,7 @@ use remuxd_tests::rtmp::{Amf, Connection, Message, split_key};
 use remuxd_tests::tool::Ffmpeg;
 use remuxd_tests::wait::SOON;
 
-fn sees(viewer: &Capture, number: u32) {
+fn wait_frame(viewer: &Capture, number: u32) {
     viewer
         .wait_until(SOON, &format!("frame {number}"), |tags| Numbered::numbers(tags).last() == Some(&number));
 }
@@ -27,16 +27,16 @@ fn a_second_publisher_is_refused() {
     let (_, status) = Publisher::try_open(host.rtmp, &key).unwrap();
     assert_eq!(status, "NetStream.Publish.BadName");
     let mut ffmpeg = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
-    let (well, _) = ffmpeg.outcome();
-    assert!(!well, "ffmpeg sees the refusal");
+    let (success, _) = ffmpeg.outcome();
+    assert!(!success, "ffmpeg sees the refusal");
     first.send(&media.frames(10));
-    sees(&viewer, 19);
+    wait_frame(&viewer, 19);
     drop(first);
     assert_eq!(Numbered::numbers(&viewer.finish(SOON).tags), (0..20).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_second_publisher_replaces_the_first_where_it_may() {
+fn a_second_publisher_replaces_the_first_if_the_config_allows_it() {
     let host = Host::start(&Config::live().publish("publish_conflict", "\"replace\""));
     let key = host.key("taken");
     let mut first = Publisher::open(host.rtmp, &key);
@@ -44,7 +44,7 @@ fn a_second_publisher_replaces_the_first_where_it_may() {
     let viewer = Capture::http(&host, &key);
     first.send(&media.headers());
     first.send(&media.frames(10));
-    sees(&viewer, 9);
+    wait_frame(&viewer, 9);
     let mut second = Publisher::open(host.rtmp, &key);
     // The first publisher is notified, also while it is silent, and no viewer gets what it sends.
     assert_eq!(first.connection().read_until(Message::status).unwrap(), "NetStream.Publish.BadName");
@@ -52,7 +52,7 @@ fn a_second_publisher_replaces_the_first_where_it_may() {
     let mut media = Numbered::new(500);
     second.send(&media.headers());
     second.send(&media.frames(20));
-    sees(&viewer, 19);
+    wait_frame(&viewer, 19);
     drop(second);
     let recording = viewer.finish(SOON);
     assert_eq!(Numbered::numbers(&recording.tags), (0..10).chain(0..20).collect::<Vec<_>>());
@@ -92,13 +92,13 @@ fn one_connection_publishes_several_streams() {
             send(&mut connection, index, media.frame());
         }
     }
-    viewers.iter().for_each(|viewer| sees(viewer, 9));
+    viewers.iter().for_each(|viewer| wait_frame(viewer, 9));
     // One stream ends, the other continues.
     connection.command(streams[0], "closeStream", &[Amf::Null]).unwrap();
     let [one, two] = viewers;
     let one = one.finish(SOON);
     send(&mut connection, 1, media[1].frames(5));
-    sees(&two, 14);
+    wait_frame(&two, 14);
     drop(connection);
     let two = two.finish(SOON);
     for (recording, frames, size) in [(one, 10, 300), (two, 15, 3000)] {
@@ -157,7 +157,7 @@ fn metadata_loses_its_envelope_and_duration() {
     headers[0].payload = remuxd_tests::rtmp::amf::write(&metadata);
     publisher.send(&headers);
     publisher.send(&media.frames(3));
-    sees(&viewer, 2);
+    wait_frame(&viewer, 2);
     let script = viewer.tags().into_iter().find(|tag| tag.kind == SCRIPT).unwrap();
     let values = remuxd_tests::rtmp::amf::read(&script.payload).unwrap();
     assert_eq!(values[0], "onMetaData".into());
@@ -166,7 +166,7 @@ fn metadata_loses_its_envelope_and_duration() {
 }
 
 #[test]
-fn connect_states_what_the_host_can() {
+fn connect_announces_the_capabilities_of_the_host() {
     let host = Host::start(&Config::live());
     let mut connection = Connection::open(host.rtmp).unwrap();
     let object = Amf::Object(vec![
@@ -204,7 +204,7 @@ fn an_empty_stream_name_is_refused() {
 }
 
 #[test]
-fn a_token_in_the_query_is_no_part_of_the_name() {
+fn a_token_in_the_query_is_not_part_of_the_name() {
     let host = Host::start(&Config::live());
     let key = host.key("token");
     let viewer = Capture::http(&host, &key);
@@ -213,5 +213,5 @@ fn a_token_in_the_query_is_no_part_of_the_name() {
     let mut media = Numbered::new(500);
     publisher.send(&media.headers());
     publisher.send(&media.frames(3));
-    sees(&viewer, 2);
+    wait_frame(&viewer, 2);
 }

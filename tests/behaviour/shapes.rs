@@ -19,14 +19,14 @@ enum Gets {
     /// Every access unit that the format carries, in order, with the published distances in time.
     All,
     /// Every access unit, with corrected distances in time.
-    AllMended,
+    AllCorrected,
     /// All audio frames up to the first of another codec; there the response ends.
-    UntilTheCodecTurns,
+    UntilTheCodecChanges,
     /// 415: nothing that the format carries came within a second of the first track.
     Refused,
 }
 
-use Gets::{All, AllMended, Refused, UntilTheCodecTurns};
+use Gets::{All, AllCorrected, Refused, UntilTheCodecChanges};
 
 struct Shape {
     name: &'static str,
@@ -52,8 +52,8 @@ fn is_frame(tag: &Tag) -> bool {
 
 /// One keyframe a second, for twelve seconds.
 fn slow_video() -> Vec<Tag> {
-    let turns = (0..3).flat_map(|turn| after(turn * 4_000, clip(Clip::H264)));
-    turns.filter(|tag| tag.is_keyframe() || !is_frame(tag)).collect()
+    let rounds = (0..3).flat_map(|round| after(round * 4_000, clip(Clip::H264)));
+    rounds.filter(|tag| tag.is_keyframe() || !is_frame(tag)).collect()
 }
 
 /// `late` comes two seconds after the other track, with its sequence header.
@@ -81,7 +81,7 @@ fn larger_video() -> Vec<Tag> {
     read_file(&file)
 }
 
-fn silence_of_no_length() -> Vec<Tag> {
+fn empty_audio_frames() -> Vec<Tag> {
     let mut tags = clip(Clip::H264Aac);
     for tag in tags.iter_mut().filter(|tag| tag.kind == AUDIO && is_frame(tag)) {
         tag.payload.truncate(if tag.timestamp < 1_000 { usize::MAX } else { 2 });
@@ -92,7 +92,7 @@ fn silence_of_no_length() -> Vec<Tag> {
 fn shapes() -> Vec<Shape> {
     let shape = |name, tags, flv, ts, aac, mp3| Shape { name, tags, flv, ts, aac, mp3 };
     let jump = [0, 3_600_000, 100].map(|time| after(time, clip(Clip::H264Aac))).concat();
-    let turn =
+    let switch =
         [clip(Clip::H264Aac), after(4_100, clip(Clip::HevcAac)), after(8_200, clip(Clip::H264Mp3))].concat();
     vec![
         shape("video and audio", clip(Clip::H264Aac), All, All, All, Refused),
@@ -103,7 +103,7 @@ fn shapes() -> Vec<Shape> {
         shape("video alone, one picture a second", slow_video(), All, All, Refused, Refused),
         shape("late audio", late_track(AUDIO), All, All, Refused, Refused),
         shape("late video", late_track(VIDEO), All, All, All, Refused),
-        shape("change of both codecs", turn, All, All, UntilTheCodecTurns, Refused),
+        shape("change of both codecs", switch, All, All, UntilTheCodecChanges, Refused),
         shape(
             "change of resolution",
             [clip(Clip::H264Aac), after(4_100, larger_video())].concat(),
@@ -112,8 +112,8 @@ fn shapes() -> Vec<Shape> {
             All,
             Refused,
         ),
-        shape("audio messages of no length", silence_of_no_length(), All, All, All, Refused),
-        shape("a jump ahead and back", jump, AllMended, AllMended, AllMended, Refused),
+        shape("audio messages of no length", empty_audio_frames(), All, All, All, Refused),
+        shape("a jump ahead and back", jump, AllCorrected, AllCorrected, AllCorrected, Refused),
     ]
 }
 
@@ -142,7 +142,7 @@ fn served(what: &str, viewer: Viewer) -> Option<Vec<AccessUnit>> {
         "mp3" => read_mp3(&fetch.bytes),
         _ => read_adts(&fetch.bytes).into_iter().map(|frame| frame.data).collect(),
     };
-    // As tags, which the kit can turn into access units. These formats have no times.
+    // As tags, from which the kit reads access units. These formats have no times.
     let head: &[u8] = if format == "mp3" { &[0x2f] } else { &[0xaf, 1] };
     let tag = |frame: Vec<u8>| Tag { kind: AUDIO, timestamp: 0, payload: [head, &frame].concat() };
     Some(access_units(&frames.into_iter().map(tag).collect::<Vec<_>>()))
@@ -158,7 +158,7 @@ fn expected(format: &str, gets: Gets, tags: &[Tag]) -> Vec<AccessUnit> {
             let codec = if format == "mp3" { *b".mp3" } else { *b"mp4a" };
             let audio = units.filter(|unit| unit.kind == AUDIO);
             match gets {
-                UntilTheCodecTurns => audio.take_while(|unit| unit.codec == codec).collect(),
+                UntilTheCodecChanges => audio.take_while(|unit| unit.codec == codec).collect(),
                 _ => audio.filter(|unit| unit.codec == codec).collect(),
             }
         }
@@ -166,13 +166,13 @@ fn expected(format: &str, gets: Gets, tags: &[Tag]) -> Vec<AccessUnit> {
 }
 
 /// Removes the times, or makes them relative to the first one.
-fn placed(units: Vec<AccessUnit>, timed: bool) -> Vec<AccessUnit> {
+fn with_relative_times(units: Vec<AccessUnit>, timed: bool) -> Vec<AccessUnit> {
     let start = units.first().map_or(0, |unit| unit.dts);
-    let place = |unit: AccessUnit| AccessUnit { dts: if timed { unit.dts - start } else { 0 }, ..unit };
-    units.into_iter().map(place).collect()
+    let relative = |unit: AccessUnit| AccessUnit { dts: if timed { unit.dts - start } else { 0 }, ..unit };
+    units.into_iter().map(relative).collect()
 }
 
-fn holds(shape: &Shape, name: &str, format: &str, gets: Gets, viewer: Viewer) {
+fn assert_served(shape: &Shape, name: &str, format: &str, gets: Gets, viewer: Viewer) {
     let what = format!("{}: {name}", shape.name);
     let Some(served) = served(&what, viewer) else {
         assert_eq!(gets, Refused, "{what}");
@@ -180,7 +180,8 @@ fn holds(shape: &Shape, name: &str, format: &str, gets: Gets, viewer: Viewer) {
     };
     assert_ne!(gets, Refused, "{what}: {} access units", served.len());
     let timed = gets == All && matches!(format, "flv" | "ts");
-    let (served, expected) = (placed(served, timed), placed(expected(format, gets, &shape.tags), timed));
+    let (served, expected) =
+        (with_relative_times(served, timed), with_relative_times(expected(format, gets, &shape.tags), timed));
     assert!(expected.len() > 10, "{what}");
     let same = served.iter().zip(&expected).take_while(|(served, expected)| served == expected).count();
     let first = |units: &[AccessUnit]| units.get(same).cloned();
@@ -195,7 +196,7 @@ fn holds(shape: &Shape, name: &str, format: &str, gets: Gets, viewer: Viewer) {
 }
 
 #[test]
-fn every_shape_of_stream_goes_out_in_every_format() {
+fn every_shape_of_stream_is_served_in_every_format() {
     let mount = |config: Config, format: &str| config.mount(&format!("mount = \"/[app]/[stream].{format}\""));
     let config = ["flv", "ts", "aac", "mp3"].into_iter().fold(Config::live(), mount);
     // Published faster than real time, so that viewers may be far behind.
@@ -215,7 +216,7 @@ fn every_shape_of_stream_goes_out_in_every_format() {
         host.wait_viewers(viewers.len());
         // The refusal must come while the stream is live: after its end it proves nothing.
         let (refused, served): (Vec<_>, Vec<_>) = viewers.into_iter().partition(|viewer| viewer.2 == Refused);
-        let check = |(name, format, gets, viewer)| holds(&shape, name, format, gets, viewer);
+        let check = |(name, format, gets, viewer)| assert_served(&shape, name, format, gets, viewer);
         let (now, later) =
             shape.tags.split_at(shape.tags.iter().take_while(|tag| tag.timestamp < 2_000).count());
         publisher.send(now);

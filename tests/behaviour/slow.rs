@@ -18,7 +18,7 @@ use remuxd_tests::rtmp::Connection;
 use remuxd_tests::wait::{SOON, wait_until};
 use socket2::{Domain, Socket, Type};
 
-/// A connection whose kernel buffers little.
+/// Opens a connection with a small receive buffer in the kernel.
 fn narrow(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8192).unwrap();
@@ -32,7 +32,7 @@ fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
     let mut buffer = [0; 4096];
     // The host may answer first; a reset counts as an end.
     while socket.read(&mut buffer).is_ok_and(|length| length > 0) {
-        assert!(opened.elapsed() < Duration::from_secs(20), "the host keeps it");
+        assert!(opened.elapsed() < Duration::from_secs(20), "the host keeps the connection open");
     }
     opened.elapsed()
 }
@@ -175,7 +175,7 @@ fn an_http_2_stream_that_takes_nothing_is_reset() {
         let opened = Instant::now();
         while !host.log().contains("an HTTP/2 stream is reset") {
             next_piece(&mut other).await.unwrap();
-            assert!(opened.elapsed() < SOON, "the host keeps it");
+            assert!(opened.elapsed() < SOON, "the host keeps the connection open");
         }
         assert!(opened.elapsed() > Duration::from_millis(900), "{:?}", opened.elapsed());
         let mut received = 0;

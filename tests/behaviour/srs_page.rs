@@ -97,14 +97,14 @@ fn one_stream_plays_in_every_format_at_once() {
 
 /// Returns the audio of a clip, repeated to one stream of at least `length`. `samples` is the number of samples of a frame
 /// at 44.1 kHz.
-fn turns(clip: Clip, samples: u64, length: Duration) -> Vec<Tag> {
-    let turn: Vec<Tag> = read_file(&clip.path()).into_iter().filter(|tag| tag.kind == AUDIO).collect();
-    let frames = turn.iter().filter(|tag| tag.access_unit().is_some()).count() as u64;
-    let turn_millis = frames * samples * 1000 / 44_100;
-    let count = length.as_millis() as u64 / turn_millis + 1;
+fn repeated(clip: Clip, samples: u64, length: Duration) -> Vec<Tag> {
+    let audio: Vec<Tag> = read_file(&clip.path()).into_iter().filter(|tag| tag.kind == AUDIO).collect();
+    let frames = audio.iter().filter(|tag| tag.access_unit().is_some()).count() as u64;
+    let clip_millis = frames * samples * 1000 / 44_100;
+    let count = length.as_millis() as u64 / clip_millis + 1;
     let shifted = |number: u64| {
         let shift = (number * frames * samples * 1000 / 44_100) as u32;
-        let later = turn.iter().filter(move |tag| number == 0 || tag.access_unit().is_some());
+        let later = audio.iter().filter(move |tag| number == 0 || tag.access_unit().is_some());
         later.map(move |tag| Tag { timestamp: tag.timestamp + shift, ..tag.clone() })
     };
     (0..count).flat_map(shifted).collect()
@@ -115,7 +115,7 @@ fn bursts(name: &str, clip: Clip, format: &str, samples: u64, count: fn(&[u8]) -
     let files = Files::of(&Certificate::of(&["127.0.0.1"]));
     let host = Host::start_toml(&toml(name, &files));
     let key = host.key("film");
-    let mut stream = turns(clip, samples, Duration::from_secs(47));
+    let mut stream = repeated(clip, samples, Duration::from_secs(47));
     // The last frame comes twice: each repetition ends with it, but only the stream's end has it twice in a row.
     let last = stream.last().unwrap().clone();
     stream.push(Tag { timestamp: last.timestamp + (samples * 1000 / 44_100) as u32, ..last });

@@ -170,7 +170,7 @@ fn hevc_with_the_legacy_codec_id_is_served() {
 #[test]
 fn one_picture_a_second_has_a_clock() {
     let tags: Vec<Tag> = (0..3)
-        .flat_map(|turn| after(turn * 4_000, clip(Clip::H264)))
+        .flat_map(|round| after(round * 4_000, clip(Clip::H264)))
         .filter(|tag| tag.is_keyframe() || !is_frame(tag))
         .collect();
     let served = serve(&tags);
@@ -441,6 +441,6 @@ fn mpv_and_vlc_play_without_a_complaint() {
     let key = host.key("native");
     let _publishing = encode_live(&host.rtmp_url(&key));
     let url = format!("http://{}{}", host.http, path(&key));
-    mpv(&url, 3).unwrap_or_else(|complaint| panic!("{complaint}"));
-    vlc(&url, "av", 3).unwrap_or_else(|complaint| panic!("{complaint}"));
+    mpv(&url, 3).unwrap_or_else(|error| panic!("{error}"));
+    vlc(&url, "av", 3).unwrap_or_else(|error| panic!("{error}"));
 }

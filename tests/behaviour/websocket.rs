@@ -119,8 +119,8 @@ fn a_protocol_error_is_answered_by_its_close_code() {
         socket.get_mut().write_all(&bytes).unwrap();
         // The host ignores what it sends after that.
         let _ = socket.get_mut().write_all(&[0xff; 100_000]);
-        let told = Instant::now();
+        let written = Instant::now();
         assert_eq!(close_code(&mut socket), Ok(code), "{name}");
-        assert!(told.elapsed() < Duration::from_secs(10), "{name}: {:?}", told.elapsed());
+        assert!(written.elapsed() < Duration::from_secs(10), "{name}: {:?}", written.elapsed());
     }
 }

@@ -282,7 +282,7 @@ impl Noise {
 }
 
 /// Repeats a scenario that fails: a delay that occurs each time is the host's and not the machine's.
-pub(crate) fn again(scenario: impl Fn() -> Result<(), String>) {
+pub(crate) fn retry(scenario: impl Fn() -> Result<(), String>) {
     let mut late = (0..3).map_while(|_| scenario().err());
     if let Some(last) = late.nth(2) {
         panic!("{last}");

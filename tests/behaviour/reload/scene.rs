@@ -116,12 +116,12 @@ impl Scene {
         let publisher = Publisher::open(host.rtmp, &key);
         let viewer = Capture::http(&host, &key);
         let mut scene = Scene { modules, host, key, publisher, media: Looped::new(Clip::H264Aac), viewer };
-        scene.go_on();
+        scene.advance();
         scene
     }
 
     /// Sends the next GOP, and waits until the viewer has it.
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn advance(&mut self) {
         self.media.send(&mut self.publisher);
         self.viewer.wait_access_units(self.media.access_units(), SOON);
     }
