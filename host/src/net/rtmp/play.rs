@@ -1,0 +1,195 @@
+//! Playing: from the hub's streams to the client.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::{Sleep, sleep};
+use tracing::{debug, info};
+
+use crate::media::{Tag, TagKind};
+use crate::net::server::Server;
+use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
+use crate::rtmp::tc_url::StreamName;
+use crate::stream::{Reader, Stream, StreamKey, StreamWait};
+
+/// The players of one connection, by message stream.
+pub(super) struct Players {
+    server: Arc<Server>,
+    by_id: HashMap<u32, Playing>,
+}
+
+struct Playing {
+    source: Source,
+    audio: bool,
+    video: bool,
+}
+
+enum Source {
+    /// Waiting for the stream to be published, until the deadline.
+    Waiting { stream: StreamWait, deadline: Pin<Box<Sleep>> },
+    /// Reading the stream.
+    Reading { key: StreamKey, tags: Reader<Tag> },
+    /// Paused by the player.
+    Paused { key: StreamKey },
+}
+
+/// An event of a player's source.
+pub(super) enum SourceEvent {
+    Stream(Arc<Stream>),
+    Tags(Arc<Vec<Tag>>),
+    End,
+    Timeout,
+}
+
+/// The reason why a player's source has ended.
+pub(super) enum Ended {
+    /// The stream has ended.
+    Unpublished,
+    /// No publisher came in time.
+    NotLive,
+}
+
+impl Players {
+    pub fn new(server: Arc<Server>) -> Players {
+        Players { server, by_id: HashMap::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Starts to wait for a stream, or rejects the request.
+    pub fn start(
+        &mut self,
+        stream_id: u32,
+        name: &StreamName,
+        peer: SocketAddr,
+        session: &mut ServerSession,
+    ) {
+        let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
+            session.reject_play(stream_id, &Rejection::NotFound);
+            return;
+        };
+        let key = StreamKey::new(&vhost.name, &name.app, &name.stream);
+        info!(%peer, stream = %key, "playing");
+        let source = Source::Waiting {
+            stream: self.server.hub.wait_for(key),
+            deadline: Box::pin(sleep(vhost.play.wait)),
+        };
+        self.by_id.insert(stream_id, Playing { source, audio: true, video: true });
+    }
+
+    /// Pauses a player, or resumes it at the newest keyframe.
+    pub fn pause(&mut self, stream_id: u32, paused: bool, session: &mut ServerSession) {
+        let Some(playing) = self.by_id.get_mut(&stream_id) else { return };
+        match &playing.source {
+            Source::Reading { key, .. } if paused => playing.source = Source::Paused { key: key.clone() },
+            Source::Paused { key } if !paused => match self.server.hub.find(key) {
+                Some(stream) => {
+                    playing.source = Source::Reading { key: key.clone(), tags: stream.play() };
+                }
+                None => {
+                    self.by_id.remove(&stream_id);
+                    session.end_play(stream_id, PlayEnd::Unpublished);
+                }
+            },
+            _ => {}
+        }
+    }
+
+    pub fn receive_audio(&mut self, stream_id: u32, wanted: bool) {
+        if let Some(playing) = self.by_id.get_mut(&stream_id) {
+            playing.audio = wanted;
+        }
+    }
+
+    pub fn receive_video(&mut self, stream_id: u32, wanted: bool) {
+        if let Some(playing) = self.by_id.get_mut(&stream_id) {
+            playing.video = wanted;
+        }
+    }
+
+    pub fn stop(&mut self, stream_id: u32) {
+        self.by_id.remove(&stream_id);
+    }
+
+    /// Sends the end of playing to all players.
+    pub fn end_all(&self, end: PlayEnd, session: &mut ServerSession) {
+        for stream_id in self.by_id.keys() {
+            session.end_play(*stream_id, end);
+        }
+    }
+
+    /// Polls for an event of a player's source.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<(u32, SourceEvent)> {
+        for (stream_id, playing) in &mut self.by_id {
+            if let Poll::Ready(event) = playing.source.poll(cx) {
+                return Poll::Ready((*stream_id, event));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Sends the outcome of an event to the player. Returns the reason if the player has ended.
+    pub fn handle(
+        &mut self,
+        stream_id: u32,
+        event: SourceEvent,
+        peer: SocketAddr,
+        session: &mut ServerSession,
+    ) -> Option<Ended> {
+        let playing = self.by_id.get_mut(&stream_id)?;
+        match event {
+            SourceEvent::Stream(stream) => {
+                info!(%peer, stream = %stream.key(), "play started");
+                playing.source = Source::Reading { key: stream.key().clone(), tags: stream.play() };
+                session.accept_play(stream_id);
+                None
+            }
+            SourceEvent::Tags(tags) => {
+                let wanted = tags.iter().filter(|tag| playing.wants(tag));
+                wanted.for_each(|tag| session.send_tag(stream_id, tag));
+                None
+            }
+            SourceEvent::End => {
+                self.by_id.remove(&stream_id);
+                session.end_play(stream_id, PlayEnd::Unpublished);
+                Some(Ended::Unpublished)
+            }
+            SourceEvent::Timeout => {
+                debug!(%peer, "nothing to play");
+                self.by_id.remove(&stream_id);
+                session.reject_play(stream_id, &Rejection::NotFound);
+                Some(Ended::NotLive)
+            }
+        }
+    }
+}
+
+impl Playing {
+    fn wants(&self, tag: &Tag) -> bool {
+        match tag.kind {
+            TagKind::AUDIO => self.audio,
+            TagKind::VIDEO => self.video,
+            _ => true,
+        }
+    }
+}
+
+impl Source {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SourceEvent> {
+        match self {
+            Source::Paused { .. } => Poll::Pending,
+            Source::Waiting { stream, deadline } => match Pin::new(stream).poll(cx) {
+                Poll::Ready(stream) => Poll::Ready(SourceEvent::Stream(stream)),
+                Poll::Pending => deadline.as_mut().poll(cx).map(|()| SourceEvent::Timeout),
+            },
+            Source::Reading { tags, .. } => {
+                tags.poll_read(cx).map(|tags| tags.map_or(SourceEvent::End, SourceEvent::Tags))
+            }
+        }
+    }
+}

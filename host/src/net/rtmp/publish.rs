@@ -1,0 +1,124 @@
+//! Publishing: from the client's tags to the hub's streams.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use crate::clock::TokioClock;
+use crate::media::Tag;
+use crate::net::server::Server;
+use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
+use crate::rtmp::tc_url::StreamName;
+use crate::stream::{PublishError, Publisher, StreamKey};
+
+/// The publishers of one connection, by message stream.
+pub(super) struct Publishers {
+    server: Arc<Server>,
+    by_id: HashMap<u32, Publishing>,
+}
+
+impl Publishers {
+    pub fn new(server: Arc<Server>) -> Publishers {
+        Publishers { server, by_id: HashMap::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Returns the earliest deadline of a next tag.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.by_id.values().map(|publishing| publishing.deadline).min()
+    }
+
+    /// Accepts or rejects a request to publish.
+    pub fn start(
+        &mut self,
+        stream_id: u32,
+        name: &StreamName,
+        kind: PublishKind,
+        peer: SocketAddr,
+        session: &mut ServerSession,
+    ) {
+        let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
+            session.reject_publish(stream_id, &Rejection::NotFound);
+            return;
+        };
+        let key = StreamKey::new(&vhost.name, &name.app, &name.stream);
+        let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost) {
+            Ok(published) => published,
+            Err(PublishError::Busy) => {
+                info!(%peer, stream = %key, "publisher refused: the stream is live");
+                session.reject_publish(stream_id, &Rejection::Busy);
+                return;
+            }
+        };
+        info!(%peer, stream = %key, ?kind, "publishing");
+        if let Some(pacer) = pacer {
+            self.server.tasks.spawn(pacer.run::<TokioClock>());
+        }
+        let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
+        let publishing = Publishing { server: self.server.clone(), publisher, deadline };
+        self.by_id.insert(stream_id, publishing);
+        session.accept_publish(stream_id);
+    }
+
+    /// Pushes a tag to its stream. A publisher that has been replaced ends.
+    pub fn push(&mut self, stream_id: u32, tag: Tag, peer: SocketAddr, session: &mut ServerSession) {
+        let now = self.server.now();
+        let Some(publishing) = self.by_id.get_mut(&stream_id) else { return };
+        publishing.deadline = Instant::now() + publishing.publisher.stream().vhost().publish.normal_timeout;
+        if !publishing.publisher.push(tag, now) {
+            self.end_replaced(stream_id, peer, session);
+        }
+    }
+
+    /// Ends a publisher that another one has replaced.
+    pub fn end_replaced(&mut self, stream_id: u32, peer: SocketAddr, session: &mut ServerSession) {
+        info!(%peer, "publisher replaced");
+        self.by_id.remove(&stream_id);
+        session.end_publish(stream_id, &Rejection::Busy);
+    }
+
+    pub fn stop(&mut self, stream_id: u32) {
+        self.by_id.remove(&stream_id);
+    }
+
+    /// Polls for a publisher that another one has replaced, and returns its message stream.
+    pub fn poll_replaced(&self, cx: &mut Context<'_>) -> Poll<u32> {
+        let mut replaced = |one: &Publishing| one.publisher.poll_replaced(cx).is_ready();
+        let mut publishers = self.by_id.iter();
+        match publishers.find_map(|(stream_id, one)| replaced(one).then_some(*stream_id)) {
+            Some(stream_id) => Poll::Ready(stream_id),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A publisher. After it is dropped, its stream expires after the vhost's `republish_wait`.
+struct Publishing {
+    server: Arc<Server>,
+    publisher: Publisher,
+    /// Deadline of the next tag.
+    deadline: Instant,
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        let left = self.publisher.leave();
+        let stream = self.publisher.stream().clone();
+        let server = self.server.clone();
+        let wait = stream.vhost().publish.republish_wait;
+        self.server.tasks.spawn(async move {
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = server.stopping.cancelled() => {}
+            }
+            server.hub.expire(&stream, left);
+        });
+    }
+}
