@@ -143,7 +143,7 @@ fn bits(fields: &[(usize, u32)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_program_config_element_goes_with_the_frames() {
+fn a_program_config_element_is_sent_with_the_frames() {
     // AAC LC, 44.1 kHz, channel configuration 0: one channel pair in front, a comment of two bytes.
     let pce =
         [(4, 0), (2, 1), (4, 4), (4, 1), (4, 0), (4, 0), (2, 0), (3, 0), (4, 0), (3, 0), (1, 1), (4, 0)];
@@ -172,7 +172,7 @@ fn a_program_config_element_goes_with_the_frames() {
 }
 
 #[test]
-fn a_new_configuration_holds_from_the_next_frame_on() {
+fn a_new_configuration_takes_effect_with_the_next_frame() {
     let mut media = Numbered::new(100);
     let early = media.frames(2);
     let mut tags: Vec<Tag> = early.into_iter().filter(|tag| tag.kind == AUDIO).collect();
@@ -336,7 +336,7 @@ pub(crate) fn number(frame: &AdtsFrame) -> u32 {
 }
 
 #[test]
-fn audio_alone_goes_on_at_once_when_its_publisher_comes_back() {
+fn audio_alone_continues_at_once_when_its_publisher_comes_back() {
     let host = Host::start(&config("0").publish("republish_wait", "\"1m\""));
     let key = host.key("again");
     let viewer = listen(&host, &key, "aac");
@@ -357,7 +357,7 @@ fn audio_alone_goes_on_at_once_when_its_publisher_comes_back() {
 }
 
 #[test]
-fn silence_is_left_out() {
+fn empty_audio_frames_are_left_out() {
     let mut tags = read_file(&Clip::Aac.path());
     let frames = published(&tags);
     let empty: Vec<Tag> = (0..20)

@@ -1,7 +1,6 @@
 //! Static files: which are served, and how.
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -13,9 +12,9 @@ use remuxd_tests::host::{Config, Host, remuxd};
 use remuxd_tests::http::{Request, Response};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
+use remuxd_tests::socket::connect_narrow;
 use remuxd_tests::tool::run;
 use remuxd_tests::wait::{SOON, wait_until};
-use socket2::{Domain, Socket, Type};
 
 /// A host that serves a directory with a secret beside it. A viewer of an unknown stream would wait long.
 pub(crate) struct Site {
@@ -74,14 +73,6 @@ pub(crate) fn whole(mut response: Response) -> Vec<u8> {
     response.body.read_to_end(&mut bytes).unwrap();
     assert!(response.body.is_whole());
     bytes
-}
-
-/// Opens a connection with a small receive buffer in the kernel.
-fn narrow(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(8192).unwrap();
-    socket.connect(&address.into()).unwrap();
-    socket.into()
 }
 
 fn pattern(len: usize) -> Vec<u8> {
@@ -406,7 +397,7 @@ fn a_file_that_shrinks_never_ends_as_a_complete_response() {
     // HTTP/1.0 has no other sign than the length.
     let file = std::fs::File::create(site.path("film.bin")).unwrap();
     file.set_len(len).unwrap();
-    let mut response = Request::get("/film.bin").http10().send_over(narrow(site.host.http)).unwrap();
+    let mut response = Request::get("/film.bin").http10().send_over(connect_narrow(site.host.http)).unwrap();
     response.body.read_exact(&mut [0; 1000]).unwrap();
     file.set_len(left).unwrap();
     assert!(response.body.read_to_end(&mut Vec::new()).is_err() && !response.body.is_whole());
@@ -415,7 +406,7 @@ fn a_file_that_shrinks_never_ends_as_a_complete_response() {
 #[test]
 fn a_file_that_grows_is_served_with_its_first_length() {
     let site = Site::start(&[("film.bin", &pattern(5_000_000))]);
-    let mut response = Request::get("/film.bin").send_over(narrow(site.host.http)).unwrap();
+    let mut response = Request::get("/film.bin").send_over(connect_narrow(site.host.http)).unwrap();
     let mut bytes = vec![0; 1000];
     response.body.read_exact(&mut bytes).unwrap();
     let mut longer = pattern(5_000_000);
@@ -432,7 +423,7 @@ fn stalled_downloads_hold_a_chunk_each() {
     std::fs::File::create(site.path("film.bin")).unwrap().set_len(1 << 30).unwrap();
     assert_eq!(site.send(&Request::get("/film.bin").header("Range", "bytes=0-9")).status, 206);
     let before = site.host.resident();
-    let open = || Request::get("/film.bin").send_over(narrow(site.host.http)).unwrap();
+    let open = || Request::get("/film.bin").send_over(connect_narrow(site.host.http)).unwrap();
     let stalled: Vec<Response> = (0..CLIENTS).map(|_| open()).collect();
     assert!(stalled.iter().all(|response| response.status == 200));
     let grown = site.host.resident().saturating_sub(before) / CLIENTS as u64;

@@ -13,7 +13,7 @@ use remuxd_tests::wait::{SOON, wait_until};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 #[test]
-fn sigterm_ends_it_well_with_viewers_and_a_publisher() {
+fn sigterm_ends_the_host_cleanly_with_viewers_and_a_publisher() {
     let mut host = Host::start(&Config::live());
     let key = host.key("term");
     let mut publisher = Publisher::open(host.rtmp, &key);

@@ -121,7 +121,7 @@ fn mp3_alone() {
 }
 
 #[test]
-fn flv_goes_on_where_rtmp_timestamps_wrap() {
+fn flv_continues_across_wraps_of_rtmp_timestamps() {
     // After 24.8 days a signed timestamp wraps, after 49.7 any.
     for edge in [1u32 << 31, 0] {
         let shift = |tag: Tag| Tag { timestamp: tag.timestamp.wrapping_add(edge.wrapping_sub(2_000)), ..tag };

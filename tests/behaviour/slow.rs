@@ -15,16 +15,8 @@ use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::rtmp::Connection;
+use remuxd_tests::socket::connect_narrow;
 use remuxd_tests::wait::{SOON, wait_until};
-use socket2::{Domain, Socket, Type};
-
-/// Opens a connection with a small receive buffer in the kernel.
-fn narrow(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(8192).unwrap();
-    socket.connect(&address.into()).unwrap();
-    socket.into()
-}
 
 /// Returns the time after which the host closes the connection.
 fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
@@ -102,7 +94,7 @@ fn a_slow_viewer_jumps_to_a_keyframe() {
     let mut media = Numbered::new(100_000);
     publisher.send(&media.headers());
     publisher.send(&media.frames(2));
-    let mut response = Request::get(&host.path(&key)).send_over(narrow(host.http)).unwrap();
+    let mut response = Request::get(&host.path(&key)).send_over(connect_narrow(host.http)).unwrap();
     assert_eq!(response.status, 200);
     // 40 MB, sixteen seconds of media: more than kernel buffers and ring hold.
     publisher.send(&media.frames(400));
@@ -134,7 +126,7 @@ fn a_viewer_that_takes_nothing_is_closed() {
     let good = Capture::http(&host, &key);
     good.wait_access_units(10, SOON);
     let before = host.descriptors();
-    let mut stalled = Request::get(&host.path(&key)).send_over(narrow(host.http)).unwrap();
+    let mut stalled = Request::get(&host.path(&key)).send_over(connect_narrow(host.http)).unwrap();
     wait_until(SOON, "the viewer's socket is there", || host.descriptors() > before);
     wait_until(SOON * 2, "the viewer's socket is gone", || host.descriptors() <= before);
     let mut rest = Vec::new();

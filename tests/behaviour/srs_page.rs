@@ -125,7 +125,7 @@ fn bursts(name: &str, clip: Clip, format: &str, samples: u64, count: fn(&[u8]) -
     witness.wait_started(SOON);
     publisher.send(&stream);
     let newest = stream.last().unwrap();
-    // A player that falls behind skips some.
+    // A player that falls behind skips frames.
     let arrived = |tags: &[Tag]| tags.last().is_some_and(|tag| tag.timestamp == newest.timestamp);
     witness.wait_until(SOON, "the newest frame", arrived);
     let (frame, header) = if format == "aac" { (&newest.payload[2..], 7) } else { (&newest.payload[1..], 0) };

@@ -18,6 +18,7 @@ use remuxd_tests::flv::{Reader, Tag, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
+use remuxd_tests::socket::connect_narrow;
 use remuxd_tests::tls::{self, Certificate, Files, Version};
 use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::ts::{self, Stream};
@@ -117,7 +118,7 @@ fn each_format_is_served_over_each_version_and_protocol() {
     for (mut viewer, file, format, expected) in viewers {
         let mut printed = String::new();
         viewer.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-        // curl fails when the stream, or TLS, ends in any other way than in order.
+        // curl fails when the stream, or TLS, ends in any other way than cleanly.
         assert!(viewer.wait().unwrap().success(), "{}", file.display());
         assert_eq!(printed, expected, "{}", file.display());
         let served = std::fs::read(&file).unwrap();
@@ -236,7 +237,7 @@ fn ffmpeg_9_publishes_and_plays_rtmps() {
 fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     while socket.read(&mut [0; 4096]).is_ok_and(|length| length > 0) {
-        assert!(opened.elapsed() < Duration::from_secs(20), "the host keeps it");
+        assert!(opened.elapsed() < Duration::from_secs(20), "the host keeps the connection open");
     }
     opened.elapsed()
 }
@@ -298,7 +299,7 @@ fn lifetime_of_a_trickle(address: SocketAddr, part: Duration, protocols: &[&[u8]
     }
     let mut printed = says.iter();
     loop {
-        assert!(opened.elapsed() < Duration::from_secs(30), "the host keeps it");
+        assert!(opened.elapsed() < Duration::from_secs(30), "the host keeps the connection open");
         let waits = |error: &std::io::Error| error.kind() == ErrorKind::WouldBlock;
         match client.read_tls(&mut socket) {
             Ok(0) => break,
@@ -338,7 +339,7 @@ fn tls_and_the_first_request_share_one_deadline() {
 }
 
 #[test]
-fn a_handshake_does_not_keep_the_host_from_ending() {
+fn open_handshakes_do_not_delay_the_end_of_the_host() {
     let (mut host, _files) = start();
     let mut socket = TcpStream::connect(host.https.unwrap()).unwrap();
     // Others have not begun.
@@ -400,7 +401,7 @@ fn the_wrong_protocol_is_closed_and_harms_nobody() {
     assert!(printed.is_empty() || printed.starts_with(b"HTTP/1.1 400"), "{printed:?}");
     assert_eq!(answer(host.rtmp, &hello).unwrap_or_default(), b"");
 
-    // Damaged in each byte of its head and here and there, and followed by noise.
+    // Damaged in each byte of its head and at some later bytes, and followed by noise.
     let noise: Vec<u8> = (0..20_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     for at in (0..60).chain((60..hello.len()).step_by(97)) {
         let mut damaged = hello.clone();
@@ -423,27 +424,19 @@ fn the_wrong_protocol_is_closed_and_harms_nobody() {
     publisher.stop();
 }
 
-/// A socket whose kernel buffers little.
-fn narrow(address: SocketAddr) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(8192).unwrap();
-    socket.connect(&address.into()).unwrap();
-    socket.into()
-}
-
 #[test]
-fn a_viewer_that_takes_nothing_is_closed() {
+fn a_viewer_that_does_not_read_is_closed() {
     let (host, _files) = start_with(Config::live().limits("send_timeout", "\"1s\""));
     let key = host.key("stalled");
     let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(200_000));
     let good = Capture::wss(&host, &key);
     good.wait_access_units(10, SOON);
     let before = host.descriptors();
-    let mut stalled = tls::handshake(narrow(host.https.unwrap()), None, Version::Tls13, &[]).unwrap();
+    let mut stalled = tls::handshake(connect_narrow(host.https.unwrap()), None, Version::Tls13, &[]).unwrap();
     write!(stalled, "GET {} HTTP/1.1\r\nHost: x\r\n\r\n", host.path(&key)).unwrap();
     wait_until(SOON, "the viewer's socket is there", || host.descriptors() > before);
     wait_until(SOON * 2, "the viewer's socket is gone", || host.descriptors() <= before);
-    assert!(stalled.read_to_end(&mut Vec::new()).is_err(), "a stalled viewer is no clean end");
+    assert!(stalled.read_to_end(&mut Vec::new()).is_err(), "the stalled response ends cleanly");
     assert_eq!(good.end(), None, "the other viewer stays");
     publisher.stop();
 }

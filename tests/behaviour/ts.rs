@@ -1,4 +1,4 @@
-//! HTTP-TS: the served stream decodes, keeps the rules of transport streams, and has the published access units and times.
+//! HTTP-TS: the served stream decodes, follows the rules of transport streams, and has the published access units and times.
 
 use std::time::Duration;
 
@@ -244,7 +244,7 @@ fn a_change_of_resolution_keeps_the_version() {
 }
 
 #[test]
-fn rtmp_timestamps_wrap_unseen() {
+fn wraps_of_rtmp_timestamps_are_invisible() {
     // After 24.8 days a signed timestamp wraps, after 49.7 any.
     for edge in [1u32 << 31, 0] {
         let tags = after(edge.wrapping_sub(2_000), clip(Clip::H264Aac));
@@ -318,7 +318,7 @@ fn jumps_of_the_publishers_clock_leave_no_trace() {
 }
 
 #[test]
-fn silence_of_no_length_is_passed_over() {
+fn empty_audio_frames_are_skipped() {
     let mut tags = clip(Clip::H264Aac);
     for tag in tags.iter_mut().filter(|tag| tag.kind == AUDIO && is_frame(tag)) {
         if (1_000..3_000).contains(&tag.timestamp) {
@@ -331,7 +331,7 @@ fn silence_of_no_length_is_passed_over() {
 }
 
 #[test]
-fn a_publisher_that_comes_back_goes_on() {
+fn a_publisher_that_comes_back_continues_the_stream() {
     let host = Host::start(&config().publish("republish_wait", "\"5s\""));
     let key = host.key("again");
     let tags = clip(Clip::H264Aac);
@@ -436,7 +436,7 @@ fn ffmpeg_plays_the_url() {
 }
 
 #[test]
-fn mpv_and_vlc_play_without_a_complaint() {
+fn mpv_and_vlc_play_without_warnings() {
     let host = Host::start(&config());
     let key = host.key("native");
     let _publishing = encode_live(&host.rtmp_url(&key));

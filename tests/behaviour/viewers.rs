@@ -1,4 +1,4 @@
-//! Joining, leaving, waiting, and the seam when a publisher comes back.
+//! Viewers that join, leave and wait, and the seam when a publisher comes back.
 
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,12 +1,13 @@
-//! WebSocket viewers as connections: they count, the host waits for them, and a protocol error has its close code.
+//! WebSocket viewers as connections: limits, shutdown, and close codes for protocol errors.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::socket::connect_narrow;
 use remuxd_tests::wait::{SOON, wait_until};
 use remuxd_tests::websocket::{self, Socket};
 use tungstenite::Message;
@@ -55,24 +56,15 @@ fn a_viewer_counts_as_a_connection_until_it_leaves() {
     wait_until(SOON, "there is room again", || status().is_ok_and(|status| status == 404));
 }
 
-/// A connection whose kernel buffers little.
-fn narrow(address: SocketAddr) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(8192).unwrap();
-    socket.connect(&address.into()).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    socket.into()
-}
-
 #[test]
 fn a_host_that_stops_lets_a_slow_viewer_have_the_rest() {
     let (mut host, key, publisher) = live(&Config::live(), &mut Numbered::new(400_000), 24);
-    let (mut socket, _) = websocket::open_over(narrow(host.http), &host.ws_url(&key), &[]).unwrap();
-    // More is to be sent than all buffers on the way hold.
+    let (mut socket, _) = websocket::open_over(connect_narrow(host.http), &host.ws_url(&key), &[]).unwrap();
+    // More than all buffers on the way can take.
     let reader = std::thread::spawn({
         let port = host.http.port();
         move || {
-            wait_until(SOON, "the host stops to listen", || TcpStream::connect(("127.0.0.1", port)).is_err());
+            wait_until(SOON, "the host stops listening", || TcpStream::connect(("127.0.0.1", port)).is_err());
             close_code(&mut socket)
         }
     });
@@ -117,7 +109,7 @@ fn a_protocol_error_is_answered_by_its_close_code() {
     for (name, bytes, code) in rows {
         let (mut socket, _) = websocket::open(host.http, &host.path(&key), &[]).unwrap();
         socket.get_mut().write_all(&bytes).unwrap();
-        // The host ignores what it sends after that.
+        // The host ignores everything after that.
         let _ = socket.get_mut().write_all(&[0xff; 100_000]);
         let written = Instant::now();
         assert_eq!(close_code(&mut socket), Ok(code), "{name}");

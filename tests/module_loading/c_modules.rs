@@ -79,7 +79,7 @@ fn the_example_in_c_conforms_with_both_compilers() {
 }
 
 #[test]
-fn the_header_alone_is_c_of_each_age() {
+fn the_header_compiles_under_each_c_standard() {
     for compiler in ["gcc", "clang"] {
         for age in ["c99", "c11", "c17"] {
             let mut c = Command::new(compiler);
@@ -104,7 +104,7 @@ fn a_module_may_be_cpp() {
 }
 
 #[test]
-fn a_module_in_c_gets_and_gives_what_the_header_says() {
+fn a_module_in_c_exchanges_data_as_the_header_documents() {
     let module = stateful(&ModuleDir::new());
     assert!(module.rustc().starts_with("gcc "), "{}", module.rustc());
     assert_eq!(module.abi(), HOST_ABI);
@@ -120,7 +120,7 @@ fn a_module_in_c_gets_and_gives_what_the_header_says() {
     assert_eq!((preamble.flags, preamble.parts.concat()), (BlockFlags::PREAMBLE, b"HEAD".to_vec()));
     assert_eq!((media.flags, media.dts), (BlockFlags::JOIN, Millis(40)));
     assert_eq!(media.parts[..], [&[1][..], KEYFRAME, &KEYFRAME[5..], &[tag.tracks.0]]);
-    // Blocks that lie in the payload share it, whole or in part.
+    // Blocks inside the payload share it, whole or in part.
     assert_eq!(media.parts[1].as_ptr_range(), tag.payload.as_ptr_range());
     assert_eq!(media.parts[2].as_ptr_range(), tag.payload[5..].as_ptr_range());
     assert_eq!((end.flags, end.parts.concat()), (BlockFlags::NONE, b"END".to_vec()));
@@ -146,7 +146,7 @@ fn errors_of_a_module_in_c_are_faults_with_its_message() {
 }
 
 #[test]
-fn a_table_that_is_not_whole_is_refused() {
+fn an_incomplete_table_is_refused() {
     let dir = ModuleDir::new();
     let rows = [
         ("-DNAME=NULL", "its description is wrong: remuxd_module_format.name is \"NULL\""),
@@ -185,19 +185,19 @@ fn a_module_that_changes_the_process_is_refused() {
         ("leave_process(1)", "child processes"),
         ("umask(0123); alarm(100); signal(SIGINT, ignore)", "handler of SIGINT, timer of alarm(), umask"),
     ];
-    for (change, told) in rows {
+    for (change, changes) in rows {
         put_changing(&dir, change);
         let (registry, lines) = dir.load(&["stateful"]);
         let line = "module stateful: DIR/libstateful.so: it changes the process that it is loaded into";
         let with = "with isolation = \"process\" it has its own";
-        let expected = [format!("{line} ({told}); {with}")];
-        assert_eq!(lines, if told.is_empty() { &[][..] } else { &expected }, "{change}");
-        assert_eq!(registry.modules().is_empty(), !told.is_empty(), "{change}");
+        let expected = [format!("{line} ({changes}); {with}")];
+        assert_eq!(lines, if changes.is_empty() { &[][..] } else { &expected }, "{change}");
+        assert_eq!(registry.modules().is_empty(), !changes.is_empty(), "{change}");
     }
 }
 
 #[test]
-fn a_module_may_change_the_process_that_is_its_own() {
+fn a_module_in_its_own_process_may_change_it() {
     let dir = ModuleDir::new();
     put_changing(&dir, "signal(SIGINT, ignore); setenv(\"REMUXD_CHANGED\", \"1\", 1)");
     let config = format!(

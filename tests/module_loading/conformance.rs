@@ -15,9 +15,9 @@ pub fn kit(file: &Path, arguments: &[&str]) -> (bool, String) {
     (status.success(), String::from_utf8(stdout).unwrap())
 }
 
-/// The verdict of one check on `flawed` with a flaw.
+/// Returns the result of one check on `flawed` with a flaw.
 fn check(flawed: &Path, name: &str, flaw: &str) -> String {
-    // Through the kit's own way to run a check; the whole table would take each flaw through all of them.
+    // Runs one check as the kit does: the whole table would run all of them on each flaw.
     let staged = remuxd::testing::module::Staged::lent(flawed);
     let options = [("flaw".to_owned(), flaw.to_owned())];
     format!("{:?}", remuxd::testing::author::run_check(&executable(), &staged, name, &options).unwrap())
@@ -93,8 +93,8 @@ fn each_flaw_is_found_by_the_check_for_it() {
         ("takes long", "time of a call", "s at tag 2 of giant pictures, 1s at most"),
     ];
     for (flaw, name, line) in rows {
-        let verdict = check(&file, name, flaw);
-        assert!(verdict.starts_with("Fail(") && verdict.contains(line), "{flaw}: {verdict}");
+        let result = check(&file, name, flaw);
+        assert!(result.starts_with("Fail(") && result.contains(line), "{flaw}: {result}");
     }
 }
 
@@ -118,7 +118,7 @@ fn options_that_the_module_lacks_are_reported_once_and_nothing_is_tested() {
 }
 
 #[test]
-fn the_table_and_the_exit_status_tell_what_failed() {
+fn the_table_and_the_exit_status_report_the_failed_check() {
     let dir = ModuleDir::new();
     dir.put("libremuxd_flawed.so", &bytes("flawed"));
     let flawed = dir.file("libremuxd_flawed.so");

@@ -72,5 +72,5 @@ fn survives_a_flipped_bit_anywhere() {
         assert!(printed.lines().count() <= 1 && printed.len() < 1500, "bit {bit}: {printed}");
         refused += printed.lines().count();
     }
-    assert!(refused > FLIPS / 4, "only {refused} of {FLIPS} were noticed");
+    assert!(refused > FLIPS / 4, "only {refused} of {FLIPS} were refused");
 }

@@ -44,9 +44,9 @@ fn main() -> ExitCode {
             let module = registry.find("hostile", Transport::HTTP).unwrap();
             let mut left = Vec::new();
             for _ in 0..rounds {
-                for (word, place) in DEATHS {
-                    let death = live(&module, word, place);
-                    assert!(death.is_err(), "{word} in {place}");
+                for (word, call) in DEATHS {
+                    let death = live(&module, word, call);
+                    assert!(death.is_err(), "{word} in {call}");
                 }
                 // Between two calls.
                 live(&module, "nothing", "tag").unwrap();

@@ -1,4 +1,4 @@
-//! Wrong and damaged modules are refused, and modules that fail at run time are ended, each with one readable line. The
+//! Wrong and damaged modules are refused, and remuxers that fail at run time are ended, each with one readable line. The
 //! host, which is this process, continues.
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]

@@ -62,7 +62,7 @@ fn refuses_libraries_of_other_machines() {
 }
 
 #[test]
-fn refuses_libraries_that_are_no_modules() {
+fn refuses_libraries_that_are_not_modules() {
     let line = "not a remuxd module (no valid remuxd_module_preflight)";
     assert_eq!(refusal_of_c("plain.c", SHARED), bad(line));
     let line = "it exports no format: neither remuxd_module_format, as modules in C do, nor what export_format! writes in Rust";
@@ -105,14 +105,14 @@ fn refuses_modules_that_fail_the_self_test() {
 }
 
 #[test]
-fn refuses_what_ends_the_process() {
+fn refuses_a_module_that_ends_the_process() {
     assert_eq!(refusal_of_c("crashes.c", SHARED), bad("loading it ends the process: SIGSEGV"));
     assert_eq!(refusal_of_c("crashes_late.c", SHARED), bad("loading it ends the process: SIGABRT"));
     assert_eq!(refusal_of_c("exits.c", SHARED), bad("loading it ends the process: exit status 0"));
 }
 
 #[test]
-fn refuses_what_hangs() {
+fn refuses_a_module_that_hangs() {
     assert_eq!(refusal_of_c("hangs.c", SHARED), bad("loading it takes longer than 1.5s"));
 }
 
@@ -164,7 +164,7 @@ fn finds_a_module_by_either_name_of_its_file() {
 #[test]
 fn finds_a_module_in_a_file_of_another_name() {
     let dir = ModuleDir::new();
-    // The file that comes first by its name is no module, or broken, or another module.
+    // The file that comes first by its name is not a module, or broken, or another module.
     dir.put_c("liba_plain.so", "plain.c", SHARED);
     dir.put_c("liba_crashes.so", "crashes.c", SHARED);
     dir.put("liba_text.so", b"remuxd_module_preflight");
@@ -179,7 +179,7 @@ fn finds_a_module_in_a_file_of_another_name() {
 }
 
 #[test]
-fn a_name_does_not_lead_out_of_the_directory() {
+fn a_name_cannot_leave_the_directory() {
     let dir = ModuleDir::new();
     let (registry, lines) = dir.load(&["../good", "good"]);
     assert_eq!(lines, ["module ../good: DIR: \"../good\" is not a name of a module (a-z, 0-9 and -)"]);

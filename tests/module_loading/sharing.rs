@@ -211,7 +211,7 @@ async fn tls_pair() -> (impl AsyncRead + AsyncWrite + Send + Unpin, impl AsyncRe
 fn payloads_are_shared_from_the_rtmp_buffer_to_the_iovecs() {
     let (tags, buffer) = tags_over_rtmp();
     let keyframe = tags.iter().find(|tag| tag.header.packet == Packet::CODED_FRAME).unwrap().payload.clone();
-    assert!(buffer.contains(&(keyframe.as_ptr() as usize)), "the tag lies in the buffer that was read into");
+    assert!(buffer.contains(&(keyframe.as_ptr() as usize)), "the tag is inside the input buffer");
     let config = Config::parse(
         "[http_server]\nenabled = true\n[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n",
         "sharing.toml",
@@ -247,5 +247,5 @@ fn payloads_are_shared_from_the_rtmp_buffer_to_the_iovecs() {
         }
         shared
     });
-    assert_eq!(shared, [keyframe.len(); 4], "bytes sent from where they lie: HTTP, HTTPS, WS, WSS");
+    assert_eq!(shared, [keyframe.len(); 4], "bytes sent without a copy: HTTP, HTTPS, WS, WSS");
 }

@@ -9,7 +9,7 @@
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
 //! | [`facts`] | facts that the host's API reports |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
-//! | [`rtmp`], [`http`], [`websocket`] | clients on plain sockets |
+//! | [`rtmp`], [`http`], [`websocket`], [`socket`] | clients on plain sockets |
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
@@ -40,6 +40,7 @@ pub mod proxy;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
+pub mod socket;
 pub mod tls;
 pub mod tool;
 pub mod ts;
