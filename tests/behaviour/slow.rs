@@ -114,6 +114,12 @@ fn a_slow_viewer_jumps_to_a_keyframe() {
         numbers.windows(2).map(|pair| [pair[0], pair[1]]).filter(|[a, b]| a + 1 != *b).collect();
     assert!(!jumps.is_empty(), "{} frames and no jump", numbers.len());
     assert!(jumps.iter().all(|[_, to]| to.is_multiple_of(Numbered::GOP)), "{jumps:?}");
+    assert_eq!(host.count("skips", Some("flv")), jumps.len() as u64);
+    assert_eq!(host.metric("remuxd_module_skips_total{module=\"flv\",generation=\"1\"}"), jumps.len() as u64);
+    let status = host.command(&["status"]);
+    let status = String::from_utf8_lossy(&status.stdout);
+    let row = status.lines().find(|row| row.starts_with("flv ")).unwrap();
+    assert_eq!(row.split_whitespace().nth(6), Some(&*jumps.len().to_string()), "{status}");
     // Memory depends on the stream's window, not on the viewer's backlog.
     assert!(host.resident() < 200 << 20, "{} MiB", host.resident() >> 20);
 }

@@ -34,14 +34,14 @@ pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
 pub fn status_command(file: &Path) -> anyhow::Result<()> {
     let modules: Vec<ModuleStatus> = request(file, "GET", "/api/v1/modules")?;
     let mut table = format!(
-        "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>9}\n",
-        "module", "version", "generation", "state", "mounts", "viewers", "faults", "memory"
+        "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>6} {:>9}\n",
+        "module", "version", "generation", "state", "mounts", "viewers", "skips", "faults", "memory"
     );
     for module in modules {
-        let ModuleStatus { name, version, generation, state, mounts, viewers, faults, .. } = module;
+        let ModuleStatus { name, version, generation, state, mounts, viewers, skips, faults, .. } = module;
         let memory = format!("{} KiB", module.retained_bytes >> 10);
         table += &format!(
-            "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {faults:>6} {memory:>9}\n"
+            "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {skips:>6} {faults:>6} {memory:>9}\n"
         );
     }
     Ok(print(table)?)

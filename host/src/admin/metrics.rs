@@ -42,6 +42,12 @@ pub(super) fn page(modules: &[ModuleStatus], hub: &Hub, pool: &Pool, reloader: O
     by_generation("remuxd_module_faults_total", "counter", "Faults of a generation's remuxers.", |module| {
         module.faults
     });
+    by_generation(
+        "remuxd_module_skips_total",
+        "counter",
+        "Viewers of a generation's mounts that fell behind and moved to a newer keyframe.",
+        |module| module.skips,
+    );
     family(
         &mut page,
         ("remuxd_module_state", "gauge", "1 for the state that a generation is in."),

@@ -27,6 +27,8 @@ pub(super) struct ModuleStatus {
     pub viewers: usize,
     /// Number of faults of its remuxers so far.
     pub faults: u64,
+    /// Number of times that a viewer of its mounts fell behind and moved to a newer keyframe.
+    pub skips: u64,
     pub file: PathBuf,
     /// The time when it was loaded.
     pub since: String,
@@ -96,6 +98,7 @@ fn status(generation: Generation, mounts: &[Arc<LiveMount>]) -> ModuleStatus {
         extensions: generation.extensions,
         transports: generation.transports.iter().map(|transport| name(transport).to_owned()).collect(),
         faults: generation.faults,
+        skips: generation.skips,
         file: generation.file,
         since: jiff::Timestamp::try_from(generation.since).map(|time| time.to_string()).unwrap_or_default(),
         retained_bytes: generation.memory,

@@ -1,13 +1,13 @@
 //! Generations: the loaded versions of modules, as operators see them.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use remuxd_plugin_api::Transport;
 
-use super::loaded::{Module, WeakCode};
+use super::loaded::{Counters, Module, WeakCode};
 
 /// A generation that was loaded once, without a hold on it.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Known {
     facts: Generation,
     module: Weak<Module>,
     code: WeakCode,
-    faults: Arc<AtomicU64>,
+    counters: Arc<Counters>,
 }
 
 /// A generation whose code is still loaded.
@@ -41,6 +41,8 @@ pub struct Generation {
     pub memory: u64,
     /// Number of faults of its remuxers so far.
     pub faults: u64,
+    /// Number of times that a viewer of its mounts fell behind and moved to a newer keyframe.
+    pub skips: u64,
     /// Its standing.
     pub standing: Standing,
 }
@@ -71,13 +73,14 @@ impl Known {
             since: module.since(),
             memory: module.origin().map_or(0, |origin| origin.memory),
             faults: 0,
+            skips: 0,
             standing: Standing::Superseded,
         };
         Known {
             facts,
             module: Arc::downgrade(module),
             code: module.downgrade(),
-            faults: module.fault_counter().clone(),
+            counters: module.counters().clone(),
         }
     }
 
@@ -97,6 +100,8 @@ impl Known {
             }
             _ => Standing::Superseded,
         };
-        Generation { faults: self.faults.load(Ordering::Relaxed), standing, ..self.facts.clone() }
+        let faults = self.counters.faults.load(Ordering::Relaxed);
+        let skips = self.counters.skips.load(Ordering::Relaxed);
+        Generation { faults, skips, standing, ..self.facts.clone() }
     }
 }

@@ -36,8 +36,8 @@ pub struct Module {
     since: SystemTime,
     /// Times of the faults within the last minute.
     faults: Mutex<VecDeque<Instant>>,
-    /// Number of faults so far; the registry keeps it beyond the module's life.
-    fault_count: Arc<AtomicU64>,
+    /// Kept by the registry beyond the module's life.
+    counters: Arc<Counters>,
     quarantined: AtomicBool,
     /// The generation that takes over if this one is quarantined.
     fallback: Mutex<Option<Arc<Module>>>,
@@ -66,6 +66,15 @@ impl WeakCode {
     }
 }
 
+/// Counters of one generation.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Faults of its remuxers.
+    pub faults: AtomicU64,
+    /// Times that a viewer of its mounts fell behind and moved to a newer keyframe.
+    pub skips: AtomicU64,
+}
+
 impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "module {} {} #{}", self.name(), self.version(), self.generation())
@@ -81,7 +90,7 @@ impl Module {
             terms: terms.clone(),
             since: SystemTime::now(),
             faults: Mutex::default(),
-            fault_count: Arc::default(),
+            counters: Arc::default(),
             quarantined: AtomicBool::new(false),
             fallback: Mutex::default(),
         }
@@ -194,11 +203,16 @@ impl Module {
 
     /// Number of faults of its remuxers since it was loaded.
     pub fn fault_count(&self) -> u64 {
-        self.fault_count.load(Ordering::Relaxed)
+        self.counters.faults.load(Ordering::Relaxed)
     }
 
-    pub(super) fn fault_counter(&self) -> &Arc<AtomicU64> {
-        &self.fault_count
+    /// Counts a viewer that fell behind and continues at a newer keyframe.
+    pub fn on_skip(&self) {
+        self.counters.skips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     pub(super) fn downgrade(&self) -> WeakCode {
@@ -229,7 +243,7 @@ impl Module {
             return self.is_quarantined();
         }
         let now = Instant::now();
-        self.fault_count.fetch_add(1, Ordering::Relaxed);
+        self.counters.faults.fetch_add(1, Ordering::Relaxed);
         let mut faults = self.faults.lock();
         faults.push_back(now);
         while faults.front().is_some_and(|&first| now.duration_since(first) > FAULT_WINDOW) {

@@ -115,16 +115,16 @@ impl Viewer {
 
     /// Returns what to write next; `None` when the mount has ended.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<Span>>> {
-        self.reader.poll_read(cx)
+        let skipped = self.reader.skipped();
+        let next = self.reader.poll_read(cx);
+        if self.reader.skipped() > skipped {
+            self.mount.running().unwrap_or_else(|| self.mount.module()).on_skip();
+        }
+        next
     }
 
     /// The mount that it watches.
     pub fn mount(&self) -> &Arc<LiveMount> {
         &self.mount
-    }
-
-    /// Number of blocks that it missed because it was too slow.
-    pub fn skipped(&self) -> u64 {
-        self.reader.skipped()
     }
 }
