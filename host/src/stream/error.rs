@@ -1,4 +1,4 @@
-//! Why a publisher or a viewer is turned away.
+//! Errors of publishing, watching and handing over.
 
 use crate::module::OptionError;
 
@@ -11,14 +11,14 @@ pub enum PublishError {
     Busy,
 }
 
-/// Why a live mount cannot go over to another generation of its module. Culprit: module.
+/// Why another generation of its module cannot continue a live mount. Culprit: module.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandoverError {
     /// It has other options.
     #[error("{0}")]
     Options(#[from] OptionError),
-    /// It answers less, over another transport, or carries other tracks.
+    /// It answers fewer extensions or other transports, or carries other tracks.
     #[error("it answers other requests")]
     OtherFormat,
 }
@@ -30,7 +30,7 @@ pub enum MountError {
     /// Viewers asked for too many different variants. Culprit: peer.
     #[error("{limit} variants of this mount are live already")]
     TooManyVariants {
-        /// How many may be.
+        /// The largest number of variants.
         limit: usize,
     },
     /// The module failed too often. Culprit: module.

@@ -1,4 +1,4 @@
-//! Hub: all streams by name, and who waits for one.
+//! Hub: all streams by name, and the tasks that wait for one.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -25,7 +25,7 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct State {
     streams: HashMap<StreamKey, Arc<Stream>>,
-    /// Who waits for a stream to be published.
+    /// Tasks that wait for a stream to be published.
     waiting: Wakers,
 }
 
@@ -61,7 +61,7 @@ impl Hub {
         Ok((publisher, pacer))
     }
 
-    /// The stream, when it is live or its viewers wait for its publisher to come back.
+    /// Returns the stream if it is live, or if its viewers wait for its publisher to return.
     pub fn find(&self, key: &StreamKey) -> Option<Arc<Stream>> {
         self.state.lock().streams.get(key).cloned()
     }
@@ -72,8 +72,8 @@ impl Hub {
         StreamWait { hub: self.clone(), key, waiter }
     }
 
-    /// Ends a stream whose publisher left and did not come back. Call it `republish_wait` after
-    /// [`Publisher::leave`], with what that returned; it does nothing when another publisher has come.
+    /// Ends a stream whose publisher left and did not return. The caller waits `republish_wait` after [`Publisher::leave`] and
+    /// passes the number that it returned. Does nothing if another publisher has come.
     pub fn expire(&self, stream: &Arc<Stream>, left: u64) {
         let mut state = self.state.lock();
         if stream.end_if_left(left) {
@@ -81,7 +81,7 @@ impl Hub {
         }
     }
 
-    /// Ends all streams: the host stops.
+    /// Ends all streams, when the host stops.
     pub fn end_all(&self) {
         let streams = std::mem::take(&mut self.state.lock().streams);
         for stream in streams.values() {

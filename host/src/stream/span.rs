@@ -1,8 +1,8 @@
 //! Span: consecutive pieces of output, ready to be written by many viewers.
 //!
-//! All viewers at the same place of a ring write the same [`Span`]; each has a [`SpanBuf`], a position in it.
-//! Payloads are shared with the buffer that the publisher's socket was read into. Only framing, neighbours of at
-//! most [`FRAMING`] bytes each, is gathered into one piece, once for all viewers: it halves the iovecs of a write.
+//! All viewers at the same position of a ring write the same [`Span`]; each has a [`SpanBuf`], a position in it.
+//! Payloads are shared with the buffer that the publisher's socket was read into. Only framing, adjacent pieces of at most
+//! [`FRAMING`] bytes each, is copied into one piece, once for all viewers: this halves the iovecs of a write.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Gathers `parts` into a span.
+    /// Creates a span of `parts`, in order.
     pub fn gather(parts: impl IntoIterator<Item = Bytes>) -> Span {
         let mut gathered = Vec::new();
         let mut framing = BytesMut::new();

@@ -1,16 +1,15 @@
-//! A set of tasks that wait for the same thing.
+//! Wakers of the tasks that wait for the same event.
 
 use std::task::Waker;
 
 use slab::Slab;
 
-/// Tasks by key. A task that registers keeps its key until it leaves, and waits again each time it sets its
-/// waker.
+/// Wakers by key. A task registers once and keeps its key until it leaves; it waits again each time it sets its waker.
 #[derive(Debug, Default)]
 pub(super) struct Wakers(Slab<Option<Waker>>);
 
 impl Wakers {
-    /// Adds a task that does not wait yet.
+    /// Adds a task, which does not wait yet.
     pub(super) fn register(&mut self) -> usize {
         self.0.insert(None)
     }
@@ -20,7 +19,7 @@ impl Wakers {
         self.0.remove(key);
     }
 
-    /// Makes a task wait.
+    /// Sets the waker of a task.
     pub(super) fn wait(&mut self, key: usize, waker: &Waker) {
         match &mut self.0[key] {
             Some(old) => old.clone_from(waker),
@@ -28,12 +27,12 @@ impl Wakers {
         }
     }
 
-    /// Takes the wakers of all tasks that wait. Wake them after the lock is released.
+    /// Takes the wakers of all tasks that wait. The caller wakes them after it has released its lock.
     pub(super) fn take(&mut self) -> Vec<Waker> {
         self.0.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
     }
 
-    /// How many tasks are registered.
+    /// Number of registered tasks.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
