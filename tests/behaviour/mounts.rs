@@ -326,8 +326,8 @@ fn wrong_redirects_are_errors_with_their_line() {
     let rows = [
         ("", 1, "not a URL"),
         ("to = \"b.example\"", 3, "not a URL"),
-        ("to = \"http://[stream].example/\"", 3, "must not stand in the host name"),
-        ("to = \"http://[vhost]/\"", 3, "must not stand in the host name"),
+        ("to = \"http://[stream].example/\"", 3, "is not allowed in the host name"),
+        ("to = \"http://[vhost]/\"", 3, "is not allowed in the host name"),
         ("to = \"http://b/[param]\"", 3, "there is no variable `[param]`"),
         ("to = \"http://b/\"\nstatus = 303", 4, "must be `301`, `302`, `307` or `308`"),
         ("to = \"http://b/\"\npath = \"/[app].flv\"", 4, "`[stream]` is missing"),
