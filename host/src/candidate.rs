@@ -29,7 +29,7 @@ pub struct Candidate {
     pub diagnostics: Diagnostics,
 }
 
-/// What is in use when a candidate is built: modules and certificates that did not change are not read again.
+/// The modules and certificates in use when a candidate is built; those that did not change are not read again.
 #[derive(Debug)]
 pub struct InUse<'a> {
     /// The loaded modules; an empty registry before the host has started.

@@ -85,9 +85,9 @@ fn each_flaw_is_found_by_the_check_for_it() {
         (
             "is not the same twice",
             "same output each time",
-            "H.264 and AAC: played again, block 0 is another (0 ms)",
+            "H.264 and AAC: played again, block 0 differs (0 ms)",
         ),
-        ("shares state", "one stream, one remuxer", "beside another remuxer, block 2 is another (40 ms)"),
+        ("shares state", "one stream, one remuxer", "beside another remuxer, block 2 differs (40 ms)"),
         ("needs its finish", "freed at any time", "after 0 tags: in drop: panicked: dropped before finish"),
         ("leaks", "memory", " bytes a tag"),
         ("takes long", "time of a call", "s at tag 2 of giant pictures, 1s at most"),

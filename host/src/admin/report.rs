@@ -34,7 +34,7 @@ pub struct ReloadReport {
 pub enum ReloadOutcome {
     /// The new config and modules are in use; after a dry run: would be.
     Applied,
-    /// Nothing has changed.
+    /// The candidate equals what runs.
     Unchanged,
     /// The config or a module was refused. Nothing has changed.
     Refused,

@@ -53,7 +53,7 @@ pub enum LoadError {
     /// A signal ended the child process.
     #[error("{during} ends the process: {}", signal_name(*signal))]
     ProbeCrashed {
-        /// What the child process was doing.
+        /// The step that the child process was in.
         during: Trial,
         /// The signal's number.
         signal: i32,
@@ -61,7 +61,7 @@ pub enum LoadError {
     /// The child process exited before the end of the trial.
     #[error("{during} ends the process: exit status {status}{}", after(said))]
     ProbeExited {
-        /// What the child process was doing.
+        /// The step that the child process was in.
         during: Trial,
         /// The exit status.
         status: i32,
@@ -71,7 +71,7 @@ pub enum LoadError {
     /// The child process did not end in time.
     #[error("{during} takes longer than {limit:?}")]
     ProbeTimedOut {
-        /// What the child process was doing.
+        /// The step that the child process was in.
         during: Trial,
         /// The time limit.
         limit: Duration,

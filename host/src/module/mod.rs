@@ -46,10 +46,7 @@ pub use process::{Allowance, module_main};
 pub use recipe::Recipe;
 pub use registry::Registry;
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
-#[allow(unused_imports, reason = "`stream` still uses the former name")]
 pub use remuxer::Remuxer;
-/// The former name of [`Remuxer`].
-pub use remuxer::Remuxer as Instance;
 pub use step::Step;
 pub use terms::Terms;
 pub use worker::{CallWatch, Job, Pool, Task};

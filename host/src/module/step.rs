@@ -70,7 +70,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// What a child process was doing when it ended.
+/// A step of loading, in which a child process can end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trial {
     /// It was loading the module.

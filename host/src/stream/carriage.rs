@@ -19,7 +19,7 @@ const TRACK_WAIT: Millis = Millis(1_000);
 #[derive(Debug)]
 pub struct CarriageReader {
     source: Arc<Source>,
-    /// Of all tags, and of the audio alone, which audio-only formats are made of.
+    /// Readers of all tags, and of the audio alone, from which audio-only formats are made.
     readers: [Reader<Tag>; 2],
 }
 

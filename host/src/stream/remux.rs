@@ -51,7 +51,7 @@ struct Work {
     carried: bool,
 }
 
-/// Where a remuxer starts.
+/// The start of a remuxer: its join point, the facts there, and its predecessor's state.
 #[derive(Clone, Copy)]
 struct Start<'a> {
     join: &'a Tag,

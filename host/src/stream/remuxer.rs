@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::entries::block_role;
 use super::ring::EntryRole;
 use crate::media::{Millis, Tag};
-use crate::module::{CallWatch, Instance, ModuleFault, OutBlock, Recipe, StreamFacts};
+use crate::module::{CallWatch, ModuleFault, OutBlock, Recipe, Remuxer, StreamFacts};
 
 /// Largest distance of a block from the tags that it can be made of, in milliseconds: a frame inside a tag is later than the
 /// tag, and a frame that was held back is earlier.
@@ -17,7 +17,7 @@ const SLACK: i64 = 10_000;
 /// A remuxer and its recipe.
 #[derive(Debug)]
 pub(super) struct CheckedRemuxer {
-    instance: Instance,
+    remuxer: Remuxer,
     recipe: Arc<Recipe>,
     /// Time of the oldest tag that it may still hold.
     oldest: i64,
@@ -37,11 +37,11 @@ impl CheckedRemuxer {
         watch: &CallWatch,
     ) -> Result<(CheckedRemuxer, Vec<OutBlock>), ModuleFault> {
         let mut out = Vec::new();
-        let mut instance = watch.call(|| recipe.remuxer(facts, state))?;
+        let mut remuxer = watch.call(|| recipe.remuxer(facts, state))?;
         for config in configs {
-            watch.call(|| instance.tag(config, &mut out))?;
+            watch.call(|| remuxer.tag(config, &mut out))?;
         }
-        Ok((CheckedRemuxer { instance, recipe: recipe.clone(), oldest: join.0, newest: join.0 }, out))
+        Ok((CheckedRemuxer { remuxer, recipe: recipe.clone(), oldest: join.0, newest: join.0 }, out))
     }
 
     /// Checks the blocks that it made of configurations.
@@ -58,7 +58,7 @@ impl CheckedRemuxer {
         self.oldest = self.oldest.min(tag.dts.0);
         self.newest = self.newest.max(tag.dts.0);
         let mut out = Vec::new();
-        let result = watch.call(|| self.instance.tag(tag, &mut out));
+        let result = watch.call(|| self.remuxer.tag(tag, &mut out));
         let result = check_times(&mut out, self.oldest, self.newest).and(result);
         if out.iter().any(|block| matches!(block_role(block), EntryRole::Join | EntryRole::Media)) {
             self.oldest = tag.dts.0;
@@ -69,24 +69,24 @@ impl CheckedRemuxer {
     /// Asks for the blocks that it still holds. They are good even if there is a fault.
     pub(super) fn finish(&mut self, watch: &CallWatch) -> (Vec<OutBlock>, Result<(), ModuleFault>) {
         let mut out = Vec::new();
-        let result = watch.call(|| self.instance.finish(&mut out));
+        let result = watch.call(|| self.remuxer.finish(&mut out));
         let result = check_times(&mut out, self.oldest, self.newest).and(result);
         (out, result)
     }
 
     /// Asks for the state that a successor continues from.
     pub(super) fn state(&mut self, watch: &CallWatch) -> Result<Vec<u8>, ModuleFault> {
-        watch.call(|| self.instance.state())
+        watch.call(|| self.remuxer.state())
     }
 
     /// Frees it.
     pub(super) fn free(self, watch: &CallWatch) -> Result<(), ModuleFault> {
-        watch.call(|| self.instance.free())
+        watch.call(|| self.remuxer.free())
     }
 
     /// Frees it after a fault, ignoring further ones.
     pub(super) fn discard(self, watch: &CallWatch) {
-        watch.call(|| drop(self.instance));
+        watch.call(|| drop(self.remuxer));
     }
 }
 

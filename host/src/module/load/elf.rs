@@ -135,7 +135,7 @@ mod tests {
         files.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>().into_iter()
     }
 
-    /// Where a program header of this kind starts.
+    /// Returns the offset of the program header of this kind.
     fn header(file: &[u8], kind: u32) -> usize {
         let headers = 64..64 + 56 * usize::from(read_u16(file, 56).unwrap());
         headers.step_by(56).find(|&at| read_u32(file, at).unwrap() == kind).unwrap()

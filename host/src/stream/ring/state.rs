@@ -68,7 +68,7 @@ pub(super) struct Cached<E: Entry> {
     batch: Arc<E::Batch>,
 }
 
-/// What a batch contains before its first entry.
+/// Entries that a batch contains before the first one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replayed {
     Nothing,

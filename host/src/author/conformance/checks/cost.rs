@@ -66,7 +66,7 @@ fn resident() -> usize {
     kib.unwrap_or(0) << 10
 }
 
-/// What the host warns of by default: `modules.call_timeout`.
+/// Duration of a call from which the host warns: the default of `modules.call_timeout`.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
 
 /// A call does not keep a thread of the host.

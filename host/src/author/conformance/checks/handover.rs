@@ -15,8 +15,7 @@ use crate::module::self_test::sequence::Sequence;
 /// How many sequences are decoded.
 const DECODED: usize = 4;
 
-/// What viewers get when a build of the module takes over from another one of the same at tag `at`: the blocks, and
-/// how many are of the first.
+/// Plays a handover between two remuxers of the module at tag `at`. Returns the blocks, and how many of them are the first's.
 fn hand_over(bench: &Bench<'_>, tags: &[Tag], at: usize) -> Result<(Vec<OutBlock>, usize), Breach> {
     let mut first = Run::start(bench.module, &bench.fresh())?;
     tags[..at].iter().try_for_each(|tag| first.tag(tag))?;

@@ -11,20 +11,20 @@ use crate::module::OutBlock;
 use crate::module::self_test::run::Run;
 use crate::module::self_test::sequence::Sequence;
 
-/// What makes a block.
+/// The parts of a block that are compared.
 type Essence = (BlockFlags, u8, Millis, Vec<u8>);
 
 fn essence(blocks: &[OutBlock]) -> Vec<Essence> {
     blocks.iter().map(|block| (block.flags, block.track, block.dts, block.parts.concat())).collect()
 }
 
-/// Tells where two outputs part.
+/// Reports the first difference between two outputs.
 fn compare(name: &str, what: &str, one: &[OutBlock], other: &[OutBlock]) -> Result<(), String> {
     let (one, other) = (essence(one), essence(other));
     match one.iter().zip(&other).position(|(one, other)| one != other) {
-        Some(at) => Err(format!("{name}: {what}, block {at} is another ({} ms)", one[at].2.0)),
+        Some(at) => Err(format!("{name}: {what}, block {at} differs ({} ms)", one[at].2.0)),
         None if one.len() != other.len() => {
-            Err(format!("{name}: {what}, {} blocks are {}", one.len(), other.len()))
+            Err(format!("{name}: {what}, {} blocks became {}", one.len(), other.len()))
         }
         None => Ok(()),
     }

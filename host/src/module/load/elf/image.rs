@@ -5,9 +5,9 @@ use super::error::ElfError;
 /// One program header.
 pub struct Segment {
     pub kind: u32,
-    /// Where it starts in the file.
+    /// Offset in the file, in bytes.
     pub offset: u64,
-    /// Where it starts in memory, relative to the library's base.
+    /// Address relative to the library's base.
     pub address: u64,
     pub in_file: u64,
     pub in_memory: u64,

@@ -8,5 +8,5 @@ pub mod sequence;
 
 pub use run::self_test;
 
-/// What remuxers may make in one call, beside 16 times their tags: the default of `modules.max_output`, in bytes.
+/// Bytes of output that a call is allowed, beside 16 times its tags: the default of `modules.max_output`.
 pub const MAX_OUTPUT: usize = 1 << 20;
