@@ -137,7 +137,7 @@ fn load_modules(modules: Prepared, registry: &Registry, config: &Config) -> Vec<
     for failure in modules.failures() {
         error!("{failure}");
     }
-    registry.adopt(&modules);
+    registry.adopt(&modules).release();
     demo_mounts(config, &modules)
 }
 

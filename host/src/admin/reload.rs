@@ -190,7 +190,7 @@ impl Reloader {
         runtime: &Handle,
     ) {
         *self.current.lock() = config.clone();
-        let removed = self.registry.adopt(prepared);
+        let adopted = self.registry.adopt(prepared);
         self.router.store(Arc::new(router));
         let swept = self.hub.sweep(config.modules.reload, |name| self.registry.named(name));
         report.handed_over = swept.handed_over;
@@ -198,7 +198,7 @@ impl Reloader {
         if let Some(limit) = config.modules.drain_timeout {
             swept.draining.iter().for_each(|mount| drain(mount, limit, runtime));
         }
-        report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name)));
+        report.modules.extend(adopted.release().iter().map(|name| ModuleReport::removed(name)));
     }
 }
 

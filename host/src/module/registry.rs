@@ -46,6 +46,27 @@ pub struct Registry {
     stage: Stage,
 }
 
+/// Result of [`Registry::adopt`].
+#[derive(Debug)]
+#[must_use = "superseded generations stay mapped until they are released"]
+pub struct Adopted {
+    superseded: Vec<Arc<Module>>,
+    /// Names that are no longer answered.
+    removed: Vec<String>,
+}
+
+impl Adopted {
+    /// Releases generations that nobody uses any more, once the live mounts were handed over: until then a mount may still
+    /// fall back. A quarantined generation keeps its fallback: it is nobody's fallback itself, so it lengthens no chain,
+    /// and its mounts need the way out. Returns the names that are no longer answered.
+    pub fn release(self) -> Vec<String> {
+        for old in self.superseded.iter().filter(|old| !old.is_quarantined()) {
+            old.set_fallback(None);
+        }
+        self.removed
+    }
+}
+
 impl Registry {
     /// Returns an empty registry.
     pub fn empty() -> Registry {
@@ -63,7 +84,7 @@ impl Registry {
         let registry = Registry::empty();
         let prepared = registry.prepare(modules, default_dir, probe_program, Quarantined::TryAgain);
         let prepared = registry.load_all(prepared, modules);
-        registry.adopt(&prepared);
+        registry.adopt(&prepared).release();
         let failure =
             |Outcome { name, file, result, .. }| Some(LoadFailure { name, file, error: result.err()? });
         (registry, prepared.outcomes.into_iter().filter_map(failure).collect())
@@ -90,25 +111,23 @@ impl Registry {
         Prepared { outcomes: outcomes.collect() }
     }
 
-    /// Replaces the table in use by what was prepared and loaded. Returns the names that are no longer answered. The
-    /// caller then hands the live mounts over; see [`Hub::sweep`](crate::stream::Hub::sweep).
-    pub fn adopt(&self, prepared: &Prepared) -> Vec<String> {
+    /// Replaces the table in use by what was prepared and loaded. The caller then hands the live mounts over (see
+    /// [`Hub::sweep`](crate::stream::Hub::sweep)), and after that calls [`Adopted::release`].
+    pub fn adopt(&self, prepared: &Prepared) -> Adopted {
         let (before, table) = (self.table.read().clone(), Arc::new(table_of(&prepared.outcomes)));
-        let named = |name: &str| table.iter().find(|module| module.name() == name);
-        let replaced = || {
-            let pairs = before.iter().filter_map(|old| Some((old, named(old.name())?)));
-            pairs.filter(|(old, new)| !Arc::ptr_eq(old, new))
-        };
-        for (old, new) in replaced() {
-            new.set_fallback(Some(old.standing()).filter(|old| !old.is_quarantined()));
+        let mut adopted = Adopted { superseded: Vec::new(), removed: Vec::new() };
+        for old in before.iter() {
+            match table.iter().find(|module| module.name() == old.name()) {
+                Some(new) if Arc::ptr_eq(old, new) => {}
+                Some(new) => {
+                    new.set_fallback(Some(old.standing()).filter(|old| !old.is_quarantined()));
+                    adopted.superseded.push(old.clone());
+                }
+                None => adopted.removed.push(old.name().to_owned()),
+            }
         }
-        *self.table.write() = table.clone();
-        // Releases generations that nobody uses any more. A quarantined generation keeps its fallback: it is nobody's
-        // fallback itself, so it lengthens no chain, and its mounts need the way out.
-        for (old, _) in replaced().filter(|(old, _)| !old.is_quarantined()) {
-            old.set_fallback(None);
-        }
-        before.iter().map(|old| old.name()).filter(|name| named(name).is_none()).map(str::to_owned).collect()
+        *self.table.write() = table;
+        adopted
     }
 
     /// Returns the module with this name: its current generation, or the one that takes over from a quarantined one.
