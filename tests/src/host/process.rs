@@ -37,7 +37,8 @@ pub fn executable() -> PathBuf {
         let release = test.ancestors().any(|part| part.ends_with("release"));
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.current_dir(root()).args(["build", "--quiet", "--target-dir"]).arg(target_dir());
+        // With the features of the whole workspace, as everything else here is built.
+        build.current_dir(root()).args(["build", "--quiet", "--workspace", "--target-dir"]).arg(target_dir());
         if release {
             build.arg("--release");
         }
