@@ -59,11 +59,8 @@ fn headers(data: &[u8]) {
     let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
     let client = PROXY.with(|proxy| Client::of(&request, peer, proxy));
     assert_eq!(client.address, client.address.to_canonical());
-    if let Some(outside) = client.outside {
-        assert!(
-            !outside.host.is_empty() && !outside.host.contains(['/', '"', '<', '\\', ' ']),
-            "{outside:?}"
-        );
+    if let Some(origin) = client.public_origin {
+        assert!(!origin.host.is_empty() && !origin.host.contains(['/', '"', '<', '\\', ' ']), "{origin:?}");
     }
     // The headers of an untrusted peer are ignored.
     let stranger = IpAddr::from([192, 0, 2, 1]);
