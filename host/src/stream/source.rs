@@ -159,9 +159,9 @@ impl Source {
         if state.publisher != publisher || !state.live {
             return false;
         }
-        let audio = (state.codecs.audio, state.audio_header.clone());
+        let (codec, header) = (state.codecs.audio, state.audio_header.clone());
         let mut role = state.role(&mut tag, now, self.vhost.play.reduce_sequence_header);
-        if audio != (state.codecs.audio, state.audio_header.clone()) {
+        if codec != state.codecs.audio || header != state.audio_header {
             self.audio.mark_change();
         }
         let is_frame = tag.header.packet == Packet::CODED_FRAME;
