@@ -20,6 +20,7 @@ mod isolation;
 mod lifecycle;
 mod minutes;
 mod mounts;
+mod names;
 mod players;
 mod processes;
 mod proxies;

@@ -11,6 +11,7 @@ use remuxd_tests::encoder::{Encoder, encode_live, publish_file, publish_looped};
 use remuxd_tests::flv::read_file;
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::player::{mpv, vlc};
+use remuxd_tests::rtmp::split_key;
 use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::wait::SOON;
 
@@ -110,10 +111,23 @@ fn ffmpeg_9_plays_enhanced_rtmp_and_http() {
 
 #[test]
 fn librtmp_plays_what_was_published() {
+    librtmp_plays("");
+}
+
+#[test]
+fn librtmp_plays_a_name_with_an_extension() {
+    librtmp_plays(".flv");
+}
+
+/// Plays a stream with rtmpdump, which asks for its name and `extension`.
+fn librtmp_plays(extension: &str) {
     let host = Host::start(&Config::live());
     let key = host.key("rtmpdump");
+    let (app, name) = split_key(&key);
+    let server = format!("rtmp://{}/{app}", host.rtmp);
     let mut command = Command::new("rtmpdump");
-    command.args(["--quiet", "--live", "--rtmp", &host.rtmp_url(&key), "--flv", "-"]);
+    command.args(["--quiet", "--live", "--rtmp", &server, "--playpath", &format!("{name}{extension}")]);
+    command.args(["--flv", "-"]);
     let player = Capture::command(command);
     host.wait_waiting(1);
     let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);

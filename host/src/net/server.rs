@@ -8,11 +8,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::conf::Config;
+use crate::conf::{Config, Vhost};
 use crate::http::Service;
 use crate::media::Millis;
 use crate::router::Router;
-use crate::stream::Hub;
+use crate::rtmp::tc_url::StreamName;
+use crate::stream::{Hub, StreamKey};
 
 /// A server of connections.
 pub struct Server {
@@ -50,6 +51,12 @@ impl Server {
         self.hub.end_all();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Returns the vhost and the stream that a publisher or player names; `None` if the vhost is disabled.
+    pub(super) fn stream(&self, name: &StreamName) -> Option<(Arc<Vhost>, StreamKey)> {
+        let is_live = |key: &StreamKey| self.hub.find(key).is_some();
+        self.router.load().stream(&name.vhost, &name.app, &name.stream, is_live)
     }
 
     /// Returns the time of arrival of tags: a steady clock that starts with the server.

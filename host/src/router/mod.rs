@@ -1,4 +1,4 @@
-//! Routing: from a URL to a redirect, the mounts and the file that it names, and from a name to a vhost.
+//! Routing: from a URL to a redirect, the mounts and the file that it names, and from a name to a vhost and stream.
 //!
 //! Purpose: [`Router::resolve`] is the one reader of request URLs. It runs once per request; what answers the request
 //! works from its [`Resolved`] and never parses the URL again.

@@ -3,6 +3,9 @@
 //! A request's own vhost is the one that `?vhost=` or `?domain=` names, else the one of its Host, else the default vhost
 //! (as SRS does). A disabled vhost keeps its name, and answers nothing under it. The mounts and redirect rules of the
 //! own vhost come first, then those of other vhosts whose pattern names no host (`/[app]/…`).
+//!
+//! Over RTMP a name may end in the extension of one of the vhost's mounts: an edge of SRS whose first viewer comes over
+//! HTTP asks for `film.flv`, and SRS takes any extension off the names of publishers and players.
 
 use std::sync::Arc;
 
@@ -92,8 +95,28 @@ impl Router {
         Ok(Resolved { path, query: query.to_owned(), redirect, routes, file })
     }
 
-    /// Returns the vhost that publishers and players of `name` belong to; `None` if it is disabled.
-    pub fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {
+    /// Returns the vhost and the stream that a publisher or player names; `None` if the vhost is disabled. If a mount of the
+    /// vhost has the extension of `stream`, the name without it is meant, unless the stream of the full name `is_live`.
+    pub fn stream(
+        &self,
+        vhost: &str,
+        app: &str,
+        stream: &str,
+        is_live: impl FnOnce(&StreamKey) -> bool,
+    ) -> Option<(Arc<Vhost>, StreamKey)> {
+        let vhost = self.vhost(vhost)?.clone();
+        let full = StreamKey::new(&vhost.name, app, stream);
+        let has = |extension: &str| vhost.mounts.iter().any(|mount| mount.pattern.extension == extension);
+        let split = stream.rsplit_once('.').filter(|(stem, extension)| !stem.is_empty() && has(extension));
+        let key = match split {
+            Some((stem, _)) if !is_live(&full) => StreamKey::new(&vhost.name, app, stem),
+            _ => full,
+        };
+        Some((vhost, key))
+    }
+
+    /// Returns the vhost of a name; `None` if it is disabled.
+    fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {
         let is_same = |one: &str, other: &str| bare(one).eq_ignore_ascii_case(bare(other));
         let named = |name: &str| self.vhosts.iter().find(|vhost| is_same(&vhost.name, name));
         named(name).or_else(|| named(DEFAULT_VHOST)).filter(|vhost| vhost.enabled)
@@ -167,6 +190,28 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(router.vhost(asked).map(|vhost| vhost.name.as_str()), expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_end_in_the_extension_of_a_mount_of_its_vhost() {
+        let router = two();
+        for (vhost, name, is_live, expected) in [
+            ("other", "x", false, "live/x"),
+            ("other", "x.flv", false, "live/x"),
+            ("other", "x.flv", true, "live/x.flv"),
+            ("other", "x.y.flv", false, "live/x.y"),
+            ("other", "x.flv.flv", false, "live/x.flv"),
+            ("other", "x.ts", false, "live/x.ts"),
+            ("other", "x.FLV", false, "live/x.FLV"),
+            ("other", "flv", false, "live/flv"),
+            ("other", ".flv", false, "live/.flv"),
+            ("A.example", "x.flv", false, "a.example/live/x"),
+            ("off.example", "x.flv", false, ""),
+        ] {
+            let stream = router.stream(vhost, "live", name, |_| is_live);
+            let key = stream.map(|(_, key)| key.to_string());
+            assert_eq!(key.unwrap_or_default(), expected, "{vhost} {name}");
         }
     }
 

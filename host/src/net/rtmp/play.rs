@@ -69,11 +69,10 @@ impl Players {
         peer: SocketAddr,
         session: &mut ServerSession,
     ) {
-        let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
+        let Some((vhost, key)) = self.server.stream(name) else {
             session.reject_play(stream_id, &Rejection::NotFound);
             return;
         };
-        let key = StreamKey::new(&vhost.name, &name.app, &name.stream);
         info!(%peer, stream = %key, "playing");
         let source = Source::Waiting {
             stream: self.server.hub.wait_for(key),

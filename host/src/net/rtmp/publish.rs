@@ -13,7 +13,7 @@ use crate::media::Tag;
 use crate::net::server::Server;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
 use crate::rtmp::tc_url::StreamName;
-use crate::stream::{PublishError, Publisher, StreamKey};
+use crate::stream::{PublishError, Publisher};
 
 /// The publishers of one connection, by message stream.
 pub(super) struct Publishers {
@@ -44,11 +44,10 @@ impl Publishers {
         peer: SocketAddr,
         session: &mut ServerSession,
     ) {
-        let Some(vhost) = self.server.router.load().vhost(&name.vhost).cloned() else {
+        let Some((vhost, key)) = self.server.stream(name) else {
             session.reject_publish(stream_id, &Rejection::NotFound);
             return;
         };
-        let key = StreamKey::new(&vhost.name, &name.app, &name.stream);
         let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost) {
             Ok(published) => published,
             Err(PublishError::Busy) => {
