@@ -17,6 +17,7 @@ use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::ts::{Stream, access_units, check, published_units, second_opinion};
 use remuxd_tests::wait::SOON;
+use rustix::process::{Signal, kill_process};
 
 /// Returns a configuration with one mount. Viewers may be far behind, since the tests publish faster than real time.
 fn config() -> Config {
@@ -348,6 +349,33 @@ fn a_publisher_that_comes_back_continues_the_stream() {
     let video = stream.units.iter().filter(|unit| unit.is_video()).count();
     assert_eq!(video, 2 * tags.iter().filter(|tag| tag.kind == VIDEO && is_frame(tag)).count());
     decodes(Ffmpeg::Five, &served);
+}
+
+#[test]
+fn a_module_that_dies_marks_where_counters_start_afresh() {
+    let host = Host::start(&config().tables("[module.\"ts\"]\nisolation = \"process\""));
+    let key = host.key("dies");
+    let tags = clip(Clip::H264Aac);
+    let (mut publisher, fetch) = watched(&host, &key);
+    publisher.send(&tags);
+    // All of it has gone through the module.
+    let frames = published_units(&tags).len();
+    fetch.wait_for(SOON, "the first part", |bytes| (Stream::read(bytes).units.len() == frames).then_some(()));
+    let (process, _) = host.children()[0];
+    kill_process(process, Signal::KILL).unwrap();
+    // The fault is noticed at the first keyframe, and the next remuxer starts at the second.
+    publisher.send(&after(4_100, tags));
+    drop(publisher);
+    let served = fetch.finish(SOON);
+    host.wait_nth_log("remuxer ended", 1);
+    let stream = Stream::read(&served);
+    check(&stream).unwrap();
+    assert!(stream.units.len() > frames + frames / 2, "{} units", stream.units.len());
+    let restarts = stream.clocks.iter().filter(|clock| clock.discontinuity);
+    assert_eq!(restarts.count(), 2, "the start of each remuxer");
+    for ffmpeg in [Ffmpeg::Five, Ffmpeg::Nine] {
+        decodes(ffmpeg, &served);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!
 //! Invariants:
 //! - the reference is before the DTS of every access unit that follows it, and goes back only with a marked discontinuity:
-//!   when a track falls further behind than before, and after a gap of more than [`LONGEST_GAP`];
+//!   at the start, when a track falls further behind than before, and after a gap of more than [`LONGEST_GAP`];
 //! - DTS - PCR is at most [`DELAY`] + [`SLACK`] + [`STEP`] + lag;
 //! - successive references are at most [`STEP`] apart. Between access units further apart, the mux adds some.
 
@@ -51,8 +51,9 @@ impl Ticks {
 /// The clock's step before an access unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// The clock starts or has a new base: a reference is due first, marked as a discontinuity if true.
-    Set(bool),
+    /// The clock starts or has a new base: a reference is due first, marked as a discontinuity. So is the first one, since
+    /// viewers may have those of a remuxer that ended by a fault.
+    Set,
     /// The clock continues.
     Steady,
 }
@@ -106,9 +107,9 @@ impl Clock {
         let target = self.target();
         match self.reference {
             Some(last) if last < dts && target - last <= LONGEST_GAP => Advance::Steady,
-            last => {
+            _ => {
                 self.reference = Some(target);
-                Advance::Set(last.is_some())
+                Advance::Set
             }
         }
     }
@@ -160,7 +161,7 @@ mod tests {
     fn run(clock: &mut Clock, units: &[(i64, bool)]) -> Vec<Vec<i64>> {
         let step = |&(dts, carries): &(i64, bool)| {
             let mut references = match clock.advance(dts) {
-                Advance::Set(_) => vec![clock.reference()],
+                Advance::Set => vec![clock.reference()],
                 Advance::Steady => vec![],
             };
             references.extend(std::iter::from_fn(|| clock.in_between()));
@@ -215,7 +216,7 @@ mod tests {
         run(&mut clock, &[(0, true), (40, true)]);
         assert_eq!(clock.advance(3_000), Advance::Steady);
         run(&mut clock, &[(3_000, true)]);
-        assert_eq!(clock.advance(1_000), Advance::Set(true));
+        assert_eq!(clock.advance(1_000), Advance::Set);
         assert_eq!(clock.reference(), 900);
         run(&mut clock, &[(13_001, true), (23_002, true), (33_003, true)]);
         assert!(33_003 - clock.reference() <= DELAY + SLACK + STEP, "{clock:?}");
@@ -227,7 +228,7 @@ mod tests {
         run(&mut clock, &[(0, true)]);
         assert_eq!(clock.advance(LONGEST_GAP - 1), Advance::Steady);
         assert_eq!(run(&mut clock, &[(LONGEST_GAP - 1, true)])[0].len() as i64, LONGEST_GAP / STEP - 1);
-        assert_eq!(clock.advance(3 * LONGEST_GAP), Advance::Set(true));
+        assert_eq!(clock.advance(3 * LONGEST_GAP), Advance::Set);
         assert_eq!(clock.reference(), 3 * LONGEST_GAP - DELAY);
     }
 

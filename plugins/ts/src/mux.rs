@@ -2,6 +2,8 @@
 //!
 //! - Tables are a block of [`CONFIG`](BlockFlags::CONFIG): current viewers get each, a viewer that joins gets the newest before its
 //!   first access unit. So continuity counters are right for each viewer from its first packet on.
+//! - Without a predecessor's state, the first packet of each PID is marked as a discontinuity: viewers may have packets of a
+//!   remuxer that ended by a fault, and the counters, the clock and the version of the program map start afresh.
 //! - Tables are written at the start, before each random access picture, after each change of the program with a new
 //!   version, and every [`TABLES_INTERVAL`] of the program clock.
 //! - An access unit is one block; clock references that are due before it are another one. A random access picture is a
@@ -16,14 +18,14 @@ use crate::audio;
 use crate::clock::{Advance, Clock, Ticks};
 use crate::packet::{Adaptation, Continuity, write_adaptation, write_unit};
 use crate::pes;
-use crate::psi::{AudioStream, Pids, Program, Tables, VideoStream};
+use crate::psi::{AudioStream, Program, Tables, VideoStream};
 
 /// Interval of tables in milliseconds of the program clock. Plus one step of the clock and its tolerance, it stays under 500 ms by
 /// DTS.
 const TABLES_INTERVAL: i64 = 300;
 
-/// The first byte of a state. Version 1 ended before the PIDs, which never changed.
-const STATE_VERSION: u8 = 2;
+/// The first byte of a state. In versions 1 and 2 a PID could have several types.
+const STATE_VERSION: u8 = 3;
 
 /// One access unit, ready for a PES packet.
 #[derive(Debug)]
@@ -44,9 +46,6 @@ pub(crate) struct Unit<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Mux {
     program: Program,
-    /// The last type of each stream, also while the program is without it.
-    last_types: Program,
-    pids: Pids,
     tables: Tables,
     video: Continuity,
     audio: Continuity,
@@ -71,9 +70,13 @@ impl Mux {
             if self.clock.parts().is_some() {
                 self.tables.version = (self.tables.version + 1) % 32;
             }
-            self.pids.follow(self.last_types, program);
-            self.last_types.video = program.video.or(self.last_types.video);
-            self.last_types.audio = program.audio.or(self.last_types.audio);
+            // Another type has another PID, to which packets were sent before perhaps.
+            if program.video != self.program.video {
+                self.video = Continuity::default();
+            }
+            if program.audio != self.program.audio {
+                self.audio = Continuity::default();
+            }
             self.program = program;
             self.tables_at = None;
         }
@@ -94,12 +97,12 @@ impl Mux {
 
     /// Writes an access unit of a stream of the program.
     pub(crate) fn write(&mut self, unit: &Unit<'_>, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        let (pid, stream_id) = match self.program.audio {
-            _ if unit.video => (self.pids.video, pes::VIDEO),
-            Some(stream) => (self.pids.audio, audio::stream_id(stream)),
-            None => return Ok(()),
+        let (pid, stream_id) = match self.program {
+            Program { video: Some(stream), .. } if unit.video => (stream.pid(), pes::VIDEO),
+            Program { audio: Some(stream), .. } if !unit.video => (stream.pid(), audio::stream_id(stream)),
+            _ => return Ok(()),
         };
-        let has_clock = pid == self.pids.clock(self.program);
+        let has_clock = Some(pid) == self.program.clock_pid();
         let discontinuity = self.advance(unit.dts, has_clock, sink)?;
         let pcr = has_clock.then(|| Ticks::from_millis(self.clock.with_unit()));
         let starts = unit.video && unit.random_access;
@@ -125,19 +128,19 @@ impl Mux {
     /// Advances the clock to `dts` and writes tables and references that are due before. Returns true if the clock has a new base
     /// that the reference in the next access unit must mark, if that `carries` one.
     fn advance(&mut self, dts: i64, carries: bool, sink: &mut dyn Sink) -> Result<bool, RemuxError> {
-        let advance = self.clock.advance(dts);
-        if matches!(advance, Advance::Set(_)) {
+        let set = self.clock.advance(dts) == Advance::Set;
+        if set {
             self.tables_at = None;
         }
         if self.tables_at.is_none() {
             self.write_tables(dts, sink)?;
         }
         let mut packets = Vec::new();
-        if let Advance::Set(discontinuity) = advance {
+        if set {
             if carries {
-                return Ok(discontinuity);
+                return Ok(true);
             }
-            self.write_reference(self.clock.reference(), discontinuity, &mut packets);
+            self.write_reference(self.clock.reference(), true, &mut packets);
         }
         while let Some(reference) = self.clock.in_between() {
             self.write_reference(reference, false, &mut packets);
@@ -150,11 +153,12 @@ impl Mux {
         Ok(false)
     }
 
-    fn write_reference(&self, reference: i64, discontinuity: bool, packets: &mut Vec<u8>) {
-        let counter = if self.program.video.is_some() { self.video } else { self.audio };
+    fn write_reference(&mut self, reference: i64, discontinuity: bool, packets: &mut Vec<u8>) {
+        let Some(pid) = self.program.clock_pid() else { return };
+        let counter = if self.program.video.is_some() { &mut self.video } else { &mut self.audio };
         let pcr = Some(Ticks::from_millis(reference));
         let adaptation = Adaptation { discontinuity, random_access: false, pcr };
-        write_adaptation(self.pids.clock(self.program), counter, adaptation, packets);
+        write_adaptation(pid, counter, adaptation, packets);
     }
 
     fn tables_due(&self) -> bool {
@@ -163,7 +167,7 @@ impl Mux {
 
     fn write_tables(&mut self, dts: i64, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         self.tables_at = Some(self.clock.reference());
-        let packets = self.tables.write(self.program, self.pids);
+        let packets = self.tables.write(self.program);
         self.block(BlockFlags::CONFIG, dts, packets, sink)
     }
 
@@ -201,7 +205,6 @@ impl Mux {
         let mut state = vec![STATE_VERSION, pat.last(), pmt.last(), self.video.last(), self.audio.last()];
         state.extend([version, video, audio[0], audio[1]]);
         state.extend(clock.iter().flat_map(|part| part.to_be_bytes()));
-        state.extend([self.pids.video, self.pids.audio].iter().flat_map(|pid| pid.to_be_bytes()));
         state
     }
 
@@ -213,14 +216,7 @@ impl Mux {
         let clock: [i64; 3] =
             clock.iter().map(|part| i64::from_be_bytes(*part)).collect::<Vec<_>>().try_into().ok()?;
         let in_range = clock.iter().all(|part| part.unsigned_abs() < 1 << 53);
-        let pids = match (state_version, rest) {
-            (1, []) => Pids::default(),
-            (STATE_VERSION, &[a, b, c, d]) => {
-                Pids::new(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))?
-            }
-            _ => return None,
-        };
-        if !in_range {
+        if state_version != STATE_VERSION || !rest.is_empty() || !in_range {
             return None;
         }
         let program = Program {
@@ -241,8 +237,6 @@ impl Mux {
         let (pat, pmt) = (Continuity::after(pat), Continuity::after(pmt));
         Some(Mux {
             program,
-            last_types: program,
-            pids,
             tables: Tables { pat, pmt, version: version % 32 },
             video: Continuity::after(video),
             audio: Continuity::after(audio),

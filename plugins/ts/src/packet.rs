@@ -18,36 +18,46 @@ const SYNC_BYTE: u8 = 0x47;
 
 /// The continuity counter of one PID: packets with payload, modulo 16. Packets without payload repeat the last value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Continuity(u8);
+pub(crate) struct Continuity {
+    last: u8,
+    /// Whether the next packet must be marked as a discontinuity: viewers may have others from a remuxer before.
+    starts: bool,
+}
 
 impl Default for Continuity {
-    /// The first packet has 0.
+    /// The first packet with payload has 0.
     fn default() -> Continuity {
-        Continuity(15)
+        Continuity { last: 15, starts: true }
     }
 }
 
 impl Continuity {
     /// Returns a counter whose last value was `last`.
     pub(crate) fn after(last: u8) -> Continuity {
-        Continuity(last & 15)
+        Continuity { last: last & 15, starts: false }
     }
 
     /// Returns the value of the last packet with payload.
     pub(crate) fn last(self) -> u8 {
-        self.0
+        self.last
     }
 
     fn next(&mut self) -> u8 {
-        self.0 = (self.0 + 1) & 15;
-        self.0
+        self.last = (self.last + 1) & 15;
+        self.last
+    }
+
+    /// Adds the mark that is due to the adaptation field of the next packet.
+    fn mark(&mut self, adaptation: Adaptation) -> Adaptation {
+        let starts = std::mem::take(&mut self.starts);
+        Adaptation { discontinuity: adaptation.discontinuity || starts, ..adaptation }
     }
 }
 
 /// The content of an adaptation field, except stuffing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Adaptation {
-    /// Whether the clock has a new base from this packet on.
+    /// Whether the counter of the PID starts afresh, or the clock has a new base, from this packet on.
     pub discontinuity: bool,
     /// Whether a decoder may start at the access unit that starts here.
     pub random_access: bool,
@@ -85,8 +95,18 @@ impl Adaptation {
     }
 }
 
-/// Writes the packets of one unit, a PES packet or a section with its pointer, given in `pieces`. The first packet
-/// carries `adaptation`, the last one is filled by stuffing.
+/// Writes a section with its pointer as one packet. Stuffing bytes end its sections (ISO/IEC 13818-1 2.4.4), so the packet needs
+/// an adaptation field only for a mark.
+pub(crate) fn write_section(pid: u16, counter: &mut Continuity, section: &[u8], out: &mut Vec<u8>) {
+    let adaptation = counter.mark(Adaptation::default());
+    let mut payload = vec![0];
+    payload.extend_from_slice(section);
+    payload.resize(BODY_LEN - adaptation.len(), 0xff);
+    write_unit(pid, counter, adaptation, &[&payload], out);
+}
+
+/// Writes the packets of one PES packet or section, given in `pieces`. The first packet carries `adaptation`, the last one
+/// is filled by stuffing.
 pub(crate) fn write_unit(
     pid: u16,
     counter: &mut Continuity,
@@ -94,6 +114,7 @@ pub(crate) fn write_unit(
     pieces: &[&[u8]],
     out: &mut Vec<u8>,
 ) {
+    let adaptation = counter.mark(adaptation);
     let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
     out.reserve((left + adaptation.len()).div_ceil(BODY_LEN) * PACKET_LEN);
     let mut pieces = pieces.iter().copied();
@@ -121,7 +142,13 @@ pub(crate) fn write_unit(
 }
 
 /// Writes a packet without payload.
-pub(crate) fn write_adaptation(pid: u16, counter: Continuity, adaptation: Adaptation, out: &mut Vec<u8>) {
+pub(crate) fn write_adaptation(
+    pid: u16,
+    counter: &mut Continuity,
+    adaptation: Adaptation,
+    out: &mut Vec<u8>,
+) {
+    let adaptation = counter.mark(adaptation);
     write_header(pid, false, true, false, counter.last(), out);
     adaptation.write(BODY_LEN, out);
 }
@@ -140,7 +167,7 @@ mod tests {
         let unit: Vec<u8> = (0..size).map(|n| n as u8).collect();
         let (head, tail) = unit.split_at(size / 3);
         let mut out = Vec::new();
-        write_unit(0x100, &mut Continuity::default(), adaptation, &[head, &[], tail], &mut out);
+        write_unit(0x100, &mut Continuity::after(15), adaptation, &[head, &[], tail], &mut out);
         assert_eq!(out.len() % PACKET_LEN, 0);
         assert!(out.capacity() < out.len() + PACKET_LEN, "one allocation, not too large");
         out.chunks(PACKET_LEN).map(<[u8]>::to_vec).collect()
@@ -184,10 +211,10 @@ mod tests {
     #[test]
     fn counts_packets_with_payload_only() {
         let (mut counter, mut out) = (Continuity::default(), Vec::new());
-        write_adaptation(0x100, counter, Adaptation::default(), &mut out);
+        write_adaptation(0x100, &mut counter, Adaptation::default(), &mut out);
         for _ in 0..17 {
             write_unit(0x100, &mut counter, Adaptation::default(), &[&[0; 10]], &mut out);
-            write_adaptation(0x100, counter, Adaptation::default(), &mut out);
+            write_adaptation(0x100, &mut counter, Adaptation::default(), &mut out);
         }
         let counters: Vec<_> = out.chunks(PACKET_LEN).map(|packet| packet[3] & 15).collect();
         let expected: Vec<_> = std::iter::once(15).chain((0..17).flat_map(|n| [n % 16; 2])).collect();
@@ -196,11 +223,33 @@ mod tests {
     }
 
     #[test]
+    fn marks_the_first_packet_of_a_counter() {
+        let marked = |out: &[u8]| {
+            let packets = out.chunks(PACKET_LEN);
+            packets.map(|packet| packet[3] & 0x20 != 0 && packet[5] & 0x80 != 0).collect::<Vec<_>>()
+        };
+        let (mut unit, mut field, mut sections) = (Vec::new(), Vec::new(), Vec::new());
+        let mut counters = [Continuity::default(); 3];
+        for _ in 0..2 {
+            write_unit(0x100, &mut counters[0], Adaptation::default(), &[&[0; 300]], &mut unit);
+            write_adaptation(0x100, &mut counters[1], Adaptation::default(), &mut field);
+            write_section(0, &mut counters[2], &[7; 100], &mut sections);
+        }
+        assert_eq!(marked(&unit), [true, false, false, false]);
+        assert_eq!(marked(&field), [true, false]);
+        assert_eq!(marked(&sections), [true, false]);
+        assert_eq!(
+            (&sections[3..8], &sections[188 + 3..188 + 6]),
+            (&b"\x30\x01\x80\0\x07"[..], &b"\x11\0\x07"[..])
+        );
+    }
+
+    #[test]
     fn writes_flags_and_clock() {
         let clock = Ticks::from_millis((1 << 33) / 90);
         let adaptation = Adaptation { discontinuity: true, random_access: true, pcr: Some(clock) };
         let mut out = Vec::new();
-        write_adaptation(0x1ffe, Continuity::after(3), adaptation, &mut out);
+        write_adaptation(0x1ffe, &mut Continuity::after(3), adaptation, &mut out);
         assert_eq!(out[..6], [0x47, 0x1f, 0xfe, 0x23, 183, 0xd0]);
         let base = u64::from_be_bytes([0, 0, out[6], out[7], out[8], out[9], out[10], out[11]]) >> 15;
         assert_eq!(base, clock.base());

@@ -5,7 +5,7 @@
 //!   it does not. So all output waits until both tracks are configured (by a sequence header, or for MP3 by a frame), at
 //!   most for [`HEADER_WAIT`];
 //! - a track that starts later, ends, or changes its codec causes a new version of the program map, and a changed stream type
-//!   gets a new PID. A new sequence header of the same codec (another resolution) does not: its parameter sets are written
+//!   has another PID. A new sequence header of the same codec (another resolution) does not: its parameter sets are written
 //!   before the next picture;
 //! - video starts at a keyframe, and again after a change of its codec;
 //! - DTS and PTS are the tags' plus one constant.

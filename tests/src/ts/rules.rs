@@ -84,6 +84,11 @@ fn continuity(stream: &Stream) -> Result<(), String> {
     fail_at_first(stream.packets.iter().enumerate().filter_map(|(at, packet)| {
         let (pid, found) = (packet.pid, packet.continuity);
         let previous: u8 = last.insert(pid, found)?;
+        if packet.discontinuity() {
+            // The counter may start afresh (2.4.3.5), with a new section or PES packet.
+            let within = packet.payload.is_some() && !packet.start;
+            return within.then(|| format!("packet {at}, PID {pid:#x}: marked within a unit"));
+        }
         let expected = if packet.payload.is_some() { (previous + 1) & 15 } else { previous };
         (found != expected).then(|| format!("packet {at}, PID {pid:#x}: {found}, not {expected}"))
     }))
@@ -153,6 +158,9 @@ fn version(stream: &Stream) -> Result<(), String> {
         let tables: Vec<&Table> =
             stream.tables.iter().filter(|table| table.is_association() == association).collect();
         for pair in tables.windows(2) {
+            if stream.packets[pair[1].at].discontinuity() {
+                continue;
+            }
             let step = if pair[0].body == pair[1].body { 0 } else { 1 };
             let expected = (pair[0].version + step) % 32;
             if pair[1].version != expected {

@@ -394,6 +394,8 @@ fn each_broken_rule_is_noticed() {
             packet.extend(field(183, None, false));
             bytes.extend(packet);
         }),
+        // A discontinuity within a PES packet.
+        ("continuity", |bytes| bytes[188 * 3 + 5] |= 0x80),
         ("tables", |bytes| bytes[5 + 12] ^= 1),
         ("tables", |bytes| bytes[4] = 1),
         ("tables", |bytes| bytes[187] = 0),

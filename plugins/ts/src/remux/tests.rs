@@ -261,17 +261,17 @@ fn badly_interleaved_tracks_keep_the_clock_right() {
     let stream = Stream::read(&bytes(&remux(&input)));
     let broken: Vec<_> = check(&stream).unwrap_err().into_iter().map(|(rule, _)| rule).collect();
     assert_eq!(broken, ["timestamps"], "the DTS of the late frame");
-    assert_eq!(stream.clocks.iter().filter(|clock| clock.discontinuity).count(), 1);
+    assert_eq!(stream.clocks.iter().skip(1).filter(|clock| clock.discontinuity).count(), 1);
 }
 
 #[test]
 fn a_long_gap_starts_a_new_time_base() {
     let input = [both(0, 1_000), both(61_000, 62_000)].concat();
     let stream = checked(&remux(&input));
-    assert_eq!(stream.clocks.iter().filter(|clock| clock.discontinuity).count(), 1);
+    assert_eq!(stream.clocks.iter().skip(1).filter(|clock| clock.discontinuity).count(), 1);
     let gap = [both(0, 1_000), both(21_000, 22_000)].concat();
     let stream = checked(&remux(&gap));
-    assert!(stream.clocks.iter().all(|clock| !clock.discontinuity));
+    assert!(stream.clocks.iter().skip(1).all(|clock| !clock.discontinuity));
     assert!(stream.clocks.len() > 500);
 }
 

@@ -27,6 +27,34 @@ fn a_successor_continues_its_predecessors_stream() {
     }
 }
 
+/// After a fault there is no state, and a viewer has the predecessor's packets.
+#[test]
+fn a_remuxer_without_a_state_marks_where_counters_and_clock_start_afresh() {
+    let hevcs = (0..25).map(|n| hevc(2_000 + n * 40, n == 0));
+    let hevcs = in_order(hevcs.chain(frames(2_000, 3_000)).collect());
+    let hevcs = [vec![aac_config(2_000), hevc_config(2_000)], hevcs].concat();
+    let audio = || [vec![aac_config(2_000)], frames(2_000, 3_000).collect()].concat();
+    // The clock moves to the audio's PID, too.
+    for (rest, pids) in [(both(2_000, 3_000), 4), (hevcs, 4), (audio(), 3)] {
+        let mut blocks = Vec::new();
+        let mut first = TsRemuxer::new(&setup(StreamFacts::default()));
+        both(0, 1_300).iter().for_each(|input| first.tag(&tag(input), &mut blocks).unwrap());
+        blocks.extend(remux(&rest));
+        let stream = checked(&blocks);
+        let marked = stream.packets.iter().filter(|packet| packet.discontinuity());
+        let mut marked: Vec<u16> = marked.map(|packet| packet.pid).collect();
+        assert_eq!(marked.len(), 4 + pids, "each PID of each remuxer, once: {marked:x?}");
+        marked.drain(..4);
+        marked.sort_unstable();
+        marked.dedup();
+        assert_eq!(marked.len(), pids, "{marked:x?}");
+        let mut types: Vec<_> = stream.units.iter().map(|unit| (unit.pid, unit.stream_type)).collect();
+        types.sort_unstable();
+        types.dedup();
+        assert!(types.windows(2).all(|pair| pair[0].0 != pair[1].0), "a PID has one type: {types:x?}");
+    }
+}
+
 #[test]
 fn a_malformed_state_causes_a_fresh_start() {
     let mut remuxer = TsRemuxer::new(&setup(StreamFacts::default()));
