@@ -272,7 +272,7 @@ class Watch:
 
 
 def attach(server, viewers, sample, lifetime=600, patience=60):
-    """Starts a load and returns it once every viewer has had its first octets and the joiners' bursts are over."""
+    """Starts a load and returns it once every viewer has had its first bytes and the joiners' bursts are over."""
     ramp = max(500, 2 * viewers)
     command = [TOOLS / "load", "--http", server.http, "--viewers", viewers, "--sample", sample]
     load = Process("load", [*command, "--ramp", ramp, "--lifetime", lifetime], LOAD_CPU)

@@ -98,7 +98,7 @@ fn milliseconds(duration: u64) -> u32 {
     (duration / MILLISECOND) as u32
 }
 
-/// Hexadecimal, because raw octets would need H.264's emulation prevention.
+/// Hexadecimal, because raw bytes would need H.264's emulation prevention.
 fn label(place: &mut [u8], instant: u64, number: u64) {
     let text = format!("{instant:016x}{:08x}", number as u32);
     place[..MAGIC.len()].copy_from_slice(MAGIC);
@@ -132,11 +132,11 @@ mod tests {
     #[test]
     fn keeps_the_rate() {
         let mut content = Content::new(5, 2000, 50);
-        let mut octets = 0;
+        let mut bytes = 0;
         while content.due() < 5 + 20 * SECOND {
-            octets += content.tag(0).body.len() + flv::OVERHEAD;
+            bytes += content.tag(0).body.len() + flv::OVERHEAD;
         }
-        assert!((4_970_000..5_030_000).contains(&octets), "{octets}");
+        assert!((4_970_000..5_030_000).contains(&bytes), "{bytes}");
     }
 
     #[test]

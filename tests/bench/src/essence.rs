@@ -6,7 +6,7 @@
 
 use crate::bits::BitWriter;
 
-/// Octets of the label in each body.
+/// Bytes of the label in each body.
 pub const LABEL: usize = 40;
 
 /// Offset of the label in a video tag's body.
@@ -47,7 +47,7 @@ pub fn video_config() -> Vec<u8> {
     body
 }
 
-/// The body of picture `index` of its GOP (0 is the keyframe), `size` octets long.
+/// The body of picture `index` of its GOP (0 is the keyframe), `size` bytes long.
 ///
 /// # Panics
 /// If `size` is too small for the picture, or `index` does not fit frame_num.
@@ -100,7 +100,7 @@ pub fn audio_config() -> Vec<u8> {
     vec![0xAF, 0, 0x12, 0x08]
 }
 
-/// The body of an audio frame of silence, `size` octets long.
+/// The body of an audio frame of silence, `size` bytes long.
 ///
 /// # Panics
 /// If `size` is outside what one full data stream element allows.
@@ -112,7 +112,7 @@ pub fn audio(size: usize) -> Vec<u8> {
     let silence = silence.bytes();
 
     let data = size.checked_sub(2 + 3 + silence.len()).expect("size holds the frame");
-    let escape = u8::try_from(data - 255).expect("a data stream element holds 255 to 510 octets");
+    let escape = u8::try_from(data - 255).expect("a data stream element holds 255 to 510 bytes");
     let mut body = vec![0xAF, 1, 0b1000_0001, 255, escape];
     body.resize(5 + data, b'-');
     body.extend(silence);

@@ -10,7 +10,7 @@ pub const VIDEO: u8 = 9;
 /// TagType of script data.
 pub const SCRIPT: u8 = 18;
 
-/// Octets that the file adds to a tag's body: tag header and PreviousTagSize.
+/// Bytes that the file adds to a tag's body: tag header and PreviousTagSize.
 pub const OVERHEAD: usize = 15;
 
 /// The file header for audio and video, with PreviousTagSize0.
@@ -30,7 +30,7 @@ pub fn write_tag(out: &mut Vec<u8>, kind: u8, timestamp: u32, body: &[u8]) {
 pub enum Amf0<'a> {
     /// Number.
     Number(f64),
-    /// String, of at most 65,535 octets.
+    /// String, of at most 65,535 bytes.
     String(&'a str),
     /// Null.
     Null,

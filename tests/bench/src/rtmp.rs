@@ -1,7 +1,7 @@
 //! The part of RTMP 1.0 that a publisher needs: simple handshake (5.2), chunks (5.3), connect, createStream, publish (7.2).
 //!
 //! Written by hand and blocking, so that the bench shares no code with the host it measures. Chunks out are 4,096
-//! octets, as OBS sends them. A refusal is an error; unexpected messages are skipped.
+//! bytes, as OBS sends them. A refusal is an error; unexpected messages are skipped.
 
 use crate::flv::Amf0;
 use rustix::net::RecvFlags;
@@ -136,7 +136,7 @@ impl Publisher {
 
     fn receive(&mut self) -> Result<(u8, Vec<u8>)> {
         loop {
-            let [basic] = self.octets()?;
+            let [basic] = self.bytes()?;
             let message = self.incoming.entry(basic & 0x3F).or_default();
             let mut header = [0; 11];
             let size = [11, 7, 3, 0][usize::from(basic >> 6)];
@@ -158,18 +158,18 @@ impl Publisher {
         }
     }
 
-    fn octets<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut octets = [0; N];
-        self.socket.read_exact(&mut octets)?;
-        Ok(octets)
+    fn bytes<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.socket.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 }
 
 fn shake_hands(socket: &mut TcpStream) -> Result<()> {
     let mut c0_c1 = vec![0; 1 + 1536];
     c0_c1[0] = 3;
-    for (index, octet) in c0_c1.iter_mut().enumerate().skip(9) {
-        *octet = (index * 31) as u8;
+    for (index, byte) in c0_c1.iter_mut().enumerate().skip(9) {
+        *byte = (index * 31) as u8;
     }
     socket.write_all(&c0_c1)?;
     let mut s0_s1_s2 = vec![0; 1 + 1536 + 1536];

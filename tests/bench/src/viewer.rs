@@ -20,7 +20,7 @@ pub enum Fault {
     Http,
     /// The file header is not that of FLV.
     FileHeader,
-    /// TagType, StreamID or PreviousTagSize of the tag that starts at this octet of the file.
+    /// TagType, StreamID or PreviousTagSize of the tag that starts at this byte of the file.
     Tag(u64),
     /// A timestamp is lower than the one before of the same track.
     Timestamp(u32, u32),
@@ -98,7 +98,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// Moves body octets from `raw` to `file`; returns the number of octets of `raw` that were read.
+    /// Moves body bytes from `raw` to `file`; returns the number of bytes of `raw` that were read.
     fn read_http(&mut self) -> Result<usize, Fault> {
         let mut at = 0;
         loop {

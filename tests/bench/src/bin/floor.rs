@@ -4,7 +4,7 @@
 //!
 //! One thread, one epoll. It makes the stream itself. Every `--tick` milliseconds (0: whenever a tag is due) it forms
 //! one HTTP chunk of the tags that came due and writes it to every socket, one `write` each. All viewers read the same
-//! log of octets and a viewer is an offset into it; a joiner gets the response header and the log from the last
+//! log of bytes and a viewer is an offset into it; a joiner gets the response header and the log from the last
 //! keyframe at once. A socket that is full keeps its offset until it drains; one that falls out of the log is closed.
 //!
 //! Prints `listening http ADDR` and `ready`, like the host. Ends at SIGTERM.
@@ -35,7 +35,7 @@ struct Floor {
     viewers: Vec<Option<Viewer>>,
     head: Vec<u8>,
     log: Vec<u8>,
-    /// The offset of the log's first octet.
+    /// The offset of the log's first byte.
     origin: u64,
     /// The offset of the chunk that begins with the last keyframe.
     join: u64,

@@ -4,10 +4,10 @@
 //!
 //! Opens the viewers evenly over `--ramp` and drains them with `MSG_TRUNC`, which copies nothing; every viewer of an
 //! even sample is read and checked instead. Answers on stdout, one JSON object a line:
-//! - `{"steady":..}` once every viewer has had its first octets;
+//! - `{"steady":..}` once every viewer has had its first bytes;
 //! - to `mark`: the counters since the start, and the latencies since the mark before;
 //! - to `joins COUNT GAP`: opens COUNT further viewers, GAP milliseconds after the previous one was done, and reports when
-//!   each had its first octet and its first whole picture.
+//!   each had its first byte and its first whole picture.
 //!
 //! Ends with its stdin. Latency is the instant of the read less the label, of tags labelled after the viewer's
 //! request; times of a joiner count from before its connect.
@@ -207,12 +207,12 @@ impl Load {
 
 /// Runs `count` joiners one after another and returns the JSON line of their times.
 fn joins(address: &str, request: &str, count: usize, gap: u64) -> String {
-    let (mut octet, mut picture, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut byte, mut picture, mut failed) = (Vec::new(), Vec::new(), 0);
     let mut buffer = vec![0; READ];
     for _ in 0..count {
         match join(address, request, &mut buffer) {
-            Ok((first_octet, first_picture)) => {
-                octet.push(first_octet);
+            Ok((first_byte, first_picture)) => {
+                byte.push(first_byte);
                 picture.push(first_picture);
             }
             Err(error) => {
@@ -222,10 +222,10 @@ fn joins(address: &str, request: &str, count: usize, gap: u64) -> String {
         }
         std::thread::sleep(Duration::from_millis(gap));
     }
-    format!("{{\"first_byte_us\":{octet:?},\"first_frame_us\":{picture:?},\"failed\":{failed}}}")
+    format!("{{\"first_byte_us\":{byte:?},\"first_frame_us\":{picture:?},\"failed\":{failed}}}")
 }
 
-/// The microseconds to the first octet and to the first whole picture.
+/// The microseconds to the first byte and to the first whole picture.
 fn join(address: &str, request: &str, buffer: &mut [u8]) -> Result<(u64, u64)> {
     let start = clock::now();
     let elapsed = || (clock::now() - start) / 1000;
@@ -234,20 +234,20 @@ fn join(address: &str, request: &str, buffer: &mut [u8]) -> Result<(u64, u64)> {
     socket.set_read_timeout(Some(JOIN_PATIENCE))?;
     socket.write_all(request.as_bytes())?;
     let mut viewer = Viewer::default();
-    let mut first_octet = None;
+    let mut first_byte = None;
     loop {
         let length = socket.read(buffer)?;
         let now = elapsed();
         if length == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        let first_octet = *first_octet.get_or_insert(now);
+        let first_byte = *first_byte.get_or_insert(now);
         let mut picture = false;
         viewer
             .on_bytes(&buffer[..length], |arrival| picture |= arrival.kind == flv::VIDEO)
             .map_err(|fault| std::io::Error::other(format!("{fault:?}")))?;
         if picture {
-            return Ok((first_octet, now));
+            return Ok((first_byte, now));
         }
     }
 }
