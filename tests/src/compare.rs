@@ -1,6 +1,7 @@
 //! Comparing what was served with what was published.
 
 use crate::flv::{AccessUnit, SCRIPT, Tag, VIDEO};
+use crate::times::check_times;
 
 /// The part of a published stream that must have been served. Each ends with the stream's last access unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ fn starts_at_keyframe(units: &[AccessUnit]) -> bool {
 }
 
 /// Checks the order that every player needs: metadata and configurations before the first access unit, a keyframe
-/// first, and timestamps of each track that never decrease.
+/// first, and the times of [`check_times`].
 ///
 /// # Errors
 /// A description of the first fault.
@@ -79,14 +80,7 @@ pub fn check_order(tags: &[Tag]) -> Result<(), String> {
     if access_units(tags).iter().any(|unit| unit.kind == VIDEO) && !starts_at_keyframe(&access_units(tags)) {
         return Err("the first video access unit is not a keyframe".into());
     }
-    let mut last = [0; 256];
-    for (index, tag) in tags.iter().enumerate() {
-        let previous = std::mem::replace(&mut last[usize::from(tag.kind)], tag.timestamp);
-        if tag.access_unit().is_some() && tag.timestamp < previous {
-            return Err(format!("tag {index} goes back from {previous} to {} ms", tag.timestamp));
-        }
-    }
-    Ok(())
+    check_times(&access_units(tags))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@
 //! | [`fetch`] | a viewer that records any format as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`flv`], [`audio`], [`ts`] | readers of the served formats |
-//! | [`compare`], [`decode`] | comparing and decoding what was served |
+//! | [`compare`], [`times`], [`decode`] | comparing, timing and decoding what was served |
 //! | [`browser`], [`player`] | players in headless Chromium; mpv and VLC |
 //! | [`modules`], [`module_dir`] | modules that are built for tests, and module directories that tests may change |
 //! | [`tool`], [`scratch`], [`wait`] | external programs, temporary directories, waiting for facts |
@@ -41,6 +41,7 @@ pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
 pub mod socket;
+pub mod times;
 pub mod tls;
 pub mod tool;
 pub mod ts;

@@ -5,6 +5,7 @@
 use super::essence::{access_units, nal_type, nal_units, start_codes};
 use super::stream::{Program, Stream, Table, Unit};
 use crate::flv::AccessUnit;
+use crate::times::check_times;
 
 /// A rule: a function that returns a description of the first fault.
 pub type Rule = fn(&Stream) -> Result<(), String>;
@@ -79,6 +80,7 @@ fn adaptation_fields(stream: &Stream) -> Result<(), String> {
     )
 }
 
+/// Checks the counters of each PID. A packet with `discontinuity_indicator` may have any counter (2.4.3.5).
 fn continuity(stream: &Stream) -> Result<(), String> {
     let mut last = std::collections::BTreeMap::new();
     fail_at_first(stream.packets.iter().enumerate().filter_map(|(at, packet)| {
@@ -90,7 +92,8 @@ fn continuity(stream: &Stream) -> Result<(), String> {
             return within.then(|| format!("packet {at}, PID {pid:#x}: marked within a unit"));
         }
         let expected = if packet.payload.is_some() { (previous + 1) & 15 } else { previous };
-        (found != expected).then(|| format!("packet {at}, PID {pid:#x}: {found}, not {expected}"))
+        (found != expected && !packet.discontinuity())
+            .then(|| format!("packet {at}, PID {pid:#x}: {found}, not {expected}"))
     }))
 }
 
@@ -183,10 +186,13 @@ fn clock_pid(stream: &Stream) -> Result<(), String> {
     }))
 }
 
+/// Checks that the clock ascends, also at a discontinuity: the timeline of a stream continues over its seams. Only there may
+/// references be far apart.
 fn clock_often(stream: &Stream) -> Result<(), String> {
-    fail_at_first(stream.clocks.windows(2).filter(|pair| !pair[1].discontinuity).filter_map(|pair| {
+    fail_at_first(stream.clocks.windows(2).filter_map(|pair| {
         let step = pair[1].value - pair[0].value;
-        (!(0..=CLOCKS_APART).contains(&step))
+        let most = if pair[1].discontinuity { i64::MAX } else { CLOCKS_APART };
+        (!(1..=most).contains(&step))
             .then(|| format!("packet {}: {} ms after the last", pair[1].at, step as f64 / 90.0))
     }))?;
     // The end must not be far from the last one either.
@@ -252,13 +258,13 @@ fn pes_lengths(stream: &Stream) -> Result<(), String> {
     }))
 }
 
+/// Checks the fields of each time, and the rules of [`check_times`].
 fn timestamps(stream: &Stream) -> Result<(), String> {
-    let mut last = std::collections::BTreeMap::new();
     fail_at_first(timed(stream).filter_map(|unit| {
-        let previous = last.insert(unit.pid, unit.dts).unwrap_or(i64::MIN);
-        let good = unit.pts >= unit.dts && unit.has_dts == (unit.pts != unit.dts) && unit.dts >= previous;
-        (!good).then(|| format!("packet {}: PTS {}, DTS {} after {previous}", unit.at, unit.pts, unit.dts))
-    }))
+        let good = unit.pts >= unit.dts && unit.has_dts == (unit.pts != unit.dts);
+        (!good).then(|| format!("packet {}: PTS {}, DTS {}", unit.at, unit.pts, unit.dts))
+    }))?;
+    check_times(&access_units(stream)?)
 }
 
 fn keyframe_first(stream: &Stream) -> Result<(), String> {

@@ -39,7 +39,9 @@ fn good() -> Vec<Item> {
         if key || n % 10 == 0 {
             items.push(tables(0));
         }
-        let (clock, pts) = (Some(time - 100), time + 40 * (n % 2));
+        // I P B P B: each B is shown before the P that precedes it.
+        let reorder = [0, 80][(n % 25 % 2) as usize] + if key { 40 } else { 0 };
+        let (clock, pts) = (Some(time - 100), time + reorder);
         items.push(Item::Unit { pid: V, stream_id: 0xe0, key, clock, pts, dts: time, payload: avc(key) });
         for dts in [time, time + 20] {
             let payload = adts(200);
@@ -236,6 +238,28 @@ fn times_go_on_across_the_wrap() {
     assert_eq!(check(&stream), Ok(()));
     let video: Vec<i64> = video(&stream).map(|unit| unit.dts).collect();
     assert_eq!(video[49] - video[0], 49 * 40 * 90);
+}
+
+#[test]
+fn a_discontinuity_frees_the_counter_but_not_the_clock() {
+    let bytes = write(&good());
+    let is_clock =
+        |packet: &[u8]| packet[1..3] == [0x41, 0] && packet[3] & 0x20 != 0 && packet[5] & 0x10 != 0;
+    let at = bytes.chunks(188).enumerate().skip(50).find(|(_, packet)| is_clock(packet)).unwrap().0 * 188;
+    let mut jump = bytes.clone();
+    for packet in
+        jump[at..].chunks_mut(188).filter(|packet| packet[1..3] == [0x41, 0] || packet[1..3] == [1, 0])
+    {
+        packet[3] = packet[3] & 0xf0 | (packet[3] + 5) & 15;
+    }
+    assert_eq!(broken(&jump), ["continuity"]);
+    jump[at + 5] |= 0x80;
+    assert_eq!(check(&Stream::read(&jump)), Ok(()));
+    // The first byte of the clock reference.
+    let mut back = bytes;
+    back[at + 5] |= 0x80;
+    back[at + 7..at + 9].fill(0);
+    assert!(broken(&back).contains(&"clock often"), "{:?}", broken(&back));
 }
 
 /// Returns the first video item after the tables at `from`.
