@@ -14,6 +14,7 @@ use remuxd_tests::http::Request;
 use remuxd_tests::player::{mpv, vlc};
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::scratch::Scratch;
+use remuxd_tests::times::gap;
 use remuxd_tests::tool::{Ffmpeg, run};
 use remuxd_tests::ts::{Stream, access_units, check, published_units, second_opinion};
 use remuxd_tests::wait::SOON;
@@ -348,6 +349,8 @@ fn a_publisher_that_comes_back_continues_the_stream() {
     assert_eq!(versions(&stream).len(), 1);
     let video = stream.units.iter().filter(|unit| unit.is_video()).count();
     assert_eq!(video, 2 * tags.iter().filter(|tag| tag.kind == VIDEO && is_frame(tag)).count());
+    let gap = gap(&access_units(&stream).unwrap(), published_units(&tags).len());
+    assert!(gap.is_some_and(|gap| (1..=100).contains(&gap)), "{gap:?}");
     decodes(Ffmpeg::Five, &served);
 }
 

@@ -302,7 +302,7 @@ impl Checker {
 
     fn time(&mut self, track: u16, time: u64) -> Result<(), String> {
         match self.times.insert(track, time) {
-            Some(before) if time < before => Err(format!("track {track}: {time} after {before}")),
+            Some(before) if time <= before => Err(format!("track {track}: {time} after {before}")),
             _ => Ok(()),
         }
     }

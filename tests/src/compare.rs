@@ -68,19 +68,27 @@ fn starts_at_keyframe(units: &[AccessUnit]) -> bool {
     units.iter().find(|unit| unit.kind == VIDEO).is_some_and(|unit| unit.keyframe)
 }
 
-/// Checks the order that every player needs: metadata and configurations before the first access unit, a keyframe
-/// first, and the times of [`check_times`].
+/// Checks [`check_start`] and [`check_times`].
 ///
 /// # Errors
 /// A description of the first fault.
 pub fn check_order(tags: &[Tag]) -> Result<(), String> {
+    check_start(tags)?;
+    check_times(&access_units(tags))
+}
+
+/// Checks the start that every player needs: metadata first, and a keyframe as the first picture.
+///
+/// # Errors
+/// A description of the first fault.
+pub fn check_start(tags: &[Tag]) -> Result<(), String> {
     if tags.first().is_none_or(|tag| tag.kind != SCRIPT) {
         return Err("the first tag is not metadata".into());
     }
     if access_units(tags).iter().any(|unit| unit.kind == VIDEO) && !starts_at_keyframe(&access_units(tags)) {
         return Err("the first video access unit is not a keyframe".into());
     }
-    check_times(&access_units(tags))
+    Ok(())
 }
 
 #[cfg(test)]
