@@ -15,6 +15,9 @@
 //! near zero is kept; times before zero become 0, and times before a seam become the track's last time before it. This ends
 //! once the track's own timestamps catch up; shifting the track instead would lose audio-video sync for good.
 //!
+//! Pictures are shown after they are decoded if the encoder reorders them, so a seam leaves room for both: neither decoding nor
+//! presentation times of a track overlap with those before the seam, and the gap is the least that this allows.
+//!
 //! Tolerated: audio and video that jump some tags apart (each keeps the old offset until it jumps too), and timestamps that
 //! step back by up to [`SMALL_STEP_BACK`] (OBS and phone encoders; they repeat the last value).
 
@@ -29,6 +32,9 @@ const STEP_AHEAD: i64 = 5_000;
 /// Maximum distance of a track behind the stream's newest tag, in milliseconds (bad interleaving). Also the start of the
 /// timeline if the publisher's clock does not start near 0.
 const BEHIND: i64 = 5_000;
+
+/// Largest composition offset that counts in a seam, in milliseconds. Encoders reorder over less than a second.
+const MAX_REORDER: i64 = 5_000;
 
 /// Clocks that start below this, in milliseconds, are kept as they are.
 const KEPT_START: i64 = 10_000;
@@ -45,6 +51,8 @@ pub struct Timeline {
     offset: Option<i64>,
     /// The newest time assigned.
     head: i64,
+    /// The latest presentation time of a picture, once there is one.
+    shown: Option<i64>,
     /// Arrival of the last coded frame, on the caller's clock.
     last_arrival: Millis,
     audio: TrackClock,
@@ -70,7 +78,7 @@ impl Timeline {
         Millis(self.head)
     }
 
-    /// Ends the current publisher. The next one continues one frame after the last tag, whatever its timestamps.
+    /// Ends the current publisher. The next one continues one frame after the last tag and picture, whatever its timestamps.
     pub fn end_of_publisher(&mut self) {
         self.seam = self.offset.is_some();
         self.last_raw = None;
@@ -94,6 +102,7 @@ impl Timeline {
         let elapsed = (arrival.0 - self.last_arrival.0).max(0);
         self.last_arrival = arrival;
         let video = tag.kind == TagKind::VIDEO;
+        let reorder = if video { tag.header.composition_offset.0.clamp(0, MAX_REORDER) } else { 0 };
         let (head, seam) = (self.head, std::mem::take(&mut self.seam));
         let track = if video { &mut self.video } else { &mut self.audio };
         let fits = |offset: &i64| {
@@ -102,6 +111,9 @@ impl Timeline {
                 && candidate >= head - BEHIND - elapsed
                 && candidate <= head + STEP_AHEAD + elapsed
         };
+        let frame = track.frame.unwrap_or(DEFAULT_FRAME);
+        // The earliest decoding time after a seam at which this picture is shown after all before it.
+        let after_shown = self.shown.map(|shown| shown + frame - reorder);
         let offset = match self.offset {
             None if (0..KEPT_START).contains(&unwrapped) => 0,
             None => BEHIND - unwrapped,
@@ -109,12 +121,16 @@ impl Timeline {
                 Some(offset) if !seam => offset,
                 _ => {
                     tag.discontinuity = true;
-                    head + track.frame.unwrap_or(DEFAULT_FRAME) - unwrapped
+                    after_shown.unwrap_or(head).max(head + frame) - unwrapped
                 }
             },
         };
         if self.offset.is_none() || tag.discontinuity {
             self.offset = Some(offset);
+        }
+        if video && track.offset != Some(offset) {
+            // If audio began the new part, this may be more than video's own clock says.
+            track.head = track.head.max(after_shown.unwrap_or(0));
         }
         track.offset = Some(offset);
         let time = unwrapped + offset;
@@ -129,6 +145,9 @@ impl Timeline {
         track.head = track.head.max(time);
         self.head = self.head.max(time);
         tag.dts = Millis(track.head);
+        if video {
+            self.shown = self.shown.max(Some(track.head + reorder));
+        }
     }
 
     /// Undoes the 32-bit wrap: assumes the shortest step from the last timestamp.
@@ -286,6 +305,59 @@ mod tests {
         timeline.end_of_publisher();
         let times = place(&mut timeline, &[(V, 0, 2_000), (A, 0, 2_000), (V, 40, 2_040)]);
         assert_eq!(times, [(100, true), (100, false), (140, false)]);
+    }
+
+    /// Places video frames of (raw timestamp, composition offset, arrival) and returns DTS and PTS.
+    fn place_pictures(timeline: &mut Timeline, rows: &[(u32, i64, i64)]) -> Vec<(i64, i64)> {
+        rows.iter()
+            .map(|&(raw, offset, arrival)| {
+                let mut tag = tag(V, raw);
+                tag.header.composition_offset = Millis(offset);
+                timeline.place(&mut tag, Millis(arrival));
+                (tag.dts.0, tag.dts.0 + offset)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_first_picture_after_a_seam_is_shown_one_frame_after_the_last_one_before_it() {
+        // I P B B: the P is shown at 200, three frames after its DTS.
+        let before = [(0, 80, 0), (40, 160, 40), (80, 40, 80), (120, 40, 120)];
+        let rows: [(&str, &[(u32, i64, i64)], (i64, i64)); 4] = [
+            ("reordered again", &[(7_000, 80, 2_000)], (160, 240)),
+            ("not reordered any more", &[(7_000, 0, 2_000)], (240, 240)),
+            ("reordered more deeply: the DTS decides", &[(7_000, 200, 2_000)], (160, 360)),
+            ("an offset that no encoder needs counts as 5 s", &[(7_000, 8_000_000, 2_000)], (160, 8_000_160)),
+        ];
+        for (name, after, first) in rows {
+            let mut timeline = Timeline::default();
+            assert_eq!(place_pictures(&mut timeline, &before)[3], (120, 160));
+            timeline.end_of_publisher();
+            assert_eq!(place_pictures(&mut timeline, after)[0], first, "{name}");
+        }
+    }
+
+    #[test]
+    fn pictures_do_not_overlap_if_audio_begins_the_new_part() {
+        let mut timeline = Timeline::default();
+        place_pictures(&mut timeline, &[(0, 80, 0), (40, 160, 40), (80, 40, 80)]);
+        timeline.end_of_publisher();
+        assert_eq!(place(&mut timeline, &[(A, 500, 2_000)]), [(240, true)]);
+        assert_eq!(place_pictures(&mut timeline, &[(500, 0, 2_000)]), [(240, 240)], "in sync with the audio");
+        timeline.end_of_publisher();
+        assert_eq!(place(&mut timeline, &[(A, 500, 4_000)]), [(280, true)]);
+        assert_eq!(
+            place_pictures(&mut timeline, &[(300, 0, 4_000)])[0].1,
+            280,
+            "held until its clock is there"
+        );
+    }
+
+    #[test]
+    fn a_jump_of_one_publisher_leaves_no_overlap_either() {
+        let rows = [(0, 80, 0), (40, 160, 40), (80, 40, 80), (3_600_080, 80, 120), (3_600_120, 160, 160)];
+        let times = place_pictures(&mut Timeline::default(), &rows);
+        assert_eq!(times[3..], [(160, 240), (200, 360)]);
     }
 
     #[test]
