@@ -7,7 +7,6 @@
 //! Invariants: no panic crosses the interface; everything that refers to a module's code or memory holds its library; all
 //! text of a module is copied. Used by `stream`, `http`, `admin`, `author` and `main`; uses only `media` and `conf`.
 
-mod candidate;
 mod description;
 mod error;
 mod fault;
@@ -16,6 +15,7 @@ mod load;
 mod loaded;
 mod log;
 mod options;
+mod outcome;
 mod output;
 mod process;
 mod recipe;
@@ -26,7 +26,6 @@ mod terms;
 pub(crate) mod text;
 mod worker;
 
-pub use candidate::{Change, Outcome, Prepared, Quarantined};
 pub use description::{Description, transport_name};
 pub use error::LoadError;
 pub use fault::ModuleFault;
@@ -39,6 +38,7 @@ pub use load::stage::{Stage, Staged};
 pub(crate) use load::{child, self_test};
 pub use loaded::Module;
 pub use options::{OptionError, OptionKind, OptionSpec, check_options, resolve_options};
+pub use outcome::{Change, Outcome, Prepared, Quarantined};
 pub use output::OutBlock;
 #[cfg(fuzzing)]
 pub use process::check_wire;

@@ -5,7 +5,7 @@
 //! first `lib*.so` there, in the order of their names, with a module of that name in it.
 //!
 //! A reload is prepared beside the table that is in use: [`Registry::prepare`] takes every module through all checks, in
-//! child processes; what passed is a [`Candidate`], of which nothing is mapped. [`Registry::load_all`] maps the candidates,
+//! child processes; a [`CheckedModule`] passed, and nothing of it is mapped. [`Registry::load_all`] maps them,
 //! and [`Registry::adopt`] swaps the table as a whole. What was prepared and goes no further changes nothing. A module whose
 //! file has the bytes of the generation in use stays as it is; one under quarantine is loaded again, which is how an
 //! operator lifts a quarantine.
@@ -21,9 +21,6 @@ use parking_lot::{Mutex, RwLock};
 use remuxd_plugin_api::Transport;
 use tracing::info;
 
-use super::candidate::{
-    Candidate, Change, LoadFailure, Outcome, Passed, Prepared, Quarantined, claim, table_of,
-};
 use super::description::is_name;
 use super::error::LoadError;
 use super::generation::{Generation, Known};
@@ -31,6 +28,9 @@ use super::load::loader::load_module;
 use super::load::probe::probe;
 use super::load::stage::Stage;
 use super::loaded::Module;
+use super::outcome::{
+    Change, CheckedModule, LoadFailure, Outcome, Passed, Prepared, Quarantined, claim, table_of,
+};
 use super::process::{self, Allowance, Launch};
 use super::terms::Terms;
 use crate::conf::{Isolation, Modules, OwnModule};
@@ -105,7 +105,7 @@ impl Registry {
         Prepared { outcomes }
     }
 
-    /// Maps all candidates. One that is refused now becomes a failure.
+    /// Maps all checked modules. One that is refused now becomes a failure.
     pub fn load_all(&self, prepared: Prepared, modules: &Modules) -> Prepared {
         let outcomes = prepared.outcomes.into_iter().map(|outcome| self.load_one(outcome, modules));
         Prepared { outcomes: outcomes.collect() }
@@ -227,7 +227,7 @@ impl Registry {
         }
         let Some(allowance) = allowance else {
             let description = probe(probe_program, &staged)?;
-            return Ok(Change::Checked(Candidate(Passed::Tried(staged, Arc::new(description)))));
+            return Ok(Change::Checked(CheckedModule(Passed::Tried(staged, Arc::new(description)))));
         };
         // Starting its process is also its trial.
         let launch = Launch {
@@ -239,7 +239,7 @@ impl Registry {
             log: Arc::default(),
         };
         let terms = Terms { generation: self.next_generation(), ..terms(modules) };
-        Ok(Change::Checked(Candidate(Passed::Started(process::start(launch, &terms)?))))
+        Ok(Change::Checked(CheckedModule(Passed::Started(process::start(launch, &terms)?))))
     }
 
     /// Finds the module `name` in a library of another file name. Only files with a module's symbol are tried, each in a
@@ -266,18 +266,18 @@ impl Registry {
         })
     }
 
-    /// Maps a candidate; leaves other outcomes as they are.
+    /// Maps a checked module; leaves other outcomes as they are.
     fn load_one(&self, outcome: Outcome, modules: &Modules) -> Outcome {
-        let Outcome { name, file, result: Ok(Change::Checked(candidate)), took } = outcome else {
+        let Outcome { name, file, result: Ok(Change::Checked(checked)), took } = outcome else {
             return outcome;
         };
         let began = Instant::now();
-        let loaded = self.load_candidate(candidate, modules);
+        let loaded = self.load_checked(checked, modules);
         Outcome { name, file, result: loaded.map(Change::Loaded), took: took + began.elapsed() }
     }
 
-    fn load_candidate(&self, candidate: Candidate, modules: &Modules) -> Result<Arc<Module>, LoadError> {
-        let module = match candidate.0 {
+    fn load_checked(&self, checked: CheckedModule, modules: &Modules) -> Result<Arc<Module>, LoadError> {
+        let module = match checked.0 {
             Passed::Tried(staged, description) => {
                 let terms = Terms { generation: self.next_generation(), ..terms(modules) };
                 let module = load_module(staged, &terms)?;

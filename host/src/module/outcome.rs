@@ -1,4 +1,4 @@
-//! Candidates: the outcomes of a load or reload, before and after its modules are mapped.
+//! Outcomes of a load or reload for each module, before and after it is mapped.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ pub enum Change {
     /// The current generation stays in use.
     Unchanged(Arc<Module>),
     /// It passed all checks and is not loaded: another module was refused, or it is a dry run.
-    Checked(Candidate),
+    Checked(CheckedModule),
     /// A new generation.
     Loaded(Arc<Module>),
 }
@@ -66,15 +66,15 @@ impl Change {
         match self {
             Change::Unchanged(module)
             | Change::Loaded(module)
-            | Change::Checked(Candidate(Passed::Started(module))) => module.description(),
-            Change::Checked(Candidate(Passed::Tried(_, description))) => description,
+            | Change::Checked(CheckedModule(Passed::Started(module))) => module.description(),
+            Change::Checked(CheckedModule(Passed::Tried(_, description))) => description,
         }
     }
 }
 
 /// A module that passed all checks and has no viewers yet. No code of it is in this process.
 #[derive(Debug)]
-pub struct Candidate(pub(super) Passed);
+pub struct CheckedModule(pub(super) Passed);
 
 #[derive(Debug)]
 pub(super) enum Passed {
