@@ -125,7 +125,8 @@ impl Packet {
     pub const CODED_FRAME: Packet = Packet(2);
     /// The end of a sequence.
     pub const SEQUENCE_END: Packet = Packet(3);
-    /// Metadata: `onMetaData` in a script tag, colour information in a video tag.
+    /// Metadata: `onMetaData` in a script tag, colour information in a video tag, MultichannelConfig in an audio tag. A host
+    /// before 1.5 reports the last as `OTHER`.
     pub const METADATA: Packet = Packet(4);
 }
 

@@ -10,6 +10,7 @@ mod certificates;
 mod check;
 mod demo;
 mod encoders;
+mod enhanced;
 mod fast_cache;
 mod files;
 mod fmp4;

@@ -49,7 +49,7 @@ pub(super) fn config_slot(tag: &Tag) -> Option<u8> {
         (TagKind::AUDIO, Packet::SEQUENCE_HEADER) => Some(1),
         (TagKind::VIDEO, Packet::SEQUENCE_HEADER) => Some(2),
         (TagKind::VIDEO, Packet::METADATA) => Some(3),
-        (TagKind::AUDIO, _) => None,
+        (TagKind::AUDIO, Packet::METADATA) => Some(4),
         (_, Packet::METADATA) => Some(0),
         _ => None,
     }

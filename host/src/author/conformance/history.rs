@@ -29,6 +29,7 @@ pub fn replay(tags: &[Tag], from: usize) -> Vec<Tag> {
         newest(TagKind::AUDIO, Packet::SEQUENCE_HEADER),
         newest(TagKind::VIDEO, Packet::SEQUENCE_HEADER),
         newest(TagKind::VIDEO, Packet::METADATA),
+        newest(TagKind::AUDIO, Packet::METADATA),
     ];
     in_force.into_iter().flatten().chain(after).cloned().collect()
 }

@@ -58,6 +58,7 @@ mod ex {
     pub(super) const CODED_FRAMES: u8 = 1;
     pub(super) const SEQUENCE_END: u8 = 2;
     pub(super) const CODED_FRAMES_X: u8 = 3;
+    /// Colour metadata of video, MultichannelConfig of audio.
     pub(super) const METADATA: u8 = 4;
     pub(super) const AUDIO_MULTITRACK: u8 = 5;
     pub(super) const VIDEO_MULTITRACK: u8 = 6;
@@ -292,7 +293,7 @@ fn read_packet(
         ex::CODED_FRAMES => Packet::CODED_FRAME,
         ex::SEQUENCE_END => Packet::SEQUENCE_END,
         ex::CODED_FRAMES_X if is_video => Packet::CODED_FRAME,
-        ex::METADATA if is_video => Packet::METADATA,
+        ex::METADATA => Packet::METADATA,
         _ => Packet::OTHER,
     };
     let has_offset = is_video && packet_type == ex::CODED_FRAMES && has_composition_time(header.codec);
@@ -340,6 +341,7 @@ pub fn enhanced_audio_header(header: &TagHeader) -> Vec<u8> {
     let packet_type = match header.packet {
         Packet::SEQUENCE_HEADER => ex::SEQUENCE_START,
         Packet::SEQUENCE_END => ex::SEQUENCE_END,
+        Packet::METADATA => ex::METADATA,
         _ => ex::CODED_FRAMES,
     };
     let mut bytes = vec![sound::EX_HEADER << 4 | packet_type];

@@ -16,4 +16,6 @@ pub use header::{
 };
 pub use metadata::{Announcement, clean_metadata};
 pub use prologue::{MAX_TAGS, PrologueReader};
-pub use remux::{AUDIO_CODECS, COLOR_INFO, FlvRemuxer, HEADER_WAIT, HEVC_FORM, OPTIONS, VIDEO_CODECS};
+pub use remux::{
+    AUDIO_CODECS, COLOR_INFO, FlvRemuxer, HEADER_WAIT, HEVC_FORM, MULTICHANNEL, OPTIONS, VIDEO_CODECS,
+};

@@ -18,8 +18,9 @@
 //!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 reads neither, later versions only the enhanced form, many players only the legacy one. Colour
-//! metadata, which FFmpeg 9 sends, are passed on only on request: mpegts.js 1.8.2 stops at them. Enhanced H.264, AAC and
-//! MP3 are written in the legacy form, which every player reads and mpegts.js requires. AV1 is passed on unchanged, though
+//! metadata, which FFmpeg 9 sends, are passed on only on request: mpegts.js 1.8.2 stops at them. It stops at the
+//! MultichannelConfig of audio too, but decoders may need that, so it is left out only on request. Enhanced H.264, AAC and
+//! MP3 are written in the legacy form, which every player reads and mpegts.js requires; it has no MultichannelConfig. AV1 is passed on unchanged, though
 //! mpegts.js 1.8.2 drops one or two frames before each of its keyframes, which it buffers while it starts a new MSE segment
 //! (and Chromium may stop at a gap of two); no form of the tag prevents that. Of several tracks (enhanced RTMP multitrack)
 //! track 0 is passed on, since no FLV player reads the others; ModEx is dropped.
@@ -62,6 +63,9 @@ pub const HEVC_FORM: &str = "hevc";
 /// Option: whether colour metadata of enhanced RTMP are passed on.
 pub const COLOR_INFO: &str = "color_info";
 
+/// Option: whether the MultichannelConfig of audio is passed on.
+pub const MULTICHANNEL: &str = "multichannel_config";
+
 /// Option: time that the file header waits for a second track, in milliseconds on the stream's timeline.
 pub const HEADER_WAIT: &str = "header_wait";
 
@@ -79,6 +83,13 @@ pub const OPTIONS: &[OptionSpec] = &[
         kind: OptionKind::Flag,
         default: "false",
         doc: "Whether colour metadata (HDR) are passed on; mpegts.js 1.8 stops at them.",
+        variant: true,
+    },
+    OptionSpec {
+        name: MULTICHANNEL,
+        kind: OptionKind::Flag,
+        default: "true",
+        doc: "Whether MultichannelConfig, the layout of more than two channels, is passed on; mpegts.js 1.8 stops at it.",
         variant: true,
     },
     OptionSpec {
@@ -105,6 +116,7 @@ const METADATA: u8 = 0;
 const AUDIO_CONFIG: u8 = 1;
 const VIDEO_CONFIG: u8 = 2;
 const VIDEO_METADATA: u8 = 3;
+const AUDIO_METADATA: u8 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -118,6 +130,7 @@ enum Form {
 pub struct FlvRemuxer {
     hevc: Form,
     color_info: bool,
+    multichannel: bool,
     audio: Track,
     video: Track,
     /// Whether the file header was written.
@@ -150,6 +163,7 @@ impl FlvRemuxer {
         FlvRemuxer {
             hevc,
             color_info: setup.options.flag(COLOR_INFO),
+            multichannel: setup.options.flag(MULTICHANNEL),
             audio: Track::new(setup.stream.audio, age, wait),
             video: Track::new(setup.stream.video, age, wait),
             started: false,
@@ -253,7 +267,7 @@ impl FlvRemuxer {
         let video = tag.kind == TagKind::VIDEO;
         let role = match tag.packet {
             Packet::SEQUENCE_HEADER => (BlockFlags::CONFIG, if video { VIDEO_CONFIG } else { AUDIO_CONFIG }),
-            Packet::METADATA => (BlockFlags::CONFIG, VIDEO_METADATA),
+            Packet::METADATA => (BlockFlags::CONFIG, if video { VIDEO_METADATA } else { AUDIO_METADATA }),
             Packet::CODED_FRAME if video && tag.keyframe => JOIN,
             Packet::CODED_FRAME if !video && (self.video_absent || !self.video.announced) => JOIN,
             _ => MEDIA,
@@ -287,7 +301,7 @@ impl FlvRemuxer {
         let video = tag.kind == TagKind::VIDEO;
         let form = self.form(header.codec);
         match form {
-            _ if header.packet == Packet::METADATA && !self.color_info => Rewrite::Drop,
+            _ if header.packet == Packet::METADATA && !self.passes_metadata(video) => Rewrite::Drop,
             Form::Legacy if header.enhanced => {
                 let legacy = if video { legacy_video_header(&header) } else { legacy_audio_header(&header) };
                 legacy.map_or(Rewrite::Drop, Rewrite::Header)
@@ -297,6 +311,10 @@ impl FlvRemuxer {
             _ if header.wrapped => Rewrite::Header(enhanced_audio_header(&header)),
             _ => Rewrite::Keep,
         }
+    }
+
+    fn passes_metadata(&self, video: bool) -> bool {
+        if video { self.color_info } else { self.multichannel }
     }
 
     /// Returns the form in which tags of a codec are written.

@@ -27,7 +27,7 @@ const ROWS: &[Row] = &[
     ("opus sequence start", A, b"\x90OpusOpusHead", Codec::OPUS, HEADER, false, 0, b"OpusHead"),
     ("opus frame", A, b"\x91Opusx", Codec::OPUS, FRAME, false, 0, b"x"),
     ("opus sequence end", A, b"\x92Opus", Codec::OPUS, END, false, 0, b""),
-    ("multichannel config", A, b"\x94Opusx", Codec::OPUS, Packet::OTHER, false, 0, b"x"),
+    ("multichannel config", A, b"\x94Opusx", Codec::OPUS, Packet::METADATA, false, 0, b"x"),
     ("audio mod ex", A, b"\x97\x02abc\x01mp4ax", Codec::AAC, FRAME, false, 0, b"x"),
     ("audio of one track", A, b"\x95\x01Opus\x00x", Codec::OPUS, FRAME, false, 0, b"x"),
     ("audio of another track", A, b"\x95\x01Opus\x01x", Codec::NONE, Packet::OTHER, false, 0, b"\x95\x01Opus\x01x"),

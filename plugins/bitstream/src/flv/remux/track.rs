@@ -57,7 +57,9 @@ impl Track {
                 self.seen |= self.decodes;
                 self.decodes
             }
-            Packet::METADATA | Packet::SEQUENCE_END => true,
+            // Metadata that the host replays may be of the previous codec.
+            Packet::METADATA => self.codec == Codec::NONE || !changes_codec,
+            Packet::SEQUENCE_END => true,
             // Tracks other than the first, and packets without a meaning in FLV.
             _ => false,
         }

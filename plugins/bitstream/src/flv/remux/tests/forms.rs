@@ -52,6 +52,25 @@ fn passes_colour_metadata_on_only_on_request() {
 }
 
 #[test]
+fn passes_the_multichannel_config_on_unless_asked_not_to() {
+    let config: &[u8] = b"\x94Opus\x01\x06";
+    for (asked, passed) in [("true", true), ("false", false)] {
+        let options = vec![(MULTICHANNEL.into(), asked.into())];
+        let mut remuxer = FlvRemuxer::new(&Setup::new(Options::new(options), StreamFacts::default()));
+        let mut blocks = Vec::new();
+        for body in [b"\x90OpusOpusHead", config, b"\x91Opusframe", b"\x94ac-3other"] {
+            remuxer.tag(&tag(A, 0, body), &mut blocks).unwrap();
+        }
+        remuxer.finish(&mut blocks).unwrap();
+        let written = media(&blocks).into_iter().filter(|(_, _, body)| body[0] == 0x94);
+        let expected: Vec<_> = passed.then(|| config.to_vec()).into_iter().collect();
+        assert_eq!(written.map(|(_, _, body)| body).collect::<Vec<_>>(), expected, "{asked}");
+        let slots = blocks.iter().filter(|block| block.flags == BlockFlags::CONFIG).map(|block| block.track);
+        assert_eq!(slots.filter(|slot| *slot == AUDIO_METADATA).count(), expected.len());
+    }
+}
+
+#[test]
 fn passes_track_0_of_several_on_and_no_other() {
     let blocks = remux(&[
         (V, 0, b"\x96\x11av01\x01\0\0\x01y\x00\0\0\x03key"),
