@@ -155,7 +155,7 @@ pub struct Modules {
     pub max_output: usize,
     /// `max_faults`: errors and panics in a minute before a generation is quarantined. Default 5.
     pub max_faults: u32,
-    /// `call_timeout`: a module call that takes longer counts as hung. Default 1 s.
+    /// `call_timeout`: a module call that takes longer counts as hung. The time that it waits for a CPU does not count. Default 1 s.
     pub call_timeout: Duration,
     /// `workers`: threads that run remuxers. 0, the default: one a core.
     pub workers: usize,

@@ -7,6 +7,7 @@
 //! Invariants: no panic crosses the interface; everything that refers to a module's code or memory holds its library; all
 //! text of a module is copied. Used by `stream`, `http`, `admin`, `author` and `main`; uses only `media` and `conf`.
 
+mod call_time;
 mod description;
 mod error;
 mod fault;

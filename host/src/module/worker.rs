@@ -3,22 +3,24 @@
 //! Remuxers run on a small pool of their own, so that a slow module never blocks a network thread. A [`Task`] is queued at
 //! most once and runs on one thread at a time; a wake during its run makes it run again, so that no wake is lost.
 //!
-//! A watchdog checks the current module calls. A call that takes longer than the limit is logged, and its thread is
-//! replaced, so that the pool keeps its size; a thread whose call returns late finishes its run and exits. The number of
-//! hung threads is bounded, since a hung thread cannot be ended.
+//! A watchdog measures the current module calls (see [`CallTime`]). A call that takes longer than the limit is logged, and its
+//! thread is replaced, so that the pool keeps its size; a thread whose call returns late finishes its run and exits. The
+//! number of hung threads is bounded, since a hung thread cannot be ended.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tracing::{error, warn};
+
+use super::call_time::{CallTime, Thread};
 
 /// Number of hung threads that are replaced at a time.
 const MAX_HUNG: usize = 64;
@@ -31,8 +33,8 @@ pub trait Job: Send + Sync + 'static {
     /// Does a part of the work. `waker` makes it run again. Calls into a module must go through `watch`.
     fn run(&self, waker: &Waker, watch: &CallWatch);
 
-    /// Called by the watchdog, once per call, when a module call of this job has taken `elapsed`, longer than the limit, and
-    /// has not returned.
+    /// Called by the watchdog, once per call, when a module call of this job has taken `elapsed`, longer than the limit without
+    /// the time that it waited for a CPU, and has not returned.
     fn on_hang(&self, elapsed: Duration);
 }
 
@@ -114,9 +116,20 @@ struct ThreadState {
     task: Mutex<Option<Arc<Task>>>,
     /// Start of the current module call, in microseconds since the pool started, plus one; 0 without a call.
     call_began: AtomicU64,
-    /// Start of the call that was reported last.
-    reported: AtomicU64,
+    /// The thread's id.
+    id: AtomicU32,
+    /// Used by the watchdog alone.
+    watched: Mutex<Watched>,
     replaced: AtomicBool,
+}
+
+/// What the watchdog knows of the calls of a thread.
+#[derive(Default)]
+struct Watched {
+    /// Start of the call that it saw last, as in `call_began`.
+    began: u64,
+    /// The call's time; `None` once it was reported.
+    time: Option<CallTime>,
 }
 
 impl fmt::Debug for Pool {
@@ -203,6 +216,7 @@ impl PoolInner {
 
     fn work(self: &Arc<Self>, thread: &Arc<ThreadState>) {
         let watch = CallWatch { pool: self.clone(), thread: thread.clone() };
+        thread.id.store(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), Ordering::Release);
         CURRENT.set(Some(thread.clone()));
         while let Some(task) = self.pop(thread) {
             task.state.swap(RUNNING, Ordering::AcqRel);
@@ -225,7 +239,7 @@ impl PoolInner {
     }
 
     fn watch(self: &Arc<Self>) {
-        let pause = (self.call_limit / 4).max(Duration::from_millis(5));
+        let pause = CallTime::interval(self.call_limit);
         loop {
             {
                 let mut queue = self.queue.lock();
@@ -242,17 +256,13 @@ impl PoolInner {
 
     /// Reports calls over the limit and replaces their threads.
     fn check_calls(self: &Arc<Self>) {
-        let now = self.micros();
         let threads = self.threads.lock().clone();
         for thread in threads {
             let began = thread.call_began.load(Ordering::Acquire);
-            let elapsed = Duration::from_micros(now.saturating_sub(began));
-            if began == 0
-                || elapsed <= self.call_limit
-                || thread.reported.swap(began, Ordering::AcqRel) == began
-            {
+            if began == 0 || !self.has_hung(&thread, began) {
                 continue;
             }
+            let elapsed = Duration::from_micros(self.micros().saturating_sub(began));
             let Some(task) = thread.task.lock().clone() else { continue };
             warn!(job = task.job.name(), ?elapsed, limit = ?self.call_limit, "a module call takes too long");
             task.job.on_hang(elapsed);
@@ -263,6 +273,21 @@ impl PoolInner {
                 self.start_worker();
             }
         }
+    }
+
+    /// Measures the current call of a thread. Returns true once, when it exceeds the limit.
+    fn has_hung(&self, thread: &ThreadState, began: u64) -> bool {
+        let mut watched = thread.watched.lock();
+        if watched.began != began {
+            let id = Thread::Own(thread.id.load(Ordering::Acquire));
+            let at = self.started + Duration::from_micros(began - 1);
+            *watched = Watched { began, time: Some(CallTime::new(id, self.call_limit, at)) };
+        }
+        let has_hung = watched.time.as_mut().is_some_and(CallTime::measure);
+        if has_hung {
+            watched.time = None;
+        }
+        has_hung
     }
 
     /// Asks a thread to exit after its current call. Returns false if the call has already finished.

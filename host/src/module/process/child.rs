@@ -62,7 +62,7 @@ fn serve(file: &Path, allowance: Allowance) -> Result<(), LinkError> {
     host.send(&describe(module.description(), module.build(), sandbox.missing()))?;
     let mut remuxers = Remuxers { module, alive: HashMap::new() };
     loop {
-        let response = remuxers.respond(receiver.frame(usize::MAX, None)?)?;
+        let response = remuxers.respond(receiver.frame(usize::MAX, &mut None)?)?;
         host.send(&response)?;
     }
 }
@@ -118,7 +118,7 @@ struct ToHost(Mutex<UnixStream>);
 
 impl ToHost {
     fn send(&self, frame: &[u8]) -> Result<(), LinkError> {
-        send(&self.0.lock(), frame, &[], None)
+        send(&self.0.lock(), frame, &[], &mut None)
     }
 }
 

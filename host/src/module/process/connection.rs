@@ -14,10 +14,11 @@ use remuxd_plugin_api::log::Level;
 use super::error::WireError;
 use super::frame::{self, Frame, MAX_DESCRIPTION, MAX_TEXT, about, kind, logged, seal};
 use super::launch::Launch;
-use super::link::{LinkError, Receiver, send};
+use super::link::{LinkError, Patience, Receiver, send};
 use super::reaped::Reaped;
 use super::response::{Described, described};
 use super::spawn::{pipe, spawn};
+use crate::module::call_time::{CallTime, Thread};
 use crate::module::error::LoadError;
 use crate::module::fault::ModuleFault;
 use crate::module::log::ModuleLog;
@@ -104,10 +105,10 @@ impl Connection {
     /// Sends a request of the loading phase, if it is not empty, and returns the body of the response of kind `expected`.
     fn trial(&mut self, during: Trial, request: &[u8], expected: u8) -> Result<Bytes, LoadError> {
         self.set_timeout(PROBE_LIMIT).map_err(LoadError::Probe)?;
-        let deadline = Instant::now() + PROBE_LIMIT;
-        let sent = send(&self.socket, request, &[], Some(deadline));
-        let response = sent.and_then(|()| self.receive(MAX_DESCRIPTION, deadline));
-        self.set_timeout(self.call_limit).map_err(LoadError::Probe)?;
+        let mut deadline = Some(Instant::now() + PROBE_LIMIT);
+        let sent = send(&self.socket, request, &[], &mut deadline);
+        let response = sent.and_then(|()| self.receive(MAX_DESCRIPTION, &mut deadline));
+        self.set_timeout(CallTime::interval(self.call_limit)).map_err(LoadError::Probe)?;
         let body = response.and_then(|frame| match frame.kind {
             kind::REFUSED => Ok(Err(refusal(&frame.body)?)),
             _ => Ok(Ok(frame.body(expected)?)),
@@ -155,9 +156,9 @@ impl Connection {
         expected: u8,
         limit: usize,
     ) -> Result<Bytes, ModuleFault> {
-        let deadline = Instant::now() + self.call_limit;
-        let sent = send(&self.socket, request, payload, Some(deadline));
-        let response = sent.and_then(|()| self.receive(limit, deadline)).and_then(|frame| {
+        let mut time = CallTime::new(Thread::OfProcess(self.pid()), self.call_limit, Instant::now());
+        let sent = send(&self.socket, request, payload, &mut time);
+        let response = sent.and_then(|()| self.receive(limit, &mut time)).and_then(|frame| {
             let body = frame.body(expected)?;
             if self.receiver.is_empty() { Ok(body) } else { Err(WireError::Unasked.into()) }
         });
@@ -170,9 +171,9 @@ impl Connection {
     }
 
     /// Receives the next frame that is not a log line.
-    fn receive(&mut self, limit: usize, deadline: Instant) -> Result<Frame, LinkError> {
+    fn receive(&mut self, limit: usize, patience: &mut impl Patience) -> Result<Frame, LinkError> {
         loop {
-            let frame = self.receiver.frame(limit.max(MAX_TEXT + 2), Some(deadline))?;
+            let frame = self.receiver.frame(limit.max(MAX_TEXT + 2), patience)?;
             if frame.kind != kind::LOG {
                 return Ok(frame);
             }
@@ -226,6 +227,12 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl Patience for CallTime {
+    fn is_over(&mut self) -> bool {
+        self.poll()
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Launch {
     pub file: Staged,
     /// The process's limits.
     pub allowance: Allowance,
-    /// Deadline of a call: `modules.call_timeout`.
+    /// Limit of a call's time: `modules.call_timeout`.
     pub call_limit: Duration,
     /// Receives the module's log lines.
     pub log: Arc<ModuleLog>,

@@ -44,6 +44,19 @@ impl From<io::Error> for LinkError {
     }
 }
 
+/// A bound of the time in which a frame is sent or received.
+pub trait Patience {
+    /// Whether the time is over. Asked before each read and write, and after each timeout of the socket.
+    fn is_over(&mut self) -> bool;
+}
+
+/// A deadline, or no bound.
+impl Patience for Option<Instant> {
+    fn is_over(&mut self) -> bool {
+        self.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
 /// The receiving half of a connection.
 #[derive(Debug)]
 pub struct Receiver {
@@ -64,11 +77,10 @@ impl Receiver {
         self.start == self.end
     }
 
-    /// Receives the next frame, `limit` bytes at most. The socket's timeout bounds each read; `deadline` bounds the whole, to
-    /// within one such timeout.
-    pub fn frame(&mut self, limit: usize, deadline: Option<Instant>) -> Result<Frame, LinkError> {
+    /// Receives the next frame, `limit` bytes at most, while `patience` lasts, to within one timeout of the socket.
+    pub fn frame(&mut self, limit: usize, patience: &mut impl Patience) -> Result<Frame, LinkError> {
         while self.end - self.start < LENGTH {
-            self.fill(deadline)?;
+            self.fill(patience)?;
         }
         let (length, _) =
             self.buffer[self.start..].split_first_chunk::<LENGTH>().expect("LENGTH bytes are there");
@@ -81,7 +93,7 @@ impl Receiver {
         let mut frame = Vec::with_capacity(len.min(STRIDE));
         frame.extend_from_slice(&self.buffer[self.start..self.start + there]);
         self.start += there;
-        let mut rest = Timed { socket: &self.socket, deadline };
+        let mut rest = Timed { socket: &self.socket, patience };
         while frame.len() < len {
             let start = frame.len();
             frame.resize(len.min(start + STRIDE), 0);
@@ -90,10 +102,10 @@ impl Receiver {
         Ok(Frame::read(Bytes::from(frame))?)
     }
 
-    fn fill(&mut self, deadline: Option<Instant>) -> Result<(), LinkError> {
+    fn fill(&mut self, patience: &mut impl Patience) -> Result<(), LinkError> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        match (Timed { socket: &self.socket, deadline }).read(&mut self.buffer[self.end..])? {
+        match (Timed { socket: &self.socket, patience }).read(&mut self.buffer[self.end..])? {
             0 => Err(LinkError::Closed),
             read => {
                 self.end += read;
@@ -103,24 +115,30 @@ impl Receiver {
     }
 }
 
-/// Reads until a deadline, to within one timeout of the socket.
-struct Timed<'a> {
+/// Reads while a patience lasts.
+struct Timed<'a, P> {
     socket: &'a UnixStream,
-    deadline: Option<Instant>,
+    patience: &'a mut P,
 }
 
-impl Read for Timed<'_> {
+impl<P: Patience> Read for Timed<'_, P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if self.patience.is_over() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             match (&mut &*self.socket).read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_pause(&error) => {}
                 result => return result,
             }
         }
     }
+}
+
+/// Whether a read or write may be repeated: a signal came, or the socket's timeout has passed.
+fn is_pause(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
 /// Sends `head`, then `tail`. Time is bounded as in [`Receiver::frame`].
@@ -128,18 +146,18 @@ pub fn send(
     mut socket: &UnixStream,
     head: &[u8],
     tail: &[u8],
-    deadline: Option<Instant>,
+    patience: &mut impl Patience,
 ) -> Result<(), LinkError> {
     let mut parts = [IoSlice::new(head), IoSlice::new(tail)];
     let mut parts = &mut parts[..];
     while !parts.is_empty() {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if patience.is_over() {
             return Err(LinkError::TimedOut);
         }
         match socket.write_vectored(parts) {
             Ok(0) if parts.iter().any(|part| !part.is_empty()) => return Err(LinkError::Closed),
             Ok(sent) => IoSlice::advance_slices(&mut parts, sent),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_pause(&error) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -175,10 +193,10 @@ mod tests {
             receiver.socket.set_read_timeout(None).unwrap();
             thread::scope(|scope| {
                 scope.spawn(|| {
-                    bytes.chunks(piece).for_each(|piece| send(&near, piece, &[], None).unwrap());
+                    bytes.chunks(piece).for_each(|piece| send(&near, piece, &[], &mut None).unwrap());
                 });
                 for (&len, kind) in lengths.iter().zip(1..) {
-                    let frame = receiver.frame(4 << 20, None).unwrap();
+                    let frame = receiver.frame(4 << 20, &mut None).unwrap();
                     assert_eq!((frame.kind, frame.body.len()), (kind, len));
                     assert!(frame.body.iter().all(|&byte| byte == kind));
                 }
@@ -190,9 +208,9 @@ mod tests {
     fn receives_frames_byte_by_byte() {
         let (near, mut receiver) = pair();
         let bytes = [frame(1, 3), frame(2, 0), frame(3, 1)].concat();
-        bytes.iter().for_each(|&byte| send(&near, &[byte], &[], None).unwrap());
+        bytes.iter().for_each(|&byte| send(&near, &[byte], &[], &mut None).unwrap());
         for (kind, len) in [(1, 3), (2, 0), (3, 1)] {
-            let frame = receiver.frame(100, None).unwrap();
+            let frame = receiver.frame(100, &mut None).unwrap();
             assert_eq!((frame.kind, frame.body.len()), (kind, len));
         }
     }
@@ -200,36 +218,37 @@ mod tests {
     #[test]
     fn reports_why_no_frame_came() {
         let (near, mut receiver) = pair();
-        assert!(matches!(receiver.frame(9, None), Err(LinkError::TimedOut)));
-        send(&near, &[0, 0, 0, 10], &[], None).unwrap();
-        let error = receiver.frame(9, None);
+        let mut now = Some(Instant::now());
+        assert!(matches!(receiver.frame(9, &mut now), Err(LinkError::TimedOut)));
+        send(&near, &[0, 0, 0, 10], &[], &mut None).unwrap();
+        let error = receiver.frame(9, &mut None);
         assert!(matches!(error, Err(LinkError::Wire(WireError::TooLong { len: 10, limit: 9 }))), "{error:?}");
         let (near, mut receiver) = pair();
-        send(&near, &frame(1, 30)[..20], &[], None).unwrap();
+        send(&near, &frame(1, 30)[..20], &[], &mut None).unwrap();
         drop(near);
-        assert!(matches!(receiver.frame(100, None), Err(LinkError::Closed)));
-        assert!(matches!(receiver.frame(100, None), Err(LinkError::Closed)));
+        assert!(matches!(receiver.frame(100, &mut None), Err(LinkError::Closed)));
+        assert!(matches!(receiver.frame(100, &mut None), Err(LinkError::Closed)));
     }
 
     #[test]
     fn a_deadline_ends_a_trickle_both_ways() {
         let (near, mut receiver) = pair();
         receiver.socket.set_read_timeout(Some(Duration::from_secs(9))).unwrap();
-        let deadline = Some(Instant::now() + Duration::from_millis(50));
+        let mut deadline = Some(Instant::now() + Duration::from_millis(50));
         let trickle = thread::spawn(move || {
             let frame = frame(1, 1 << 20);
-            while send(&near, &frame[..6], &[], None).is_ok() {
+            while send(&near, &frame[..6], &[], &mut None).is_ok() {
                 thread::sleep(Duration::from_millis(5));
             }
         });
-        assert!(matches!(receiver.frame(usize::MAX, deadline), Err(LinkError::TimedOut)));
+        assert!(matches!(receiver.frame(usize::MAX, &mut deadline), Err(LinkError::TimedOut)));
         drop(receiver);
         trickle.join().unwrap();
 
         let (near, mut receiver) = pair();
         near.set_write_timeout(Some(Duration::from_millis(5))).unwrap();
         let deadline = Instant::now() + Duration::from_millis(50);
-        let sender = thread::spawn(move || send(&near, &vec![0; 64 << 20], &[], Some(deadline)));
+        let sender = thread::spawn(move || send(&near, &vec![0; 64 << 20], &[], &mut Some(deadline)));
         // Reads some of it, too slowly.
         while !sender.is_finished() {
             let _ = (&mut &receiver.socket).read(&mut receiver.buffer);

@@ -108,7 +108,7 @@ fn check_frames(limit: usize, data: &[u8]) {
     near.shutdown(Shutdown::Write).expect("both ends are open");
     let (mut receiver, mut rest) = (Receiver::new(far), data);
     loop {
-        let frame = receiver.frame(limit, None);
+        let frame = receiver.frame(limit, &mut None);
         let Some((length, after)) = rest.split_first_chunk::<LENGTH>() else {
             return assert!(matches!(frame, Err(LinkError::Closed)), "{frame:?}");
         };

@@ -120,3 +120,41 @@ fn goes_on_after_a_job_panics() {
     other.schedule();
     ran.recv_timeout(DEADLINE).unwrap();
 }
+
+#[test]
+fn a_thread_that_gets_no_cpu_does_not_hang() {
+    const LIMIT: Duration = Duration::from_millis(400);
+    const RIVALS: u32 = 15;
+    let pool = Pool::new(1, LIMIT);
+    let rivals = Arc::new(AtomicBool::new(true));
+    let (done, finished) = mpsc::channel();
+    let going = rivals.clone();
+    let (starved, hung) = task(&pool, move |watch| {
+        // One CPU for this thread and its rivals, which inherit it.
+        let mut cpu = rustix::thread::CpuSet::new();
+        cpu.set(rustix::thread::sched_getcpu());
+        rustix::thread::sched_setaffinity(None, &cpu).unwrap();
+        for _ in 0..RIVALS {
+            let going = going.clone();
+            thread::spawn(move || while going.load(Ordering::Relaxed) {});
+        }
+        let took = watch.call(|| {
+            let (began, ran) = (Instant::now(), own_time());
+            while own_time() - ran < LIMIT / 8 {}
+            began.elapsed()
+        });
+        going.store(false, Ordering::Relaxed);
+        done.send(took).unwrap();
+    });
+    starved.schedule();
+    let took = finished.recv_timeout(DEADLINE).unwrap();
+    assert!(took > LIMIT, "the thread was not kept from running: {took:?}");
+    assert_eq!(hung.try_recv().ok(), None);
+    rivals.store(false, Ordering::Relaxed);
+}
+
+/// Returns the CPU time of this thread.
+fn own_time() -> Duration {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
+}
