@@ -8,7 +8,7 @@ pub const INDEX: &str = "index.html";
 /// The one directory whose name starts with a dot and whose files are served (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
 
-/// A path that is not absolute, has `.` or `..`, an encoded slash or NUL, a malformed `%`, or is not UTF-8.
+/// A path that is not absolute, has `.` or `..`, an encoded slash or control character, a malformed `%`, or is not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this path cannot be served")]
 pub struct InvalidPath;
@@ -21,7 +21,10 @@ pub(super) fn decode_path(path: &str) -> Result<String, InvalidPath> {
             return Err(InvalidPath);
         }
         let segment = percent_decode_str(segment).decode_utf8().map_err(|_| InvalidPath)?;
-        if segment == "." || segment == ".." || segment.contains(['/', '\\', '\0']) {
+        if segment == "."
+            || segment == ".."
+            || segment.contains(|c: char| matches!(c, '/' | '\\') || c.is_control())
+        {
             return Err(InvalidPath);
         }
         decoded.push('/');
@@ -69,6 +72,9 @@ mod tests {
             ("/live/./a.flv", None),
             ("/live%2fa.flv", None),
             ("/live/%00.flv", None),
+            ("/li%0a2026-01-01 ERROR x.flv", None),
+            ("/live/%1b[31m.flv", None),
+            ("/live/%c2%85.flv", None),
             ("/live/%ff.flv", None),
             ("/live/%zz.flv", None),
             ("/live/a%2", None),

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use crate::conf::DEFAULT_VHOST;
+use crate::module::text::is_hidden;
 
 /// vhost, app and name of a stream.
 ///
@@ -32,21 +33,14 @@ impl fmt::Display for StreamKey {
             write!(f, "{}/", self.vhost)?;
         }
         for character in self.app.chars().chain(['/']).chain(self.stream.chars()) {
-            if is_plain(character) {
-                f.write_char(character)?;
-            } else {
+            if is_hidden(character) {
                 write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
             }
         }
         Ok(())
     }
-}
-
-/// Whether a character is printed as it is: no control character, line separator or change of direction.
-fn is_plain(character: char) -> bool {
-    !character.is_control()
-        && !matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}')
-        && !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Debug for StreamKey {
