@@ -1,14 +1,16 @@
 //! Start and end of the process.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::fetch::Fetch;
-use remuxd_tests::host::{Config, Host};
+use remuxd_tests::host::{Config, Host, executable};
+use remuxd_tests::http::Request;
 use remuxd_tests::publisher::{Numbered, Publisher};
-use remuxd_tests::scratch::Scratch;
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
@@ -44,24 +46,17 @@ fn viewers_that_wait_for_a_publisher_do_not_delay_the_end() {
 
 #[test]
 fn a_host_that_starts_removes_the_sockets_of_those_that_were_killed() {
-    let dir = Scratch::new();
-    let sockets = || {
-        let entries = std::fs::read_dir(dir.path()).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect::<Vec<PathBuf>>()
-    };
     let start = || {
-        let before = sockets();
-        let host = Host::start_in(&Config::live(), dir.path());
-        let new: Vec<_> = sockets().into_iter().filter(|path| !before.contains(path)).collect();
-        assert_eq!(new.len(), 1, "{new:?}");
-        (host, new.into_iter().next().unwrap())
+        let host = Host::start(&Config::live());
+        let socket = host.control_socket();
+        (host, socket)
     };
     let (_living, of_living) = start();
     let [of_killed, of_another] = [start(), start()].map(|(mut host, socket)| {
         host.kill();
         socket
     });
-    let foreign = dir.join("foreign.sock");
+    let foreign = of_living.with_file_name(format!("foreign-{}.sock", std::process::id()));
     drop(UnixListener::bind(&foreign).unwrap());
     // All are old but one, which might be of a host that is about to listen.
     let later = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 3600;
@@ -73,7 +68,46 @@ fn a_host_that_starts_removes_the_sockets_of_those_that_were_killed() {
     let (_new, of_new) = start();
     wait_until(SOON, "the socket of the killed host is gone", || !of_killed.exists());
     assert!(of_another.exists() && foreign.exists());
+    for path in [foreign, of_another] {
+        std::fs::remove_file(path).unwrap();
+    }
     for living in [of_living, of_new] {
         UnixStream::connect(living).unwrap();
     }
+}
+
+/// A stopped pager, a full pipe: logging must never wait.
+#[test]
+fn a_reader_of_the_log_that_stops_stops_nobody() {
+    let host = Host::start(&Config::live().play("wait", "\"0s\"").tables("[log]\nlevel = \"trace\""));
+    let key = host.key("logged");
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(500));
+    let viewer = Capture::http(&host, &key);
+    viewer.wait_access_units(1, SOON);
+    let stopped = host.stop_reading_log();
+    let dropped = || host.metric("remuxd_log_dropped_lines_total");
+    // Each refusal is a line of the log.
+    wait_until(SOON, "lines are dropped", || {
+        for _ in 0..100 {
+            assert_eq!(Request::get("/live/nobody.flv").send(host.http).unwrap().status, 404);
+        }
+        dropped() > 0
+    });
+    viewer.wait_access_units(viewer.tags().len() + 10, SOON);
+    drop(stopped);
+    host.wait_log(&["log lines were dropped"]);
+    drop(publisher);
+}
+
+#[test]
+fn the_control_socket_lies_in_a_directory_of_its_own_user() {
+    let host = Host::start(&Config::live());
+    let socket = host.control_socket();
+    let dir = socket.parent().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(dir), mode(&socket)), (0o700, 0o600));
+    // The caller's environment does not matter.
+    let mut command = Command::new(executable());
+    let status = command.arg("--config").arg(host.config_file()).arg("status").env_clear().output().unwrap();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
 }

@@ -1,16 +1,16 @@
 //! `remuxd reload` and `remuxd status`: the client of the control socket.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::de::DeserializeOwned;
 
-use super::control::socket_path;
+use super::control::{connect, socket_path};
 use super::report::{ReloadOutcome, ReloadReport};
 use super::status::ModuleStatus;
 use crate::conf::Config;
+use crate::module::text::is_hidden;
 use crate::output::print;
 
 /// Maximum size of a response, in bytes.
@@ -23,7 +23,7 @@ const MAX_RESPONSE: u64 = 16 << 20;
 pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
     let path = if dry_run { "/api/v1/reload?dry_run=1" } else { "/api/v1/reload" };
     let report: ReloadReport = request(file, "POST", path)?;
-    print(format_args!("{report}\n"))?;
+    print(visible(&format!("{report}\n")))?;
     Ok(report.outcome != ReloadOutcome::Refused)
 }
 
@@ -44,12 +44,25 @@ pub fn status_command(file: &Path) -> anyhow::Result<()> {
             "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {skips:>6} {faults:>6} {memory:>9}\n"
         );
     }
-    Ok(print(table)?)
+    Ok(print(visible(&table))?)
+}
+
+/// Escapes what could control the terminal in text that came over the socket.
+fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_hidden(character) && character != '\n' {
+            visible.extend(character.escape_default());
+        } else {
+            visible.push(character);
+        }
+    }
+    visible
 }
 
 fn request<T: DeserializeOwned>(file: &Path, method: &str, path: &str) -> anyhow::Result<T> {
     let socket = socket_of(file);
-    let mut stream = UnixStream::connect(&socket)
+    let mut stream = connect(&socket)
         .with_context(|| format!("no host runs with {}: {}", file.display(), socket.display()))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: remuxd\r\nConnection: close\r\n\r\n")?;
     let mut response = Vec::new();
@@ -59,7 +72,7 @@ fn request<T: DeserializeOwned>(file: &Path, method: &str, path: &str) -> anyhow
     let body = &response[head + 4..];
     match serde_json::from_slice(body) {
         Ok(value) => Ok(value),
-        Err(_) => bail!("{}", String::from_utf8_lossy(body).trim_end()),
+        Err(_) => bail!("{}", visible(String::from_utf8_lossy(body).trim_end())),
     }
 }
 
@@ -68,4 +81,14 @@ fn request<T: DeserializeOwned>(file: &Path, method: &str, path: &str) -> anyhow
 fn socket_of(file: &Path) -> PathBuf {
     let config = Config::read(file).map(|(config, _)| config).unwrap_or_default();
     socket_path(file, &config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_the_socket_cannot_control_the_terminal() {
+        assert_eq!(visible("a\tb\x1b[2J\n\u{9b}c\u{202e}"), "a\\tb\\u{1b}[2J\n\\u{9b}c\\u{202e}");
+    }
 }

@@ -1,19 +1,21 @@
 //! The control socket: a Unix socket on which the commands of `remuxd` reach the running host over HTTP/1.1.
 //!
-//! Its path is derived from the path of the config file, so that a command finds the host that runs with the same file.
-//! Only the host's own user and root may connect: the file's mode ensures it, and so does a check of each peer's
-//! credentials. A host replaces the socket of a dead host, never that of a live one.
+//! Its path is derived from the user and the path of the config file, so that a command finds the host that runs with the
+//! same file, whatever the environment of either. It lies in a directory that only the host's user can write to: in /tmp
+//! itself, anybody could listen at the path first. Only the host's own user and root may connect: the file's mode ensures
+//! it, and so does a check of each peer's credentials. A host replaces the socket of a dead host, never that of a live one.
 //!
 //! A killed host leaves its socket behind, and if each host has its own config file, as in tests, no other host replaces
 //! it. So each host removes the dead sockets of its user when it starts.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -25,6 +27,9 @@ use crate::conf::Config;
 /// Minimum age of a dead socket: the host of a younger one may be about to listen.
 const MIN_AGE: Duration = Duration::from_secs(10);
 
+/// The directory of the sockets of root, and of a user whom systemd gave it to (`RuntimeDirectory=remuxd`).
+const RUNTIME_DIR: &str = "/run/remuxd";
+
 /// An error that prevents the control socket from opening. Culprit: operator or machine.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -33,6 +38,12 @@ pub enum ControlError {
     Taken {
         /// The path.
         path: PathBuf,
+    },
+    /// Others could replace the socket in this directory.
+    #[error("{}: not a directory that only this user can write to", dir.display())]
+    Directory {
+        /// The directory.
+        dir: PathBuf,
     },
     /// It cannot be opened.
     #[error("{}: {source}", path.display())]
@@ -63,10 +74,52 @@ pub fn socket_path(file: &Path, config: &Config) -> PathBuf {
     socket_dir().join(format!("remuxd-{name}.sock"))
 }
 
-/// Returns the directory of sockets whose path the config does not set.
+/// Returns the directory of sockets whose path the config does not set. It depends on the user alone.
 fn socket_dir() -> PathBuf {
-    let dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    dir.map_or_else(std::env::temp_dir, PathBuf::from)
+    let user = geteuid();
+    let owns = |dir: &str| fs::symlink_metadata(dir).is_ok_and(|dir| dir.uid() == user.as_raw());
+    if user.is_root() || owns(RUNTIME_DIR) {
+        RUNTIME_DIR.into()
+    } else {
+        format!("/tmp/remuxd-{}", user.as_raw()).into()
+    }
+}
+
+/// Creates the directory of sockets unless it exists.
+fn make_dir(dir: &Path) -> Result<(), ControlError> {
+    let fail = |source| ControlError::Open { path: dir.to_owned(), source };
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map_err(fail),
+    }
+    let owner = sole_writer(&fs::symlink_metadata(dir).map_err(fail)?);
+    if owner == Some(geteuid().as_raw()) {
+        Ok(())
+    } else {
+        Err(ControlError::Directory { dir: dir.to_owned() })
+    }
+}
+
+/// Returns the owner of a directory that nobody else but root can write to.
+fn sole_writer(metadata: &fs::Metadata) -> Option<u32> {
+    (metadata.is_dir() && metadata.mode() & 0o022 == 0).then(|| metadata.uid())
+}
+
+/// Connects to a host's control socket, for a command.
+///
+/// # Errors
+/// Nobody listens at `path`, or a process of a user who is not trusted: other than root, this user and the owner of the
+/// socket's directory.
+pub(super) fn connect(path: &Path) -> io::Result<std::os::unix::net::UnixStream> {
+    let stream = std::os::unix::net::UnixStream::connect(path)?;
+    let server = socket_peercred(&stream)?.uid;
+    let dir = path.parent().and_then(|dir| fs::symlink_metadata(dir).ok());
+    let owner = dir.and_then(|dir| sole_writer(&dir));
+    if server.is_root() || server == geteuid() || owner == Some(server.as_raw()) {
+        return Ok(stream);
+    }
+    let message = format!("a process of user {} listens here, who is not trusted", server.as_raw());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
 }
 
 /// Returns whether [`socket_path`] makes such names.
@@ -118,6 +171,9 @@ impl Control {
     /// Another host listens at the path, or the socket cannot be opened.
     pub fn open(path: PathBuf) -> Result<Control, ControlError> {
         let fail = |source| ControlError::Open { path: path.clone(), source };
+        if let Some(dir) = path.parent().filter(|dir| **dir == socket_dir()) {
+            make_dir(dir)?;
+        }
         let listener = match UnixListener::bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 if try_connect(&path).is_ok() {
@@ -182,6 +238,23 @@ mod tests {
         Control::open(path.clone()).unwrap_err();
         assert!(path.exists());
         fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn others_must_not_be_able_to_write_to_the_directory() {
+        let dir = scratch("dir");
+        make_dir(&dir).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        for (mode, is_safe) in [(0o700, true), (0o755, true), (0o770, false), (0o1777, false), (0o702, false)]
+        {
+            fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(make_dir(&dir).is_ok(), is_safe, "{mode:o}");
+        }
+        let link = scratch("link");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        make_dir(&link).unwrap_err();
+        fs::remove_file(link).unwrap();
+        fs::remove_dir(dir).unwrap();
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::config::Config;
 use crate::scratch::Scratch;
@@ -137,17 +139,6 @@ impl Host {
     #[must_use]
     pub fn start_toml(toml: &str) -> Host {
         let (command, scratch) = with_config(toml);
-        Host::start_command(command, scratch)
-    }
-
-    /// As [`Host::start`], with its control socket in `dir`.
-    ///
-    /// # Panics
-    /// As [`Host::start`].
-    #[must_use]
-    pub fn start_in(config: &Config, dir: &Path) -> Host {
-        let (mut command, scratch) = with_config(&config.toml());
-        command.env("XDG_RUNTIME_DIR", dir);
         Host::start_command(command, scratch)
     }
 
@@ -327,6 +318,34 @@ impl Host {
             let log = self.log();
             log.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
         })
+    }
+
+    /// Stops reading the host's log, so that its pipe fills up, until the result is dropped. Methods that return the log
+    /// block meanwhile.
+    ///
+    /// # Panics
+    /// Never in practice.
+    #[must_use]
+    pub fn stop_reading_log(&self) -> impl Drop + '_ {
+        self.log.0.lock().expect("no holder panics")
+    }
+
+    /// Returns the path of the host's control socket, which is in the default directory.
+    ///
+    /// # Panics
+    /// When no socket there is the host's.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        let user = geteuid();
+        let dir =
+            if user.is_root() { "/run/remuxd".to_owned() } else { format!("/tmp/remuxd-{}", user.as_raw()) };
+        let is_own = |path: &Path| {
+            let peer = UnixStream::connect(path).and_then(|socket| Ok(socket_peercred(socket)?));
+            peer.is_ok_and(|peer| peer.pid.as_raw_nonzero().get() as u32 == self.pid())
+        };
+        let mut entries =
+            std::fs::read_dir(dir).expect("the host made it").flatten().map(|entry| entry.path());
+        entries.find(|path| is_own(path)).expect("the host has a control socket")
     }
 
     /// Waits until `count` lines of the log hold `part`, and returns the last of them.
