@@ -5,14 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
-use crate::conf::Log;
 use crate::host::{self, Start};
 use crate::output::{print, print_error, unless_closed};
-use crate::{admin, author, candidate, module};
+use crate::{admin, author, candidate, log, module};
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 /// The config files that are tried, in this order.
 const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
@@ -149,7 +147,7 @@ pub fn main() -> ExitCode {
 fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
     crate::checkout::build_modules()?;
     let start = Start::of_file(find_config(config)?)?;
-    start_log(&start.config().log)?;
+    let _log = log::start(&start.config().log)?;
     in_runtime(host::run(start, false))
 }
 
@@ -159,7 +157,7 @@ fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
         Some(file) => Start::of_file(file)?,
         None => Start::of_text(crate::demo::CONFIG, "the demo's own config")?,
     };
-    start_log(&start.config().log)?;
+    let _log = log::start(&start.config().log)?;
     in_runtime(host::run(start, true))
 }
 
@@ -218,20 +216,4 @@ fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.context("cannot start the async runtime")?.block_on(future)
-}
-
-fn start_log(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        // An error about writing the log would go to the same log.
-        .log_internal_errors(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
-    if log.json {
-        subscriber.json().init()
-    } else {
-        subscriber.init()
-    }
-    Ok(())
 }

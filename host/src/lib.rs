@@ -3,7 +3,7 @@
 //! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`stream`] → [`module`] →
 //! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`] is used by all and uses none. [`candidate`] builds
 //! everything that a config would run; [`host`] runs it; [`clock`] gives tokio's time to [`stream`]; [`demo`] has the samples
-//! and the page of `remuxd demo`; [`output`] writes to the terminal.
+//! and the page of `remuxd demo`; [`output`] writes to the terminal, [`log`] to the log.
 //!
 //! The crate is the program: only [`main`] and what tests from outside use ([`testing`]) are public, so that the compiler
 //! finds code that nothing uses.
@@ -21,6 +21,7 @@ mod conf;
 mod demo;
 mod host;
 mod http;
+mod log;
 mod media;
 mod module;
 mod net;

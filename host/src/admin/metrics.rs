@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use super::reload::Reloader;
 use super::report::ReloadOutcome;
 use super::status::ModuleStatus;
+use crate::log::dropped_lines;
 use crate::module::Pool;
 use crate::stream::Hub;
 
@@ -67,6 +68,15 @@ pub(super) fn page(modules: &[ModuleStatus], hub: &Hub, pool: &Pool, reloader: O
         &mut page,
         ("remuxd_waiting", "gauge", "Viewers and players that wait for a stream to be published."),
         [(String::new(), hub.waiting())],
+    );
+    family(
+        &mut page,
+        (
+            "remuxd_log_dropped_lines_total",
+            "counter",
+            "Lines of the log that were dropped, because it was not read.",
+        ),
+        [(String::new(), dropped_lines())],
     );
     if let Some(reloader) = reloader {
         let samples = ReloadOutcome::ALL.map(|one| (format!("outcome=\"{one}\""), reloader.count(one)));

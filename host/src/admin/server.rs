@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, error};
+
+use crate::log::LineLimit;
 
 use super::api::Api;
 use super::control::Control;
@@ -47,6 +49,7 @@ async fn serve_all<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut failures = LineLimit::default();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
@@ -59,7 +62,9 @@ async fn serve_all<S>(
                 });
             }
             Err(error) => {
-                error!(%error, "accept failed");
+                if let Some(before) = failures.line(Instant::now()) {
+                    error!(%error, before, "accept failed");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

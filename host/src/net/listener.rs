@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, error, warn};
+
+use crate::log::LineLimit;
 
 use super::opening::{Accepted, Opened, Transport, open};
 use super::server::Server;
@@ -52,6 +54,7 @@ pub(super) async fn accept<T: Transport, F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let (mut failures, mut refusals) = (LineLimit::default(), LineLimit::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -61,13 +64,18 @@ pub(super) async fn accept<T: Transport, F>(
             Ok(accepted) => accepted,
             Err(error) => {
                 // The process is out of files or memory, or a connection died in the queue: the listener goes on.
-                error!(%error, "accept failed");
+                if let Some(before) = failures.line(Instant::now()) {
+                    error!(%error, before, "accept failed");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let Ok(permit) = server.connections.clone().try_acquire_owned() else {
-            warn!(%peer, limit = server.config.limits.max_connections, "connection refused: too many");
+            if let Some(before) = refusals.line(Instant::now()) {
+                let limit = server.config.limits.max_connections;
+                warn!(%peer, limit, before, "connection refused: too many");
+            }
             continue;
         };
         if let Err(error) = tune(&socket, &server) {

@@ -1,0 +1,116 @@
+//! The log: lines to standard error, written by a thread of its own.
+//!
+//! A reader of the log that stops must not stop the host. So lines go into a bounded queue; a line that finds it full is
+//! dropped and counted, and the log says so once it is read again.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tracing::warn;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::conf::Log;
+
+/// Maximum number of lines that wait to be written: enough for a burst, a few MiB at most.
+const MAX_LINES: usize = 8192;
+
+/// Interval between two lines of a [`LineLimit`].
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// The running log. On drop, lines that wait are written, for at most a second.
+#[derive(Debug)]
+#[must_use]
+pub struct LogWriter {
+    _worker: WorkerGuard,
+}
+
+/// Starts the log of this process.
+///
+/// # Errors
+/// `log.level` is no filter. Culprit: operator.
+pub fn start(log: &Log) -> anyhow::Result<LogWriter> {
+    let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
+    let queue = NonBlockingBuilder::default().buffered_lines_limit(MAX_LINES).lossy(true).thread_name("log");
+    let (writer, worker) = queue.finish(Output::default());
+    // The log of a process is started once.
+    let _ = DROPPED.set(writer.error_counter());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // An error about writing the log would go to the same log.
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(writer);
+    if log.json {
+        subscriber.json().init()
+    } else {
+        subscriber.init()
+    }
+    Ok(LogWriter { _worker: worker })
+}
+
+/// Number of lines that were dropped because nobody read the log.
+pub fn dropped_lines() -> usize {
+    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
+/// Limit of a line that peers can cause as often as they like: one in [`LINE_INTERVAL`].
+#[derive(Debug, Default)]
+pub struct LineLimit {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl LineLimit {
+    /// Counts an event at `now`. Returns whether it gets a line, and the number of events without one before it.
+    pub fn line(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.duration_since(last) < LINE_INTERVAL) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// Standard error, on the thread of the log.
+#[derive(Debug, Default)]
+struct Output {
+    /// Number of dropped lines that the log has reported.
+    reported: usize,
+}
+
+impl Write for Output {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(line)?;
+        let dropped = dropped_lines();
+        if dropped > self.reported {
+            warn!(count = dropped - self.reported, "log lines were dropped, because the log was not read");
+            self.reported = dropped;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limited_line_tells_how_many_came_between() {
+        let (start, mut limit) = (Instant::now(), LineLimit::default());
+        let seconds =
+            [(0, Some(0)), (1, None), (9, None), (10, Some(2)), (11, None), (40, Some(1)), (50, Some(0))];
+        for (second, line) in seconds {
+            assert_eq!(limit.line(start + Duration::from_secs(second)), line, "{second}");
+        }
+    }
+}
