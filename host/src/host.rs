@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -89,6 +90,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     for line in warnings.lines() {
         warn!("{line}");
     }
+    raise_descriptor_limit(config.limits.max_connections);
     let mounts = load_modules(modules, &registry, &config);
     let (config, registry) = (Arc::new(config), Arc::new(registry));
     let hub = Hub::new();
@@ -129,6 +131,22 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     drop(admin);
     let _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()).await;
     Ok(())
+}
+
+/// Raises the soft limit of open files to the hard limit, and warns if the connections do not fit.
+fn raise_descriptor_limit(max_connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "cannot raise the limit of open files");
+    }
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if limit < max_connections as u64 {
+        warn!(
+            limit,
+            max_connections,
+            "fewer open files than limits.max_connections are allowed (ulimit -n, LimitNOFILE)"
+        );
+    }
 }
 
 /// Loads the modules that were not refused. Returns the mounts of the demo.

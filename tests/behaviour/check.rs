@@ -98,3 +98,27 @@ fn a_missing_file_is_named() {
     let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(!output.status.success() && printed.contains("no-such-file.toml"), "{printed}");
 }
+
+#[test]
+fn a_config_without_a_vhost_is_warned_about() {
+    let scratch = Scratch::new();
+    let file = scratch.join("empty.toml");
+    for (toml, warned) in
+        [("", true), ("[vhost.\"a.example\"]\nenabled = false", true), ("[vhost.\"a.example\"]", false)]
+    {
+        std::fs::write(&file, toml).unwrap();
+        let output = remuxd(&["--config", file.to_str().unwrap(), "check"]);
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(printed.contains("no vhost is enabled"), warned, "{toml:?}: {printed}");
+    }
+}
+
+#[test]
+fn a_directory_of_modules_that_cannot_be_read_is_named() {
+    let scratch = Scratch::new();
+    let file = scratch.join("remuxd.toml");
+    std::fs::write(&file, "[modules]\ndir = \"nowhere\"\nload = [\"flv\"]\n").unwrap();
+    let output = remuxd(&["--config", file.to_str().unwrap(), "check"]);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("nowhere: the directory of modules cannot be read: No such file"), "{printed}");
+}

@@ -339,3 +339,38 @@ fn websocket_frames_that_claim_much_are_refused() {
     assert_eq!(status, 200);
     bystanders.finish();
 }
+
+#[test]
+fn a_path_cannot_forge_a_line_of_the_log() {
+    let host = Host::start(&Config::live().tables("[log]\nlevel = \"debug\""));
+    for path in ["/li%0a2026-01-01T00:00:00Z%20ERROR%20forged.flv", "/live/%1b[2J.flv", "/live/%c2%9b2J.flv"]
+    {
+        assert_eq!(Request::get(path).send(host.http).unwrap().status, 400, "{path}");
+    }
+    let log = host.log();
+    assert!(!log.lines().any(|line| line.starts_with("2026-01-01") || line.contains('\u{9b}')), "{log}");
+}
+
+/// A connection whose first bytes might begin HTTP/2 waits without work.
+#[test]
+fn a_part_of_the_http2_preface_costs_nothing() {
+    let host = Host::start(&Config::live().limits("handshake_timeout", "\"1m\""));
+    let sockets: Vec<_> = (0..300)
+        .map(|_| {
+            let mut socket = TcpStream::connect(host.http).unwrap();
+            socket.write_all(b"P").unwrap();
+            socket
+        })
+        .collect();
+    // Answered after all of them: each has been accepted and looked at.
+    assert_eq!(Request::get("/").send(host.http).unwrap().status, 404);
+    let before = host.cpu_time();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        assert_eq!(Request::get("/").send(host.http).unwrap().status, 404);
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    let used = host.cpu_time() - before;
+    drop(sockets);
+    assert!(used < Duration::from_millis(100), "{used:?} in {:?}", began.elapsed());
+}

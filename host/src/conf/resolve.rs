@@ -68,6 +68,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
             diagnostics.error("not TOML", location, error.message());
         }
     }
+    check_vhosts(&config, &mut diagnostics);
     check_listeners(&config, &mut diagnostics);
     check_proxies(&config, &mut diagnostics);
     check_limits(&config.limits, &mut diagnostics);
@@ -93,6 +94,15 @@ impl Config {
         ];
         let others = others.into_iter().filter(|(enabled, ..)| *enabled);
         rtmp.chain(others.map(|(_, address, table)| (address, listen(table)))).collect()
+    }
+}
+
+/// Without a vhost, every publisher and viewer is refused.
+fn check_vhosts(config: &Config, diagnostics: &mut Diagnostics) {
+    if !config.vhosts.iter().any(|vhost| vhost.enabled) {
+        diagnostics.warning("no vhost is enabled: nobody can publish or play", None, "").help(format!(
+            "add `[[vhost.\"{DEFAULT_VHOST}\".http_remux]]` with `enabled = true`, as conf/remuxd.toml has it"
+        ));
     }
 }
 

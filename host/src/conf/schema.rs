@@ -14,8 +14,8 @@ use super::pattern::MountPattern;
 use super::table::Table;
 use super::target::RedirectTarget;
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, network, redirect_status, size, some,
-    text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, listen_locally, loopback, network,
+    redirect_status, size, some, text,
 };
 
 /// The modules that are part of the host's release.
@@ -122,7 +122,10 @@ fn own_certificate(table: &mut Table) -> Option<CertificateFiles> {
 }
 
 fn http_api(table: &mut Table) -> HttpApi {
-    HttpApi { enabled: table.key("enabled", false, flag), listen: table.key("listen", any_ip(1985), listen) }
+    HttpApi {
+        enabled: table.key("enabled", false, flag),
+        listen: table.key("listen", loopback(1985), listen_locally),
+    }
 }
 
 fn admin(table: &mut Table) -> Admin {

@@ -131,14 +131,31 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Kind<Duration> {
     }
 }
 
-/// Reads an address to listen on: `[ip:]port`. Port 0 lets the system choose.
+/// Reads an address to listen on: `[ip:]port`, by default on every IPv4 interface. Port 0 lets the system choose.
 pub(super) fn listen(value: &Spanned<DeValue>) -> Result<SocketAddr, Vec<Spanned<ValueError>>> {
+    address(value, any_ip)
+}
+
+/// Reads an address to listen on, as [`listen`] does, but by default on loopback.
+pub(super) fn listen_locally(value: &Spanned<DeValue>) -> Result<SocketAddr, Vec<Spanned<ValueError>>> {
+    address(value, loopback)
+}
+
+fn address(
+    value: &Spanned<DeValue>,
+    of_port: fn(u16) -> SocketAddr,
+) -> Result<SocketAddr, Vec<Spanned<ValueError>>> {
     let address = match value.get_ref() {
-        DeValue::Integer(integer) => u16::try_from(whole(integer)).ok().map(any_ip),
-        DeValue::String(text) => text.parse().ok().or_else(|| text.parse().ok().map(any_ip)),
+        DeValue::Integer(integer) => u16::try_from(whole(integer)).ok().map(of_port),
+        DeValue::String(text) => text.parse().ok().or_else(|| text.parse().ok().map(of_port)),
         _ => return wrong_type(value, "an address, \"[ip:]port\""),
     };
     address.map_or_else(|| fault(value, ValueError::NotAnAddress), Ok)
+}
+
+/// Returns `port` on loopback.
+pub(super) fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 /// Returns `port` on every IPv4 interface.

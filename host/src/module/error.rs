@@ -24,6 +24,9 @@ pub enum LoadError {
         /// The name in `modules.load`.
         name: String,
     },
+    /// The directory of modules cannot be read.
+    #[error("the directory of modules cannot be read: {0}")]
+    Directory(io::Error),
     /// There is no file for this module.
     #[error("not found, nor {other} beside it, nor the module in another lib*.so there")]
     NotFound {
@@ -165,6 +168,7 @@ impl LoadError {
     pub fn step(&self) -> Step {
         match self {
             LoadError::BadName { .. }
+            | LoadError::Directory(_)
             | LoadError::NotFound { .. }
             | LoadError::Read(_)
             | LoadError::TooLarge { .. }

@@ -12,6 +12,7 @@
 //!
 //! Each generation keeps the good one before it, for the day that it is quarantined itself.
 
+use std::fs::ReadDir;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -196,7 +197,8 @@ impl Registry {
         if let Some(path) = [&path, &dir.join(&other)].into_iter().find(|path| path.exists()) {
             return Ok(path.clone());
         }
-        self.file_of(name, dir, modules, probe_program).ok_or((path, LoadError::NotFound { other }))
+        let entries = dir.read_dir().map_err(|error| (dir.to_owned(), LoadError::Directory(error)))?;
+        self.file_of(name, entries, modules, probe_program).ok_or((path, LoadError::NotFound { other }))
     }
 
     fn check_file(
@@ -242,10 +244,16 @@ impl Registry {
         Ok(Change::Checked(CheckedModule(Passed::Started(process::start(launch, &terms)?))))
     }
 
-    /// Finds the module `name` in a library of another file name. Only files with a module's symbol are tried, each in a
+    /// Finds the module `name` in a library of another file name, among the entries of the directory of modules. Only files with a module's symbol are tried, each in a
     /// child process; refused ones are skipped. Returns `None` for a module with a process of its own, since this trial
     /// is less strict.
-    fn file_of(&self, name: &str, dir: &Path, modules: &Modules, probe_program: &Path) -> Option<PathBuf> {
+    fn file_of(
+        &self,
+        name: &str,
+        entries: ReadDir,
+        modules: &Modules,
+        probe_program: &Path,
+    ) -> Option<PathBuf> {
         let isolated: Vec<&str> = modules
             .own
             .iter()
@@ -255,7 +263,7 @@ impl Registry {
         if isolated.contains(&name) {
             return None;
         }
-        let entries = dir.read_dir().ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        let entries = entries.filter_map(Result::ok).map(|entry| entry.path());
         let of_isolated =
             |file: &Path| isolated.iter().flat_map(|name| file_names(name)).any(|name| file.ends_with(name));
         let mut files: Vec<_> = entries.filter(|file| is_library(file) && !of_isolated(file)).collect();

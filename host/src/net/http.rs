@@ -17,9 +17,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
 use crate::http::{Body, ConnectionContext};
@@ -49,9 +50,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The start of the HTTP/2 connection preface (RFC 9113, 3.4). No HTTP/1.1 method begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI";
-
-/// Pause between two checks of a connection that has sent only a part of `PRI`.
-const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves one connection until it closes, or the server stops and its responses are complete.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
@@ -109,16 +107,18 @@ pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
 impl Socket for TcpStream {
     /// Waits for the first bytes.
     async fn speaks_http2(&self) -> io::Result<bool> {
-        let mut first = [0; HTTP2_PREFACE.len()];
-        loop {
-            self.ready(Interest::READABLE).await?;
-            let count = self.peek(&mut first).await?;
-            let whole = count == first.len();
-            if count == 0 || whole || !HTTP2_PREFACE.starts_with(&first[..count]) {
-                return Ok(whole && first == HTTP2_PREFACE);
+        // A part of the preface counts as nothing to read: the task sleeps until the kernel reports more.
+        let detect = || {
+            let mut first = [0; HTTP2_PREFACE.len()];
+            let (count, _) = recv(self, &mut first, RecvFlags::PEEK)?;
+            match count == first.len() {
+                false if count > 0 && HTTP2_PREFACE.starts_with(&first[..count]) => {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                whole => Ok(whole && first == HTTP2_PREFACE),
             }
-            sleep(PREFACE_PAUSE).await;
-        }
+        };
+        self.async_io(Interest::READABLE, detect).await
     }
 }
 

@@ -45,6 +45,7 @@ impl Publishers {
         session: &mut ServerSession,
     ) {
         let Some((vhost, key)) = self.server.stream(name) else {
+            info!(%peer, vhost = ?name.vhost, "publisher refused: no vhost has this name");
             session.reject_publish(stream_id, &Rejection::NotFound);
             return;
         };
