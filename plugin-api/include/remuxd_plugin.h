@@ -31,7 +31,7 @@ extern "C" {
 #endif
 
 #define REMUXD_ABI_MAJOR 1
-#define REMUXD_ABI_MINOR 4
+#define REMUXD_ABI_MINOR 5
 
 /* A codec: its FourCC, big-endian. */
 #define REMUXD_FOURCC(a, b, c, d) \
@@ -78,6 +78,12 @@ enum { REMUXD_HTTP = 0, REMUXD_WEBSOCKET = 1 };
  * .reserved = {REMUXD_FURTHER(REMUXD_WEBSOCKET)}. Older hosts use remuxd_format.transport only.
  */
 #define REMUXD_FURTHER(transport) (1 << (transport))
+
+/*
+ * remuxd_option.reserved[0], since 1.5, with REMUXD_OPTION_INTEGER: the value is the number of the track whose tags the remuxer
+ * gets (enhanced RTMP multitrack). A host before 1.5 feeds track 0.
+ */
+enum { REMUXD_OPTION_SELECTS_TRACK = 1 };
 
 /* remuxd_option.kind */
 enum { REMUXD_OPTION_FLAG = 0, REMUXD_OPTION_INTEGER = 1, REMUXD_OPTION_CHOICE = 2, REMUXD_OPTION_TEXT = 3 };
@@ -174,7 +180,7 @@ typedef struct remuxd_option {
     int64_t max;
     uint8_t kind;
     uint8_t variant; /* 1: a viewer may set it in the URL */
-    uint8_t reserved[6];
+    uint8_t reserved[6]; /* the first: REMUXD_OPTION_SELECTS_TRACK, since 1.5 */
 } remuxd_option;
 
 /* A format and its functions, which must not be NULL unless their comment allows it. */

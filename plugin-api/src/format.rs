@@ -96,6 +96,17 @@ pub struct OptionSpec {
     pub variant: bool,
 }
 
+impl OptionSpec {
+    /// The option `track`, by which a viewer selects a track of a stream with several (enhanced RTMP multitrack). Since 1.5.
+    pub const TRACK: OptionSpec = OptionSpec {
+        name: "track",
+        kind: OptionKind::Track,
+        default: "0",
+        doc: "The track of a stream with several: its video and audio, or that of track 0 where it has only one.",
+        variant: true,
+    };
+}
+
 /// The values that an option takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -113,6 +124,9 @@ pub enum OptionKind {
     Choice(&'static [&'static str]),
     /// Any text.
     Text,
+    /// The number of a track, 0 to 255, of which the remuxer gets the tags: their fields describe that track. See
+    /// [`OptionSpec::TRACK`]. To a host before 1.5 it is an integer, and the remuxer gets track 0. Since 1.5.
+    Track,
 }
 
 /// The options and stream of a new remuxer.
@@ -177,7 +191,7 @@ impl Options {
         self.text(name) == "true"
     }
 
-    /// Returns the value of an [`OptionKind::Integer`]; 0 if the format declares no such option.
+    /// Returns the value of an [`OptionKind::Integer`] or [`OptionKind::Track`]; 0 if the format declares no such option.
     pub fn integer(&self, name: &str) -> i64 {
         self.text(name).parse().unwrap_or(0)
     }

@@ -5,14 +5,14 @@ use crate::{Codec, Millis, Packet, SharedBytes, TagKind, Tracks};
 /// One timestamped unit of a stream, as RTMP and FLV carry it.
 ///
 /// The host has parsed the tag header: codec, packet type, keyframe, composition offset, and the position of the codec's data
-/// in the payload. With enhanced RTMP multitrack, these describe track 0; a module that uses other tracks parses the
-/// payload.
+/// in the payload. With enhanced RTMP multitrack, these describe track 0, or the track that an option of kind
+/// [`OptionKind::Track`](crate::OptionKind::Track) selects; the payload may contain others.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Tag {
     /// Audio, video or script.
     pub kind: TagKind,
-    /// The codec of track 0; [`Codec::NONE`] for script tags and for codecs without a name in FLV.
+    /// The codec of the track; [`Codec::NONE`] for script tags and for codecs without a name in FLV.
     pub codec: Codec,
     /// The meaning of the payload to a decoder.
     pub packet: Packet,
@@ -28,9 +28,9 @@ pub struct Tag {
     pub composition_offset: Millis,
     /// The body of the FLV tag: tag header and data.
     pub payload: SharedBytes,
-    /// Offset of track 0's data in `payload`, after all headers, in bytes.
+    /// Offset of the track's data in `payload`, after all headers, in bytes.
     pub data_offset: u32,
-    /// Length of track 0's data, in bytes.
+    /// Length of the track's data, in bytes.
     pub data_len: u32,
 }
 
@@ -53,7 +53,7 @@ impl Tag {
         }
     }
 
-    /// Returns the codec's data of track 0: NAL units with lengths, a raw audio frame, or a configuration record. Shares the
+    /// Returns the track's data: NAL units with lengths, a raw audio frame, or a configuration record. Shares the
     /// payload without a copy.
     pub fn data(&self) -> SharedBytes {
         let start = (self.data_offset as usize).min(self.payload.len());

@@ -74,7 +74,7 @@ fn codecs(codecs: &[Codec]) -> String {
 }
 
 fn write_option(f: &mut fmt::Formatter<'_>, option: &OptionSpec) -> fmt::Result {
-    let bare = matches!(option.kind, OptionKind::Flag | OptionKind::Integer { .. });
+    let bare = matches!(option.kind, OptionKind::Flag | OptionKind::Integer { .. } | OptionKind::Track);
     let default = if bare { option.default.clone() } else { format!("{:?}", option.default) };
     writeln!(f, "  {} = {default}", option.name)?;
     let who = if option.variant { "; viewers may set it in the URL" } else { "" };

@@ -13,7 +13,7 @@ use tracing::info;
 use crate::clock::TokioClock;
 use crate::module::{Module, Pool, Recipe, Registry, Transport};
 use crate::router::{Resolved, Route, query_pairs};
-use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Span, Stream, Viewer};
+use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, Viewer};
 
 use super::websocket::Upgrade;
 use super::{Body, Client, ConnectionContext, Refusal};
@@ -86,14 +86,17 @@ impl LiveMounts {
             stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
             () = connection.stopping.cancelled() => return Err(Refusal::Unavailable),
         };
-        let mut carriage = stream.carriage();
+        let track = target.recipe.track();
+        let rendition = timeout_at(deadline, stream.rendition(track)).await.ok().flatten();
+        let rendition = rendition.ok_or(Refusal::NoTrack { track })?;
+        let mut carriage = rendition.carriage();
         // The viewer attaches before the wait, so that it gets the first frame if it was here before it.
         let mut viewer = self.watch(&mut target, &stream)?;
         wait_for_carriage(&mut carriage, target.module(), deadline).await?;
         drop(carriage);
         // The remuxer gets its full time even if the wait for the stream has used up `wait`.
         let deadline = deadline.max(Instant::now() + REMUX_TIME);
-        let first = first_span(&mut viewer, &stream, deadline).await?;
+        let first = first_span(&mut viewer, &rendition, deadline).await?;
         if !matches!(delivery, Delivery::Head) {
             let module = target.module().name();
             info!(client = %client.address, stream = %target.route.key, module, "viewing");
@@ -190,14 +193,18 @@ async fn wait_for_carriage(
 }
 
 /// Waits for the viewer's first blocks.
-async fn first_span(viewer: &mut Viewer, stream: &Stream, deadline: Instant) -> Result<Arc<Span>, Refusal> {
+async fn first_span(
+    viewer: &mut Viewer,
+    rendition: &Rendition,
+    deadline: Instant,
+) -> Result<Arc<Span>, Refusal> {
     match timeout_at(deadline, poll_fn(|cx| viewer.poll_next(cx))).await {
         Ok(Some(span)) => Ok(span),
         Ok(None) if viewer.mount().end_reason() == Some(EndReason::Unsupported) => {
-            let Codecs { video, audio } = stream.codecs();
+            let Codecs { video, audio } = rendition.codecs();
             Err(Refusal::Codec { video, audio })
         }
-        Ok(None) if !stream.tags().is_ended() => Err(Refusal::Unavailable),
+        Ok(None) if !rendition.is_ended() => Err(Refusal::Unavailable),
         Ok(None) | Err(_) => Err(Refusal::NotLive),
     }
 }

@@ -51,6 +51,12 @@ pub enum Refusal {
     /// The stream has no publisher, even after the wait.
     #[error("this stream is not live")]
     NotLive,
+    /// The stream is live, but does not have the track that the query asks for.
+    #[error("this stream has no track {track}")]
+    NoTrack {
+        /// The number of the track.
+        track: u8,
+    },
     /// A precondition of the request failed: the file has changed.
     #[error("the file has changed")]
     Precondition,
@@ -80,8 +86,11 @@ pub enum Refusal {
 }
 
 impl From<MountError> for Refusal {
-    fn from(_: MountError) -> Refusal {
-        Refusal::Unavailable
+    fn from(error: MountError) -> Refusal {
+        match error {
+            MountError::NoTrack { track } => Refusal::NoTrack { track },
+            _ => Refusal::Unavailable,
+        }
     }
 }
 
@@ -93,7 +102,7 @@ impl Refusal {
                 StatusCode::BAD_REQUEST
             }
             Refusal::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
-            Refusal::NotMounted | Refusal::NotLive => StatusCode::NOT_FOUND,
+            Refusal::NotMounted | Refusal::NotLive | Refusal::NoTrack { .. } => StatusCode::NOT_FOUND,
             Refusal::WebSocketOnly | Refusal::WebSocketVersion | Refusal::UnknownUpgrade => {
                 StatusCode::UPGRADE_REQUIRED
             }

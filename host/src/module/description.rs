@@ -5,7 +5,9 @@
 //! it again: a new field needs no change in `process`.
 
 use abi_stable::std_types::{RString, RVec};
-use remuxd_plugin_api::abi::{OPTION_CHOICE, OPTION_FLAG, OPTION_INTEGER, OPTION_TEXT, RawInfo, RawOption};
+use remuxd_plugin_api::abi::{
+    OPTION_CHOICE, OPTION_FLAG, OPTION_INTEGER, OPTION_SELECTS_TRACK, OPTION_TEXT, RawInfo, RawOption,
+};
 use remuxd_plugin_api::{Codec, Transport};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -148,6 +150,7 @@ fn read_option(raw: &RawOption) -> Result<OptionSpec, DescriptionError> {
     let name = raw.name.to_string();
     let kind = match raw.kind {
         OPTION_FLAG => OptionKind::Flag,
+        OPTION_INTEGER if raw.reserved_u8[0] & OPTION_SELECTS_TRACK != 0 => OptionKind::Track,
         OPTION_INTEGER => OptionKind::Integer { min: raw.min, max: raw.max },
         OPTION_CHOICE => {
             check_count(&format!("{name}: choices"), raw.choices.len())?;

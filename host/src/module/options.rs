@@ -45,6 +45,8 @@ pub enum OptionKind {
     Choice(Vec<String>),
     /// Any text.
     Text,
+    /// The number of a track, 0 to 255.
+    Track,
 }
 
 impl OptionKind {
@@ -57,13 +59,16 @@ impl OptionKind {
             }
             OptionKind::Choice(words) => words.iter().any(|word| word == value),
             OptionKind::Text => true,
+            OptionKind::Track => value.parse::<u8>().is_ok(),
         }
     }
 
     /// Normalizes a `value` that [`accepts`](Self::accepts) has accepted, so that equal values are equal texts.
     fn normalize(&self, value: String) -> String {
         match self {
-            OptionKind::Integer { .. } => value.parse::<i64>().map_or(value, |number| number.to_string()),
+            OptionKind::Integer { .. } | OptionKind::Track => {
+                value.parse::<i64>().map_or(value, |number| number.to_string())
+            }
             _ => value,
         }
     }
@@ -76,6 +81,7 @@ impl fmt::Display for OptionKind {
             OptionKind::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
             OptionKind::Choice(words) => f.write_str(&words.join(" or ")),
             OptionKind::Text => f.write_str("text"),
+            OptionKind::Track => f.write_str("a track, 0 to 255"),
         }
     }
 }

@@ -7,7 +7,7 @@ use remuxd_plugin_api::{Options, Setup, StreamFacts};
 
 use super::fault::ModuleFault;
 use super::loaded::Module;
-use super::options::{OptionError, resolve_options};
+use super::options::{OptionError, OptionKind, resolve_options};
 use super::remuxer::Remuxer;
 
 /// A generation of a module and a value for each of its options. It keeps what the mount and the viewer asked for, so that
@@ -61,6 +61,12 @@ impl Recipe {
     /// The generation.
     pub fn module(&self) -> &Arc<Module> {
         &self.module
+    }
+
+    /// The number of the track that its remuxers get.
+    pub fn track(&self) -> u8 {
+        let spec = self.module.options().iter().find(|spec| spec.kind == OptionKind::Track);
+        spec.and_then(|spec| self.options.text(&spec.name).parse().ok()).unwrap_or(0)
     }
 
     /// Whether it makes the same blocks as `other`: the same generation and equal values.

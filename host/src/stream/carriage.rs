@@ -12,7 +12,7 @@ use crate::media::{Millis, Packet, Tag};
 use crate::module::Module;
 
 /// Age from which a stream has all its tracks.
-const TRACK_WAIT: Millis = Millis(1_000);
+pub(super) const TRACK_WAIT: Millis = Millis(1_000);
 
 /// Judges whether a format can carry a stream, by all tags from the newest join point on. The newest codecs alone would
 /// not do: the reader may be polled late, when the stream has changed to other codecs.

@@ -1,9 +1,14 @@
 //! Entries of the rings: tags in those of a stream, blocks in that of a live mount.
 
+use remuxd_bitstream::flv::TagHeader;
+
 use super::ring::{Entry, EntryRole};
 use super::span::Span;
 use crate::media::{Millis, Packet, Tag, TagKind};
 use crate::module::{BlockFlags, OutBlock};
+
+/// The largest number of a track that is served.
+pub(super) const MAX_TRACK: u8 = 15;
 
 /// Bytes that a tag keeps alive beside its payload: an estimate for the ring's limits.
 const TAG_OVERHEAD: usize = 128;
@@ -43,9 +48,27 @@ impl Entry for OutBlock {
     }
 }
 
-/// Returns the slot of a tag that is a configuration. Joiners get configurations by ascending slot.
+/// Largest body of another track's configuration that is kept, so that a publisher of many tracks cannot fill the memory.
+const MAX_TRACK_CONFIG: usize = 64 * 1024;
+
+/// Number of slots for each track.
+const SLOTS: u8 = 8;
+
+/// Returns the slot of a tag that is a configuration. Joiners get configurations by ascending slot. Those of other tracks
+/// than the one that the tag's header describes follow; they are for players that read several.
 pub(super) fn config_slot(tag: &Tag) -> Option<u8> {
-    match (tag.kind, tag.header.packet) {
+    let header = tag.header;
+    if header.packet != Packet::OTHER || !header.wrapped || tag.payload.len() > MAX_TRACK_CONFIG {
+        return slot_within(tag.kind, header.packet);
+    }
+    let mut tracks = TagHeader::tracks(tag.kind, &tag.payload);
+    let (track, header) = tracks.next().filter(|(track, _)| *track <= MAX_TRACK)?;
+    Some(track * SLOTS + slot_within(tag.kind, header.packet)?)
+}
+
+/// Returns the slot of a configuration among those of its track.
+fn slot_within(kind: TagKind, packet: Packet) -> Option<u8> {
+    match (kind, packet) {
         (TagKind::AUDIO, Packet::SEQUENCE_HEADER) => Some(1),
         (TagKind::VIDEO, Packet::SEQUENCE_HEADER) => Some(2),
         (TagKind::VIDEO, Packet::METADATA) => Some(3),

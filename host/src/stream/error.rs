@@ -33,6 +33,12 @@ pub enum MountError {
         /// The largest number of variants.
         limit: usize,
     },
+    /// The track ended while the viewer attached. Culprit: none.
+    #[error("the stream has no track {track}")]
+    NoTrack {
+        /// The number of the track.
+        track: u8,
+    },
     /// The module failed too often. Culprit: module.
     #[error("the format module failed too often")]
     Quarantined,

@@ -19,9 +19,10 @@
 //!    thread may wait for it: `on_hang`, a handover and the end of a mount do not take it.
 //! 5. A mount's fill: the epoch, phase and recipe of what fills its ring. A job checks its epoch and pushes to the ring in one
 //!    step under it. Never held during a module call.
-//! 6. A source's state: the publisher, timelines and codecs of a stream. Held while a tag goes into both rings, so that the
+//! 6. A stream's renditions: the sources of its other tracks. Held while a tag goes into them.
+//! 7. A source's state: the publisher, timelines and codecs of a stream. Held while a tag goes into both rings, so that the
 //!    tags of two publishers cannot mix.
-//! 7. A ring's state: entries, join points and wakers. Wakers are called after it is released.
+//! 8. A ring's state: entries, join points and wakers. Wakers are called after it is released.
 
 mod carriage;
 mod entries;
@@ -33,6 +34,7 @@ mod mount;
 mod pacing;
 mod remux;
 mod remuxer;
+mod renditions;
 mod ring;
 mod source;
 mod span;
@@ -49,6 +51,7 @@ pub use hub::{Hub, StreamWait};
 pub use key::StreamKey;
 pub use mount::{LiveMount, Viewer};
 pub use pacing::Clock;
+pub use renditions::Rendition;
 pub use ring::Reader;
 pub use span::{Span, SpanBuf};
 pub use stream::{Publisher, Stream};

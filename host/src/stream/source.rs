@@ -18,8 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tracing::info;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::entries::config_slot;
 use super::error::PublishError;
@@ -117,10 +116,19 @@ impl Source {
 
     /// Starts a publisher. Returns its number; the first is 1.
     pub(super) fn publish(&self, replace: bool) -> Result<u64, PublishError> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.live && !replace {
             return Err(PublishError::Busy);
         }
+        Ok(self.begin(state))
+    }
+
+    /// Starts a publisher, in place of one that is there. Returns its number.
+    pub(super) fn take_over(&self) -> u64 {
+        self.begin(self.state.lock())
+    }
+
+    fn begin(&self, mut state: MutexGuard<'_, State>) -> u64 {
         if state.publisher > 0 {
             state.timeline.end_of_publisher();
             state.audio_timeline.end_of_publisher();
@@ -135,8 +143,7 @@ impl Source {
         if let Some(replaced) = replaced {
             replaced.wake();
         }
-        info!(stream = %self.key, publisher, "published");
-        Ok(publisher)
+        publisher
     }
 
     /// Waits until another publisher has taken over from `publisher`.
@@ -204,31 +211,21 @@ impl Source {
         self.audio.push(tag, role);
     }
 
-    /// Marks `publisher` as gone, if it is the current one.
-    pub(super) fn leave(&self, publisher: u64) {
+    /// Marks `publisher` as gone, if it is the current one. Returns whether it was.
+    pub(super) fn leave(&self, publisher: u64) -> bool {
         let mut state = self.state.lock();
         let left = state.publisher == publisher && state.live;
         state.live &= !left;
-        drop(state);
-        if left {
-            info!(stream = %self.key, publisher, "publisher left");
-        }
+        left
     }
 
-    /// Ends the stream if `publisher` was the last one and has left. Returns whether it ended.
-    pub(super) fn end_if_left(&self, publisher: u64) -> bool {
-        let ended = {
-            let state = self.state.lock();
-            !state.live && state.publisher == publisher
-        };
-        if ended {
-            self.end();
-        }
-        ended
+    /// Whether `publisher` was the last one and has left.
+    pub(super) fn has_left(&self, publisher: u64) -> bool {
+        let state = self.state.lock();
+        !state.live && state.publisher == publisher
     }
 
     pub(super) fn end(&self) {
-        info!(stream = %self.key, "ended");
         self.tags.end();
         self.audio.end();
     }

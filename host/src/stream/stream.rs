@@ -7,12 +7,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tracing::{debug, info};
 
-use super::carriage::CarriageReader;
 use super::error::{MountError, PublishError};
 use super::fill::EndReason;
 use super::key::StreamKey;
 use super::mount::{LiveMount, Viewer};
 use super::pacing::{Clock, StreamPacer, dirty_within};
+use super::renditions::{RenditionWait, Renditions};
 use super::ring::{JoinAt, Pace, Reader, Ring};
 use super::source::Source;
 use super::tracks::Codecs;
@@ -26,13 +26,16 @@ const MAX_VARIANTS: usize = 16;
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
+    /// The source of track 0.
     source: Arc<Source>,
+    renditions: Arc<Renditions>,
     pub(super) mounts: Mutex<Vec<Arc<LiveMount>>>,
 }
 
 impl Stream {
     pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>) -> Stream {
-        Stream { source: Arc::new(Source::new(key, vhost)), mounts: Mutex::default() }
+        let source = Arc::new(Source::new(key, vhost));
+        Stream { renditions: Arc::new(Renditions::new(source.clone())), source, mounts: Mutex::default() }
     }
 
     /// The stream's name.
@@ -60,9 +63,9 @@ impl Stream {
         self.source.codecs()
     }
 
-    /// Creates a reader that judges whether a format can carry the stream.
-    pub fn carriage(&self) -> CarriageReader {
-        CarriageReader::new(self.source.clone())
+    /// Waits until it is known whether the stream has a track.
+    pub fn rendition(&self, track: u8) -> RenditionWait {
+        RenditionWait::new(self.renditions.clone(), track)
     }
 
     /// Creates a reader of its tags for an RTMP player.
@@ -126,11 +129,13 @@ impl Stream {
         if let Some(mount) = mounts.iter().find(|mount| mount.serves(&recipe, history)) {
             return Ok((Viewer::new(mount.clone(), join_at, self.pace()), false));
         }
+        let track = recipe.track();
+        let source = self.renditions.find(track).ok_or(MountError::NoTrack { track })?;
         let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module(), module)).count();
         if variants >= MAX_VARIANTS {
             return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
         }
-        let mount = LiveMount::new(self.source.clone(), recipe, history);
+        let mount = LiveMount::new(source, recipe, history);
         let viewer = Viewer::new(mount.clone(), join_at, self.pace());
         // At the viewer's own join point, so that it misses nothing of it.
         mount.start(join_at, pool);
@@ -159,15 +164,24 @@ impl Stream {
 
     pub(super) fn publish(this: &Arc<Stream>, replace: bool) -> Result<Publisher, PublishError> {
         let id = this.source.publish(replace)?;
+        this.renditions.publish(id);
+        info!(stream = %this.key(), publisher = id, "published");
         Ok(Publisher { stream: this.clone(), id })
     }
 
+    /// Ends the stream if publisher `left` was the last one and has left. Returns whether it ended.
     pub(super) fn end_if_left(&self, left: u64) -> bool {
-        self.source.end_if_left(left)
+        let has_left = self.source.has_left(left);
+        if has_left {
+            self.end();
+        }
+        has_left
     }
 
     pub(super) fn end(&self) {
+        info!(stream = %self.key(), "ended");
         self.source.end();
+        self.renditions.end();
     }
 }
 
@@ -228,6 +242,7 @@ impl Publisher {
     /// process. Returns false if another publisher has taken over; this one must close.
     #[must_use]
     pub fn push(&self, tag: Tag, now: Millis) -> bool {
+        self.stream.renditions.push(self.id, &tag, now);
         self.stream.source.push(self.id, tag, now)
     }
 
@@ -238,7 +253,10 @@ impl Publisher {
 
     /// Stops publishing. Returns the argument for [`Hub::expire`](super::Hub::expire).
     pub fn leave(&self) -> u64 {
-        self.stream.source.leave(self.id);
+        self.stream.renditions.leave(self.id);
+        if self.stream.source.leave(self.id) {
+            info!(stream = %self.stream.key(), publisher = self.id, "publisher left");
+        }
         self.id
     }
 }

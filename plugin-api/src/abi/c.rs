@@ -162,7 +162,7 @@ pub struct OptionSpec {
     pub kind: u8,
     /// 1 if a viewer may set it.
     pub variant: u8,
-    /// 0.
+    /// The first byte, since 1.5: [`OPTION_SELECTS_TRACK`](super::OPTION_SELECTS_TRACK). The others are 0.
     pub reserved: [u8; 6],
 }
 

@@ -259,7 +259,12 @@ impl From<&OptionSpec> for RawOption {
             OptionKind::Integer { min, max } => (OPTION_INTEGER, min, max, RVec::new()),
             OptionKind::Choice(words) => (OPTION_CHOICE, 0, 0, strings(words)),
             OptionKind::Text => (OPTION_TEXT, 0, 0, RVec::new()),
+            OptionKind::Track => (OPTION_INTEGER, 0, u8::MAX.into(), RVec::new()),
         };
+        let mut reserved_u8 = [0; 6];
+        if spec.kind == OptionKind::Track {
+            reserved_u8[0] = OPTION_SELECTS_TRACK;
+        }
         RawOption {
             name: spec.name.into(),
             default: spec.default.into(),
@@ -269,7 +274,7 @@ impl From<&OptionSpec> for RawOption {
             max,
             kind,
             variant: spec.variant.into(),
-            reserved_u8: [0; 6],
+            reserved_u8,
             reserved: [0; 4],
         }
     }

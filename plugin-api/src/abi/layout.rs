@@ -84,12 +84,13 @@ fn keeps_the_layout_of_c_since_1_2() {
 }
 
 #[test]
-fn keeps_the_numbers_of_1_4() {
+fn keeps_the_numbers_of_1_5() {
     assert_eq!(MAGIC, *b"remuxd\xff\x01");
-    assert_eq!((ABI_MAJOR, ABI_MINOR), (1, 4));
+    assert_eq!((ABI_MAJOR, ABI_MINOR), (1, 5));
     assert_eq!((TAG_KEYFRAME, TAG_DISCONTINUITY), (1, 2));
     assert_eq!((PUSH_TAKEN, PUSH_FULL, PUSH_ABORT), (0, 1, 2));
     assert_eq!((OPTION_FLAG, OPTION_INTEGER, OPTION_CHOICE, OPTION_TEXT), (0, 1, 2, 3));
+    assert_eq!(OPTION_SELECTS_TRACK, 1);
     assert_eq!((FAULT_ERROR, FAULT_PANIC, FAULT_ABORTED, FAULT_POISONED), (0, 1, 2, 3));
     assert_eq!(FAULT_UNSUPPORTED, 4);
     assert_eq!((TRACKS_KNOWN, TRACKS_AUDIO, TRACKS_VIDEO), (1, 2, 4));

@@ -15,7 +15,9 @@
 //! Minor versions: 1.0 is the first. 1.1 appends `state` and `resume`, which hand a stream over to a successor. 1.2 adds
 //! modules in C, which export [`c::Format`], plain data, instead of the library header. 1.3 adds [`FAULT_UNSUPPORTED`], which
 //! ends a stream that the format cannot carry. 1.4 gives meaning to
-//! [`RawTag::reserved_u8`], which tracks the stream has, and to the first byte of [`RawInfo::reserved_u8`], further transports.
+//! [`RawTag::reserved_u8`], which tracks the stream has, and to the first byte of [`RawInfo::reserved_u8`], further transports. 1.5 gives
+//! meaning to the first byte of [`RawOption::reserved_u8`], options that select a track, and reports the MultichannelConfig of
+//! audio as [`Packet::METADATA`](crate::Packet::METADATA).
 
 pub mod c;
 pub(crate) mod catch;
@@ -259,7 +261,7 @@ pub struct RawOption {
     pub kind: u8,
     /// 1 if a viewer may set it.
     pub variant: u8,
-    /// 0.
+    /// The first byte, since 1.5: [`OPTION_SELECTS_TRACK`]. A host ignores bits that it does not know. The other bytes are 0.
     pub reserved_u8: [u8; 6],
     /// 0.
     pub reserved: [u64; 4],
@@ -273,6 +275,10 @@ pub const OPTION_INTEGER: u8 = 1;
 pub const OPTION_CHOICE: u8 = 2;
 /// In [`RawOption::kind`]: any text.
 pub const OPTION_TEXT: u8 = 3;
+
+/// In the first byte of [`RawOption::reserved_u8`], since 1.5, with [`OPTION_INTEGER`]: the value is the number of the track whose
+/// tags the remuxer gets. A host before 1.5 passes the value on and feeds track 0.
+pub const OPTION_SELECTS_TRACK: u8 = 1;
 
 /// The reason that a call failed.
 #[repr(C)]

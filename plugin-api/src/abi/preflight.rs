@@ -12,7 +12,7 @@ pub const MAGIC: [u8; 8] = *b"remuxd\xff\x01";
 pub const ABI_MAJOR: u16 = 1;
 
 /// The minor version of this ABI. Minor versions only append, so any two of them are compatible.
-pub const ABI_MINOR: u16 = 4;
+pub const ABI_MINOR: u16 = 5;
 
 /// The compiler that built this library, as `rustc --version` prints it.
 pub const RUSTC: &str = env!("REMUXD_RUSTC");

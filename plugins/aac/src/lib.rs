@@ -15,8 +15,8 @@
 
 use remuxd_bitstream::aac::{AudioSpecificConfig, Error};
 use remuxd_plugin_api::{
-    Block, BlockFlags, Codec, Format, FormatInfo, Packet, RemuxError, Remuxer, Setup, Sink, Tag, TagKind,
-    Transport, export_format, log,
+    Block, BlockFlags, Codec, Format, FormatInfo, OptionSpec, Packet, RemuxError, Remuxer, Setup, Sink, Tag,
+    TagKind, Transport, export_format, log,
 };
 
 /// AAC as an unending HTTP response.
@@ -35,7 +35,7 @@ impl Format for Aac {
             content_type: "audio/x-aac",
             video_codecs: &[],
             audio_codecs: &[Codec::AAC],
-            options: &[],
+            options: &[OptionSpec::TRACK],
         }
     }
 

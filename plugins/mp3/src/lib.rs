@@ -12,8 +12,8 @@
 
 use remuxd_bitstream::mpa::FrameHeader;
 use remuxd_plugin_api::{
-    Block, BlockFlags, Codec, Format, FormatInfo, Packet, RemuxError, Remuxer, Setup, Sink, Tag, TagKind,
-    Transport, export_format,
+    Block, BlockFlags, Codec, Format, FormatInfo, OptionSpec, Packet, RemuxError, Remuxer, Setup, Sink, Tag,
+    TagKind, Transport, export_format,
 };
 
 /// An ID3v2.3 tag with ten bytes of padding and no frame, for players that expect a tag first.
@@ -35,7 +35,7 @@ impl Format for Mp3 {
             content_type: "audio/mpeg",
             video_codecs: &[],
             audio_codecs: &[Codec::MP3],
-            options: &[],
+            options: &[OptionSpec::TRACK],
         }
     }
 

@@ -40,13 +40,16 @@ pub const AUDIO_CODECS: &[Codec] = &[Codec::AAC, Codec::MP3, Codec::OPUS];
 pub const HEADER_WAIT: &str = "header_wait";
 
 /// The options of the module.
-pub const OPTIONS: &[OptionSpec] = &[OptionSpec {
-    name: HEADER_WAIT,
-    kind: OptionKind::Integer { min: 0, max: 10_000 },
-    default: "500",
-    doc: "How long the program map waits for a second track, in milliseconds.",
-    variant: false,
-}];
+pub const OPTIONS: &[OptionSpec] = &[
+    OptionSpec {
+        name: HEADER_WAIT,
+        kind: OptionKind::Integer { min: 0, max: 10_000 },
+        default: "500",
+        doc: "How long the program map waits for a second track, in milliseconds.",
+        variant: false,
+    },
+    OptionSpec::TRACK,
+];
 
 /// The reason for dropping a codec.
 const NO_MAPPING: &str = "no mapping to transport streams is implemented";

@@ -393,7 +393,7 @@ unsafe fn option(option: &c::OptionSpec) -> Result<RawOption, DescriptionError> 
             max: option.max,
             kind: option.kind,
             variant: option.variant,
-            reserved_u8: [0; 6],
+            reserved_u8: option.reserved,
             reserved: [0; 4],
         })
     }

@@ -1,3 +1,5 @@
+use std::future::Future;
+use std::pin::pin;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -69,9 +71,12 @@ fn a_stream_is_judged_by_all_tags_since_the_request_however_late() {
             }
         };
         push(before);
-        let mut reader = publisher.stream().carriage();
+        let mut cx = Context::from_waker(Waker::noop());
+        let track_0 = pin!(publisher.stream().rendition(0)).poll(&mut cx);
+        let Poll::Ready(Some(track_0)) = track_0 else { panic!("{track_0:?}") };
+        let mut reader = track_0.carriage();
         push(after);
-        let judged = reader.judge(&module, &mut Context::from_waker(Waker::noop()));
+        let judged = reader.judge(&module, &mut cx);
         assert_eq!(judged, expected, "{case}");
     }
 }

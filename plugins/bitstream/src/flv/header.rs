@@ -7,7 +7,11 @@
 //! enhanced RTMP. Empty sequence headers, which FFmpeg sends for an encoder without a configuration, are
 //! [`Packet::OTHER`], so that they do not replace a real one.
 
+mod multitrack;
+
 use remuxd_plugin_api::{Codec, Millis, Packet, SharedBytes, Tag, TagKind};
+
+use multitrack::Multitrack;
 
 /// The parsed header of an audio or video tag.
 ///
@@ -65,27 +69,52 @@ mod ex {
     pub(super) const MOD_EX: u8 = 7;
 }
 
-mod multitrack {
-    pub(super) const ONE_TRACK: u8 = 0;
-    pub(super) const MANY_CODECS: u8 = 2;
-}
-
 impl TagHeader {
     /// Reads the header of a tag body. Never fails: a header that cannot be parsed gives [`Packet::OTHER`], with the whole body as
     /// data.
     pub fn parse(kind: TagKind, body: &[u8]) -> TagHeader {
-        let mut fields = Fields { body, at: 0 };
-        let header = match kind {
-            TagKind::AUDIO => read_audio(&mut fields),
-            TagKind::VIDEO => read_video(&mut fields),
-            _ => is_metadata(body).then(|| TagHeader { packet: Packet::METADATA, ..TagHeader::default() }),
+        let header = match read_body(kind, body) {
+            Some(Body::Plain(header)) => header,
+            Some(Body::Multitrack(mut tracks)) => {
+                let header = tracks.header();
+                tracks.find(|(track, _)| *track == 0).map_or(header, |(_, header)| header)
+            }
+            None => TagHeader::default(),
         };
         match header {
-            Some(header) if lacks_configuration(&header) => TagHeader { packet: Packet::OTHER, ..header },
-            Some(header) if header.data_offset > 0 => header,
-            Some(header) => TagHeader { data_len: body.len() as u32, ..header },
-            None => TagHeader { data_len: body.len() as u32, ..TagHeader::default() },
+            _ if lacks_configuration(&header) => TagHeader { packet: Packet::OTHER, ..header },
+            _ if header.data_offset > 0 => header,
+            _ => TagHeader { data_len: body.len() as u32, ..header },
         }
+    }
+
+    /// Reads the headers of a body with multitrack framing, by track number; no header of another body.
+    pub fn tracks(kind: TagKind, body: &[u8]) -> impl Iterator<Item = (u8, TagHeader)> + '_ {
+        let tracks = match read_body(kind, body) {
+            Some(Body::Multitrack(tracks)) => Some(tracks),
+            _ => None,
+        };
+        tracks.into_iter().flatten().map(|(track, header)| match header {
+            _ if lacks_configuration(&header) => (track, TagHeader { packet: Packet::OTHER, ..header }),
+            _ => (track, header),
+        })
+    }
+}
+
+/// A tag body.
+enum Body<'a> {
+    Plain(TagHeader),
+    Multitrack(Multitrack<'a>),
+}
+
+/// Returns `None` for a header that cannot be parsed.
+fn read_body(kind: TagKind, body: &[u8]) -> Option<Body<'_>> {
+    let fields = Fields { body, at: 0 };
+    match kind {
+        TagKind::AUDIO => read_audio(fields),
+        TagKind::VIDEO => read_video(fields),
+        _ => is_metadata(body)
+            .then(|| Body::Plain(TagHeader { packet: Packet::METADATA, ..TagHeader::default() })),
     }
 }
 
@@ -160,7 +189,7 @@ impl Fields<'_> {
     }
 }
 
-fn read_audio(fields: &mut Fields<'_>) -> Option<TagHeader> {
+fn read_audio(mut fields: Fields<'_>) -> Option<Body<'_>> {
     let first = fields.u8()?;
     let format = first >> 4;
     if format == sound::EX_HEADER {
@@ -184,10 +213,10 @@ fn read_audio(fields: &mut Fields<'_>) -> Option<TagHeader> {
         },
         _ => Packet::CODED_FRAME,
     };
-    Some(fields.rest(TagHeader { codec, packet, ..TagHeader::default() }))
+    Some(Body::Plain(fields.rest(TagHeader { codec, packet, ..TagHeader::default() })))
 }
 
-fn read_video(fields: &mut Fields<'_>) -> Option<TagHeader> {
+fn read_video(mut fields: Fields<'_>) -> Option<Body<'_>> {
     let first = fields.u8()?;
     let frame_type = first >> 4 & 7;
     if first & video::EX_HEADER != 0 {
@@ -211,7 +240,8 @@ fn read_video(fields: &mut Fields<'_>) -> Option<TagHeader> {
     };
     let header = TagHeader { codec, ..TagHeader::default() };
     if !matches!(codec, Codec::H264 | Codec::HEVC) {
-        return Some(fields.rest(TagHeader { packet: Packet::CODED_FRAME, keyframe, ..header }));
+        let header = TagHeader { packet: Packet::CODED_FRAME, keyframe, ..header };
+        return Some(Body::Plain(fields.rest(header)));
     }
     let packet = match fields.u8()? {
         0 => Packet::SEQUENCE_HEADER,
@@ -224,7 +254,7 @@ fn read_video(fields: &mut Fields<'_>) -> Option<TagHeader> {
         Packet::SEQUENCE_END => fields.i24().unwrap_or(0),
         _ => fields.i24()?,
     };
-    Some(fields.rest(frame(header, packet, keyframe, offset)))
+    Some(Body::Plain(fields.rest(frame(header, packet, keyframe, offset))))
 }
 
 fn is_keyframe(frame_type: u8) -> bool {
@@ -238,44 +268,19 @@ fn frame(header: TagHeader, packet: Packet, keyframe: bool, offset: i64) -> TagH
     TagHeader { packet, keyframe: keyframe && coded, composition_offset, ..header }
 }
 
-fn read_enhanced(
-    fields: &mut Fields<'_>,
-    kind: TagKind,
-    packet_type: u8,
-    keyframe: bool,
-) -> Option<TagHeader> {
+fn read_enhanced(mut fields: Fields<'_>, kind: TagKind, packet_type: u8, keyframe: bool) -> Option<Body<'_>> {
     let modified = packet_type == ex::MOD_EX;
-    let mut packet_type = fields.skip_mod_ex(packet_type)?;
+    let packet_type = fields.skip_mod_ex(packet_type)?;
     let multitrack =
         packet_type == if kind == TagKind::VIDEO { ex::VIDEO_MULTITRACK } else { ex::AUDIO_MULTITRACK };
     let header = TagHeader { enhanced: true, wrapped: modified || multitrack, ..TagHeader::default() };
     if !multitrack {
         let codec = fields.codec()?;
         let end = fields.body.len();
-        return read_packet(fields, end, kind, packet_type, keyframe, TagHeader { codec, ..header });
+        let header = TagHeader { codec, ..header };
+        return read_packet(&mut fields, end, kind, packet_type, keyframe, header).map(Body::Plain);
     }
-    let first = fields.u8()?;
-    let tracks = first >> 4;
-    packet_type = first & 0x0f;
-    let common = if tracks == multitrack::MANY_CODECS { Codec::NONE } else { fields.codec()? };
-    while fields.at < fields.body.len() {
-        let codec = if tracks == multitrack::MANY_CODECS { fields.codec()? } else { common };
-        let track = fields.u8()?;
-        let left = |fields: &Fields<'_>| fields.body.len() - fields.at;
-        let size = match tracks {
-            multitrack::ONE_TRACK => left(fields),
-            _ => fields.u24()? as usize,
-        };
-        if size > left(fields) {
-            return None;
-        }
-        let end = fields.at + size;
-        if track == 0 {
-            return read_packet(fields, end, kind, packet_type, keyframe, TagHeader { codec, ..header });
-        }
-        fields.at = end;
-    }
-    Some(header)
+    Some(Body::Multitrack(Multitrack::read(fields, kind, keyframe, header)?))
 }
 
 /// Reads the packet of one track, which ends at `end`.

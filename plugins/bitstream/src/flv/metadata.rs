@@ -15,6 +15,9 @@ const DROPPED: &[&str] = &[
     "hasAudio",
     "hasVideo",
     "server",
+    // One track is passed on.
+    "audioTrackIdInfoMap",
+    "videoTrackIdInfoMap",
 ];
 
 /// The audio or video track as metadata describe it.

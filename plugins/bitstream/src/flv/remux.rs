@@ -19,11 +19,12 @@
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 reads neither, later versions only the enhanced form, many players only the legacy one. Colour
 //! metadata, which FFmpeg 9 sends, are passed on only on request: mpegts.js 1.8.2 stops at them. It stops at the
-//! MultichannelConfig of audio too, but decoders may need that, so it is left out only on request. Enhanced H.264, AAC and
+//! MultichannelConfig of audio too, but decoders may need that, so it is left out only on request, and for one or two channels,
+//! where it says nothing new. Enhanced H.264, AAC and
 //! MP3 are written in the legacy form, which every player reads and mpegts.js requires; it has no MultichannelConfig. AV1 is passed on unchanged, though
 //! mpegts.js 1.8.2 drops one or two frames before each of its keyframes, which it buffers while it starts a new MSE segment
 //! (and Chromium may stop at a gap of two); no form of the tag prevents that. Of several tracks (enhanced RTMP multitrack)
-//! track 0 is passed on, since no FLV player reads the others; ModEx is dropped.
+//! the one that the viewer selects is passed on as the only one, since few FLV players read several; ModEx is dropped.
 
 mod track;
 
@@ -99,6 +100,7 @@ pub const OPTIONS: &[OptionSpec] = &[
         doc: "How long the file header waits for a second track, in milliseconds.",
         variant: false,
     },
+    OptionSpec::TRACK,
 ];
 
 /// Limits on the tags that wait for the header, whatever their timestamps.
@@ -297,11 +299,18 @@ impl FlvRemuxer {
 
     /// Returns how to write the tag's codec header.
     fn rewritten_header(&self, tag: &Tag) -> Rewrite {
-        let header = TagHeader::parse(tag.kind, &tag.payload);
+        // The payload's first track need not be the one that the tag describes.
+        let header = TagHeader {
+            codec: tag.codec,
+            packet: tag.packet,
+            keyframe: tag.keyframe,
+            composition_offset: tag.composition_offset,
+            ..TagHeader::parse(tag.kind, &tag.payload)
+        };
         let video = tag.kind == TagKind::VIDEO;
         let form = self.form(header.codec);
         match form {
-            _ if header.packet == Packet::METADATA && !self.passes_metadata(video) => Rewrite::Drop,
+            _ if header.packet == Packet::METADATA && !self.passes_metadata(tag) => Rewrite::Drop,
             Form::Legacy if header.enhanced => {
                 let legacy = if video { legacy_video_header(&header) } else { legacy_audio_header(&header) };
                 legacy.map_or(Rewrite::Drop, Rewrite::Header)
@@ -313,8 +322,12 @@ impl FlvRemuxer {
         }
     }
 
-    fn passes_metadata(&self, video: bool) -> bool {
-        if video { self.color_info } else { self.multichannel }
+    fn passes_metadata(&self, tag: &Tag) -> bool {
+        if tag.kind == TagKind::VIDEO {
+            return self.color_info;
+        }
+        // Channel order, number of channels, layout.
+        self.multichannel && tag.data().get(1).is_some_and(|channels| *channels > 2)
     }
 
     /// Returns the form in which tags of a codec are written.

@@ -41,6 +41,8 @@ pub fn options(bench: &Bench<'_>) -> CheckResult {
             OptionKind::Flag => vec!["false".to_owned(), "true".to_owned()],
             OptionKind::Integer { min, max } => vec![min.to_string(), max.to_string()],
             OptionKind::Choice(words) => words.clone(),
+            // The streams of the checks have one track.
+            OptionKind::Track => vec!["0".to_owned()],
             OptionKind::Text => vec![String::new(), "text \u{e9}\u{1f600}".to_owned()],
         };
         for value in values {

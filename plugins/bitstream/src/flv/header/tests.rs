@@ -101,6 +101,37 @@ fn reads_back_each_header_written() {
 }
 
 #[test]
+fn reads_each_track_of_a_multitrack_body() {
+    type Found = (u8, Codec, Packet, bool, i64, &'static [u8]);
+    let rows: &[(TagKind, &[u8], &[Found])] = &[
+        (V, b"\x96\x01avc1\x02\0\0\x28nal", &[(2, Codec::H264, FRAME, true, 40, b"nal")]),
+        (V, b"\xa6\x03hvc1\x01nal", &[(1, Codec::HEVC, FRAME, false, 0, b"nal")]),
+        (V, b"\x96\x00avc1\x01cfg", &[(1, Codec::H264, HEADER, false, 0, b"cfg")]),
+        (V, b"\x96\x00avc1\x01", &[(1, Codec::H264, Packet::OTHER, false, 0, b"")]),
+        (A, b"\x95\x04Opus\x03x", &[(3, Codec::OPUS, Packet::METADATA, false, 0, b"x")]),
+        (
+            A,
+            b"\x97\x02abc\x05\x21mp4a\x01\0\0\x02noOpus\0\0\0\x03yes",
+            &[(1, Codec::AAC, FRAME, false, 0, b"no"), (0, Codec::OPUS, FRAME, false, 0, b"yes")],
+        ),
+        // Up to the one that is cut.
+        (V, b"\x96\x13av01\x01\0\0\x01y\x02\0\0\x09x", &[(1, Codec::AV1, FRAME, true, 0, b"y")]),
+        (V, b"\x96\x33av01\x01x", &[]),
+        (V, b"\x93hvc1nal", &[]),
+        (A, b"\xaf\x01raw", &[]),
+    ];
+    for (kind, body, expected) in rows {
+        let found: Vec<Found> = TagHeader::tracks(*kind, body)
+            .map(|(track, header)| {
+                let data = &body[header.data_offset as usize..][..header.data_len as usize];
+                (track, header.codec, header.packet, header.keyframe, header.composition_offset.0, data)
+            })
+            .collect();
+        assert_eq!(found, *expected, "{body:x?}");
+    }
+}
+
+#[test]
 fn data_is_inside_the_body_for_every_prefix_and_every_changed_byte() {
     for (_, kind, body, ..) in ROWS {
         for end in 0..body.len() {
@@ -117,6 +148,8 @@ fn data_is_inside_the_body_for_every_prefix_and_every_changed_byte() {
 }
 
 fn check_bounds(kind: TagKind, body: &[u8]) {
-    let header = TagHeader::parse(kind, body);
-    assert!((header.data_offset + header.data_len) as usize <= body.len(), "{kind:?} {body:x?}");
+    let tracks = TagHeader::tracks(kind, body).map(|(_, header)| header);
+    for header in tracks.chain([TagHeader::parse(kind, body)]) {
+        assert!((header.data_offset + header.data_len) as usize <= body.len(), "{kind:?} {body:x?}");
+    }
 }

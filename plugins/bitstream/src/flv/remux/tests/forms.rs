@@ -55,10 +55,11 @@ fn passes_colour_metadata_on_only_on_request() {
 fn passes_the_multichannel_config_on_unless_asked_not_to() {
     let config: &[u8] = b"\x94Opus\x01\x06";
     for (asked, passed) in [("true", true), ("false", false)] {
+        let stereo: &[u8] = b"\x94Opus\x01\x02\0\0\0\x03";
         let options = vec![(MULTICHANNEL.into(), asked.into())];
         let mut remuxer = FlvRemuxer::new(&Setup::new(Options::new(options), StreamFacts::default()));
         let mut blocks = Vec::new();
-        for body in [b"\x90OpusOpusHead", config, b"\x91Opusframe", b"\x94ac-3other"] {
+        for body in [b"\x90OpusOpusHead".as_slice(), stereo, config, b"\x91Opusframe", b"\x94ac-3other"] {
             remuxer.tag(&tag(A, 0, body), &mut blocks).unwrap();
         }
         remuxer.finish(&mut blocks).unwrap();
