@@ -151,11 +151,14 @@ fn pictures(tags: &[Tag]) -> Vec<&[u8]> {
 fn a_track_has_its_own_configuration_and_join_points_and_the_audio_of_track_0() {
     let host = Host::start(&config());
     let key = host.key("own");
+    let view = |query: &str| Capture::request(&host, Request::get(&format!("/{key}.flv{query}")));
+    let watcher = view("");
+    host.wait_waiting(1);
     let mut publisher = Publisher::open(host.rtmp, &key);
     publisher.send(&headers());
     publisher.send(&second(0));
     publisher.send(&second(1));
-    let view = |query: &str| Capture::request(&host, Request::get(&format!("/{key}.flv{query}")));
+    watcher.wait_until(SOON, "two seconds", |tags| pictures(tags).len() == 21);
     let (first, other) = (view(""), view("?track=2"));
     other.wait_until(SOON, "the history", |tags| pictures(tags).len() == 6);
     first.wait_until(SOON, "the history", |tags| pictures(tags).len() == 11);
@@ -205,9 +208,12 @@ fn an_absent_track_is_refused() {
 fn a_player_with_multitrack_gets_all_tracks_and_a_legacy_one_track_0() {
     let host = Host::start(&config());
     let key = host.key("players");
+    let watcher = Capture::http(&host, &key);
+    host.wait_waiting(1);
     let mut publisher = Publisher::open(host.rtmp, &key);
     publisher.send(&headers());
     publisher.send(&second(0));
+    watcher.wait_until(SOON, "a second", |tags| pictures(tags).len() == 11);
     let (app, name) = split_key(&key);
     let play = |caps: f64| {
         let mut player = Connection::open(host.rtmp).unwrap();
