@@ -124,10 +124,14 @@ fn check_mount(mount: &Mount, path: &KeyPath, modules: &Prepared, diagnostics: &
             .error(title, location, "this mount would be empty")
             .help("name a module that does in modules.load");
     }
-    for format in formats.iter().filter(|format| !mount.fast_cache.is_zero() && !format.is_audio_only()) {
-        let title = format!("fast_cache is ignored: {} carries video", format.name);
-        let location = diagnostics.source().value(&path.clone().key("fast_cache"));
-        diagnostics.warning(title, location, "for formats of audio alone");
+    // The default is for formats of audio alone, too, but needs no warning.
+    if let Some(location) = diagnostics.source().value(&path.clone().key("fast_cache"))
+        && !mount.fast_cache.is_zero()
+    {
+        for format in formats.iter().filter(|format| !format.is_audio_only()) {
+            let title = format!("fast_cache is ignored: {} carries video", format.name);
+            diagnostics.warning(title, Some(location.clone()), "for formats of audio alone");
+        }
     }
     // An option is known if one of the modules that share the mount knows it.
     let errors: Vec<Vec<OptionError>> =

@@ -122,7 +122,7 @@ fn mounts_of_one_stream_have_a_fast_cache_each() {
     let config = Config::live()
         .mount(&mount("", "fast_cache = \"2s\""))
         .mount(&mount("short/", "fast_cache = 0.5"))
-        .mount(&mount("none/", ""));
+        .mount(&mount("none/", "fast_cache = 0"));
     let mut aged = Aged::start(&config, &[AUDIO, VIDEO]);
     aged.publish(100);
     let mounts = [("none/", 0), ("", 2_000), ("short/", 500)];

@@ -4,8 +4,8 @@
 //
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
 // fetched across origins, as in real pages; `audio` is an audio element with the URL as its source, without a library;
-// `page` opens the URL itself, watches the first element on it, and requires all of them to play. The
-// browser reaches loopback only. The player must detect the tracks from the stream.
+// it is played for ten seconds, the others for one and a half. `page` opens the URL itself, watches the first element on
+// it, and requires all of them to play. The browser reaches loopback only. The player must detect the tracks from the stream.
 
 import { createServer } from "node:http";
 import { existsSync, readFileSync } from "node:fs";
@@ -56,7 +56,8 @@ try {
   tab.on("pageerror", (error) => thrown.push(`page: ${error.message}`));
   await tab.goto(player !== "page" ? `http://127.0.0.1:${server.address().port}/` : url);
   await tab.evaluate(start, { player, global, url, isLive });
-  const outcome = await tab.evaluate(watch, { tracks, limit: Number(limit) });
+  const seconds = player === "audio" ? 10 : 1.5;
+  const outcome = await tab.evaluate(watch, { tracks, seconds, limit: Number(limit) });
   outcome.errors.push(...thrown);
   console.log(JSON.stringify(outcome));
   if (outcome.failed) {
@@ -72,6 +73,9 @@ try {
 function start({ player, global, url, isLive }) {
   const video = document.querySelector("video, audio");
   window.errors = [];
+  window.waits = 0;
+  // Before the start, the element waits for data anyway.
+  video.addEventListener("waiting", () => (window.waits += video.currentTime > 0 ? 1 : 0));
   video.addEventListener("error", () => window.errors.push(`element: ${video.error?.message}`));
   if (player === "audio") {
     video.src = url;
@@ -88,10 +92,11 @@ function start({ player, global, url, isLive }) {
   Promise.resolve(instance.play()).catch((error) => window.errors.push(`play: ${error}`));
 }
 
-// In the page: waits for a first picture, then for a second and a half of moving ones.
-async function watch({ tracks, limit }) {
+// In the page: waits for a first picture, then for some seconds of moving ones.
+async function watch({ tracks, seconds, limit }) {
   const video = document.querySelector("video, audio");
-  const deadline = performance.now() + limit;
+  const began = performance.now();
+  const deadline = began + limit;
   const state = () => ({
     time: video.currentTime,
     frames: video.getVideoPlaybackQuality?.().totalVideoFrames ?? 0,
@@ -108,9 +113,10 @@ async function watch({ tracks, limit }) {
   };
   let first = state();
   let done = await until(() => state().time > 0 && (tracks === "a" || state().frames > 0));
+  const startedAfter = performance.now() - began;
   if (done) {
     first = state();
-    done = await until(() => state().time > first.time + 1.5 && shows(first, state()));
+    done = await until(() => state().time > first.time + seconds && shows(first, state()));
   }
   const all = [...document.querySelectorAll("video, audio")];
   done &&= await until(() => all.every((media) => media.currentTime > 0));
@@ -120,6 +126,8 @@ async function watch({ tracks, limit }) {
     advanced: last.time - first.time,
     frames: last.frames - first.frames,
     audioBytes: last.audioBytes - first.audioBytes,
+    startedAfter,
+    waits: window.waits,
     errors: [...window.errors, ...failures],
     failed: !done,
   };

@@ -37,11 +37,15 @@ pub struct Outcome {
     pub frames: u64,
     /// Audio bytes decoded while watched.
     pub audio_bytes: u64,
+    /// Time from setting the source to the first advance.
+    pub started_after: Duration,
+    /// Number of times that playback stopped for lack of data.
+    pub waits: u64,
     /// Events that report an error, of the player and of the element.
     pub errors: Vec<String>,
 }
 
-/// Plays a URL until playback has advanced by more than a second after the first picture. `tracks` are the tracks that must
+/// Plays a URL until playback has advanced by more than a second after the first picture, [`Player::Audio`] by ten. `tracks` are the tracks that must
 /// advance: `av`, `v` or `a`.
 ///
 /// # Errors
@@ -69,6 +73,8 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
         advanced: number("advanced"),
         frames: number("frames") as u64,
         audio_bytes: number("audioBytes") as u64,
+        started_after: Duration::from_millis(number("startedAfter") as u64),
+        waits: number("waits") as u64,
         errors,
     })
 }

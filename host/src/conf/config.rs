@@ -312,8 +312,8 @@ pub struct Mount {
     pub pattern: MountPattern,
     /// `options`: options of the format as written; checked against the schema of each module that answers the extension.
     pub options: Vec<(String, String)>,
-    /// `fast_cache`: length of audio that a new viewer gets at once. Formats with video ignore it. Default 0 (SRS): a
-    /// viewer starts at the newest frame.
+    /// `fast_cache`: length of audio that a new viewer gets at once. Formats with video ignore it. Default 5 s: browsers
+    /// start at once and do not rebuffer, from 64 kbit/s on. With 0 (SRS) a viewer starts at the newest frame.
     pub fast_cache: Duration,
 }
 

@@ -222,7 +222,7 @@ fn play(table: &mut Table) -> Play {
 fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
     let pattern = pattern(table, "mount", vhost);
-    let fast_cache = table.key("fast_cache", ZERO, duration(ZERO..=HOUR));
+    let fast_cache = table.key("fast_cache", 5 * SECOND, duration(ZERO..=HOUR));
     let options = table.settings("options");
     let pattern = pattern?;
     enabled.then_some(Mount { pattern, options, fast_cache })
