@@ -14,7 +14,8 @@ use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::rtmp::{
     ABORT, Amf, COMMAND, Connection, Message, SET_CHUNK_SIZE, WINDOW_ACK_SIZE, amf, chunks, type0,
 };
-use remuxd_tests::wait::SOON;
+use remuxd_tests::socket::connect_narrow;
+use remuxd_tests::wait::{SOON, wait_until};
 use remuxd_tests::websocket;
 
 /// Limit for the growth of the host's resident memory over one attack. The limits of one connection (`max_message`
@@ -373,4 +374,65 @@ fn a_part_of_the_http2_preface_costs_nothing() {
     let used = host.cpu_time() - before;
     drop(sockets);
     assert!(used < Duration::from_millis(100), "{used:?} in {:?}", began.elapsed());
+}
+
+/// Peers that send pings and read no answer.
+#[test]
+fn pings_whose_answers_nobody_reads_do_not_fill_the_memory() {
+    let host = Host::start(&Config::live());
+    let key = host.key("pinged");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let mut media = Numbered::new(500);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(10));
+    let socket = TcpStream::connect(host.http).unwrap();
+    let (mut socket, _) = websocket::open_over(socket, &host.ws_url(&key), &[]).unwrap();
+    let socket = socket.get_mut();
+    socket.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat().repeat(1000);
+    let before = host.resident();
+    // The host reads no more once it cannot answer: the write times out, or 64 MiB have gone.
+    let sent = (0..500).take_while(|_| socket.write_all(&ping).is_ok()).count();
+    let grown = host.resident().saturating_sub(before);
+    assert!(grown < 16 << 20, "{} MiB more after {} MiB of pings", grown >> 20, (sent * ping.len()) >> 20);
+}
+
+/// Peers that send requests to the API and read no answer.
+#[test]
+fn the_api_answers_beside_peers_that_read_nothing() {
+    let host = Host::start(&Config::live());
+    let api = host.api.unwrap();
+    let requests = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2000);
+    let _sockets: Vec<_> = (0..64)
+        .map(|_| {
+            let mut socket = connect_narrow(api);
+            socket.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            // The host may close it meanwhile.
+            let _ = socket.write_all(&requests);
+            socket
+        })
+        .collect();
+    assert!(host.api_page("/metrics").contains("remuxd_streams"));
+}
+
+#[test]
+fn an_address_has_limits_of_its_own() {
+    let limits =
+        |key: &str, value: &str| Host::start(&Config::live().play("wait", "\"0s\"").limits(key, value));
+    let answers =
+        |host: &Host| Request::get("/").send(host.http).is_ok_and(|response| response.status == 404);
+
+    let host = limits("max_connections_per_address", "3");
+    let open: Vec<_> = (0..3).map(|_| Connection::open(host.rtmp).unwrap()).collect();
+    assert!(!answers(&host));
+    let mut refused = TcpStream::connect(host.http).unwrap();
+    refused.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(refused.read(&mut [0]).unwrap_or(0), 0, "closed without an answer");
+    drop(open);
+    wait_until(SOON, "it may open others", || answers(&host));
+
+    let host = limits("accept_rate", "2");
+    let count = (0..20).filter(|_| answers(&host)).count();
+    assert!((2..20).contains(&count), "{count} of 20");
+    wait_until(SOON, "a second later it may again", || answers(&host));
 }

@@ -33,6 +33,10 @@ listen = ["127.0.0.1:0"]
 enabled = true
 listen = "127.0.0.1:0"
 
+[limits]
+max_connections_per_address = 0
+accept_rate = 0
+
 [vhost."__defaultVhost__".play]
 merge_write = "{merge}ms"
 min_latency = {min_latency}

@@ -93,6 +93,8 @@ fn prove(plan: &Plan) -> Result<(), String> {
     };
     put(0);
     let config = Config::live()
+        .limits("max_connections_per_address", "0")
+        .limits("accept_rate", "0")
         .play("queue_length", "\"5s\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")

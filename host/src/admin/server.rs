@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tracing::{debug, error};
 
 use crate::log::LineLimit;
@@ -26,6 +27,9 @@ const MAX_CONNECTIONS: usize = 64;
 /// Timeout for a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Lifetime of a connection over TCP: one request, and a response that fits into memory. Slow peers must not keep others out.
+const TCP_LIFETIME: Duration = Duration::from_secs(15);
+
 /// Buffer size of a connection in bytes, and so the limit of a request head.
 const MAX_BUFFER: usize = 16 << 10;
 
@@ -34,17 +38,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves the control socket until the task is dropped.
 pub async fn serve_control(api: Arc<Api>, control: Control) {
-    serve_all(api, true, |cx| control.poll_accept(cx)).await;
+    serve_all(api, true, None, |cx| control.poll_accept(cx)).await;
 }
 
 /// Serves requests that change nothing over TCP, until the task is dropped.
 pub async fn serve_tcp(api: Arc<Api>, listener: TcpListener) {
-    serve_all(api, false, |cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket)).await;
+    serve_all(api, false, Some(TCP_LIFETIME), |cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket))
+        .await;
 }
 
 async fn serve_all<S>(
     api: Arc<Api>,
     may_change: bool,
+    lifetime: Option<Duration>,
     mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -57,7 +63,11 @@ async fn serve_all<S>(
             Ok(socket) => {
                 let api = api.clone();
                 tokio::spawn(async move {
-                    serve(&api, may_change, socket).await;
+                    let served = serve(&api, may_change, lifetime.is_none(), socket);
+                    match lifetime {
+                        Some(lifetime) => drop(timeout(lifetime, served).await),
+                        None => served.await,
+                    }
                     drop(permit);
                 });
             }
@@ -71,7 +81,7 @@ async fn serve_all<S>(
     }
 }
 
-async fn serve<S>(api: &Arc<Api>, may_change: bool, socket: S)
+async fn serve<S>(api: &Arc<Api>, may_change: bool, keep_alive: bool, socket: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -82,6 +92,7 @@ where
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(keep_alive)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), respond)
         .await;

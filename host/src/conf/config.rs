@@ -215,6 +215,10 @@ pub struct Log {
 pub struct Limits {
     /// `max_connections`: open connections, all listeners together. Default 100000.
     pub max_connections: usize,
+    /// `max_connections_per_address`: open connections of one address; 0 is without limit. Default 4096.
+    pub max_connections_per_address: usize,
+    /// `accept_rate`: connections of one address within a second; 0 is without limit. Default 1000.
+    pub accept_rate: u32,
     /// `handshake_timeout`: from accept to a complete HTTP request head, or to RTMP publish or play. Default 10 s.
     pub handshake_timeout: Duration,
     /// `send_timeout`: a peer that accepts no byte for this long is closed. Default 30 s.

@@ -178,8 +178,12 @@ async fn watch(socket: &mut Socket, mut viewer: Viewer, first: Arc<Span>) -> Res
                 None => return Ok(Reason::StreamEnded),
             },
             message = socket.next() => match message {
-                // tokio-websockets answers pings.
-                Some(Ok(message)) if !message.is_close() => unanswered = 0,
+                // tokio-websockets queues the answer to a ping. It must be on its way before the next message is read, or
+                // a peer that sends pings and reads nothing would fill the memory.
+                Some(Ok(message)) if !message.is_close() => {
+                    unanswered = 0;
+                    socket.flush().await?;
+                }
                 Some(Ok(_)) | None => return Ok(Reason::ViewerClosed),
                 Some(Err(error)) => return Err(error),
             },

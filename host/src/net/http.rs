@@ -53,8 +53,8 @@ const HTTP2_PREFACE: &[u8] = b"PRI";
 
 /// Serves one connection until it closes, or the server stops and its responses are complete.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
-    let Opened { socket, peer, deadline, permit } = opened;
-    let guard = Arc::new((permit, server.tasks.token()));
+    let Opened { socket, peer, deadline, slot } = opened;
+    let guard = Arc::new((slot, server.tasks.token()));
     let connection = ConnectionContext { peer, guard, stopping: server.stopping.clone() };
     let http2 = tokio::select! {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,

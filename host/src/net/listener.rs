@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, error, warn};
+use tracing::{debug, error};
 
 use crate::log::LineLimit;
 
@@ -29,6 +29,11 @@ pub struct ListenError {
     /// The error of the system.
     pub source: io::Error,
 }
+
+/// The limit of all connections. Culprit: peer, or the operator who expects more.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} connections are open (limits.max_connections)")]
+struct ConnectionLimit(usize);
 
 /// Opens a listener; with `reuse_port`, several processes may listen on the same address.
 pub(super) fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener, ListenError> {
@@ -54,7 +59,7 @@ pub(super) async fn accept<T: Transport, F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let (mut failures, mut refusals) = (LineLimit::default(), LineLimit::default());
+    let mut failures = LineLimit::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -72,10 +77,7 @@ pub(super) async fn accept<T: Transport, F>(
             }
         };
         let Ok(permit) = server.connections.clone().try_acquire_owned() else {
-            if let Some(before) = refusals.line(Instant::now()) {
-                let limit = server.config.limits.max_connections;
-                warn!(%peer, limit, before, "connection refused: too many");
-            }
+            server.refuse(peer, ConnectionLimit(server.config.limits.max_connections));
             continue;
         };
         if let Err(error) = tune(&socket, &server) {

@@ -8,6 +8,7 @@
 //!
 //! Used by `host` and `admin`; uses `http`, `router`, `rtmp`, `stream` and `conf`.
 
+mod addresses;
 mod certificates;
 mod http;
 mod listen;

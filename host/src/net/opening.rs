@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use super::addresses::AddressSlot;
 use super::proxy;
 use super::server::Server;
 
@@ -26,8 +27,14 @@ pub(super) struct Opened<S> {
     pub(super) peer: SocketAddr,
     /// Deadline for the first complete request, or for RTMP publish or play: `limits.handshake_timeout` after accept.
     pub(super) deadline: Instant,
-    /// Holds a slot of `limits.max_connections` until the connection closes.
-    pub(super) permit: OwnedSemaphorePermit,
+    /// Held until the connection closes.
+    pub(super) slot: Slot,
+}
+
+/// A slot of `limits.max_connections`, and one of `limits.max_connections_per_address` unless the peer is a trusted proxy.
+pub(super) struct Slot {
+    _connection: OwnedSemaphorePermit,
+    _address: Option<AddressSlot>,
 }
 
 /// The transport layer under an application protocol: plain TCP or TLS.
@@ -82,15 +89,23 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
         if proxy_protocol {
             peer = proxy::take(&server.config.proxy, &mut socket, peer, deadline).await?;
         }
-        Some(timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late)))
+        let address = match server.config.proxy.trusts(peer.ip()) {
+            true => None,
+            false => {
+                Some(server.addresses.enter(peer.ip()).map_err(|limit| server.refuse(peer, limit)).ok()?)
+            }
+        };
+        let slot = Slot { _connection: permit, _address: address };
+        let opened = timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late));
+        Some(opened.map(|socket| (socket, slot)))
     };
     let opened = tokio::select! {
         opened = opening => opened,
         () = server.stopping.cancelled() => return,
     };
     match opened {
-        Some(Ok(socket)) => {
-            let opened = Opened { socket, peer, deadline, permit };
+        Some(Ok((socket, slot))) => {
+            let opened = Opened { socket, peer, deadline, slot };
             server.tasks.spawn(serve(server.clone(), opened));
         }
         Some(Err(error)) => debug!(%peer, %error, "connection closed before it began"),

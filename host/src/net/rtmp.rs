@@ -69,7 +69,7 @@ enum Close {
 
 /// Serves one connection until it closes. The client must publish or play before the deadline.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
-    let Opened { mut socket, peer, deadline, permit: _permit } = opened;
+    let Opened { mut socket, peer, deadline, slot: _slot } = opened;
     let limits = &server.config.limits;
     let seed = RandomState::new().hash_one(peer);
     let (epoch, random) = (server.now().0 as u32, Random::from_seed(seed));

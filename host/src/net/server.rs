@@ -1,19 +1,25 @@
 //! The state that all connections share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 use crate::conf::{Config, Vhost};
 use crate::http::Service;
+use crate::log::LineLimit;
 use crate::media::Millis;
 use crate::router::Router;
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Hub, StreamKey};
+
+use super::addresses::Addresses;
 
 /// A server of connections.
 pub struct Server {
@@ -23,11 +29,13 @@ pub struct Server {
     pub(super) service: Arc<Service>,
     /// Slots of `limits.max_connections`.
     pub(super) connections: Arc<Semaphore>,
+    pub(super) addresses: Arc<Addresses>,
     /// Cancelled when the host stops: listeners close, connections finish.
     pub(super) stopping: CancellationToken,
     /// Tasks that a stopping server waits for.
     pub(super) tasks: TaskTracker,
     started: Instant,
+    refusals: Mutex<LineLimit>,
 }
 
 impl Server {
@@ -36,12 +44,14 @@ impl Server {
         Arc::new(Server {
             router: service.router().clone(),
             connections: Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS))),
+            addresses: Addresses::new(&config.limits),
             config,
             hub,
             service,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             started: Instant::now(),
+            refusals: Mutex::default(),
         })
     }
 
@@ -51,6 +61,14 @@ impl Server {
         self.hub.end_all();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Reports that a connection is closed because of a limit, in a line every few seconds.
+    pub(super) fn refuse(&self, peer: SocketAddr, limit: impl std::error::Error) {
+        let line = self.refusals.lock().line(Instant::now());
+        if let Some(before) = line {
+            warn!(%peer, %limit, before, "connection refused");
+        }
     }
 
     /// Returns the vhost and the stream that a publisher or player names; `None` if the vhost is disabled.

@@ -98,15 +98,28 @@ struct Progress {
 impl Progress {
     /// Resolves when bytes have waited for `limit` without one being written.
     async fn stall(&self, limit: Duration) {
-        let mut still = 0;
-        let mut before = 0;
-        // One check more, since the bytes may have arrived just before the first.
-        while still <= CHECKS {
+        let mut checks = Checks::default();
+        while checks.still < CHECKS {
             sleep(limit / CHECKS).await;
-            let sent = self.sent.load(Relaxed);
-            still = if self.unsent.load(Relaxed) > 0 && sent == before { still + 1 } else { 0 };
-            before = sent;
+            checks.add(self.unsent.load(Relaxed), self.sent.load(Relaxed));
         }
+    }
+}
+
+/// The checks of one stream so far.
+#[derive(Debug, Default)]
+struct Checks {
+    /// Number of checks in a row before which bytes had waited, and none was written since.
+    still: u32,
+    had_unsent: bool,
+    sent: usize,
+}
+
+impl Checks {
+    fn add(&mut self, unsent: usize, sent: usize) {
+        let stalled = self.had_unsent && sent == self.sent;
+        self.still = if stalled { self.still + 1 } else { 0 };
+        (self.had_unsent, self.sent) = (unsent > 0, sent);
     }
 }
 
@@ -215,6 +228,20 @@ mod tests {
             let stalled = time_to_stall(limit, |progress| progress.unsent.store(1, Relaxed)).await;
             assert!(stalled.is_some_and(|time| time >= limit), "{stalled:?}");
         });
+    }
+
+    /// Bytes that come, or the last that is written, just after a check: the latest end, at a quarter more than the limit.
+    #[test]
+    fn a_stream_is_stalled_at_the_check_after_the_limit() {
+        for (name, counters) in [("nothing was sent before", (1, 0)), ("a byte was sent", (1, 7))] {
+            let mut checks = Checks::default();
+            checks.add(0, 0);
+            let number = (1..).find(|_| {
+                checks.add(counters.0, counters.1);
+                checks.still == CHECKS
+            });
+            assert_eq!(number, Some(CHECKS + 1), "{name}");
+        }
     }
 
     #[test]

@@ -1,0 +1,171 @@
+//! Limits of connections for each address.
+//!
+//! An address is an IPv4 address or an IPv6 /64, which is what one subscriber gets (RFC 6177). Trusted proxies, which
+//! connect for many clients, are not limited; if they send PROXY headers, the client's address counts instead.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::conf::Limits;
+
+/// Number of addresses from which on those that are not in use are removed.
+const MIN_SWEEP: usize = 1024;
+
+/// The addresses that have connections, or had one in this second.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    max_open: usize,
+    max_rate: u32,
+    started: Instant,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    addresses: HashMap<IpAddr, Address>,
+    /// Number of addresses at which the table is swept.
+    sweep_at: usize,
+}
+
+#[derive(Debug, Default)]
+struct Address {
+    open: usize,
+    /// The second of the newest connection, and the number of connections in it.
+    second: u64,
+    accepted: u32,
+}
+
+/// A connection of an address; counts as open until it is dropped.
+#[derive(Debug)]
+pub(super) struct AddressSlot {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+/// A limit that an address has reached. Culprit: peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AddressLimit {
+    #[error("{0} connections of this address are open (limits.max_connections_per_address)")]
+    Open(usize),
+    #[error("{0} connections of this address came within a second (limits.accept_rate)")]
+    Rate(u32),
+}
+
+impl Addresses {
+    pub(super) fn new(limits: &Limits) -> Arc<Addresses> {
+        Arc::new(Addresses {
+            max_open: limits.max_connections_per_address,
+            max_rate: limits.accept_rate,
+            started: Instant::now(),
+            table: Mutex::default(),
+        })
+    }
+
+    /// Counts a new connection.
+    ///
+    /// # Errors
+    /// The address has reached a limit.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<AddressSlot, AddressLimit> {
+        self.enter_at(address, self.started.elapsed().as_secs())
+    }
+
+    fn enter_at(self: &Arc<Self>, address: IpAddr, second: u64) -> Result<AddressSlot, AddressLimit> {
+        let address = subscriber(address);
+        let mut table = self.table.lock();
+        table.sweep(second);
+        let entry = table.addresses.entry(address).or_default();
+        if entry.second != second {
+            (entry.second, entry.accepted) = (second, 0);
+        }
+        if self.max_rate > 0 && entry.accepted >= self.max_rate {
+            return Err(AddressLimit::Rate(self.max_rate));
+        }
+        entry.accepted += 1;
+        if self.max_open > 0 && entry.open >= self.max_open {
+            return Err(AddressLimit::Open(self.max_open));
+        }
+        entry.open += 1;
+        Ok(AddressSlot { addresses: self.clone(), address })
+    }
+}
+
+impl Table {
+    /// Removes the addresses without connections whenever their number has doubled.
+    fn sweep(&mut self, second: u64) {
+        if self.addresses.len() >= self.sweep_at.max(MIN_SWEEP) {
+            self.addresses.retain(|_, address| address.open > 0 || address.second == second);
+            self.sweep_at = self.addresses.len() * 2;
+        }
+    }
+}
+
+impl Drop for AddressSlot {
+    fn drop(&mut self) {
+        if let Some(address) = self.addresses.table.lock().addresses.get_mut(&self.address) {
+            address.open -= 1;
+        }
+    }
+}
+
+/// Returns the address, or the /64 network of an IPv6 address.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::Config;
+
+    fn addresses(max_open: usize, max_rate: u32) -> Arc<Addresses> {
+        let limits = Config::default().limits;
+        Addresses::new(&Limits { max_connections_per_address: max_open, accept_rate: max_rate, ..limits })
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_a_limit_of_open_connections_of_its_own() {
+        let addresses = addresses(2, 0);
+        let enter = |address: &str| addresses.enter_at(ip(address), 0);
+        let (first, _second) = (enter("192.0.2.1").unwrap(), enter("192.0.2.1").unwrap());
+        assert_eq!(enter("::ffff:192.0.2.1").unwrap_err(), AddressLimit::Open(2));
+        let _other = enter("192.0.2.2").unwrap();
+        drop(first);
+        let _third = enter("192.0.2.1").unwrap();
+        let _network = (enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap());
+        assert_eq!(enter("2001:db8::ffff:0:0:3").unwrap_err(), AddressLimit::Open(2));
+        let _neighbour = enter("2001:db8:0:1::1").unwrap();
+    }
+
+    #[test]
+    fn an_address_has_a_limit_of_connections_in_a_second() {
+        let addresses = addresses(0, 2);
+        let rows = [(0, true), (0, true), (0, false), (1, true), (1, true), (1, false), (5, true)];
+        for (second, is_accepted) in rows {
+            assert_eq!(addresses.enter_at(ip("192.0.2.1"), second).is_ok(), is_accepted, "{second}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_left_are_forgotten() {
+        let addresses = addresses(1, 0);
+        let stays = addresses.enter_at(ip("192.0.2.1"), 0).unwrap();
+        for number in 0..10_000_u32 {
+            drop(addresses.enter_at(IpAddr::V4(number.into()), u64::from(number / 100)));
+        }
+        assert!(addresses.table.lock().addresses.len() <= 2 * MIN_SWEEP);
+        assert_eq!(addresses.enter_at(ip("192.0.2.1"), 200).unwrap_err(), AddressLimit::Open(1));
+        drop(stays);
+        addresses.enter_at(ip("192.0.2.1"), 200).unwrap();
+    }
+}
