@@ -109,8 +109,13 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::thread;
+
+    use rustix::process::Pid;
+    use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
     use super::*;
 
@@ -173,6 +178,39 @@ mod tests {
             end.send(()).unwrap();
             call.join().unwrap();
         }
+    }
+
+    #[test]
+    fn a_process_that_gets_no_cpu_is_not_counted() {
+        const RIVALS: usize = 15;
+        let mut process = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let mut cpu = CpuSet::new();
+        cpu.set(sched_getcpu());
+        sched_setaffinity(Some(Pid::from_child(&process)), &cpu).unwrap();
+        let (going, limit) = (AtomicBool::new(true), ms(800));
+        let mut time = CallTime::new(Thread::OfProcess(process.id()), limit, Instant::now());
+        // Rivals have the thread's CPU, the only one of the process.
+        let (elapsed, counted) = thread::scope(|scope| {
+            for _ in 0..RIVALS {
+                scope.spawn(|| {
+                    sched_setaffinity(None, &cpu).unwrap();
+                    while going.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            time.measure();
+            let (began, before) = (Instant::now(), time.counted);
+            while began.elapsed() < limit {
+                thread::sleep(CallTime::interval(limit));
+                time.measure();
+            }
+            going.store(false, Ordering::Relaxed);
+            (began.elapsed(), time.counted - before)
+        });
+        process.kill().unwrap();
+        process.wait().unwrap();
+        assert!(counted > Duration::ZERO && counted < elapsed / 3, "{counted:?} of {elapsed:?}");
     }
 
     #[test]
