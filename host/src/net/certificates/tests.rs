@@ -128,7 +128,7 @@ fn files_that_cannot_be_used_are_reported_with_their_line() {
         }
         let report = load(&dir, &[]).unwrap_err();
         assert!(report.contains(&format!("remuxd.toml:{line}:")), "{report}");
-        assert!(report.contains(says) && report.contains("1 error "), "{says}: {report}");
+        assert!(report.contains(says) && report.contains("error: 1 error"), "{says}: {report}");
     }
 }
 

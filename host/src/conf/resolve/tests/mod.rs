@@ -11,7 +11,10 @@ const SAMPLE: &str = include_str!("../../../../../conf/remuxd.toml");
 
 #[track_caller]
 fn facts(text: &str) -> Vec<String> {
-    Config::parse(text, "remuxd.toml").unwrap_err().facts()
+    let mut facts = Config::parse(text, "remuxd.toml").unwrap_err().facts();
+    // Most texts are without a vhost, which is a warning of its own.
+    facts.retain(|fact| !fact.starts_with("no vhost is enabled"));
+    facts
 }
 
 /// A commented-out default: `#key = value`, as `key = value`.
