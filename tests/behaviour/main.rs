@@ -19,6 +19,7 @@ mod http;
 mod http2;
 mod isolation;
 mod lifecycle;
+mod metadata;
 mod minutes;
 mod mounts;
 mod names;

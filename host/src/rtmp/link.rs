@@ -20,7 +20,7 @@ use super::error::SessionError;
 use super::handshake::{Handshake, HandshakeError};
 use super::message::{Aggregate, Control, Message, MessageKind};
 use super::output::Output;
-use crate::media::{Millis, Tag, TagKind};
+use crate::media::{Millis, Packet, Tag, TagKind};
 
 /// Limit of queued reply bytes for a peer that sends but does not read.
 pub const MAX_UNREAD_REPLIES: usize = 64 << 10;
@@ -214,8 +214,10 @@ impl Link {
             TagKind::SCRIPT => (STREAM_CHUNK_STREAM, MessageKind::DATA_AMF0),
             _ => return,
         };
+        // FFmpeg takes metadata with another timestamp for the first subtitle of a new track.
+        let is_metadata = tag.kind == TagKind::SCRIPT && tag.header.packet == Packet::METADATA;
         // A message's timestamp counts modulo 2^32 (5.1).
-        let timestamp = tag.dts.0 as u32;
+        let timestamp = if is_metadata { 0 } else { tag.dts.0 as u32 };
         if let Some(payload) = enhanced::body_for(tag, caps_ex) {
             self.writer.write(chunk_stream, kind, stream_id, timestamp, &payload, &mut self.buffers.output);
         }

@@ -16,6 +16,8 @@
 //! A successor continues in the middle of the file: the header has been sent, its tracks are announced, and the configurations
 //! that it writes equal the predecessor's byte for byte, so that the host need not send them to current viewers again.
 //!
+//! Metadata have the timestamp 0, also in mid-stream, since players take others for subtitles.
+//!
 //! Deviations: HEVC is passed on as published, or rewritten to the form that the viewer's player reads ([`HEVC_FORM`]):
 //! FFmpeg before 6.1 reads neither, later versions only the enhanced form, many players only the legacy one. Colour
 //! metadata, which FFmpeg 9 sends, are passed on only on request: mpegts.js 1.8.2 stops at them. It stops at the
@@ -110,8 +112,12 @@ const MAX_HELD_BYTES: usize = 16 << 20;
 /// The largest body that a tag's 24-bit length can state.
 const MAX_BODY: usize = (1 << 24) - 1;
 
+/// Timestamp of metadata, wherever they are: FFmpeg, and with it VLC and mpv, takes metadata of another time for the first
+/// subtitle of a new track.
+const METADATA_TIMESTAMP: u32 = 0;
+
 /// The first byte of a state.
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
 
 /// Tracks of `CONFIG` blocks; viewers that join get them in this order.
 const METADATA: u8 = 0;
@@ -143,8 +149,6 @@ pub struct FlvRemuxer {
     /// DTS of the first frame.
     first_frame: Option<Millis>,
     metadata: Option<SharedBytes>,
-    /// DTS of the last metadata written.
-    metadata_time: Millis,
     /// Whether a predecessor wrote the file so far, and this remuxer has yet to write header and metadata for viewers that join.
     resumed: bool,
     /// Whether the host reports that the stream has no video at present. Then every audio frame is a join point.
@@ -173,7 +177,6 @@ impl FlvRemuxer {
             held_bytes: 0,
             first_frame: None,
             metadata: None,
-            metadata_time: Millis(0),
             resumed: false,
             video_absent: false,
             warned: false,
@@ -186,14 +189,15 @@ impl FlvRemuxer {
         let Some((&[STATE_VERSION, flags], rest)) = state.split_first_chunk() else { return self };
         let Some((&audio, rest)) = rest.split_first_chunk() else { return self };
         let Some((&video, rest)) = rest.split_first_chunk() else { return self };
-        let Ok(time) = rest.try_into() else { return self };
+        if !rest.is_empty() {
+            return self;
+        }
         for (track, codec, shift) in [(&mut self.audio, audio, 0), (&mut self.video, video, 2)] {
             track.codec = Codec(u32::from_be_bytes(codec));
             track.seen = flags >> shift & 1 != 0;
             track.announced = track.seen;
             track.enhanced = flags >> shift & 2 != 0;
         }
-        self.metadata_time = Millis(i64::from_be_bytes(time));
         (self.started, self.resumed) = (true, true);
         self
     }
@@ -228,7 +232,7 @@ impl FlvRemuxer {
     /// Writes the file header and the metadata, for the tracks seen so far.
     fn write_start(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         (self.audio.announced, self.video.announced) = (self.audio.seen, self.video.seen);
-        (self.metadata_time, self.resumed) = (dts, false);
+        self.resumed = false;
         let (audio, video) = (self.audio.seen, self.video.seen);
         sink.block(Block {
             flags: BlockFlags::PREAMBLE,
@@ -241,13 +245,14 @@ impl FlvRemuxer {
             self.announcement(&self.audio),
             self.announcement(&self.video),
         );
-        write_tag(TagKind::SCRIPT, dts, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
+        let times = Times { dts, timestamp: METADATA_TIMESTAMP };
+        write_tag(TagKind::SCRIPT, times, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
     }
 
     /// Writes a tag, preceded by the announcement of its track if the file header does not name it yet.
     fn write(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let Some(track) = self.track(tag.kind) else {
-            return write_tag(tag.kind, tag.dts, Vec::new(), tag.payload.clone(), MEDIA, sink);
+            return write_tag(tag.kind, tag.dts.into(), Vec::new(), tag.payload.clone(), MEDIA, sink);
         };
         if !track.announced {
             if tag.packet != Packet::CODED_FRAME {
@@ -284,7 +289,7 @@ impl FlvRemuxer {
             self.drop_oversized(tag.kind, len);
             return Ok(());
         }
-        write_tag(tag.kind, tag.dts, header, body, role, sink)
+        write_tag(tag.kind, tag.dts.into(), header, body, role, sink)
     }
 
     /// Drops a body of `len` bytes, which is too long for an FLV tag, and the pictures that depend on it.
@@ -358,10 +363,23 @@ enum Rewrite {
 const MEDIA: (BlockFlags, u8) = (BlockFlags::NONE, 0);
 const JOIN: (BlockFlags, u8) = (BlockFlags::JOIN, 0);
 
+/// The time of a block, and the timestamp of the tag in it.
+struct Times {
+    dts: Millis,
+    timestamp: u32,
+}
+
+impl From<Millis> for Times {
+    fn from(dts: Millis) -> Times {
+        // Timestamps have 32 bits: after 49.7 days of one remuxer they wrap.
+        Times { dts, timestamp: dts.0 as u32 }
+    }
+}
+
 /// Writes one FLV tag as one block: the tag header, the codec's `header`, `body`, and the size.
 fn write_tag(
     kind: TagKind,
-    dts: Millis,
+    Times { dts, timestamp }: Times,
     header: Vec<u8>,
     body: SharedBytes,
     (flags, track): (BlockFlags, u8),
@@ -371,8 +389,7 @@ fn write_tag(
     if len > MAX_BODY {
         return Err(RemuxError::Malformed { what: "FLV tag of 16 MiB or more", offset: 0 });
     }
-    // Timestamps have 32 bits: after 49.7 days of one remuxer they wrap.
-    let mut start = tag_header(kind, len as u32, dts.0 as u32).to_vec();
+    let mut start = tag_header(kind, len as u32, timestamp).to_vec();
     let size = (start.len() + len) as u32;
     start.extend(header);
     let parts = vec![start.into(), body, size.to_be_bytes().to_vec().into()];
@@ -385,11 +402,10 @@ impl Remuxer for FlvRemuxer {
         self.video_absent = tag.tracks.video() == Some(false);
         if (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA) {
             self.metadata = Some(tag.payload.clone());
-            let time = if self.resumed { tag.dts.max(self.metadata_time) } else { tag.dts };
-            return if self.started { self.write_start(time, sink) } else { Ok(()) };
+            return if self.started { self.write_start(tag.dts, sink) } else { Ok(()) };
         }
         if self.resumed {
-            self.write_start(tag.dts.max(self.metadata_time), sink)?;
+            self.write_start(tag.dts, sink)?;
         }
         if self.track(tag.kind).is_some_and(|track| !track.takes(tag)) {
             return Ok(());
@@ -424,7 +440,6 @@ impl Remuxer for FlvRemuxer {
         let mut state = vec![STATE_VERSION, flags(&self.audio) | flags(&self.video) << 2];
         state.extend(self.audio.codec.0.to_be_bytes());
         state.extend(self.video.codec.0.to_be_bytes());
-        state.extend(self.metadata_time.0.to_be_bytes());
         state
     }
 }

@@ -136,12 +136,12 @@ fn a_track_is_announced_by_its_first_frame_that_decodes() {
         (
             "audio that is configured early and comes late",
             vec![(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (V, 500, AVC_INTER), (A, 600, AAC)],
-            "-v meta(-v)@0 V0@0 K@0 p@500 meta(av)@600 A0@0 a@600",
+            "-v meta(-v)@0 V0@0 K@0 p@500 meta(av)@0 A0@0 a@600",
         ),
         (
             "video that waits for its keyframe",
             vec![(A, 0, MP3), (A, 500, MP3), (V, 600, AVC_CONFIG), (V, 610, AVC_INTER), (V, 620, AVC_KEY)],
-            "a- meta(a-)@0 a@0 a@500 meta(av)@620 V0@600 K@620",
+            "a- meta(a-)@0 a@0 a@500 meta(av)@0 V0@600 K@620",
         ),
         (
             "the wait begins with a frame",
@@ -182,7 +182,7 @@ fn frames_that_cannot_be_decoded_are_dropped() {
                 (V, 5, AVC_KEY),
                 (V, 6, AVC_END),
             ],
-            "av meta(av)@1 V0@1 A0@1 a@3 K@5 end@6",
+            "av meta(av)@0 V0@1 A0@1 a@3 K@5 end@6",
         ),
         (
             "after a changed sequence header, up to the keyframe",

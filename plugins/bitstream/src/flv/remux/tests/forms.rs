@@ -9,6 +9,9 @@ fn cleans_metadata_and_repeats_it_when_it_changes() {
     let metadata: Vec<_> = blocks.iter().filter(|block| block.flags == BlockFlags::CONFIG).collect();
     assert_eq!(metadata.len(), 2);
     assert_eq!(metadata[1].dts, Millis(40));
+    let file = file(&blocks);
+    let timestamps = read_file(&file).map(|tag| tag.unwrap()).filter(|tag| tag.kind == script);
+    assert_eq!(timestamps.map(|tag| tag.timestamp).collect::<Vec<_>>(), [0, 0]);
     assert!(metadata.iter().all(|block| block.parts[1].windows(5).any(|name| name == b"width")));
 }
 
