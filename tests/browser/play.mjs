@@ -5,56 +5,23 @@
 // Exits 1 with a reason when nothing plays within the time. The page comes from an origin of its own, so the URL is
 // fetched across origins, as in real pages; `audio` is an audio element with the URL as its source, without a library;
 // it is played for ten seconds, the others for one and a half. `page` opens the URL itself, watches the first element on
-// it, and requires all of them to play. The browser reaches loopback only. The player must detect the tracks from the stream.
+// it, and requires all of them to play. The player must detect the tracks from the stream.
 
-import { createServer } from "node:http";
-import { existsSync, readFileSync } from "node:fs";
-import { chromium } from "playwright-core";
+import { libraries, withTab } from "./chromium.mjs";
 
 const [name, url, tracks, limit] = process.argv.slice(2);
 // A recording is played by the same library with `isLive: false`.
 const [player, kind] = name.split("-");
 const isLive = kind !== "file";
-const flvJs = "node_modules/flv.js/dist/flv.min.js";
-const libraries = {
-  mpegts: ["mpegts", "node_modules/mpegts.js/dist/mpegts.js"],
-  flv: ["flvjs", flvJs],
-  videojs: [
-    "videojsFlv", flvJs, "node_modules/video.js/dist/video.min.js",
-    "node_modules/videojs-flvjs/dist/videojs-flvjs.min.js", "videojs.js",
-  ],
-  mse: ["mse", "mse.js"],
-};
-const [global, ...files] = libraries[player] ?? [];
-const library = files.map((file) => readFileSync(new URL(file, import.meta.url), "utf8")).join("\n;\n");
-const page = player === "audio"
+const [global] = libraries[player] ?? [];
+const html = player === "audio"
   ? `<!doctype html><audio muted></audio>`
   : `<!doctype html><video muted playsinline></video><script src="/library.js"></script>`;
 
-const server = createServer((request, response) => {
-  const [type, body] = request.url === "/library.js" ? ["text/javascript", library] : ["text/html", page];
-  response.writeHead(200, { "content-type": type }).end(body);
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-
-const executablePath = process.env.CHROMIUM
-  ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({
-  executablePath,
-  args: [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update",
-    "--disable-background-networking", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    // Tests use self-signed certificates.
-    "--ignore-certificate-errors",
-  ],
-});
-
-try {
-  const tab = await browser.newPage();
+await withTab({ html, names: [player], url: player === "page" ? url : undefined }, async (tab, open) => {
   const thrown = [];
   tab.on("pageerror", (error) => thrown.push(`page: ${error.message}`));
-  await tab.goto(player !== "page" ? `http://127.0.0.1:${server.address().port}/` : url);
+  await open();
   await tab.evaluate(start, { player, global, url, isLive });
   const seconds = player === "audio" ? 10 : 1.5;
   const outcome = await tab.evaluate(watch, { tracks, seconds, limit: Number(limit) });
@@ -64,10 +31,7 @@ try {
     console.error(`${player} ${url}: ${JSON.stringify(outcome)}`);
     process.exitCode = 1;
   }
-} finally {
-  await browser.close();
-  server.close();
-}
+});
 
 // In the page: attaches the player and keeps every error.
 function start({ player, global, url, isLive }) {
