@@ -7,6 +7,7 @@ mod authors;
 mod bad_requests;
 mod broken_pipe;
 mod certificates;
+mod changes;
 mod check;
 mod demo;
 mod encoders;

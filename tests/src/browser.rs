@@ -1,9 +1,10 @@
 //! Players in headless Chromium.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::tool::{root, run};
 
@@ -77,6 +78,110 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
         waits: number("waits") as u64,
         errors,
     })
+}
+
+/// A player in a page that plays a changing stream.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// [`Player::Mpegts`] or [`Player::Flv`].
+    pub player: Player,
+    /// The stream.
+    pub url: String,
+    /// The tracks that must advance before the change: `av`, `v` or `a`.
+    pub before: &'static str,
+    /// The tracks that must advance after the change; empty if the browser cannot decode the stream, which the player
+    /// must report.
+    pub after: &'static str,
+}
+
+/// Players in one page of Chromium, which start again when their response ends or they report an error.
+#[derive(Debug)]
+pub struct Page {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+/// What a player of a [`Page`] did after the change.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Number of players that were started for the stream since the change.
+    pub starts: u64,
+    /// Width of the last picture.
+    pub width: u64,
+    /// The errors that it reported.
+    pub errors: Vec<String>,
+}
+
+impl Page {
+    /// Starts the players, and waits until all of them play.
+    ///
+    /// # Errors
+    /// When the browser does not start, or a player does not play within `within`.
+    pub fn play(players: &[Watched], within: Duration) -> Result<Page, String> {
+        let players: Vec<Value> = players
+            .iter()
+            .map(|one| {
+                let player = if one.player == Player::Flv { "flv" } else { "mpegts" };
+                json!({"player": player, "url": one.url, "before": one.before, "after": one.after})
+            })
+            .collect();
+        let mut command = Command::new("node");
+        command.current_dir(root().join("tests/browser")).arg("watch.mjs");
+        command.args([Value::from(players).to_string(), within.as_millis().to_string()]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("node: {error}"))?;
+        let lines = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        let mut page = Page { child, lines };
+        let line = page.line();
+        if line == "playing" { Ok(page) } else { Err(page.failed(&line)) }
+    }
+
+    /// Announces that the stream has changed, and waits until each player plays what was not buffered before. Returns what each
+    /// did, in the order of [`Page::play`].
+    ///
+    /// # Errors
+    /// When a player does not play in time.
+    pub fn changed(mut self) -> Result<Vec<Change>, String> {
+        let stdin = self.child.stdin.as_mut().expect("stdin is a pipe");
+        stdin.write_all(b"changed\n").map_err(|error| format!("node: {error}"))?;
+        let line = self.line();
+        let parsed: Option<Value> = serde_json::from_str(&line).ok();
+        let Some(players) = parsed.as_ref().and_then(Value::as_array) else { return Err(self.failed(&line)) };
+        if players.iter().any(|one| one["done"] != true) {
+            return Err(self.failed(&line));
+        }
+        let errors =
+            |one: &Value| one["errors"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        let number = |value: &Value| value.as_u64().unwrap_or_default();
+        let change = |one: &Value| Change {
+            starts: number(&one["starts"]),
+            width: number(&one["width"]),
+            errors: errors(one),
+        };
+        Ok(players.iter().map(change).collect())
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        // At the end of the pipe there is no line.
+        let _ = self.lines.read_line(&mut line);
+        line.trim().to_owned()
+    }
+
+    fn failed(&mut self, line: &str) -> String {
+        // The program ends after a failure.
+        let mut messages = String::new();
+        let _ = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut messages));
+        format!("{line}\n{messages}")
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // The end of its input ends the program; it closes the browser.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub enum Clip {
     /// H.264 with B-frames, and AAC.
     H264Aac,
+    /// H.264 without B-frames, and AAC.
+    H264NoBAac,
+    /// H.264 with B-frames, of twice the width and height of all others, and AAC.
+    LargeH264Aac,
     /// H.264 and MP3.
     H264Mp3,
     /// H.264 alone.
@@ -41,7 +45,8 @@ impl Clip {
     #[must_use]
     pub fn ffmpeg(self) -> Ffmpeg {
         match self {
-            Clip::H264Aac | Clip::H264Mp3 | Clip::H264 | Clip::Aac | Clip::Mp3 => Ffmpeg::Five,
+            Clip::H264Aac | Clip::H264NoBAac | Clip::LargeH264Aac => Ffmpeg::Five,
+            Clip::H264Mp3 | Clip::H264 | Clip::Aac | Clip::Mp3 => Ffmpeg::Five,
             Clip::HevcAac | Clip::Av1Opus | Clip::Vp9Opus | Clip::H264Opus => Ffmpeg::Nine,
         }
     }
@@ -50,7 +55,8 @@ impl Clip {
     #[must_use]
     pub fn video(self) -> Option<[u8; 4]> {
         match self {
-            Clip::H264Aac | Clip::H264Mp3 | Clip::H264 | Clip::H264Opus => Some(*b"avc1"),
+            Clip::H264Aac | Clip::H264NoBAac | Clip::LargeH264Aac => Some(*b"avc1"),
+            Clip::H264Mp3 | Clip::H264 | Clip::H264Opus => Some(*b"avc1"),
             Clip::HevcAac => Some(*b"hvc1"),
             Clip::Av1Opus => Some(*b"av01"),
             Clip::Vp9Opus => Some(*b"vp09"),
@@ -62,7 +68,8 @@ impl Clip {
     #[must_use]
     pub fn audio(self) -> Option<[u8; 4]> {
         match self {
-            Clip::H264Aac | Clip::HevcAac | Clip::Aac => Some(*b"mp4a"),
+            Clip::H264Aac | Clip::H264NoBAac | Clip::LargeH264Aac => Some(*b"mp4a"),
+            Clip::HevcAac | Clip::Aac => Some(*b"mp4a"),
             Clip::H264Mp3 | Clip::Mp3 => Some(*b".mp3"),
             Clip::Av1Opus | Clip::Vp9Opus | Clip::H264Opus => Some(*b"Opus"),
             Clip::H264 => None,
@@ -119,7 +126,8 @@ impl Clip {
     fn encode(self, length: Duration, gop: u32, command: &mut Command) {
         let seconds = length.as_secs();
         if self.video().is_some() {
-            let picture = format!("testsrc2=size=320x180:rate={FRAME_RATE}:duration={seconds}");
+            let size = if self == Clip::LargeH264Aac { "640x360" } else { "320x180" };
+            let picture = format!("testsrc2=size={size}:rate={FRAME_RATE}:duration={seconds}");
             command.args(["-f", "lavfi", "-i", &picture]);
         }
         if self.audio().is_some() {
@@ -128,7 +136,7 @@ impl Clip {
             command.args(["-f", "lavfi", "-i", &tone]);
         }
         let video: &[&str] = match self.video().as_ref() {
-            Some(b"avc1") => &["libx264", "-preset", "veryfast", "-bf", "2", "-sc_threshold", "0"],
+            Some(b"avc1") => &["libx264", "-preset", "veryfast", "-sc_threshold", "0"],
             Some(b"hvc1") => &["libx265", "-preset", "ultrafast", "-x265-params", "log-level=error"],
             Some(b"av01") => &["libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-row-mt", "1"],
             Some(_) => &["libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8"],
@@ -136,6 +144,9 @@ impl Clip {
         };
         if let [encoder, options @ ..] = video {
             command.args(["-c:v", encoder]).args(options);
+            if self.video() == Some(*b"avc1") {
+                command.args(["-bf", if self == Clip::H264NoBAac { "0" } else { "2" }]);
+            }
             let gop = gop.to_string();
             command.args(["-b:v", "400k", "-g", &gop, "-keyint_min", &gop, "-pix_fmt", "yuv420p"]);
         }
@@ -159,6 +170,8 @@ mod tests {
     fn every_clip_carries_its_codecs() {
         for clip in [
             Clip::H264Aac,
+            Clip::H264NoBAac,
+            Clip::LargeH264Aac,
             Clip::H264Mp3,
             Clip::H264,
             Clip::Aac,

@@ -74,7 +74,7 @@ const REPETITIONS: usize = 100;
 /// Distance between the starts of two repetitions: the clip's length, and a frame by which the audio of some clips is
 /// longer. FFmpeg does not know the duration of a live FLV: it would take the time of its last tag (the end of sequence
 /// of H.264, which is earlier), so that repetitions would overlap.
-const REPETITION: Duration = LENGTH.saturating_add(Duration::from_millis(50));
+pub(crate) const REPETITION: Duration = LENGTH.saturating_add(Duration::from_millis(50));
 
 /// Publishes `clip` repeatedly with ffmpeg, until the returned value is dropped. Timestamps ascend in each track.
 ///

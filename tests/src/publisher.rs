@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clip::Clip;
+use crate::encoder::REPETITION;
 use crate::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
 use crate::rtmp::{Connection, Message, SET_CHUNK_SIZE, split_key, with_token};
 use crate::wait::{SOON, wait_for};
@@ -90,6 +91,35 @@ impl Publisher {
     /// Returns the connection.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
+    }
+
+    /// Publishes a clip in real time, again and again, on a thread, until [`Pace::stop`].
+    #[must_use]
+    pub fn repeat(mut self, clip: Clip) -> Pace {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let is_frame = |tag: &Tag| matches!(tag.content(), Content::AccessUnit(_));
+        let (frames, headers): (Vec<Tag>, Vec<Tag>) = read_file(&clip.path()).into_iter().partition(is_frame);
+        let thread = std::thread::spawn(move || {
+            let start = Instant::now();
+            // Not the end of sequence, which comes last.
+            self.send(headers.iter().filter(|tag| tag.timestamp == 0));
+            let mut pictures = 0;
+            for round in 0.. {
+                for tag in &frames {
+                    let timestamp = tag.timestamp + round * REPETITION.as_millis() as u32;
+                    let due = start + Duration::from_millis(timestamp.into());
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    if stopped.load(Ordering::Relaxed) {
+                        return pictures;
+                    }
+                    self.send([&Tag { timestamp, ..tag.clone() }]);
+                    pictures += u32::from(tag.kind == VIDEO);
+                }
+            }
+            pictures
+        });
+        Pace { stop, thread }
     }
 
     /// Publishes numbered media in real time, on a thread, until [`Pace::stop`].
