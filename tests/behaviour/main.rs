@@ -24,6 +24,7 @@ mod metadata;
 mod minutes;
 mod mounts;
 mod names;
+mod neighbours;
 mod players;
 mod processes;
 mod proxies;

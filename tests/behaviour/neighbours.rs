@@ -1,0 +1,123 @@
+//! nginx-rtmp beside the host: an edge that pulls when its first player comes, and an ingest that pushes.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use remuxd_tests::capture::{Capture, End};
+use remuxd_tests::clip::Clip;
+use remuxd_tests::compare::{Coverage, access_units, check_start, compare_units};
+use remuxd_tests::encoder::Encoder;
+use remuxd_tests::flv::{Tag, read_file};
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::proxy::free_address;
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::times::check_times;
+use remuxd_tests::tool::Ffmpeg;
+use remuxd_tests::wait::{SOON, wait_until};
+
+/// A running nginx with the RTMP module: `/edge` pulls from the application `live` of a host, `/ingest` pushes to it.
+struct NginxRtmp {
+    child: Child,
+    address: SocketAddr,
+    _scratch: Scratch,
+}
+
+impl NginxRtmp {
+    fn start(host: &Host) -> NginxRtmp {
+        let (scratch, address) = (Scratch::new(), free_address());
+        let file = scratch.join("nginx.conf");
+        // One process, so that killing it ends all of nginx.
+        let config = format!(
+            "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+             daemon off; master_process off; pid {pid}; error_log stderr warn;\n\
+             events {{ }}\n\
+             rtmp {{ access_log off; server {{ listen {address};\n\
+             application edge {{ live on; pull rtmp://{live}; }}\n\
+             application ingest {{ live on; push rtmp://{live}; }}\n\
+             }} }}\n",
+            pid = scratch.join("nginx.pid").display(),
+            live = format_args!("{}/live", host.rtmp),
+        );
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(scratch.path()).arg("-c").arg(&file).stdin(Stdio::null());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut nginx = NginxRtmp { child, address, _scratch: scratch };
+        wait_until(SOON, "nginx listens", || {
+            assert!(nginx.child.try_wait().unwrap().is_none(), "nginx ended at once");
+            TcpStream::connect(address).is_ok()
+        });
+        nginx
+    }
+
+    fn url(&self, key: &str) -> String {
+        format!("rtmp://{}/{key}", self.address)
+    }
+}
+
+impl Drop for NginxRtmp {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn rtmpdump(url: &str) -> Capture {
+    let mut command = Command::new("rtmpdump");
+    command.args(["--quiet", "--live", "--rtmp", url, "--flv", "-"]);
+    Capture::command(command)
+}
+
+fn ffmpeg(url: &str) -> Capture {
+    let mut command = Ffmpeg::Five.command();
+    command.args(["-i", url, "-map", "0", "-c", "copy", "-f", "flv", "-"]);
+    Capture::command(command)
+}
+
+/// Access units that nginx and players may drop at the end of a stream: half a second.
+const LOST: usize = 35;
+
+/// Compares what was served with the published stream, from a keyframe almost to the end. nginx may miss the first keyframe,
+/// while it connects; then only audio comes before the next one.
+fn assert_served(published: &[Tag], served: &[Tag]) {
+    check_start(served).unwrap();
+    let (published, mut served) = (access_units(published), access_units(served));
+    check_times(&served).unwrap();
+    let served = served.split_off(served.iter().position(|unit| unit.keyframe).unwrap());
+    let start = published.iter().position(|unit| unit.hash == served[0].hash).unwrap();
+    let end = start + served.len();
+    assert!(end + LOST >= published.len(), "{end} of {} access units", published.len());
+    let compared = compare_units(&published[..end], &served, Coverage::FromKeyframe);
+    assert!(compared.as_ref().is_ok_and(|units| *units > 150), "{compared:?}");
+}
+
+#[test]
+fn nginx_rtmp_pulls_for_players_that_come_before_the_publisher() {
+    let host = Host::start(&Config::live());
+    let nginx = NginxRtmp::start(&host);
+    for (name, play) in [("rtmpdump", rtmpdump as fn(&str) -> Capture), ("ffmpeg", ffmpeg)] {
+        let player = play(&nginx.url(&format!("edge/{name}")));
+        host.wait_waiting(1);
+        let key = format!("live/{name}");
+        let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, &key);
+        let published = read_file(&publishing.finish());
+        player.wait_access_units(access_units(&published).len() - LOST, SOON);
+        assert_served(&published, &player.tags());
+    }
+}
+
+#[test]
+fn nginx_rtmp_pushes_what_it_receives() {
+    let host = Host::start(&Config::live());
+    let nginx = NginxRtmp::start(&host);
+    let viewers = [Capture::http(&host, "live/film"), Capture::rtmp(&host, "live/film")];
+    host.wait_waiting(viewers.len());
+    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish_to(Clip::H264Aac, &nginx.url("ingest/film"));
+    let published = read_file(&publishing.finish());
+    for viewer in viewers {
+        let recording = viewer.finish(SOON);
+        assert_eq!(recording.end, End::Clean);
+        assert_served(&published, &recording.tags);
+    }
+}
