@@ -436,3 +436,29 @@ fn an_address_has_limits_of_its_own() {
     assert!((2..20).contains(&count), "{count} of 20");
     wait_until(SOON, "a second later it may again", || answers(&host));
 }
+
+/// Tags of 12 bytes, each behind 15 MiB of a message that the host ignores.
+#[test]
+fn short_tags_do_not_keep_long_buffers_alive() {
+    let test = Bystanders::start();
+    let mut publisher = Publisher::open(test.host.rtmp, &test.host.key("pinning"));
+    publisher.connection().write_raw(&set_chunk_size(0xff_ffff)).unwrap();
+    let ignored = Message { kind: 99, stream: 0, timestamp: 0, payload: vec![0; 15 << 20] };
+    // A picture of the current GOP, which the stream's history holds.
+    let tag = Message {
+        kind: VIDEO,
+        stream: 1,
+        timestamp: 0,
+        payload: [&[0x27, 1, 0, 0, 0][..], &[7; 7]].concat(),
+    };
+    let mut media = Numbered::new(100);
+    publisher.send(&media.headers());
+    publisher.send(&media.frame());
+    let both = [chunks(5, &ignored, 0xff_ffff), chunks(4, &tag, 0xff_ffff)].concat();
+    for _ in 0..20 {
+        publisher.connection().write_raw(&both).unwrap();
+    }
+    test.unharmed("tags behind long messages");
+    drop(publisher);
+    test.finish();
+}

@@ -16,7 +16,7 @@ pub struct Tag {
     pub discontinuity: bool,
     /// The tracks that the stream has at this tag. Set by the stream that the tag is pushed to; unknown before.
     pub tracks: Tracks,
-    /// The FLV tag body. If the message arrived in one chunk, it is a slice of the buffer that the socket was read into.
+    /// The FLV tag body, in memory of its own.
     pub payload: Bytes,
 }
 

@@ -5,7 +5,7 @@
 //! data (7.1.1 and 7.1.2: the first byte is skipped) and `@setDataFrame`.
 //!
 //! Invariants:
-//! - a tag's payload is a slice of the message's, in both directions;
+//! - a tag's payload is the message's own memory, in both directions;
 //! - replies that the peer does not read are bounded by [`MAX_UNREAD_REPLIES`].
 
 use std::net::Ipv4Addr;

@@ -27,10 +27,9 @@ impl Default for ChunkLimits {
 
 /// Reassembles messages from the chunks of one peer.
 ///
-/// - A message that fits into one chunk is a slice of the input and shares its memory. It is read once it is complete;
-///   until then the input holds up to [`ChunkLimits::max_message`] bytes and a header.
-/// - A message of several chunks is copied once, into memory that grows with the bytes received, never with the length
-///   that a header claims.
+/// - A message is copied once, into memory of its own that grows with the bytes received, never with the length that a
+///   header claims. So a short message never keeps a long buffer alive, and the input never holds more than a part of a
+///   header between two calls.
 /// - Set Chunk Size and Abort take effect here. They are returned like other messages, but need no action.
 /// - After `Err` the reader must not be used again, and the connection must close.
 ///
@@ -41,7 +40,7 @@ pub struct ChunkReader {
     limits: ChunkLimits,
     chunk_size: u32,
     chunk_streams: HashMap<u32, ChunkStream>,
-    /// The chunk whose payload is being read, if it is part of a longer message.
+    /// The chunk whose payload is being read.
     arriving: Option<Arriving>,
     /// Bytes of all unfinished messages, all of the current chunk included.
     buffered: usize,
@@ -91,7 +90,7 @@ impl MessageHeader {
     }
 }
 
-/// A chunk of a longer message, partly read.
+/// A chunk, partly read.
 #[derive(Clone, Copy, Debug)]
 struct Arriving {
     chunk_stream: u32,
@@ -188,16 +187,11 @@ impl ChunkReader {
         }
     }
 
-    /// Reads a chunk's headers, and its payload if the chunk is a whole message.
+    /// Reads a chunk's headers.
     fn read_chunk(&mut self, input: &mut BytesMut) -> Result<Step, ChunkError> {
         self.chunk_offset = self.position;
         let Some(header) = self.read_headers(input)? else { return Ok(Step::NeedsMore) };
         let length = header.message.length as usize;
-        let one_chunk = !header.continues && length <= self.chunk_size as usize;
-        if one_chunk && input.len() < header.size + length {
-            return Ok(Step::NeedsMore);
-        }
-
         input.advance(header.size);
         self.omits_extended |= header.omits_extended;
         let chunk_stream = self
@@ -205,10 +199,6 @@ impl ChunkReader {
             .entry(header.chunk_stream)
             .or_insert(ChunkStream { header: header.message, unfinished: None });
         chunk_stream.header = header.message;
-        if one_chunk {
-            let payload = input.split_to(length).freeze();
-            return Ok(Step::Message(header.message.message(payload)));
-        }
         let received = chunk_stream.unfinished.get_or_insert_default().len();
         let left = (length - received).min(self.chunk_size as usize);
         let (needed, limit) = (self.buffered + left, self.limits.max_buffered);
@@ -307,10 +297,10 @@ impl ChunkReader {
         }
     }
 
-    /// Copies available payload bytes of a longer message's chunk.
+    /// Copies available payload bytes of a chunk.
     fn read_payload(&mut self, arriving: Arriving, input: &mut BytesMut) -> Result<Step, ChunkError> {
         let count = arriving.left.min(input.len());
-        if count == 0 {
+        if count < arriving.left.min(1) {
             return Ok(Step::NeedsMore);
         }
         let chunk_stream =

@@ -27,7 +27,7 @@ pub enum AggregateError {
 /// An iterator over the sub-messages of an aggregate message (7.1.6).
 ///
 /// A sub-message has the layout of an FLV tag, followed by a back pointer. Its message stream is the aggregate's, its
-/// payload a slice of the aggregate's. Timestamps are shifted so that the first sub-message has the aggregate's.
+/// payload a copy: a slice would keep the whole aggregate alive. Timestamps are shifted so that the first sub-message has the aggregate's.
 /// After an error the iterator ends.
 ///
 /// A sub-message may claim any type. Callers must accept audio, video and data only.
@@ -85,7 +85,7 @@ impl Aggregate {
             kind,
             timestamp: timestamp.wrapping_add(shift),
             stream_id: self.stream_id,
-            payload: self.payload.slice(start..start + length),
+            payload: Bytes::copy_from_slice(&self.payload[start..start + length]),
         })
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_an_aggregate_without_copying() {
+    fn splits_an_aggregate() {
         let whole = aggregate(1000, AGGREGATE);
         let parts: Vec<_> = Aggregate::new(&whole).collect::<Result<_, _>>().expect("well-formed");
         let facts: Vec<_> =
@@ -130,7 +130,6 @@ mod tests {
             (MessageKind::DATA_AMF0, 1000, 3, b""),
         ];
         assert_eq!(facts, expected);
-        assert_eq!(parts[0].payload.as_ptr(), whole.payload[11..].as_ptr());
     }
 
     #[test]

@@ -312,18 +312,16 @@ fn abort_drops_the_unfinished_message() {
 }
 
 #[test]
-fn a_message_in_one_chunk_is_a_slice_of_the_input() {
+fn a_message_owns_its_bytes() {
     let mut input =
         BytesMut::from(&b"\x04\x00\x00\x17\x00\x00\x04\x08\x01\x00\x00\x00abcd\xC4efgh\xC4ij"[..]);
-    let start = input.as_ptr();
+    let memory = input.as_ptr_range();
     let mut reader = ChunkReader::new(SMALL);
     let messages = drain(&mut reader, &mut input).expect("no error");
     assert_eq!(messages.iter().map(|m| &m.payload[..]).collect::<Vec<_>>(), [b"abcd", b"efgh"]);
-    assert_eq!(messages[0].payload.as_ptr(), start.wrapping_add(12));
-    assert_eq!(messages[1].payload.as_ptr(), start.wrapping_add(17));
-    assert_eq!(&input[..], b"\xC4ij", "the unfinished chunk stays");
-    assert_eq!(reader.bytes_received(), 24);
-    assert_eq!(reader.buffered(), 0);
+    assert!(messages.iter().all(|message| !memory.contains(&message.payload.as_ptr())));
+    assert!(input.is_empty(), "the unfinished chunk is read as far as it came");
+    assert_eq!((reader.bytes_received(), reader.buffered(), reader.memory()), (24, 4, 4));
 }
 
 #[test]
@@ -402,7 +400,7 @@ fn reads_back_what_it_writes() {
 fn offsets_count_from_the_start_of_the_connection() {
     let mut reader = ChunkReader::new(SMALL);
     reader.start_at(3073);
-    let mut input = BytesMut::from(&b"\x04\x00\x00\x00\x00\x00\x01\x08\x01\x00\x00\x00a\xC4"[..]);
+    let mut input = BytesMut::from(&b"\x04\x00\x00\x00\x00\x00\x01\x08\x01\x00\x00\x00a\x84"[..]);
     assert_eq!(drain(&mut reader, &mut input).map(|seen| seen.len()), Ok(1));
     assert_eq!(reader.bytes_received(), 3073 + 14);
     input.clear();

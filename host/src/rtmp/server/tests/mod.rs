@@ -219,28 +219,6 @@ fn publisher(rest: Vec<Send>) -> Vec<Send> {
 }
 
 #[test]
-fn payloads_share_the_input_buffer() {
-    let mut owner = Owner::run(&publisher(vec![Ctl(Control::SetChunkSize(1 << 16))]), usize::MAX);
-    let payload: &'static [u8] = Box::leak(vec![0x27; 50_000].into_boxed_slice());
-    let bytes = bytes_of(&publisher(vec![
-        Ctl(Control::SetChunkSize(1 << 16)),
-        Msg(MessageKind::VIDEO, 1, 0, payload),
-        Msg(MessageKind::DATA_AMF0, 1, 0, METADATA),
-    ]));
-    let before = bytes_of(&publisher(vec![Ctl(Control::SetChunkSize(1 << 16))])).len();
-
-    let input = &mut owner.session.buffers().input;
-    input.extend_from_slice(&bytes[before..]);
-    let buffer = input.as_ptr() as usize..input.as_ptr() as usize + input.len();
-    owner.feed(&[]).unwrap();
-    assert_eq!(owner.media.len(), 2);
-    for tag in &owner.media {
-        assert!(buffer.contains(&(tag.payload.as_ptr() as usize)), "{:?}", tag.kind);
-    }
-    assert!(owner.media[1].payload.starts_with(b"\x02\0\x0aonMetaData"));
-}
-
-#[test]
 fn sends_slices_of_the_payload_to_players() {
     let script = [
         connect("rtmp://ip/live", &[]),
