@@ -233,7 +233,10 @@ fn a_player_with_multitrack_gets_all_tracks_and_a_legacy_one_track_0() {
     let take = |player: &mut Connection, count| {
         (0..count).map(|_| player.read_until(video).unwrap()).collect::<Vec<_>>()
     };
-    let bodies = take(&mut all, 22);
+    // Both headers, the pictures of track 0, and those of track 2 from its keyframe on.
+    let bodies = take(&mut all, 2 + 10 + 5);
+    let pictures = bodies.iter().filter(|body| body[0] & 0x8f == 0x86 && body[1] == 1);
+    assert_eq!(pictures.map(|body| *body.last().unwrap()).collect::<Vec<_>>(), [5, 6, 7, 8, 9]);
     assert!(bodies.contains(&track(VIDEO, 2, 0, true, b"\x81\0\x0c\0")), "the configuration of track 2");
     assert!(bodies.contains(&track(VIDEO, 2, 1, true, &[0, 5])), "the keyframe of track 2");
     let bodies = take(&mut legacy, 11);

@@ -223,3 +223,6 @@ impl Future for RenditionWait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

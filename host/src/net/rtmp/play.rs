@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use remuxd_bitstream::flv::TagHeader;
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, info};
 
-use crate::media::{Tag, TagKind};
+use crate::media::{Packet, Tag, TagKind};
 use crate::net::server::Server;
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
 use crate::rtmp::tc_url::StreamName;
@@ -25,6 +26,15 @@ struct Playing {
     source: Source,
     audio: bool,
     video: bool,
+    tracks: StartedTracks,
+}
+
+/// The tracks other than 0 that had a keyframe since the player joined: its history begins at a keyframe of track 0.
+#[derive(Default)]
+struct StartedTracks {
+    tracks: Vec<u8>,
+    /// Gaps in what the player read so far.
+    skips: u64,
 }
 
 enum Source {
@@ -78,7 +88,10 @@ impl Players {
             stream: self.server.hub.wait_for(key),
             deadline: Box::pin(sleep(vhost.play.wait)),
         };
-        self.by_id.insert(stream_id, Playing { source, audio: true, video: true });
+        self.by_id.insert(
+            stream_id,
+            Playing { source, audio: true, video: true, tracks: StartedTracks::default() },
+        );
     }
 
     /// Pauses a player, or resumes it at the newest keyframe.
@@ -88,6 +101,7 @@ impl Players {
             Source::Reading { key, .. } if paused => playing.source = Source::Paused { key: key.clone() },
             Source::Paused { key } if !paused => match self.server.hub.find(key) {
                 Some(stream) => {
+                    playing.tracks = StartedTracks::default();
                     playing.source = Source::Reading { key: key.clone(), tags: stream.play() };
                 }
                 None => {
@@ -149,6 +163,9 @@ impl Players {
                 None
             }
             SourceEvent::Tags(tags) => {
+                if let Source::Reading { tags, .. } = &playing.source {
+                    playing.tracks.note_skips(tags.skipped());
+                }
                 let wanted = tags.iter().filter(|tag| playing.wants(tag));
                 wanted.for_each(|tag| session.send_tag(stream_id, tag));
                 None
@@ -169,12 +186,34 @@ impl Players {
 }
 
 impl Playing {
-    fn wants(&self, tag: &Tag) -> bool {
+    fn wants(&mut self, tag: &Tag) -> bool {
         match tag.kind {
             TagKind::AUDIO => self.audio,
-            TagKind::VIDEO => self.video,
+            TagKind::VIDEO => self.video && self.tracks.decodes(tag),
             _ => true,
         }
+    }
+}
+
+impl StartedTracks {
+    /// Starts all tracks afresh after a gap.
+    fn note_skips(&mut self, skips: u64) {
+        if std::mem::replace(&mut self.skips, skips) != skips {
+            self.tracks.clear();
+        }
+    }
+
+    /// Whether the player can decode the other tracks of a video tag.
+    fn decodes(&mut self, tag: &Tag) -> bool {
+        if tag.header.packet != Packet::OTHER || !tag.header.wrapped {
+            return true;
+        }
+        TagHeader::tracks(tag.kind, &tag.payload).all(|(track, header)| {
+            if header.keyframe && !self.tracks.contains(&track) {
+                self.tracks.push(track);
+            }
+            header.packet != Packet::CODED_FRAME || self.tracks.contains(&track)
+        })
     }
 }
 

@@ -20,6 +20,19 @@ const DROPPED: &[&str] = &[
     "videoTrackIdInfoMap",
 ];
 
+/// Properties that describe track 0, which are not passed on with another track.
+const OF_TRACK_0: &[&str] = &[
+    "width",
+    "height",
+    "framerate",
+    "videodatarate",
+    "audiodatarate",
+    "audiosamplerate",
+    "audiosamplesize",
+    "audiochannels",
+    "stereo",
+];
+
 /// The audio or video track as metadata describe it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Announcement {
@@ -30,10 +43,16 @@ pub struct Announcement {
 }
 
 /// Returns the body of an `onMetaData` script tag: the publisher's, cleaned, or a minimal one if `published` is absent or cannot be
-/// read.
-pub fn clean_metadata(published: Option<&[u8]>, audio: Announcement, video: Announcement) -> Vec<u8> {
+/// read. `track` is the number of the only track that is passed on.
+pub fn clean_metadata(
+    published: Option<&[u8]>,
+    audio: Announcement,
+    video: Announcement,
+    track: i64,
+) -> Vec<u8> {
     let mut properties = published.and_then(properties).unwrap_or_default();
     properties.retain(|(name, _)| !DROPPED.contains(&name.as_str()));
+    properties.retain(|(name, _)| track == 0 || !OF_TRACK_0.contains(&name.as_str()));
     for (name, value) in &mut properties {
         let id = match name.as_str() {
             "audiocodecid" => audio.codec_id,
@@ -90,7 +109,7 @@ mod tests {
             vec![name.clone(), Value::Object(published.clone())],
             vec![set, name.clone(), Value::EcmaArray(published)],
         ] {
-            let cleaned = clean_metadata(Some(&metadata(&values)), PRESENT, ABSENT);
+            let cleaned = clean_metadata(Some(&metadata(&values)), PRESENT, ABSENT, 0);
             let read = amf0::read_all(&cleaned, &mut Budget::default()).unwrap();
             let [name_read, Value::EcmaArray(properties)] = &read[..] else { panic!("{read:?}") };
             assert_eq!(*name_read, name);
@@ -107,6 +126,10 @@ mod tests {
 
     #[test]
     fn writes_minimal_metadata_if_the_published_are_absent_or_malformed() {
-        assert_eq!(clean_metadata(None, ABSENT, PRESENT), clean_metadata(Some(b"\x03\x00"), ABSENT, PRESENT));
+        let minimal = clean_metadata(None, ABSENT, PRESENT, 0);
+        assert_eq!(clean_metadata(Some(b"\x03\x00"), ABSENT, PRESENT, 0), minimal);
+        let size =
+            metadata(&[Value::String("onMetaData".into()), Value::Object(vec![number("width", 640.0)])]);
+        assert_eq!(clean_metadata(Some(&size), ABSENT, PRESENT, 1), minimal, "of track 0");
     }
 }

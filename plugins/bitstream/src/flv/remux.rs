@@ -139,6 +139,8 @@ pub struct FlvRemuxer {
     hevc: Form,
     color_info: bool,
     multichannel: bool,
+    /// The number of the track of the stream.
+    selected: i64,
     audio: Track,
     video: Track,
     /// Whether the file header was written.
@@ -170,6 +172,7 @@ impl FlvRemuxer {
             hevc,
             color_info: setup.options.flag(COLOR_INFO),
             multichannel: setup.options.flag(MULTICHANNEL),
+            selected: setup.options.integer(OptionSpec::TRACK.name),
             audio: Track::new(setup.stream.audio, age, wait),
             video: Track::new(setup.stream.video, age, wait),
             started: false,
@@ -244,6 +247,7 @@ impl FlvRemuxer {
             self.metadata.as_deref(),
             self.announcement(&self.audio),
             self.announcement(&self.video),
+            self.selected,
         );
         let times = Times { dts, timestamp: METADATA_TIMESTAMP };
         write_tag(TagKind::SCRIPT, times, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
