@@ -56,7 +56,10 @@ enum {
     REMUXD_PACKET_METADATA = 4
 };
 
-/* remuxd_tag.flags */
+/*
+ * remuxd_tag.flags. REMUXD_TAG_DISCONTINUITY: the host adjusted the timeline just before; since 1.5 also: viewers have blocks of a
+ * remuxer before, whose state this one did not get, such as after a fault.
+ */
 enum { REMUXD_TAG_KEYFRAME = 1, REMUXD_TAG_DISCONTINUITY = 2 };
 
 /*

@@ -18,7 +18,8 @@ pub struct Tag {
     pub packet: Packet,
     /// Whether the tag is a video access unit that decodes without earlier ones.
     pub keyframe: bool,
-    /// Whether the host adjusted the timeline just before this tag, because of a republish or a jump of the publisher's clock.
+    /// Whether the host adjusted the timeline just before this tag, because of a republish or a jump of the publisher's clock. Since
+    /// 1.5 also whether viewers have blocks of a remuxer before, whose state this one did not get, such as after a fault.
     pub discontinuity: bool,
     /// The tracks that the stream has at this tag; [`Tracks::UNKNOWN`] from a host before 1.4. Since 1.4.
     pub tracks: Tracks,

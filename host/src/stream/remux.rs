@@ -7,7 +7,7 @@
 //! Viewers who are there already have the configurations, and a position on the timeline. A remuxer that is not the mount's
 //! first is fed the configurations as they came. If its blocks are those that viewers have, byte for byte, they are not sent
 //! again. If not, the remuxer is made anew and fed the configurations with the time of the join point, so that viewers get
-//! new ones and no timestamp goes back.
+//! new ones and no timestamp goes back. Without a state its first frame is a discontinuity: it does not know what viewers have.
 //!
 //! A module call that hangs cannot be ended. Its job is abandoned (see [`Fill`]), and a new job continues at the next join
 //! point. A mount ends when the stream has no track that its format can carry, whether the codecs or the module say so.
@@ -240,7 +240,8 @@ impl RemuxJob {
         let make = |configs: &[Tag]| CheckedRemuxer::new(recipe, configs, join.dts, facts, state, watch);
         let (mut remuxer, mut out) = make(&configs).map_err(fail)?;
         let mut renewed = Vec::new();
-        if !self.fill.blocks().is_untouched() {
+        let continues = !self.fill.blocks().is_untouched();
+        if continues {
             if self.viewers_have(&out) {
                 (out, renewed) = out.into_iter().partition(|block| block_role(block) == EntryRole::Preamble);
             } else {
@@ -253,7 +254,9 @@ impl RemuxJob {
             }
         }
         remuxer.check(&mut out).map_err(fail)?;
-        let (more, result) = remuxer.tag(join, watch);
+        let mut join = join.clone();
+        join.discontinuity |= continues && state.is_empty();
+        let (more, result) = remuxer.tag(&join, watch);
         result.map_err(fail)?;
         out.extend(more);
         // Kept even if the job must end, so that it is freed in the end.

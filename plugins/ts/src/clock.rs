@@ -51,8 +51,7 @@ impl Ticks {
 /// The clock's step before an access unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// The clock starts or has a new base: a reference is due first, marked as a discontinuity. So is the first one, since
-    /// viewers may have those of a remuxer that ended by a fault.
+    /// The clock starts or has a new base: a reference is due first.
     Set,
     /// The clock continues.
     Steady,

@@ -2,8 +2,8 @@
 //!
 //! - Tables are a block of [`CONFIG`](BlockFlags::CONFIG): current viewers get each, a viewer that joins gets the newest before its
 //!   first access unit. So continuity counters are right for each viewer from its first packet on.
-//! - Without a predecessor's state, the first packet of each PID is marked as a discontinuity: viewers may have packets of a
-//!   remuxer that ended by a fault, and the counters, the clock and the version of the program map start afresh.
+//! - If viewers have packets of a remuxer whose state is not known, as after a fault, the first packet of each PID is marked as a
+//!   discontinuity: the counters, the clock and the version of the program map start afresh.
 //! - Tables are written at the start, before each random access picture, after each change of the program with a new
 //!   version, and every [`TABLES_INTERVAL`] of the program clock.
 //! - An access unit is one block; clock references that are due before it are another one. A random access picture is a
@@ -52,6 +52,8 @@ pub(crate) struct Mux {
     clock: Clock,
     /// The clock at the last tables; `None` if new ones are due at once.
     tables_at: Option<i64>,
+    /// Whether viewers have packets from before, so that the start of the clock is a discontinuity.
+    restarts: bool,
     /// Whether the last block was tables.
     after_tables: bool,
     /// Whether the host reports that the stream has no video at present. Then every audio frame is a join point.
@@ -69,16 +71,25 @@ impl Mux {
         if program != self.program {
             if self.clock.parts().is_some() {
                 self.tables.version = (self.tables.version + 1) % 32;
-            }
-            // Another type has another PID, to which packets were sent before perhaps.
-            if program.video != self.program.video {
-                self.video = Continuity::default();
-            }
-            if program.audio != self.program.audio {
-                self.audio = Continuity::default();
+                // Another type has another PID, which may have been used before.
+                if program.video != self.program.video {
+                    self.video = Continuity::afresh();
+                }
+                if program.audio != self.program.audio {
+                    self.audio = Continuity::afresh();
+                }
             }
             self.program = program;
             self.tables_at = None;
+        }
+    }
+
+    /// Notes, before the first access unit, that viewers have packets from before that are not known.
+    pub(crate) fn restart(&mut self) {
+        if self.clock.parts().is_none() {
+            self.restarts = true;
+            (self.video, self.audio) = (Continuity::afresh(), Continuity::afresh());
+            (self.tables.pat, self.tables.pmt) = (Continuity::afresh(), Continuity::afresh());
         }
     }
 
@@ -128,6 +139,7 @@ impl Mux {
     /// Advances the clock to `dts` and writes tables and references that are due before. Returns true if the clock has a new base
     /// that the reference in the next access unit must mark, if that `carries` one.
     fn advance(&mut self, dts: i64, carries: bool, sink: &mut dyn Sink) -> Result<bool, RemuxError> {
+        let discontinuity = self.restarts || self.clock.parts().is_some();
         let set = self.clock.advance(dts) == Advance::Set;
         if set {
             self.tables_at = None;
@@ -138,9 +150,9 @@ impl Mux {
         let mut packets = Vec::new();
         if set {
             if carries {
-                return Ok(true);
+                return Ok(discontinuity);
             }
-            self.write_reference(self.clock.reference(), true, &mut packets);
+            self.write_reference(self.clock.reference(), discontinuity, &mut packets);
         }
         while let Some(reference) = self.clock.in_between() {
             self.write_reference(reference, false, &mut packets);

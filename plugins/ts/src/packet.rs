@@ -20,18 +20,23 @@ const SYNC_BYTE: u8 = 0x47;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Continuity {
     last: u8,
-    /// Whether the next packet must be marked as a discontinuity: viewers may have others from a remuxer before.
+    /// Whether the next packet must be marked as a discontinuity: viewers may have others of its PID.
     starts: bool,
 }
 
 impl Default for Continuity {
     /// The first packet with payload has 0.
     fn default() -> Continuity {
-        Continuity { last: 15, starts: true }
+        Continuity { last: 15, starts: false }
     }
 }
 
 impl Continuity {
+    /// Returns a counter that starts afresh on a PID that may have been used before.
+    pub(crate) fn afresh() -> Continuity {
+        Continuity { starts: true, ..Continuity::default() }
+    }
+
     /// Returns a counter whose last value was `last`.
     pub(crate) fn after(last: u8) -> Continuity {
         Continuity { last: last & 15, starts: false }
@@ -167,7 +172,7 @@ mod tests {
         let unit: Vec<u8> = (0..size).map(|n| n as u8).collect();
         let (head, tail) = unit.split_at(size / 3);
         let mut out = Vec::new();
-        write_unit(0x100, &mut Continuity::after(15), adaptation, &[head, &[], tail], &mut out);
+        write_unit(0x100, &mut Continuity::default(), adaptation, &[head, &[], tail], &mut out);
         assert_eq!(out.len() % PACKET_LEN, 0);
         assert!(out.capacity() < out.len() + PACKET_LEN, "one allocation, not too large");
         out.chunks(PACKET_LEN).map(<[u8]>::to_vec).collect()
@@ -223,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn marks_the_first_packet_of_a_counter() {
+    fn marks_the_first_packet_of_a_counter_that_starts_afresh() {
         let marked = |out: &[u8]| {
             let packets = out.chunks(PACKET_LEN);
             packets.map(|packet| packet[3] & 0x20 != 0 && packet[5] & 0x80 != 0).collect::<Vec<_>>()
         };
         let (mut unit, mut field, mut sections) = (Vec::new(), Vec::new(), Vec::new());
-        let mut counters = [Continuity::default(); 3];
+        let mut counters = [Continuity::afresh(); 3];
         for _ in 0..2 {
             write_unit(0x100, &mut counters[0], Adaptation::default(), &[&[0; 300]], &mut unit);
             write_adaptation(0x100, &mut counters[1], Adaptation::default(), &mut field);

@@ -168,8 +168,7 @@ mod tests {
     #[test]
     fn tables_are_one_packet_each() {
         let program = Program { video: Some(VideoStream::H264), audio: Some(AudioStream::Opus(2)) };
-        let (pat, pmt) = (Continuity::after(15), Continuity::after(15));
-        let mut tables = Tables { pat, pmt, version: 33 };
+        let mut tables = Tables { version: 33, ..Tables::default() };
         let out = tables.write(program);
         assert_eq!(out.len(), 2 * 188);
         let pat = b"\x47\x40\x00\x10\0\x00\xb0\x0d\0\x01\xc1\0\0\0\x01\xf0\x01\x2e\x70\x19\x05\xff";

@@ -143,7 +143,10 @@ impl TsRemuxer {
         let wait = setup.options.integer(HEADER_WAIT);
         let resumed = Mux::resume(&setup.state);
         let started = resumed.is_some();
-        let mux = resumed.unwrap_or_default();
+        let mut mux = resumed.unwrap_or_default();
+        if !started && !setup.state.is_empty() {
+            mux.restart();
+        }
         let mut remuxer = TsRemuxer {
             video: Track::new(setup.stream.video),
             audio: Track::new(setup.stream.audio),
@@ -360,6 +363,9 @@ impl Remuxer for TsRemuxer {
         let media = matches!(tag.kind, TagKind::AUDIO | TagKind::VIDEO);
         if !media || !matches!(tag.packet, Packet::SEQUENCE_HEADER | Packet::CODED_FRAME) {
             return Ok(());
+        }
+        if tag.discontinuity {
+            self.mux.restart();
         }
         self.mux.video_absent = tag.tracks.video() == Some(false);
         if !self.started {

@@ -19,7 +19,7 @@ const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, 
 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
 /// the state, and the last byte of a frame; and `$` in the end. C has another configuration, X cannot be made, U carries
-/// nothing, the frame u cannot be carried, the frames p, z and f go wrong, and s and S hang until they are released.
+/// nothing, a discontinuity is `~`, the frame u cannot be carried, the frames p, z and f go wrong, and s and S hang until they are released.
 struct Text<const N: char>;
 
 struct TextRemuxer<const N: char> {
@@ -79,7 +79,8 @@ impl<const N: char> Author for TextRemuxer<N> {
             _ => (BlockFlags::NONE, tag.dts),
         };
         self.dts = tag.dts;
-        let parts = vec![vec![N as u8, self.count].into(), last];
+        let mark = if tag.discontinuity { b"~".to_vec() } else { Vec::new() };
+        let parts = vec![mark.into(), vec![N as u8, self.count].into(), last];
         self.count += 1;
         Ok(sink.block(Block { flags, parts, dts, track: 0 })?)
     }
@@ -254,10 +255,10 @@ fn the_predecessor_goes_on_when_its_successor_fails_and_stays_when_that_is_quara
 }
 
 #[test]
-fn a_fault_costs_a_gop_and_no_viewer() {
+fn a_fault_costs_a_gop_and_no_viewer_and_is_a_discontinuity() {
     let mut rig = Rig::new();
     rig.publish("HBpbDd");
-    rig.sees("hHA0BA0DA1d");
+    rig.sees("hHA0B~A0DA1d");
     assert_eq!(rig.first.fault_count(), 1);
 }
 
@@ -316,7 +317,7 @@ fn a_block_that_lies_about_its_time_is_a_fault() {
     rig.sees("hHA0B");
     // More than ten seconds before the last tag, and far in the future.
     rig.publish("zbDfbEe");
-    rig.sees("A0DA0EA1e");
+    rig.sees("~A0D~A0EA1e");
     assert_eq!(rig.first.fault_count(), 2);
 }
 
@@ -329,7 +330,7 @@ fn the_generation_before_takes_over_from_one_in_quarantine() {
     bad.set_fallback(Some(rig.first.clone()));
     rig.hand_over(&bad);
     rig.publish("CpDpEpF");
-    rig.sees("$B1CB0DB0EA0F");
+    rig.sees("$B1C~B0D~B0E~A0F");
     assert!(bad.is_quarantined());
 }
 
@@ -337,7 +338,7 @@ fn the_generation_before_takes_over_from_one_in_quarantine() {
 fn a_mount_ends_with_its_quarantined_module_when_there_is_no_other() {
     let mut rig = Rig::new();
     rig.publish("HBpDpEpF");
-    rig.sees("hHA0BA0DA0E!");
+    rig.sees("hHA0B~A0D~A0E!");
     let recipe = Recipe::new(rig.first.clone(), &[], std::iter::empty()).unwrap();
     let watched = rig.publisher.stream().watch(|| Ok(recipe), Duration::ZERO, &rig.pool);
     assert_eq!(watched.err(), Some(MountError::Quarantined));
@@ -350,7 +351,7 @@ fn a_call_that_hangs_costs_a_gop_and_no_viewer() {
     rig.sees("hHA0B");
     wait_until(|| rig.pool.hung() == 1);
     rig.publish("bDd");
-    rig.sees("A0DA1d");
+    rig.sees("~A0DA1d");
     RELEASED.store(true, Ordering::Release);
     wait_until(|| rig.pool.hung() == 0);
     rig.publish("Ee");
@@ -371,7 +372,7 @@ fn a_start_that_hangs_and_returns_after_its_successor_changes_nothing() {
     wait_until(|| rig.pool.hung() == 1);
     rig.hand_over(&module::<'D'>(3));
     rig.publish("Ee");
-    rig.sees("D0ED1e");
+    rig.sees("~D0ED1e");
     START_RELEASED.store(true, Ordering::Release);
     wait_until(|| rig.pool.hung() == 0);
     assert_eq!(rig.viewer.mount().running().unwrap().generation(), 3);
