@@ -11,8 +11,10 @@ use remuxd_plugin_api::{Block, BlockFlags, Millis, Options, Remuxer, Setup, Stre
 const FORMS: [&str; 3] = ["as_published", "legacy", "enhanced"];
 
 fn tag(kind: TagKind, dts: i64, body: &[u8]) -> Tag {
-    let header = TagHeader::parse(kind, body);
-    assert!((header.data_offset + header.data_len) as usize <= body.len());
+    let tracks = TagHeader::tracks(kind, body).map(|(_, header)| header);
+    for header in tracks.chain([TagHeader::parse(kind, body)]) {
+        assert!((header.data_offset + header.data_len) as usize <= body.len());
+    }
     read_tag(kind, Millis(dts), body.to_vec().into())
 }
 
