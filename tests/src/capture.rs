@@ -206,6 +206,15 @@ impl Capture {
         self.recorder.state.lock().expect("no holder panics").reader.tags().to_vec()
     }
 
+    /// Returns the FLV header, if it has arrived.
+    ///
+    /// # Panics
+    /// Never in practice.
+    #[must_use]
+    pub fn header(&self) -> Option<Header> {
+        self.recorder.state.lock().expect("no holder panics").reader.header()
+    }
+
     /// Returns the end of the stream, if it has ended.
     ///
     /// # Panics
