@@ -64,13 +64,19 @@ enum { REMUXD_TAG_KEYFRAME = 1, REMUXD_TAG_DISCONTINUITY = 2 };
 
 /*
  * remuxd_tag.reserved_u8, since 1.4: the tracks that the stream has at this tag. Without REMUXD_TRACKS_KNOWN, from an older
- * host, ignore the other bits and treat each track that the module has seen as present. Video becomes absent again when no
- * video frame has arrived for some time (currently 10 s), until the next keyframe; meanwhile viewers join at audio frames:
- * mark these with REMUXD_BLOCK_JOIN.
+ * host, ignore the other bits and treat each track that the module has seen as present. A track is present from its first
+ * frame on, video from its first keyframe. It becomes absent again when the other track continues without it for some time
+ * (currently 10 s), or when another publisher of the stream does not begin it soon (currently within 1 s). While video is
+ * absent viewers join at audio frames: mark these with REMUXD_BLOCK_JOIN. A host before 1.5 reports a track from its sequence
+ * header on, and never reports that audio has become absent.
  */
 enum { REMUXD_TRACKS_KNOWN = 1, REMUXD_TRACKS_AUDIO = 2, REMUXD_TRACKS_VIDEO = 4 };
 
-/* remuxd_block.flags: at most one of them. */
+/*
+ * remuxd_block.flags: at most one of them. Since 1.5 a remuxer's second REMUXD_BLOCK_PREAMBLE ends the responses that began with
+ * an earlier one; the next request starts another remuxer. The first one of a successor does not. A host before 1.5 keeps
+ * the responses, and viewers that join later get the newest preamble.
+ */
 enum { REMUXD_BLOCK_PREAMBLE = 1, REMUXD_BLOCK_CONFIG = 2, REMUXD_BLOCK_JOIN = 4 };
 
 /* remuxd_format.transport */

@@ -155,12 +155,13 @@ impl Setup {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct StreamFacts {
-    /// The codec of the video track; [`Codec::NONE`] if none was seen.
+    /// The codec of the video track; [`Codec::NONE`] if the stream has none so far, or no longer. Since 1.5 the publisher has
+    /// sent a frame of it that can be decoded; before, a sequence header was enough.
     pub video: Codec,
-    /// The codec of the audio track; [`Codec::NONE`] if none was seen.
+    /// The codec of the audio track, as `video`.
     pub audio: Codec,
-    /// Time that the stream has been live, in milliseconds of its own timeline. A track that was not seen for longer than
-    /// the module waits for one is absent.
+    /// Time that the publisher has sent media, in milliseconds of the stream's timeline. A track that was not seen for longer
+    /// than the module waits for one is absent.
     pub age_ms: u32,
 }
 

@@ -132,9 +132,11 @@ impl Packet {
 
 /// The tracks that a stream has at one of its tags, as the host decides for all modules and viewers. Since ABI 1.4.
 ///
-/// A track is present from its first frame or sequence header on. Video becomes absent again when no video frame has
-/// arrived for some time (currently 10 s on the stream's timeline), until the next keyframe; the host drops video frames
-/// before that keyframe. While video is absent, viewers join at audio frames: mark these as [`JOIN`](BlockFlags::JOIN).
+/// A track is present from its first frame on, video from its first keyframe. It becomes absent again when the other track
+/// continues without it for some time (currently 10 s on the stream's timeline), or when another publisher of the stream does
+/// not begin it soon (currently within 1 s). Video that was absent returns at a keyframe; the host drops video frames
+/// before that. While video is absent, viewers join at audio frames: mark these as [`JOIN`](BlockFlags::JOIN). A host before
+/// 1.5 reports a track from its sequence header on, and never reports that audio has become absent.
 ///
 /// A host before 1.4 reports [`UNKNOWN`](Self::UNKNOWN). A module then treats each track that it has seen as present,
 /// and does not mark audio frames of a stream with video as join points.
@@ -192,8 +194,13 @@ pub struct BlockFlags(pub u8);
 impl BlockFlags {
     /// Media at which no viewer may start.
     pub const NONE: BlockFlags = BlockFlags(0);
-    /// Data for the start of a response only, such as the FLV file header. A viewer that joins gets the newest one; current
-    /// viewers do not get it.
+    /// Data for the start of a response only, such as the FLV file header. A viewer that joins gets the newest one.
+    ///
+    /// Since 1.5 a remuxer's second preamble ends the responses that began with an earlier one, cleanly, just before it. Write
+    /// one when the start of the format no longer describes the stream, for example because a track was added; players
+    /// request the stream again. The remuxer ends too, and the next request starts another. The first preamble of a
+    /// successor does not end responses. A host before 1.5 keeps responses connected, and viewers that join later get the
+    /// newest preamble; so do newer hosts with modules built for older versions.
     pub const PREAMBLE: BlockFlags = BlockFlags(1);
     /// An in-band decoder configuration. Current viewers get it; a viewer that joins gets the newest one of each
     /// [`track`](crate::Block::track) before its join block.

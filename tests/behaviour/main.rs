@@ -19,6 +19,7 @@ mod hostile;
 mod http;
 mod http2;
 mod isolation;
+mod layouts;
 mod lifecycle;
 mod metadata;
 mod minutes;

@@ -58,12 +58,19 @@ impl LiveMounts {
         LiveMounts { hub, registry, pool }
     }
 
-    /// Whether the stream of one of `routes` is live now.
-    pub(super) fn is_live(&self, routes: &[Route]) -> bool {
-        routes.iter().any(|route| self.hub.find(&route.key).is_some())
+    /// Whether the stream of one of `routes` is live. If its publisher is away, waits until it has returned or is given up,
+    /// at most for the vhost's `wait` after the request's `arrival`.
+    pub(super) async fn is_live(&self, routes: &[Route], arrival: Instant) -> bool {
+        for route in routes {
+            let settled = timeout_at(deadline(route, arrival), self.hub.settle(route.key.clone()));
+            if settled.await.unwrap_or(false) {
+                return true;
+            }
+        }
+        false
     }
 
-    /// Answers a GET or HEAD with a live mount.
+    /// Answers a GET or HEAD that came at `arrival` with a live mount.
     ///
     /// # Errors
     /// [`Refusal`] when no mount matches, no publisher comes in time, or the format cannot carry the stream.
@@ -71,14 +78,13 @@ impl LiveMounts {
         &self,
         resolved: Resolved,
         delivery: Delivery,
+        arrival: Instant,
         client: &Client,
         connection: &ConnectionContext,
     ) -> Result<Response<Body>, Refusal> {
         let mut target = self.target(resolved, delivery.transport())?;
-        let play = &target.route.vhost.play;
-        let deadline = Instant::now() + play.wait.min(Duration::from_secs(86_400));
-
-        if self.hub.find(&target.route.key).is_none() {
+        let deadline = deadline(&target.route, arrival);
+        if !self.hub.find(&target.route.key).is_some_and(|stream| stream.is_live()) {
             info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
         }
         let wait = self.hub.wait_for(target.route.key.clone());
@@ -86,17 +92,7 @@ impl LiveMounts {
             stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
             () = connection.stopping.cancelled() => return Err(Refusal::Unavailable),
         };
-        let track = target.recipe.track();
-        let rendition = timeout_at(deadline, stream.rendition(track)).await.ok().flatten();
-        let rendition = rendition.ok_or(Refusal::NoTrack { track })?;
-        let mut carriage = rendition.carriage();
-        // The viewer attaches before the wait, so that it gets the first frame if it was here before it.
-        let mut viewer = self.watch(&mut target, &stream)?;
-        wait_for_carriage(&mut carriage, target.module(), deadline).await?;
-        drop(carriage);
-        // The remuxer gets its full time even if the wait for the stream has used up `wait`.
-        let deadline = deadline.max(Instant::now() + REMUX_TIME);
-        let first = first_span(&mut viewer, &rendition, deadline).await?;
+        let (viewer, first) = self.join(&mut target, &stream, deadline).await?;
         if !matches!(delivery, Delivery::Head) {
             let module = target.module().name();
             info!(client = %client.address, stream = %target.route.key, module, "viewing");
@@ -111,6 +107,33 @@ impl LiveMounts {
         headers.insert(CONTENT_TYPE, content_type.map_err(|_| Refusal::Unavailable)?);
         headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         Ok(response)
+    }
+
+    /// Attaches a viewer, and waits for its first blocks.
+    async fn join(
+        &self,
+        target: &mut Target,
+        stream: &Arc<Stream>,
+        deadline: Instant,
+    ) -> Result<(Viewer, Arc<Span>), Refusal> {
+        let track = target.recipe.track();
+        loop {
+            let rendition = timeout_at(deadline, stream.rendition(track)).await.ok().flatten();
+            let rendition = rendition.ok_or(Refusal::NoTrack { track })?;
+            let mut carriage = rendition.carriage();
+            // The viewer attaches before the wait, so that it gets the first frame if it was here before it.
+            let mut viewer = self.watch(target, stream)?;
+            wait_for_carriage(&mut carriage, target.module(), deadline).await?;
+            drop(carriage);
+            // The remuxer gets its full time even if the wait for the stream has used up `wait`.
+            let remux_deadline = deadline.max(Instant::now() + REMUX_TIME);
+            match first_span(&mut viewer, &rendition, remux_deadline).await {
+                Ok(first) => return Ok((viewer, first)),
+                // The mount ended before the viewer's first byte: the next one begins with the new preamble.
+                Err(_) if viewer.mount().end_reason() == Some(EndReason::Outdated) => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
     }
 
     /// Returns the first route that a module can serve over `transport`.
@@ -162,6 +185,11 @@ impl Target {
     fn module(&self) -> &Arc<Module> {
         self.recipe.module()
     }
+}
+
+/// Returns when a request for `route` has waited long enough for its stream.
+fn deadline(route: &Route, arrival: Instant) -> Instant {
+    arrival + route.vhost.play.wait.min(Duration::from_secs(86_400))
 }
 
 /// Waits until it is known whether `module` can carry a track of the stream: from the first join point on, unless a second

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, VARY};
 use hyper::{Method, Request, Response};
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::cors::Cors;
@@ -86,14 +87,15 @@ impl Service {
         response
     }
 
-    /// Answers by the first that there is of: a page, a redirect, a stream that is live, a file, a stream that may still
-    /// be published.
+    /// Answers by the first that there is of: a page, a redirect, a stream that is live or whose publisher returns, a file, a
+    /// stream that may still be published.
     async fn get<B>(
         &self,
         request: &mut Request<B>,
         connection: &ConnectionContext,
         client: &Client,
     ) -> Result<Response<Body>, Refusal> {
+        let arrival = Instant::now();
         let uri = request.uri();
         let (host, query) = (request::host(request), uri.query().unwrap_or(""));
         let resolved = self.router.load().resolve(host, uri.path(), query)?;
@@ -109,8 +111,8 @@ impl Service {
             return redirect::respond(redirection);
         }
         if !matches!(delivery, Delivery::WebSocket(_))
-            && !self.live.is_live(&resolved.routes)
             && let Some(files) = &self.files
+            && !self.live.is_live(&resolved.routes, arrival).await
             && let Some(mut response) = files.respond(request, &resolved).await?
         {
             if self.config.http_server.crossdomain {
@@ -119,7 +121,7 @@ impl Service {
             }
             return Ok(response);
         }
-        self.live.respond(resolved, delivery, client, connection).await
+        self.live.respond(resolved, delivery, arrival, client, connection).await
     }
 }
 

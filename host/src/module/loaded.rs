@@ -170,6 +170,12 @@ impl Module {
         self.build.abi
     }
 
+    /// Whether a second preamble of a remuxer ends the responses that began with the first. Before interface 1.5 viewers that
+    /// joined later got it, and others were not affected.
+    pub fn ends_by_preamble(&self) -> bool {
+        self.abi() >= (1, 5)
+    }
+
     /// When it was loaded.
     pub fn since(&self) -> SystemTime {
         self.since

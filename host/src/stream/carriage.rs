@@ -7,12 +7,9 @@ use std::task::{Context, Poll};
 
 use super::ring::{JoinAt, Pace, Reader, Ring};
 use super::source::Source;
-use super::tracks::Codecs;
-use crate::media::{Millis, Packet, Tag};
+use super::tracks::{Codecs, TRACK_WAIT};
+use crate::media::{Packet, Tag};
 use crate::module::Module;
-
-/// Age from which a stream has all its tracks.
-pub(super) const TRACK_WAIT: Millis = Millis(1_000);
 
 /// Judges whether a format can carry a stream, by all tags from the newest join point on. The newest codecs alone would
 /// not do: the reader may be polled late, when the stream has changed to other codecs.

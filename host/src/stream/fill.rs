@@ -65,6 +65,9 @@ pub enum EndReason {
     StreamEnded,
     /// The stream has no track that the format can carry.
     Unsupported,
+    /// The stream has changed so that the preamble which its viewers have no longer describes it. The next viewer starts another
+    /// mount.
+    Outdated,
     /// The module is quarantined, and there is no earlier generation to fall back to.
     Quarantined,
     /// It had no viewer for the vhost's `idle_timeout`.

@@ -1,7 +1,7 @@
 //! Hub: all streams by name, and the tasks that wait for one.
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -66,27 +66,46 @@ impl Hub {
         self.state.lock().streams.get(key).cloned()
     }
 
-    /// Waits until the stream is published.
+    /// Waits until the stream has a publisher.
     pub fn wait_for(self: &Arc<Self>, key: StreamKey) -> StreamWait {
         let waiter = self.state.lock().waiting.register();
         StreamWait { hub: self.clone(), key, waiter }
     }
 
+    /// Returns whether the stream has a publisher; waits while its viewers wait for the publisher to return.
+    pub fn settle(self: &Arc<Self>, key: StreamKey) -> impl Future<Output = bool> + Send + use<> {
+        let wait = self.wait_for(key);
+        poll_fn(move |cx| match wait.look(cx) {
+            Some(stream) if stream.is_live() => Poll::Ready(true),
+            Some(_) => Poll::Pending,
+            None => Poll::Ready(false),
+        })
+    }
+
     /// Ends a stream whose publisher left and did not return. The caller waits `republish_wait` after [`Publisher::leave`] and
     /// passes the number that it returned. Does nothing if another publisher has come.
     pub fn expire(&self, stream: &Arc<Stream>, left: u64) {
-        let mut state = self.state.lock();
-        if stream.end_if_left(left) {
+        let waiting = {
+            let mut state = self.state.lock();
+            if !stream.end_if_left(left) {
+                return;
+            }
             state.streams.remove(stream.key());
-        }
+            state.waiting.take()
+        };
+        wake(waiting);
     }
 
     /// Ends all streams, when the host stops.
     pub fn end_all(&self) {
-        let streams = std::mem::take(&mut self.state.lock().streams);
+        let (streams, waiting) = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.streams), state.waiting.take())
+        };
         for stream in streams.values() {
             stream.end();
         }
+        wake(waiting);
     }
 
     /// Number of viewers and players that wait for a stream to be published.
@@ -100,7 +119,7 @@ impl Hub {
     }
 }
 
-/// Resolves when a stream is published.
+/// Resolves when a stream has a publisher.
 #[derive(Debug)]
 pub struct StreamWait {
     hub: Arc<Hub>,
@@ -108,17 +127,22 @@ pub struct StreamWait {
     waiter: usize,
 }
 
+impl StreamWait {
+    /// Returns the stream, live or not. The task is woken when that changes.
+    fn look(&self, cx: &Context<'_>) -> Option<Arc<Stream>> {
+        let mut state = self.hub.state.lock();
+        state.waiting.wait(self.waiter, cx.waker());
+        state.streams.get(&self.key).cloned()
+    }
+}
+
 impl Future for StreamWait {
     type Output = Arc<Stream>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arc<Stream>> {
-        let mut state = self.hub.state.lock();
-        match state.streams.get(&self.key) {
-            Some(stream) => Poll::Ready(stream.clone()),
-            None => {
-                state.waiting.wait(self.waiter, cx.waker());
-                Poll::Pending
-            }
+        match self.look(cx).filter(|stream| stream.is_live()) {
+            Some(stream) => Poll::Ready(stream),
+            None => Poll::Pending,
         }
     }
 }

@@ -10,7 +10,8 @@
 //! new ones and no timestamp goes back. Without a state its first frame is a discontinuity: it does not know what viewers have.
 //!
 //! A module call that hangs cannot be ended. Its job is abandoned (see [`Fill`]), and a new job continues at the next join
-//! point. A mount ends when the stream has no track that its format can carry, whether the codecs or the module say so.
+//! point. A mount ends when the stream has no track that its format can carry, whether the codecs or the module say so, and
+//! when its remuxer writes another preamble: the next request starts another mount.
 
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -21,10 +22,10 @@ use tracing::{info, warn};
 
 use super::entries::{block_role, config_slot};
 use super::fill::{EndReason, Epoch, Fill};
-use super::remuxer::CheckedRemuxer;
+use super::remuxer::{CheckedRemuxer, Start};
 use super::ring::{EntryRole, JoinAt, Pace, Reader};
 use super::tracks::Codecs;
-use crate::media::{Packet, Tag, TagKind};
+use crate::media::{Packet, Tag, TagKind, Tracks};
 use crate::module::{CallWatch, Job, Module, ModuleFault, OutBlock, Pool, Recipe, StreamFacts, Task};
 
 /// The job that feeds a remuxer.
@@ -47,16 +48,10 @@ struct Work {
     configs: Vec<(u8, Tag)>,
     /// Codecs at the position of `tags`, which lag behind those of the stream.
     codecs: Codecs,
+    /// Tracks at the position of `tags`, as its newest frame reports them.
+    tracks: Tracks,
     /// The format could carry a track at an earlier position.
     carried: bool,
-}
-
-/// The start of a remuxer: its join point, the facts there, and its predecessor's state.
-#[derive(Clone, Copy)]
-struct Start<'a> {
-    join: &'a Tag,
-    facts: StreamFacts,
-    state: &'a [u8],
 }
 
 impl RemuxJob {
@@ -70,6 +65,7 @@ impl RemuxJob {
             remuxer: None,
             configs: Vec::new(),
             codecs: Codecs::default(),
+            tracks: Tracks::UNKNOWN,
             carried: false,
         };
         let pool_of_successor = Arc::downgrade(pool);
@@ -140,6 +136,11 @@ impl RemuxJob {
             }
             if unsupported {
                 self.finish(work, EndReason::Unsupported, watch);
+                return true;
+            }
+            if work.remuxer.as_ref().is_some_and(CheckedRemuxer::is_outdated) {
+                info!(stream = %self.fill.source().key(), module = %recipe.module().name(), "responses begin anew");
+                self.finish(work, EndReason::Outdated, watch);
                 return true;
             }
         }
@@ -234,14 +235,16 @@ impl RemuxJob {
             return Ok(());
         }
         self.fill.set_called(self.epoch, recipe.module());
-        let Start { join, facts, state } = start;
+        let join = start.join;
         let fail = |fault| (recipe.module().clone(), fault);
         let configs: Vec<Tag> = work.configs.iter().map(|(_, config)| config.clone()).collect();
-        let make = |configs: &[Tag]| CheckedRemuxer::new(recipe, configs, join.dts, facts, state, watch);
+        let has_begun = !self.fill.blocks().is_untouched();
+        let make = |configs: &[Tag]| CheckedRemuxer::new(recipe, configs, start, has_begun, watch);
         let (mut remuxer, mut out) = make(&configs).map_err(fail)?;
         let mut renewed = Vec::new();
-        let continues = !self.fill.blocks().is_untouched();
-        if continues {
+        if remuxer.is_outdated() {
+            out.clear();
+        } else if has_begun {
             if self.viewers_have(&out) {
                 (out, renewed) = out.into_iter().partition(|block| block_role(block) == EntryRole::Preamble);
             } else {
@@ -255,7 +258,7 @@ impl RemuxJob {
         }
         remuxer.check(&mut out).map_err(fail)?;
         let mut join = join.clone();
-        join.discontinuity |= continues && state.is_empty();
+        join.discontinuity |= has_begun && start.state.is_empty();
         let (more, result) = remuxer.tag(&join, watch);
         result.map_err(fail)?;
         out.extend(more);
@@ -353,6 +356,11 @@ impl Work {
     /// Whether from `tag` on the stream has no codec that the format can carry, after having had one.
     fn is_beyond(&mut self, tag: &Tag, module: &Module) -> bool {
         self.codecs.add(tag);
+        // A configuration that is replayed reports the tracks of an earlier position.
+        if config_slot(tag).is_none() {
+            let before = std::mem::replace(&mut self.tracks, tag.tracks);
+            self.codecs.remove_ended(before, tag.tracks);
+        }
         let carries = self.codecs.are_carried_by(module);
         self.carried |= carries;
         self.carried && !carries

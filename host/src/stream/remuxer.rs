@@ -2,17 +2,30 @@
 //!
 //! Rings drop old entries by the entries' own times. A module that reports wrong times would keep other entries from being
 //! dropped, or have its own dropped at once, so a block must lie near the tags that it can be made of.
+//!
+//! A configuration that is replayed comes later than when the stream had it, and reports the tracks of then. The remuxer gets it
+//! with the tracks of its own position.
+//!
+//! A second preamble ends the output: the responses that began with the first one cannot continue.
 
 use std::sync::Arc;
 
-use super::entries::block_role;
+use super::entries::{block_role, config_slot};
 use super::ring::EntryRole;
-use crate::media::{Millis, Tag};
+use crate::media::{Millis, Tag, Tracks};
 use crate::module::{CallWatch, ModuleFault, OutBlock, Recipe, Remuxer, StreamFacts};
 
 /// Largest distance of a block from the tags that it can be made of, in milliseconds: a frame inside a tag is later than the
 /// tag, and a frame that was held back is earlier.
 const SLACK: i64 = 10_000;
+
+/// The start of a remuxer: its join point, the facts there, and its predecessor's state.
+#[derive(Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub(super) join: &'a Tag,
+    pub(super) facts: StreamFacts,
+    pub(super) state: &'a [u8],
+}
 
 /// A remuxer and its recipe.
 #[derive(Debug)]
@@ -23,25 +36,44 @@ pub(super) struct CheckedRemuxer {
     oldest: i64,
     /// Time of the newest tag that it got.
     newest: i64,
+    /// The tracks that the stream has at its position.
+    tracks: Tracks,
+    /// It has written a preamble.
+    has_preamble: bool,
+    /// Responses may have begun with its preamble or its predecessor's.
+    has_begun: bool,
+    /// It has written another preamble since; its output has ended before that.
+    is_outdated: bool,
 }
 
 impl CheckedRemuxer {
-    /// Creates a remuxer that gets its first frame at `join`, and feeds it the configurations. Also returns the
-    /// blocks that it made of them, to be checked.
+    /// Creates a remuxer that gets its first frame at `start`, and feeds it the configurations. `has_begun` is whether there
+    /// are viewers whose responses have begun. Also returns the blocks that it made, to be checked.
     pub(super) fn new(
         recipe: &Arc<Recipe>,
         configs: &[Tag],
-        join: Millis,
-        facts: StreamFacts,
-        state: &[u8],
+        Start { join, facts, state }: Start<'_>,
+        has_begun: bool,
         watch: &CallWatch,
     ) -> Result<(CheckedRemuxer, Vec<OutBlock>), ModuleFault> {
         let mut out = Vec::new();
         let mut remuxer = watch.call(|| recipe.remuxer(facts, state))?;
         for config in configs {
-            watch.call(|| remuxer.tag(config, &mut out))?;
+            let config = Tag { tracks: join.tracks, ..config.clone() };
+            watch.call(|| remuxer.tag(&config, &mut out))?;
         }
-        Ok((CheckedRemuxer { remuxer, recipe: recipe.clone(), oldest: join.0, newest: join.0 }, out))
+        let mut remuxer = CheckedRemuxer {
+            remuxer,
+            recipe: recipe.clone(),
+            oldest: join.dts.0,
+            newest: join.dts.0,
+            tracks: join.tracks,
+            has_preamble: false,
+            has_begun,
+            is_outdated: false,
+        };
+        remuxer.end_at_preamble(&mut out);
+        Ok((remuxer, out))
     }
 
     /// Checks the blocks that it made of configurations.
@@ -58,7 +90,11 @@ impl CheckedRemuxer {
         self.oldest = self.oldest.min(tag.dts.0);
         self.newest = self.newest.max(tag.dts.0);
         let mut out = Vec::new();
+        let config = config_slot(tag).map(|_| Tag { tracks: self.tracks, ..tag.clone() });
+        let tag = config.as_ref().unwrap_or(tag);
+        self.tracks = tag.tracks;
         let result = watch.call(|| self.remuxer.tag(tag, &mut out));
+        self.end_at_preamble(&mut out);
         let result = check_times(&mut out, self.oldest, self.newest).and(result);
         if out.iter().any(|block| matches!(block_role(block), EntryRole::Join | EntryRole::Media)) {
             self.oldest = tag.dts.0;
@@ -70,8 +106,32 @@ impl CheckedRemuxer {
     pub(super) fn finish(&mut self, watch: &CallWatch) -> (Vec<OutBlock>, Result<(), ModuleFault>) {
         let mut out = Vec::new();
         let result = watch.call(|| self.remuxer.finish(&mut out));
+        self.end_at_preamble(&mut out);
         let result = check_times(&mut out, self.oldest, self.newest).and(result);
         (out, result)
+    }
+
+    /// Whether the responses that began with its preamble cannot continue.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.is_outdated
+    }
+
+    /// Drops the blocks of a call from a second preamble on.
+    fn end_at_preamble(&mut self, out: &mut Vec<OutBlock>) {
+        let mut kept = 0;
+        while !self.is_outdated && kept < out.len() {
+            match block_role(&out[kept]) {
+                EntryRole::Preamble => {
+                    self.is_outdated =
+                        self.has_preamble && self.has_begun && self.recipe.module().ends_by_preamble();
+                    self.has_preamble = true;
+                }
+                EntryRole::Join => self.has_begun = true,
+                EntryRole::Config(_) | EntryRole::Media => {}
+            }
+            kept += usize::from(!self.is_outdated);
+        }
+        out.truncate(kept);
     }
 
     /// Asks for the state that a successor continues from.

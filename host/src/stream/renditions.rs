@@ -15,11 +15,11 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use remuxd_bitstream::flv::TagHeader;
 
-use super::carriage::{CarriageReader, TRACK_WAIT};
+use super::carriage::CarriageReader;
 use super::entries::MAX_TRACK;
 use super::ring::{JoinAt, Pace, Reader};
 use super::source::Source;
-use super::tracks::Codecs;
+use super::tracks::{Codecs, TRACK_WAIT};
 use crate::media::{Millis, Packet, Tag, TagKind};
 
 /// Longest silence of a rendition's video or audio, on the timeline of track 0.
@@ -73,6 +73,9 @@ impl Renditions {
         state.publisher = publisher;
         for one in &mut state.feeds {
             one.publisher = one.source.take_over();
+            // The age of track 0 starts again.
+            one.audio = one.audio.and(Some(Millis(0)));
+            one.video = one.video.and(Some(Millis(0)));
         }
     }
 

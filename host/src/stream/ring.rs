@@ -18,6 +18,8 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
+use crate::media::Millis;
+
 mod entry;
 mod state;
 
@@ -61,6 +63,19 @@ impl<E: Entry> Ring<E> {
     pub fn mark_change(&self) {
         let mut state = self.state.lock();
         state.earliest_join = state.head();
+    }
+
+    /// Marks a change at time `dts`: new readers start after it.
+    pub fn mark_change_at(&self, dts: Millis) {
+        let mut state = self.state.lock();
+        state.earliest_join = state.earliest_join.max(state.join_after(dts));
+    }
+
+    /// Makes new readers start after this point, without the configurations so far.
+    pub fn forget(&self) {
+        let mut state = self.state.lock();
+        state.earliest_join = state.head();
+        state.clear_configs();
     }
 
     /// Makes all entries visible to merged readers and wakes them.

@@ -12,6 +12,8 @@
 //! republish, everything up to the first keyframe is dropped if the stream had video, so that viewers who stayed continue
 //! at a keyframe. The ring of audio continues at once and therefore has a timeline of its own, without a gap in either.
 //!
+//! Readers that join get nothing of an earlier publisher, and nothing from before a change of a codec.
+//!
 //! Sequence headers and metadata are copied when they arrive: they live long, and would keep their socket buffer alive.
 
 use std::sync::Arc;
@@ -24,12 +26,12 @@ use super::entries::config_slot;
 use super::error::PublishError;
 use super::key::StreamKey;
 use super::ring::{EntryRole, Ring, RingLimits};
-use super::tracks::{Codecs, VideoPresence};
+use super::tracks::{Codecs, TRACK_WAIT, TrackStates};
 use crate::conf::{Mount, Vhost};
-use crate::media::{Codec, Millis, Packet, Tag, TagKind, Timeline, Tracks};
+use crate::media::{Millis, Packet, Tag, TagKind, Timeline};
 use crate::module::StreamFacts;
 
-/// After a republish, audio waits this long for a keyframe.
+/// After a republish with video, audio waits this long for the keyframe.
 const KEYFRAME_WAIT: Millis = Millis(3_000);
 
 /// The publishers and the rings of one stream.
@@ -52,18 +54,17 @@ struct State {
     timeline: Timeline,
     /// Timeline of the ring of audio.
     audio_timeline: Timeline,
-    /// Time of the first frame.
+    /// Time of the publisher's first frame.
     started: Option<Millis>,
-    codecs: Codecs,
+    tracks: TrackStates,
     audio_header: Bytes,
     video_header: Bytes,
     /// Woken when another publisher takes over.
     replaced: Option<Waker>,
     /// The current publisher has sent a keyframe.
     keyframe_seen: bool,
-    /// Since when everything waits for a keyframe after a republish, on the caller's clock.
+    /// Since when everything waits for a keyframe after a republish, on the publisher's clock.
     waiting_since: Option<Millis>,
-    video: VideoPresence,
 }
 
 impl Source {
@@ -97,12 +98,17 @@ impl Source {
         &self.audio
     }
 
-    /// The codecs of the newest tags.
-    pub(super) fn codecs(&self) -> Codecs {
-        self.state.lock().codecs
+    /// Whether the stream has a publisher now.
+    pub(super) fn is_live(&self) -> bool {
+        self.state.lock().live
     }
 
-    /// Time between the first frame and the newest tag.
+    /// The codecs of the tracks that the newest publisher sends.
+    pub(super) fn codecs(&self) -> Codecs {
+        self.state.lock().tracks.codecs()
+    }
+
+    /// Time between the newest publisher's first frame and the newest tag.
     pub(super) fn age(&self) -> Millis {
         self.state.lock().age()
     }
@@ -111,7 +117,8 @@ impl Source {
     pub(super) fn facts(&self) -> StreamFacts {
         let state = self.state.lock();
         let age = state.age().0.clamp(0, i64::from(u32::MAX)) as u32;
-        StreamFacts::new(state.codecs.video, state.codecs.audio, age)
+        let Codecs { video, audio } = state.tracks.decodable();
+        StreamFacts::new(video, audio, age)
     }
 
     /// Starts a publisher. Returns its number; the first is 1.
@@ -130,13 +137,12 @@ impl Source {
 
     fn begin(&self, mut state: MutexGuard<'_, State>) -> u64 {
         if state.publisher > 0 {
-            state.timeline.end_of_publisher();
-            state.audio_timeline.end_of_publisher();
-            state.waiting_since = None;
+            state.end_of_publisher();
+            self.tags.forget();
+            self.audio.forget();
         }
         state.publisher += 1;
         state.live = true;
-        state.keyframe_seen = false;
         let publisher = state.publisher;
         let replaced = state.replaced.take();
         drop(state);
@@ -166,9 +172,13 @@ impl Source {
         if state.publisher != publisher || !state.live {
             return false;
         }
-        let (codec, header) = (state.codecs.audio, state.audio_header.clone());
-        let mut role = state.role(&mut tag, now, self.vhost.play.reduce_sequence_header);
-        if codec != state.codecs.audio || header != state.audio_header {
+        let header = state.audio_header.clone();
+        let other_codec = state.tracks.declare(&tag);
+        let mut role = state.role(&mut tag, self.vhost.play.reduce_sequence_header);
+        if other_codec {
+            self.tags.mark_change();
+        }
+        if other_codec && tag.kind == TagKind::AUDIO || header != state.audio_header {
             self.audio.mark_change();
         }
         let is_frame = tag.header.packet == Packet::CODED_FRAME;
@@ -177,13 +187,21 @@ impl Source {
             state.timeline.place(&mut tag, now);
             if is_frame {
                 state.started.get_or_insert(tag.dts);
-                state.video.add(&tag);
-                if tag.kind == TagKind::AUDIO && state.video.is_gone() {
+                let had_audio = state.tracks.has_audio();
+                if let Some(last) = state.tracks.add(&tag) {
+                    // A reader that joined before the last frame would get the track once more.
+                    self.tags.mark_change_at(last);
+                }
+                // An empty frame, which stands for silence, is no join point.
+                if tag.kind == TagKind::AUDIO && tag.header.data_len > 0 && !state.tracks.has_video() {
                     *role = EntryRole::Join;
+                }
+                if had_audio && !state.tracks.has_audio() {
+                    self.push_end_of_audio(&state);
                 }
             }
         }
-        let tracks = state.tracks();
+        let tracks = state.tracks.tracks();
         if let Some(mut tag) = audio {
             state.audio_timeline.place(&mut tag, now);
             tag.tracks = tracks;
@@ -211,6 +229,13 @@ impl Source {
         self.audio.push(tag, role);
     }
 
+    /// Appends a tag without content to the ring of audio: it reports that the stream has no audio, which no frame can.
+    fn push_end_of_audio(&self, state: &State) {
+        let mut tag = Tag::new(TagKind::AUDIO, state.audio_timeline.head(), Bytes::new());
+        tag.tracks = state.tracks.tracks();
+        self.audio.push(tag, EntryRole::Media);
+    }
+
     /// Marks `publisher` as gone, if it is the current one. Returns whether it was.
     pub(super) fn leave(&self, publisher: u64) -> bool {
         let mut state = self.state.lock();
@@ -236,17 +261,22 @@ impl State {
         Millis(self.started.map_or(0, |started| self.timeline.head().0 - started.0))
     }
 
-    fn tracks(&self) -> Tracks {
-        let video = self.codecs.video != Codec::NONE && !self.video.is_gone();
-        Tracks::known(self.codecs.audio != Codec::NONE, video)
+    /// Prepares for another publisher, which continues on the timeline.
+    fn end_of_publisher(&mut self) {
+        self.timeline.end_of_publisher();
+        self.audio_timeline.end_of_publisher();
+        self.tracks.republish();
+        self.started = None;
+        self.keyframe_seen = false;
+        self.waiting_since = None;
+        (self.audio_header, self.video_header) = (Bytes::new(), Bytes::new());
     }
 
     /// Returns the role of a tag in the ring of all tags; `None` if it is dropped.
-    fn role(&mut self, tag: &mut Tag, now: Millis, reduce_sequence_header: bool) -> Option<EntryRole> {
-        self.codecs.add(tag);
+    fn role(&mut self, tag: &mut Tag, reduce_sequence_header: bool) -> Option<EntryRole> {
         let video = tag.kind == TagKind::VIDEO;
         if tag.header.packet == Packet::CODED_FRAME {
-            return self.role_of_frame(video, tag.header.keyframe, now);
+            return if video { self.role_of_video(tag) } else { self.role_of_audio(tag) };
         }
         let Some(slot) = config_slot(tag) else { return Some(EntryRole::Media) };
         tag.payload = Bytes::copy_from_slice(&tag.payload);
@@ -260,22 +290,27 @@ impl State {
         Some(EntryRole::Config(slot))
     }
 
-    fn role_of_frame(&mut self, video: bool, keyframe: bool, now: Millis) -> Option<EntryRole> {
-        if video {
-            self.keyframe_seen |= keyframe;
-            if keyframe {
-                self.video.returns();
-                return Some(EntryRole::Join);
-            }
-            return (self.keyframe_seen && !self.video.is_gone()).then_some(EntryRole::Media);
-        }
-        if self.codecs.video == Codec::NONE {
+    fn role_of_video(&mut self, frame: &Tag) -> Option<EntryRole> {
+        if frame.header.keyframe {
+            self.keyframe_seen = true;
             return Some(EntryRole::Join);
         }
-        if self.publisher > 1 && !self.keyframe_seen {
-            let since = *self.waiting_since.get_or_insert(now);
-            if now.0 - since.0 < KEYFRAME_WAIT.0 {
+        if self.keyframe_seen && self.tracks.has_video() {
+            return Some(EntryRole::Media);
+        }
+        self.tracks.expect_keyframe(self.timeline.head());
+        None
+    }
+
+    fn role_of_audio(&mut self, frame: &Tag) -> Option<EntryRole> {
+        if self.publisher > 1 && !self.keyframe_seen && self.tracks.has_video() {
+            let since = *self.waiting_since.get_or_insert(frame.dts);
+            let limit = if self.tracks.has_video_frames() { KEYFRAME_WAIT } else { TRACK_WAIT };
+            if (frame.dts.0 - since.0).abs() < limit.0 {
                 return None;
+            }
+            if !self.tracks.has_video_frames() {
+                self.tracks.end_video();
             }
         }
         Some(EntryRole::Media)

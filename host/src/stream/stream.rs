@@ -48,6 +48,11 @@ impl Stream {
         self.source.vhost()
     }
 
+    /// Whether it has a publisher now. Without one its viewers wait for the publisher to return.
+    pub fn is_live(&self) -> bool {
+        self.source.is_live()
+    }
+
     /// The ring of its tags.
     pub fn tags(&self) -> &Arc<Ring<Tag>> {
         self.source.tags()
@@ -58,7 +63,7 @@ impl Stream {
         self.source.audio()
     }
 
-    /// The codecs of its newest tags.
+    /// The codecs of the tracks that its newest publisher sends.
     pub fn codecs(&self) -> Codecs {
         self.source.codecs()
     }
@@ -74,7 +79,7 @@ impl Stream {
     }
 
     fn join_at(&self) -> JoinAt {
-        if self.vhost().play.gop_cache { JoinAt::Newest } else { JoinAt::Next }
+        if self.vhost().play.gop_cache && self.is_live() { JoinAt::Newest } else { JoinAt::Next }
     }
 
     fn pace(&self) -> Pace {
@@ -166,6 +171,8 @@ impl Stream {
         let id = this.source.publish(replace)?;
         this.renditions.publish(id);
         info!(stream = %this.key(), publisher = id, "published");
+        // Viewers that attach from now on start with this publisher.
+        this.mounts.lock().iter().for_each(|mount| mount.blocks().mark_change());
         Ok(Publisher { stream: this.clone(), id })
     }
 

@@ -17,7 +17,7 @@
 //! ends a stream that the format cannot carry. 1.4 gives meaning to
 //! [`RawTag::reserved_u8`], which tracks the stream has, and to the first byte of [`RawInfo::reserved_u8`], further transports. 1.5 gives
 //! meaning to the first byte of [`RawOption::reserved_u8`], options that select a track, and reports the MultichannelConfig of
-//! audio as [`Packet::METADATA`](crate::Packet::METADATA).
+//! audio as [`Packet::METADATA`](crate::Packet::METADATA). A second [`PREAMBLE`](crate::BlockFlags::PREAMBLE) ends responses.
 
 pub mod c;
 pub(crate) mod catch;

@@ -45,22 +45,31 @@ pub fn facts(tags: &[Tag], from: usize) -> StreamFacts {
     StreamFacts::new(codec(TagKind::VIDEO), codec(TagKind::AUDIO), age.clamp(0, u32::MAX.into()) as u32)
 }
 
-/// Returns the bytes of a viewer that joins at block `from`.
+/// Returns the bytes of a viewer that joins at block `from`. The next preamble ends its response.
 pub fn viewed(blocks: &[OutBlock], from: usize) -> Vec<u8> {
     let (before, after) = blocks.split_at(from);
-    let preamble = before.iter().rfind(|block| block.flags.contains(BlockFlags::PREAMBLE));
+    let preamble = before.iter().rfind(|block| is_preamble(block));
     let config = |track| {
         before.iter().rfind(move |block| block.flags.contains(BlockFlags::CONFIG) && block.track == track)
     };
-    let after = after.iter().filter(|block| !block.flags.contains(BlockFlags::PREAMBLE));
-    let seen = preamble.into_iter().chain((0..8).filter_map(config)).chain(after);
-    seen.flat_map(|block| &block.parts).flat_map(|part| part.iter().copied()).collect()
+    let after = after.iter().take_while(|block| !is_preamble(block));
+    bytes(preamble.into_iter().chain((0..8).filter_map(config)).chain(after))
 }
 
-/// Returns the bytes of a viewer that was connected before the stream began.
+/// Returns the bytes of a viewer that was connected before the stream began. The second preamble ends its response.
 pub fn viewed_whole(blocks: &[OutBlock]) -> Vec<u8> {
-    let first = blocks.iter().position(|block| block.flags.contains(BlockFlags::PREAMBLE));
-    first.map_or_else(|| viewed(blocks, 0), |at| [blocks[at].parts.concat(), viewed(blocks, 0)].concat())
+    let Some(first) = blocks.iter().position(is_preamble) else { return bytes(blocks.iter()) };
+    let after = blocks[first + 1..].iter().take_while(|block| !is_preamble(block));
+    bytes(std::iter::once(&blocks[first]).chain(&blocks[..first]).chain(after))
+}
+
+/// Whether a block is a preamble.
+pub fn is_preamble(block: &OutBlock) -> bool {
+    block.flags.contains(BlockFlags::PREAMBLE)
+}
+
+fn bytes<'a>(blocks: impl Iterator<Item = &'a OutBlock>) -> Vec<u8> {
+    blocks.flat_map(|block| &block.parts).flat_map(|part| part.iter().copied()).collect()
 }
 
 /// Returns the blocks at which viewers may join.
@@ -101,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_viewer_gets_the_newest_preamble_and_configurations() {
+    fn a_viewer_gets_the_newest_preamble_and_configurations_and_ends_at_the_next_preamble() {
         let block = |flags: BlockFlags, track, byte: u8| OutBlock {
             flags,
             track,
@@ -119,8 +128,8 @@ mod tests {
             block(BlockFlags::NONE, 0, 8),
         ];
         assert_eq!(join_blocks(&blocks), [3, 6]);
-        assert_eq!(viewed_whole(&blocks), [1, 2, 3, 4, 5, 7, 8]);
-        assert_eq!(viewed(&blocks, 3), [1, 3, 2, 4, 5, 7, 8]);
+        assert_eq!(viewed_whole(&blocks), [1, 2, 3, 4, 5]);
+        assert_eq!(viewed(&blocks, 3), [1, 3, 2, 4, 5]);
         assert_eq!(viewed(&blocks, 6), [6, 3, 5, 7, 8]);
     }
 }

@@ -8,7 +8,7 @@ use remuxd_plugin_api::{Format, FormatInfo, RemuxError, Remuxer, Setup, Sink, Tr
 use super::super::{Hub, StreamKey};
 use super::*;
 use crate::conf::Config;
-use crate::media::{Codec, TagKind};
+use crate::media::{Codec, Millis, TagKind};
 use crate::module::{Terms, linked};
 
 /// A format of AAC that produces nothing.

@@ -18,8 +18,9 @@ const HANG: Duration = Duration::from_millis(500);
 const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, unload: false };
 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
-/// the state, and the last byte of a frame; and `$` in the end. C has another configuration, X cannot be made, U carries
-/// nothing, a discontinuity is `~`, the frame u cannot be carried, the frames p, z and f go wrong, and s and S hang until they are released.
+/// the state, and the last byte of a frame; and `$` in the end. The keyframe P has a preamble, `^`, and a discontinuity is `~`.
+/// C has another configuration, X cannot be made, U carries nothing, the frame u cannot be carried, the frames p, z and f go
+/// wrong, and s and S hang until they are released.
 struct Text<const N: char>;
 
 struct TextRemuxer<const N: char> {
@@ -78,6 +79,10 @@ impl<const N: char> Author for TextRemuxer<N> {
             _ if tag.keyframe => (BlockFlags::JOIN, tag.dts),
             _ => (BlockFlags::NONE, tag.dts),
         };
+        if *last == *b"P" {
+            let parts = vec![b"^".to_vec().into()];
+            sink.block(Block { flags: BlockFlags::PREAMBLE, parts, dts, track: 0 })?;
+        }
         self.dts = tag.dts;
         let mark = if tag.discontinuity { b"~".to_vec() } else { Vec::new() };
         let parts = vec![mark.into(), vec![N as u8, self.count].into(), last];
@@ -263,6 +268,23 @@ fn a_fault_costs_a_gop_and_no_viewer_and_is_a_discontinuity() {
 }
 
 #[test]
+fn another_preamble_ends_the_mount_and_the_next_begins_with_it() {
+    let mut rig = Rig::new();
+    rig.publish("HPbD");
+    rig.sees("^hHA0PA1bA2D");
+    rig.hand_over(&module::<'B'>(2));
+    rig.publish("PeF");
+    rig.sees("$B3PB4eB5F");
+    rig.publish("P");
+    rig.sees("!");
+    assert_eq!(rig.viewer.mount().end_reason(), Some(EndReason::Outdated));
+    let mut next = watch(&rig.publisher, &module::<'B'>(2), &rig.pool);
+    rig.publish("g");
+    assert_eq!(read(&mut next, 9), "^hHB0PB1g");
+    assert_eq!(rig.first.fault_count(), 0);
+}
+
+#[test]
 fn a_stream_that_cannot_be_carried_ends_the_mount_and_is_no_fault() {
     let mut rig = Rig::new();
     rig.publish("HBbu");
@@ -283,19 +305,21 @@ fn a_stream_that_cannot_be_carried_ends_the_mount_and_is_no_fault() {
 }
 
 #[test]
-fn what_came_before_the_codecs_turned_is_remuxed_however_late() {
+fn what_came_before_the_codecs_turned_is_remuxed_and_joined_no_more() {
     let mut rig = Rig::new();
     rig.publish("HBb");
+    rig.viewer.mount().drain();
+    let mut late = watch(&rig.publisher, &module::<'B'>(2), &rig.pool);
     let push = |kind, body: &'static [u8]| {
         assert!(rig.publisher.push(Tag::new(kind, Millis(3000), Bytes::from_static(body)), Millis(3000)));
     };
     push(TagKind::AUDIO, b"\xaf\x01a");
     push(TagKind::VIDEO, b"\x27\x01\0\0\0c");
     push(TagKind::VIDEO, b"\x1c\0\0\0\0h"); // HEVC
-    rig.viewer.mount().drain();
-    let mut late = watch(&rig.publisher, &module::<'B'>(2), &rig.pool);
     assert_eq!(read(&mut late, 16), "hHB0BB1bB2aB3c$!");
     assert!(ended_unsupported(&late));
+    let mut later = rig.publisher.stream().play();
+    assert!(later.poll_read(&mut Context::from_waker(Waker::noop())).is_pending());
 }
 
 #[test]

@@ -134,6 +134,12 @@ impl<E: Entry> State<E> {
         self.joins.get(oldest).map_or(newest.at, |join| join.at)
     }
 
+    /// Position of the oldest join point after time `dts`, else of the next entry.
+    pub(super) fn join_after(&self, dts: Millis) -> u64 {
+        let later = self.joins.iter().find(|join| join.dts > dts);
+        later.map_or(self.head(), |join| join.at)
+    }
+
     pub(super) fn readers(&self) -> usize {
         self.each.len() + self.merged.len()
     }
@@ -170,6 +176,11 @@ impl<E: Entry> State<E> {
         }
         Arc::make_mut(&mut self.replay).configs =
             self.configs.iter().map(|(_, config)| config.clone()).collect();
+    }
+
+    pub(super) fn clear_configs(&mut self) {
+        self.configs.clear();
+        Arc::make_mut(&mut self.replay).configs.clear();
     }
 
     /// Drops entries that no reader and no joiner may need.

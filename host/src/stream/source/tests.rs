@@ -4,6 +4,7 @@ use super::super::ring::{JoinAt, Pace, Reader};
 use super::super::{Hub, Publisher, Stream};
 use super::*;
 use crate::conf::Config;
+use crate::media::Codec;
 
 const A: (TagKind, &[u8]) = (TagKind::AUDIO, b"\xaf\x01a");
 const KEY: (TagKind, &[u8]) = (TagKind::VIDEO, b"\x17\x01\0\0\0k");
@@ -86,7 +87,85 @@ fn keeps_the_longest_fast_cache_of_audio_apart_from_video() {
         assert_eq!(frames.collect::<Vec<_>>(), expected);
     }
     assert_eq!(audio(0)[0], ('a', 9_900));
-    assert_eq!(publisher.stream().tags().held(), (0, 0), "no keyframe came");
+    assert_eq!(publisher.stream().tags().held().1, 2, "no keyframe came: the newest frame, and silence");
+}
+
+/// Returns the tracks that the newest tag of a ring reports: audio, video.
+fn tracks(reader: &mut Reader<Tag>) -> Option<(bool, bool)> {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut last = None;
+    while let Poll::Ready(Some(tags)) = reader.poll_read(&mut cx) {
+        last = tags.last().map(|tag| tag.tracks);
+    }
+    last.and_then(|tracks| tracks.audio().zip(tracks.video()))
+}
+
+#[test]
+fn a_track_is_gone_after_ten_seconds_or_when_a_new_publisher_does_not_begin_it() {
+    let first = published("");
+    let reader = |ring: &Arc<Ring<Tag>>| ring.reader(JoinAt::Newest, Pace::Each);
+    let [mut all, mut audio] = [first.stream().tags(), first.stream().audio()].map(reader);
+    push(&first, A, 0);
+    assert_eq!(tracks(&mut all), Some((true, false)));
+    push(&first, KEY, 20);
+    for (dts, both) in [(10_000, true), (10_040, false)] {
+        push(&first, INTER, dts);
+        assert_eq!(tracks(&mut all), Some((both, true)), "{dts}");
+    }
+    assert_eq!(tracks(&mut audio), Some((false, true)), "readers of audio are told");
+    assert_eq!(first.stream().codecs(), Codecs { video: Codec::H264, audio: Codec::NONE });
+    push(&first, A, 10_050);
+    assert_eq!(tracks(&mut all), Some((true, true)));
+    first.leave();
+    let second = Stream::publish(first.stream(), false).unwrap();
+    for (dts, both) in [(0, true), (1_000, true), (1_040, false)] {
+        push(&second, KEY, dts);
+        assert_eq!(tracks(&mut all), Some((both, true)), "{dts}");
+    }
+    second.leave();
+    let third = Stream::publish(first.stream(), false).unwrap();
+    (0..2_000).step_by(100).for_each(|dts| push(&third, A, dts));
+    assert_eq!(tracks(&mut all), Some((true, false)));
+    let mut joined = third.stream().play();
+    assert_eq!(read(&mut joined).len(), 1, "audio alone: each frame is a join point");
+}
+
+#[test]
+fn readers_that_join_get_nothing_of_an_earlier_publisher() {
+    let first = published("");
+    let header = (TagKind::VIDEO, b"\x17\0\0\0\0c".as_slice());
+    push(&first, header, 0);
+    push(&first, (TagKind::AUDIO, b"\xaf\0x"), 0);
+    push(&first, KEY, 0);
+    push(&first, A, 20);
+    first.leave();
+    assert_eq!(read(&mut first.stream().play()), [], "its publisher is away");
+    let again = Stream::publish(first.stream(), false).unwrap();
+    let mut joined = again.stream().play();
+    push(&again, INTER, 0);
+    push(&again, header, 40);
+    push(&again, KEY, 40);
+    assert_eq!(read(&mut joined).iter().map(|(letter, _)| *letter).collect::<String>(), "ck");
+}
+
+#[test]
+fn a_reader_that_joins_starts_after_a_change_of_codec_and_after_the_last_frame_of_a_track() {
+    let publisher = published("");
+    let push = |tag, dts| push(&publisher, tag, dts);
+    let joined = || read(&mut publisher.stream().play()).first().copied();
+    push(KEY, 0);
+    push(A, 20);
+    assert_eq!(joined(), Some(('k', 0)));
+    push((TagKind::AUDIO, b"\x2fm"), 40);
+    assert_eq!(joined(), None);
+    push(KEY, 80);
+    push((TagKind::AUDIO, b"\x2fm"), 100);
+    push(INTER, 10_090);
+    assert_eq!(joined(), Some(('k', 80)));
+    push(INTER, 10_120);
+    assert_eq!(joined(), None, "the audio of this GOP has ended");
+    push(KEY, 10_160);
+    assert_eq!(joined(), Some(('k', 10_160)));
 }
 
 #[test]

@@ -384,6 +384,11 @@ pub fn legacy_audio_header(header: &TagHeader) -> Option<Vec<u8>> {
     }
 }
 
+/// Returns whether frames of the codec cannot be decoded without a sequence header.
+pub fn needs_configuration(codec: Codec) -> bool {
+    matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC | Codec::AAC)
+}
+
 /// Returns a codec's number in metadata, for legacy or enhanced tags; `None` for codecs that are not rewritten.
 pub fn codec_id(codec: Codec, enhanced: bool) -> Option<u32> {
     match codec {

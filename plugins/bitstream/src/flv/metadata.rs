@@ -74,6 +74,19 @@ pub fn clean_metadata(
     body
 }
 
+/// Returns whether an `onMetaData` script tag states that the stream has video.
+pub fn announces_video(published: Option<&[u8]>) -> bool {
+    let properties = published.and_then(properties).unwrap_or_default();
+    let value = |wanted| properties.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    match (value("hasVideo"), value("videocodecid")) {
+        (Some(Value::Boolean(has)), _) => *has,
+        // 0 is no codec.
+        (_, Some(Value::Number(id))) => *id > 0.0,
+        (_, Some(Value::String(name))) => !name.is_empty(),
+        _ => false,
+    }
+}
+
 fn properties(body: &[u8]) -> Option<Vec<(String, Value)>> {
     let values = amf0::read_all(body, &mut Budget::default()).ok()?;
     values.into_iter().find_map(|value| match value {

@@ -4,10 +4,12 @@
 //! keyframe (FLV 10.1, E.2 to E.4; the order is SRS's). Payloads are passed on shared.
 //!
 //! Invariants:
-//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, name the tracks that have sent a decodable
-//!   frame: players wait for a track that is announced (mpegts.js, flv.js) and ignore one that is not. So the header is
-//!   delayed until both tracks have one, at most for [`HEADER_WAIT`];
-//! - a track that starts later is passed on after new metadata; new viewers get a header with its flag;
+//! - the file header's flags, and `hasAudio` and `hasVideo` of the metadata, name the tracks that the host reports or that
+//!   have sent a decodable frame: players wait for a track that is announced (mpegts.js, flv.js) and ignore one that is not.
+//!   So the header of a stream that has just begun is delayed until both tracks have one, at most for [`HEADER_WAIT`]. Video
+//!   that the publisher's metadata announce is trusted for [`VIDEO_WAIT`], so that audio before it is not delayed;
+//! - a track that starts later, ends or changes its codec causes another header, which ends the responses that began with the
+//!   old one: players would ignore, await or misread the track;
 //! - a frame is written if it decodes: after its sequence header, and pictures from a keyframe on, also after a change of
 //!   the sequence header. Empty frames, which mean silence, are dropped. So are bodies that exceed a tag's 24-bit length
 //!   because their header was rewritten (an RTMP message never does), with a line in the log;
@@ -36,8 +38,8 @@ use remuxd_plugin_api::{
 };
 
 use super::{
-    Announcement, TagHeader, clean_metadata, codec_id, enhanced_audio_header, enhanced_video_header,
-    file_header, legacy_audio_header, legacy_video_header, tag_header,
+    Announcement, TagHeader, announces_video, clean_metadata, codec_id, enhanced_audio_header,
+    enhanced_video_header, file_header, legacy_audio_header, legacy_video_header, tag_header,
 };
 use track::Track;
 
@@ -105,6 +107,9 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::TRACK,
 ];
 
+/// Age of a stream up to which video that its metadata announce may still begin, in milliseconds.
+const VIDEO_WAIT: i64 = 10_000;
+
 /// Limits on the tags that wait for the header, whatever their timestamps.
 const MAX_HELD_TAGS: usize = 1_000;
 const MAX_HELD_BYTES: usize = 16 << 20;
@@ -150,6 +155,8 @@ pub struct FlvRemuxer {
     held_bytes: usize,
     /// DTS of the first frame.
     first_frame: Option<Millis>,
+    /// Age of the stream at the first frame, in milliseconds.
+    age: i64,
     metadata: Option<SharedBytes>,
     /// Whether a predecessor wrote the file so far, and this remuxer has yet to write header and metadata for viewers that join.
     resumed: bool,
@@ -179,6 +186,7 @@ impl FlvRemuxer {
             held: Vec::new(),
             held_bytes: 0,
             first_frame: None,
+            age,
             metadata: None,
             resumed: false,
             video_absent: false,
@@ -197,8 +205,9 @@ impl FlvRemuxer {
         }
         for (track, codec, shift) in [(&mut self.audio, audio, 0), (&mut self.video, video, 2)] {
             track.codec = Codec(u32::from_be_bytes(codec));
+            (track.named, track.written) = (track.codec, track.codec);
             track.seen = flags >> shift & 1 != 0;
-            track.announced = track.seen;
+            (track.announced, track.expected) = (track.seen, false);
             track.enhanced = flags >> shift & 2 != 0;
         }
         (self.started, self.resumed) = (true, true);
@@ -213,10 +222,19 @@ impl FlvRemuxer {
         }
     }
 
+    /// Drops the announced tracks that the stream has no longer. Returns whether there were any.
+    fn drops_tracks(&mut self, tag: &Tag) -> bool {
+        let age = self.first_frame.map_or(0, |first| tag.dts.0 - first.0 + self.age);
+        let audio = self.audio.ends(tag.tracks.audio(), false);
+        let video = self.video.ends(tag.tracks.video(), age >= VIDEO_WAIT);
+        audio || video
+    }
+
     /// Returns whether the header need not wait longer. `dts` is the newest tag's.
     fn may_start(&self, dts: Millis) -> bool {
         let waited = self.first_frame.map(|first| dts.0 - first.0);
-        let enough = |track: &Track| track.seen || waited.is_some_and(|waited| waited >= track.wait);
+        let enough =
+            |track: &Track| waited.is_some_and(|waited| track.seen || track.expected || waited >= track.wait);
         enough(&self.audio) && enough(&self.video)
             || self.held.len() >= MAX_HELD_TAGS
             || self.held_bytes >= MAX_HELD_BYTES
@@ -232,17 +250,24 @@ impl FlvRemuxer {
         Ok(())
     }
 
-    /// Writes the file header and the metadata, for the tracks seen so far.
+    /// Writes the file header and the metadata, for the tracks seen or expected so far.
     fn write_start(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
-        (self.audio.announced, self.video.announced) = (self.audio.seen, self.video.seen);
+        let [audio, video] = [&mut self.audio, &mut self.video].map(|track| {
+            track.announced = track.seen || track.expected;
+            track.announced
+        });
         self.resumed = false;
-        let (audio, video) = (self.audio.seen, self.video.seen);
         sink.block(Block {
             flags: BlockFlags::PREAMBLE,
             track: 0,
             dts,
             parts: vec![file_header(audio, video).to_vec().into()],
         })?;
+        self.write_metadata(dts, sink)
+    }
+
+    fn write_metadata(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+        (self.audio.named, self.video.named) = (self.audio.codec, self.video.codec);
         let body = clean_metadata(
             self.metadata.as_deref(),
             self.announcement(&self.audio),
@@ -258,7 +283,11 @@ impl FlvRemuxer {
         let Some(track) = self.track(tag.kind) else {
             return write_tag(tag.kind, tag.dts.into(), Vec::new(), tag.payload.clone(), MEDIA, sink);
         };
-        if !track.announced {
+        if track.changes_codec(tag) {
+            self.write_start(tag.dts, sink)?;
+        } else if track.is_unnamed() {
+            self.write_metadata(tag.dts, sink)?;
+        } else if !track.announced {
             if tag.packet != Packet::CODED_FRAME {
                 track.unannounced.retain(|older| older.packet != tag.packet);
                 track.unannounced.push(tag.clone());
@@ -280,9 +309,12 @@ impl FlvRemuxer {
             Packet::SEQUENCE_HEADER => (BlockFlags::CONFIG, if video { VIDEO_CONFIG } else { AUDIO_CONFIG }),
             Packet::METADATA => (BlockFlags::CONFIG, if video { VIDEO_METADATA } else { AUDIO_METADATA }),
             Packet::CODED_FRAME if video && tag.keyframe => JOIN,
-            Packet::CODED_FRAME if !video && (self.video_absent || !self.video.announced) => JOIN,
+            Packet::CODED_FRAME if !video && (self.video_absent || !self.video.seen) => JOIN,
             _ => MEDIA,
         };
+        if let Some(track) = self.track(tag.kind) {
+            track.on_written(tag);
+        }
         let (header, body) = match self.rewritten_header(tag) {
             Rewrite::Keep => (Vec::new(), tag.payload.clone()),
             Rewrite::Header(header) => (header, tag.data()),
@@ -404,11 +436,19 @@ fn write_tag(
 impl Remuxer for FlvRemuxer {
     fn tag(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         self.video_absent = tag.tracks.video() == Some(false);
-        if (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA) {
+        let is_metadata = (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA);
+        if is_metadata {
             self.metadata = Some(tag.payload.clone());
-            return if self.started { self.write_start(tag.dts, sink) } else { Ok(()) };
         }
         if self.resumed {
+            self.write_start(tag.dts, sink)?;
+        } else if self.started && is_metadata {
+            self.write_metadata(tag.dts, sink)?;
+        }
+        if is_metadata {
+            return Ok(());
+        }
+        if self.drops_tracks(tag) && self.started {
             self.write_start(tag.dts, sink)?;
         }
         if self.track(tag.kind).is_some_and(|track| !track.takes(tag)) {
@@ -417,8 +457,9 @@ impl Remuxer for FlvRemuxer {
         if self.started {
             return self.write(tag, sink);
         }
-        if tag.packet == Packet::CODED_FRAME {
-            self.first_frame.get_or_insert(tag.dts);
+        if tag.packet == Packet::CODED_FRAME && self.first_frame.is_none() {
+            self.first_frame = Some(tag.dts);
+            self.video.expected |= self.age < VIDEO_WAIT && announces_video(self.metadata.as_deref());
         }
         self.held_bytes += tag.payload.len();
         self.held.push(tag.clone());

@@ -4,7 +4,7 @@ use remuxd_plugin_api::BlockFlags;
 
 use super::super::bench::{Bench, CARRIES_NONE, CheckResult, blame};
 use super::super::decode::{self, decode};
-use super::super::history::{joins, replay, viewed_whole};
+use super::super::history::{is_preamble, joins, replay, viewed_whole};
 use super::super::play::play;
 use crate::media::Tag;
 use crate::module::OutBlock;
@@ -25,7 +25,12 @@ fn hand_over(bench: &Bench<'_>, tags: &[Tag], at: usize) -> Result<(Vec<OutBlock
     let from_first = blocks.len();
     let mut setup = bench.later(tags, at);
     setup.state = state;
-    blocks.extend(play(bench.module, &setup, &replay(tags, at))?);
+    let mut second = play(bench.module, &setup, &replay(tags, at))?;
+    // The successor's first one is for viewers that join.
+    if let Some(preamble) = second.iter().position(is_preamble) {
+        second.remove(preamble);
+    }
+    blocks.extend(second);
     Ok((blocks, from_first))
 }
 

@@ -223,7 +223,7 @@ fn frames_that_cannot_be_decoded_are_dropped() {
         (
             "AV1 and VP9 need none",
             vec![(V, 0, b"\x91av01obu"), (A, 0, MP3), (V, 40, b"\xa1vp09no"), (V, 80, b"\x91vp09key")],
-            "av meta(av)@0 K@0 a@0 K@80",
+            "av meta(av)@0 K@0 a@0 meta(av)@0 K@80",
         ),
     ] {
         assert_eq!(describe(&remux(&tags)), expected, "{name}");
@@ -238,12 +238,8 @@ fn holds_the_header_no_longer_than_necessary() {
         (StreamFacts::default(), vec![(A, 0, MP3), (V, 0, AVC_CONFIG)], (V, 0, AVC_KEY)),
         (StreamFacts::new(Codec::NONE, Codec::MP3, 300), vec![(A, 0, MP3), (A, 199, MP3)], (A, 200, MP3)),
         (StreamFacts::new(Codec::NONE, Codec::MP3, 500), vec![], (A, 0, MP3)),
-        (StreamFacts::new(Codec::H264, Codec::MP3, 9_000), vec![(A, 0, MP3), (A, 499, MP3)], (A, 500, MP3)),
-        (
-            StreamFacts::new(Codec::H264, Codec::MP3, 0),
-            vec![(A, 0, MP3), (V, 0, AVC_CONFIG)],
-            (V, 0, AVC_KEY),
-        ),
+        (StreamFacts::new(Codec::H264, Codec::MP3, 9_000), vec![], (A, 0, MP3)),
+        (StreamFacts::new(Codec::H264, Codec::MP3, 0), vec![(V, 0, AVC_CONFIG)], (V, 0, AVC_KEY)),
     ];
     for (facts, held, start) in rows {
         let mut remuxer = remuxer("as_published", facts);
@@ -269,6 +265,70 @@ fn a_late_track_follows_a_new_announcement() {
         let blocks = remux(&tags);
         assert_eq!(tracks(&blocks), (true, true));
         assert_eq!(media(&blocks).len(), 5);
+    }
+}
+
+const BOTH: Tracks = Tracks::known(true, true);
+const HEVC_CONFIG: &[u8] = b"\x1c\x00\0\0\0hvcC";
+const HEVC_KEY: &[u8] = b"\x1c\x01\0\0\x28key";
+
+#[test]
+fn another_header_follows_when_the_old_one_is_no_longer_true() {
+    // The tags after both tracks have begun, with the tracks that the host reports, and the flags of all headers.
+    type Row<'a> = (&'a str, &'a [(Tracks, Input)], &'a [u8]);
+    let rows: &[Row<'_>] = &[
+        ("nothing changes", &[(BOTH, (V, 40, AVC_INTER)), (BOTH, (A, 40, AAC))], &[5]),
+        ("another resolution", &[(BOTH, (V, 40, AVC_CONFIG_2)), (BOTH, (V, 40, AVC_KEY))], &[5]),
+        ("other metadata", &[(BOTH, (TagKind::SCRIPT, 40, META)), (BOTH, (V, 40, AVC_KEY))], &[5]),
+        ("audio ends", &[(Tracks::known(false, true), (V, 40, AVC_KEY))], &[5, 1]),
+        ("video ends", &[(Tracks::known(true, false), (A, 40, AAC))], &[5, 4]),
+        (
+            "audio ends and returns",
+            &[(Tracks::known(false, true), (V, 40, AVC_KEY)), (BOTH, (A, 50, AAC))],
+            &[5, 1, 5],
+        ),
+        ("HEVC", &[(BOTH, (V, 40, HEVC_CONFIG)), (BOTH, (V, 40, HEVC_KEY))], &[5, 5]),
+        ("MP3", &[(BOTH, (A, 40, MP3)), (BOTH, (A, 60, MP3))], &[5, 5]),
+    ];
+    let flags = |blocks: &[Block]| -> Vec<u8> {
+        let preambles = blocks.iter().filter(|block| block.flags == BlockFlags::PREAMBLE);
+        preambles.map(|block| block.parts[0][4]).collect()
+    };
+    for (name, changed, expected) in rows {
+        let began = [(A, 0, AAC_CONFIG), (V, 0, AVC_CONFIG), (V, 0, AVC_KEY), (A, 0, AAC)];
+        let mut remuxer = remuxer("as_published", StreamFacts::default());
+        let mut blocks = Vec::new();
+        for (tracks, (kind, dts, body)) in began.map(|input| (BOTH, input)).iter().chain(*changed) {
+            let mut tag = tag(*kind, *dts, body);
+            tag.tracks = *tracks;
+            remuxer.tag(&tag, &mut blocks).unwrap();
+        }
+        assert_eq!(flags(&blocks), *expected, "{name}");
+    }
+}
+
+#[test]
+fn video_that_the_metadata_announce_is_trusted_in_a_young_stream() {
+    let announced = clean_metadata(
+        None,
+        Announcement { present: true, codec_id: None },
+        Announcement { present: true, codec_id: None },
+        0,
+    );
+    for (age, flags) in [(0, &[5, 4][..]), (8_000, &[5, 4]), (10_000, &[4])] {
+        let mut remuxer = remuxer("as_published", StreamFacts::new(Codec::NONE, Codec::MP3, age));
+        let mut blocks = Vec::new();
+        remuxer.tag(&tag(TagKind::SCRIPT, 0, &announced), &mut blocks).unwrap();
+        let mut headers = Vec::new();
+        for dts in (0..=10_000).step_by(1_000) {
+            let mut audio = tag(A, dts, MP3);
+            audio.tracks = Tracks::known(true, false);
+            remuxer.tag(&audio, &mut blocks).unwrap();
+            let joins = blocks.iter().filter(|block| block.flags == BlockFlags::JOIN).count();
+            assert_eq!(joins, 1, "audio at once");
+            headers.extend(blocks.drain(..).filter(|block| block.flags == BlockFlags::PREAMBLE));
+        }
+        assert_eq!(headers.iter().map(|block| block.parts[0][4]).collect::<Vec<_>>(), flags, "{age}");
     }
 }
 
@@ -307,7 +367,9 @@ fn audio_frames_are_join_points_while_the_host_reports_no_video() {
             tag.tracks = if reported { tracks } else { Tracks::UNKNOWN };
             remuxer.tag(&tag, &mut blocks).unwrap();
         }
-        let found: Vec<_> = blocks[2..].iter().map(|block| (block.flags, block.track)).collect();
+        let is_start = |block: &&Block| block.flags == BlockFlags::PREAMBLE || block.parts[0][0] == 18;
+        let media = blocks.iter().filter(|block| !is_start(block));
+        let found: Vec<_> = media.map(|block| (block.flags, block.track)).collect();
         let mut expected = rows.map(|(_, _, expected)| expected);
         if !reported {
             expected[4..6].fill(MEDIA);

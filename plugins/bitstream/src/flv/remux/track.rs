@@ -2,7 +2,7 @@
 
 use remuxd_plugin_api::{Codec, Packet, SharedBytes, Tag, TagKind};
 
-use crate::flv::TagHeader;
+use crate::flv::{TagHeader, needs_configuration};
 
 /// The audio or the video of the stream.
 #[derive(Debug, Default)]
@@ -18,6 +18,14 @@ pub(super) struct Track {
     pub(super) decodes: bool,
     /// Whether a decodable frame has arrived.
     pub(super) seen: bool,
+    /// Whether the host or the metadata name the track, so that the file header does not wait for its first frame.
+    pub(super) expected: bool,
+    /// Whether the host's last report had the track.
+    reported: bool,
+    /// The codec that the newest metadata name.
+    pub(super) named: Codec,
+    /// The codec of the newest tag that was written.
+    pub(super) written: Codec,
     /// Whether the newest file header names the track.
     pub(super) announced: bool,
     /// The sequence header and metadata of a track that no file header names yet, the newest of each.
@@ -28,8 +36,36 @@ impl Track {
     /// Creates a track of the codec that the host knows, or [`Codec::NONE`], in a stream of this age in milliseconds.
     pub(super) fn new(codec: Codec, age: i64, wait: i64) -> Track {
         // The stream's age counts towards the wait for a track that it has not sent.
-        let wait = if codec == Codec::NONE { (wait - age).max(0) } else { wait };
-        Track { wait, ..Track::default() }
+        Track { wait: (wait - age).max(0), codec, expected: codec != Codec::NONE, ..Track::default() }
+    }
+
+    /// Updates the track by the host's report whether the stream has it, `None` if there is none. `overdue` is whether
+    /// its first frame is. Returns whether an announced track has ended.
+    pub(super) fn ends(&mut self, reported: Option<bool>, overdue: bool) -> bool {
+        let gone = self.reported && reported == Some(false);
+        self.reported = reported == Some(true);
+        let ends = gone || overdue && self.expected && !self.seen && !self.reported;
+        if ends {
+            (self.seen, self.expected) = (false, false);
+        }
+        ends && self.announced
+    }
+
+    /// Returns whether the tag is of another codec than those written so far.
+    pub(super) fn changes_codec(&self, tag: &Tag) -> bool {
+        states_codec(tag) && self.announced && ![Codec::NONE, tag.codec].contains(&self.written)
+    }
+
+    /// Returns whether the metadata announce the track with another codec, or none since it was not known.
+    pub(super) fn is_unnamed(&self) -> bool {
+        self.announced && self.named != self.codec
+    }
+
+    /// Records a tag that is written.
+    pub(super) fn on_written(&mut self, tag: &Tag) {
+        if states_codec(tag) {
+            self.written = tag.codec;
+        }
     }
 
     /// Updates the track and returns whether a decoder has a use for the tag.
@@ -66,7 +102,6 @@ impl Track {
     }
 }
 
-/// Returns whether frames of the codec cannot be decoded without a sequence header.
-fn needs_configuration(codec: Codec) -> bool {
-    matches!(codec, Codec::H264 | Codec::HEVC | Codec::VVC | Codec::AAC)
+fn states_codec(tag: &Tag) -> bool {
+    matches!(tag.packet, Packet::SEQUENCE_HEADER | Packet::CODED_FRAME)
 }

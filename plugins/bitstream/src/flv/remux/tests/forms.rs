@@ -152,7 +152,8 @@ fn the_codec_ids_of_metadata_are_those_of_the_tags() {
         ] {
             remuxer.tag(&tag, &mut blocks).unwrap();
         }
-        let metadata = &blocks[1].parts[1];
+        let is_metadata = |block: &&Block| block.flags == BlockFlags::CONFIG && block.track == METADATA;
+        let metadata = &blocks.iter().rfind(is_metadata).unwrap().parts[1];
         let properties =
             ["videocodecid", "audiocodecid", "width"].map(|name| property(metadata, name).unwrap());
         assert_eq!(properties, [id, 2.0, 16.0].map(Value::Number), "{form}");
