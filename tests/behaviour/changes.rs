@@ -31,7 +31,6 @@ struct Change {
     rtmp: Fate,
 }
 
-#[expect(dead_code, reason = "rows with other tracks follow when responses end there")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// The response continues with the new stream.
@@ -96,6 +95,10 @@ macro_rules! changes {
 changes! {
     the_same: SAME;
     resolution: Change { after: Clip::LargeH264Aac, ..SAME };
+    audio_removed: Change { after: Clip::H264, flv: Reconnects, aac: Ends, ..SAME };
+    audio_added: Change { before: Clip::H264, flv: Reconnects, aac: Starts, ..SAME };
+    h264_to_hevc: Change { after: Clip::HevcAac, flv: Reconnects, ..SAME };
+    aac_to_mp3: Change { after: Clip::H264Mp3, flv: Reconnects, aac: Ends, mp3: Starts, ..SAME };
     b_frames_on: Change { before: Clip::H264NoBAac, ..SAME };
     b_frames_off: Change { after: Clip::H264NoBAac, ..SAME };
 }

@@ -349,6 +349,7 @@ fn a_publisher_that_comes_back_continues_the_stream() {
     assert_eq!(versions(&stream).len(), 1);
     let video = stream.units.iter().filter(|unit| unit.is_video()).count();
     assert_eq!(video, 2 * tags.iter().filter(|tag| tag.kind == VIDEO && is_frame(tag)).count());
+    // The clip's audio begins 57 ms after its video.
     let gap = gap(&access_units(&stream).unwrap(), published_units(&tags).len());
     assert!(gap.is_some_and(|gap| (1..=100).contains(&gap)), "{gap:?}");
     decodes(Ffmpeg::Five, &served);
