@@ -91,6 +91,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         warn!("{line}");
     }
     raise_descriptor_limit(config.limits.max_connections);
+    return_memory_when_idle();
     let mounts = load_modules(modules, &registry, &config);
     let (config, registry) = (Arc::new(config), Arc::new(registry));
     let hub = Hub::new();
@@ -146,6 +147,14 @@ fn raise_descriptor_limit(max_connections: usize) {
             max_connections,
             "fewer open files than limits.max_connections are allowed (ulimit -n, LimitNOFILE)"
         );
+    }
+}
+
+/// Makes the allocator return unused memory to the system also while nothing is allocated, on a thread of its own.
+fn return_memory_when_idle() {
+    #[cfg(not(fuzzing))]
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        warn!(%error, "memory is returned to the system only as other memory is requested");
     }
 }
 

@@ -111,3 +111,25 @@ fn the_control_socket_lies_in_a_directory_of_its_own_user() {
     let status = command.arg("--config").arg(host.config_file()).arg("status").env_clear().output().unwrap();
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
 }
+
+/// Ten publishers whose GOPs have 25 MiB each leave.
+#[test]
+fn the_memory_of_a_spike_is_given_back() {
+    let host = Host::start(&Config::live());
+    let publish = |name: &str, frame_bytes: usize, frames: u32| {
+        let mut publisher = Publisher::open(host.rtmp, &host.key(name));
+        let mut media = Numbered::new(frame_bytes);
+        publisher.send(&media.headers());
+        publisher.send(&media.frames(frames));
+        publisher
+    };
+    let stays = publish("stays", 1000, 10);
+    let base = host.resident();
+    let spike: Vec<_> = (0..10).map(|number| publish(&format!("spike{number}"), 1 << 20, 25)).collect();
+    wait_until(SOON, "the streams take memory", || host.resident() > base + (150 << 20));
+    drop(spike);
+    wait_until(Duration::from_secs(25), "resident memory is within 10 % of before", || {
+        host.resident() < base + base / 10
+    });
+    drop(stays);
+}
