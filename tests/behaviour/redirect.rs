@@ -77,7 +77,7 @@ fn a_websocket_is_redirected_before_it_opens() {
 fn no_request_adds_a_header_or_chooses_the_host() {
     let host = director("edge.example");
     let rows = [
-        ("/live/x%0d%0aSet-Cookie:%20a.flv", Some("http://edge.example/live/x%0D%0ASet-Cookie%3A%20a.flv")),
+        ("/live/x%0d%0aSet-Cookie:%20a.flv", None),
         ("/evil.example/x.flv", Some("http://edge.example/evil.example/x.flv")),
         ("/@evil.example/x.flv", Some("http://edge.example/%40evil.example/x.flv")),
         ("/a%3fb/x%23y.flv", Some("http://edge.example/a%3Fb/x%23y.flv")),

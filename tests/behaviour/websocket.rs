@@ -50,7 +50,7 @@ fn a_viewer_counts_as_a_connection_until_it_leaves() {
     let [mut leaver, _stayer] = [(); 2].map(|()| websocket::open(host.http, &path, &[]).unwrap().0);
     let status = || Request::get("/none").send(host.http).map(|response| response.status);
     assert!(status().is_err(), "a fourth connection is served");
-    host.wait_log(&["connection refused: too many"]);
+    host.wait_log(&["connection refused", "limits.max_connections"]);
     leaver.close(None).unwrap();
     assert!(std::iter::from_fn(|| Some(leaver.read())).find_map(Result::err).is_some());
     wait_until(SOON, "there is room again", || status().is_ok_and(|status| status == 404));
