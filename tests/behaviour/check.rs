@@ -103,9 +103,13 @@ fn a_missing_file_is_named() {
 fn a_config_without_a_vhost_is_warned_about() {
     let scratch = Scratch::new();
     let file = scratch.join("empty.toml");
-    for (toml, warned) in
-        [("", true), ("[vhost.\"a.example\"]\nenabled = false", true), ("[vhost.\"a.example\"]", false)]
-    {
+    let rows = [
+        ("", true),
+        ("[vhost.\"a.example\"]\nenabled = false", true),
+        ("[vhost.\"a.example\"]", false),
+        ("not TOML", false),
+    ];
+    for (toml, warned) in rows {
         std::fs::write(&file, toml).unwrap();
         let output = remuxd(&["--config", file.to_str().unwrap(), "check"]);
         let printed = String::from_utf8_lossy(&output.stderr);

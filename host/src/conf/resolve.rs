@@ -59,6 +59,7 @@ impl Config {
 /// Also returns every key, with the shape of its table: `("vhost.*.play", "gop_cache")`.
 fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static str)>) {
     let (root, errors) = DeTable::parse_recoverable(text);
+    let is_toml = errors.is_empty();
     let mut reading = Reading::new(Diagnostics::of(Arc::new(Source::new(name, text))));
     let config = reading.read(root.get_ref(), schema::config);
     let Reading { mut diagnostics, known, .. } = reading;
@@ -68,7 +69,9 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
             diagnostics.error("not TOML", location, error.message());
         }
     }
-    check_vhosts(&config, &mut diagnostics);
+    if is_toml {
+        check_vhosts(&config, &mut diagnostics);
+    }
     check_listeners(&config, &mut diagnostics);
     check_proxies(&config, &mut diagnostics);
     check_limits(&config.limits, &mut diagnostics);
