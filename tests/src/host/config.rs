@@ -88,6 +88,8 @@ impl Config {
         };
         let rtmp = with_defaults("listen = [\"127.0.0.1:0\"]\n", rtmp);
         let http = with_defaults("enabled = true\nlisten = \"127.0.0.1:0\"\n", http);
+        // All clients of a test have one address.
+        let limits = with_defaults("accept_rate = 0\n", limits);
         let api = if top.contains("[http_api]") { "" } else { API };
         format!(
             "[rtmp]\n{rtmp}[http_server]\n{http}{api}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
