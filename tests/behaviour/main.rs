@@ -40,5 +40,6 @@ mod slow;
 mod srs_page;
 mod tls;
 mod ts;
+mod useless;
 mod viewers;
 mod websocket;

@@ -221,7 +221,11 @@ pub struct Limits {
     pub accept_rate: u32,
     /// `handshake_timeout`: from accept to a complete HTTP request head, or to RTMP publish or play. Default 10 s.
     pub handshake_timeout: Duration,
-    /// `send_timeout`: a peer that accepts no byte for this long is closed. Default 30 s.
+    /// `media_timeout`: from the last media sent or received on an RTMP connection until it is closed, in addition to the
+    /// longest time for which its requests may wait for media. Default 3 min (SRS).
+    pub media_timeout: Duration,
+    /// `send_timeout`: a peer that accepts no byte for this long is closed, and one that leaves an RTMP message unfinished
+    /// for this long to twice as long. Default 30 s.
     pub send_timeout: Duration,
     /// `max_message`: the largest RTMP message, in bytes. Default 16 MiB.
     pub max_message: u32,

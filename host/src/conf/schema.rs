@@ -177,6 +177,7 @@ fn limits(table: &mut Table) -> Limits {
         max_connections_per_address: table.key("max_connections_per_address", 4096, integer(0..=10_000_000)),
         accept_rate: table.key("accept_rate", 1000, integer(0..=1_000_000)),
         handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(SECOND..=HOUR)),
+        media_timeout: table.key("media_timeout", 3 * MINUTE, duration(SECOND..=HOUR)),
         send_timeout: table.key("send_timeout", 30 * SECOND, duration(SECOND..=HOUR)),
         max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
         max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),

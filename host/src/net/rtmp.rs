@@ -3,6 +3,7 @@
 //! The socket is read into the session's buffer, and tags that arrive in one chunk share it without a copy. A player
 //! reads from its stream's ring only while little waits to be written, so its backlog stays in the ring.
 
+mod deadline;
 mod play;
 mod publish;
 
@@ -27,7 +28,8 @@ use crate::rtmp::{Buffers, MAX_UNREAD_REPLIES, SessionError};
 
 use super::opening::Opened;
 use super::server::Server;
-use play::{Ended, Players};
+use deadline::{MediaDeadline, MessageDeadline};
+use play::Players;
 use publish::Publishers;
 
 /// How long a closing connection may take to read its last bytes.
@@ -39,9 +41,6 @@ const READ_OTHER: usize = 4 * 1024;
 
 /// Tags are read for players only while less than this waits to be written, in bytes.
 const MAX_UNSENT: usize = 64 * 1024;
-
-/// Time that a client may stay connected after it stopped publishing or playing (SRS).
-const IDLE: Duration = Duration::from_secs(180);
 
 /// Limit of chunk streams of one client.
 const MAX_CHUNK_STREAMS: usize = 256;
@@ -55,10 +54,10 @@ enum Close {
     Io(#[from] io::Error),
     #[error("{0}")]
     Session(#[from] SessionError),
-    #[error("neither published nor played in time")]
-    Idle,
     #[error("no media in time")]
     NoMedia,
+    #[error("a message was not completed in time")]
+    Unfinished,
     #[error("it takes no answers: {unsent} bytes wait")]
     NoReader { unsent: usize },
     #[error("the session is over")]
@@ -67,7 +66,7 @@ enum Close {
     Stopping,
 }
 
-/// Serves one connection until it closes. The client must publish or play before the deadline.
+/// Serves one connection until it closes, at the latest at one of its deadlines.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
     let Opened { mut socket, peer, deadline, slot: _slot } = opened;
     let limits = &server.config.limits;
@@ -87,7 +86,8 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
         session: ServerSession::new(settings, epoch, random),
         publishers: Publishers::new(server.clone()),
         players: Players::new(server.clone()),
-        deadline,
+        media: MediaDeadline::new(deadline, limits.media_timeout),
+        messages: MessageDeadline::new(limits.send_timeout),
         unflushed: false,
         server,
     };
@@ -109,8 +109,8 @@ struct Connection {
     session: ServerSession,
     publishers: Publishers,
     players: Players,
-    /// Deadline of a client that neither publishes nor plays.
-    deadline: Instant,
+    media: MediaDeadline,
+    messages: MessageDeadline,
     /// Whether written bytes may still be in the TLS layer.
     unflushed: bool,
 }
@@ -137,7 +137,8 @@ impl Connection {
         if self.players.is_empty() && unsent > MAX_UNREAD_REPLIES {
             return Err(Close::NoReader { unsent });
         }
-        let deadline = self.next_deadline();
+        self.messages.update(self.session.oldest_unfinished(), self.session.bytes_received());
+        let (deadline, late) = self.deadline();
         let read_size = if self.publishers.is_empty() { READ_OTHER } else { READ_PUBLISHER };
         let Buffers { input, output } = self.session.buffers();
         if input.capacity() - input.len() < read_size / 4 {
@@ -151,15 +152,12 @@ impl Connection {
                 }
             }
             (stream_id, event) = poll_fn(|cx| players.poll_event(cx)), if unsent < MAX_UNSENT => {
-                let ended = self.players.handle(stream_id, event, self.peer, &mut self.session);
-                if let Some(ended) = ended {
-                    self.deadline = Instant::now() + self.idle_after(&ended);
-                }
+                self.players.handle(stream_id, event, self.peer, &mut self.session, &mut self.media);
             }
             stream_id = poll_fn(|cx| publishers.poll_replaced(cx)) => {
                 self.publishers.end_replaced(stream_id, self.peer, &mut self.session);
             }
-            () = sleep_until(deadline) => self.check_deadlines()?,
+            () = sleep_until(deadline) => return Err(late),
             () = self.server.stopping.cancelled() => {
                 self.players.end_all(PlayEnd::Stopped, &mut self.session);
                 return Err(Close::Stopping);
@@ -168,35 +166,17 @@ impl Connection {
         Ok(())
     }
 
-    fn next_deadline(&self) -> Instant {
-        match self.publishers.next_deadline() {
-            Some(media) => media,
-            None if self.is_busy() => Instant::now() + IDLE,
-            None => self.deadline,
+    /// Returns the earliest deadline, and the reason to close the connection then.
+    fn deadline(&self) -> (Instant, Close) {
+        let media = self.publishers.next_deadline().map_or(self.media.at(), |next| next.min(self.media.at()));
+        match self.messages.at() {
+            Some(messages) if messages < media => (messages, Close::Unfinished),
+            _ => (media, Close::NoMedia),
         }
-    }
-
-    fn check_deadlines(&mut self) -> Result<(), Close> {
-        let now = Instant::now();
-        if self.publishers.next_deadline().is_some_and(|deadline| deadline <= now) {
-            return Err(Close::NoMedia);
-        }
-        if !self.is_busy() && self.deadline <= now { Err(Close::Idle) } else { Ok(()) }
-    }
-
-    fn idle_after(&self, ended: &Ended) -> Duration {
-        match ended {
-            Ended::Unpublished => IDLE,
-            Ended::NotLive => self.server.config.limits.handshake_timeout,
-        }
-    }
-
-    fn is_busy(&self) -> bool {
-        !self.publishers.is_empty() || !self.players.is_empty()
     }
 
     fn on_event(&mut self, event: Event) {
-        let (peer, session) = (self.peer, &mut self.session);
+        let (peer, session, media) = (self.peer, &mut self.session, &mut self.media);
         match event {
             Event::Connect { .. } => {
                 // From SRS's own proxy header, which precedes C0.
@@ -207,18 +187,17 @@ impl Connection {
                 session.accept_connect();
             }
             Event::Publish { stream_id, name, kind } => {
-                self.publishers.start(stream_id, &name, kind, peer, session);
+                self.publishers.start(stream_id, &name, kind, peer, session, media);
             }
-            Event::Play { stream_id, name } => self.players.start(stream_id, &name, peer, session),
-            Event::Media { stream_id, tag } => self.publishers.push(stream_id, tag, peer, session),
-            Event::Unpublish { stream_id } => {
-                self.publishers.stop(stream_id);
-                self.deadline = Instant::now() + IDLE;
+            Event::Play { stream_id, name } => {
+                self.players.start(stream_id, &name, peer, session, media);
             }
-            Event::StopPlay { stream_id } => {
-                self.players.stop(stream_id);
-                self.deadline = Instant::now() + IDLE;
+            Event::Media { stream_id, tag } => {
+                media.renew();
+                self.publishers.push(stream_id, tag, peer, session);
             }
+            Event::Unpublish { stream_id } => self.publishers.stop(stream_id),
+            Event::StopPlay { stream_id } => self.players.stop(stream_id),
             Event::Pause { stream_id, paused } => self.players.pause(stream_id, paused, session),
             Event::ReceiveAudio { stream_id, wanted } => self.players.receive_audio(stream_id, wanted),
             Event::ReceiveVideo { stream_id, wanted } => self.players.receive_video(stream_id, wanted),

@@ -114,6 +114,11 @@ impl Link {
         self.reader.bytes_received()
     }
 
+    /// Returns the offset in the connection at which the oldest unfinished message began.
+    pub fn oldest_unfinished(&self) -> Option<u64> {
+        self.reader.oldest_unfinished()
+    }
+
     /// Returns the next message, or the next part of an aggregate. `None` means that more input is needed.
     pub fn read(&mut self) -> Result<Option<Incoming>, SessionError> {
         if self.unread_replies > MAX_UNREAD_REPLIES && !self.buffers.output.is_empty() {

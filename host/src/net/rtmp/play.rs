@@ -10,6 +10,8 @@ use remuxd_bitstream::flv::TagHeader;
 use tokio::time::{Sleep, sleep};
 use tracing::{debug, info};
 
+use super::deadline::MediaDeadline;
+use crate::conf::Publish;
 use crate::media::{Packet, Tag, TagKind};
 use crate::net::server::Server;
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
@@ -54,14 +56,6 @@ pub(super) enum SourceEvent {
     Timeout,
 }
 
-/// The reason why a player's source has ended.
-pub(super) enum Ended {
-    /// The stream has ended.
-    Unpublished,
-    /// No publisher came in time.
-    NotLive,
-}
-
 impl Players {
     pub fn new(server: Arc<Server>) -> Players {
         Players { server, by_id: HashMap::new() }
@@ -78,12 +72,14 @@ impl Players {
         name: &StreamName,
         peer: SocketAddr,
         session: &mut ServerSession,
+        media: &mut MediaDeadline,
     ) {
         let Some((vhost, key)) = self.server.stream(name) else {
             session.reject_play(stream_id, &Rejection::NotFound);
             return;
         };
         info!(%peer, stream = %key, "playing");
+        media.allow(vhost.play.wait);
         let source = Source::Waiting {
             stream: self.server.hub.wait_for(key),
             deadline: Box::pin(sleep(vhost.play.wait)),
@@ -146,40 +142,42 @@ impl Players {
         Poll::Pending
     }
 
-    /// Sends the outcome of an event to the player. Returns the reason if the player has ended.
+    /// Sends the outcome of an event to the player.
     pub fn handle(
         &mut self,
         stream_id: u32,
         event: SourceEvent,
         peer: SocketAddr,
         session: &mut ServerSession,
-    ) -> Option<Ended> {
-        let playing = self.by_id.get_mut(&stream_id)?;
+        media: &mut MediaDeadline,
+    ) {
+        let Some(playing) = self.by_id.get_mut(&stream_id) else { return };
         match event {
             SourceEvent::Stream(stream) => {
                 info!(%peer, stream = %stream.key(), "play started");
+                // The longest time without a tag on a stream that does not end.
+                let Publish { normal_timeout, republish_wait, firstpkt_timeout, .. } = stream.vhost().publish;
+                media.allow(normal_timeout + republish_wait + firstpkt_timeout);
                 playing.source = Source::Reading { key: stream.key().clone(), tags: stream.play() };
                 session.accept_play(stream_id);
-                None
             }
             SourceEvent::Tags(tags) => {
                 if let Source::Reading { tags, .. } = &playing.source {
                     playing.tracks.note_skips(tags.skipped());
                 }
-                let wanted = tags.iter().filter(|tag| playing.wants(tag));
-                wanted.for_each(|tag| session.send_tag(stream_id, tag));
-                None
+                for tag in tags.iter().filter(|tag| playing.wants(tag)) {
+                    session.send_tag(stream_id, tag);
+                    media.renew();
+                }
             }
             SourceEvent::End => {
                 self.by_id.remove(&stream_id);
                 session.end_play(stream_id, PlayEnd::Unpublished);
-                Some(Ended::Unpublished)
             }
             SourceEvent::Timeout => {
                 debug!(%peer, "nothing to play");
                 self.by_id.remove(&stream_id);
                 session.reject_play(stream_id, &Rejection::NotFound);
-                Some(Ended::NotLive)
             }
         }
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
+use super::deadline::MediaDeadline;
 use crate::clock::TokioClock;
 use crate::media::Tag;
 use crate::net::server::Server;
@@ -43,6 +44,7 @@ impl Publishers {
         kind: PublishKind,
         peer: SocketAddr,
         session: &mut ServerSession,
+        media: &mut MediaDeadline,
     ) {
         let Some((vhost, key)) = self.server.stream(name) else {
             info!(%peer, vhost = ?name.vhost, "publisher refused: no vhost has this name");
@@ -61,6 +63,7 @@ impl Publishers {
         if let Some(pacer) = pacer {
             self.server.tasks.spawn(pacer.run::<TokioClock>());
         }
+        media.allow(vhost.publish.firstpkt_timeout.max(vhost.publish.normal_timeout));
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
         let publishing = Publishing { server: self.server.clone(), publisher, deadline };
         self.by_id.insert(stream_id, publishing);

@@ -59,6 +59,8 @@ pub struct ChunkReader {
 struct ChunkStream {
     header: MessageHeader,
     unfinished: Option<Vec<u8>>,
+    /// Offset in the connection at which the last message began.
+    begun: u64,
 }
 
 /// A complete message header: fields that a chunk omits are taken from the header before it (5.3.1.2).
@@ -157,6 +159,14 @@ impl ChunkReader {
         self.buffered
     }
 
+    /// Returns the offset in the connection at which the oldest unfinished message began.
+    pub fn oldest_unfinished(&self) -> Option<u64> {
+        if self.buffered == 0 {
+            return None;
+        }
+        self.chunk_streams.values().filter(|s| s.unfinished.is_some()).map(|s| s.begun).min()
+    }
+
     /// Returns the memory of unfinished messages, in bytes.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
@@ -194,11 +204,15 @@ impl ChunkReader {
         let length = header.message.length as usize;
         input.advance(header.size);
         self.omits_extended |= header.omits_extended;
-        let chunk_stream = self
-            .chunk_streams
-            .entry(header.chunk_stream)
-            .or_insert(ChunkStream { header: header.message, unfinished: None });
+        let chunk_stream = self.chunk_streams.entry(header.chunk_stream).or_insert(ChunkStream {
+            header: header.message,
+            unfinished: None,
+            begun: 0,
+        });
         chunk_stream.header = header.message;
+        if !header.continues {
+            chunk_stream.begun = self.chunk_offset;
+        }
         let received = chunk_stream.unfinished.get_or_insert_default().len();
         let left = (length - received).min(self.chunk_size as usize);
         let (needed, limit) = (self.buffered + left, self.limits.max_buffered);

@@ -95,6 +95,16 @@ impl ServerSession {
         self.connection == ConnectionState::Over
     }
 
+    /// Returns the number of bytes received on the connection.
+    pub fn bytes_received(&self) -> u64 {
+        self.link.bytes_received()
+    }
+
+    /// Returns the offset in the connection at which the oldest unfinished message of the client began.
+    pub fn oldest_unfinished(&self) -> Option<u64> {
+        self.link.oldest_unfinished()
+    }
+
     /// Returns the client's address from a proxy header before the handshake. It must be believed only from a trusted
     /// proxy.
     pub fn proxied_client(&self) -> Option<Ipv4Addr> {
