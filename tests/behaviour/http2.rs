@@ -15,6 +15,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const ACK: u8 = 1;
@@ -190,12 +191,11 @@ fn floods_end_the_connection() {
     let block = get("a.example", &host.path(&key));
     let streams = || (1..4000_u32).step_by(2);
     let open = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
-    let resets: Vec<u8> = streams()
-        .flat_map(|id| [open(id), frame(RST_STREAM, 0, id, &8_u32.to_be_bytes())].concat())
-        .collect();
+    let resets: Vec<u8> = streams().flat_map(|id| [open(id), reset(id)].concat()).collect();
     // A window of more than 2^31 - 1 breaks the stream, which the host resets.
     let window = [0x7f, 0xff, 0xff, 0xff];
-    let errors: Vec<u8> = streams().flat_map(|id| [open(id), frame(8, 0, id, &window)].concat()).collect();
+    let errors: Vec<u8> =
+        streams().flat_map(|id| [open(id), frame(WINDOW_UPDATE, 0, id, &window)].concat()).collect();
     let endless = [frame(HEADERS, 0, 1, &block), frame(CONTINUATION, 0, 1, b"").repeat(10_000)].concat();
     let empty = [frame(HEADERS, END_HEADERS, 1, &block), frame(DATA, 0, 1, b"").repeat(100_000)].concat();
     let resident = host.resident();
@@ -230,4 +230,44 @@ fn pings_and_settings_without_end_cost_no_memory() {
         let grown = host.resident().saturating_sub(resident);
         assert!(grown < 32 << 20, "{name}: {} MiB more", grown >> 20);
     }
+}
+
+/// Beside a live stream, 300 others are reset: after they carried a byte, or while they wait.
+#[test]
+fn requests_that_are_reset_before_they_carry_a_byte_end_the_connection() {
+    let host = Host::start(&Config::live());
+    let key = host.key("good");
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(500));
+    let open = |stream, path: &str| frame(HEADERS, END_HEADERS | END_STREAM, stream, &get("a.example", path));
+    for (path, useful) in [(host.path(&key), true), (host.path(&host.key("nobody")), false)] {
+        let mut peer = Peer::open(&host);
+        // The connection's window never closes.
+        peer.send(&frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes()));
+        peer.send(&open(1, &host.path(&key)));
+        assert_eq!(peer.answer(1), 200);
+        let closed = (3..603_u32).step_by(2).any(|stream| {
+            // The host answers the ping once it has accepted the stream.
+            peer.send(&[open(stream, &path), frame(PING, 0, 0, &[0; 8])].concat());
+            let is_accepted = |frame: &Frame| match useful {
+                true => (frame.kind, frame.stream) == (DATA, stream),
+                false => (frame.kind, frame.flags) == (PING, ACK),
+            };
+            loop {
+                match peer.read() {
+                    Ok(frame) if is_accepted(&frame) => break,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("the host is silent"),
+                    Err(_) => return true,
+                }
+            }
+            peer.send(&reset(stream));
+            false
+        });
+        assert_eq!(closed, !useful, "{path}");
+    }
+    publisher.stop();
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())
 }

@@ -75,7 +75,13 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
             let idle = || streams.none_for(server.config.limits.handshake_timeout);
             let driving =
                 drive(&server, Box::pin(serving), http2::Connection::graceful_shutdown, &first, idle);
-            Box::pin(driving).await
+            let bounded = async {
+                tokio::select! {
+                    result = driving => result,
+                    () = streams.useless() => Err(Close::Resets),
+                }
+            };
+            Box::pin(bounded).await
         }
         Ok(Err(error)) => Err(Close::Io(error)),
         Err(_) => Err(Close::NoRequest),
@@ -96,6 +102,8 @@ enum Close {
     NoRequest,
     #[error("no more requests")]
     Idle,
+    #[error("too many requests were reset before their responses")]
+    Resets,
 }
 
 /// A stream that carries HTTP: TCP or TLS.

@@ -6,13 +6,14 @@
 //! and their buffers count the bytes that are written. Dropping the task resets the stream (CANCEL).
 //!
 //! hyper does not close an idle HTTP/2 connection either, as it does over HTTP/1.1. The number of these tasks shows
-//! whether a connection is idle.
+//! whether a connection is idle. Nor does it limit streams that the peer resets after they were accepted: the same tasks
+//! show whether a stream was of use.
 
 use std::future::Future;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ use tracing::debug;
 /// Number of progress checks per stall timeout.
 const CHECKS: u32 = 4;
 
+/// Limit of streams that were of no use, above the number of those that were.
+const MAX_USELESS: usize = 100;
+
 tokio::task_local! {
     /// Progress of the HTTP/2 stream that the current task serves.
     static PROGRESS: Arc<Progress>;
@@ -35,49 +39,68 @@ tokio::task_local! {
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     limit: Duration,
-    /// Number of open streams.
-    open: watch::Sender<usize>,
+    counts: watch::Sender<Counts>,
+}
+
+/// Numbers of a connection's streams.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    open: usize,
+    /// Streams that ended before they carried a byte or were complete, less the others; at least 0.
+    useless: usize,
 }
 
 impl Streams {
     pub(super) fn new(limit: Duration) -> Streams {
-        Streams { limit, open: watch::Sender::new(0) }
+        Streams { limit, counts: watch::Sender::default() }
     }
 
     /// Resolves when no stream was open for `limit`.
     pub(super) async fn none_for(&self, limit: Duration) {
-        let mut open = self.open.subscribe();
+        let mut counts = self.counts.subscribe();
         // Both waits fail only once the sender is dropped, which `self` owns.
-        while open.wait_for(|open| *open == 0).await.is_ok() {
-            if timeout(limit, open.changed()).await.is_err() {
+        while counts.wait_for(|counts| counts.open == 0).await.is_ok() {
+            if timeout(limit, counts.changed()).await.is_err() {
                 return;
             }
         }
     }
+
+    /// Resolves when too many streams were of no use.
+    pub(super) async fn useless(&self) {
+        // Fails only once the sender is dropped, which `self` owns.
+        let _ = self.counts.subscribe().wait_for(|counts| counts.useless > MAX_USELESS).await;
+    }
 }
 
-/// One open stream in the count of its connection.
-struct Open(watch::Sender<usize>);
+/// One open stream in the counts of its connection.
+struct Open {
+    counts: watch::Sender<Counts>,
+    progress: Arc<Progress>,
+}
 
 impl Open {
-    fn new(open: &watch::Sender<usize>) -> Open {
-        open.send_modify(|open| *open += 1);
-        Open(open.clone())
+    fn new(counts: &watch::Sender<Counts>) -> Open {
+        counts.send_modify(|counts| counts.open += 1);
+        Open { counts: counts.clone(), progress: Arc::default() }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
+        let useful = self.progress.useful.load(Relaxed);
+        self.counts.send_modify(|counts| {
+            counts.open -= 1;
+            counts.useless = if useful { counts.useless.saturating_sub(1) } else { counts.useless + 1 };
+        });
     }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let (limit, open) = (self.limit, Open::new(&self.open));
+        let (limit, open) = (self.limit, Open::new(&self.counts));
         tokio::spawn(async move {
-            let _open = open;
-            let progress = Arc::new(Progress::default());
+            let progress = &open.progress;
             tokio::select! {
                 () = PROGRESS.scope(progress.clone(), stream) => {}
                 () = progress.stall(limit) => debug!("an HTTP/2 stream is reset: its viewer accepts no bytes"),
@@ -93,6 +116,8 @@ struct Progress {
     unsent: AtomicUsize,
     /// Bytes written; wraps.
     sent: AtomicUsize,
+    /// Whether a byte was written, or the response has no body.
+    useful: AtomicBool,
 }
 
 impl Progress {
@@ -130,10 +155,12 @@ pub(super) struct Watched<B> {
     progress: Arc<Progress>,
 }
 
-impl<B> Watched<B> {
+impl<B: Body> Watched<B> {
     pub(super) fn new(body: B) -> Watched<B> {
         // Outside a stream's task no watch reads it.
-        Watched { body, progress: PROGRESS.try_with(Arc::clone).unwrap_or_default() }
+        let progress = PROGRESS.try_with(Arc::clone).unwrap_or_default();
+        progress.useful.store(body.is_end_stream(), Relaxed);
+        Watched { body, progress }
     }
 }
 
@@ -185,6 +212,7 @@ impl<D: Buf> Buf for WatchedData<D> {
     fn advance(&mut self, count: usize) {
         self.progress.unsent.fetch_sub(count, Relaxed);
         self.progress.sent.fetch_add(count, Relaxed);
+        self.progress.useful.store(true, Relaxed);
         self.data.advance(count);
     }
 }
