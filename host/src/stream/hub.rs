@@ -1,10 +1,11 @@
 //! Hub: all streams by name, and the tasks that wait for one.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
@@ -25,8 +26,8 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct State {
     streams: HashMap<StreamKey, Arc<Stream>>,
-    /// Tasks that wait for a stream to be published.
-    waiting: Wakers,
+    /// Tasks that wait for a stream to be published, by its name. There is no entry without a task.
+    waiting: HashMap<StreamKey, Wakers>,
 }
 
 impl Hub {
@@ -50,11 +51,11 @@ impl Hub {
             let stream = state
                 .streams
                 .entry(key.clone())
-                .or_insert_with(|| Arc::new(Stream::new(key, vhost.clone())))
+                .or_insert_with(|| Arc::new(Stream::new(key.clone(), vhost.clone())))
                 .clone();
             let replace = vhost.publish.conflict == PublishConflict::Replace;
             let publisher = Stream::publish(&stream, replace)?;
-            (publisher, state.waiting.take())
+            (publisher, state.take_waiting(&key))
         };
         wake(waiting);
         let pacer = publisher.pacer();
@@ -68,7 +69,7 @@ impl Hub {
 
     /// Waits until the stream has a publisher.
     pub fn wait_for(self: &Arc<Self>, key: StreamKey) -> StreamWait {
-        let waiter = self.state.lock().waiting.register();
+        let waiter = self.state.lock().waiting.entry(key.clone()).or_default().register();
         StreamWait { hub: self.clone(), key, waiter }
     }
 
@@ -91,7 +92,7 @@ impl Hub {
                 return;
             }
             state.streams.remove(stream.key());
-            state.waiting.take()
+            state.take_waiting(stream.key())
         };
         wake(waiting);
     }
@@ -100,7 +101,8 @@ impl Hub {
     pub fn end_all(&self) {
         let (streams, waiting) = {
             let mut state = self.state.lock();
-            (std::mem::take(&mut state.streams), state.waiting.take())
+            let waiting: Vec<_> = state.waiting.values_mut().flat_map(Wakers::take).collect();
+            (std::mem::take(&mut state.streams), waiting)
         };
         for stream in streams.values() {
             stream.end();
@@ -110,12 +112,19 @@ impl Hub {
 
     /// Number of viewers and players that wait for a stream to be published.
     pub fn waiting(&self) -> usize {
-        self.state.lock().waiting.len()
+        self.state.lock().waiting.values().map(Wakers::len).sum()
     }
 
     /// All streams, in no order.
     pub fn streams(&self) -> Vec<Arc<Stream>> {
         self.state.lock().streams.values().cloned().collect()
+    }
+}
+
+impl State {
+    /// Takes the wakers of the tasks that wait for a stream.
+    fn take_waiting(&mut self, key: &StreamKey) -> Vec<Waker> {
+        self.waiting.get_mut(key).map(Wakers::take).unwrap_or_default()
     }
 }
 
@@ -131,7 +140,9 @@ impl StreamWait {
     /// Returns the stream, live or not. The task is woken when that changes.
     fn look(&self, cx: &Context<'_>) -> Option<Arc<Stream>> {
         let mut state = self.hub.state.lock();
-        state.waiting.wait(self.waiter, cx.waker());
+        if let Some(waiting) = state.waiting.get_mut(&self.key) {
+            waiting.wait(self.waiter, cx.waker());
+        }
         state.streams.get(&self.key).cloned()
     }
 }
@@ -149,6 +160,53 @@ impl Future for StreamWait {
 
 impl Drop for StreamWait {
     fn drop(&mut self) {
-        self.hub.state.lock().waiting.leave(self.waiter);
+        let mut state = self.hub.state.lock();
+        if let Entry::Occupied(mut waiting) = state.waiting.entry(self.key.clone()) {
+            waiting.get_mut().leave(self.waiter);
+            if waiting.get().len() == 0 {
+                waiting.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+    use crate::conf::Config;
+
+    /// Counts how often a task is woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_publish_wakes_those_who_wait_for_its_stream() {
+        let config = Config::parse("[vhost.a]\n", "remuxd.toml").unwrap();
+        let hub = Hub::new();
+        let key = |stream| StreamKey::new("a", "live", stream);
+        let wait = |stream| {
+            let (count, mut wait) = (Arc::<Count>::default(), Box::pin(hub.wait_for(key(stream))));
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&Waker::from(count.clone()))).is_pending());
+            (count, wait)
+        };
+        let waits = ["x", "y", "x"].map(wait);
+        let woken = || waits.each_ref().map(|(count, _)| count.0.load(Ordering::Relaxed));
+        let (publisher, _) = hub.publish(key("x"), &config.vhosts[0]).unwrap();
+        assert_eq!(woken(), [1, 0, 1]);
+        let (_other, _) = hub.publish(key("z"), &config.vhosts[0]).unwrap();
+        hub.expire(publisher.stream(), publisher.leave());
+        assert_eq!((woken(), hub.waiting()), ([1, 0, 1], 3));
+        drop(waits);
+        assert_eq!(hub.waiting(), 0);
+        assert!(hub.state.lock().waiting.is_empty(), "nothing is kept of streams that nobody waits for");
     }
 }
