@@ -5,16 +5,13 @@
 //!
 //! Beside the ring of all tags there is one of audio alone, for formats that carry no video: each frame in it is a join
 //! point. It holds the longest `fast_cache` of the vhost's mounts, back to the last change of the codec or its sequence
-//! header, since a format may be unable to carry what came before. With a `fast_cache`, frames are copied into it: a shared
-//! frame would keep the socket buffer that it arrived in alive for that long, with the video in it.
+//! header, since a format may be unable to carry what came before.
 //!
 //! Video between the start of a publisher and its first keyframe is dropped, since no viewer could decode it. After a
 //! republish, everything up to the first keyframe is dropped if the stream had video, so that viewers who stayed continue
 //! at a keyframe. The ring of audio continues at once and therefore has a timeline of its own, without a gap in either.
 //!
 //! Readers that join get nothing of an earlier publisher, and nothing from before a change of a codec.
-//!
-//! Sequence headers and metadata are copied when they arrive: they live long, and would keep their socket buffer alive.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -41,8 +38,6 @@ pub(super) struct Source {
     vhost: Arc<Vhost>,
     tags: Arc<Ring<Tag>>,
     audio: Arc<Ring<Tag>>,
-    /// Length of history that `audio` keeps.
-    history: Millis,
     state: Mutex<State>,
 }
 
@@ -75,7 +70,6 @@ impl Source {
             audio: Ring::new(ring_limits(&vhost, history)),
             key,
             vhost,
-            history,
             state: Mutex::default(),
         }
     }
@@ -174,7 +168,7 @@ impl Source {
         }
         let header = state.audio_header.clone();
         let other_codec = state.tracks.declare(&tag);
-        let mut role = state.role(&mut tag, self.vhost.play.reduce_sequence_header);
+        let mut role = state.role(&tag, self.vhost.play.reduce_sequence_header);
         if other_codec {
             self.tags.mark_change();
         }
@@ -214,11 +208,8 @@ impl Source {
         true
     }
 
-    fn push_audio(&self, mut tag: Tag) {
+    fn push_audio(&self, tag: Tag) {
         let frame = tag.header.packet == Packet::CODED_FRAME;
-        if frame && self.history > Millis(0) {
-            tag.payload = Bytes::copy_from_slice(&tag.payload);
-        }
         // An empty frame, which stands for silence, is no join point.
         let joins = frame && tag.header.data_len > 0;
         let role = match config_slot(&tag) {
@@ -273,13 +264,12 @@ impl State {
     }
 
     /// Returns the role of a tag in the ring of all tags; `None` if it is dropped.
-    fn role(&mut self, tag: &mut Tag, reduce_sequence_header: bool) -> Option<EntryRole> {
+    fn role(&mut self, tag: &Tag, reduce_sequence_header: bool) -> Option<EntryRole> {
         let video = tag.kind == TagKind::VIDEO;
         if tag.header.packet == Packet::CODED_FRAME {
             return if video { self.role_of_video(tag) } else { self.role_of_audio(tag) };
         }
         let Some(slot) = config_slot(tag) else { return Some(EntryRole::Media) };
-        tag.payload = Bytes::copy_from_slice(&tag.payload);
         if tag.header.packet == Packet::SEQUENCE_HEADER {
             let header = if video { &mut self.video_header } else { &mut self.audio_header };
             if reduce_sequence_header && *header == tag.payload {

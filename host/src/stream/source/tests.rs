@@ -195,3 +195,21 @@ fn audio_of_another_codec_or_setup_is_no_join_point() {
     push(b"\xaf\x01h", 140);
     assert_eq!((start(30_000), start(0)), ("yh".into(), "yh".into()));
 }
+
+#[test]
+fn payloads_are_shared_not_copied() {
+    let publisher = published("[[vhost.a.http_remux]]\nmount = \"/[app]/[stream].mp3\"\nfast_cache = 30\n");
+    let join = |ring: &Arc<Ring<Tag>>| ring.reader(JoinAt::Newest, Pace::Each);
+    let readers = [publisher.stream().tags(), publisher.stream().audio()].map(join);
+    let header: (TagKind, &[u8]) = (TagKind::AUDIO, b"\xaf\0\x12\x10");
+    let metadata: (TagKind, &[u8]) = (TagKind::SCRIPT, b"\x02\0\x0aonMetaData\x05");
+    for (dts, tag) in (0..).zip([metadata, header, A]) {
+        push(&publisher, tag, dts);
+    }
+    let sent = [metadata, header, A].map(|(_, body)| body.as_ptr());
+    for (mut reader, sent) in readers.into_iter().zip([&sent[..], &sent[1..]]) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(Some(tags)) = reader.poll_read(&mut cx) else { panic!("nothing to read") };
+        assert_eq!(tags.iter().map(|tag| tag.payload.as_ptr()).collect::<Vec<_>>(), sent);
+    }
+}
