@@ -259,6 +259,7 @@ impl Module {
         let over = faults.len() > self.terms.max_faults as usize;
         if over {
             faults.pop_front();
+            drop(faults);
             if !self.quarantined.swap(true, Ordering::AcqRel) {
                 error!(module = self.name(), last = %fault, limit = self.terms.max_faults, "module quarantined");
             }

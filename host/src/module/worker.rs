@@ -33,6 +33,9 @@ pub trait Job: Send + Sync + 'static {
     /// Does a part of the work. `waker` makes it run again. Calls into a module must go through `watch`.
     fn run(&self, waker: &Waker, watch: &CallWatch);
 
+    /// Called after a run that panicked in the host's own code.
+    fn on_panic(&self);
+
     /// Called by the watchdog, once per call, when a module call of this job has taken `elapsed`, longer than the limit without
     /// the time that it waited for a CPU, and has not returned.
     fn on_hang(&self, elapsed: Duration);
@@ -224,6 +227,7 @@ impl PoolInner {
             let waker = Waker::from(task.clone());
             if catch_unwind(AssertUnwindSafe(|| task.job.run(&waker, &watch))).is_err() {
                 error!(job = task.job.name(), "a job panicked in the host's own code");
+                task.job.on_panic();
             }
             thread.call_began.store(0, Ordering::Release);
             *thread.task.lock() = None;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
+use tracing::info;
 
 use crate::conf::{PublishConflict, Vhost};
 
@@ -58,6 +59,7 @@ impl Hub {
             (publisher, state.take_waiting(&key))
         };
         wake(waiting);
+        info!(stream = %publisher.stream().key(), publisher = publisher.id(), "published");
         let pacer = publisher.pacer();
         Ok((publisher, pacer))
     }
@@ -95,6 +97,7 @@ impl Hub {
             state.take_waiting(stream.key())
         };
         wake(waiting);
+        info!(stream = %stream.key(), "ended");
     }
 
     /// Ends all streams, when the host stops.
@@ -106,6 +109,7 @@ impl Hub {
         };
         for stream in streams.values() {
             stream.end();
+            info!(stream = %stream.key(), "ended");
         }
         wake(waiting);
     }
@@ -175,6 +179,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
 
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
     use super::*;
     use crate::conf::Config;
 
@@ -208,5 +215,42 @@ mod tests {
         drop(waits);
         assert_eq!(hub.waiting(), 0);
         assert!(hub.state.lock().waiting.is_empty(), "nothing is kept of streams that nobody waits for");
+    }
+
+    /// Notes for each line of the log whether the hub was locked.
+    struct Lines(Arc<Hub>, Mutex<Vec<bool>>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.1.lock().push(self.0.state.is_locked());
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn no_line_is_written_under_the_lock() {
+        let config = Config::parse("[vhost.a]\n", "remuxd.toml").unwrap();
+        let hub = Hub::new();
+        let lines = Arc::new(Lines(hub.clone(), Mutex::default()));
+        tracing::subscriber::with_default(lines.clone(), || {
+            let (publisher, _) = hub.publish(StreamKey::new("a", "live", "x"), &config.vhosts[0]).unwrap();
+            hub.expire(publisher.stream(), publisher.leave());
+        });
+        assert_eq!(*lines.1.lock(), [false; 3], "published, left, ended");
     }
 }

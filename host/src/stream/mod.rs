@@ -15,8 +15,8 @@
 //! 2. A [`Stream`]'s mounts: which live mounts there are. A viewer attaches to a mount, and a reload hands it over or lets it
 //!    drain, under this lock.
 //! 3. The module registry's table: held to read or replace one `Arc`.
-//! 4. A remux job's working set: its reader, remuxer and configurations. Held by the worker during module calls, so no other
-//!    thread may wait for it: `on_hang`, a handover and the end of a mount do not take it.
+//! 4. A remux job's working set: its reader, remuxer and configurations. Held to take it before a run and to put it back; never
+//!    during a module call.
 //! 5. A mount's fill: the epoch, phase and recipe of what fills its ring. A job checks its epoch and pushes to the ring in one
 //!    step under it. Never held during a module call.
 //! 6. A stream's renditions: the sources of its other tracks. Held while a tag goes into them.

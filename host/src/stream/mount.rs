@@ -72,9 +72,9 @@ impl LiveMount {
         self.fill.drain();
     }
 
-    /// Whether it is live, after a quarantined generation was replaced by the one before.
-    pub(super) fn settles(&self) -> bool {
-        self.fill.settle().is_some() && !self.blocks().is_ended()
+    /// Replaces a quarantined generation by the one before; ends the mount if there is none.
+    pub(super) fn settle(&self) {
+        self.fill.settle();
     }
 
     /// Whether a viewer who asks for `recipe` and `history` can share it. Its generation is an older one while a reload has

@@ -34,8 +34,8 @@ pub(super) struct RemuxJob {
     fill: Arc<Fill>,
     epoch: Epoch,
     pool: Weak<Pool>,
-    /// `None` once the job is over, so that it holds no ring. Locked during module calls: neither the watchdog nor a
-    /// handover may take it.
+    /// `None` during a run, which takes it, so that no lock is held during module calls; and once the job is over, so that it
+    /// holds no ring.
     work: Mutex<Option<Work>>,
 }
 
@@ -83,11 +83,17 @@ impl Job for RemuxJob {
     }
 
     fn run(&self, waker: &Waker, watch: &CallWatch) {
-        let mut work = self.work.lock();
-        let over = work.as_mut().is_none_or(|work| self.feed_batch(work, waker, watch));
-        if over && let Some(remuxer) = work.take().and_then(|work| work.remuxer) {
+        let Some(mut work) = self.work.lock().take() else { return };
+        if !self.feed_batch(&mut work, waker, watch) {
+            *self.work.lock() = Some(work);
+        } else if let Some(remuxer) = work.remuxer {
             self.free(remuxer, Ok(()), watch);
         }
+    }
+
+    fn on_panic(&self) {
+        // Its working set is lost. The next request starts another mount.
+        self.fill.end_by(self.epoch, EndReason::Outdated);
     }
 
     fn on_hang(&self, elapsed: Duration) {

@@ -99,6 +99,8 @@ impl Stream {
         fast_cache: Duration,
         pool: &Arc<Pool>,
     ) -> Result<(Viewer, Option<MountPacer>), E> {
+        // Before the lock, since it writes to the log.
+        self.live_mounts().iter().for_each(|mount| mount.settle());
         let (viewer, started) = {
             let mut mounts = self.mounts.lock();
             let recipe = recipe()?;
@@ -130,7 +132,7 @@ impl Stream {
         } else {
             (Millis(0), self.join_at())
         };
-        mounts.retain(|mount| mount.settles());
+        mounts.retain(|mount| !mount.blocks().is_ended());
         if let Some(mount) = mounts.iter().find(|mount| mount.serves(&recipe, history)) {
             return Ok((Viewer::new(mount.clone(), join_at, self.pace()), false));
         }
@@ -170,7 +172,6 @@ impl Stream {
     pub(super) fn publish(this: &Arc<Stream>, replace: bool) -> Result<Publisher, PublishError> {
         let id = this.source.publish(replace)?;
         this.renditions.publish(id);
-        info!(stream = %this.key(), publisher = id, "published");
         // Viewers that attach from now on start with this publisher.
         this.mounts.lock().iter().for_each(|mount| mount.blocks().mark_change());
         Ok(Publisher { stream: this.clone(), id })
@@ -186,7 +187,6 @@ impl Stream {
     }
 
     pub(super) fn end(&self) {
-        info!(stream = %self.key(), "ended");
         self.source.end();
         self.renditions.end();
     }
@@ -238,6 +238,11 @@ impl Publisher {
     /// The stream that it publishes.
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// Its number among the publishers of the stream; the first is 1.
+    pub(super) fn id(&self) -> u64 {
+        self.id
     }
 
     /// Returns the pacer of the stream's ring for its first publisher.

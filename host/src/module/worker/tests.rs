@@ -16,6 +16,8 @@ impl<F: Fn(&CallWatch) + Send + Sync + 'static> Job for Closure<F> {
         (self.0)(watch);
     }
 
+    fn on_panic(&self) {}
+
     fn on_hang(&self, elapsed: Duration) {
         let _ = self.1.send(elapsed);
     }
