@@ -12,6 +12,7 @@ mod scene;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
+use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
@@ -125,8 +126,9 @@ fn die_again_and_again(times: usize) -> Result<(), String> {
             gaps.extend((resumes > number).then_some((number, resumes)));
             hostile.wait_number(resumes);
         }
-        // A kill from outside comes between two calls or during one.
-        let before = live.order("nothing");
+        // A kill from outside comes between two calls or during one; within a GOP, so that it causes a gap up to the next one.
+        let within = |number: &u32| (2..Numbered::GOP - 8).contains(&(number % Numbered::GOP));
+        let before = iter::repeat_with(|| live.order("nothing")).find(within).unwrap();
         hostile.wait_number(before);
         let process = scene.process();
         kill_process(process, Signal::KILL).unwrap();

@@ -166,6 +166,7 @@ fn a_viewer_that_comes_while_the_publisher_is_away_starts_at_its_first_keyframe(
         viewer.wait_until(SOON, "frame 69", |tags| Numbered::numbers(tags).last() == Some(&69));
         assert_eq!(Numbered::numbers(&viewer.tags()), (50..70).collect::<Vec<_>>());
     }
+    early.wait_until(SOON, "frame 69", |tags| Numbered::numbers(tags).last() == Some(&69));
     let numbers = Numbered::numbers(&early.tags());
     assert_eq!(numbers, (0..40).chain(50..70).collect::<Vec<_>>());
 }

@@ -26,7 +26,7 @@ use super::remuxer::{CheckedRemuxer, Start};
 use super::ring::{EntryRole, JoinAt, Pace, Reader};
 use super::tracks::Codecs;
 use crate::media::{Packet, Tag, TagKind, Tracks};
-use crate::module::{CallWatch, Job, Module, ModuleFault, OutBlock, Pool, Recipe, StreamFacts, Task};
+use crate::module::{CallWatch, Job, Module, ModuleFault, OutBlock, Pool, Recipe, Task};
 
 /// The job that feeds a remuxer.
 #[derive(Debug)]
@@ -122,13 +122,12 @@ impl RemuxJob {
                 return true;
             }
         };
-        let facts = self.fill.source().facts();
         let beyond = tags.iter().position(|tag| work.is_beyond(tag, recipe.module()));
         for tag in &tags[..beyond.unwrap_or(tags.len())] {
             // At each tag, since a fault may have put the module under quarantine.
             let Some(recipe) = self.fill.settle() else { return true };
             work.note_config(tag);
-            let fed = self.feed(work, tag, &recipe, facts, watch);
+            let fed = self.feed(work, tag, &recipe, watch);
             let unsupported = matches!(&fed, Err((_, fault)) if is_unsupported(fault));
             if let Err((module, fault)) = fed {
                 self.report_fault(&module, &fault);
@@ -166,13 +165,12 @@ impl RemuxJob {
         work: &mut Work,
         tag: &Tag,
         recipe: &Arc<Recipe>,
-        facts: StreamFacts,
         watch: &CallWatch,
     ) -> Result<(), (Arc<Module>, ModuleFault)> {
         let is_current = |remuxer: &CheckedRemuxer| remuxer.recipe().equals(recipe);
         let current = work.remuxer.as_ref().is_some_and(is_current);
         if !current && is_join(tag, recipe.module()) {
-            let start = Start { join: tag, facts, state: &[] };
+            let start = Start { join: tag, facts: self.fill.source().facts(tag.dts), state: &[] };
             return match work.remuxer.take() {
                 Some(old) => self.hand_over(old, work, start, recipe, watch),
                 None => self.start(work, start, recipe, watch),

@@ -107,10 +107,12 @@ impl Source {
         self.state.lock().age()
     }
 
-    /// Facts about the newest tags, for a new remuxer.
-    pub(super) fn facts(&self) -> StreamFacts {
+    /// Facts for a new remuxer that starts at `at`: the newest codecs, and the stream's age there. The publisher may be far
+    /// ahead, and a remuxer counts on from the age.
+    pub(super) fn facts(&self, at: Millis) -> StreamFacts {
         let state = self.state.lock();
-        let age = state.age().0.clamp(0, i64::from(u32::MAX)) as u32;
+        let age = state.started.map_or(0, |started| at.0 - started.0);
+        let age = age.clamp(0, i64::from(u32::MAX)) as u32;
         let Codecs { video, audio } = state.tracks.decodable();
         StreamFacts::new(video, audio, age)
     }

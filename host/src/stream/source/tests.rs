@@ -213,3 +213,16 @@ fn payloads_are_shared_not_copied() {
         assert_eq!(tags.iter().map(|tag| tag.payload.as_ptr()).collect::<Vec<_>>(), sent);
     }
 }
+
+/// The publisher may be far ahead of a remuxer that starts.
+#[test]
+fn the_facts_have_the_age_at_the_position_of_the_reader() {
+    let config = Config::parse("[vhost.a]\n", "remuxd.toml").unwrap();
+    let source = Source::new(StreamKey::new("a", "live", "x"), config.vhosts[0].clone());
+    let publisher = source.publish(false).unwrap();
+    for dts in [0, 20_000] {
+        let tag = Tag::new(TagKind::AUDIO, Millis(dts), Bytes::from_static(b"\x2fm"));
+        assert!(source.push(publisher, tag, Millis(dts)));
+    }
+    assert_eq!([0, 500, 20_000].map(|at| source.facts(Millis(at)).age_ms), [0, 500, 20_000]);
+}
