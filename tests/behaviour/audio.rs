@@ -106,6 +106,7 @@ fn served_aac(tags: &[Tag]) -> Fetched {
     let key = host.key("once");
     let viewer = listen(&host, &key, "aac");
     let mut publisher = Publisher::open(host.rtmp, &key);
+    host.wait_viewers(1);
     publisher.send(tags);
     let frames = tags.iter().filter(|tag| tag.access_unit().is_some_and(|unit| unit.size > 0)).count();
     viewer.wait_for(SOON, "the last frame", |bytes| (read_adts(bytes).len() >= frames).then_some(()));
@@ -185,6 +186,7 @@ fn a_new_configuration_takes_effect_with_the_next_frame() {
     let key = host.key("changes");
     let viewer = listen(&host, &key, "aac");
     let mut publisher = Publisher::open(host.rtmp, &key);
+    host.wait_viewers(1);
     publisher.send(&tags);
     let frames = viewer.wait_for(SOON, "16 frames", |bytes| {
         let frames = read_adts(bytes);
@@ -315,6 +317,7 @@ fn a_switch_to_another_codec_ends_the_viewers() {
     let [viewer, flv] = [listen(&host, &key, "aac"), listen(&host, &key, "flv")];
     let (aac, mp3) = (read_file(&Clip::Aac.path()), read_file(&Clip::Mp3.path()));
     let mut publisher = Publisher::open(host.rtmp, &key);
+    host.wait_viewers(2);
     publisher.send(&aac);
     let frames = published(&aac).len();
     viewer.wait_for(SOON, "all AAC", |bytes| (read_adts(bytes).len() == frames).then_some(()));
