@@ -2,8 +2,9 @@
 //
 //   node watch.mjs PLAYERS MILLISECONDS
 //
-// PLAYERS is a JSON list of {player: "mpegts" or "flv", url, before, after}; `before` and `after` are the tracks that
-// must advance: `av`, `v` or `a`, and `after` is empty for a stream that the browser cannot decode. As applications do,
+// PLAYERS is a JSON list of {player: "mpegts" or "flv", url, before, after, width}; `before` and `after` are the tracks that
+// must advance: `av`, `v` or `a`, and `after` is empty for a stream that the browser cannot decode; `width` is that of the
+// picture after the change. As applications do,
 // the page starts a new player when a response ends or the player reports an error.
 //
 // Prints `playing` once all play. A line on standard input announces that the stream has changed: waits until each plays
@@ -102,7 +103,9 @@ async function watch({ name, limit }) {
     const [from, now] = [watched.from, watched.state()];
     const video = !tracks.includes("v") || now.frames > from.frames + 20;
     const audio = !tracks.includes("a") || now.audioBytes > from.audioBytes;
-    return now.time > from.time + 1.5 && video && audio;
+    // Pictures from before the change may still be on their way.
+    const shown = name === "before" || !tracks.includes("v") || watched.video.videoWidth === watched.width;
+    return now.time > from.time + 1.5 && video && audio && shown;
   };
   while (!window.watched.every(isDone) && performance.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 20));

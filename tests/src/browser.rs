@@ -92,6 +92,8 @@ pub struct Watched {
     /// The tracks that must advance after the change; empty if the browser cannot decode the stream, which the player
     /// must report.
     pub after: &'static str,
+    /// The width of the picture after the change.
+    pub width: u64,
 }
 
 /// Players in one page of Chromium, which start again when their response ends or they report an error.
@@ -122,7 +124,7 @@ impl Page {
             .iter()
             .map(|one| {
                 let player = if one.player == Player::Flv { "flv" } else { "mpegts" };
-                json!({"player": player, "url": one.url, "before": one.before, "after": one.after})
+                json!({"player": player, "url": one.url, "before": one.before, "after": one.after, "width": one.width})
             })
             .collect();
         let mut command = Command::new("node");

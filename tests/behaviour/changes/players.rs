@@ -63,7 +63,6 @@ pub(super) fn players(change: Change) {
 fn fault(change: Change, fate: Fate, watched: &Watched, outcome: &browser::Change) -> Option<&'static str> {
     let has_same_codecs =
         (change.before.video(), change.before.audio()) == (change.after.video(), change.after.audio());
-    let width = if change.after == Clip::LargeH264Aac { 640 } else { 320 };
     if watched.after.is_empty() {
         return None;
     }
@@ -72,7 +71,6 @@ fn fault(change: Change, fate: Fate, watched: &Watched, outcome: &browser::Chang
         return None;
     }
     [
-        (outcome.width != width, "the picture has another width"),
         (!outcome.errors.is_empty(), "it reported errors"),
         (fate == GoesOn && outcome.starts > 0, "it started again"),
         (fate != GoesOn && outcome.starts == 0, "the response did not end"),
@@ -104,9 +102,10 @@ fn browser_players(host: &Host, key: &str, change: Change) -> (Vec<Watched>, Vec
     // When the audio of a transport stream ends, the audio buffer of mpegts.js 1.8.2 runs dry and the picture stops, from any
     // server.
     let plays = |format: &str| format != "ts" || !(before == "av" && after == "v");
+    let width = if change.after == Clip::LargeH264Aac { 640 } else { 320 };
     rows.into_iter()
         .filter(|(_, format, _)| plays(format))
-        .map(|(player, format, url)| (Watched { player, url, before, after }, change.fate(format)))
+        .map(|(player, format, url)| (Watched { player, url, before, after, width }, change.fate(format)))
         .unzip()
 }
 
