@@ -68,6 +68,8 @@ fn ffmpeg_finds_two_tracks(ffmpeg: Ffmpeg) {
     let watcher = Capture::http(&host, &key);
     host.wait_waiting(3);
     let mut publisher = Publisher::open(host.rtmp, &key);
+    // Attached before the first tag, since the publisher does not wait for them.
+    host.wait_viewers(2);
     let (start, rest) = tags.split_at(tags.len() / 2);
     publisher.send(start);
     let last = start.iter().filter(|tag| tag.access_unit().is_some()).count();
