@@ -3,7 +3,7 @@
 //! [`Message`] is the envelope, [`Control`] the content of protocol control and user control messages, and
 //! [`Aggregate`] the reader of aggregate messages. Commands and data belong to the layer above.
 //!
-//! Invariant: a payload is a slice of the buffer that it arrived in; reading never copies it.
+//! Invariant: a payload shares no memory with the buffer that it arrived in.
 
 mod aggregate;
 mod control;
