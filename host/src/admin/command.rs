@@ -10,7 +10,7 @@ use super::control::{connect, socket_path};
 use super::report::{ReloadOutcome, ReloadReport};
 use super::status::ModuleStatus;
 use crate::conf::Config;
-use crate::module::text::is_hidden;
+use crate::module::text::push_visible;
 use crate::output::print;
 
 /// Maximum size of a response, in bytes.
@@ -51,10 +51,10 @@ pub fn status_command(file: &Path) -> anyhow::Result<()> {
 fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_hidden(character) && character != '\n' {
-            visible.extend(character.escape_default());
-        } else {
-            visible.push(character);
+        match character {
+            '\n' => visible.push('\n'),
+            // Writing to a string cannot fail.
+            _ => drop(push_visible(&mut visible, character)),
         }
     }
     visible

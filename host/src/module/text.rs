@@ -1,5 +1,7 @@
 //! Text of modules and libraries, made fit for a terminal and a log.
 
+use std::fmt;
+
 /// Longest text of a module in the log, in characters.
 const MAX_LINE: usize = 1024;
 
@@ -9,6 +11,11 @@ pub fn is_hidden(c: char) -> bool {
     let redirects =
         matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     c.is_control() || redirects
+}
+
+/// Appends a character, escaped if it is hidden.
+pub fn push_visible(text: &mut impl fmt::Write, c: char) -> fmt::Result {
+    if is_hidden(c) { write!(text, "{}", c.escape_default()) } else { text.write_char(c) }
 }
 
 /// Makes one line for the log: each run of white space and hidden characters becomes a space, and the line is cut.

@@ -1,10 +1,10 @@
 //! The name of a stream.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::conf::DEFAULT_VHOST;
-use crate::module::text::is_hidden;
+use crate::module::text::push_visible;
 
 /// vhost, app and name of a stream.
 ///
@@ -33,11 +33,7 @@ impl fmt::Display for StreamKey {
             write!(f, "{}/", self.vhost)?;
         }
         for character in self.app.chars().chain(['/']).chain(self.stream.chars()) {
-            if is_hidden(character) {
-                write!(f, "{}", character.escape_default())?;
-            } else {
-                f.write_char(character)?;
-            }
+            push_visible(f, character)?;
         }
         Ok(())
     }
