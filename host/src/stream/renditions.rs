@@ -4,7 +4,7 @@
 //! Each has a source of its own, in which the header of a tag describes the rendition's track. So the join points,
 //! configurations and codecs of a rendition are its own, and what reads a source need not know of tracks.
 //!
-//! A rendition begins with the first tag of its track. It ends when its video or its audio has not come for [`TRACK_GONE`], and
+//! A rendition begins with the first tag of its track. It ends when its video or its audio has not come for [`GONE`], and
 //! may begin again with what is left.
 
 use std::future::Future;
@@ -19,11 +19,8 @@ use super::carriage::CarriageReader;
 use super::entries::MAX_TRACK;
 use super::ring::{JoinAt, Pace, Reader};
 use super::source::Source;
-use super::tracks::{Codecs, TRACK_WAIT};
+use super::tracks::{Codecs, GONE, TRACK_WAIT};
 use crate::media::{Millis, Packet, Tag, TagKind};
-
-/// Longest silence of a rendition's video or audio, on the timeline of track 0.
-const TRACK_GONE: Millis = Millis(10_000);
 
 /// The renditions of one stream.
 #[derive(Debug)]
@@ -101,7 +98,7 @@ impl Renditions {
         for one in state.feeds.iter().filter(|one| has_track_0 && one.lacks(tag.kind)) {
             one.push(tag.clone(), now);
         }
-        let is_gone = |seen: Millis| age.0 - seen.0 > TRACK_GONE.0;
+        let is_gone = |seen: Millis| age.0 - seen.0 > GONE.0;
         let is_over = |one: &mut Feed| one.audio.is_some_and(is_gone) || one.video.is_some_and(is_gone);
         let over: Vec<_> = state.feeds.extract_if(.., is_over).collect();
         drop(state);

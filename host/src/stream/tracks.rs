@@ -11,7 +11,7 @@ use crate::module::Module;
 
 /// A track without a frame for this long, while the other one continues, counts as gone. Video that returns is dropped up to
 /// its next keyframe, since readers that joined meanwhile could not decode it.
-const GONE: Millis = Millis(10_000);
+pub(super) const GONE: Millis = Millis(10_000);
 
 /// Time after a publisher's first frame in which its second track begins. Then a track of the previous publisher that this
 /// one has not sent counts as gone.
