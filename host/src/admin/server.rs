@@ -36,21 +36,28 @@ const MAX_BUFFER: usize = 16 << 10;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Those who can connect to a listener.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peers {
+    /// The host's user and root. They may change the host, and take their time.
+    Trusted,
+    /// Anybody. A connection carries one request that changes nothing, for [`TCP_LIFETIME`] at most.
+    Any,
+}
+
 /// Serves the control socket until the task is dropped.
 pub async fn serve_control(api: Arc<Api>, control: Control) {
-    serve_all(api, true, None, |cx| control.poll_accept(cx)).await;
+    serve_all(api, Peers::Trusted, |cx| control.poll_accept(cx)).await;
 }
 
 /// Serves requests that change nothing over TCP, until the task is dropped.
 pub async fn serve_tcp(api: Arc<Api>, listener: TcpListener) {
-    serve_all(api, false, Some(TCP_LIFETIME), |cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket))
-        .await;
+    serve_all(api, Peers::Any, |cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket)).await;
 }
 
 async fn serve_all<S>(
     api: Arc<Api>,
-    may_change: bool,
-    lifetime: Option<Duration>,
+    peers: Peers,
     mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -63,10 +70,10 @@ async fn serve_all<S>(
             Ok(socket) => {
                 let api = api.clone();
                 tokio::spawn(async move {
-                    let served = serve(&api, may_change, lifetime.is_none(), socket);
-                    match lifetime {
-                        Some(lifetime) => drop(timeout(lifetime, served).await),
-                        None => served.await,
+                    let served = serve(&api, peers, socket);
+                    match peers {
+                        Peers::Trusted => served.await,
+                        Peers::Any => drop(timeout(TCP_LIFETIME, served).await),
                     }
                     drop(permit);
                 });
@@ -81,18 +88,18 @@ async fn serve_all<S>(
     }
 }
 
-async fn serve<S>(api: &Arc<Api>, may_change: bool, keep_alive: bool, socket: S)
+async fn serve<S>(api: &Arc<Api>, peers: Peers, socket: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let respond = service_fn(|request| {
         let api = api.clone();
-        async move { Ok::<_, Infallible>(api.respond(&request, may_change).await) }
+        async move { Ok::<_, Infallible>(api.respond(&request, peers == Peers::Trusted).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .keep_alive(keep_alive)
+        .keep_alive(peers == Peers::Trusted)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), respond)
         .await;
