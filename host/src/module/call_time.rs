@@ -65,7 +65,7 @@ impl CallTime {
     }
 }
 
-/// What a thread has used since its start, and its state.
+/// CPU time of a thread since its start, and its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Usage {
     running: Duration,

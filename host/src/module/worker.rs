@@ -126,7 +126,7 @@ struct ThreadState {
     replaced: AtomicBool,
 }
 
-/// What the watchdog knows of the calls of a thread.
+/// The watchdog's measurements of a thread's calls.
 #[derive(Default)]
 struct Watched {
     /// Start of the call that it saw last, as in `call_began`.

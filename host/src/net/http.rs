@@ -119,12 +119,11 @@ impl Socket for TcpStream {
         let detect = || {
             let mut first = [0; HTTP2_PREFACE.len()];
             let (count, _) = recv(self, &mut first, RecvFlags::PEEK)?;
-            match count == first.len() {
-                false if count > 0 && HTTP2_PREFACE.starts_with(&first[..count]) => {
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                whole => Ok(whole && first == HTTP2_PREFACE),
+            let read = &first[..count];
+            if (1..first.len()).contains(&count) && HTTP2_PREFACE.starts_with(read) {
+                return Err(io::ErrorKind::WouldBlock.into());
             }
+            Ok(read == HTTP2_PREFACE)
         };
         self.async_io(Interest::READABLE, detect).await
     }

@@ -89,11 +89,11 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
         if proxy_protocol {
             peer = proxy::take(&server.config.proxy, &mut socket, peer, deadline).await?;
         }
-        let address = match server.config.proxy.trusts(peer.ip()) {
-            true => None,
-            false => {
-                Some(server.addresses.enter(peer.ip()).map_err(|limit| server.refuse(peer, limit)).ok()?)
-            }
+        let address = if server.config.proxy.trusts(peer.ip()) {
+            None
+        } else {
+            let entered = server.addresses.enter(peer.ip());
+            Some(entered.inspect_err(|limit| server.refuse(peer, *limit)).ok()?)
         };
         let slot = Slot { _connection: permit, _address: address };
         let opened = timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late));

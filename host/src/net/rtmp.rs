@@ -1,6 +1,6 @@
 //! RTMP connections: one task drives one session, its publishers and its players.
 //!
-//! The socket is read into the session's buffer, and tags that arrive in one chunk share it without a copy. A player
+//! The socket is read into the session's buffer, and each message is copied out of it. A player
 //! reads from its stream's ring only while little waits to be written, so its backlog stays in the ring.
 
 mod deadline;

@@ -314,7 +314,7 @@ impl ChunkReader {
     /// Copies available payload bytes of a chunk.
     fn read_payload(&mut self, arriving: Arriving, input: &mut BytesMut) -> Result<Step, ChunkError> {
         let count = arriving.left.min(input.len());
-        if count < arriving.left.min(1) {
+        if count == 0 && arriving.left > 0 {
             return Ok(Step::NeedsMore);
         }
         let chunk_stream =
