@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::conf::{Config, ConfigErrors, Diagnostics, KeyPath, Mount, Vhost, Warnings};
-use crate::module::{Description, OptionError, Prepared, Quarantined, Registry, Transport, check_options};
+use crate::module::{Description, OffFile, OptionError, Prepared, Registry, Transport, check_options};
 use crate::net::{Certificates, NewCertificates};
 use crate::router::Router;
 
@@ -34,8 +34,8 @@ pub struct Candidate {
 pub struct InUse<'a> {
     /// The loaded modules; an empty registry before the host has started.
     pub registry: &'a Registry,
-    /// Whether a module under quarantine is loaded again although its file has not changed.
-    pub quarantined: Quarantined,
+    /// What becomes of a module that is switched off and whose file has not changed.
+    pub off_file: OffFile,
     /// `None` before the host has started.
     pub certificates: Option<&'a Certificates>,
 }
@@ -57,7 +57,7 @@ impl Candidate {
     }
 
     fn new(config: Config, mut diagnostics: Diagnostics, in_use: &InUse<'_>) -> Candidate {
-        let modules = in_use.registry.prepare(&config.modules, &module_dir(), &program(), in_use.quarantined);
+        let modules = in_use.registry.prepare(&config.modules, &module_dir(), &program(), in_use.off_file);
         check_directory(&config, &mut diagnostics);
         for vhost in &config.vhosts {
             for (index, mount) in vhost.mounts.iter().enumerate() {
@@ -76,7 +76,7 @@ impl Candidate {
 /// Every error in the file.
 pub fn check(file: &Path) -> Result<Warnings, ConfigErrors> {
     let registry = Registry::empty();
-    let in_use = InUse { registry: &registry, quarantined: Quarantined::TryAgain, certificates: None };
+    let in_use = InUse { registry: &registry, off_file: OffFile::LoadAgain, certificates: None };
     let Candidate { config, modules, mut diagnostics, .. } = Candidate::of_file(file, &in_use)?;
     for failure in modules.failures() {
         let index = config.modules.load.iter().position(|name| *name == failure.name);

@@ -18,7 +18,7 @@ use crate::candidate::{Candidate, InUse, formats_of};
 use crate::conf::{Config, ConfigErrors, Diagnostics, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
-use crate::module::{Pool, Prepared, Quarantined, Registry, Transport};
+use crate::module::{OffFile, Pool, Prepared, Registry, Transport};
 use crate::net::{Certificates, ListenError, Listening, NewCertificates, Server, publish_loop};
 use crate::output::print;
 use crate::router::Router;
@@ -77,7 +77,7 @@ impl Start {
 }
 
 fn not_started(registry: &Registry) -> InUse<'_> {
-    InUse { registry, quarantined: Quarantined::TryAgain, certificates: None }
+    InUse { registry, off_file: OffFile::LoadAgain, certificates: None }
 }
 
 /// Runs the host until a signal ends it. Prints the addresses of its listeners to standard output, then `ready`. With

@@ -7,7 +7,7 @@
 //! `REMUXD_TIMES=100 cargo test -p remuxd-tests --test behaviour again_and_again` repeats the deaths of a process as often,
 //! which takes six minutes, longer than nextest lets a test run; the default is small.
 
-mod scene;
+pub(crate) mod scene;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -68,12 +68,14 @@ fn survive(scene: &Scene, acts: &[Act]) -> Result<(), String> {
     let mut gaps = Vec::new();
     for (word, fault) in acts {
         let number = live.order(word);
-        let resumes = number.next_multiple_of(Numbered::GOP);
-        hostile.wait_number(resumes);
         if let Some(fault) = fault {
             scene.host.wait_log(&["remuxer ended", fault]);
-            gaps.extend((resumes > number).then_some((number, resumes)));
+            // After several faults there are pauses.
+            let resumed = hostile.wait_resumed(number);
+            assert!(resumed.is_multiple_of(Numbered::GOP), "{resumed} after {word} at {number}");
+            gaps.extend((resumed > number).then_some((number, resumed)));
         }
+        hostile.wait_number(number);
     }
     let last = live.order("nothing");
     neighbour.wait_number(last);
@@ -122,9 +124,9 @@ fn die_again_and_again(times: usize) -> Result<(), String> {
     for _ in 0..times {
         for word in ["segfault", "hang"] {
             let number = live.order(word);
-            let resumes = number.next_multiple_of(Numbered::GOP);
-            gaps.extend((resumes > number).then_some((number, resumes)));
-            hostile.wait_number(resumes);
+            let resumed = hostile.wait_resumed(number);
+            assert!(resumed.is_multiple_of(Numbered::GOP), "{resumed} after {word} at {number}");
+            gaps.extend((resumed > number).then_some((number, resumed)));
         }
         // A kill from outside comes between two calls or during one; within a GOP, so that it causes a gap up to the next one.
         let within = |number: &u32| (2..Numbered::GOP - 8).contains(&(number % Numbered::GOP));
@@ -139,7 +141,7 @@ fn die_again_and_again(times: usize) -> Result<(), String> {
         });
         let numbers = hostile.numbers();
         let gap = numbers.windows(2).rev().find(|pair| pair[1] != pair[0] + 1).unwrap();
-        assert_eq!(gap[1], (gap[0] + 1).next_multiple_of(Numbered::GOP), "not at the next keyframe");
+        assert!(gap[1].is_multiple_of(Numbered::GOP), "not at a keyframe: {gap:?}");
         gaps.push((gap[0] + 1, gap[1]));
         assert_ne!(scene.process(), process);
     }
@@ -165,7 +167,7 @@ fn remuxers_that_share_a_process_restart_without_a_fault_of_theirs() {
     scene.host.wait_log(&["remuxer ended", "its process ended by a fault of another remuxer"]);
     let now = bystander.order("nothing");
     two.wait_number(now.next_multiple_of(Numbered::GOP));
-    // A second fault would quarantine the module.
+    // A second fault would close the mount.
     assert_eq!(Request::get(&scene.hostile_path()).send(scene.host.http).unwrap().status, 200);
 }
 
@@ -191,19 +193,20 @@ fn a_failure_while_a_remuxer_is_freed_is_a_fault() {
         live.stop();
         hostile.wait_end();
         scene.host.wait_faults("hostile", 1);
-        // And when the last viewer has left: the second fault quarantines the module.
+        // And when the last viewer has left. The second fault on a stream closes the mount.
         let live = Live::new(&scene);
         assert_eq!(status(), 200, "{isolation} {word}");
         let line = scene.host.wait_nth_log("remuxer ended", 2);
         assert!(line.contains("module=hostile") && line.contains(fault), "{line}");
-        scene.host.wait_state("hostile", "quarantined");
+        assert_eq!(status(), 200, "{isolation} {word}");
+        scene.host.wait_faults("hostile", 3);
         assert_eq!(status(), 503, "{isolation} {word}");
         live.stop();
     }
 }
 
 #[test]
-fn a_module_with_too_many_faults_answers_503_and_others_go_on() {
+fn a_module_with_too_many_faults_answers_503_and_other_formats_go_on() {
     for (isolation, word) in [("none", "panic"), ("process", "segfault")] {
         retry(|| exceed_max_faults(isolation, word));
     }
@@ -254,8 +257,10 @@ fn hang_in_the_host() -> Result<(), String> {
     let sent = live.stop();
     hostile.wait_end();
     neighbour.wait_end();
-    // The watchdog checks four times in that time.
-    neighbour.undisturbed(&sent, CALL_TIMEOUT * 5 / 4 + Duration::from_millis(200), noise.stop())
+    // Longer than the limit where the thread waited for a CPU. The watchdog checks four times in the limit.
+    let taken = line.split("has taken ").nth(1).and_then(|rest| rest.split("s and").next()).unwrap();
+    let taken = Duration::from_secs_f64(taken.parse().unwrap());
+    neighbour.undisturbed(&sent, taken + CALL_TIMEOUT / 4 + Duration::from_millis(200), noise.stop())
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod demo;
 mod encoders;
 mod enhanced;
 mod fast_cache;
+mod faults;
 mod files;
 mod fmp4;
 mod hostile;

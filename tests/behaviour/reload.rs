@@ -11,11 +11,11 @@ use remuxd_tests::clip::Clip;
 use remuxd_tests::compare::{Coverage, compare, compare_units};
 use remuxd_tests::decode::decode;
 use remuxd_tests::fetch::Fetch;
-use remuxd_tests::flv::{AUDIO, SCRIPT, Tag};
+use remuxd_tests::flv::{AUDIO, Tag};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::module_dir::{ModuleDir, bytes};
-use remuxd_tests::modules::{flawed, test_module, with_abort, with_another_layout};
+use remuxd_tests::modules::{flawed, with_abort, with_another_layout};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tool::{Ffmpeg, root};
@@ -416,46 +416,4 @@ fn old_generations_are_unmapped_only_with_unload() {
         assert!(scene.metric(&format!("remuxd_module_generations{{module=\"flv\"}} {expected}")));
         scene.finish();
     }
-}
-
-#[test]
-fn the_fallback_takes_over_from_a_generation_with_too_many_faults() {
-    let modules = ModuleDir::with(&MODULES);
-    let hostile = std::fs::read(test_module("hostile")).unwrap();
-    modules.put("hostile", &hostile);
-    let table = modules.table(&["flv", "hostile"], "max_faults = 1");
-    let config = Config::live().mount("").mount("mount = \"/[app]/[stream].hostile\"").tables(&table);
-    let mut scene = Scene::on(modules, Host::start(&config));
-    let hostile_path = scene.path("hostile");
-    let hostile_viewer = Capture::request(&scene.host, Request::get(&hostile_path));
-    hostile_viewer.wait_access_units(scene.media.access_units(), SOON);
-    scene.modules.put("hostile", &[&hostile[..], b"next"].concat());
-    assert!(scene.host.reload().contains("1 handed over"));
-    scene.advance();
-    for faults in 1..=2 {
-        let mut payload = b"\x02\x00\x0a".to_vec();
-        payload.extend_from_slice(b"hostile:panic");
-        let timestamp = scene.media.published.last().unwrap().timestamp;
-        scene.publisher.send(&[Tag { kind: SCRIPT, timestamp, payload }]);
-        scene.host.wait_faults("hostile", faults);
-        scene.advance();
-    }
-    scene.host.wait_state("hostile", "quarantined");
-    // A metric has the same labels in each state.
-    let number = states(&scene.generations("hostile")).last().unwrap().0;
-    let series = format!("module=\"hostile\",generation=\"{number}\"");
-    assert!(scene.metric(&format!("remuxd_module_faults_total{{{series}}} 2")));
-    assert!(scene.metric(&format!("remuxd_module_state{{{series},state=\"quarantined\"}} 1")));
-    scene.advance();
-    let last = scene.media.published.last().unwrap().payload.clone();
-    hostile_viewer.wait_until(SOON, "the newest frame", |tags| tags.iter().any(|tag| tag.payload == last));
-    let generations = scene.generations("hostile");
-    assert_eq!(
-        states(&generations).iter().map(|(_, state)| *state).collect::<Vec<_>>(),
-        ["current", "quarantined"]
-    );
-    // The operator lifts a quarantine by a reload.
-    assert!(scene.host.reload().contains("1 handed over"));
-    assert_eq!(states(&scene.generations("hostile")).last().unwrap().1, "current");
-    scene.finish();
 }

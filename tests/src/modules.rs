@@ -93,12 +93,33 @@ pub fn flawed(flaw: &str) -> Vec<u8> {
     // `DEFAULT` of the module.
     const DEFAULT: &[u8] = b"no flaw unless it is told ";
     let mut library = fs::read(test_module("flawed")).expect("cargo built it");
-    let mut found = library.windows(DEFAULT.len()).enumerate().filter(|(_, bytes)| *bytes == DEFAULT);
-    let (at, _) = found.next().expect("the default is in the library");
-    assert!(found.next().is_none(), "the default is there once");
-    let padded = format!("{flaw:<width$}", width = DEFAULT.len());
-    library[at..at + DEFAULT.len()].copy_from_slice(padded.as_bytes());
+    replace(&mut library, DEFAULT, flaw);
     library
+}
+
+/// Returns the library of the module `hostile` as build `number`, which fails its self-test while the file `spoil` exists.
+///
+/// # Panics
+/// As [`with_abort`], or when the path is too long.
+#[must_use]
+pub fn hostile_build(number: char, spoil: Option<&Path>) -> Vec<u8> {
+    let mut library = fs::read(test_module("hostile")).expect("cargo built it");
+    // `BUILD` and `SPOIL` of the module.
+    replace(&mut library, b"build 0 of hostile", &format!("build {number} of hostile"));
+    if let Some(spoil) = spoil {
+        let default = format!("{:<128}", "nothing spoils this build");
+        replace(&mut library, default.as_bytes(), spoil.to_str().expect("a path of ours"));
+    }
+    library
+}
+
+/// Replaces the only occurrence of `old` in a library by a text and spaces.
+fn replace(library: &mut [u8], old: &[u8], new: &str) {
+    let mut found = library.windows(old.len()).enumerate().filter(|(_, bytes)| *bytes == old);
+    let (at, _) = found.next().expect("the text is in the library");
+    assert!(found.next().is_none(), "the text is there once");
+    let padded = format!("{new:<width$}", width = old.len());
+    library[at..at + old.len()].copy_from_slice(padded.as_bytes());
 }
 
 fn library(dir: &Path, name: &str) -> Vec<u8> {

@@ -37,12 +37,17 @@ pub fn status_command(file: &Path) -> anyhow::Result<()> {
         "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>6} {:>9}\n",
         "module", "version", "generation", "state", "mounts", "viewers", "skips", "faults", "memory"
     );
-    for module in modules {
+    for module in &modules {
         let ModuleStatus { name, version, generation, state, mounts, viewers, skips, faults, .. } = module;
         let memory = format!("{} KiB", module.retained_bytes >> 10);
         table += &format!(
             "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {skips:>6} {faults:>6} {memory:>9}\n"
         );
+    }
+    for ModuleStatus { name, generation, reason, .. } in &modules {
+        if let Some(reason) = reason {
+            table += &format!("{name} generation {generation}: {reason}\n");
+        }
     }
     Ok(print(visible(&table))?)
 }

@@ -23,7 +23,7 @@ use tracing::{debug, error, info, warn};
 use super::report::{ModuleChange, ModuleReport, ReloadOutcome, ReloadReport};
 use crate::candidate::{Candidate, InUse, module_dir};
 use crate::conf::Config;
-use crate::module::{Prepared, Quarantined, Registry};
+use crate::module::{OffFile, Prepared, Registry};
 use crate::net::Certificates;
 use crate::router::Router;
 use crate::stream::{EndReason, Hub, LiveMount};
@@ -119,9 +119,9 @@ impl Reloader {
         let mut report = ReloadReport::new(dry_run);
         let in_use = InUse {
             registry: &self.registry,
-            quarantined: match cause {
-                Cause::Operator => Quarantined::TryAgain,
-                Cause::FileChange => Quarantined::Stays,
+            off_file: match cause {
+                Cause::Operator => OffFile::LoadAgain,
+                Cause::FileChange => OffFile::StaysOff,
             },
             certificates: Some(&self.certificates),
         };

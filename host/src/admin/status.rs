@@ -34,6 +34,9 @@ pub(super) struct ModuleStatus {
     pub since: String,
     /// Bytes of address space that its image takes.
     pub retained_bytes: u64,
+    /// Why it is switched off, or runs in another way than the config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The state of a generation.
@@ -42,10 +45,13 @@ pub(super) struct ModuleStatus {
 pub(super) enum ModuleState {
     /// New viewers get it.
     Current,
-    /// It takes over if the current generation is quarantined.
+    /// It serves the streams on which the current generation fails, and takes over if that is switched off.
     Fallback,
-    /// It faulted too often and is not used.
-    Quarantined,
+    /// It was worse than the generation before it, which took over again.
+    #[serde(rename = "rolled-back")]
+    RolledBack,
+    /// It is switched off, since its self-test failed.
+    Off,
     /// It was replaced, and mounts still use it.
     Draining,
     /// It was replaced and is unused, but still mapped.
@@ -57,7 +63,8 @@ impl fmt::Display for ModuleState {
         f.pad(match self {
             ModuleState::Current => "current",
             ModuleState::Fallback => "fallback",
-            ModuleState::Quarantined => "quarantined",
+            ModuleState::RolledBack => "rolled-back",
+            ModuleState::Off => "off",
             ModuleState::Draining => "draining",
             ModuleState::Retained => "retained",
         })
@@ -81,7 +88,8 @@ fn status(generation: Generation, mounts: &[Arc<LiveMount>]) -> ModuleStatus {
     let users: Vec<_> = mounts.iter().filter(uses).collect();
     let state = match generation.standing {
         Standing::Current => ModuleState::Current,
-        Standing::Quarantined => ModuleState::Quarantined,
+        Standing::RolledBack => ModuleState::RolledBack,
+        Standing::Off => ModuleState::Off,
         _ if !users.is_empty() => ModuleState::Draining,
         Standing::Fallback => ModuleState::Fallback,
         Standing::Superseded => ModuleState::Retained,
@@ -102,5 +110,6 @@ fn status(generation: Generation, mounts: &[Arc<LiveMount>]) -> ModuleStatus {
         file: generation.file,
         since: jiff::Timestamp::try_from(generation.since).map(|time| time.to_string()).unwrap_or_default(),
         retained_bytes: generation.memory,
+        reason: generation.reason,
     }
 }

@@ -153,7 +153,7 @@ pub struct Modules {
     pub load: Vec<String>,
     /// `max_output`: limit of a module's output in one call in bytes, above 16 times the tag. Default 1 MiB.
     pub max_output: usize,
-    /// `max_faults`: errors and panics in a minute before a generation is quarantined. Default 5.
+    /// `max_faults`: faults in a minute that are tolerated on a stream before its mount closes. Default 5.
     pub max_faults: u32,
     /// `call_timeout`: a module call that takes longer counts as hung. The time that it waits for a CPU does not count. Default 1 s.
     pub call_timeout: Duration,
@@ -190,6 +190,11 @@ pub struct OwnModule {
     pub isolation: Isolation,
     /// `max_memory`: memory limit of the module's process in bytes, above what it starts with. Default 256 MiB.
     pub max_memory: usize,
+}
+
+impl OwnModule {
+    /// The default of `max_memory`.
+    pub const MAX_MEMORY: usize = 256 << 20;
 }
 
 /// The process that runs a module's code.

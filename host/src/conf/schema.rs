@@ -160,7 +160,7 @@ fn own_module(table: &mut Table, name: &str) -> OwnModule {
     OwnModule {
         name: name.to_owned(),
         isolation: table.key("isolation", Isolation::None, choice(isolations)),
-        max_memory: table.key("max_memory", 256 * MIB, size(16 * MIB..=64 * GIB)),
+        max_memory: table.key("max_memory", OwnModule::MAX_MEMORY, size(16 * MIB..=64 * GIB)),
     }
 }
 

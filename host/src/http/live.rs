@@ -131,6 +131,8 @@ impl LiveMounts {
                 Ok(first) => return Ok((viewer, first)),
                 // The mount ended before the viewer's first byte: the next one begins with the new preamble.
                 Err(_) if viewer.mount().end_reason() == Some(EndReason::Outdated) => {}
+                // Attaching again says for how long the mount is closed.
+                Err(_) if viewer.mount().end_reason() == Some(EndReason::Faults) => {}
                 Err(refusal) => return Err(refusal),
             }
         }

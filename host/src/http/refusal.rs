@@ -1,5 +1,7 @@
 //! Refusals of requests, and their responses.
 
+use std::time::Duration;
+
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -80,6 +82,12 @@ pub enum Refusal {
         /// The stream's audio codec.
         audio: Codec,
     },
+    /// The format failed too often on this stream.
+    #[error("this format fails on this stream; try again in {} s", retry_after.as_secs() + 1)]
+    Faults {
+        /// When the next attempt is permitted.
+        retry_after: Duration,
+    },
     /// The module or the host cannot serve it now.
     #[error("this stream cannot be served at the moment")]
     Unavailable,
@@ -89,6 +97,7 @@ impl From<MountError> for Refusal {
     fn from(error: MountError) -> Refusal {
         match error {
             MountError::NoTrack { track } => Refusal::NoTrack { track },
+            MountError::Faults { retry_after } => Refusal::Faults { retry_after },
             _ => Refusal::Unavailable,
         }
     }
@@ -110,7 +119,7 @@ impl Refusal {
             Refusal::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Codec { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Faults { .. } | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -142,7 +151,11 @@ impl Refusal {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            let seconds = match self {
+                Refusal::Faults { retry_after } => retry_after.as_secs() + 1,
+                _ => 5,
+            };
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -111,6 +111,20 @@ pub enum ModuleFault {
     },
 }
 
+impl ModuleFault {
+    /// Whether it ended the process that its remuxer shares with others, or holds a thread of this one for good.
+    pub fn ends_process(&self) -> bool {
+        matches!(
+            self,
+            ModuleFault::Hung { .. }
+                | ModuleFault::Crashed { .. }
+                | ModuleFault::Exited { .. }
+                | ModuleFault::TimedOut { .. }
+                | ModuleFault::Wire(_)
+        )
+    }
+}
+
 impl From<RawFault> for ModuleFault {
     fn from(raw: RawFault) -> ModuleFault {
         let message = one_line(&raw.message);

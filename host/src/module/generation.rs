@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use remuxd_plugin_api::Transport;
 
+use super::evidence::OffReason;
 use super::loaded::{Counters, Module, WeakCode};
 
 /// A generation that was loaded once, without a hold on it.
@@ -45,6 +46,8 @@ pub struct Generation {
     pub skips: u64,
     /// Its standing.
     pub standing: Standing,
+    /// Why it is switched off, or runs in another way than the config says.
+    pub reason: Option<String>,
 }
 
 /// The standing of a generation.
@@ -52,10 +55,12 @@ pub struct Generation {
 pub enum Standing {
     /// It serves new viewers.
     Current,
-    /// It takes over if the current one is quarantined.
+    /// It serves the streams on which the current one fails, and takes over if that is switched off.
     Fallback,
-    /// It had too many faults.
-    Quarantined,
+    /// It was worse than the one before it, which took over again.
+    RolledBack,
+    /// It failed its self-test.
+    Off,
     /// It serves its remaining viewers, if any.
     Superseded,
 }
@@ -75,6 +80,7 @@ impl Known {
             faults: 0,
             skips: 0,
             standing: Standing::Superseded,
+            reason: None,
         };
         Known {
             facts,
@@ -93,7 +99,10 @@ impl Known {
     pub fn now(&self, table: &[Arc<Module>]) -> Generation {
         let is = |module: &Arc<Module>| std::ptr::eq(Arc::as_ptr(module), self.module.as_ptr());
         let standing = match self.module.upgrade() {
-            Some(module) if module.is_quarantined() => Standing::Quarantined,
+            Some(module) if module.is_off() => match module.off_reason() {
+                Some(OffReason::Worse { .. }) => Standing::RolledBack,
+                _ => Standing::Off,
+            },
             Some(_) if table.iter().any(|module| is(&module.standing())) => Standing::Current,
             Some(_) if table.iter().any(|module| module.fallback().is_some_and(|module| is(&module))) => {
                 Standing::Fallback
@@ -102,6 +111,7 @@ impl Known {
         };
         let faults = self.counters.faults.load(Ordering::Relaxed);
         let skips = self.counters.skips.load(Ordering::Relaxed);
-        Generation { faults, skips, standing, ..self.facts.clone() }
+        let reason = self.module.upgrade().and_then(|module| module.note());
+        Generation { faults, skips, standing, reason, ..self.facts.clone() }
     }
 }

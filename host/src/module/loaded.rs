@@ -3,45 +3,56 @@
 //! Its description was copied when it was loaded. Remuxers, and the bytes that they made, refer to its code and hold its
 //! library.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use remuxd_plugin_api::{Codec, Setup, Transport};
-use tracing::error;
+use tracing::warn;
 
 use super::description::Description;
+use super::evidence::{Evidence, OffReason};
 use super::fault::ModuleFault;
 use super::load::in_process::InProcessCode;
 use super::load::library::Library;
 use super::load::preflight::Build;
 use super::load::stage::{Origin, Staged};
 use super::options::OptionSpec;
-use super::process::{Allowance, Process};
+use super::process::{Allowance, Launch, Process};
 use super::remuxer::{Backend, Remuxer};
 use super::terms::Terms;
 
-/// Period over which faults are counted.
-const FAULT_WINDOW: Duration = Duration::from_secs(60);
+/// Largest number of streams of a generation that have a process of their own.
+const MAX_OWN_PROCESSES: usize = 16;
+/// Number of hung calls after which a generation gets a process of its own.
+const MAX_HUNG: usize = 2;
 
 /// One loaded generation of a format module.
 pub struct Module {
-    code: Code,
+    pub(super) code: Code,
     description: Arc<Description>,
     build: Build,
     terms: Terms,
     since: SystemTime,
-    /// Times of the faults within the last minute.
-    faults: Mutex<VecDeque<Instant>>,
     /// Kept by the registry beyond the module's life.
-    counters: Arc<Counters>,
-    quarantined: AtomicBool,
-    /// The generation that takes over if this one is quarantined.
-    fallback: Mutex<Option<Arc<Module>>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) evidence: Mutex<Evidence>,
+    pub(super) off: OnceLock<OffReason>,
+    /// The generation before it, for streams on which this one fails.
+    pub(super) fallback: Mutex<Option<Arc<Module>>>,
+    /// How a process of it would be started, if its code runs in this process.
+    launch: OnceLock<Launch>,
+    own_processes: Mutex<Vec<Weak<Process>>>,
+    /// Number of its calls that hung in this process.
+    hung: AtomicUsize,
+    moved_out: OnceLock<OwnProcess>,
 }
+
+/// A process for the remuxers of one stream, which ends with its last holder.
+#[derive(Clone, Debug)]
+pub struct OwnProcess(Arc<Process>);
 
 /// A module's code, in this process or in one of its own, which ends with its last holder.
 pub(super) enum Code {
@@ -89,10 +100,14 @@ impl Module {
             build,
             terms: terms.clone(),
             since: SystemTime::now(),
-            faults: Mutex::default(),
             counters: Arc::default(),
-            quarantined: AtomicBool::new(false),
+            evidence: Mutex::default(),
+            off: OnceLock::new(),
             fallback: Mutex::default(),
+            launch: OnceLock::new(),
+            own_processes: Mutex::default(),
+            hung: AtomicUsize::new(0),
+            moved_out: OnceLock::new(),
         }
     }
 
@@ -183,11 +198,11 @@ impl Module {
 
     /// The file that it was loaded from; `None` for a format that is linked into this program.
     pub fn origin(&self) -> Option<&Origin> {
-        self.staged().and_then(Staged::origin)
+        self.staged().and_then(|staged| staged.origin())
     }
 
     /// The private copy of that file from which it runs.
-    pub(super) fn staged(&self) -> Option<&Staged> {
+    pub(super) fn staged(&self) -> Option<&Arc<Staged>> {
         match &self.code {
             Code::InProcess(code) => code.library.file(),
             Code::Isolated(process) => Some(&process.launch().file),
@@ -234,62 +249,76 @@ impl Module {
     /// # Errors
     /// The module's own error, or its panic.
     pub fn remuxer(&self, setup: &Setup) -> Result<Remuxer, ModuleFault> {
-        let backend = match &self.code {
-            Code::InProcess(code) => Backend::InProcess(code.remuxer(setup)?),
-            Code::Isolated(process) => Backend::Isolated(process.remuxer(setup)?),
+        self.remuxer_in(None, setup)
+    }
+
+    /// As [`remuxer`](Self::remuxer), in the process of one stream if there is one.
+    ///
+    /// # Errors
+    /// As for [`remuxer`](Self::remuxer), and the fault of the process.
+    pub fn remuxer_in(&self, own: Option<&OwnProcess>, setup: &Setup) -> Result<Remuxer, ModuleFault> {
+        let backend = match (own.or(self.moved_out.get()), &self.code) {
+            (Some(OwnProcess(process)), _) | (None, Code::Isolated(process)) => {
+                Backend::Isolated(process.remuxer(setup)?)
+            }
+            (None, Code::InProcess(code)) => Backend::InProcess(code.remuxer(setup)?),
         };
         Ok(Remuxer::new(backend, self.terms.max_output, self.name()))
     }
 
-    /// Counts a fault of one of its remuxers and quarantines the generation if there were more than `max_faults` within a
-    /// minute. Returns whether it is quarantined.
-    pub fn on_fault(&self, fault: &ModuleFault) -> bool {
-        // The remuxer that ended their common process reports its own fault.
-        if *fault == ModuleFault::Bystander {
-            return self.is_quarantined();
+    /// Returns a process for the remuxers of one stream; `None` if it has no file, or too many streams have one already.
+    pub fn own_process(&self) -> Option<OwnProcess> {
+        let launch = self.launch()?;
+        let mut own = self.own_processes.lock();
+        own.retain(|process| process.strong_count() > 0);
+        if own.len() >= MAX_OWN_PROCESSES {
+            return None;
         }
-        let now = Instant::now();
-        self.counters.faults.fetch_add(1, Ordering::Relaxed);
-        let mut faults = self.faults.lock();
-        faults.push_back(now);
-        while faults.front().is_some_and(|&first| now.duration_since(first) > FAULT_WINDOW) {
-            faults.pop_front();
-        }
-        // One more than the limit is enough to know.
-        let over = faults.len() > self.terms.max_faults as usize;
-        if over {
-            faults.pop_front();
-            drop(faults);
-            if !self.quarantined.swap(true, Ordering::AcqRel) {
-                error!(module = self.name(), last = %fault, limit = self.terms.max_faults, "module quarantined");
-            }
-        }
-        self.is_quarantined()
+        let process = Arc::new(Process::of_one_stream(launch.clone()));
+        own.push(Arc::downgrade(&process));
+        Some(OwnProcess(process))
     }
 
-    /// Whether it had too many faults to get new viewers.
-    pub fn is_quarantined(&self) -> bool {
-        self.quarantined.load(Ordering::Acquire)
+    /// Whether its remuxers share a process that is not this one.
+    pub fn has_process(&self) -> bool {
+        matches!(self.code, Code::Isolated(_)) || self.has_moved_out()
     }
 
-    /// Returns this generation, or if it is quarantined the newest good one before it; this one if there is none.
-    pub fn standing(self: &Arc<Self>) -> Arc<Module> {
-        let mut module = self.clone();
-        while module.is_quarantined() {
-            let Some(before) = module.fallback() else { return self.clone() };
-            module = before;
+    pub(super) fn launch(&self) -> Option<&Launch> {
+        match &self.code {
+            Code::InProcess(_) => self.launch.get(),
+            Code::Isolated(process) => Some(process.launch()),
         }
-        module
     }
 
-    /// The generation that takes over if this one is quarantined.
-    pub fn fallback(&self) -> Option<Arc<Module>> {
-        self.fallback.lock().clone()
+    /// Sets how a process of it would be started, if its code runs in this process.
+    pub(super) fn set_launch(&self, launch: Launch) {
+        // Set once, when it is loaded.
+        let _ = self.launch.set(launch);
     }
 
-    pub(crate) fn set_fallback(&self, module: Option<Arc<Module>>) {
-        // Dropped outside the lock: it may be the last holder of a library.
-        let _before = std::mem::replace(&mut *self.fallback.lock(), module);
+    /// Counts a call that hung. After several, new remuxers run in a process of its own: a call that hangs in this one cannot
+    /// be ended.
+    pub(super) fn on_hang(&self) {
+        if self.hung.fetch_add(1, Ordering::Relaxed) + 1 < MAX_HUNG {
+            return;
+        }
+        let Some(launch) = self.launch.get() else { return };
+        let process = || Arc::new(Process::of_one_stream(launch.clone()));
+        let mut moves = false;
+        self.moved_out.get_or_init(|| {
+            moves = true;
+            OwnProcess(process())
+        });
+        if moves {
+            let (module, generation) = (self.name(), self.generation());
+            warn!(module, generation, "calls of the module hang; new remuxers run in a process of its own");
+        }
+    }
+
+    /// Whether its new remuxers run in another process, since calls of it hung in this one.
+    pub fn has_moved_out(&self) -> bool {
+        self.moved_out.get().is_some()
     }
 }
 
@@ -346,25 +375,5 @@ mod tests {
         assert!(module.remuxer(&setup("")).is_ok());
         let fault = module.remuxer(&setup("a\nlong\u{7} story")).err();
         assert_eq!(fault, Some(ModuleFault::Remux { message: "a long story".into() }));
-    }
-
-    #[test]
-    fn is_quarantined_with_one_fault_too_many() {
-        let module = linked::<Null>(&TERMS).unwrap();
-        assert!(!module.on_fault(&ModuleFault::Poisoned));
-        assert!(!module.on_fault(&ModuleFault::Poisoned));
-        assert!(!module.is_quarantined());
-        assert!(module.on_fault(&ModuleFault::Poisoned));
-        assert!(module.is_quarantined());
-        assert!(module.on_fault(&ModuleFault::Poisoned));
-    }
-
-    #[test]
-    fn forgets_faults_after_a_minute() {
-        let module = linked::<Null>(&TERMS).unwrap();
-        let long_ago = Instant::now().checked_sub(FAULT_WINDOW + Duration::from_secs(1)).unwrap();
-        module.faults.lock().extend([long_ago; 2]);
-        assert!(!module.on_fault(&ModuleFault::Poisoned));
-        assert_eq!(module.faults.lock().len(), 1);
     }
 }

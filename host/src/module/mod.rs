@@ -10,8 +10,10 @@
 mod call_time;
 mod description;
 mod error;
+mod evidence;
 mod fault;
 mod generation;
+mod judgement;
 mod load;
 mod loaded;
 mod log;
@@ -37,9 +39,9 @@ pub use load::loader::load_module;
 pub use load::probe::{probe, probe_main};
 pub use load::stage::{Stage, Staged};
 pub(crate) use load::{child, self_test};
-pub use loaded::Module;
+pub use loaded::{Module, OwnProcess};
 pub use options::{OptionError, OptionKind, OptionSpec, check_options, resolve_options};
-pub use outcome::{Change, Outcome, Prepared, Quarantined};
+pub use outcome::{Change, OffFile, Outcome, Prepared};
 pub use output::OutBlock;
 #[cfg(fuzzing)]
 pub use process::check_wire;

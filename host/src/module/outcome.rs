@@ -9,8 +9,8 @@ use remuxd_plugin_api::Transport;
 
 use super::description::Description;
 use super::error::LoadError;
-use super::load::stage::Staged;
 use super::loaded::Module;
+use super::process::Launch;
 
 /// A module that was not loaded.
 #[derive(Debug)]
@@ -79,18 +79,18 @@ pub struct CheckedModule(pub(super) Passed);
 #[derive(Debug)]
 pub(super) enum Passed {
     /// It was tried in a child process that has ended.
-    Tried(Staged, Arc<Description>),
+    Tried(Launch, Arc<Description>),
     /// It runs in a process of its own already.
     Started(Arc<Module>),
 }
 
-/// Treatment of a quarantined generation whose file has not changed, in a reload.
+/// Treatment of the unchanged file of a generation that is switched off, in a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quarantined {
+pub enum OffFile {
     /// It is loaded again, at the operator's request.
-    TryAgain,
-    /// It stays under quarantine.
-    Stays,
+    LoadAgain,
+    /// It stays switched off.
+    StaysOff,
 }
 
 /// The outcomes of a reload so far.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use remuxd_plugin_api::{Options, Setup, StreamFacts};
 
 use super::fault::ModuleFault;
-use super::loaded::Module;
+use super::loaded::{Module, OwnProcess};
 use super::options::{OptionError, OptionKind, resolve_options};
 use super::remuxer::Remuxer;
 
@@ -63,6 +63,11 @@ impl Recipe {
         &self.module
     }
 
+    /// A value for each option.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// The number of the track that its remuxers get.
     pub fn track(&self) -> u8 {
         let spec = self.module.options().iter().find(|spec| spec.kind == OptionKind::Track);
@@ -74,13 +79,18 @@ impl Recipe {
         Arc::ptr_eq(&self.module, &other.module) && self.options == other.options
     }
 
-    /// Makes a remuxer that continues from `state`, if there is one. Calls into the module.
+    /// Makes a remuxer that continues from `state`, if there is one, and runs in `own`, if there is one. Calls into the module.
     ///
     /// # Errors
     /// As for [`Module::remuxer`].
-    pub fn remuxer(&self, stream: StreamFacts, state: &[u8]) -> Result<Remuxer, ModuleFault> {
+    pub fn remuxer(
+        &self,
+        stream: StreamFacts,
+        state: &[u8],
+        own: Option<&OwnProcess>,
+    ) -> Result<Remuxer, ModuleFault> {
         let mut setup = Setup::new(self.options.clone(), stream);
         setup.state = state.to_vec();
-        self.module.remuxer(&setup)
+        self.module.remuxer_in(own, &setup)
     }
 }

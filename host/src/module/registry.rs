@@ -7,10 +7,10 @@
 //! A reload is prepared beside the table that is in use: [`Registry::prepare`] takes every module through all checks, in
 //! child processes; a [`CheckedModule`] passed, and nothing of it is mapped. [`Registry::load_all`] maps them,
 //! and [`Registry::adopt`] swaps the table as a whole. What was prepared and goes no further changes nothing. A module whose
-//! file has the bytes of the generation in use stays as it is; one under quarantine is loaded again, which is how an
-//! operator lifts a quarantine.
+//! file has the bytes of the generation in use stays as it is; one that is switched off is loaded again if an operator asks
+//! for the reload.
 //!
-//! Each generation keeps the good one before it, for the day that it is quarantined itself.
+//! Each generation keeps the good one before it, for the streams on which it fails itself.
 
 use std::fs::ReadDir;
 use std::path::{Path, PathBuf};
@@ -27,10 +27,10 @@ use super::error::LoadError;
 use super::generation::{Generation, Known};
 use super::load::loader::load_module;
 use super::load::probe::probe;
-use super::load::stage::Stage;
+use super::load::stage::{Stage, Staged};
 use super::loaded::Module;
 use super::outcome::{
-    Change, CheckedModule, LoadFailure, Outcome, Passed, Prepared, Quarantined, claim, table_of,
+    Change, CheckedModule, LoadFailure, OffFile, Outcome, Passed, Prepared, claim, table_of,
 };
 use super::process::{self, Allowance, Launch};
 use super::terms::Terms;
@@ -58,10 +58,10 @@ pub struct Adopted {
 
 impl Adopted {
     /// Releases generations that nobody uses any more, once the live mounts were handed over: until then a mount may still
-    /// fall back. A quarantined generation keeps its fallback: it is nobody's fallback itself, so it lengthens no chain,
+    /// fall back. One that is switched off keeps its fallback: it is nobody's fallback itself, so it lengthens no chain,
     /// and its mounts need the way out. Returns the names that are no longer answered.
     pub fn release(self) -> Vec<String> {
-        for old in self.superseded.iter().filter(|old| !old.is_quarantined()) {
+        for old in self.superseded.iter().filter(|old| !old.is_off()) {
             old.set_fallback(None);
         }
         self.removed
@@ -83,7 +83,7 @@ impl Registry {
     /// returns the failures.
     pub fn load(modules: &Modules, default_dir: &Path, probe_program: &Path) -> (Registry, Vec<LoadFailure>) {
         let registry = Registry::empty();
-        let prepared = registry.prepare(modules, default_dir, probe_program, Quarantined::TryAgain);
+        let prepared = registry.prepare(modules, default_dir, probe_program, OffFile::LoadAgain);
         let prepared = registry.load_all(prepared, modules);
         registry.adopt(&prepared).release();
         let failure =
@@ -97,11 +97,11 @@ impl Registry {
         modules: &Modules,
         default_dir: &Path,
         probe_program: &Path,
-        quarantined: Quarantined,
+        off_file: OffFile,
     ) -> Prepared {
         let mut outcomes = Vec::new();
         for name in &modules.load {
-            outcomes.push(self.check(name, &outcomes, modules, default_dir, probe_program, quarantined));
+            outcomes.push(self.check(name, &outcomes, modules, default_dir, probe_program, off_file));
         }
         Prepared { outcomes }
     }
@@ -121,7 +121,7 @@ impl Registry {
             match table.iter().find(|module| module.name() == old.name()) {
                 Some(new) if Arc::ptr_eq(old, new) => {}
                 Some(new) => {
-                    new.set_fallback(Some(old.standing()).filter(|old| !old.is_quarantined()));
+                    new.set_fallback(Some(old.standing()).filter(|old| !old.is_off()));
                     adopted.superseded.push(old.clone());
                 }
                 None => adopted.removed.push(old.name().to_owned()),
@@ -131,13 +131,13 @@ impl Registry {
         adopted
     }
 
-    /// Returns the module with this name: its current generation, or the one that takes over from a quarantined one.
+    /// Returns the module with this name: its current generation, or the one before it if that is switched off.
     pub fn named(&self, name: &str) -> Option<Arc<Module>> {
         self.table.read().iter().find(|module| module.name() == name).map(Module::standing)
     }
 
     /// Returns the module that answers `extension`, without the dot, over `transport`: its current generation, or the one
-    /// that takes over from a quarantined one.
+    /// before it if that is switched off.
     pub fn find(&self, extension: &str, transport: Transport) -> Option<Arc<Module>> {
         find(&self.table.read(), extension, transport)
     }
@@ -163,13 +163,13 @@ impl Registry {
         modules: &Modules,
         default_dir: &Path,
         probe_program: &Path,
-        quarantined: Quarantined,
+        off_file: OffFile,
     ) -> Outcome {
         let began = Instant::now();
         let dir = modules.dir.as_deref().unwrap_or(default_dir);
         let (file, result) = match self.locate(name, dir, modules, probe_program) {
             Ok(file) => {
-                let checked = self.check_file(name, &file, modules, probe_program, quarantined);
+                let checked = self.check_file(name, &file, modules, probe_program, off_file);
                 let claimed = checked.and_then(|change| {
                     claim(name, change.description(), others)?;
                     Ok(change)
@@ -207,39 +207,28 @@ impl Registry {
         path: &Path,
         modules: &Modules,
         probe_program: &Path,
-        quarantined: Quarantined,
+        off_file: OffFile,
     ) -> Result<Change, LoadError> {
         let staged = self.stage.stage(name, path)?;
-        let isolated = |own: &&OwnModule| own.name == name && own.isolation == Isolation::Process;
-        let allowance = modules
-            .own
-            .iter()
-            .find(isolated)
-            .map(|own| Allowance { max_output: modules.max_output, max_memory: own.max_memory });
+        let isolated = |own: &OwnModule| own.name == name && own.isolation == Isolation::Process;
+        let is_isolated = modules.own.iter().any(isolated);
+        let launch = launch(name, Arc::new(staged), modules, probe_program);
         let same = |module: &&Arc<Module>| {
-            let same_build = || module.staged().is_some_and(|running| running.equals(&staged));
+            let same_build = || module.staged().is_some_and(|running| running.equals(&launch.file));
             let same_rules = module.terms().same_rules(&terms(modules));
-            let same_home = module.allowance() == allowance.as_ref();
+            let same_home = module.allowance() == is_isolated.then_some(&launch.allowance);
             module.name() == name && same_rules && same_home && same_build()
         };
         let table = self.table.read().clone();
-        let stays = |module: &&Arc<Module>| !module.is_quarantined() || quarantined == Quarantined::Stays;
+        let stays = |module: &&Arc<Module>| !module.is_off() || off_file == OffFile::StaysOff;
         if let Some(module) = table.iter().find(same).filter(stays) {
             return Ok(Change::Unchanged(module.clone()));
         }
-        let Some(allowance) = allowance else {
-            let description = probe(probe_program, &staged)?;
-            return Ok(Change::Checked(CheckedModule(Passed::Tried(staged, Arc::new(description)))));
-        };
+        if !is_isolated {
+            let description = Arc::new(probe(probe_program, &launch.file)?);
+            return Ok(Change::Checked(CheckedModule(Passed::Tried(launch, description))));
+        }
         // Starting its process is also its trial.
-        let launch = Launch {
-            name: name.to_owned(),
-            program: probe_program.to_owned(),
-            file: staged,
-            allowance,
-            call_limit: modules.call_timeout,
-            log: Arc::default(),
-        };
         let terms = Terms { generation: self.next_generation(), ..terms(modules) };
         Ok(Change::Checked(CheckedModule(Passed::Started(process::start(launch, &terms)?))))
     }
@@ -286,12 +275,13 @@ impl Registry {
 
     fn load_checked(&self, checked: CheckedModule, modules: &Modules) -> Result<Arc<Module>, LoadError> {
         let module = match checked.0 {
-            Passed::Tried(staged, description) => {
+            Passed::Tried(launch, description) => {
                 let terms = Terms { generation: self.next_generation(), ..terms(modules) };
-                let module = load_module(staged, &terms)?;
+                let module = load_module(launch.file.clone(), &terms)?;
                 if *module.description() != description {
                     return Err(LoadError::Unsteady);
                 }
+                module.set_launch(launch);
                 module
             }
             Passed::Started(module) => module,
@@ -323,6 +313,24 @@ fn terms(modules: &Modules) -> Terms {
         max_output: modules.max_output,
         max_faults: modules.max_faults,
         unload: modules.unload,
+    }
+}
+
+fn allowance(modules: &Modules, name: &str) -> Allowance {
+    let own = modules.own.iter().find(|own| own.name == name);
+    let max_memory = own.map_or(OwnModule::MAX_MEMORY, |own| own.max_memory);
+    Allowance { max_output: modules.max_output, max_memory }
+}
+
+/// Returns how a process of a module is started.
+fn launch(name: &str, file: Arc<Staged>, modules: &Modules, program: &Path) -> Launch {
+    Launch {
+        name: name.to_owned(),
+        program: program.to_owned(),
+        file,
+        allowance: allowance(modules, name),
+        call_limit: modules.call_timeout,
+        log: Arc::default(),
     }
 }
 

@@ -7,7 +7,7 @@ pub struct Terms {
     pub generation: u64,
     /// Bytes of output that a remuxer may make in one call, in addition to 16 times the tag.
     pub max_output: usize,
-    /// Faults within a minute that are tolerated before the generation is quarantined.
+    /// Faults within a minute that are tolerated on a stream before its mount closes.
     pub max_faults: u32,
     /// Whether the library is unmapped after its last use; otherwise it stays mapped forever.
     pub unload: bool,

@@ -1,5 +1,7 @@
 //! Errors of publishing, watching and handing over.
 
+use std::time::Duration;
+
 use crate::module::OptionError;
 
 /// Why a stream cannot be published.
@@ -39,7 +41,13 @@ pub enum MountError {
         /// The number of the track.
         track: u8,
     },
-    /// The module failed too often. Culprit: module.
-    #[error("the format module failed too often")]
-    Quarantined,
+    /// The module failed too often on this stream. Culprit: module, or the publisher's data through it.
+    #[error("the format failed too often on this stream")]
+    Faults {
+        /// When the next attempt is permitted.
+        retry_after: Duration,
+    },
+    /// The module is switched off. Culprit: module.
+    #[error("the format module is switched off")]
+    SwitchedOff,
 }

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::entries::block_role;
 use super::error::HandoverError;
+use super::faults::FaultRecord;
 use super::ring::Ring;
 use super::source::{Source, ring_limits};
 use crate::media::Millis;
@@ -24,6 +25,8 @@ use crate::module::{Module, OutBlock, Recipe};
 pub(super) struct Fill {
     source: Arc<Source>,
     blocks: Arc<Ring<OutBlock>>,
+    /// The faults of the module on this stream.
+    faults: Arc<FaultRecord>,
     state: Mutex<State>,
 }
 
@@ -68,23 +71,19 @@ pub enum EndReason {
     /// The stream has changed so that the preamble which its viewers have no longer describes it. The next viewer starts another
     /// mount.
     Outdated,
-    /// The module is quarantined, and there is no earlier generation to fall back to.
-    Quarantined,
+    /// The module failed too often on this stream.
+    Faults,
+    /// The module is switched off, and there is no earlier generation to fall back to.
+    SwitchedOff,
     /// It had no viewer for the vhost's `idle_timeout`.
     Idle,
     /// It was drained for longer than `modules.drain_timeout`.
     Drained,
 }
 
-/// Result of choosing the recipe of the next remuxer.
-enum Settled {
-    Kept(Arc<Recipe>),
-    FellBack { from: Arc<Recipe>, to: Arc<Recipe> },
-    Quarantined(Arc<Recipe>, Option<HandoverError>),
-}
-
 impl Fill {
     pub(super) fn new(source: Arc<Source>, recipe: Recipe, history: Millis) -> Arc<Fill> {
+        let faults = source.faults().record(&recipe);
         let state = State {
             epoch: Epoch(0),
             phase: Phase::Starting,
@@ -94,7 +93,7 @@ impl Fill {
             job: None,
         };
         let blocks = Ring::new(ring_limits(source.vhost(), history));
-        Arc::new(Fill { source, blocks, state: Mutex::new(state) })
+        Arc::new(Fill { source, blocks, faults, state: Mutex::new(state) })
     }
 
     pub(super) fn source(&self) -> &Arc<Source> {
@@ -105,7 +104,12 @@ impl Fill {
         &self.blocks
     }
 
-    /// The recipe of the next remuxer, also if its generation is quarantined.
+    /// The faults of the module on this stream.
+    pub(super) fn faults(&self) -> &FaultRecord {
+        &self.faults
+    }
+
+    /// The recipe of the next remuxer, also if its generation is switched off.
     pub(super) fn recipe(&self) -> Arc<Recipe> {
         self.state.lock().recipe.clone()
     }
@@ -146,46 +150,35 @@ impl Fill {
         Ok(())
     }
 
-    /// Returns the recipe of the next remuxer. If its generation is quarantined, the good one before it takes over; without
-    /// one the mount ends, and the result is `None`.
+    /// Returns the recipe of the next remuxer. If its generation fails on this stream or is switched off, the good one before it
+    /// takes over; without one the mount of a generation that is switched off ends, and the result is `None`.
     pub(super) fn settle(&self) -> Option<Arc<Recipe>> {
-        let settled = self.choose();
-        let key = self.source.key();
-        match settled {
-            Settled::Kept(recipe) => Some(recipe),
-            Settled::FellBack { from, to } => {
-                let (module, from, to) =
-                    (from.module().name(), from.module().generation(), to.module().generation());
-                info!(stream = %key, module, from, to, "mount falls back");
-                Some(self.recipe())
-            }
-            Settled::Quarantined(recipe, error) => {
-                if let Some(error) = error {
-                    warn!(stream = %key, module = recipe.module().name(), %error, "mount cannot fall back");
-                }
-                self.end(EndReason::Quarantined);
-                None
-            }
-        }
-    }
-
-    fn choose(&self) -> Settled {
         let recipe = self.recipe();
-        if !recipe.module().is_quarantined() {
-            return Settled::Kept(recipe);
+        let chosen = self.faults.choose(recipe.module());
+        if Arc::ptr_eq(&chosen, recipe.module()) && !chosen.is_off() {
+            return Some(recipe);
         }
-        let standing = recipe.module().standing();
-        if standing.is_quarantined() {
-            return Settled::Quarantined(recipe, None);
-        }
-        match self.recipe_of(&standing, &recipe) {
-            Ok(fallback) if self.replace(&recipe, &fallback) => {
-                Settled::FellBack { from: recipe, to: fallback }
+        let (stream, module) = (self.source.key(), recipe.module().name());
+        if !chosen.is_off() {
+            match self.recipe_of(&chosen, &recipe) {
+                Ok(next) => {
+                    if self.replace(&recipe, &next) {
+                        let (from, to) = (recipe.module().generation(), chosen.generation());
+                        info!(%stream, module, from, to, "mount falls back");
+                    }
+                    return Some(self.recipe());
+                }
+                Err(error) => {
+                    warn!(%stream, module, %error, "mount cannot fall back");
+                    self.faults.on_no_fallback();
+                }
             }
-            // A reload or another caller was faster.
-            Ok(_) => Settled::Kept(self.recipe()),
-            Err(error) => Settled::Quarantined(recipe, Some(error)),
         }
+        if recipe.module().is_off() {
+            self.end(EndReason::SwitchedOff);
+            return None;
+        }
+        Some(recipe)
     }
 
     /// Replaces the recipe of the next remuxer, unless it is no longer `old`.

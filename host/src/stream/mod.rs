@@ -23,10 +23,12 @@
 //! 7. A source's state: the publisher, timelines and codecs of a stream. Held while a tag goes into both rings, so that the
 //!    tags of two publishers cannot mix.
 //! 8. A ring's state: entries, join points and wakers. Wakers are called after it is released.
+//! 9. The records of faults of a stream, and each record.
 
 mod carriage;
 mod entries;
 mod error;
+mod faults;
 mod fill;
 mod hub;
 mod key;

@@ -72,7 +72,7 @@ impl LiveMount {
         self.fill.drain();
     }
 
-    /// Replaces a quarantined generation by the one before; ends the mount if there is none.
+    /// Replaces a generation that is switched off by the one before; ends the mount if there is none.
     pub(super) fn settle(&self) {
         self.fill.settle();
     }

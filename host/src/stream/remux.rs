@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::entries::{block_role, config_slot};
+use super::faults::{Consequence, PROOF};
 use super::fill::{EndReason, Epoch, Fill};
 use super::remuxer::{CheckedRemuxer, Start};
 use super::ring::{EntryRole, JoinAt, Pace, Reader};
@@ -98,7 +99,7 @@ impl Job for RemuxJob {
 
     fn on_hang(&self, elapsed: Duration) {
         let Some(module) = self.fill.abandon(self.epoch) else { return };
-        self.report_fault(&module, &ModuleFault::Hung { elapsed });
+        self.report_fault(&module, &ModuleFault::Hung { elapsed }, 0);
         if self.fill.settle().is_some()
             && let Some(pool) = self.pool.upgrade()
         {
@@ -124,17 +125,19 @@ impl RemuxJob {
         };
         let beyond = tags.iter().position(|tag| work.is_beyond(tag, recipe.module()));
         for tag in &tags[..beyond.unwrap_or(tags.len())] {
-            // At each tag, since a fault may have put the module under quarantine.
+            // At each tag, since a fault may have changed the generation.
             let Some(recipe) = self.fill.settle() else { return true };
             work.note_config(tag);
             let fed = self.feed(work, tag, &recipe, watch);
             let unsupported = matches!(&fed, Err((_, fault)) if is_unsupported(fault));
             if let Err((module, fault)) = fed {
-                self.report_fault(&module, &fault);
-                if let Some(remuxer) = work.remuxer.take() {
+                let ended = work.remuxer.take();
+                let fed = ended.as_ref().map_or(0, CheckedRemuxer::fed);
+                if let Some(remuxer) = ended {
                     remuxer.discard(watch);
                 }
                 self.fill.stop(self.epoch);
+                self.report_fault(&module, &fault, fed);
             }
             if !self.is_current() {
                 return true;
@@ -169,7 +172,9 @@ impl RemuxJob {
     ) -> Result<(), (Arc<Module>, ModuleFault)> {
         let is_current = |remuxer: &CheckedRemuxer| remuxer.recipe().equals(recipe);
         let current = work.remuxer.as_ref().is_some_and(is_current);
-        if !current && is_join(tag, recipe.module()) {
+        let starts = !current && is_join(tag, recipe.module());
+        // After a fault there is a pause.
+        if starts && (work.remuxer.is_some() || self.fill.faults().may_start(Instant::now())) {
             let start = Start { join: tag, facts: self.fill.source().facts(tag.dts), state: &[] };
             return match work.remuxer.take() {
                 Some(old) => self.hand_over(old, work, start, recipe, watch),
@@ -180,7 +185,12 @@ impl RemuxJob {
         let Some(remuxer) = &mut work.remuxer else { return Ok(()) };
         let (out, result) = remuxer.tag(tag, watch);
         self.fill.push(self.epoch, out);
-        result.map_err(|fault| (remuxer.recipe().module().clone(), fault))
+        let module = remuxer.recipe().module();
+        result.map_err(|fault| (module.clone(), fault))?;
+        if remuxer.fed().is_multiple_of(PROOF) {
+            self.fill.faults().on_fed(module, remuxer.fed(), self.fill.source().key());
+        }
+        Ok(())
     }
 
     /// Replaces a remuxer by one of another generation at a join point, which only the new one gets. If the new one fails,
@@ -195,8 +205,8 @@ impl RemuxJob {
     ) -> Result<(), (Arc<Module>, ModuleFault)> {
         let began = Instant::now();
         let before = old.recipe().clone();
-        // A quarantined module is not called again, except to free its remuxer.
-        let state = if before.module().is_quarantined() {
+        // A module that is switched off is not called again, except to free its remuxer.
+        let state = if before.module().is_off() {
             self.free(old, Ok(()), watch);
             Vec::new()
         } else {
@@ -216,10 +226,10 @@ impl RemuxJob {
             }
             return Ok(());
         };
-        if before.module().is_quarantined() || !self.is_current() {
+        if before.module().is_off() || !self.is_current() {
             return Err((module, fault));
         }
-        self.report_fault(&module, &fault);
+        self.report_fault(&module, &fault, 0);
         if is_unsupported(&fault) {
             // The old generation keeps what it can carry.
             self.fill.replace(recipe, &before);
@@ -243,7 +253,9 @@ impl RemuxJob {
         let fail = |fault| (recipe.module().clone(), fault);
         let configs: Vec<Tag> = work.configs.iter().map(|(_, config)| config.clone()).collect();
         let has_begun = !self.fill.blocks().is_untouched();
-        let make = |configs: &[Tag]| CheckedRemuxer::new(recipe, configs, start, has_begun, watch);
+        let own = self.fill.faults().own_process(recipe.module());
+        let make =
+            |configs: &[Tag]| CheckedRemuxer::new(recipe, configs, start, has_begun, own.as_ref(), watch);
         let (mut remuxer, mut out) = make(&configs).map_err(fail)?;
         let mut renewed = Vec::new();
         if remuxer.is_outdated() {
@@ -303,7 +315,7 @@ impl RemuxJob {
 
     /// Frees a remuxer whose last call returned `last`. At most one fault of the two is reported.
     fn free(&self, remuxer: CheckedRemuxer, last: Result<(), ModuleFault>, watch: &CallWatch) {
-        let module = remuxer.recipe().module().clone();
+        let (module, fed) = (remuxer.recipe().module().clone(), remuxer.fed());
         self.fill.set_called(self.epoch, &module);
         let freed = match last {
             Ok(()) => remuxer.free(watch),
@@ -314,7 +326,7 @@ impl RemuxJob {
         };
         self.fill.stop(self.epoch);
         if let Err(fault) = freed {
-            self.report_fault(&module, &fault);
+            self.report_fault(&module, &fault, fed);
         }
     }
 
@@ -328,16 +340,24 @@ impl RemuxJob {
         self.fill.end_by(self.epoch, reason);
     }
 
-    /// Counts a fault against the module. After a hang, which was counted, those of an abandoned job are ignored.
-    fn report_fault(&self, module: &Arc<Module>, fault: &ModuleFault) {
+    /// Records a fault of a remuxer that has got `fed` tags, and closes the mount if there were too many. After a hang, which was
+    /// recorded, those of an abandoned job are ignored.
+    fn report_fault(&self, module: &Arc<Module>, fault: &ModuleFault, fed: u64) {
         let stream = self.fill.source().key();
         if is_unsupported(fault) {
             info!(%stream, module = %module.name(), %fault, "nothing to carry");
             return;
         }
         if matches!(fault, ModuleFault::Hung { .. }) || !self.fill.is_abandoned(self.epoch) {
-            warn!(%stream, module = %module.name(), generation = module.generation(), %fault, "remuxer ended");
-            module.on_fault(fault);
+            let generation = module.generation();
+            warn!(%stream, module = %module.name(), generation, %fault, "remuxer ended");
+            module.on_fault(&stream.to_string(), fault);
+            let now = Instant::now();
+            if self.fill.faults().on_fault(module, fault, fed, now) == Consequence::Close {
+                let closed_for = self.fill.faults().closed_for(now);
+                warn!(%stream, module = %module.name(), generation, ?closed_for, "mount closed after too many faults");
+                self.fill.end(EndReason::Faults);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::entries::{block_role, config_slot};
 use super::ring::EntryRole;
 use crate::media::{Millis, Tag, Tracks};
-use crate::module::{CallWatch, ModuleFault, OutBlock, Recipe, Remuxer, StreamFacts};
+use crate::module::{CallWatch, ModuleFault, OutBlock, OwnProcess, Recipe, Remuxer, StreamFacts};
 
 /// Largest distance of a block from the tags that it can be made of, in milliseconds: a frame inside a tag is later than the
 /// tag, and a frame that was held back is earlier.
@@ -44,20 +44,23 @@ pub(super) struct CheckedRemuxer {
     has_begun: bool,
     /// It has written another preamble since; its output has ended before that.
     is_outdated: bool,
+    /// Number of tags that it got, without the first configurations.
+    fed: u64,
 }
 
 impl CheckedRemuxer {
     /// Creates a remuxer that gets its first frame at `start`, and feeds it the configurations. `has_begun` is whether there
-    /// are viewers whose responses have begun. Also returns the blocks that it made, to be checked.
+    /// are viewers whose responses have begun. It runs in `own` if there is one. Also returns the blocks that it made, to be checked.
     pub(super) fn new(
         recipe: &Arc<Recipe>,
         configs: &[Tag],
         Start { join, facts, state }: Start<'_>,
         has_begun: bool,
+        own: Option<&OwnProcess>,
         watch: &CallWatch,
     ) -> Result<(CheckedRemuxer, Vec<OutBlock>), ModuleFault> {
         let mut out = Vec::new();
-        let mut remuxer = watch.call(|| recipe.remuxer(facts, state))?;
+        let mut remuxer = watch.call(|| recipe.remuxer(facts, state, own))?;
         for config in configs {
             let config = Tag { tracks: join.tracks, ..config.clone() };
             watch.call(|| remuxer.tag(&config, &mut out))?;
@@ -71,6 +74,7 @@ impl CheckedRemuxer {
             has_preamble: false,
             has_begun,
             is_outdated: false,
+            fed: 0,
         };
         remuxer.end_at_preamble(&mut out);
         Ok((remuxer, out))
@@ -87,6 +91,7 @@ impl CheckedRemuxer {
 
     /// Feeds a tag. The blocks are good even if there is a fault.
     pub(super) fn tag(&mut self, tag: &Tag, watch: &CallWatch) -> (Vec<OutBlock>, Result<(), ModuleFault>) {
+        self.fed += 1;
         self.oldest = self.oldest.min(tag.dts.0);
         self.newest = self.newest.max(tag.dts.0);
         let mut out = Vec::new();
@@ -100,6 +105,11 @@ impl CheckedRemuxer {
             self.oldest = tag.dts.0;
         }
         (out, result)
+    }
+
+    /// Number of tags that it got, the faulty one included.
+    pub(super) fn fed(&self) -> u64 {
+        self.fed
     }
 
     /// Asks for the blocks that it still holds. They are good even if there is a fault.

@@ -21,6 +21,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::entries::config_slot;
 use super::error::PublishError;
+use super::faults::Faults;
 use super::key::StreamKey;
 use super::ring::{EntryRole, Ring, RingLimits};
 use super::tracks::{Codecs, TRACK_WAIT, TrackStates};
@@ -38,6 +39,7 @@ pub(super) struct Source {
     vhost: Arc<Vhost>,
     tags: Arc<Ring<Tag>>,
     audio: Arc<Ring<Tag>>,
+    faults: Faults,
     state: Mutex<State>,
 }
 
@@ -70,6 +72,7 @@ impl Source {
             audio: Ring::new(ring_limits(&vhost, history)),
             key,
             vhost,
+            faults: Faults::default(),
             state: Mutex::default(),
         }
     }
@@ -90,6 +93,11 @@ impl Source {
     /// The ring of audio tags.
     pub(super) fn audio(&self) -> &Arc<Ring<Tag>> {
         &self.audio
+    }
+
+    /// The faults of modules on this stream.
+    pub(super) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Whether the stream has a publisher now.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::{debug, info};
@@ -92,7 +92,7 @@ impl Stream {
     /// mount that started.
     ///
     /// # Errors
-    /// Those of `recipe`, and [`MountError`]: too many variants, or a module under quarantine.
+    /// Those of `recipe`, and [`MountError`]: too many variants, too many faults, or a module that is switched off.
     pub fn watch<E: From<MountError>>(
         self: &Arc<Self>,
         recipe: impl FnOnce() -> Result<Recipe, E>,
@@ -122,8 +122,13 @@ impl Stream {
         pool: &Arc<Pool>,
     ) -> Result<(Viewer, bool), MountError> {
         let module = recipe.module();
-        if module.is_quarantined() {
-            return Err(MountError::Quarantined);
+        if module.is_off() {
+            return Err(MountError::SwitchedOff);
+        }
+        let track = recipe.track();
+        let source = self.renditions.find(track).ok_or(MountError::NoTrack { track })?;
+        if let Some(retry_after) = source.faults().record(&recipe).closed_for(Instant::now()) {
+            return Err(MountError::Faults { retry_after });
         }
         // The vhost's GOP cache has no meaning where there is no GOP.
         let (history, join_at) = if module.is_audio_only() {
@@ -136,8 +141,6 @@ impl Stream {
         if let Some(mount) = mounts.iter().find(|mount| mount.serves(&recipe, history)) {
             return Ok((Viewer::new(mount.clone(), join_at, self.pace()), false));
         }
-        let track = recipe.track();
-        let source = self.renditions.find(track).ok_or(MountError::NoTrack { track })?;
         let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module(), module)).count();
         if variants >= MAX_VARIANTS {
             return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });

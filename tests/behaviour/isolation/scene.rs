@@ -1,7 +1,7 @@
 //! A live stream, orders to the hostile module, and viewers that record when each tag arrives.
 
+use std::fs;
 use std::io::Read;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
@@ -15,7 +15,10 @@ use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::wait::{SOON, wait_for, wait_until};
 use rustix::process::Pid;
+use serde_json::Value;
 
+/// File name of the module `hostile`.
+const HOSTILE: &str = "libremuxd_hostile.so";
 /// Interval of frames.
 const STEP: Duration = Duration::from_millis(Numbered::STEP as u64);
 /// `modules.call_timeout` of these tests: on a busy machine the end of a process takes time too.
@@ -25,16 +28,20 @@ pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Scene {
     pub host: Host,
     pub key: String,
-    _modules: Scratch,
+    modules: Scratch,
 }
 
 impl Scene {
     pub(crate) fn new(isolation: &str, modules: &str) -> Scene {
+        Scene::with_hostile(isolation, modules, &fs::read(test_module("hostile")).unwrap())
+    }
+
+    /// As [`new`](Self::new), with this build of the module `hostile`.
+    pub(crate) fn with_hostile(isolation: &str, modules: &str, hostile: &[u8]) -> Scene {
         let dir = Scratch::new();
-        let beside = executable();
-        let beside = beside.parent().unwrap();
-        link(&beside.join("libremuxd_flv.so"), &dir);
-        link(&test_module("hostile"), &dir);
+        let flv = executable().with_file_name("libremuxd_flv.so");
+        std::os::unix::fs::symlink(&flv, dir.join("libremuxd_flv.so")).unwrap();
+        fs::write(dir.join(HOSTILE), hostile).unwrap();
         let tables = format!(
             "[modules]\ndir = {:?}\nload = [\"flv\", \"hostile\"]\ncall_timeout = \"{CALL_TIMEOUT:?}\"\n{modules}\n\
              [module.\"hostile\"]\nisolation = \"{isolation}\"\nmax_memory = \"64MiB\"\n",
@@ -48,7 +55,20 @@ impl Scene {
             .tables(&tables);
         let host = Host::start(&config);
         let key = host.key("live");
-        Scene { host, key, _modules: dir }
+        Scene { host, key, modules: dir }
+    }
+
+    /// Replaces the build of `hostile`, for the next reload.
+    pub(crate) fn put_hostile(&self, build: &[u8]) {
+        fs::write(self.modules.join(HOSTILE), build).unwrap();
+    }
+
+    /// The number of live mounts that run the current generation of `hostile`.
+    pub(crate) fn mounts_of_current(&self) -> usize {
+        let modules = self.host.api_json("/api/v1/modules");
+        let is_current = |module: &&Value| module["name"] == "hostile" && module["state"] == "current";
+        let current = modules.as_array().unwrap().iter().find(is_current);
+        current.map_or(0, |module| module["mounts"].as_u64().unwrap() as usize)
     }
 
     pub(crate) fn hostile_path(&self) -> String {
@@ -70,10 +90,6 @@ impl Scene {
             alive.map(|(process, _)| process)
         })
     }
-}
-
-fn link(file: &Path, dir: &Scratch) {
-    std::os::unix::fs::symlink(file, dir.join(file.file_name().unwrap().to_str().unwrap())).unwrap();
 }
 
 /// A real-time publisher that sends orders to the module.
@@ -170,17 +186,26 @@ impl Viewer {
         });
     }
 
+    /// Waits until it has frame `number` or a later one. Returns the first of these.
+    pub(crate) fn wait_resumed(&self, number: u32) -> u32 {
+        self.wait_number(number);
+        self.numbers().into_iter().find(|seen| *seen >= number).unwrap()
+    }
+
     pub(crate) fn wait_end(&self) {
         wait_until(SOON, "the viewer's end", || self.shared.lock().unwrap().end.is_some());
     }
 
-    /// Asserts that its numbers ascend by one except for these gaps, each from the first number, which is missing, to the
-    /// second, a keyframe.
-    pub(crate) fn assert_gaps(&self, gaps: &[(u32, u32)]) {
+    /// The gaps in its numbers, each from the first number, which is missing, to the second, which is there.
+    pub(crate) fn gaps(&self) -> Vec<(u32, u32)> {
         let numbers = self.numbers();
-        let seen = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1);
-        let seen: Vec<_> = seen.map(|pair| (pair[0] + 1, pair[1])).collect();
-        assert_eq!(seen, gaps);
+        let gaps = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1);
+        gaps.map(|pair| (pair[0] + 1, pair[1])).collect()
+    }
+
+    /// Asserts that its numbers ascend by one except for these gaps.
+    pub(crate) fn assert_gaps(&self, gaps: &[(u32, u32)]) {
+        assert_eq!(self.gaps(), gaps);
     }
 
     /// Checks that it received everything since it joined, and nothing late: no gap is longer than the publisher's own by

@@ -20,7 +20,7 @@ pub struct Library {
     _image: Option<libloading::os::unix::Library>,
     logger: Box<Logger>,
     // The linker and backtraces may read the file while it is mapped.
-    file: Option<Staged>,
+    file: Option<Arc<Staged>>,
 }
 
 /// The context of a module's log lines.
@@ -38,12 +38,12 @@ impl fmt::Debug for Library {
 
 impl Library {
     /// The private copy that is mapped; `None` for code that is linked into this program.
-    pub fn file(&self) -> Option<&Staged> {
+    pub fn file(&self) -> Option<&Arc<Staged>> {
         self.file.as_ref()
     }
 
-    pub fn new(image: Option<libloading::os::unix::Library>, file: Option<Staged>) -> Arc<Library> {
-        let path = file.as_ref().map_or(Path::new("linked"), Staged::path);
+    pub fn new(image: Option<libloading::os::unix::Library>, file: Option<Arc<Staged>>) -> Arc<Library> {
+        let path = file.as_ref().map_or(Path::new("linked"), |file| file.path());
         let logger =
             Box::new(Logger { file: path.to_owned(), name: OnceLock::new(), log: ModuleLog::default() });
         Arc::new(Library { _image: image, logger, file })

@@ -36,7 +36,8 @@ use crate::module::text::one_line;
 ///
 /// # Errors
 /// [`LoadError`]: no part of the module remains in use.
-pub fn load_module(file: Staged, terms: &Terms) -> Result<Arc<Module>, LoadError> {
+pub fn load_module(file: impl Into<Arc<Staged>>, terms: &Terms) -> Result<Arc<Module>, LoadError> {
+    let file = file.into();
     // SAFETY: runs the library's initialisers, which have run in a child process before.
     let image = unsafe { libloading::os::unix::Library::open(Some(file.path()), RTLD_NOW | RTLD_LOCAL) }
         .map_err(|error| LoadError::Open { reason: linker_words(&error, file.path()) })?;

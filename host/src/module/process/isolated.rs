@@ -41,8 +41,18 @@ struct State {
 }
 
 impl Process {
-    pub fn new(launch: Launch, connection: Connection) -> Process {
-        Process { launch, state: Mutex::new(State { connection: Some(connection), epoch: 0, numbers: 0 }) }
+    /// A process that runs.
+    pub fn running(launch: Launch, connection: Connection) -> Process {
+        Process::new(launch, Some(connection))
+    }
+
+    /// A process that its first remuxer starts.
+    pub fn of_one_stream(launch: Launch) -> Process {
+        Process::new(launch, None)
+    }
+
+    fn new(launch: Launch, connection: Option<Connection>) -> Process {
+        Process { launch, state: Mutex::new(State { connection, epoch: 0, numbers: 0 }) }
     }
 
     /// Its command and limits.
@@ -67,11 +77,7 @@ impl Process {
             let opened = Connection::open(&self.launch);
             let (connection, _) =
                 opened.map_err(|error| ModuleFault::NoProcess { reason: error.to_string() })?;
-            info!(
-                module = self.launch.name,
-                pid = connection.pid(),
-                "the module's process was started again"
-            );
+            info!(module = self.launch.name, pid = connection.pid(), "a process of the module was started");
             state.connection = Some(connection);
         }
         state.numbers = state.numbers.wrapping_add(1);

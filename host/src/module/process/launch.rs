@@ -17,14 +17,14 @@ pub struct Allowance {
 }
 
 /// Command and limits of a module's process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Launch {
     /// The module's name, for the log.
     pub name: String,
     /// The host's program, which must call [`module_main`](super::module_main) for the hidden command.
     pub program: PathBuf,
     /// The module.
-    pub file: Staged,
+    pub file: Arc<Staged>,
     /// The process's limits.
     pub allowance: Allowance,
     /// Limit of a call's time: `modules.call_timeout`.

@@ -10,6 +10,9 @@
 //! as after any fault. The next remuxer to be made starts the process again. The process ends with its generation, and with
 //! the host.
 //!
+//! A stream whose call ended the process, or hung in the host, gets a process of its own from then on, so that it interrupts
+//! the others once at most.
+//!
 //! Invariants: a hostile process cannot harm the host, see [`frame`]; calls block threads of the worker pool, never those
 //! of the network. Used by the rest of `module` only.
 
@@ -36,4 +39,4 @@ pub use isolated::{IsolatedRemuxer, Process};
 pub use launch::{Allowance, Launch};
 #[cfg(fuzzing)]
 pub use properties::check_wire;
-pub use start::start;
+pub use start::{start, test};

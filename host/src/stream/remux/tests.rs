@@ -167,6 +167,12 @@ impl Rig {
         assert_eq!(read(&mut self.viewer, text.len()), text);
     }
 
+    /// The error of another viewer.
+    fn refusal(&self) -> Option<MountError> {
+        let recipe = Recipe::new(self.first.clone(), &[], std::iter::empty()).unwrap();
+        self.publisher.stream().watch(|| Ok(recipe), Duration::ZERO, &self.pool).err()
+    }
+
     fn hand_over(&self, module: &Arc<Module>) {
         self.viewer.mount().hand_over(module).unwrap();
     }
@@ -243,20 +249,17 @@ fn a_configuration_that_changed_before_is_not_repeated() {
 }
 
 #[test]
-fn the_predecessor_goes_on_when_its_successor_fails_and_stays_when_that_is_quarantined() {
+fn the_predecessor_goes_on_and_stays_when_its_successor_fails() {
     let mut rig = Rig::new();
     rig.publish("HBb");
     rig.sees("hHA0BA1b");
     let bad = module::<'X'>(2);
     bad.set_fallback(Some(rig.first.clone()));
     rig.hand_over(&bad);
-    // The limit is two faults.
     rig.publish("DEF");
-    rig.sees("$A2D$A3E$A4F");
-    assert!(bad.is_quarantined());
-    rig.publish("Gg");
-    rig.sees("A5GA6g");
-    assert_eq!((rig.viewer.mount().module().generation(), bad.fault_count()), (1, 3));
+    rig.sees("$A2DA3EA4F");
+    assert_eq!((rig.viewer.mount().module().generation(), bad.fault_count()), (1, 1));
+    assert!(!bad.is_off(), "one stream proves nothing");
 }
 
 #[test]
@@ -346,26 +349,55 @@ fn a_block_that_lies_about_its_time_is_a_fault() {
 }
 
 #[test]
-fn the_generation_before_takes_over_from_one_in_quarantine() {
+fn data_that_break_both_generations_roll_nothing_back() {
     let mut rig = Rig::new();
     rig.publish("HB");
     rig.sees("hHA0B");
     let bad = module::<'B'>(2);
     bad.set_fallback(Some(rig.first.clone()));
     rig.hand_over(&bad);
-    rig.publish("CpDpEpF");
-    rig.sees("$B1C~B0D~B0E~A0F");
-    assert!(bad.is_quarantined());
+    rig.publish("CpDpEe");
+    rig.sees("$B1C~A0D~B0EB1e");
+    assert!(!bad.is_off());
+    assert_eq!((rig.viewer.mount().module().generation(), bad.fault_count()), (2, 1));
 }
 
 #[test]
-fn a_mount_ends_with_its_quarantined_module_when_there_is_no_other() {
+fn the_generation_before_takes_over_from_one_that_is_switched_off() {
+    let mut rig = Rig::new();
+    rig.publish("HB");
+    rig.sees("hHA0B");
+    let bad = module::<'B'>(2);
+    bad.set_fallback(Some(rig.first.clone()));
+    rig.hand_over(&bad);
+    rig.publish("C");
+    rig.sees("$B1C");
+    ["a", "b", "c"].into_iter().for_each(|stream| bad.on_worse(stream));
+    rig.publish("Dd");
+    rig.sees("~A0DA1d");
+    assert_eq!(rig.viewer.mount().module().generation(), 1);
+}
+
+#[test]
+fn a_mount_closes_after_too_many_faults() {
     let mut rig = Rig::new();
     rig.publish("HBpDpEpF");
     rig.sees("hHA0B~A0D~A0E!");
-    let recipe = Recipe::new(rig.first.clone(), &[], std::iter::empty()).unwrap();
-    let watched = rig.publisher.stream().watch(|| Ok(recipe), Duration::ZERO, &rig.pool);
-    assert_eq!(watched.err(), Some(MountError::Quarantined));
+    assert_eq!(rig.viewer.mount().end_reason(), Some(EndReason::Faults));
+    assert!(matches!(rig.refusal(), Some(MountError::Faults { .. })));
+    assert!(!rig.first.is_off(), "other streams do not notice");
+}
+
+#[test]
+fn a_mount_ends_with_its_module_when_that_is_switched_off_and_there_is_no_other() {
+    let mut rig = Rig::new();
+    rig.publish("HB");
+    rig.sees("hHA0B");
+    ["a", "b", "c"].into_iter().for_each(|stream| rig.first.on_worse(stream));
+    rig.publish("b");
+    rig.sees("!");
+    assert_eq!(rig.viewer.mount().end_reason(), Some(EndReason::SwitchedOff));
+    assert_eq!(rig.refusal(), Some(MountError::SwitchedOff));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::raw::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::os::unix::net::UnixStream;
 use std::panic::panic_any;
+use std::path::Path;
 use std::process::{abort, exit, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -13,10 +14,32 @@ use std::time::Duration;
 
 use remuxd_plugin_api::{log, Block, BlockFlags, Millis, RemuxError, Sink};
 
+/// The number of this build. Tests replace it in the library's file.
+static BUILD: [u8; 18] = *b"build 0 of hostile";
+/// A file that makes each remuxer fail while it exists. Tests replace it in the library's file.
+static SPOIL: [u8; 128] = padded(b"nothing spoils this build");
+
+const fn padded(text: &[u8]) -> [u8; 128] {
+    let mut padded = [b' '; 128];
+    let mut at = 0;
+    while at < text.len() {
+        padded[at] = text[at];
+        at += 1;
+    }
+    padded
+}
+
+/// Whether this build is spoiled now.
+pub fn is_spoiled() -> bool {
+    let path = String::from_utf8_lossy(black_box(&SPOIL)).trim_end().to_owned();
+    Path::new(&path).exists()
+}
+
 /// The names of the acts.
 pub const WORDS: &[&str] = &[
     "nothing",
     "panic",
+    "worse",
     "bomb",
     "error",
     "flood",
@@ -90,6 +113,8 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
     };
     match word {
         "panic" => panic!("told to"),
+        "worse" if black_box(&BUILD)[6] == b'1' => panic!("told to"),
+        "worse" => {}
         "bomb" => panic_any(Bomb),
         "error" => return Err(RemuxError::Other("told to".into())),
         "flood" => loop {

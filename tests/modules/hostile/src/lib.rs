@@ -63,6 +63,9 @@ impl Format for Hostile {
             tags: 0,
         };
         remuxer.act_in("remuxer", &mut Vec::new())?;
+        if acts::is_spoiled() {
+            return Err(RemuxError::Other("spoiled".into()));
+        }
         Ok(remuxer)
     }
 }
