@@ -1,6 +1,6 @@
 //! The host: starts modules, listeners and administration, and stops at a signal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin::{
-    Api, Cause, Control, Reloader, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
+    Api, Cause, Control, Reloader, notes_path, remove_dead_sockets, serve_control, serve_tcp, socket_path,
+    watch,
 };
 use crate::candidate::{Candidate, InUse, formats_of};
 use crate::conf::{Config, ConfigErrors, Diagnostics, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
-use crate::module::{OffFile, Pool, Prepared, Registry, Transport};
+use crate::module::{CrashNote, CrashNotes, Generation, OffFile, Pool, Prepared, Registry, Transport};
 use crate::net::{Certificates, ListenError, Listening, NewCertificates, Server, publish_loop};
 use crate::output::print;
 use crate::router::Router;
@@ -40,6 +41,8 @@ pub struct Start {
     modules: Prepared,
     certificates: NewCertificates,
     router: Router,
+    /// `None` for a config without a file, or if the file of notes cannot be opened.
+    notes: Option<CrashNotes>,
 }
 
 impl Start {
@@ -48,9 +51,10 @@ impl Start {
     /// # Errors
     /// Every error in the file.
     pub fn of_file(file: PathBuf) -> Result<Start, ConfigErrors> {
-        let registry = Registry::empty();
+        let (notes, crashes) = open_notes(&file);
+        let registry = Registry::after_crash(crashes);
         let candidate = Candidate::of_file(&file, &not_started(&registry))?;
-        Start::new(Some(file), registry, candidate)
+        Start::new(Some(file), registry, candidate, notes)
     }
 
     /// Builds what a config that is text names; `name` replaces the path in messages.
@@ -60,14 +64,19 @@ impl Start {
     pub fn of_text(text: &str, name: &str) -> Result<Start, ConfigErrors> {
         let registry = Registry::empty();
         let candidate = Candidate::of_text(text, name, &not_started(&registry));
-        Start::new(None, registry, candidate)
+        Start::new(None, registry, candidate, None)
     }
 
-    fn new(file: Option<PathBuf>, registry: Registry, candidate: Candidate) -> Result<Start, ConfigErrors> {
+    fn new(
+        file: Option<PathBuf>,
+        registry: Registry,
+        candidate: Candidate,
+        notes: Option<CrashNotes>,
+    ) -> Result<Start, ConfigErrors> {
         let Candidate { config, modules, certificates, router, diagnostics } = candidate;
         let source = diagnostics.source().clone();
         let warnings = diagnostics.finish()?;
-        Ok(Start { file, source, warnings, registry, config, modules, certificates, router })
+        Ok(Start { file, source, warnings, registry, config, modules, certificates, router, notes })
     }
 
     /// The config.
@@ -77,7 +86,16 @@ impl Start {
 }
 
 fn not_started(registry: &Registry) -> InUse<'_> {
-    InUse { registry, off_file: OffFile::LoadAgain, certificates: None }
+    InUse { registry, off_file: OffFile::StaysOff, certificates: None }
+}
+
+/// Opens the crash notes of the host that runs with `file`. Also returns those of the last one. A host without notes works.
+fn open_notes(file: &Path) -> (Option<CrashNotes>, Vec<CrashNote>) {
+    let Some(path) = notes_path(file) else { return (None, Vec::new()) };
+    match CrashNotes::open(&path) {
+        Ok((notes, crashes)) => (Some(notes), crashes),
+        Err(_) => (None, Vec::new()),
+    }
 }
 
 /// Runs the host until a signal ends it. Prints the addresses of its listeners to standard output, then `ready`. With
@@ -86,16 +104,22 @@ fn not_started(registry: &Registry) -> InUse<'_> {
 /// # Errors
 /// A listener cannot be opened.
 pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
-    let Start { file, source, warnings, registry, config, modules, certificates, router } = start;
+    let Start { file, source, warnings, registry, config, modules, certificates, router, notes } = start;
     for line in warnings.lines() {
         warn!("{line}");
     }
     raise_descriptor_limit(config.limits.max_connections);
     return_memory_when_idle();
     let mounts = load_modules(modules, &registry, &config);
+    for Generation { name, reason, .. } in registry.generations() {
+        if let Some(reason) = reason {
+            error!(module = name, "{reason}");
+        }
+    }
+    let notes = notes.map(Arc::new);
     let (config, registry) = (Arc::new(config), Arc::new(registry));
     let hub = Hub::new();
-    let pool = Pool::new(config.modules.workers, config.modules.call_timeout);
+    let pool = Pool::new(config.modules.workers, config.modules.call_timeout, notes.clone());
     let pages = show_demo.then(|| -> Box<dyn Pages> { Box::new(DemoPages(mounts.clone())) });
     let service = Service::new(config.clone(), router, hub.clone(), registry.clone(), pool.clone(), pages);
     let certificates = Arc::new(Certificates::new(certificates));
@@ -131,6 +155,9 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     // Ends the admin tasks and removes the control socket.
     drop(admin);
     let _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()).await;
+    if let Some(notes) = notes {
+        notes.close();
+    }
     Ok(())
 }
 

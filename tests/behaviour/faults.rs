@@ -212,3 +212,41 @@ fn a_generation_that_fails_its_self_test_again_is_switched_off() {
     scene.host.reload();
     wait_until(SOON, "the stream is served again", || streams[0].status(&scene.host) == 200);
 }
+
+#[test]
+fn a_build_that_crashed_the_host_starts_in_a_process_until_an_operator_reloads_it() {
+    for word in ["segfault", "abort", "exit", "overflow"] {
+        let mut scene = Scene::new("none", "max_faults = 5");
+        let stream = Stream::new(&scene, "crash");
+        assert!(scene.host.children().is_empty());
+        stream.live.order(word);
+        scene.host.restart_after_crash();
+        let _ = stream.live.thread.join();
+        let stream = Stream::new(&scene, "crash");
+        assert_eq!(scene.host.children().len(), 1, "{word}");
+        assert!(reason(&scene.host).contains("live/crash"), "{}", reason(&scene.host));
+        scene.host.wait_log(&["ERROR", "the host ended in a call of it for live/crash"]);
+        stream.fails_at(word);
+        // A dry run changes nothing.
+        let _ = scene.host.command(&["reload", "--dry-run"]);
+        assert!(reason(&scene.host).contains("live/crash"));
+        assert!(scene.host.reload().contains("1 handed over"));
+        assert_eq!(reason(&scene.host), "");
+        wait_until(SOON, "it runs in the host again", || {
+            stream.goes_on();
+            scene.mounts_of_current() == 1
+        });
+        scene.host.terminate();
+    }
+}
+
+#[test]
+fn a_host_that_is_stopped_in_a_call_suspects_nobody() {
+    let mut scene = Scene::new("none", "");
+    let stream = Stream::new(&scene, "stopped");
+    stream.live.order("sleep");
+    scene.host.terminate();
+    scene.host.restart_after_crash();
+    assert_eq!(reason(&scene.host), "");
+    let _ = stream.live.thread.join();
+}

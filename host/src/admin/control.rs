@@ -23,9 +23,15 @@ use tokio::net::{UnixListener, UnixStream};
 use tracing::{info, warn};
 
 use crate::conf::Config;
+use crate::module::CrashNotes;
 
 /// Minimum age of a dead socket: the host of a younger one may be about to listen.
 const MIN_AGE: Duration = Duration::from_secs(10);
+
+/// Extension of files with crash notes.
+const NOTES: &str = "calls";
+/// Age after which the crash notes of a host that did not start again are removed.
+const NOTES_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The directory of the sockets of root, and of a user whom systemd gave it to (`RuntimeDirectory=remuxd`).
 const RUNTIME_DIR: &str = "/run/remuxd";
@@ -72,6 +78,14 @@ pub fn socket_path(file: &Path, config: &Config) -> PathBuf {
     let digest = Sha256::digest(file.as_os_str().as_encoded_bytes());
     let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     socket_dir().join(format!("remuxd-{name}.sock"))
+}
+
+/// Returns the path of the crash notes of the host that runs with `file`, whose directory it creates; `None` if others could
+/// write there.
+pub fn notes_path(file: &Path) -> Option<PathBuf> {
+    let path = socket_path(file, &Config::default()).with_extension(NOTES);
+    make_dir(path.parent()?).ok()?;
+    Some(path)
 }
 
 /// Returns the directory of sockets whose path the config does not set. It depends on the user alone.
@@ -129,12 +143,20 @@ fn is_socket_name(name: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(digit))
 }
 
-/// Removes the control sockets of this user's dead hosts. Blocks: reads a directory.
+/// Removes the control sockets of this user's dead hosts, and crash notes that no host has read for a day. Blocks: reads a
+/// directory.
 pub fn remove_dead_sockets() {
     let count = remove_dead(&socket_dir(), MIN_AGE);
     if count > 0 {
         info!(count, "removed control sockets of dead hosts");
     }
+    let entries = fs::read_dir(socket_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.extension().is_some_and(|extension| extension == NOTES)).for_each(|path| {
+        let age = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()).ok();
+        if age.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= NOTES_AGE) {
+            CrashNotes::remove_unused(&path);
+        }
+    });
 }
 
 /// Removes sockets in `dir` of at least `min_age` that no process listens on. Returns their number.

@@ -21,7 +21,7 @@ mod watch;
 
 pub use api::Api;
 pub use command::{reload_command, status_command};
-pub use control::{Control, remove_dead_sockets, socket_path};
+pub use control::{Control, notes_path, remove_dead_sockets, socket_path};
 pub use reload::{Cause, Reloader};
 pub use server::{serve_control, serve_tcp};
 pub use watch::watch;

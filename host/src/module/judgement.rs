@@ -16,7 +16,7 @@ use super::evidence::OffReason;
 use super::fault::ModuleFault;
 use super::load::probe::probe;
 use super::loaded::{Code, Module};
-use super::process;
+use super::process::{self, CrashNote};
 
 impl Module {
     /// Counts a fault of a remuxer of `stream`. Faults on several streams repeat the self-test, on a thread of its own.
@@ -69,7 +69,12 @@ impl Module {
     /// What an operator must know: why it is switched off, or runs in another way than the config says.
     pub fn note(&self) -> Option<String> {
         let moved = || "its calls hung, so that new remuxers run in a process of its own".to_owned();
-        self.off_reason().map(ToString::to_string).or_else(|| self.has_moved_out().then(moved))
+        let crashed = |note: &CrashNote| {
+            let stream = &note.stream;
+            format!("the host ended in a call of it for {stream}; it has a process of its own until a reload")
+        };
+        let off = self.off_reason().map(ToString::to_string);
+        off.or_else(|| self.crashed.get().map(crashed)).or_else(|| self.has_moved_out().then(moved))
     }
 
     /// Returns this generation, or if it is switched off the newest good one before it; this one if there is none.

@@ -20,7 +20,7 @@ use super::load::library::Library;
 use super::load::preflight::Build;
 use super::load::stage::{Origin, Staged};
 use super::options::OptionSpec;
-use super::process::{Allowance, Launch, Process};
+use super::process::{Allowance, CrashNote, Launch, Process};
 use super::remuxer::{Backend, Remuxer};
 use super::terms::Terms;
 
@@ -48,6 +48,8 @@ pub struct Module {
     /// Number of its calls that hung in this process.
     hung: AtomicUsize,
     moved_out: OnceLock<OwnProcess>,
+    /// The crash of the host after which it has a process of its own.
+    pub(super) crashed: OnceLock<CrashNote>,
 }
 
 /// A process for the remuxers of one stream, which ends with its last holder.
@@ -108,6 +110,7 @@ impl Module {
             own_processes: Mutex::default(),
             hung: AtomicUsize::new(0),
             moved_out: OnceLock::new(),
+            crashed: OnceLock::new(),
         }
     }
 
@@ -207,6 +210,12 @@ impl Module {
             Code::InProcess(code) => code.library.file(),
             Code::Isolated(process) => Some(&process.launch().file),
         }
+    }
+
+    /// The note of a call of it for `stream`.
+    pub fn crash_note(&self, stream: String) -> CrashNote {
+        let build = self.staged().map_or(0, |staged| staged.build());
+        CrashNote { module: self.name().to_owned(), build, generation: self.generation(), stream }
     }
 
     /// The resource limits of its process; `None` if it runs in this process.

@@ -45,7 +45,7 @@ pub use outcome::{Change, OffFile, Outcome, Prepared};
 pub use output::OutBlock;
 #[cfg(fuzzing)]
 pub use process::check_wire;
-pub use process::{Allowance, module_main};
+pub use process::{Allowance, CrashNote, CrashNotes, module_main};
 pub use recipe::Recipe;
 pub use registry::Registry;
 pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};

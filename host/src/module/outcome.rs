@@ -84,12 +84,12 @@ pub(super) enum Passed {
     Started(Arc<Module>),
 }
 
-/// Treatment of the unchanged file of a generation that is switched off, in a reload.
+/// Treatment of the unchanged file of a generation that is switched off, or in whose calls the last host ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffFile {
-    /// It is loaded again, at the operator's request.
+    /// It is loaded as the config says, at the operator's request.
     LoadAgain,
-    /// It stays switched off.
+    /// It stays switched off, or in a process of its own.
     StaysOff,
 }
 

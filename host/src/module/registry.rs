@@ -32,7 +32,7 @@ use super::loaded::Module;
 use super::outcome::{
     Change, CheckedModule, LoadFailure, OffFile, Outcome, Passed, Prepared, claim, table_of,
 };
-use super::process::{self, Allowance, Launch};
+use super::process::{self, Allowance, CrashNote, Launch};
 use super::terms::Terms;
 use crate::conf::{Isolation, Modules, OwnModule};
 
@@ -45,6 +45,8 @@ pub struct Registry {
     known: Mutex<Vec<Known>>,
     generations: AtomicU64,
     stage: Stage,
+    /// Builds in whose calls the last host ended, and which no operator has reloaded since.
+    crashed: Mutex<Vec<CrashNote>>,
 }
 
 /// Result of [`Registry::adopt`].
@@ -76,7 +78,17 @@ impl Registry {
             known: Mutex::default(),
             generations: AtomicU64::new(0),
             stage: Stage::new(),
+            crashed: Mutex::default(),
         }
+    }
+
+    /// Returns an empty registry that starts the builds of these notes in processes of their own.
+    pub fn after_crash(notes: Vec<CrashNote>) -> Registry {
+        Registry { crashed: Mutex::new(notes), ..Registry::empty() }
+    }
+
+    fn crash_of(&self, name: &str, build: u64) -> Option<CrashNote> {
+        self.crashed.lock().iter().find(|note| note.module == name && note.build == build).cloned()
     }
 
     /// Prepares, loads and adopts all modules of `modules`, from `default_dir` if the config names no directory. Also
@@ -127,6 +139,11 @@ impl Registry {
                 None => adopted.removed.push(old.name().to_owned()),
             }
         }
+        // A build that runs as the config says was loaded by an operator.
+        let is_kept = |note: &CrashNote| {
+            table.iter().any(|module| module.name() == note.module && module.crashed.get() == Some(note))
+        };
+        self.crashed.lock().retain(is_kept);
         *self.table.write() = table;
         adopted
     }
@@ -211,8 +228,9 @@ impl Registry {
     ) -> Result<Change, LoadError> {
         let staged = self.stage.stage(name, path)?;
         let isolated = |own: &OwnModule| own.name == name && own.isolation == Isolation::Process;
-        let is_isolated = modules.own.iter().any(isolated);
         let launch = launch(name, Arc::new(staged), modules, probe_program);
+        let crashed = self.crash_of(name, launch.file.build()).filter(|_| off_file == OffFile::StaysOff);
+        let is_isolated = crashed.is_some() || modules.own.iter().any(isolated);
         let same = |module: &&Arc<Module>| {
             let same_build = || module.staged().is_some_and(|running| running.equals(&launch.file));
             let same_rules = module.terms().same_rules(&terms(modules));
@@ -230,7 +248,12 @@ impl Registry {
         }
         // Starting its process is also its trial.
         let terms = Terms { generation: self.next_generation(), ..terms(modules) };
-        Ok(Change::Checked(CheckedModule(Passed::Started(process::start(launch, &terms)?))))
+        let module = process::start(launch, &terms)?;
+        if let Some(crashed) = crashed {
+            // Set once, since it has just started.
+            let _ = module.crashed.set(crashed);
+        }
+        Ok(Change::Checked(CheckedModule(Passed::Started(module))))
     }
 
     /// Finds the module `name` in a library of another file name, among the entries of the directory of modules. Only files with a module's symbol are tried, each in a

@@ -21,6 +21,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::{error, warn};
 
 use super::call_time::{CallTime, Thread};
+use super::process::{CrashNotes, Slot};
 
 /// Number of hung threads that are replaced at a time.
 const MAX_HUNG: usize = 64;
@@ -105,6 +106,7 @@ struct PoolInner {
     hung: AtomicUsize,
     call_limit: Duration,
     started: Instant,
+    notes: Option<Arc<CrashNotes>>,
 }
 
 #[derive(Default)]
@@ -142,8 +144,9 @@ impl fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// Starts `workers` threads (0: one per core) and a watchdog for module calls longer than `call_limit`.
-    pub fn new(workers: usize, call_limit: Duration) -> Arc<Pool> {
+    /// Starts `workers` threads (0: one per core) and a watchdog for module calls longer than `call_limit`. The threads keep
+    /// `notes` of their calls.
+    pub fn new(workers: usize, call_limit: Duration, notes: Option<Arc<CrashNotes>>) -> Arc<Pool> {
         let workers = match workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
@@ -156,6 +159,7 @@ impl Pool {
             hung: AtomicUsize::new(0),
             call_limit,
             started: Instant::now(),
+            notes,
         });
         for _ in 0..workers {
             shared.start_worker();
@@ -220,7 +224,8 @@ impl PoolInner {
     fn work(self: &Arc<Self>, thread: &Arc<ThreadState>) {
         let watch = CallWatch { pool: self.clone(), thread: thread.clone() };
         thread.id.store(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), Ordering::Release);
-        CURRENT.set(Some(thread.clone()));
+        let slot = self.notes.as_ref().and_then(CrashNotes::slot);
+        CURRENT.set(Some(Current { thread: thread.clone(), slot }));
         while let Some(task) = self.pop(thread) {
             task.state.swap(RUNNING, Ordering::AcqRel);
             *thread.task.lock() = Some(task.clone());
@@ -229,7 +234,9 @@ impl PoolInner {
                 error!(job = task.job.name(), "a job panicked in the host's own code");
                 task.job.on_panic();
             }
+            // A panic leaves them as during a call.
             thread.call_began.store(0, Ordering::Release);
+            with_slot(|slot| slot.end());
             *thread.task.lock() = None;
             let idle = task.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
             if idle.is_err() {
@@ -237,6 +244,7 @@ impl PoolInner {
                 self.push(task);
             }
         }
+        CURRENT.set(None);
         if thread.replaced.load(Ordering::Acquire) {
             self.hung.fetch_sub(1, Ordering::Relaxed);
         }
@@ -311,16 +319,32 @@ impl PoolInner {
     }
 }
 
-thread_local! {
-    /// The state of this thread if it is a worker.
-    static CURRENT: RefCell<Option<Arc<ThreadState>>> = const { RefCell::new(None) };
+/// A worker, to itself.
+struct Current {
+    thread: Arc<ThreadState>,
+    slot: Option<Slot>,
 }
 
-/// Exempts the current call from the watchdog; the call enforces its own deadline.
+thread_local! {
+    /// This thread if it is a worker.
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+/// Takes note that the current call is performed by another process. It enforces its own deadline.
 pub(super) fn unwatch() {
-    CURRENT.with_borrow(|thread| {
-        if let Some(thread) = thread {
+    CURRENT.with_borrow(|current| {
+        if let Some(Current { thread, slot }) = current {
             thread.call_began.store(0, Ordering::Release);
+            slot.iter().for_each(Slot::end);
+        }
+    });
+}
+
+/// Calls `act` with the notes of this thread, if it has any.
+fn with_slot(act: impl FnOnce(&mut Slot)) {
+    CURRENT.with_borrow_mut(|current| {
+        if let Some(slot) = current.as_mut().and_then(|current| current.slot.as_mut()) {
+            act(slot);
         }
     });
 }
@@ -332,10 +356,17 @@ pub struct CallWatch {
 }
 
 impl CallWatch {
+    /// Writes what the next calls belong to: the text of a [`CrashNote`](super::CrashNote).
+    pub fn note(&self, text: &str) {
+        with_slot(|slot| slot.write(text));
+    }
+
     /// Makes one call into a module.
     pub fn call<T>(&self, call: impl FnOnce() -> T) -> T {
         self.thread.call_began.store(self.pool.micros(), Ordering::Release);
+        with_slot(|slot| slot.begin());
         let result = call();
+        with_slot(|slot| slot.end());
         self.thread.call_began.store(0, Ordering::Release);
         result
     }

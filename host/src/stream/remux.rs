@@ -38,6 +38,8 @@ pub(super) struct RemuxJob {
     /// `None` during a run, which takes it, so that no lock is held during module calls; and once the job is over, so that it
     /// holds no ring.
     work: Mutex<Option<Work>>,
+    /// The text of the crash note of the module that it calls.
+    note: Mutex<String>,
 }
 
 /// The working set of a job.
@@ -69,9 +71,14 @@ impl RemuxJob {
             tracks: Tracks::UNKNOWN,
             carried: false,
         };
-        let pool_of_successor = Arc::downgrade(pool);
-        let job =
-            RemuxJob { fill: fill.clone(), epoch, pool: pool_of_successor, work: Mutex::new(Some(work)) };
+        let note = fill.called().crash_note(source.key().to_string()).text();
+        let job = RemuxJob {
+            fill: fill.clone(),
+            epoch,
+            pool: Arc::downgrade(pool),
+            work: Mutex::new(Some(work)),
+            note: Mutex::new(note),
+        };
         let task = Task::new(Arc::new(job), pool);
         fill.attach(epoch, Waker::from(task.clone()));
         task.schedule();
@@ -85,6 +92,7 @@ impl Job for RemuxJob {
 
     fn run(&self, waker: &Waker, watch: &CallWatch) {
         let Some(mut work) = self.work.lock().take() else { return };
+        watch.note(&self.note.lock());
         if !self.feed_batch(&mut work, waker, watch) {
             *self.work.lock() = Some(work);
         } else if let Some(remuxer) = work.remuxer {
@@ -248,7 +256,7 @@ impl RemuxJob {
         if !self.is_current() {
             return Ok(());
         }
-        self.fill.set_called(self.epoch, recipe.module());
+        self.set_called(recipe.module(), watch);
         let join = start.join;
         let fail = |fault| (recipe.module().clone(), fault);
         let configs: Vec<Tag> = work.configs.iter().map(|(_, config)| config.clone()).collect();
@@ -302,7 +310,7 @@ impl RemuxJob {
 
     /// Ends a remuxer that has a successor. Returns the state for the successor.
     fn retire(&self, mut old: CheckedRemuxer, watch: &CallWatch) -> Vec<u8> {
-        self.fill.set_called(self.epoch, old.recipe().module());
+        self.set_called(old.recipe().module(), watch);
         let (out, finished) = old.finish(watch);
         self.fill.push(self.epoch, out);
         let (state, result) = match finished.and_then(|()| old.state(watch)) {
@@ -316,7 +324,7 @@ impl RemuxJob {
     /// Frees a remuxer whose last call returned `last`. At most one fault of the two is reported.
     fn free(&self, remuxer: CheckedRemuxer, last: Result<(), ModuleFault>, watch: &CallWatch) {
         let (module, fed) = (remuxer.recipe().module().clone(), remuxer.fed());
-        self.fill.set_called(self.epoch, &module);
+        self.set_called(&module, watch);
         let freed = match last {
             Ok(()) => remuxer.free(watch),
             Err(fault) => {
@@ -359,6 +367,14 @@ impl RemuxJob {
                 self.fill.end(EndReason::Faults);
             }
         }
+    }
+
+    /// Records which module it calls from now on.
+    fn set_called(&self, module: &Arc<Module>, watch: &CallWatch) {
+        self.fill.set_called(self.epoch, module);
+        let note = module.crash_note(self.fill.source().key().to_string()).text();
+        watch.note(&note);
+        *self.note.lock() = note;
     }
 
     fn is_current(&self) -> bool {

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use super::config::Config;
 use crate::scratch::Scratch;
 use crate::tool::{root, run, target_dir};
-use crate::wait::{SOON, wait_for};
+use crate::wait::{SOON, wait_for, wait_until};
 
 /// Name of the configuration in the host's scratch directory.
 const CONFIG_FILE: &str = "remuxd.toml";
@@ -63,11 +63,15 @@ pub fn remuxd(arguments: &[&str]) -> Output {
 /// Returns a command that runs the host with this configuration, and the directory with its file.
 fn with_config(toml: &str) -> (Command, Scratch) {
     let scratch = Scratch::new();
-    let file = scratch.join(CONFIG_FILE);
-    std::fs::write(&file, toml).expect("the scratch directory is writable");
+    std::fs::write(scratch.join(CONFIG_FILE), toml).expect("the scratch directory is writable");
+    (command_in(&scratch), scratch)
+}
+
+/// Returns a command that runs the host with the configuration in this directory.
+fn command_in(scratch: &Scratch) -> Command {
     let mut command = Command::new(executable());
-    command.arg("--config").arg(&file);
-    (command, scratch)
+    command.arg("--config").arg(scratch.join(CONFIG_FILE));
+    command
 }
 
 /// A running host; killed on drop.
@@ -140,6 +144,17 @@ impl Host {
     pub fn start_toml(toml: &str) -> Host {
         let (command, scratch) = with_config(toml);
         Host::start_command(command, scratch)
+    }
+
+    /// Waits until the host has ended by itself, and starts it again with the same configuration file.
+    ///
+    /// # Panics
+    /// When it does not end in time, and as [`Host::start`].
+    pub fn restart_after_crash(&mut self) {
+        wait_until(SOON, "the host ends", || !self.is_alive());
+        self.expected_end = true;
+        let scratch = std::mem::take(&mut self.scratch);
+        *self = Host::start_command(command_in(&scratch), scratch);
     }
 
     /// Starts `remuxd demo`.

@@ -9,7 +9,7 @@
 //! directory is removed with the host, or by the next host if it was killed. A lock marks a directory in use, also
 //! between containers that share it, and to systemd-tmpfiles.
 
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::env;
 use std::fs::{self, DirBuilder, File};
 use std::hash::{BuildHasher, Hasher};
@@ -43,6 +43,8 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Staged {
     path: PathBuf,
+    /// See [`build`](Self::build).
+    build: u64,
     /// The original; `None` if another process made the copy.
     origin: Option<Origin>,
 }
@@ -98,7 +100,9 @@ impl Stage {
         let number = self.copies.fetch_add(1, Ordering::Relaxed) + 1;
         let path = self.dir()?.join(format!("{name}-{number}.so"));
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
-        let staged = Staged { path, origin: Some(origin) };
+        let mut hasher = DefaultHasher::new();
+        hasher.write(library);
+        let staged = Staged { path, build: hasher.finish(), origin: Some(origin) };
         file.write_all(library)?;
         Ok(staged)
     }
@@ -122,12 +126,17 @@ impl Default for Stage {
 impl Staged {
     /// Refers to a copy that another process made and removes.
     pub fn lent(path: &Path) -> Staged {
-        Staged { path: path.to_owned(), origin: None }
+        Staged { path: path.to_owned(), build: 0, origin: None }
     }
 
     /// Path of the copy.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A number that tells builds of a module apart: equal for equal bytes, 0 for a lent copy.
+    pub fn build(&self) -> u64 {
+        self.build
     }
 
     /// Whether both copies have the same bytes.

@@ -18,6 +18,7 @@
 
 mod child;
 mod connection;
+mod crash_notes;
 pub mod error;
 mod frame;
 mod isolated;
@@ -35,6 +36,7 @@ mod start;
 mod tests;
 
 pub use child::module_main;
+pub use crash_notes::{CrashNote, CrashNotes, Slot};
 pub use isolated::{IsolatedRemuxer, Process};
 pub use launch::{Allowance, Launch};
 #[cfg(fuzzing)]

@@ -33,7 +33,7 @@ fn task(
 
 #[test]
 fn loses_no_wake_and_runs_on_one_thread_at_a_time() {
-    let pool = Pool::new(4, DEADLINE);
+    let pool = Pool::new(4, DEADLINE, None);
     let (sent, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (done, finished) = mpsc::channel();
     let running = AtomicBool::new(false);
@@ -65,7 +65,7 @@ fn loses_no_wake_and_runs_on_one_thread_at_a_time() {
 
 #[test]
 fn replaces_a_hung_thread_and_reports_the_job_once() {
-    let pool = Pool::new(1, Duration::from_millis(20));
+    let pool = Pool::new(1, Duration::from_millis(20), None);
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);
     let (stuck, hung) = task(&pool, move |watch| watch.call(|| released.lock().recv().unwrap()));
@@ -84,7 +84,7 @@ fn replaces_a_hung_thread_and_reports_the_job_once() {
 
 #[test]
 fn a_thread_whose_call_returns_is_not_hung_any_more() {
-    let pool = Pool::new(1, Duration::from_millis(5));
+    let pool = Pool::new(1, Duration::from_millis(5), None);
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);
     let (stuck, _) = task(&pool, move |watch| {
@@ -114,7 +114,7 @@ fn a_thread_whose_call_returns_is_not_hung_any_more() {
 
 #[test]
 fn goes_on_after_a_job_panics() {
-    let pool = Pool::new(1, DEADLINE);
+    let pool = Pool::new(1, DEADLINE, None);
     let (task_that_panics, _) = task(&pool, |_| panic!("expected in this test"));
     task_that_panics.schedule();
     let (done, ran) = mpsc::channel();
@@ -127,7 +127,7 @@ fn goes_on_after_a_job_panics() {
 fn a_thread_that_gets_no_cpu_does_not_hang() {
     const LIMIT: Duration = Duration::from_millis(400);
     const RIVALS: u32 = 15;
-    let pool = Pool::new(1, LIMIT);
+    let pool = Pool::new(1, LIMIT, None);
     let rivals = Arc::new(AtomicBool::new(true));
     let (done, finished) = mpsc::channel();
     let going = rivals.clone();

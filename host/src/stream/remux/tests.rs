@@ -141,7 +141,7 @@ impl Rig {
         let config = Config::parse("[vhost.a.play]\nmin_latency = true", "remuxd.toml").unwrap();
         let key = StreamKey::new("a", "live", "x");
         let (publisher, _) = Hub::new().publish(key, &config.vhosts[0]).unwrap();
-        let pool = Pool::new(1, call_limit);
+        let pool = Pool::new(1, call_limit, None);
         let first = module::<'A'>(1);
         let viewer = watch(&publisher, &first, &pool);
         Rig { publisher, pool, first, viewer, dts: 0 }
