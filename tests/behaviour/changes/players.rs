@@ -102,11 +102,12 @@ fn browser_players(host: &Host, key: &str, change: Change) -> (Vec<Watched>, Vec
     // When the audio of a transport stream ends, the audio buffer of mpegts.js 1.8.2 runs dry and the picture stops, from any
     // server.
     // When B-frames begin, the first picture is shown later after its decoding than the last one before, and FLV in both players
-    // stands still at that hole in some runs. Not understood: mpegts.js goes on in TS, over the same hole.
-    let b_frames_begin = change.before == Clip::H264NoBAac;
+    // stands still at that hole in some runs. When they end, all FLV players report a media error in some runs. Not
+    // understood: mpegts.js goes on in TS, over the same seams.
+    let b_frames_change = [change.before, change.after].contains(&Clip::H264NoBAac);
     let plays = |format: &str| match format {
         "ts" => !(before == "av" && after == "v"),
-        _ => !b_frames_begin,
+        _ => !b_frames_change,
     };
     let width = if change.after == Clip::LargeH264Aac { 640 } else { 320 };
     rows.into_iter()
