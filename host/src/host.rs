@@ -15,6 +15,7 @@ use crate::admin::{
     Api, Cause, Control, Reloader, notes_path, remove_dead_sockets, serve_control, serve_tcp, socket_path,
     watch,
 };
+use crate::budget::{Budget, machine_memory};
 use crate::candidate::{Candidate, InUse, formats_of};
 use crate::conf::{Config, ConfigErrors, Diagnostics, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
@@ -25,6 +26,9 @@ use crate::output::print;
 use crate::router::Router;
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
+
+/// Memory of a machine that does not report it, in bytes.
+const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// Timeout for connections to finish when the host stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,6 +114,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     }
     raise_descriptor_limit(config.limits.max_connections);
     return_memory_when_idle();
+    let budget = Budget::new(memory_limit(&config));
     let mounts = load_modules(modules, &registry, &config);
     for Generation { name, reason, .. } in registry.generations() {
         if let Some(reason) = reason {
@@ -127,8 +132,8 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         let (router, certificates) = (service.router().clone(), certificates.clone());
         Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
     });
-    let api = Api::new(registry, hub.clone(), pool, reloader.clone());
-    let server = Server::new(config.clone(), hub, service);
+    let api = Api::new(registry, hub.clone(), pool, budget.clone(), reloader.clone());
+    let server = Server::new(config.clone(), hub, service, budget);
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
@@ -175,6 +180,17 @@ fn raise_descriptor_limit(max_connections: usize) {
             "fewer open files than limits.max_connections are allowed (ulimit -n, LimitNOFILE)"
         );
     }
+}
+
+/// Returns the memory that peers may make the host keep, in bytes.
+fn memory_limit(config: &Config) -> usize {
+    let memory = machine_memory().unwrap_or_else(|| {
+        warn!(assumed = UNKNOWN_MEMORY, "the kernel does not report the size of the memory");
+        UNKNOWN_MEMORY
+    });
+    let limit = config.limits.max_memory.of(memory);
+    info!(limit, memory, "memory for peers");
+    limit
 }
 
 /// Makes the allocator return unused memory to the system also while nothing is allocated, on a thread of its own.

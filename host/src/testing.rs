@@ -8,6 +8,11 @@ pub mod conf {
     pub use crate::conf::{Config, Proxy};
 }
 
+/// The memory budget.
+pub mod budget {
+    pub use crate::budget::Account;
+}
+
 /// Tags.
 pub mod media {
     pub use crate::media::{Millis, Packet, Tag, TagKind, Tracks};

@@ -22,6 +22,7 @@ mod http2;
 mod isolation;
 mod layouts;
 mod lifecycle;
+mod memory;
 mod metadata;
 mod minutes;
 mod mounts;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use remuxd::testing::budget::Account;
 use remuxd::testing::conf::Config;
 use remuxd::testing::http::{ConnectionContext, Service};
 use remuxd::testing::media::{Millis, Packet, Tag, TagKind};
@@ -157,6 +158,7 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         service.clone(),
         ConnectionContext {
             peer: ([127, 0, 0, 1], 1).into(),
+            account: Account::unlimited(),
             guard: Arc::new(()),
             stopping: CancellationToken::new(),
         },
@@ -218,7 +220,8 @@ fn payloads_are_shared_from_the_tag_to_the_iovecs() {
     let shared = runtime.block_on(async {
         let hub = Hub::new();
         let vhost = config.vhosts[0].clone();
-        let (publisher, _) = hub.publish(StreamKey::new(&vhost.name, "live", "shared"), &vhost).unwrap();
+        let (publisher, _) =
+            hub.publish(StreamKey::new(&vhost.name, "live", "shared"), &vhost, Account::unlimited()).unwrap();
         for tag in tags {
             assert!(publisher.push(tag, Millis(0)));
         }

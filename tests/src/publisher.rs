@@ -1,7 +1,7 @@
 //! A publisher whose tags the test sends one by one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -49,8 +49,16 @@ impl Publisher {
     /// # Errors
     /// The socket's.
     pub fn try_open(address: SocketAddr, key: &str) -> io::Result<(Publisher, String)> {
+        Publisher::try_open_over(TcpStream::connect(address)?, key)
+    }
+
+    /// As [`Publisher::try_open`], on an open socket.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn try_open_over(socket: TcpStream, key: &str) -> io::Result<(Publisher, String)> {
         let (app, name) = split_key(key);
-        let mut connection = Connection::open(address)?;
+        let mut connection = Connection::over(socket)?;
         connection.connect(app)?;
         let payload = 65536_u32.to_be_bytes().to_vec();
         connection.write(2, &Message { kind: SET_CHUNK_SIZE, stream: 0, timestamp: 0, payload })?;

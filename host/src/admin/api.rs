@@ -3,6 +3,7 @@
 //! | request | response |
 //! |---|---|
 //! | `GET /api/v1/modules` | every mapped generation of every module |
+//! | `GET /api/v1/memory` | limit and use of the memory for peers, in bytes |
 //! | `GET /api/v1/reload` | the report of the last reload; 404 before the first |
 //! | `POST /api/v1/reload[?dry_run=1]` | reloads and returns the report; on the control socket only |
 //! | `GET /metrics` | metrics in the Prometheus text format |
@@ -18,7 +19,8 @@ use serde::Serialize;
 use super::metrics;
 use super::reload::{Cause, Reloader};
 use super::report::ReloadOutcome;
-use super::status::module_statuses;
+use super::status::{MemoryStatus, module_statuses};
+use crate::budget::Budget;
 use crate::module::{Pool, Registry};
 use crate::stream::Hub;
 
@@ -28,6 +30,7 @@ pub struct Api {
     registry: Arc<Registry>,
     hub: Arc<Hub>,
     pool: Arc<Pool>,
+    budget: Budget,
     /// `None` without a config file.
     reloader: Option<Arc<Reloader>>,
 }
@@ -38,9 +41,10 @@ impl Api {
         registry: Arc<Registry>,
         hub: Arc<Hub>,
         pool: Arc<Pool>,
+        budget: Budget,
         reloader: Option<Arc<Reloader>>,
     ) -> Arc<Api> {
-        Arc::new(Api { registry, hub, pool, reloader })
+        Arc::new(Api { registry, hub, pool, budget, reloader })
     }
 
     /// Answers a request. Requests that change something are refused unless `may_change`.
@@ -49,9 +53,11 @@ impl Api {
         let reads = *method == Method::GET || *method == Method::HEAD;
         match path {
             "/api/v1/modules" if reads => json(StatusCode::OK, &module_statuses(&self.registry, &self.hub)),
+            "/api/v1/memory" if reads => json(StatusCode::OK, &MemoryStatus::of(&self.budget.usage())),
             "/metrics" if reads => {
                 let modules = module_statuses(&self.registry, &self.hub);
-                let page = metrics::page(&modules, &self.hub, &self.pool, self.reloader.as_deref());
+                let page =
+                    metrics::page(&modules, &self.hub, &self.pool, &self.budget, self.reloader.as_deref());
                 answer(StatusCode::OK, "text/plain; version=0.0.4", page)
             }
             "/api/v1/reload" => match &self.reloader {
@@ -71,7 +77,7 @@ impl Api {
                 }
                 Some(_) => wrong_method("GET, HEAD, POST"),
             },
-            "/api/v1/modules" | "/metrics" => wrong_method("GET, HEAD"),
+            "/api/v1/modules" | "/api/v1/memory" | "/metrics" => wrong_method("GET, HEAD"),
             _ => refusal(StatusCode::NOT_FOUND, "no such page"),
         }
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::control::{connect, socket_path};
 use super::report::{ReloadOutcome, ReloadReport};
-use super::status::ModuleStatus;
+use super::status::{MemoryStatus, ModuleStatus};
 use crate::conf::Config;
 use crate::module::text::push_visible;
 use crate::output::print;
@@ -27,7 +27,7 @@ pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
     Ok(report.outcome != ReloadOutcome::Refused)
 }
 
-/// Prints the modules of the host that runs with `file`.
+/// Prints the modules and the memory of the host that runs with `file`.
 ///
 /// # Errors
 /// No host runs with `file`, or it does not respond.
@@ -48,6 +48,10 @@ pub fn status_command(file: &Path) -> anyhow::Result<()> {
         if let Some(reason) = reason {
             table += &format!("{name} generation {generation}: {reason}\n");
         }
+    }
+    // A host of an earlier version has no such page.
+    if let Ok(memory) = request::<MemoryStatus>(file, "GET", "/api/v1/memory") {
+        table += &format!("{memory}\n");
     }
     Ok(print(visible(&table))?)
 }

@@ -5,12 +5,19 @@ use std::fmt::{Display, Write};
 use super::reload::Reloader;
 use super::report::ReloadOutcome;
 use super::status::ModuleStatus;
+use crate::budget::{Budget, Usage};
 use crate::log::dropped_lines;
 use crate::module::Pool;
 use crate::stream::Hub;
 
 /// Returns the page of all metrics.
-pub(super) fn page(modules: &[ModuleStatus], hub: &Hub, pool: &Pool, reloader: Option<&Reloader>) -> String {
+pub(super) fn page(
+    modules: &[ModuleStatus],
+    hub: &Hub,
+    pool: &Pool,
+    budget: &Budget,
+    reloader: Option<&Reloader>,
+) -> String {
     let mut page = String::new();
     let mut generations: Vec<(&str, usize)> = Vec::new();
     for module in modules {
@@ -69,6 +76,7 @@ pub(super) fn page(modules: &[ModuleStatus], hub: &Hub, pool: &Pool, reloader: O
         ("remuxd_waiting", "gauge", "Viewers and players that wait for a stream to be published."),
         [(String::new(), hub.waiting())],
     );
+    memory_families(&mut page, &budget.usage());
     family(
         &mut page,
         (
@@ -83,6 +91,38 @@ pub(super) fn page(modules: &[ModuleStatus], hub: &Hub, pool: &Pool, reloader: O
         family(&mut page, ("remuxd_reloads_total", "counter", "Reloads, without dry runs."), samples);
     }
     page
+}
+
+fn memory_families(page: &mut String, usage: &Usage) {
+    let without_labels = |value: u64| [(String::new(), value)];
+    family(
+        page,
+        ("remuxd_memory_budget_bytes", "gauge", "limits.max_memory: memory for peers, all together."),
+        without_labels(usage.limit as u64),
+    );
+    family(
+        page,
+        ("remuxd_memory_used_bytes", "gauge", "Memory that the host keeps for peers."),
+        usage.used.map(|(kind, bytes)| (format!("kind=\"{}\"", kind.name()), bytes)),
+    );
+    family(
+        page,
+        (
+            "remuxd_memory_refused_total",
+            "counter",
+            "New publishers, viewers and mounts that were refused because memory was short.",
+        ),
+        without_labels(usage.refused),
+    );
+    family(
+        page,
+        (
+            "remuxd_memory_exceeded_total",
+            "counter",
+            "Times that a peer needed more memory than its share, which ended its connection or a remuxer.",
+        ),
+        without_labels(usage.exceeded),
+    );
 }
 
 /// Returns the labels that identify a generation. Module names and numbers need no escaping.

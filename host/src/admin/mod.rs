@@ -7,7 +7,7 @@
 //! Invariants: a reload applies completely or not at all, one at a time, and never on a network thread; only the host's
 //! own user and root can request one; no connection is touched by it.
 //!
-//! Used by `host` and `main`; uses `candidate`, `net`, `http`, `stream`, `module` and `conf`.
+//! Used by `host` and `main`; uses `candidate`, `net`, `http`, `stream`, `module`, `budget` and `conf`.
 
 mod api;
 mod command;

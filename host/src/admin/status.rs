@@ -1,4 +1,4 @@
-//! Status of the loaded modules, for the API, the metrics and `remuxd status`.
+//! Status of the loaded modules and of the memory, for the API, the metrics and `remuxd status`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Usage;
 use crate::module::{Generation, Registry, Standing, Transport};
 use crate::stream::{Hub, LiveMount};
 
@@ -68,6 +69,39 @@ impl fmt::Display for ModuleState {
             ModuleState::Draining => "draining",
             ModuleState::Retained => "retained",
         })
+    }
+}
+
+/// The memory that the host keeps for peers, in bytes.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct MemoryStatus {
+    /// `limits.max_memory`.
+    pub limit: u64,
+    pub connections: u64,
+    pub messages: u64,
+    pub output: u64,
+    /// Number of new publishers, viewers and mounts that were refused.
+    pub refused: u64,
+    /// Number of times that a peer needed more than its share.
+    pub exceeded: u64,
+}
+
+impl MemoryStatus {
+    pub(super) fn of(usage: &Usage) -> MemoryStatus {
+        let [connections, messages, output] = usage.used.map(|(_, bytes)| bytes as u64);
+        let Usage { limit, refused, exceeded, .. } = *usage;
+        MemoryStatus { limit: limit as u64, connections, messages, output, refused, exceeded }
+    }
+}
+
+impl fmt::Display for MemoryStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes >> 20;
+        let MemoryStatus { limit, connections, messages, output, refused, exceeded } = *self;
+        let used = connections + messages + output;
+        write!(f, "memory for peers: {} MiB of {} MiB (connections ", mib(used), mib(limit))?;
+        write!(f, "{}, messages {}, output {}), ", mib(connections), mib(messages), mib(output))?;
+        write!(f, "{refused} newcomers refused, {exceeded} times a share was exceeded")
     }
 }
 

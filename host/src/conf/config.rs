@@ -236,6 +236,27 @@ pub struct Limits {
     pub max_message: u32,
     /// `max_buffered`: bytes of unfinished messages on one RTMP connection; at least `max_message`. Default 32 MiB.
     pub max_buffered: usize,
+    /// `max_memory`: memory that all peers together may make the host keep. Default 50 %.
+    pub max_memory: MemoryLimit,
+}
+
+/// A limit of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// A number of bytes.
+    Bytes(usize),
+    /// A share of the memory of the machine, or of the host's cgroup, in percent.
+    Percent(u8),
+}
+
+impl MemoryLimit {
+    /// Returns the limit in bytes, where there are `memory` bytes.
+    pub fn of(self, memory: u64) -> usize {
+        match self {
+            MemoryLimit::Bytes(bytes) => bytes,
+            MemoryLimit::Percent(percent) => (u128::from(memory) * u128::from(percent) / 100) as usize,
+        }
+    }
 }
 
 /// `[vhost."NAME"]`.

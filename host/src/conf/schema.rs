@@ -14,8 +14,8 @@ use super::pattern::MountPattern;
 use super::table::Table;
 use super::target::RedirectTarget;
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, listen_locally, loopback, network,
-    redirect_status, size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, listen_locally, loopback,
+    memory_limit, network, redirect_status, size, some, text,
 };
 
 /// The modules that are part of the host's release.
@@ -181,6 +181,7 @@ fn limits(table: &mut Table) -> Limits {
         send_timeout: table.key("send_timeout", 30 * SECOND, duration(SECOND..=HOUR)),
         max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
         max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
+        max_memory: table.key("max_memory", MemoryLimit::Percent(50), memory_limit(64 * MIB..=1024 * GIB)),
     }
 }
 

@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
+use super::config::MemoryLimit;
 use super::error::{BOOLEAN, STRING, ValueError, closest};
 
 /// A kind of value.
@@ -67,6 +68,19 @@ pub(super) fn size<T: Number>(range: RangeInclusive<T>) -> impl Kind<T> {
             None => fault(value, ValueError::NotASize),
         },
         _ => wrong_type(value, "a size"),
+    }
+}
+
+/// Reads a number of bytes in a range, or a string with 1 to 100 percent.
+pub(super) fn memory_limit(range: RangeInclusive<usize>) -> impl Kind<MemoryLimit> {
+    let size = size(range);
+    move |value| {
+        let percent = value.get_ref().as_str().and_then(|text| text.strip_suffix('%'));
+        match percent.map(|number| number.trim_end().parse::<u64>()) {
+            None => size(value).map(MemoryLimit::Bytes),
+            Some(Ok(percent)) => in_range(value, percent.into(), &(1..=100)).map(MemoryLimit::Percent),
+            Some(Err(_)) => fault(value, ValueError::NotASize),
+        }
     }
 }
 
@@ -306,6 +320,26 @@ mod tests {
         for (toml, expected) in rows {
             assert_eq!(read(range(), toml), *expected, "{toml}");
         }
+    }
+
+    #[test]
+    fn shares_are_percentages_of_the_memory() {
+        let limit = || memory_limit(64..=1 << 30);
+        let rows: &[(&str, Result<MemoryLimit, ValueError>)] = &[
+            ("\"1GiB\"", Ok(MemoryLimit::Bytes(1 << 30))),
+            ("100", Ok(MemoryLimit::Bytes(100))),
+            ("\"50%\"", Ok(MemoryLimit::Percent(50))),
+            ("\"100 %\"", Ok(MemoryLimit::Percent(100))),
+            ("\"0%\"", Err(ValueError::OutOfRange { min: 1, max: 100 })),
+            ("\"101%\"", Err(ValueError::OutOfRange { min: 1, max: 100 })),
+            ("\"a%\"", Err(ValueError::NotASize)),
+            ("63", Err(ValueError::OutOfRange { min: 64, max: 1 << 30 })),
+        ];
+        for (toml, expected) in rows {
+            assert_eq!(read(limit(), toml), *expected, "{toml}");
+        }
+        assert_eq!(MemoryLimit::Percent(50).of(24 << 30), 12 << 30);
+        assert_eq!(MemoryLimit::Bytes(7).of(1), 7);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Frame, SizeHint};
 
 use super::files::FileBody;
+use crate::budget::Charge;
 use crate::stream::{Span, SpanBuf, Viewer};
 
 /// The body of a response.
@@ -32,6 +33,8 @@ pub struct LiveBody {
     viewer: Viewer,
     /// The span that was awaited before the status line was sent.
     first: Option<Arc<Span>>,
+    /// The viewer's memory.
+    _room: Charge,
 }
 
 impl Body {
@@ -40,9 +43,9 @@ impl Body {
         Body::Whole(None)
     }
 
-    /// Creates the body of a live stream: `first`, then the spans of `viewer`.
-    pub(super) fn live(viewer: Viewer, first: Arc<Span>) -> Body {
-        Body::Live(LiveBody { viewer, first: Some(first) })
+    /// Creates the body of a live stream: `first`, then the spans of `viewer`. It holds the viewer's memory, `room`.
+    pub(super) fn live(viewer: Viewer, first: Arc<Span>, room: Charge) -> Body {
+        Body::Live(LiveBody { viewer, first: Some(first), _room: room })
     }
 }
 

@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Account;
+
 /// A connection, as its requests see it.
 #[derive(Clone, Debug)]
 pub struct ConnectionContext {
     /// The client's address. Behind a proxy that sends PROXY headers, the address from the header.
     pub peer: SocketAddr,
+    /// The memory that the host keeps for the connection.
+    pub account: Account,
     /// Holds the connection's slot of `limits.max_connections` and makes a stopping server wait for it. A WebSocket
     /// keeps a clone, since it outlives hyper's connection.
     pub guard: Arc<dyn Any + Send + Sync>,

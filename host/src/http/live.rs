@@ -15,7 +15,7 @@ use crate::module::{Module, Pool, Recipe, Registry, Transport};
 use crate::router::{Resolved, Route, query_pairs};
 use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, Viewer};
 
-use super::websocket::Upgrade;
+use super::websocket::{self, Upgrade};
 use super::{Body, Client, ConnectionContext, Refusal};
 
 /// Tells nginx not to buffer the response.
@@ -48,6 +48,15 @@ impl Delivery {
         match self {
             Delivery::Head | Delivery::Body => Transport::HTTP,
             Delivery::WebSocket(_) => Transport::WEBSOCKET,
+        }
+    }
+
+    /// Bytes of memory of a viewer, beside its connection's and what it shares with others: an estimate.
+    fn memory(&self) -> usize {
+        const REQUEST: usize = 16 << 10;
+        match self {
+            Delivery::Head | Delivery::Body => REQUEST,
+            Delivery::WebSocket(_) => REQUEST + websocket::MAX_INCOMING,
         }
     }
 }
@@ -83,6 +92,8 @@ impl LiveMounts {
         connection: &ConnectionContext,
     ) -> Result<Response<Body>, Refusal> {
         let mut target = self.target(resolved, delivery.transport())?;
+        // While memory is short, also before the wait for a publisher.
+        let room = connection.account.admit(delivery.memory())?;
         let deadline = deadline(&target.route, arrival);
         if !self.hub.find(&target.route.key).is_some_and(|stream| stream.is_live()) {
             info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
@@ -99,8 +110,8 @@ impl LiveMounts {
         }
         let mut response = match delivery {
             Delivery::Head => Response::new(Body::empty()),
-            Delivery::Body => Response::new(Body::live(viewer, first)),
-            Delivery::WebSocket(upgrade) => return Ok(upgrade.accept(connection, viewer, first)),
+            Delivery::Body => Response::new(Body::live(viewer, first, room)),
+            Delivery::WebSocket(upgrade) => return Ok(upgrade.accept(connection, viewer, first, room)),
         };
         let content_type = HeaderValue::from_str(target.module().content_type());
         let headers = response.headers_mut();

@@ -10,7 +10,7 @@
 //! HEAD takes the same path as GET and leaves when the first bytes are there, because only the module knows what its
 //! format makes of a stream. So HEAD may start a mount, which then lives for `idle_timeout`.
 //!
-//! Used by `net`; uses `router`, `stream`, `module` and `conf`.
+//! Used by `net`; uses `router`, `stream`, `module`, `budget` and `conf`.
 
 mod body;
 mod conditional;

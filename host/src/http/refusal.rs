@@ -8,6 +8,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::Body;
+use crate::budget::OverBudget;
 use crate::media::Codec;
 use crate::module::OptionError;
 use crate::router::InvalidPath;
@@ -88,6 +89,9 @@ pub enum Refusal {
         /// When the next attempt is permitted.
         retry_after: Duration,
     },
+    /// There is no memory for another viewer, or for another mount of the stream.
+    #[error("the server is short of memory")]
+    NoMemory(#[from] OverBudget),
     /// The module or the host cannot serve it now.
     #[error("this stream cannot be served at the moment")]
     Unavailable,
@@ -98,6 +102,7 @@ impl From<MountError> for Refusal {
         match error {
             MountError::NoTrack { track } => Refusal::NoTrack { track },
             MountError::Faults { retry_after } => Refusal::Faults { retry_after },
+            MountError::NoMemory(over) => Refusal::NoMemory(over),
             _ => Refusal::Unavailable,
         }
     }
@@ -119,7 +124,9 @@ impl Refusal {
             Refusal::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Codec { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::Faults { .. } | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Faults { .. } | Refusal::NoMemory(_) | Refusal::Unavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 

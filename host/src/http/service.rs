@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, VARY};
 use hyper::{Method, Request, Response};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::cors::Cors;
 use super::files::Files;
@@ -77,6 +77,9 @@ impl Service {
             Err(refusal) => Err(refusal),
         };
         let mut response = outcome.unwrap_or_else(|refusal| {
+            if let Refusal::NoMemory(over) = &refusal {
+                info!(client = %client.address, %peer, %over, "viewer refused");
+            }
             debug!(client = %client.address, %peer, status = refusal.status().as_u16(), %refusal, "refused");
             refusal.response(&request)
         });
@@ -113,7 +116,7 @@ impl Service {
         if !matches!(delivery, Delivery::WebSocket(_))
             && let Some(files) = &self.files
             && !self.live.is_live(&resolved.routes, arrival).await
-            && let Some(mut response) = files.respond(request, &resolved).await?
+            && let Some(mut response) = files.respond(request, &resolved, &connection.account).await?
         {
             if self.config.http_server.crossdomain {
                 // The response depends on the origin: a cache must not serve it to pages of others.

@@ -26,6 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder, WebSocketStream};
 use tracing::debug;
 
+use crate::budget::Charge;
 use crate::stream::{Span, Viewer};
 
 use super::{Body, ConnectionContext, Refusal, linger};
@@ -40,7 +41,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PINGS_MISSED: u32 = 2;
 
 /// The largest message that a viewer may send, in bytes.
-const MAX_INCOMING: usize = 64 * 1024;
+pub(super) const MAX_INCOMING: usize = 64 * 1024;
 
 /// Protocols that clients offer but do not need (curl's `--http2` on every request): a server may ignore the offer. A
 /// client that asks for any other protocol could not use the stream.
@@ -90,16 +91,18 @@ impl Upgrade {
         Ok(Some(Upgrade { accept, protocol, upgraded: hyper::upgrade::on(request) }))
     }
 
-    /// Answers the handshake; once the connection is upgraded, a task sends `first` and the spans of `viewer`.
+    /// Answers the handshake; once the connection is upgraded, a task sends `first` and the spans of `viewer`, and holds the
+    /// viewer's memory, `room`.
     pub(super) fn accept(
         self,
         connection: &ConnectionContext,
         viewer: Viewer,
         first: Arc<Span>,
+        room: Charge,
     ) -> Response<Body> {
         let (upgraded, guard) = (self.upgraded, connection.guard.clone());
         tokio::spawn(async move {
-            let _guard = guard;
+            let _held = (guard, room);
             match upgraded.await {
                 Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first).await,
                 Err(error) => debug!(%error, "a WebSocket was not opened"),

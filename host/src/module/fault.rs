@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::process::error::WireError;
 use super::text::{after, one_line, signal_name};
+use crate::budget::OverBudget;
 
 /// Why a remuxer ended. The culprit is the module, or the publisher's data through it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -30,6 +31,9 @@ pub enum ModuleFault {
         /// The module's message, in one line.
         message: String,
     },
+    /// The memory of its output exceeds the share of the stream's publisher. Culprit: that publisher; not counted.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// It made more output in one call than its budget.
     #[error("more than {limit} bytes of output in one call")]
     Flooded {

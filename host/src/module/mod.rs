@@ -5,7 +5,7 @@
 //! [`worker`] (the threads that call modules). The other files are the module as the rest of the host sees it.
 //!
 //! Invariants: no panic crosses the interface; everything that refers to a module's code or memory holds its library; all
-//! text of a module is copied. Used by `stream`, `http`, `admin`, `author` and `main`; uses only `media` and `conf`.
+//! text of a module is copied. Used by `stream`, `http`, `admin`, `author` and `main`; uses only `media`, `budget` and `conf`.
 
 mod call_time;
 mod description;

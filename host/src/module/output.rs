@@ -2,11 +2,14 @@
 //!
 //! The same rules hold for calls in this process and in another: known flags and tracks, and bytes up to the budget.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use remuxd_plugin_api::BlockFlags;
 use smallvec::SmallVec;
 
 use super::fault::ModuleFault;
+use crate::budget::Charge;
 use crate::media::Millis;
 
 /// Cost of a block and of a part in addition to their bytes, so that empty ones are not free.
@@ -30,6 +33,17 @@ pub struct OutBlock {
     pub dts: Millis,
     /// The bytes, in order, without empty parts.
     pub parts: SmallVec<[Bytes; 4]>,
+    /// Memory of the call that made it, which counts until none of its blocks is left. Set by the owner of the remuxer.
+    pub charge: Option<Arc<Charge>>,
+}
+
+impl OutBlock {
+    /// Returns the number of bytes that are no slices of `payload`.
+    pub fn bytes_beside(&self, payload: &[u8]) -> usize {
+        let payload = payload.as_ptr_range();
+        let is_slice = |part: &&Bytes| payload.contains(&part.as_ptr());
+        self.parts.iter().filter(|part| !is_slice(part)).map(Bytes::len).sum()
+    }
 }
 
 /// The fields of a block beside its bytes, not checked yet.
@@ -94,7 +108,7 @@ impl<'a> CallOutput<'a> {
             BlockHead { flags, track, dts } => {
                 self.left -= cost;
                 let (flags, dts) = (BlockFlags(flags), Millis(dts));
-                self.out.push(OutBlock { flags, track, dts, parts: parts() });
+                self.out.push(OutBlock { flags, track, dts, parts: parts(), charge: None });
                 return true;
             }
         };

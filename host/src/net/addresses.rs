@@ -1,7 +1,8 @@
-//! Limits of connections for each address.
+//! Limits of connections for each address, and the address's part of the memory budget.
 //!
 //! An address is an IPv4 address or an IPv6 /64, which is what one subscriber gets (RFC 6177). Trusted proxies, which
-//! connect for many clients, are not limited; if they send PROXY headers, the client's address counts instead.
+//! connect for many clients, are not limited; if they send PROXY headers, the client's address counts instead. Where no
+//! client is known, each connection of a proxy has memory as an address of its own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,16 +11,18 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::budget::{self, Account, Budget};
 use crate::conf::Limits;
 
 /// Number of addresses from which on those that are not in use are removed.
 const MIN_SWEEP: usize = 1024;
 
-/// The addresses that have connections, or had one in this second.
+/// The addresses that have connections or hold memory, or had a connection in this second.
 #[derive(Debug)]
 pub(super) struct Addresses {
     max_open: usize,
     max_rate: u32,
+    budget: Budget,
     started: Instant,
     table: Mutex<Table>,
 }
@@ -31,8 +34,9 @@ struct Table {
     sweep_at: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Address {
+    memory: budget::Address,
     open: usize,
     /// The second of the newest connection, and the number of connections in it.
     second: u64,
@@ -44,6 +48,7 @@ struct Address {
 pub(super) struct AddressSlot {
     addresses: Arc<Addresses>,
     address: IpAddr,
+    account: Account,
 }
 
 /// A limit that an address has reached. Culprit: peer.
@@ -56,10 +61,11 @@ pub(super) enum AddressLimit {
 }
 
 impl Addresses {
-    pub(super) fn new(limits: &Limits) -> Arc<Addresses> {
+    pub(super) fn new(limits: &Limits, budget: Budget) -> Arc<Addresses> {
         Arc::new(Addresses {
             max_open: limits.max_connections_per_address,
             max_rate: limits.accept_rate,
+            budget,
             started: Instant::now(),
             table: Mutex::default(),
         })
@@ -77,7 +83,7 @@ impl Addresses {
         let address = subscriber(address);
         let mut table = self.table.lock();
         table.sweep(second);
-        let entry = table.addresses.entry(address).or_default();
+        let entry = table.entry(address, &self.budget);
         if entry.second != second {
             (entry.second, entry.accepted) = (second, 0);
         }
@@ -89,15 +95,43 @@ impl Addresses {
             return Err(AddressLimit::Open(self.max_open));
         }
         entry.open += 1;
-        Ok(AddressSlot { addresses: self.clone(), address })
+        Ok(AddressSlot { addresses: self.clone(), address, account: entry.memory.account() })
+    }
+
+    /// Creates the account of a connection of a client behind a trusted proxy.
+    pub(super) fn account_of(&self, client: IpAddr) -> Account {
+        let mut table = self.table.lock();
+        table.sweep(self.started.elapsed().as_secs());
+        table.entry(subscriber(client), &self.budget).memory.account()
+    }
+
+    /// Creates the account of a connection of a trusted proxy.
+    pub(super) fn account_of_proxy(&self) -> Account {
+        self.budget.address().account()
+    }
+}
+
+impl AddressSlot {
+    /// The account of the connection.
+    pub(super) fn account(&self) -> &Account {
+        &self.account
     }
 }
 
 impl Table {
-    /// Removes the addresses without connections whenever their number has doubled.
+    fn entry(&mut self, address: IpAddr, budget: &Budget) -> &mut Address {
+        self.addresses.entry(address).or_insert_with(|| Address {
+            memory: budget.address(),
+            open: 0,
+            second: 0,
+            accepted: 0,
+        })
+    }
+
+    /// Removes the addresses without connections and memory whenever their number has doubled.
     fn sweep(&mut self, second: u64) {
         if self.addresses.len() >= self.sweep_at.max(MIN_SWEEP) {
-            self.addresses.retain(|_, address| address.open > 0 || address.second == second);
+            self.addresses.retain(|_, one| one.open > 0 || one.second == second || one.memory.is_in_use());
             self.sweep_at = self.addresses.len() * 2;
         }
     }
@@ -122,11 +156,13 @@ fn subscriber(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Kind;
     use crate::conf::Config;
 
     fn addresses(max_open: usize, max_rate: u32) -> Arc<Addresses> {
         let limits = Config::default().limits;
-        Addresses::new(&Limits { max_connections_per_address: max_open, accept_rate: max_rate, ..limits })
+        let limits = Limits { max_connections_per_address: max_open, accept_rate: max_rate, ..limits };
+        Addresses::new(&limits, Budget::new(1200))
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -157,8 +193,26 @@ mod tests {
     }
 
     #[test]
+    fn connections_of_an_address_share_its_memory() {
+        let addresses = addresses(0, 0);
+        let charge = |account: &Account| account.charge(Kind::Connections, 200).map(drop);
+        let slot = |address: &str| addresses.enter(ip(address)).unwrap();
+        let held = addresses.account_of(ip("2001:db8::1")).charge(Kind::Messages, 200).unwrap();
+        // 200 of the connection, 400 of its address and 400 of all are within 1200, another 200 are not.
+        let same = slot("2001:db8::2").account().charge(Kind::Connections, 200).unwrap();
+        charge(slot("2001:db8::3").account()).unwrap_err();
+        charge(slot("2001:db8:0:1::1").account()).unwrap();
+        charge(&addresses.account_of_proxy()).unwrap();
+        drop((held, same));
+        charge(slot("2001:db8::3").account()).unwrap();
+    }
+
+    #[test]
     fn addresses_that_left_are_forgotten() {
         let addresses = addresses(1, 0);
+        let account = addresses.account_of(ip("192.0.2.9"));
+        let held = account.charge(Kind::Messages, 400).unwrap();
+        drop(account);
         let stays = addresses.enter_at(ip("192.0.2.1"), 0).unwrap();
         for number in 0..10_000_u32 {
             drop(addresses.enter_at(IpAddr::V4(number.into()), u64::from(number / 100)));
@@ -166,6 +220,8 @@ mod tests {
         assert!(addresses.table.lock().addresses.len() <= 2 * MIN_SWEEP);
         assert_eq!(addresses.enter_at(ip("192.0.2.1"), 200).unwrap_err(), AddressLimit::Open(1));
         drop(stays);
-        addresses.enter_at(ip("192.0.2.1"), 200).unwrap();
+        drop(addresses.enter_at(ip("192.0.2.1"), 200).unwrap());
+        addresses.account_of(ip("192.0.2.9")).charge(Kind::Messages, 134).unwrap_err();
+        drop(held);
     }
 }

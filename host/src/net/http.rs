@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
+use crate::budget::{Kind, OverBudget};
 use crate::http::{Body, ConnectionContext};
 
 use super::opening::Opened;
@@ -35,6 +36,14 @@ const MAX_BUFFER: usize = 16 * 1024;
 
 /// Limit of hyper's send buffer for one HTTP/2 stream, in bytes.
 const MAX_STREAM_BUFFER: usize = 64 * 1024;
+
+/// Receive window of an HTTP/2 connection and of each stream, in bytes: the least that a peer may assume (RFC 9113, 6.9.2),
+/// because no request has a body.
+const WINDOW: u32 = 65_535;
+
+/// Bytes of memory of an HTTP/2 connection beside its socket's: the window, a frame in each direction, header tables; an
+/// estimate.
+const HTTP2_MEMORY: usize = WINDOW as usize + (48 << 10);
 
 /// Limit of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 100;
@@ -53,9 +62,10 @@ const HTTP2_PREFACE: &[u8] = b"PRI";
 
 /// Serves one connection until it closes, or the server stops and its responses are complete.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
-    let Opened { socket, peer, deadline, slot } = opened;
+    let Opened { socket, peer, deadline, account, slot } = opened;
     let guard = Arc::new((slot, server.tasks.token()));
-    let connection = ConnectionContext { peer, guard, stopping: server.stopping.clone() };
+    let stopping = server.stopping.clone();
+    let connection = ConnectionContext { peer, account, guard, stopping };
     let http2 = tokio::select! {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,
         () = server.stopping.cancelled() => return,
@@ -69,25 +79,29 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
             drive(&server, serving, finish, &first, pending).await
         }
         // Boxed, so that an HTTP/1.1 viewer's task is not as large as this.
-        Ok(Ok(true)) => {
-            let streams = Streams::new(server.config.limits.send_timeout);
-            let serving = serve_http2(&server, socket, connection, first.clone(), streams.clone());
-            let idle = || streams.none_for(server.config.limits.handshake_timeout);
-            let driving =
-                drive(&server, Box::pin(serving), http2::Connection::graceful_shutdown, &first, idle);
-            let bounded = async {
-                tokio::select! {
-                    result = driving => result,
-                    () = streams.useless() => Err(Close::Resets),
-                }
-            };
-            Box::pin(bounded).await
-        }
+        Ok(Ok(true)) => Box::pin(drive_http2(&server, socket, connection, &first)).await,
         Ok(Err(error)) => Err(Close::Io(error)),
         Err(_) => Err(Close::NoRequest),
     };
     if let Err(error) = result {
         debug!(%peer, %error, "connection closed");
+    }
+}
+
+/// Serves HTTP/2 until the connection closes, or the server stops and its responses are complete.
+async fn drive_http2(
+    server: &Server,
+    socket: impl Socket,
+    connection: ConnectionContext,
+    first: &FirstRequest,
+) -> Result<(), Close> {
+    let _buffers = connection.account.charge(Kind::Connections, HTTP2_MEMORY)?;
+    let streams = Streams::new(server.config.limits.send_timeout);
+    let serving = pin!(serve_http2(server, socket, connection, first.clone(), streams.clone()));
+    let idle = || streams.none_for(server.config.limits.handshake_timeout);
+    tokio::select! {
+        result = drive(server, serving, http2::Connection::graceful_shutdown, first, idle) => result,
+        () = streams.useless() => Err(Close::Resets),
     }
 }
 
@@ -102,6 +116,8 @@ enum Close {
     NoRequest,
     #[error("no more requests")]
     Idle,
+    #[error("{0}")]
+    OverBudget(#[from] OverBudget),
     #[error("too many requests were reset before their responses")]
     Resets,
 }
@@ -183,6 +199,8 @@ fn serve_http2<S: Socket>(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_send_buf_size(MAX_STREAM_BUFFER)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
         .max_local_error_reset_streams(MAX_ERRORS)

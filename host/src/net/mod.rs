@@ -1,12 +1,12 @@
 //! Sockets: listeners, connections, TLS, deadlines and limits.
 //!
 //! Purpose: carry bytes between sockets and the sans-IO layers. Every wait for a peer has a deadline, every
-//! buffer a limit, and every connection counts against `limits.max_connections`.
+//! buffer a limit, and every connection counts against `limits.max_connections`, its memory against `limits.max_memory`.
 //!
 //! A connection passes `listener` (accept), `opening` (PROXY header, TLS handshake), then `http` or `rtmp` until it
 //! closes.
 //!
-//! Used by `host` and `admin`; uses `http`, `router`, `rtmp`, `stream` and `conf`.
+//! Used by `host` and `admin`; uses `http`, `router`, `rtmp`, `stream`, `budget` and `conf`.
 
 mod addresses;
 mod certificates;

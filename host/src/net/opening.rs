@@ -12,6 +12,7 @@ use tracing::debug;
 use super::addresses::AddressSlot;
 use super::proxy;
 use super::server::Server;
+use crate::budget::{Account, Charge, Kind};
 
 /// A connection that was accepted.
 pub(super) struct Accepted {
@@ -27,20 +28,27 @@ pub(super) struct Opened<S> {
     pub(super) peer: SocketAddr,
     /// Deadline for the first complete request, or for RTMP publish or play: `limits.handshake_timeout` after accept.
     pub(super) deadline: Instant,
+    /// The memory that the host keeps for this peer.
+    pub(super) account: Account,
     /// Held until the connection closes.
     pub(super) slot: Slot,
 }
 
-/// A slot of `limits.max_connections`, and one of `limits.max_connections_per_address` unless the peer is a trusted proxy.
+/// A slot of `limits.max_connections`, one of `limits.max_connections_per_address` unless the peer is a trusted proxy, and
+/// the memory of the connection's own buffers.
 pub(super) struct Slot {
     _connection: OwnedSemaphorePermit,
     _address: Option<AddressSlot>,
+    _buffers: Charge,
 }
 
 /// The transport layer under an application protocol: plain TCP or TLS.
 pub(super) trait Transport: Clone + Send + Sync + 'static {
     /// The stream that the application protocol reads and writes.
     type Socket: Send;
+
+    /// Bytes of memory of a connection, before any publisher or viewer: an estimate.
+    const MEMORY: usize;
 
     /// Performs the transport's handshake, if it has one.
     fn open(
@@ -55,6 +63,8 @@ pub(super) struct Plain;
 
 impl Transport for Plain {
     type Socket = TcpStream;
+
+    const MEMORY: usize = 16 << 10;
 
     async fn open(&self, socket: TcpStream) -> Result<TcpStream, OpenError> {
         Ok(socket)
@@ -95,17 +105,23 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
             let entered = server.addresses.enter(peer.ip());
             Some(entered.inspect_err(|limit| server.refuse(peer, *limit)).ok()?)
         };
-        let slot = Slot { _connection: permit, _address: address };
+        let account = match &address {
+            Some(slot) => slot.account().clone(),
+            None => server.addresses.account_of_proxy(),
+        };
+        let buffers = account.charge(Kind::Connections, T::MEMORY);
+        let buffers = buffers.inspect_err(|over| server.refuse(peer, *over)).ok()?;
+        let slot = Slot { _connection: permit, _address: address, _buffers: buffers };
         let opened = timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late));
-        Some(opened.map(|socket| (socket, slot)))
+        Some(opened.map(|socket| (socket, account, slot)))
     };
     let opened = tokio::select! {
         opened = opening => opened,
         () = server.stopping.cancelled() => return,
     };
     match opened {
-        Some(Ok((socket, slot))) => {
-            let opened = Opened { socket, peer, deadline, slot };
+        Some(Ok((socket, account, slot))) => {
+            let opened = Opened { socket, peer, deadline, account, slot };
             server.tasks.spawn(serve(server.clone(), opened));
         }
         Some(Err(error)) => debug!(%peer, %error, "connection closed before it began"),

@@ -21,9 +21,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
+use crate::budget::{Account, OverBudget};
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::handshake::Random;
-use crate::rtmp::server::{Event, PlayEnd, ServerSession, ServerSettings};
+use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
 use crate::rtmp::{Buffers, MAX_UNREAD_REPLIES, SessionError};
 
 use super::opening::Opened;
@@ -42,6 +43,9 @@ const READ_OTHER: usize = 4 * 1024;
 /// Tags are read for players only while less than this waits to be written, in bytes.
 const MAX_UNSENT: usize = 64 * 1024;
 
+/// Interval of checks of the client's share of the memory: others may need it while this one holds memory and sends nothing.
+const SHARE_CHECK: Duration = Duration::from_secs(1);
+
 /// Limit of chunk streams of one client.
 const MAX_CHUNK_STREAMS: usize = 256;
 
@@ -58,6 +62,8 @@ enum Close {
     NoMedia,
     #[error("a message was not completed in time")]
     Unfinished,
+    #[error("{0}")]
+    OverBudget(#[from] OverBudget),
     #[error("it takes no answers: {unsent} bytes wait")]
     NoReader { unsent: usize },
     #[error("the session is over")]
@@ -66,9 +72,19 @@ enum Close {
     Stopping,
 }
 
+impl Close {
+    fn is_over_budget(&self) -> bool {
+        match self {
+            Close::OverBudget(_) => true,
+            Close::Session(error) => error.is_over_budget(),
+            _ => false,
+        }
+    }
+}
+
 /// Serves one connection until it closes, at the latest at one of its deadlines.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
-    let Opened { mut socket, peer, deadline, slot: _slot } = opened;
+    let Opened { mut socket, peer, deadline, account, slot: _slot } = opened;
     let limits = &server.config.limits;
     let seed = RandomState::new().hash_one(peer);
     let (epoch, random) = (server.now().0 as u32, Random::from_seed(seed));
@@ -83,15 +99,22 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
     };
     let mut connection = Connection {
         peer,
+        account: account.clone(),
         session: ServerSession::new(settings, epoch, random),
         publishers: Publishers::new(server.clone()),
         players: Players::new(server.clone()),
         media: MediaDeadline::new(deadline, limits.media_timeout),
         messages: MessageDeadline::new(limits.send_timeout),
+        next_check: Instant::now() + SHARE_CHECK,
         unflushed: false,
         server,
     };
+    connection.session.charge_to(account);
     let close = connection.run(&mut socket).await;
+    if close.is_over_budget() {
+        connection.publishers.end_all(&Rejection::NoMemory, &mut connection.session);
+        connection.players.end_all(PlayEnd::Stopped, &mut connection.session);
+    }
     let output = &mut connection.session.buffers().output;
     if !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
         let last = async {
@@ -106,11 +129,15 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
 struct Connection {
     server: Arc<Server>,
     peer: SocketAddr,
+    /// The memory that the host keeps for the client.
+    account: Account,
     session: ServerSession,
     publishers: Publishers,
     players: Players,
     media: MediaDeadline,
     messages: MessageDeadline,
+    /// When the share of the memory is checked next, if the client holds any.
+    next_check: Instant,
     /// Whether written bytes may still be in the TLS layer.
     unflushed: bool,
 }
@@ -138,6 +165,11 @@ impl Connection {
             return Err(Close::NoReader { unsent });
         }
         self.messages.update(self.session.oldest_unfinished(), self.session.bytes_received());
+        let holds = !self.publishers.is_empty() || self.messages.at().is_some();
+        if holds && Instant::now() >= self.next_check {
+            self.account.check_share()?;
+            self.next_check = Instant::now() + SHARE_CHECK;
+        }
         let (deadline, late) = self.deadline();
         let read_size = if self.publishers.is_empty() { READ_OTHER } else { READ_PUBLISHER };
         let Buffers { input, output } = self.session.buffers();
@@ -157,6 +189,7 @@ impl Connection {
             stream_id = poll_fn(|cx| publishers.poll_replaced(cx)) => {
                 self.publishers.end_replaced(stream_id, self.peer, &mut self.session);
             }
+            () = sleep_until(self.next_check), if holds => {}
             () = sleep_until(deadline) => return Err(late),
             () = self.server.stopping.cancelled() => {
                 self.players.end_all(PlayEnd::Stopped, &mut self.session);
@@ -183,14 +216,16 @@ impl Connection {
                 let trusted = self.server.config.proxy.trusts(peer.ip());
                 if let Some(client) = session.proxied_client().filter(|_| trusted) {
                     self.peer.set_ip(client.into());
+                    self.account = self.server.addresses.account_of(client.into());
+                    session.charge_to(self.account.clone());
                 }
                 session.accept_connect();
             }
             Event::Publish { stream_id, name, kind } => {
-                self.publishers.start(stream_id, &name, kind, peer, session, media);
+                self.publishers.start(stream_id, &name, kind, (peer, &self.account), session, media);
             }
             Event::Play { stream_id, name } => {
-                self.players.start(stream_id, &name, peer, session, media);
+                self.players.start(stream_id, &name, (peer, &self.account), session, media);
             }
             Event::Media { stream_id, tag } => {
                 media.renew();

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::budget::Budget;
 use crate::conf::{Config, Vhost};
 use crate::http::Service;
 use crate::log::LineLimit;
@@ -39,12 +40,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates a server without listeners.
-    pub fn new(config: Arc<Config>, hub: Arc<Hub>, service: Arc<Service>) -> Arc<Server> {
+    /// Creates a server without listeners. Its peers' memory is charged to `budget`.
+    pub fn new(config: Arc<Config>, hub: Arc<Hub>, service: Arc<Service>, budget: Budget) -> Arc<Server> {
         Arc::new(Server {
             router: service.router().clone(),
             connections: Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS))),
-            addresses: Addresses::new(&config.limits),
+            addresses: Addresses::new(&config.limits, budget),
             config,
             hub,
             service,

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::opening::{OpenError, Transport};
+use super::opening::{OpenError, Plain, Transport};
 use crate::http::linger;
 
 /// HTTP/2 and HTTP/1.1, as ALPN names them (RFC 7301, 6; RFC 9113, 3.2), preferred ones first. RTMP has no ALPN name.
@@ -65,6 +65,9 @@ impl Tls {
 
 impl Transport for Tls {
     type Socket = Socket;
+
+    /// With records that are being read and written, and the state of rustls.
+    const MEMORY: usize = Plain::MEMORY + MAX_UNSENT + (32 << 10);
 
     /// Performs the TLS handshake. A peer that starts without TLS is disconnected; a plain HTTP request is answered with
     /// 400.

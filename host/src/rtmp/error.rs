@@ -54,3 +54,14 @@ pub enum SessionError {
     #[error("the response to createStream contains no message stream")]
     NoStreamId,
 }
+
+impl SessionError {
+    /// Whether the peer exceeds its share of the budget.
+    pub fn is_over_budget(&self) -> bool {
+        matches!(
+            self,
+            SessionError::Chunk(ChunkError::OverBudget(_))
+                | SessionError::Aggregate(AggregateError::OverBudget(_))
+        )
+    }
+}

@@ -20,6 +20,7 @@ use super::error::SessionError;
 use super::handshake::{Handshake, HandshakeError};
 use super::message::{Aggregate, Control, Message, MessageKind};
 use super::output::Output;
+use crate::budget::Account;
 use crate::media::{Millis, Packet, Tag, TagKind};
 
 /// Limit of queued reply bytes for a peer that sends but does not read.
@@ -109,6 +110,11 @@ impl Link {
         Ok(complete)
     }
 
+    /// Charges messages that begin from now on to `account`.
+    pub fn charge_to(&mut self, account: Account) {
+        self.reader.charge_to(account);
+    }
+
     /// Returns the number of bytes received on the connection, after the handshake.
     pub fn bytes_received(&self) -> u64 {
         self.reader.bytes_received()
@@ -147,7 +153,7 @@ impl Link {
                 Incoming::Command { stream_id: message.stream_id, command: Command::read(payload)? }
             }
             MessageKind::AGGREGATE => {
-                self.aggregate = Some(Aggregate::new(&message));
+                self.aggregate = Some(Aggregate::new(&message, self.reader.account()));
                 Incoming::Ignored
             }
             _ => match Control::read(&message)? {

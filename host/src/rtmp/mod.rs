@@ -6,7 +6,7 @@
 //! Invariants: nothing here knows a socket, a clock or an async runtime. Nothing here trusts its peer: every buffer has a
 //! limit, and errors carry their offset in the connection.
 //!
-//! Used by `net`. Uses `media` and `remuxd-bitstream`.
+//! Used by `net`. Uses `media`, `budget` and `remuxd-bitstream`.
 
 pub mod chunk;
 pub mod client;

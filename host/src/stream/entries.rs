@@ -13,8 +13,8 @@ pub(super) const MAX_TRACK: u8 = 15;
 /// Bytes that a tag keeps alive beside its payload: an estimate for the ring's limits.
 const TAG_OVERHEAD: usize = 128;
 
-/// Bytes that a block keeps alive beside its parts: an estimate for the ring's limits.
-const BLOCK_OVERHEAD: usize = 256;
+/// Bytes that a block keeps alive beside its parts: an estimate for the ring's limits and for the budget.
+pub(super) const BLOCK_OVERHEAD: usize = 256;
 
 impl Entry for Tag {
     type Batch = Vec<Tag>;
@@ -44,7 +44,12 @@ impl Entry for OutBlock {
     }
 
     fn batch<'a>(entries: impl Iterator<Item = &'a Self>) -> Span {
-        Span::gather(entries.flat_map(|block| block.parts.iter().cloned()))
+        let mut charges = Vec::new();
+        let parts = entries.flat_map(|block| {
+            charges.extend(block.charge.clone());
+            block.parts.iter().cloned()
+        });
+        Span::gather(parts).charged(charges)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::budget::OverBudget;
 use crate::module::OptionError;
 
 /// Why a stream cannot be published.
@@ -47,6 +48,9 @@ pub enum MountError {
         /// When the next attempt is permitted.
         retry_after: Duration,
     },
+    /// The stream's publisher has no memory left for another mount. Culprit: peer.
+    #[error(transparent)]
+    NoMemory(#[from] OverBudget),
     /// The module is switched off. Culprit: module.
     #[error("the format module is switched off")]
     SwitchedOff,

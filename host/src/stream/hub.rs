@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 use tracing::info;
 
+use crate::budget::Account;
 use crate::conf::{PublishConflict, Vhost};
 
 use super::error::PublishError;
@@ -37,8 +38,8 @@ impl Hub {
         Arc::default()
     }
 
-    /// Starts a publisher, on a new stream or on one whose publisher left and whose viewers wait. The caller spawns the pacer
-    /// of a new stream.
+    /// Starts a publisher, on a new stream or on one whose publisher left and whose viewers wait. The memory of the stream's
+    /// mounts is charged to `account`, that of its tags by whoever made them. The caller spawns the pacer of a new stream.
     ///
     /// # Errors
     /// [`PublishError::Busy`] when the stream is live and its vhost keeps the first publisher.
@@ -46,16 +47,17 @@ impl Hub {
         self: &Arc<Self>,
         key: StreamKey,
         vhost: &Arc<Vhost>,
+        account: Account,
     ) -> Result<(Publisher, Option<StreamPacer>), PublishError> {
         let (publisher, waiting) = {
             let mut state = self.state.lock();
             let stream = state
                 .streams
                 .entry(key.clone())
-                .or_insert_with(|| Arc::new(Stream::new(key.clone(), vhost.clone())))
+                .or_insert_with(|| Arc::new(Stream::new(key.clone(), vhost.clone(), account.clone())))
                 .clone();
             let replace = vhost.publish.conflict == PublishConflict::Replace;
-            let publisher = Stream::publish(&stream, replace)?;
+            let publisher = Stream::publish(&stream, replace, account)?;
             (publisher, state.take_waiting(&key))
         };
         wake(waiting);
@@ -207,9 +209,9 @@ mod tests {
         };
         let waits = ["x", "y", "x"].map(wait);
         let woken = || waits.each_ref().map(|(count, _)| count.0.load(Ordering::Relaxed));
-        let (publisher, _) = hub.publish(key("x"), &config.vhosts[0]).unwrap();
+        let (publisher, _) = hub.publish(key("x"), &config.vhosts[0], Account::unlimited()).unwrap();
         assert_eq!(woken(), [1, 0, 1]);
-        let (_other, _) = hub.publish(key("z"), &config.vhosts[0]).unwrap();
+        let (_other, _) = hub.publish(key("z"), &config.vhosts[0], Account::unlimited()).unwrap();
         hub.expire(publisher.stream(), publisher.leave());
         assert_eq!((woken(), hub.waiting()), ([1, 0, 1], 3));
         drop(waits);
@@ -248,7 +250,8 @@ mod tests {
         let hub = Hub::new();
         let lines = Arc::new(Lines(hub.clone(), Mutex::default()));
         tracing::subscriber::with_default(lines.clone(), || {
-            let (publisher, _) = hub.publish(StreamKey::new("a", "live", "x"), &config.vhosts[0]).unwrap();
+            let key = StreamKey::new("a", "live", "x");
+            let (publisher, _) = hub.publish(key, &config.vhosts[0], Account::unlimited()).unwrap();
             hub.expire(publisher.stream(), publisher.leave());
         });
         assert_eq!(*lines.1.lock(), [false; 3], "published, left, ended");

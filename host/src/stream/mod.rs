@@ -7,7 +7,7 @@
 //! GOP; a module's fault ends its own remuxer and nothing else.
 //!
 //! No IO, no tokio: readers are woken through [`std::task::Waker`], and the caller brings the [`Clock`]. Used by `http`,
-//! `net`, `admin` and `main`; uses `module`, `media` and `conf`.
+//! `net`, `admin` and `main`; uses `module`, `media`, `budget` and `conf`.
 //!
 //! # Locks
 //! A thread that holds one of these takes only those below it:
@@ -23,7 +23,7 @@
 //! 7. A source's state: the publisher, timelines and codecs of a stream. Held while a tag goes into both rings, so that the
 //!    tags of two publishers cannot mix.
 //! 8. A ring's state: entries, join points and wakers. Wakers are called after it is released.
-//! 9. The records of faults of a stream, and each record.
+//! 9. The records of faults of a stream, and each record; the account of a source's publisher.
 
 mod carriage;
 mod entries;

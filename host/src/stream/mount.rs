@@ -17,6 +17,7 @@ use super::remux::RemuxJob;
 use super::ring::{JoinAt, Pace, Reader, Ring};
 use super::source::Source;
 use super::span::Span;
+use crate::budget::Charge;
 use crate::media::Millis;
 use crate::module::{Module, OutBlock, Pool, Recipe};
 
@@ -26,12 +27,14 @@ pub struct LiveMount {
     fill: Arc<Fill>,
     /// Length of history that a new viewer gets at once.
     history: Millis,
+    /// The memory of the mount itself.
+    _room: Charge,
 }
 
 impl LiveMount {
     /// Creates a mount that nothing fills yet.
-    pub(super) fn new(source: Arc<Source>, recipe: Recipe, history: Millis) -> Arc<LiveMount> {
-        Arc::new(LiveMount { fill: Fill::new(source, recipe, history), history })
+    pub(super) fn new(source: Arc<Source>, recipe: Recipe, history: Millis, room: Charge) -> Arc<LiveMount> {
+        Arc::new(LiveMount { fill: Fill::new(source, recipe, history), history, _room: room })
     }
 
     /// Starts to fill the ring, from join point `at` of the stream on.

@@ -183,7 +183,8 @@ impl RemuxJob {
         let starts = !current && is_join(tag, recipe.module());
         // After a fault there is a pause.
         if starts && (work.remuxer.is_some() || self.fill.faults().may_start(Instant::now())) {
-            let start = Start { join: tag, facts: self.fill.source().facts(tag.dts), state: &[] };
+            let source = self.fill.source();
+            let start = Start { source, join: tag, facts: source.facts(tag.dts), state: &[] };
             return match work.remuxer.take() {
                 Some(old) => self.hand_over(old, work, start, recipe, watch),
                 None => self.start(work, start, recipe, watch),
@@ -354,6 +355,10 @@ impl RemuxJob {
         let stream = self.fill.source().key();
         if is_unsupported(fault) {
             info!(%stream, module = %module.name(), %fault, "nothing to carry");
+            return;
+        }
+        if let ModuleFault::OverBudget(over) = fault {
+            info!(%stream, module = %module.name(), %over, "remuxer ended");
             return;
         }
         if matches!(fault, ModuleFault::Hung { .. }) || !self.fill.is_abandoned(self.epoch) {

@@ -6,12 +6,17 @@
 //! A configuration that is replayed comes later than when the stream had it, and reports the tracks of then. The remuxer gets it
 //! with the tracks of its own position.
 //!
+//! The memory of blocks counts on the account of the stream's publisher. Where that has none left, the remuxer ends, and the next
+//! one starts at a join point.
+//!
 //! A second preamble ends the output: the responses that began with the first one cannot continue.
 
 use std::sync::Arc;
 
-use super::entries::{block_role, config_slot};
+use super::entries::{BLOCK_OVERHEAD, block_role, config_slot};
 use super::ring::EntryRole;
+use super::source::Source;
+use crate::budget::Kind;
 use crate::media::{Millis, Tag, Tracks};
 use crate::module::{CallWatch, ModuleFault, OutBlock, OwnProcess, Recipe, Remuxer, StreamFacts};
 
@@ -22,6 +27,7 @@ const SLACK: i64 = 10_000;
 /// The start of a remuxer: its join point, the facts there, and its predecessor's state.
 #[derive(Clone, Copy)]
 pub(super) struct Start<'a> {
+    pub(super) source: &'a Arc<Source>,
     pub(super) join: &'a Tag,
     pub(super) facts: StreamFacts,
     pub(super) state: &'a [u8],
@@ -30,6 +36,8 @@ pub(super) struct Start<'a> {
 /// A remuxer and its recipe.
 #[derive(Debug)]
 pub(super) struct CheckedRemuxer {
+    /// Its publisher is charged for the blocks.
+    source: Arc<Source>,
     remuxer: Remuxer,
     recipe: Arc<Recipe>,
     /// Time of the oldest tag that it may still hold.
@@ -54,7 +62,7 @@ impl CheckedRemuxer {
     pub(super) fn new(
         recipe: &Arc<Recipe>,
         configs: &[Tag],
-        Start { join, facts, state }: Start<'_>,
+        Start { source, join, facts, state }: Start<'_>,
         has_begun: bool,
         own: Option<&OwnProcess>,
         watch: &CallWatch,
@@ -66,6 +74,7 @@ impl CheckedRemuxer {
             watch.call(|| remuxer.tag(&config, &mut out))?;
         }
         let mut remuxer = CheckedRemuxer {
+            source: source.clone(),
             remuxer,
             recipe: recipe.clone(),
             oldest: join.dts.0,
@@ -77,6 +86,7 @@ impl CheckedRemuxer {
             fed: 0,
         };
         remuxer.end_at_preamble(&mut out);
+        remuxer.charge(&mut out, &[])?;
         Ok((remuxer, out))
     }
 
@@ -104,7 +114,8 @@ impl CheckedRemuxer {
         if out.iter().any(|block| matches!(block_role(block), EntryRole::Join | EntryRole::Media)) {
             self.oldest = tag.dts.0;
         }
-        (out, result)
+        let charged = self.charge(&mut out, &tag.payload);
+        (out, result.and(charged))
     }
 
     /// Number of tags that it got, the faulty one included.
@@ -118,7 +129,28 @@ impl CheckedRemuxer {
         let result = watch.call(|| self.remuxer.finish(&mut out));
         self.end_at_preamble(&mut out);
         let result = check_times(&mut out, self.oldest, self.newest).and(result);
-        (out, result)
+        let charged = self.charge(&mut out, &[]);
+        (out, result.and(charged))
+    }
+
+    /// Charges the memory of the blocks of a call, except slices of the tag's `payload`. Without that memory, there are no
+    /// blocks.
+    fn charge(&self, out: &mut Vec<OutBlock>, payload: &[u8]) -> Result<(), ModuleFault> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let bytes = out.iter().map(|block| block.bytes_beside(payload) + BLOCK_OVERHEAD).sum();
+        match self.source.account().charge(Kind::Output, bytes) {
+            Ok(charge) => {
+                let charge = Arc::new(charge);
+                out.iter_mut().for_each(|block| block.charge = Some(charge.clone()));
+                Ok(())
+            }
+            Err(over) => {
+                out.clear();
+                Err(over.into())
+            }
+        }
     }
 
     /// Whether the responses that began with its preamble cannot continue.

@@ -69,7 +69,7 @@ impl Renditions {
         let mut state = self.state.lock();
         state.publisher = publisher;
         for one in &mut state.feeds {
-            one.publisher = one.source.take_over();
+            one.publisher = one.source.take_over(self.base.account());
             // The age of track 0 starts again.
             one.audio = one.audio.and(Some(Millis(0)));
             one.video = one.video.and(Some(Millis(0)));
@@ -134,8 +134,8 @@ impl State {
 impl Feed {
     /// Creates the rendition of a track whose first tag is `tag`, with the configurations of the kinds that it may lack.
     fn new(track: u8, base: &Source, tag: &Tag, now: Millis) -> Feed {
-        let source = Arc::new(Source::new(base.key().clone(), base.vhost().clone()));
-        let publisher = source.take_over();
+        let source = Arc::new(Source::new(base.key().clone(), base.vhost().clone(), base.account()));
+        let publisher = source.take_over(base.account());
         let mut feed = Feed { track, source, publisher, audio: None, video: None };
         *feed.own(tag.kind) = Some(base.age());
         for (_, config) in base.tags().configs() {

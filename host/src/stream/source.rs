@@ -25,6 +25,7 @@ use super::faults::Faults;
 use super::key::StreamKey;
 use super::ring::{EntryRole, Ring, RingLimits};
 use super::tracks::{Codecs, TRACK_WAIT, TrackStates};
+use crate::budget::Account;
 use crate::conf::{Mount, Vhost};
 use crate::media::{Millis, Packet, Tag, TagKind, Timeline};
 use crate::module::StreamFacts;
@@ -40,6 +41,8 @@ pub(super) struct Source {
     tags: Arc<Ring<Tag>>,
     audio: Arc<Ring<Tag>>,
     faults: Faults,
+    /// The account of the newest publisher, for the memory of mounts.
+    account: Mutex<Account>,
     state: Mutex<State>,
 }
 
@@ -65,7 +68,8 @@ struct State {
 }
 
 impl Source {
-    pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>) -> Source {
+    /// Creates the source of a stream that the owner of `account` will publish.
+    pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>, account: Account) -> Source {
         let history = vhost.mounts.iter().map(|mount| history_of(mount)).max().unwrap_or(Millis(0));
         Source {
             tags: Ring::new(ring_limits(&vhost, Millis(0))),
@@ -73,6 +77,7 @@ impl Source {
             key,
             vhost,
             faults: Faults::default(),
+            account: Mutex::new(account),
             state: Mutex::default(),
         }
     }
@@ -125,21 +130,27 @@ impl Source {
         StreamFacts::new(video, audio, age)
     }
 
+    /// The account of the newest publisher.
+    pub(super) fn account(&self) -> Account {
+        self.account.lock().clone()
+    }
+
     /// Starts a publisher. Returns its number; the first is 1.
-    pub(super) fn publish(&self, replace: bool) -> Result<u64, PublishError> {
+    pub(super) fn publish(&self, replace: bool, account: Account) -> Result<u64, PublishError> {
         let state = self.state.lock();
         if state.live && !replace {
             return Err(PublishError::Busy);
         }
-        Ok(self.begin(state))
+        Ok(self.begin(state, account))
     }
 
     /// Starts a publisher, in place of one that is there. Returns its number.
-    pub(super) fn take_over(&self) -> u64 {
-        self.begin(self.state.lock())
+    pub(super) fn take_over(&self, account: Account) -> u64 {
+        self.begin(self.state.lock(), account)
     }
 
-    fn begin(&self, mut state: MutexGuard<'_, State>) -> u64 {
+    fn begin(&self, mut state: MutexGuard<'_, State>, account: Account) -> u64 {
+        *self.account.lock() = account;
         if state.publisher > 0 {
             state.end_of_publisher();
             self.tags.forget();

@@ -1,13 +1,15 @@
 //! Span: consecutive pieces of output, ready to be written by many viewers.
 //!
 //! All viewers at the same position of a ring write the same [`Span`]; each has a [`SpanBuf`], a position in it.
-//! Payloads are shared with the buffer that the publisher's socket was read into. Only framing, adjacent pieces of at most
+//! Payloads are shared with the messages that the publisher sent. Only framing, adjacent pieces of at most
 //! [`FRAMING`] bytes each, is copied into one piece, once for all viewers: this halves the iovecs of a write.
 
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+
+use crate::budget::Charge;
 
 /// Pieces up to this size are framing: tag headers and trailers, never an access unit worth sharing.
 const FRAMING: usize = 64;
@@ -17,6 +19,8 @@ const FRAMING: usize = 64;
 pub struct Span {
     parts: Box<[Bytes]>,
     len: usize,
+    /// Of the blocks that the pieces are from: their memory counts as long as a viewer writes them.
+    charges: Box<[Arc<Charge>]>,
 }
 
 impl Span {
@@ -39,7 +43,15 @@ impl Span {
         if !framing.is_empty() {
             gathered.push(framing.freeze());
         }
-        Span { parts: gathered.into_boxed_slice(), len }
+        Span { parts: gathered.into_boxed_slice(), len, charges: Box::default() }
+    }
+
+    /// Adds the charges of the memory of its pieces.
+    pub(super) fn charged(mut self, mut charges: Vec<Arc<Charge>>) -> Span {
+        // Blocks of one call have one charge.
+        charges.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        self.charges = charges.into_boxed_slice();
+        self
     }
 
     /// The pieces.

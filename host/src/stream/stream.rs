@@ -16,12 +16,16 @@ use super::renditions::{RenditionWait, Renditions};
 use super::ring::{JoinAt, Pace, Reader, Ring};
 use super::source::Source;
 use super::tracks::Codecs;
+use crate::budget::Account;
 use crate::conf::Vhost;
 use crate::media::{Millis, Tag};
 use crate::module::{Pool, Recipe};
 
 /// Largest number of variants of one format that may be live on a stream.
 const MAX_VARIANTS: usize = 16;
+
+/// Bytes of memory that a mount takes beside its blocks: an estimate.
+const MOUNT_MEMORY: usize = 64 << 10;
 
 /// One stream.
 #[derive(Debug)]
@@ -33,8 +37,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>) -> Stream {
-        let source = Arc::new(Source::new(key, vhost));
+    pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>, account: Account) -> Stream {
+        let source = Arc::new(Source::new(key, vhost, account));
         Stream { renditions: Arc::new(Renditions::new(source.clone())), source, mounts: Mutex::default() }
     }
 
@@ -92,7 +96,8 @@ impl Stream {
     /// mount that started.
     ///
     /// # Errors
-    /// Those of `recipe`, and [`MountError`]: too many variants, too many faults, or a module that is switched off.
+    /// Those of `recipe`, and [`MountError`]: too many variants, too many faults, no memory, or a module that is switched
+    /// off.
     pub fn watch<E: From<MountError>>(
         self: &Arc<Self>,
         recipe: impl FnOnce() -> Result<Recipe, E>,
@@ -145,7 +150,8 @@ impl Stream {
         if variants >= MAX_VARIANTS {
             return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
         }
-        let mount = LiveMount::new(source, recipe, history);
+        let room = source.account().admit(MOUNT_MEMORY)?;
+        let mount = LiveMount::new(source, recipe, history, room);
         let viewer = Viewer::new(mount.clone(), join_at, self.pace());
         // At the viewer's own join point, so that it misses nothing of it.
         mount.start(join_at, pool);
@@ -172,8 +178,12 @@ impl Stream {
         self.mounts.lock().clone()
     }
 
-    pub(super) fn publish(this: &Arc<Stream>, replace: bool) -> Result<Publisher, PublishError> {
-        let id = this.source.publish(replace)?;
+    pub(super) fn publish(
+        this: &Arc<Stream>,
+        replace: bool,
+        account: Account,
+    ) -> Result<Publisher, PublishError> {
+        let id = this.source.publish(replace, account)?;
         this.renditions.publish(id);
         // Viewers that attach from now on start with this publisher.
         this.mounts.lock().iter().for_each(|mount| mount.blocks().mark_change());

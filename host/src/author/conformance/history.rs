@@ -116,6 +116,7 @@ mod tests {
             track,
             dts: Millis(0),
             parts: std::iter::once(vec![byte].into()).collect(),
+            charge: None,
         };
         let blocks = [
             block(BlockFlags::PREAMBLE, 0, 1),

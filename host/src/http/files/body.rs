@@ -11,8 +11,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use crate::budget::Charge;
+
 /// Bytes read at once, and held in memory per client.
 const CHUNK: u64 = 64 * 1024;
+
+/// Bytes of memory of a body: a chunk that is read and one that is sent.
+pub(super) const MEMORY: usize = 2 * CHUNK as usize;
 
 /// A prefix from memory, then a part of a file.
 #[derive(Debug)]
@@ -22,12 +27,13 @@ pub struct FileBody {
     part: Range<u64>,
     /// The read in progress.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
+    _room: Charge,
 }
 
 impl FileBody {
-    /// Creates a body of `first`, then `part` of `file`.
-    pub(super) fn new(first: Bytes, file: File, part: Range<u64>) -> FileBody {
-        FileBody { first, file: Arc::new(file), part, reading: None }
+    /// Creates a body of `first`, then `part` of `file`. It holds its memory, `room`.
+    pub(super) fn new(first: Bytes, file: File, part: Range<u64>, room: Charge) -> FileBody {
+        FileBody { first, file: Arc::new(file), part, reading: None, _room: room }
     }
 
     /// Returns the number of bytes still to come.

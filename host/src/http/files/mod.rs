@@ -30,6 +30,7 @@ pub(super) use self::body::FileBody;
 use super::conditional::{ByteRange, Condition, Validators};
 use super::media_type::{UNKNOWN, media_type};
 use super::{Body, Refusal};
+use crate::budget::{Account, Charge};
 use crate::module::{Registry, Transport};
 use crate::router::{INDEX, Resolved};
 
@@ -69,14 +70,15 @@ impl Files {
         Files { dir: dir.into(), registry }
     }
 
-    /// Answers a GET or HEAD with the file that its URL names; `None` if there is none.
+    /// Answers a GET or HEAD with the file that its URL names; `None` if there is none. Its memory is charged to `account`.
     ///
     /// # Errors
-    /// [`Refusal`] when the request's conditions or ranges do not fit the file, or it cannot be read.
+    /// [`Refusal`] when the request's conditions or ranges do not fit the file, or it cannot be read, or memory is short.
     pub(super) async fn respond<B>(
         &self,
         request: &Request<B>,
         resolved: &Resolved,
+        account: &Account,
     ) -> Result<Option<Response<Body>>, Refusal> {
         let Some(name) = &resolved.file else { return Ok(None) };
         let (dir, path, start) = (self.dir.clone(), name.clone(), pseudo::start(&resolved.query));
@@ -90,7 +92,8 @@ impl Files {
                     Some(module) => module.content_type(),
                     None => media_type(extension).unwrap_or(UNKNOWN),
                 };
-                send(recording, media, request.method(), request.headers()).map(Some)
+                let room = account.admit(body::MEMORY)?;
+                send(recording, media, request.method(), request.headers(), room).map(Some)
             }
             Ok(Found::Directory) => Ok(Some(to_directory(&resolved.path, request.uri().query()))),
             Ok(Found::Nothing) => Ok(None),
@@ -135,6 +138,7 @@ fn send(
     media: &str,
     method: &Method,
     asked: &HeaderMap,
+    room: Charge,
 ) -> Result<Response<Body>, Refusal> {
     let Recording { file, len, validators, prologue } = recording;
     let condition = validators.check(asked);
@@ -181,7 +185,7 @@ fn send(
     let length = first.len() as u64 + (part.end - part.start);
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
     if *method == Method::GET {
-        *response.body_mut() = Body::File(FileBody::new(first, file, part));
+        *response.body_mut() = Body::File(FileBody::new(first, file, part, room));
     }
     Ok(response)
 }

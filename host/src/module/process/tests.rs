@@ -15,7 +15,7 @@ use crate::module::options::{OptionKind, OptionSpec};
 use crate::module::output::OutBlock;
 
 fn block(flags: BlockFlags, parts: &[Bytes]) -> OutBlock {
-    OutBlock { flags, track: 3, dts: Millis(-7), parts: parts.into() }
+    OutBlock { flags, track: 3, dts: Millis(-7), parts: parts.into(), charge: None }
 }
 
 #[test]

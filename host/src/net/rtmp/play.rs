@@ -11,12 +11,17 @@ use tokio::time::{Sleep, sleep};
 use tracing::{debug, info};
 
 use super::deadline::MediaDeadline;
+use crate::budget::{Account, Charge};
 use crate::conf::Publish;
 use crate::media::{Packet, Tag, TagKind};
 use crate::net::server::Server;
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Reader, Stream, StreamKey, StreamWait};
+
+/// Bytes of memory of a player beside what it shares with others: queued headers, and bodies that are converted for it; an
+/// estimate.
+const MEMORY: usize = 64 << 10;
 
 /// The players of one connection, by message stream.
 pub(super) struct Players {
@@ -29,6 +34,7 @@ struct Playing {
     audio: bool,
     video: bool,
     tracks: StartedTracks,
+    _room: Charge,
 }
 
 /// The tracks other than 0 that had a keyframe since the player joined: its history begins at a keyframe of track 0.
@@ -70,13 +76,21 @@ impl Players {
         &mut self,
         stream_id: u32,
         name: &StreamName,
-        peer: SocketAddr,
+        (peer, account): (SocketAddr, &Account),
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
         let Some((vhost, key)) = self.server.stream(name) else {
             session.reject_play(stream_id, &Rejection::NotFound);
             return;
+        };
+        let room = match account.admit(MEMORY) {
+            Ok(room) => room,
+            Err(over) => {
+                info!(%peer, stream = %key, %over, "player refused");
+                session.reject_play(stream_id, &Rejection::NoMemory);
+                return;
+            }
         };
         info!(%peer, stream = %key, "playing");
         media.allow(vhost.play.wait);
@@ -86,7 +100,7 @@ impl Players {
         };
         self.by_id.insert(
             stream_id,
-            Playing { source, audio: true, video: true, tracks: StartedTracks::default() },
+            Playing { source, audio: true, video: true, tracks: StartedTracks::default(), _room: room },
         );
     }
 

@@ -4,17 +4,22 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::deadline::MediaDeadline;
+use crate::budget::{Account, Charge};
 use crate::clock::TokioClock;
 use crate::media::Tag;
 use crate::net::server::Server;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::{PublishError, Publisher};
+
+/// Bytes of memory of a publisher beside its messages: the input buffer, the stream without tags; an estimate.
+const MEMORY: usize = 128 << 10;
 
 /// The publishers of one connection, by message stream.
 pub(super) struct Publishers {
@@ -42,7 +47,7 @@ impl Publishers {
         stream_id: u32,
         name: &StreamName,
         kind: PublishKind,
-        peer: SocketAddr,
+        (peer, account): (SocketAddr, &Account),
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
@@ -51,7 +56,15 @@ impl Publishers {
             session.reject_publish(stream_id, &Rejection::NotFound);
             return;
         };
-        let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost) {
+        let room = match account.admit(MEMORY) {
+            Ok(room) => room,
+            Err(over) => {
+                info!(%peer, stream = %key, %over, "publisher refused");
+                session.reject_publish(stream_id, &Rejection::NoMemory);
+                return;
+            }
+        };
+        let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost, account.clone()) {
             Ok(published) => published,
             Err(PublishError::Busy) => {
                 info!(%peer, stream = %key, "publisher refused: the stream is live");
@@ -65,7 +78,9 @@ impl Publishers {
         }
         media.allow(vhost.publish.firstpkt_timeout.max(vhost.publish.normal_timeout));
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
-        let publishing = Publishing { server: self.server.clone(), publisher, deadline };
+        let republish_wait = vhost.publish.republish_wait;
+        let server = self.server.clone();
+        let publishing = Publishing { server, publisher, deadline, republish_wait, _room: room };
         self.by_id.insert(stream_id, publishing);
         session.accept_publish(stream_id);
     }
@@ -87,6 +102,14 @@ impl Publishers {
         session.end_publish(stream_id, &Rejection::Busy);
     }
 
+    /// Ends all publishers, and their streams at once, since these hold memory.
+    pub fn end_all(&mut self, reason: &Rejection, session: &mut ServerSession) {
+        for (stream_id, mut publishing) in self.by_id.drain() {
+            session.end_publish(stream_id, reason);
+            publishing.end_stream_at_once();
+        }
+    }
+
     pub fn stop(&mut self, stream_id: u32) {
         self.by_id.remove(&stream_id);
     }
@@ -102,12 +125,22 @@ impl Publishers {
     }
 }
 
-/// A publisher. After it is dropped, its stream expires after the vhost's `republish_wait`.
+/// A publisher. After it is dropped, its stream expires after `republish_wait`.
 struct Publishing {
     server: Arc<Server>,
     publisher: Publisher,
     /// Deadline of the next tag.
     deadline: Instant,
+    /// How long viewers wait for a publisher to return.
+    republish_wait: Duration,
+    _room: Charge,
+}
+
+impl Publishing {
+    /// Ends the stream when this is dropped.
+    fn end_stream_at_once(&mut self) {
+        self.republish_wait = Duration::ZERO;
+    }
 }
 
 impl Drop for Publishing {
@@ -115,7 +148,7 @@ impl Drop for Publishing {
         let left = self.publisher.leave();
         let stream = self.publisher.stream().clone();
         let server = self.server.clone();
-        let wait = stream.vhost().publish.republish_wait;
+        let wait = self.republish_wait;
         self.server.tasks.spawn(async move {
             tokio::select! {
                 () = sleep(wait) => {}

@@ -1,9 +1,10 @@
 use super::wire::MAX_CHUNK_SIZE;
+use crate::budget::OverBudget;
 use crate::rtmp::message::MessageKind;
 
 /// A violation of the chunk format or of a limit. The culprit is the peer; the connection must close.
 ///
-/// `offset` is the position of the offending chunk in the bytes of the connection, counted from the start that the reader
+/// An `offset` is the position of the offending chunk in the bytes of the connection, counted from the start that the reader
 /// was given: the first byte of the handshake.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,9 @@ pub enum ChunkError {
         /// [`max_buffered`](super::ChunkLimits::max_buffered).
         limit: usize,
     },
+    /// The memory of a message exceeds the peer's share of the budget.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// The peer uses more chunk streams than the limit.
     #[error("byte {offset}: chunk stream {chunk_stream} exceeds the limit of {limit} chunk streams")]
     TooManyChunkStreams {

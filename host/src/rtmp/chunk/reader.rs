@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::error::ChunkError;
 use super::wire::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_CHUNK_SIZE};
+use crate::budget::{Account, Charge, Kind, OverBudget};
 use crate::rtmp::message::{Message, MessageKind};
 
 /// Limits on the memory that one peer can occupy in a [`ChunkReader`].
@@ -11,8 +12,8 @@ use crate::rtmp::message::{Message, MessageKind};
 pub struct ChunkLimits {
     /// The longest message, in bytes. The format itself allows 16 MiB - 1.
     pub max_message: u32,
-    /// Bytes of unfinished messages, over all chunk streams. Their memory is at most twice as much, plus 4 KiB for
-    /// each chunk stream.
+    /// Bytes of unfinished messages, over all chunk streams. Their memory, which counts on the peer's account, is at most
+    /// twice as much, plus 4 KiB for each chunk stream.
     pub max_buffered: usize,
     /// Number of chunk streams.
     pub max_chunk_streams: usize,
@@ -30,6 +31,7 @@ impl Default for ChunkLimits {
 /// - A message is copied once, into memory of its own that grows with the bytes received, never with the length that a
 ///   header claims. So a short message never keeps a long buffer alive, and the input never holds more than a part of a
 ///   header between two calls.
+/// - The memory of a message counts on the peer's account until nothing keeps the message, or a slice of it.
 /// - Set Chunk Size and Abort take effect here. They are returned like other messages, but need no action.
 /// - After `Err` the reader must not be used again, and the connection must close.
 ///
@@ -38,6 +40,7 @@ impl Default for ChunkLimits {
 #[derive(Debug)]
 pub struct ChunkReader {
     limits: ChunkLimits,
+    account: Account,
     chunk_size: u32,
     chunk_streams: HashMap<u32, ChunkStream>,
     /// The chunk whose payload is being read.
@@ -58,9 +61,32 @@ pub struct ChunkReader {
 #[derive(Debug)]
 struct ChunkStream {
     header: MessageHeader,
-    unfinished: Option<Vec<u8>>,
+    unfinished: Option<Unfinished>,
     /// Offset in the connection at which the last message began.
     begun: u64,
+}
+
+/// The bytes of a message so far, and the charge for their memory.
+#[derive(Debug)]
+struct Unfinished {
+    bytes: Vec<u8>,
+    charge: Charge,
+}
+
+impl Unfinished {
+    fn new(account: &Account) -> Result<Unfinished, OverBudget> {
+        Ok(Unfinished { bytes: Vec::new(), charge: account.charge(Kind::Messages, Message::OVERHEAD)? })
+    }
+
+    /// Makes room for the first `needed` bytes of `length`.
+    fn grow(&mut self, needed: usize, length: usize) -> Result<(), OverBudget> {
+        if needed > self.bytes.capacity() {
+            let capacity = grown(needed, length);
+            self.charge.raise_to(capacity + Message::OVERHEAD)?;
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        Ok(())
+    }
 }
 
 /// A complete message header: fields that a chunk omits are taken from the header before it (5.3.1.2).
@@ -120,10 +146,12 @@ enum Step {
 }
 
 impl ChunkReader {
-    /// Creates a reader that expects chunks of 128 bytes, the default (5.4.1).
+    /// Creates a reader that expects chunks of 128 bytes, the default (5.4.1). It charges no account until
+    /// [`charge_to`](Self::charge_to).
     pub fn new(limits: ChunkLimits) -> ChunkReader {
         ChunkReader {
             limits,
+            account: Account::unlimited(),
             chunk_size: DEFAULT_CHUNK_SIZE,
             chunk_streams: HashMap::new(),
             arriving: None,
@@ -133,6 +161,16 @@ impl ChunkReader {
             position: 0,
             received: 0,
         }
+    }
+
+    /// Charges messages that begin from now on to `account`.
+    pub fn charge_to(&mut self, account: Account) {
+        self.account = account;
+    }
+
+    /// The account that messages are charged to.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Sets the number of bytes that the connection received before the first chunk: those of the handshake.
@@ -170,7 +208,7 @@ impl ChunkReader {
     /// Returns the memory of unfinished messages, in bytes.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.chunk_streams.values().filter_map(|s| s.unfinished.as_ref()).map(Vec::capacity).sum()
+        self.chunk_streams.values().filter_map(|s| s.unfinished.as_ref()).map(|u| u.bytes.capacity()).sum()
     }
 
     /// Reads the next message from `input`. `None` means that more bytes must be appended to `input`.
@@ -213,7 +251,11 @@ impl ChunkReader {
         if !header.continues {
             chunk_stream.begun = self.chunk_offset;
         }
-        let received = chunk_stream.unfinished.get_or_insert_default().len();
+        let unfinished = match &mut chunk_stream.unfinished {
+            Some(unfinished) => unfinished,
+            none => none.insert(Unfinished::new(&self.account)?),
+        };
+        let received = unfinished.bytes.len();
         let left = (length - received).min(self.chunk_size as usize);
         let (needed, limit) = (self.buffered + left, self.limits.max_buffered);
         if needed > limit {
@@ -240,7 +282,7 @@ impl ChunkReader {
                         offset,
                         chunk_stream,
                         header_type,
-                        received: unfinished.len() as u32,
+                        received: unfinished.bytes.len() as u32,
                         length: message.length,
                     });
                 }
@@ -323,20 +365,19 @@ impl ChunkReader {
         let unfinished =
             chunk_stream.unfinished.as_mut().expect("an arriving chunk has an unfinished message");
 
-        let needed = unfinished.len() + count;
-        if needed > unfinished.capacity() {
-            unfinished.reserve_exact(grown(needed, length) - unfinished.len());
-        }
-        unfinished.extend_from_slice(&input[..count]);
+        let needed = unfinished.bytes.len() + count;
+        unfinished.grow(needed, length)?;
+        unfinished.bytes.extend_from_slice(&input[..count]);
         input.advance(count);
 
         self.arriving = Some(Arriving { left: arriving.left - count, ..arriving }).filter(|a| a.left > 0);
         if needed < length {
             return Ok(Step::Progress);
         }
-        let payload = chunk_stream.unfinished.take().unwrap_or_default();
-        self.buffered -= payload.len();
-        Ok(Step::Message(chunk_stream.header.message(payload.into())))
+        let Unfinished { bytes, charge } =
+            chunk_stream.unfinished.take().expect("an arriving chunk has an unfinished message");
+        self.buffered -= bytes.len();
+        Ok(Step::Message(chunk_stream.header.message(charge.bind(bytes))))
     }
 
     /// Applies Set Chunk Size (5.4.1) and Abort (5.4.2).
@@ -358,7 +399,7 @@ impl ChunkReader {
         } else if let Some(dropped) =
             self.chunk_streams.get_mut(&value).and_then(|aborted| aborted.unfinished.take())
         {
-            self.buffered -= dropped.len();
+            self.buffered -= dropped.bytes.len();
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 
 use super::envelope::{Message, MessageKind};
+use crate::budget::{Account, Kind, OverBudget};
 
 /// A malformed aggregate message. The culprit is the peer.
 #[non_exhaustive]
@@ -16,6 +17,9 @@ pub enum AggregateError {
         /// Bytes of the payload from `offset` on.
         left: usize,
     },
+    /// The memory of a sub-message exceeds the peer's share of the budget.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// An aggregate within an aggregate.
     #[error("byte {offset} of an aggregate message: another aggregate")]
     Nested {
@@ -27,12 +31,14 @@ pub enum AggregateError {
 /// An iterator over the sub-messages of an aggregate message (7.1.6).
 ///
 /// A sub-message has the layout of an FLV tag, followed by a back pointer. Its message stream is the aggregate's, its
-/// payload a copy: a slice would keep the whole aggregate alive. Timestamps are shifted so that the first sub-message has the aggregate's.
+/// payload a copy, which is charged to the peer's account: a slice would keep the whole aggregate alive. Timestamps are
+/// shifted so that the first sub-message has the aggregate's.
 /// After an error the iterator ends.
 ///
 /// A sub-message may claim any type. Callers must accept audio, video and data only.
 #[derive(Clone, Debug)]
 pub struct Aggregate {
+    account: Account,
     timestamp: u32,
     stream_id: u32,
     payload: Bytes,
@@ -46,9 +52,11 @@ const SUB_HEADER: usize = 1 + 3 + 3 + 1 + 3;
 const BACK_POINTER: usize = 4;
 
 impl Aggregate {
-    /// Creates an iterator over `message`, which must be of kind [`MessageKind::AGGREGATE`].
-    pub fn new(message: &Message) -> Aggregate {
+    /// Creates an iterator over `message`, which must be of kind [`MessageKind::AGGREGATE`]. Its sub-messages are charged to
+    /// `account`.
+    pub fn new(message: &Message, account: &Account) -> Aggregate {
         Aggregate {
+            account: account.clone(),
             timestamp: message.timestamp,
             stream_id: message.stream_id,
             payload: message.payload.clone(),
@@ -80,12 +88,13 @@ impl Aggregate {
         }
         let shift = *self.shift.get_or_insert(self.timestamp.wrapping_sub(timestamp));
         let start = offset + SUB_HEADER;
+        let charge = self.account.charge(Kind::Messages, length + Message::OVERHEAD)?;
         self.offset += needed;
         Ok(Message {
             kind,
             timestamp: timestamp.wrapping_add(shift),
             stream_id: self.stream_id,
-            payload: Bytes::copy_from_slice(&self.payload[start..start + length]),
+            payload: charge.bind(self.payload[start..start + length].to_vec()),
         })
     }
 }
@@ -121,7 +130,8 @@ mod tests {
     #[test]
     fn splits_an_aggregate() {
         let whole = aggregate(1000, AGGREGATE);
-        let parts: Vec<_> = Aggregate::new(&whole).collect::<Result<_, _>>().expect("well-formed");
+        let parts: Vec<_> =
+            Aggregate::new(&whole, &Account::unlimited()).collect::<Result<_, _>>().expect("well-formed");
         let facts: Vec<_> =
             parts.iter().map(|m| (m.kind, m.timestamp, m.stream_id, &m.payload[..])).collect();
         let expected = [
@@ -134,7 +144,8 @@ mod tests {
 
     #[test]
     fn aggregate_timestamps_wrap() {
-        let parts: Vec<_> = Aggregate::new(&aggregate(u32::MAX, AGGREGATE)).flatten().collect();
+        let parts: Vec<_> =
+            Aggregate::new(&aggregate(u32::MAX, AGGREGATE), &Account::unlimited()).flatten().collect();
         assert_eq!(parts.iter().map(|m| m.timestamp).collect::<Vec<_>>(), [u32::MAX, 9, u32::MAX]);
     }
 
@@ -142,7 +153,8 @@ mod tests {
     fn an_aggregate_that_ends_early_is_an_error_at_its_offset() {
         let starts = [0, 17, 33];
         for length in 0..AGGREGATE.len() {
-            let parts: Vec<_> = Aggregate::new(&aggregate(0, &AGGREGATE[..length])).collect();
+            let parts: Vec<_> =
+                Aggregate::new(&aggregate(0, &AGGREGATE[..length]), &Account::unlimited()).collect();
             let whole = starts.iter().filter(|start| **start < length).count();
             if starts.contains(&length) {
                 assert!(parts.iter().all(Result::is_ok) && parts.len() == whole, "{length}");
@@ -160,7 +172,8 @@ mod tests {
     #[test]
     fn aggregates_do_not_nest() {
         let nested = b"\x16\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0B";
-        let parts: Vec<_> = Aggregate::new(&aggregate(0, [AGGREGATE, nested].concat())).collect();
+        let parts: Vec<_> =
+            Aggregate::new(&aggregate(0, [AGGREGATE, nested].concat()), &Account::unlimited()).collect();
         assert_eq!(parts.len(), 4);
         assert_eq!(parts[3], Err(AggregateError::Nested { offset: AGGREGATE.len() }));
     }

@@ -67,3 +67,9 @@ pub struct Message {
     /// The message body.
     pub payload: Bytes,
 }
+
+impl Message {
+    /// Bytes of memory that a message takes beside its body, from its first chunk until its tag leaves the rings: an
+    /// estimate.
+    pub const OVERHEAD: usize = 256;
+}

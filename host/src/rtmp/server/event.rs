@@ -94,8 +94,8 @@ pub enum Rejection {
     NotFound,
     /// Access rules deny the request.
     Denied,
-    /// The server is overloaded or cannot serve the request now.
-    Unavailable,
+    /// The server has no memory for the client, or no more than the client has.
+    NoMemory,
     /// The client should connect to another server (a status with `ex.code` 302, as SRS sends it).
     Redirect {
         /// The whole RTMP URL.
@@ -110,7 +110,7 @@ impl std::fmt::Debug for Rejection {
             Rejection::Busy => "Busy",
             Rejection::NotFound => "NotFound",
             Rejection::Denied => "Denied",
-            Rejection::Unavailable => "Unavailable",
+            Rejection::NoMemory => "NoMemory",
             Rejection::Redirect { .. } => "Redirect",
         })
     }
@@ -119,9 +119,10 @@ impl std::fmt::Debug for Rejection {
 impl Rejection {
     pub(super) fn connect_status(&self) -> (&'static str, &'static str) {
         let description = match self {
-            Rejection::Busy | Rejection::Unavailable => "The server cannot take this connection now.",
+            Rejection::Busy => "The server cannot take this connection now.",
             Rejection::NotFound => "There is no such application.",
             Rejection::Denied => "This client may not connect.",
+            Rejection::NoMemory => NO_MEMORY,
             Rejection::Redirect { .. } => REDIRECT,
         };
         (code::CONNECT_REJECTED, description)
@@ -132,7 +133,8 @@ impl Rejection {
             Rejection::Busy => (code::PUBLISH_BAD_NAME, "The stream is being published already."),
             Rejection::NotFound => (code::PUBLISH_BAD_NAME, "No stream can be published under this name."),
             Rejection::Denied => (code::PUBLISH_DENIED, "This client may not publish the stream."),
-            Rejection::Unavailable => (code::PUBLISH_FAILED, "The server cannot take this stream now."),
+            // librtmp, and OBS with it, knows this code but not Failed.
+            Rejection::NoMemory => (code::PUBLISH_DENIED, NO_MEMORY),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
@@ -141,14 +143,14 @@ impl Rejection {
         match self {
             Rejection::NotFound => (code::PLAY_NOT_FOUND, "There is no such stream."),
             Rejection::Denied => (code::PLAY_FAILED, "This client may not play the stream."),
-            Rejection::Busy | Rejection::Unavailable => {
-                (code::PLAY_FAILED, "The server cannot serve this stream now.")
-            }
+            Rejection::Busy => (code::PLAY_FAILED, "The server cannot serve this stream now."),
+            Rejection::NoMemory => (code::PLAY_FAILED, NO_MEMORY),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
 }
 
+const NO_MEMORY: &str = "The server is short of memory. Try again later.";
 const REDIRECT: &str = "Go to the URL in ex.redirect2.";
 
 /// The reason for which a play ends.

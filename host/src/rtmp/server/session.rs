@@ -7,6 +7,7 @@ use remuxd_bitstream::amf0::Value;
 
 use super::event::{Event, PublishKind};
 use super::stream::{MessageStream, MessageStreams, StreamState};
+use crate::budget::Account;
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::command::{Command, code, info, object};
 use crate::rtmp::connect::ConnectRequest;
@@ -82,6 +83,11 @@ impl ServerSession {
             unaccepted: Some(0),
             fc_publish: None,
         }
+    }
+
+    /// Charges the client's messages from now on to `account`; before, to none.
+    pub fn charge_to(&mut self, account: Account) {
+        self.link.charge_to(account);
     }
 
     /// Returns the buffers between the session and the socket.

@@ -7,6 +7,7 @@ use remuxd_plugin_api::{Format, FormatInfo, RemuxError, Remuxer, Setup, Sink, Tr
 
 use super::super::{Hub, StreamKey};
 use super::*;
+use crate::budget::Account;
 use crate::conf::Config;
 use crate::media::{Codec, Millis, TagKind};
 use crate::module::{Terms, linked};
@@ -64,7 +65,9 @@ fn a_stream_is_judged_by_all_tags_since_the_request_however_late() {
     let module = linked::<Aac>(&terms).unwrap();
     let config = Config::parse("[vhost.a]", "remuxd.toml").unwrap();
     for (case, before, after, expected) in cases {
-        let (publisher, _) = Hub::new().publish(StreamKey::new("a", "live", "x"), &config.vhosts[0]).unwrap();
+        let (publisher, _) = Hub::new()
+            .publish(StreamKey::new("a", "live", "x"), &config.vhosts[0], Account::unlimited())
+            .unwrap();
         let push = |tags: &[(TagKind, &'static [u8])]| {
             for &(kind, body) in tags {
                 assert!(publisher.push(Tag::new(kind, Millis(0), Bytes::from_static(body)), Millis(0)));

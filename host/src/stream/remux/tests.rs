@@ -8,6 +8,7 @@ use remuxd_plugin_api::{
 
 use super::super::{Hub, MountError, Publisher, StreamKey, Viewer};
 use super::*;
+use crate::budget::{Account, Budget, Kind};
 use crate::conf::Config;
 use crate::media::{Codec, Millis};
 use crate::module::{BlockFlags, Terms, linked};
@@ -138,9 +139,13 @@ impl Rig {
     }
 
     fn with_limit(call_limit: Duration) -> Rig {
+        Rig::with(call_limit, Account::unlimited())
+    }
+
+    fn with(call_limit: Duration, account: Account) -> Rig {
         let config = Config::parse("[vhost.a.play]\nmin_latency = true", "remuxd.toml").unwrap();
         let key = StreamKey::new("a", "live", "x");
-        let (publisher, _) = Hub::new().publish(key, &config.vhosts[0]).unwrap();
+        let (publisher, _) = Hub::new().publish(key, &config.vhosts[0], account).unwrap();
         let pool = Pool::new(1, call_limit, None);
         let first = module::<'A'>(1);
         let viewer = watch(&publisher, &first, &pool);
@@ -437,4 +442,26 @@ fn a_start_that_hangs_and_returns_after_its_successor_changes_nothing() {
     wait_until(|| released.strong_count() == 0);
     rig.publish("g");
     rig.sees("D2g");
+}
+
+#[test]
+fn a_remuxer_without_memory_ends_and_the_next_one_begins_at_a_keyframe() {
+    let budget = Budget::new(3 << 20);
+    let account = budget.address().account();
+    let mut rig = Rig::with(DEADLINE, account.clone());
+    rig.publish("HBb");
+    rig.sees("hHA0BA1b");
+    let hoard: Vec<_> = std::iter::from_fn(|| account.charge(Kind::Messages, 100).ok()).collect();
+    let before = budget.usage().exceeded;
+    // Neither the frame nor the keyframe reaches the viewer.
+    rig.publish("cD");
+    wait_until(|| budget.usage().exceeded >= before + 2);
+    assert_eq!(rig.refusal(), None, "the mount is open");
+    drop(hoard);
+    rig.publish("eFg");
+    rig.sees("~A0FA1g");
+    assert_eq!(rig.first.fault_count(), 0, "no fault of the module");
+    let Rig { publisher, pool: _pool, viewer, .. } = rig;
+    drop((publisher, viewer));
+    wait_until(|| budget.usage().used.iter().all(|(_, bytes)| *bytes == 0));
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::super::{Hub, Publisher, Stream, StreamKey};
 use super::*;
+use crate::budget::Account;
 use crate::conf::Config;
 
 const KEY: (TagKind, &[u8]) = (TagKind::VIDEO, b"\x17\x01\0\0\0k");
@@ -17,7 +18,7 @@ const AUDIO_2: (TagKind, &[u8]) = (TagKind::AUDIO, b"\x95\x01Opus\x02A");
 
 fn published() -> Publisher {
     let config = Config::parse("[vhost.a]", "remuxd.toml").unwrap();
-    Hub::new().publish(StreamKey::new("a", "live", "x"), &config.vhosts[0]).unwrap().0
+    Hub::new().publish(StreamKey::new("a", "live", "x"), &config.vhosts[0], Account::unlimited()).unwrap().0
 }
 
 fn push(publisher: &Publisher, (kind, body): (TagKind, &'static [u8]), dts: i64) {
@@ -88,7 +89,7 @@ fn a_track_continues_over_a_republish() {
     [HEADER_2, KEY_2].into_iter().for_each(|tag| push(&first, tag, 0));
     let mut reader = join(&first, 2);
     first.leave();
-    let again = Stream::publish(first.stream(), false).unwrap();
+    let again = Stream::publish(first.stream(), false, Account::unlimited()).unwrap();
     assert!(!first.push(Tag::new(KEY_2.0, Millis(5), Bytes::from_static(KEY_2.1)), Millis(5)));
     // Every publisher's header is passed on, since readers that join now get no earlier one.
     for (tag, dts) in [(HEADER_2, 7000), (INTER_2, 7000), (KEY_2, 7040)] {

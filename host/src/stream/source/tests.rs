@@ -14,7 +14,7 @@ const INTER: (TagKind, &[u8]) = (TagKind::VIDEO, b"\x27\x01\0\0\0i");
 fn published(vhost: &str) -> Publisher {
     let config = Config::parse(&format!("[vhost.a]\n{vhost}"), "remuxd.toml").unwrap();
     let key = StreamKey::new("a", "live", "x");
-    Hub::new().publish(key, &config.vhosts[0]).unwrap().0
+    Hub::new().publish(key, &config.vhosts[0], Account::unlimited()).unwrap().0
 }
 
 fn push(publisher: &Publisher, (kind, body): (TagKind, &'static [u8]), dts: i64) {
@@ -60,7 +60,7 @@ fn audio_alone_goes_on_at_once_after_a_republish_and_video_at_a_keyframe() {
     push(&first, KEY, 0);
     push(&first, A, 20);
     first.leave();
-    let again = Stream::publish(first.stream(), false).unwrap();
+    let again = Stream::publish(first.stream(), false, Account::unlimited()).unwrap();
     for (tag, dts) in [(A, 5_000), (INTER, 5_010), (A, 5_020), (KEY, 6_000), (A, 6_020)] {
         push(&again, tag, dts);
     }
@@ -117,13 +117,13 @@ fn a_track_is_gone_after_ten_seconds_or_when_a_new_publisher_does_not_begin_it()
     push(&first, A, 10_050);
     assert_eq!(tracks(&mut all), Some((true, true)));
     first.leave();
-    let second = Stream::publish(first.stream(), false).unwrap();
+    let second = Stream::publish(first.stream(), false, Account::unlimited()).unwrap();
     for (dts, both) in [(0, true), (1_000, true), (1_040, false)] {
         push(&second, KEY, dts);
         assert_eq!(tracks(&mut all), Some((both, true)), "{dts}");
     }
     second.leave();
-    let third = Stream::publish(first.stream(), false).unwrap();
+    let third = Stream::publish(first.stream(), false, Account::unlimited()).unwrap();
     (0..2_000).step_by(100).for_each(|dts| push(&third, A, dts));
     assert_eq!(tracks(&mut all), Some((true, false)));
     let mut joined = third.stream().play();
@@ -140,7 +140,7 @@ fn readers_that_join_get_nothing_of_an_earlier_publisher() {
     push(&first, A, 20);
     first.leave();
     assert_eq!(read(&mut first.stream().play()), [], "its publisher is away");
-    let again = Stream::publish(first.stream(), false).unwrap();
+    let again = Stream::publish(first.stream(), false, Account::unlimited()).unwrap();
     let mut joined = again.stream().play();
     push(&again, INTER, 0);
     push(&again, header, 40);
@@ -218,8 +218,9 @@ fn payloads_are_shared_not_copied() {
 #[test]
 fn the_facts_have_the_age_at_the_position_of_the_reader() {
     let config = Config::parse("[vhost.a]\n", "remuxd.toml").unwrap();
-    let source = Source::new(StreamKey::new("a", "live", "x"), config.vhosts[0].clone());
-    let publisher = source.publish(false).unwrap();
+    let source =
+        Source::new(StreamKey::new("a", "live", "x"), config.vhosts[0].clone(), Account::unlimited());
+    let publisher = source.publish(false, Account::unlimited()).unwrap();
     for dts in [0, 20_000] {
         let tag = Tag::new(TagKind::AUDIO, Millis(dts), Bytes::from_static(b"\x2fm"));
         assert!(source.push(publisher, tag, Millis(dts)));

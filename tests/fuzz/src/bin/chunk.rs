@@ -4,6 +4,7 @@
 
 use bytes::{Buf, BytesMut};
 use libfuzzer_sys::fuzz_target;
+use remuxd::testing::budget::Account;
 use remuxd::testing::rtmp::chunk::{ChunkError, ChunkLimits, ChunkReader, ChunkWriter};
 use remuxd::testing::rtmp::message::{Aggregate, Control, Message, MessageKind};
 use remuxd::testing::rtmp::output::Output;
@@ -45,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(Some(control)) = Control::read(message) {
             assert_eq!(Control::read(&control.to_message()), Ok(Some(control)));
         }
-        Aggregate::new(message).for_each(drop);
+        Aggregate::new(message, &Account::unlimited()).for_each(drop);
         if ![MessageKind::SET_CHUNK_SIZE, MessageKind::ABORT].contains(&message.kind) {
             let chunk_stream = 3 + u32::from(message.kind.0 % 8) * 50;
             writer.write(

@@ -141,7 +141,13 @@ mod tests {
     use super::*;
 
     fn block(flags: u8, dts: i64) -> OutBlock {
-        OutBlock { flags: BlockFlags(flags), track: 0, dts: Millis(dts), parts: Default::default() }
+        OutBlock {
+            flags: BlockFlags(flags),
+            track: 0,
+            dts: Millis(dts),
+            parts: Default::default(),
+            charge: None,
+        }
     }
 
     /// Checks blocks after tags at 100 and 200 ms.

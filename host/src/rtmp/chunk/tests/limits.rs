@@ -1,6 +1,7 @@
 //! Malformed chunks and memory limits.
 
 use super::*;
+use crate::budget::Budget;
 
 #[test]
 fn rejects_chunk_sizes_outside_the_message_length() {
@@ -132,4 +133,44 @@ fn one_budget_covers_all_chunk_streams() {
     let longest = message(VIDEO, 0, 1, pattern(SMALL.max_buffered));
     let wire = write(128, &[(6, longest.clone()), (6, longest.clone())]);
     assert_eq!(read_with(SMALL, &wire), (vec![longest.clone(), longest], None));
+}
+
+#[test]
+fn memory_is_charged_before_it_is_taken_and_while_a_payload_lives() {
+    let budget = Budget::new(300_000);
+    let used = || budget.usage().used.iter().map(|(_, used)| used).sum::<usize>();
+    let account = budget.address().account();
+    let [picture, empty, long] = [30_000, 0, 120_000].map(|length| message(VIDEO, 0, 1, pattern(length)));
+    let wire = [set_chunk_size(MAX_CHUNK_SIZE), write(MAX_CHUNK_SIZE, &[(6, picture), (4, empty)])].concat();
+    let mut reader = ChunkReader::new(ChunkLimits::default());
+    reader.charge_to(account.clone());
+    let mut input = BytesMut::new();
+    let mut seen = Vec::new();
+    for bytes in wire.chunks(1000) {
+        input.extend_from_slice(bytes);
+        seen.extend(drain(&mut reader, &mut input).unwrap());
+        assert!(reader.memory() <= used(), "{} of {}", reader.memory(), used());
+    }
+    // Set Chunk Size, the picture, an empty message.
+    let overhead = Message::OVERHEAD;
+    assert_eq!((seen.len(), used()), (3, 4 + 30_000 + 3 * overhead));
+    let slice = seen[1].payload.slice(7..9);
+    seen.clear();
+    assert_eq!(used(), 30_000 + overhead);
+    drop(slice);
+    assert_eq!(used(), 0);
+
+    // A connection may hold a third: 100,000 bytes.
+    let mut reader = ChunkReader::new(ChunkLimits::default());
+    reader.charge_to(account);
+    let wire = [set_chunk_size(MAX_CHUNK_SIZE), write(MAX_CHUNK_SIZE, &[(6, long)])].concat();
+    let mut input = BytesMut::new();
+    let error = wire.chunks(1000).find_map(|bytes| {
+        input.extend_from_slice(bytes);
+        drain(&mut reader, &mut input).err()
+    });
+    assert!(matches!(error, Some(ChunkError::OverBudget(_))), "{error:?}");
+    assert!(reader.memory() <= 100_000 && used() <= 100_000, "{} {}", reader.memory(), used());
+    drop(reader);
+    assert_eq!(used(), 0);
 }

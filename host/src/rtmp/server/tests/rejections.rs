@@ -8,7 +8,7 @@ fn rejects_with_a_status() {
         (Rejection::Busy, ["NetConnection.Connect.Rejected", "NetStream.Publish.BadName", "NetStream.Play.Failed"]),
         (Rejection::NotFound, ["NetConnection.Connect.Rejected", "NetStream.Publish.BadName", "NetStream.Play.StreamNotFound"]),
         (Rejection::Denied, ["NetConnection.Connect.Rejected", "NetStream.Publish.Denied", "NetStream.Play.Failed"]),
-        (Rejection::Unavailable, ["NetConnection.Connect.Rejected", "NetStream.Publish.Failed", "NetStream.Play.Failed"]),
+        (Rejection::NoMemory, ["NetConnection.Connect.Rejected", "NetStream.Publish.Denied", "NetStream.Play.Failed"]),
         (redirect, ["NetConnection.Connect.Rejected"; 3]),
     ];
     for (rejection, [on_connect, on_publish, on_play]) in rows {
