@@ -193,7 +193,10 @@ impl Viewer {
 /// Returns the access units of a format other than FLV. Those of AAC and MP3 have no times.
 fn read(format: &str, bytes: &[u8]) -> Vec<AccessUnit> {
     let (head, frames): (&[u8], Vec<Vec<u8>>) = match format {
-        "ts" => return ts::access_units(&Stream::read(&bytes[..bytes.len() / 188 * 188])).unwrap(),
+        // In the middle of an access unit there are none yet.
+        "ts" => {
+            return ts::access_units(&Stream::read(&bytes[..bytes.len() / 188 * 188])).unwrap_or_default();
+        }
         "aac" => (&[0xaf, 1], read_adts(bytes).into_iter().map(|frame| frame.data).collect()),
         _ => (&[0x2f], read_mp3(bytes)),
     };
