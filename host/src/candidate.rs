@@ -34,7 +34,7 @@ pub struct Candidate {
 pub struct InUse<'a> {
     /// The loaded modules; an empty registry before the host has started.
     pub registry: &'a Registry,
-    /// What becomes of a module that is switched off and whose file has not changed.
+    /// Treatment of a module that is switched off and whose file has not changed.
     pub off_file: OffFile,
     /// `None` before the host has started.
     pub certificates: Option<&'a Certificates>,

@@ -151,12 +151,16 @@ pub fn remove_dead_sockets() {
         info!(count, "removed control sockets of dead hosts");
     }
     let entries = fs::read_dir(socket_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == NOTES)).for_each(|path| {
-        let age = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()).ok();
-        if age.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= NOTES_AGE) {
-            CrashNotes::remove_unused(&path);
-        }
-    });
+    let is_old = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == NOTES)
+            && fs::symlink_metadata(path).is_ok_and(|metadata| is_older(&metadata, NOTES_AGE))
+    };
+    entries.filter(is_old).for_each(|path| CrashNotes::remove_unused(&path));
+}
+
+/// Whether a file was last modified at least `age` ago.
+fn is_older(metadata: &fs::Metadata, age: Duration) -> bool {
+    metadata.modified().is_ok_and(|time| time.elapsed().is_ok_and(|elapsed| elapsed >= age))
 }
 
 /// Removes sockets in `dir` of at least `min_age` that no process listens on. Returns their number.
@@ -164,10 +168,9 @@ fn remove_dead(dir: &Path, min_age: Duration) -> usize {
     let is_dead = |path: &Path| {
         // The entry's own metadata: links are not followed.
         fs::symlink_metadata(path).is_ok_and(|metadata| {
-            let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
             metadata.file_type().is_socket()
                 && metadata.uid() == geteuid().as_raw()
-                && age.is_some_and(|age| age >= min_age)
+                && is_older(&metadata, min_age)
         }) && try_connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     };
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();

@@ -171,7 +171,7 @@ impl Account {
     /// Charges the buffers of a new publisher, viewer or mount.
     ///
     /// # Errors
-    /// What is left is kept for the peers that are there.
+    /// The rest of the memory is reserved for peers that are connected already.
     pub fn admit(&self, bytes: usize) -> Result<Charge, OverBudget> {
         let (part, whole) = ADMITTED;
         self.check(bytes, self.total().limit / whole * part).inspect_err(|_| {

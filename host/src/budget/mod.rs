@@ -1,6 +1,6 @@
 //! The memory budget: how much memory all peers together may make the host keep.
 //!
-//! What the host keeps for a peer is a [`Charge`] on the [`Account`] of its connection, and counts until it is dropped. So
+//! Memory that the host keeps for a peer is a [`Charge`] on the [`Account`] of its connection, and counts until it is dropped. So
 //! memory counts as long as anything keeps it: a ring, a batch that a slow viewer has not taken, a module. Each account
 //! belongs to the [`Address`] of its peer, and all of them to the [`Budget`].
 //!

@@ -66,7 +66,7 @@ impl Module {
         self.off.get().is_some()
     }
 
-    /// What an operator must know: why it is switched off, or runs in another way than the config says.
+    /// The reason why it is switched off, or runs in another way than the config says, for an operator.
     pub fn note(&self) -> Option<String> {
         let moved = || "its calls hung, so that new remuxers run in a process of its own".to_owned();
         let crashed = |note: &CrashNote| {

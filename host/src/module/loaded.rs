@@ -212,10 +212,11 @@ impl Module {
         }
     }
 
-    /// The note of a call of it for `stream`.
-    pub fn crash_note(&self, stream: String) -> CrashNote {
+    /// The text of the crash note of its calls for `stream`.
+    pub fn crash_note(&self, stream: &impl fmt::Display) -> String {
         let build = self.staged().map_or(0, |staged| staged.build());
-        CrashNote { module: self.name().to_owned(), build, generation: self.generation(), stream }
+        let (module, stream) = (self.name().to_owned(), stream.to_string());
+        CrashNote { module, build, generation: self.generation(), stream }.text()
     }
 
     /// The resource limits of its process; `None` if it runs in this process.
@@ -313,13 +314,8 @@ impl Module {
             return;
         }
         let Some(launch) = self.launch.get() else { return };
-        let process = || Arc::new(Process::of_one_stream(launch.clone()));
-        let mut moves = false;
-        self.moved_out.get_or_init(|| {
-            moves = true;
-            OwnProcess(process())
-        });
-        if moves {
+        let own = OwnProcess(Arc::new(Process::of_one_stream(launch.clone())));
+        if self.moved_out.set(own).is_ok() {
             let (module, generation) = (self.name(), self.generation());
             warn!(module, generation, "calls of the module hang; new remuxers run in a process of its own");
         }

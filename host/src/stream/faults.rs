@@ -44,20 +44,31 @@ pub(super) struct Faults {
 /// A module and the values of its options.
 type Variant = (String, Options);
 
+fn find(records: &VecDeque<(Variant, Arc<FaultRecord>)>, recipe: &Recipe) -> Option<Arc<FaultRecord>> {
+    let is = |(name, options): &Variant| name == recipe.module().name() && options == recipe.options();
+    records.iter().find(|(variant, _)| is(variant)).map(|(_, record)| record.clone())
+}
+
 impl Faults {
-    /// Returns the record of the module and options of `recipe`.
+    /// Returns the record of the module and options of `recipe`, for a mount that starts.
     pub(super) fn record(&self, recipe: &Recipe) -> Arc<FaultRecord> {
         let mut records = self.records.lock();
-        let variant = (recipe.module().name().to_owned(), recipe.options().clone());
-        if let Some((_, record)) = records.iter().find(|(other, _)| *other == variant) {
-            return record.clone();
+        if let Some(record) = find(&records, recipe) {
+            return record;
         }
+        let variant = (recipe.module().name().to_owned(), recipe.options().clone());
         if records.len() >= MAX_RECORDS {
             records.pop_front();
         }
         let record = Arc::<FaultRecord>::default();
         records.push_back((variant, record.clone()));
         record
+    }
+
+    /// For how much longer the mount of `recipe` is closed, if it is. Keeps no record of a recipe that nobody has watched.
+    pub(super) fn closed_for(&self, recipe: &Recipe, now: Instant) -> Option<Duration> {
+        let record = find(&self.records.lock(), recipe)?;
+        record.closed_for(now)
     }
 }
 

@@ -71,7 +71,7 @@ impl RemuxJob {
             tracks: Tracks::UNKNOWN,
             carried: false,
         };
-        let note = fill.called().crash_note(source.key().to_string()).text();
+        let note = fill.called().crash_note(source.key());
         let job = RemuxJob {
             fill: fill.clone(),
             epoch,
@@ -377,7 +377,7 @@ impl RemuxJob {
     /// Records which module it calls from now on.
     fn set_called(&self, module: &Arc<Module>, watch: &CallWatch) {
         self.fill.set_called(self.epoch, module);
-        let note = module.crash_note(self.fill.source().key().to_string()).text();
+        let note = module.crash_note(self.fill.source().key());
         watch.note(&note);
         *self.note.lock() = note;
     }

@@ -132,7 +132,7 @@ impl Stream {
         }
         let track = recipe.track();
         let source = self.renditions.find(track).ok_or(MountError::NoTrack { track })?;
-        if let Some(retry_after) = source.faults().record(&recipe).closed_for(Instant::now()) {
+        if let Some(retry_after) = source.faults().closed_for(&recipe, Instant::now()) {
             return Err(MountError::Faults { retry_after });
         }
         // The vhost's GOP cache has no meaning where there is no GOP.

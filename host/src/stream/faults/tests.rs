@@ -173,6 +173,8 @@ fn each_variant_has_its_own_record_and_their_number_is_bounded() {
         ((recipe.module().name().to_owned() + name, recipe.options().clone()), recipe)
     };
     let (_, own) = recipe("");
+    assert_eq!(faults.closed_for(&own, Instant::now()), None);
+    assert!(faults.records.lock().is_empty(), "a request alone leaves no record");
     let record = faults.record(&own);
     assert!(Arc::ptr_eq(&record, &faults.record(&own)));
     for number in 0..MAX_RECORDS {

@@ -178,6 +178,14 @@ impl Rig {
         self.publisher.stream().watch(|| Ok(recipe), Duration::ZERO, &self.pool).err()
     }
 
+    /// Hands over to generation 2, `N`, before which generation 1 was good.
+    fn reload<const N: char>(&self) -> Arc<Module> {
+        let next = module::<N>(2);
+        next.set_fallback(Some(self.first.clone()));
+        self.hand_over(&next);
+        next
+    }
+
     fn hand_over(&self, module: &Arc<Module>) {
         self.viewer.mount().hand_over(module).unwrap();
     }
@@ -258,9 +266,7 @@ fn the_predecessor_goes_on_and_stays_when_its_successor_fails() {
     let mut rig = Rig::new();
     rig.publish("HBb");
     rig.sees("hHA0BA1b");
-    let bad = module::<'X'>(2);
-    bad.set_fallback(Some(rig.first.clone()));
-    rig.hand_over(&bad);
+    let bad = rig.reload::<'X'>();
     rig.publish("DEF");
     rig.sees("$A2DA3EA4F");
     assert_eq!((rig.viewer.mount().module().generation(), bad.fault_count()), (1, 1));
@@ -358,9 +364,7 @@ fn data_that_break_both_generations_roll_nothing_back() {
     let mut rig = Rig::new();
     rig.publish("HB");
     rig.sees("hHA0B");
-    let bad = module::<'B'>(2);
-    bad.set_fallback(Some(rig.first.clone()));
-    rig.hand_over(&bad);
+    let bad = rig.reload::<'B'>();
     rig.publish("CpDpEe");
     rig.sees("$B1C~A0D~B0EB1e");
     assert!(!bad.is_off());
@@ -372,9 +376,7 @@ fn the_generation_before_takes_over_from_one_that_is_switched_off() {
     let mut rig = Rig::new();
     rig.publish("HB");
     rig.sees("hHA0B");
-    let bad = module::<'B'>(2);
-    bad.set_fallback(Some(rig.first.clone()));
-    rig.hand_over(&bad);
+    let bad = rig.reload::<'B'>();
     rig.publish("C");
     rig.sees("$B1C");
     ["a", "b", "c"].into_iter().for_each(|stream| bad.on_worse(stream));
