@@ -43,5 +43,6 @@ mod srs_page;
 mod tls;
 mod ts;
 mod useless;
+mod variants;
 mod viewers;
 mod websocket;

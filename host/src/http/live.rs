@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::TokioClock;
+use crate::conf::Mount;
+use crate::log::LineLimit;
 use crate::module::{Module, Pool, Recipe, Registry, Transport};
 use crate::router::{Resolved, Route, query_pairs};
 use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, Viewer};
@@ -31,6 +34,8 @@ pub(super) struct LiveMounts {
     hub: Arc<Hub>,
     registry: Arc<Registry>,
     pool: Arc<Pool>,
+    /// Limits the lines about refused variants.
+    refused_variants: Mutex<LineLimit>,
 }
 
 /// The form of a live response.
@@ -64,7 +69,7 @@ impl Delivery {
 impl LiveMounts {
     /// Serves the streams of `hub` in the formats of `registry`; remuxers run in `pool`.
     pub(super) fn new(hub: Arc<Hub>, registry: Arc<Registry>, pool: Arc<Pool>) -> LiveMounts {
-        LiveMounts { hub, registry, pool }
+        LiveMounts { hub, registry, pool, refused_variants: Mutex::default() }
     }
 
     /// Whether the stream of one of `routes` is live. If its publisher is away, waits until it has returned or is given up,
@@ -179,11 +184,22 @@ impl LiveMounts {
             }
             Ok::<_, Refusal>(recipe.clone())
         };
-        let (viewer, pacer) = stream.watch(look_up, mount.fast_cache, &self.pool)?;
+        let watched = stream.watch(look_up, mount.fast_cache, &self.pool);
+        let (viewer, pacer) = watched.inspect_err(|refusal| self.report(refusal, stream, mount))?;
         if let Some(pacer) = pacer {
             tokio::spawn(pacer.run::<TokioClock>());
         }
         Ok(viewer)
+    }
+
+    /// Logs that a variant is refused, in a line every few seconds.
+    fn report(&self, refusal: &Refusal, stream: &Stream, mount: &Mount) {
+        let Refusal::TooManyVariants { limit } = *refusal else { return };
+        let line = self.refused_variants.lock().line(std::time::Instant::now());
+        if let Some(before) = line {
+            let (stream, mount) = (stream.key(), &mount.pattern.text);
+            warn!(%stream, mount, limit, before, "variant refused: viewers watch too many others");
+        }
     }
 }
 

@@ -89,6 +89,14 @@ pub enum Refusal {
         /// When the next attempt is permitted.
         retry_after: Duration,
     },
+    /// Viewers watch too many variants of the format on this stream.
+    #[error(
+        "{limit} other variants of this stream are being watched; without options in the URL it is served"
+    )]
+    TooManyVariants {
+        /// The largest number of variants.
+        limit: usize,
+    },
     /// There is no memory for another viewer, or for another mount of the stream.
     #[error("the server is short of memory")]
     NoMemory(#[from] OverBudget),
@@ -102,6 +110,7 @@ impl From<MountError> for Refusal {
         match error {
             MountError::NoTrack { track } => Refusal::NoTrack { track },
             MountError::Faults { retry_after } => Refusal::Faults { retry_after },
+            MountError::TooManyVariants { limit } => Refusal::TooManyVariants { limit },
             MountError::NoMemory(over) => Refusal::NoMemory(over),
             _ => Refusal::Unavailable,
         }
@@ -124,9 +133,10 @@ impl Refusal {
             Refusal::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Codec { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::Faults { .. } | Refusal::NoMemory(_) | Refusal::Unavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Refusal::Faults { .. }
+            | Refusal::TooManyVariants { .. }
+            | Refusal::NoMemory(_)
+            | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

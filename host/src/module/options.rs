@@ -13,6 +13,8 @@ use thiserror::Error;
 
 /// Longest part of a value that an error shows, in characters.
 const MAX_SHOWN: usize = 64;
+/// Longest text that a viewer may set, in bytes: each value has a remuxer, and a record of its faults.
+const MAX_VARIANT_TEXT: usize = 256;
 
 /// An option that a module declares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +63,12 @@ impl OptionKind {
             OptionKind::Text => true,
             OptionKind::Track => value.parse::<u8>().is_ok(),
         }
+    }
+
+    /// As [`accepts`](Self::accepts), for a value in the query of a URL.
+    fn accepts_of_viewer(&self, value: &str) -> bool {
+        let is_fit = || value.len() <= MAX_VARIANT_TEXT && !value.contains(char::is_control);
+        self.accepts(value) && (*self != OptionKind::Text || is_fit())
     }
 
     /// Normalizes a `value` that [`accepts`](Self::accepts) has accepted, so that equal values are equal texts.
@@ -135,7 +143,7 @@ pub fn resolve_options<'q>(
     let mut asked = vec![None; specs.len()];
     for (key, value) in query {
         if let Some(index) = specs.iter().position(|spec| spec.variant && spec.name == key) {
-            check_value(&specs[index], &value)?;
+            check_variant(&specs[index], &value)?;
             asked[index].get_or_insert(value);
         }
     }
@@ -166,14 +174,23 @@ fn errors<'a>(
 }
 
 fn check_value(spec: &OptionSpec, value: &str) -> Result<(), OptionError> {
-    if spec.kind.accepts(value) {
+    if spec.kind.accepts(value) { Ok(()) } else { Err(refused(spec, value, spec.kind.to_string())) }
+}
+
+/// Checks a value that a viewer set.
+fn check_variant(spec: &OptionSpec, value: &str) -> Result<(), OptionError> {
+    if spec.kind.accepts_of_viewer(value) {
         return Ok(());
     }
-    Err(OptionError::Value {
-        key: spec.name.clone(),
-        value: value.chars().take(MAX_SHOWN).collect(),
-        expected: spec.kind.to_string(),
-    })
+    let expected = match spec.kind {
+        OptionKind::Text => format!("text of at most {MAX_VARIANT_TEXT} bytes without control characters"),
+        _ => spec.kind.to_string(),
+    };
+    Err(refused(spec, value, expected))
+}
+
+fn refused(spec: &OptionSpec, value: &str, expected: String) -> OptionError {
+    OptionError::Value { key: spec.name.clone(), value: value.chars().take(MAX_SHOWN).collect(), expected }
 }
 
 /// Returns the most similar declared key, if it differs in at most a third of its letters.
@@ -204,12 +221,13 @@ mod tests {
         assert_eq!(resolve(&[]), resolve(&[("depth", "7")]));
     }
 
-    fn specs() -> [OptionSpec; 4] {
+    fn specs() -> [OptionSpec; 5] {
         [
             spec("hevc", OptionKind::Choice(vec!["legacy".into(), "enhanced".into()]), "legacy", true),
             spec("header_wait", OptionKind::Integer { min: 0, max: 10_000 }, "500", false),
             spec("audio", OptionKind::Flag, "true", true),
             spec("title", OptionKind::Text, "", false),
+            spec("note", OptionKind::Text, "", true),
         ]
     }
 
@@ -235,14 +253,18 @@ mod tests {
     #[test]
     fn every_option_has_a_value_in_the_declared_order() {
         let rows = [
-            ("", "", "hevc=legacy&header_wait=500&audio=true&title="),
-            ("title=a&hevc=enhanced", "", "hevc=enhanced&header_wait=500&audio=true&title=a"),
-            ("hevc=enhanced", "audio=false&hevc=legacy", "hevc=legacy&header_wait=500&audio=false&title="),
+            ("", "", "hevc=legacy&header_wait=500&audio=true&title=&note="),
+            ("title=a&hevc=enhanced", "", "hevc=enhanced&header_wait=500&audio=true&title=a&note="),
+            (
+                "hevc=enhanced",
+                "audio=false&hevc=legacy",
+                "hevc=legacy&header_wait=500&audio=false&title=&note=",
+            ),
             // What a viewer may not set is ignored, as are other keys; the first of equal keys counts.
             (
                 "",
                 "header_wait=1&token=x&audio=false&audio=true",
-                "hevc=legacy&header_wait=500&audio=false&title=",
+                "hevc=legacy&header_wait=500&audio=false&title=&note=",
             ),
         ];
         for (set, query, expected) in rows {
@@ -268,6 +290,25 @@ mod tests {
         }
         let long = resolve("", &format!("audio={}", "x".repeat(10_000))).unwrap_err();
         assert!(long.len() < 150, "{long}");
+    }
+
+    #[test]
+    fn text_of_viewers_is_short_and_has_no_control_characters() {
+        let longest = "ä".repeat(MAX_VARIANT_TEXT / 2);
+        let too_long = format!("{longest}x");
+        for (value, fits) in [("", true), ("a b", true), (&*longest, true), (&*too_long, false)]
+            .into_iter()
+            .chain(["a\nb", "\0", "\u{7f}", "\u{9b}"].map(|value| (value, false)))
+        {
+            let resolved = resolve("", &format!("note={value}"));
+            assert_eq!(resolved.is_ok(), fits, "{resolved:?}");
+            if let Err(error) = resolved {
+                let expected = "expected text of at most 256 bytes without control characters";
+                assert!(error.starts_with("option \"note\" is \"") && error.ends_with(expected), "{error}");
+            }
+            // The operator may set any text.
+            assert!(resolve(&format!("note={value}"), "").is_ok());
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Recipe {
     set: Vec<(String, String)>,
     /// The options that the first viewer picked, of those that viewers may set.
     picked: Vec<(String, String)>,
+    /// What the viewer picked changes nothing.
+    is_default: bool,
 }
 
 impl Recipe {
@@ -55,7 +57,9 @@ impl Recipe {
     ) -> Result<Recipe, OptionError> {
         let query = picked.iter().map(|(key, value)| (Cow::from(key), Cow::from(value)));
         let options = resolve_options(module.options(), &set, query)?;
-        Ok(Recipe { module, options, set, picked })
+        let is_default =
+            picked.is_empty() || resolve_options(module.options(), &set, std::iter::empty())? == options;
+        Ok(Recipe { module, options, set, picked, is_default })
     }
 
     /// The generation.
@@ -66,6 +70,11 @@ impl Recipe {
     /// A value for each option.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Whether it has the values of the mount, which a URL without a query gets.
+    pub fn is_default(&self) -> bool {
+        self.is_default
     }
 
     /// The number of the track that its remuxers get.

@@ -30,10 +30,10 @@ pub enum HandoverError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MountError {
-    /// Viewers asked for too many different variants. Culprit: peer.
-    #[error("{limit} variants of this mount are live already")]
+    /// Viewers watch too many different variants. Culprit: peer.
+    #[error("{limit} other variants of this format are being watched")]
     TooManyVariants {
-        /// The largest number of variants.
+        /// The largest number of variants, without the default.
         limit: usize,
     },
     /// The track ended while the viewer attached. Culprit: none.

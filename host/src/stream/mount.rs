@@ -10,6 +10,9 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::error::HandoverError;
 use super::fill::{EndReason, Fill};
@@ -27,6 +30,8 @@ pub struct LiveMount {
     fill: Arc<Fill>,
     /// Length of history that a new viewer gets at once.
     history: Millis,
+    /// When a viewer left last, or when the mount was created.
+    left: Mutex<Instant>,
     /// The memory of the mount itself.
     _room: Charge,
 }
@@ -34,7 +39,8 @@ pub struct LiveMount {
 impl LiveMount {
     /// Creates a mount that nothing fills yet.
     pub(super) fn new(source: Arc<Source>, recipe: Recipe, history: Millis, room: Charge) -> Arc<LiveMount> {
-        Arc::new(LiveMount { fill: Fill::new(source, recipe, history), history, _room: room })
+        let (fill, left) = (Fill::new(source, recipe, history), Mutex::new(Instant::now()));
+        Arc::new(LiveMount { fill, history, left, _room: room })
     }
 
     /// Starts to fill the ring, from join point `at` of the stream on.
@@ -50,6 +56,16 @@ impl LiveMount {
     /// The generation of the current remuxer.
     pub fn running(&self) -> Option<Arc<Module>> {
         self.fill.running()
+    }
+
+    /// Whether a URL without a query gets it.
+    pub(super) fn is_default(&self) -> bool {
+        self.fill.recipe().is_default()
+    }
+
+    /// Since when it has no viewer; `None` while it has one.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.blocks().reader_count() == 0).then(|| *self.left.lock())
     }
 
     /// Why it ended; `None` while it is live.
@@ -129,5 +145,11 @@ impl Viewer {
     /// The mount that it watches.
     pub fn mount(&self) -> &Arc<LiveMount> {
         &self.mount
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        *self.mount.left.lock() = Instant::now();
     }
 }

@@ -19,9 +19,9 @@ use super::tracks::Codecs;
 use crate::budget::Account;
 use crate::conf::Vhost;
 use crate::media::{Millis, Tag};
-use crate::module::{Pool, Recipe};
+use crate::module::{Module, Pool, Recipe};
 
-/// Largest number of variants of one format that may be live on a stream.
+/// Largest number of variants of one format that may be live on a stream, without those of URLs without a query.
 const MAX_VARIANTS: usize = 16;
 
 /// Bytes of memory that a mount takes beside its blocks: an estimate.
@@ -106,11 +106,15 @@ impl Stream {
     ) -> Result<(Viewer, Option<MountPacer>), E> {
         // Before the lock, since it writes to the log.
         self.live_mounts().iter().for_each(|mount| mount.settle());
-        let (viewer, started) = {
+        let Attached { viewer, started, evicted } = {
             let mut mounts = self.mounts.lock();
             let recipe = recipe()?;
             self.attach(&mut mounts, recipe, fast_cache, pool)?
         };
+        if let Some(mount) = evicted {
+            mount.end(EndReason::Idle);
+            debug!(stream = %self.key(), module = %mount.module().name(), "variant stopped, to make room");
+        }
         let pacer = started.then(|| {
             info!(stream = %self.key(), module = %viewer.mount().module().name(), "mount started");
             MountPacer { stream: self.clone(), mount: viewer.mount().clone() }
@@ -118,14 +122,14 @@ impl Stream {
         Ok((viewer, pacer))
     }
 
-    /// Attaches a viewer. Returns true with the first one of a mount.
+    /// Attaches a viewer.
     fn attach(
         &self,
         mounts: &mut Vec<Arc<LiveMount>>,
         recipe: Recipe,
         fast_cache: Duration,
         pool: &Arc<Pool>,
-    ) -> Result<(Viewer, bool), MountError> {
+    ) -> Result<Attached, MountError> {
         let module = recipe.module();
         if module.is_off() {
             return Err(MountError::SwitchedOff);
@@ -144,19 +148,17 @@ impl Stream {
         };
         mounts.retain(|mount| !mount.blocks().is_ended());
         if let Some(mount) = mounts.iter().find(|mount| mount.serves(&recipe, history)) {
-            return Ok((Viewer::new(mount.clone(), join_at, self.pace()), false));
-        }
-        let variants = mounts.iter().filter(|mount| Arc::ptr_eq(&mount.module(), module)).count();
-        if variants >= MAX_VARIANTS {
-            return Err(MountError::TooManyVariants { limit: MAX_VARIANTS });
+            let viewer = Viewer::new(mount.clone(), join_at, self.pace());
+            return Ok(Attached { viewer, started: false, evicted: None });
         }
         let room = source.account().admit(MOUNT_MEMORY)?;
+        let evicted = if recipe.is_default() { None } else { make_room(mounts, module)? };
         let mount = LiveMount::new(source, recipe, history, room);
         let viewer = Viewer::new(mount.clone(), join_at, self.pace());
         // At the viewer's own join point, so that it misses nothing of it.
         mount.start(join_at, pool);
         mounts.push(mount);
-        Ok((viewer, true))
+        Ok(Attached { viewer, started: true, evicted })
     }
 
     /// Removes `mount` if it has no viewer or has ended. Returns whether it was removed.
@@ -203,6 +205,32 @@ impl Stream {
         self.source.end();
         self.renditions.end();
     }
+}
+
+/// A viewer that was attached to a mount.
+struct Attached {
+    viewer: Viewer,
+    /// It is the mount's first one.
+    started: bool,
+    /// The variant that was removed for this mount. To be ended without the lock on the mounts.
+    evicted: Option<Arc<LiveMount>>,
+}
+
+/// Makes room for one more variant of `module`: at the bound, removes the one that has had no viewer for longest.
+fn make_room(
+    mounts: &mut Vec<Arc<LiveMount>>,
+    module: &Arc<Module>,
+) -> Result<Option<Arc<LiveMount>>, MountError> {
+    let is_variant = |mount: &&Arc<LiveMount>| !mount.is_default() && Arc::ptr_eq(&mount.module(), module);
+    let variants = mounts.iter().filter(is_variant);
+    if variants.clone().count() < MAX_VARIANTS {
+        return Ok(None);
+    }
+    let idle = variants.filter_map(|mount| Some((mount.idle_since()?, mount)));
+    let longest = idle.min_by_key(|(since, _)| *since).map(|(_, mount)| mount.clone());
+    let evicted = longest.ok_or(MountError::TooManyVariants { limit: MAX_VARIANTS })?;
+    mounts.retain(|mount| !Arc::ptr_eq(mount, &evicted));
+    Ok(Some(evicted))
 }
 
 /// The pacer of a live mount, which also stops the mount when it is idle.

@@ -49,6 +49,7 @@ pub const WORDS: &[&str] = &[
     "dts",
     "log",
     "sleep",
+    "nap",
     "hang",
     "segfault",
     "abort",
@@ -132,6 +133,7 @@ pub fn act(word: &str, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         }
         "log" => (0..200).for_each(|n| log::error(&format!("line {n} {}", "x".repeat(5000)))),
         "sleep" => thread::sleep(Duration::from_millis(100)),
+        "nap" => thread::sleep(Duration::from_millis(50)),
         "hang" => loop {
             black_box(());
         },

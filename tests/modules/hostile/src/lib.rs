@@ -39,7 +39,7 @@ impl Format for Hostile {
                 },
                 OptionSpec {
                     name: "in",
-                    kind: OptionKind::Choice(&["remuxer", "tag", "finish", "state", "drop"]),
+                    kind: OptionKind::Choice(&["remuxer", "tag", "tags", "finish", "state", "drop"]),
                     default: "tag",
                     doc: "In which call.",
                     variant: true,
@@ -49,6 +49,13 @@ impl Format for Hostile {
                     kind: OptionKind::Integer { min: 1, max: 1_000_000 },
                     default: "1",
                     doc: "At which tag of a remuxer.",
+                    variant: true,
+                },
+                OptionSpec {
+                    name: "title",
+                    kind: OptionKind::Text,
+                    default: "",
+                    doc: "A text without effect.",
                     variant: true,
                 },
             ],
@@ -96,6 +103,7 @@ impl Remuxer for Obeying {
         if self.tags == self.at {
             self.act_in("tag", sink)?;
         }
+        self.act_in("tags", sink)?;
         if let Some(word) = order(tag) {
             acts::act(&word, sink)?;
         }
