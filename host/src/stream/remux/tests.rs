@@ -16,6 +16,8 @@ use crate::module::{BlockFlags, Terms, linked};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Long enough that a busy machine does not make a good call hang.
 const HANG: Duration = Duration::from_millis(500);
+/// Between two looks at a fact. A loop that spins would take the CPU from the calls that it waits for.
+const POLL: Duration = Duration::from_millis(1);
 const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, unload: false };
 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
@@ -106,7 +108,7 @@ static START_RELEASED: AtomicBool = AtomicBool::new(false);
 
 fn wait_for(released: &AtomicBool) {
     while !released.load(Ordering::Acquire) {
-        thread::yield_now();
+        thread::sleep(POLL);
     }
 }
 
@@ -115,7 +117,7 @@ fn wait_until(fact: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !fact() {
         assert!(Instant::now() < deadline);
-        thread::yield_now();
+        thread::sleep(POLL);
     }
 }
 
@@ -215,7 +217,7 @@ fn read(viewer: &mut Viewer, len: usize) -> String {
             Poll::Pending if read.len() >= len => return read,
             Poll::Pending => {
                 assert!(Instant::now() < deadline, "{read:?}, {len} expected");
-                thread::yield_now();
+                thread::sleep(POLL);
             }
         }
     }
