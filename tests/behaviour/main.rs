@@ -39,6 +39,7 @@ mod reload_races;
 mod rtmp;
 mod shapes;
 mod slow;
+mod slow_modules;
 mod srs_page;
 mod tls;
 mod ts;

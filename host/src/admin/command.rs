@@ -34,14 +34,26 @@ pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
 pub fn status_command(file: &Path) -> anyhow::Result<()> {
     let modules: Vec<ModuleStatus> = request(file, "GET", "/api/v1/modules")?;
     let mut table = format!(
-        "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>6} {:>9}\n",
-        "module", "version", "generation", "state", "mounts", "viewers", "skips", "faults", "memory"
+        "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>6} {:>9} {:>9} {:>9}\n",
+        "module",
+        "version",
+        "generation",
+        "state",
+        "mounts",
+        "viewers",
+        "skips",
+        "faults",
+        "lag",
+        "lag-skips",
+        "memory"
     );
     for module in &modules {
         let ModuleStatus { name, version, generation, state, mounts, viewers, skips, faults, .. } = module;
-        let memory = format!("{} KiB", module.retained_bytes >> 10);
+        let ModuleStatus { lag_ms, lag_skips, retained_bytes, .. } = module;
+        let (lag, memory) = (format!("{lag_ms} ms"), format!("{} KiB", retained_bytes >> 10));
         table += &format!(
-            "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {skips:>6} {faults:>6} {memory:>9}\n"
+            "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {skips:>6} {faults:>6} \
+             {lag:>9} {lag_skips:>9} {memory:>9}\n"
         );
     }
     for ModuleStatus { name, generation, reason, .. } in &modules {

@@ -56,6 +56,18 @@ pub(super) fn page(
         "Viewers of a generation's mounts that fell behind and moved to a newer keyframe.",
         |module| module.skips,
     );
+    by_generation(
+        "remuxd_module_lag_milliseconds",
+        "gauge",
+        "Longest time that a mount of a generation is behind its stream.",
+        |module| module.lag_ms,
+    );
+    by_generation(
+        "remuxd_module_lag_skips_total",
+        "counter",
+        "Mounts of a generation that were too slow for their stream and moved to a newer keyframe.",
+        |module| module.lag_skips,
+    );
     family(
         &mut page,
         ("remuxd_module_state", "gauge", "1 for the state that a generation is in."),

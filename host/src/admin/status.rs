@@ -30,6 +30,12 @@ pub(super) struct ModuleStatus {
     pub faults: u64,
     /// Number of times that a viewer of its mounts fell behind and moved to a newer keyframe.
     pub skips: u64,
+    /// The longest lag of its mounts behind their streams, in milliseconds.
+    #[serde(default)]
+    pub lag_ms: u64,
+    /// Number of times that one of its mounts was too slow for its stream and moved to a newer keyframe.
+    #[serde(default)]
+    pub lag_skips: u64,
     pub file: PathBuf,
     /// The time when it was loaded.
     pub since: String,
@@ -131,6 +137,8 @@ fn status(generation: Generation, mounts: &[Arc<LiveMount>]) -> ModuleStatus {
     let name = |&transport: &Transport| if transport == Transport::HTTP { "http" } else { "websocket" };
     ModuleStatus {
         mounts: users.len(),
+        lag_ms: users.iter().map(|mount| mount.lag().0.unsigned_abs()).max().unwrap_or(0),
+        lag_skips: generation.lag_skips,
         viewers: users.iter().map(|mount| mount.blocks().reader_count()).sum(),
         name: generation.name,
         version: generation.version,

@@ -157,7 +157,7 @@ pub struct Modules {
     pub max_faults: u32,
     /// `call_timeout`: a module call that takes longer counts as hung. The time that it waits for a CPU does not count. Default 1 s.
     pub call_timeout: Duration,
-    /// `workers`: threads that run remuxers. 0, the default: one a core.
+    /// `workers`: threads that run remuxers, without those of slow modules. 0, the default: one a core.
     pub workers: usize,
     /// `reload`: effect of a new generation on viewers of the previous one. Default `handover`.
     pub reload: ReloadMode,

@@ -161,6 +161,7 @@ impl LiveMounts {
             let extension = &route.mount.pattern.extension;
             if let Some(module) = self.registry.find(extension, transport) {
                 let recipe = Recipe::new(module, &route.mount.options, query_pairs(&resolved.query))?;
+                let recipe = recipe.of_mount(&route.mount.pattern.text);
                 return Ok(Target { route, transport, recipe });
             }
             if self.registry.find(extension, Transport::WEBSOCKET).is_some() {

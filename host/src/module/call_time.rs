@@ -27,6 +27,11 @@ pub(super) enum Thread {
     OfProcess(u32),
 }
 
+/// Returns for how long a thread has waited for a CPU since it started; `None` if the kernel does not report it.
+pub(super) fn waited(thread: Thread) -> Option<Duration> {
+    Usage::read(thread).map(|usage| usage.waiting)
+}
+
 /// The time of one call.
 #[derive(Debug)]
 pub(super) struct CallTime {

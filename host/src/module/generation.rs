@@ -44,6 +44,8 @@ pub struct Generation {
     pub faults: u64,
     /// Number of times that a viewer of its mounts fell behind and moved to a newer keyframe.
     pub skips: u64,
+    /// Number of times that a mount was too slow for its stream and moved to a newer keyframe.
+    pub lag_skips: u64,
     /// Its standing.
     pub standing: Standing,
     /// Why it is switched off, or runs in another way than the config says.
@@ -79,6 +81,7 @@ impl Known {
             memory: module.origin().map_or(0, |origin| origin.memory),
             faults: 0,
             skips: 0,
+            lag_skips: 0,
             standing: Standing::Superseded,
             reason: None,
         };
@@ -111,7 +114,8 @@ impl Known {
         };
         let faults = self.counters.faults.load(Ordering::Relaxed);
         let skips = self.counters.skips.load(Ordering::Relaxed);
+        let lag_skips = self.counters.lag_skips.load(Ordering::Relaxed);
         let reason = self.module.upgrade().and_then(|module| module.note());
-        Generation { faults, skips, standing, reason, ..self.facts.clone() }
+        Generation { faults, skips, lag_skips, standing, reason, ..self.facts.clone() }
     }
 }

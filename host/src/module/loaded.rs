@@ -86,6 +86,8 @@ pub(super) struct Counters {
     pub faults: AtomicU64,
     /// Times that a viewer of its mounts fell behind and moved to a newer keyframe.
     pub skips: AtomicU64,
+    /// Times that a mount was too slow for its stream and moved to a newer keyframe.
+    pub lag_skips: AtomicU64,
 }
 
 impl fmt::Debug for Module {
@@ -240,6 +242,11 @@ impl Module {
     /// Counts a viewer that fell behind and continues at a newer keyframe.
     pub fn on_skip(&self) {
         self.counters.skips.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a mount that was too slow for its stream and continues at a newer keyframe.
+    pub fn on_lag(&self) {
+        self.counters.lag_skips.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn counters(&self) -> &Arc<Counters> {

@@ -22,6 +22,8 @@ pub struct Recipe {
     picked: Vec<(String, String)>,
     /// What the viewer picked changes nothing.
     is_default: bool,
+    /// The pattern of the first viewer's mount, for the log.
+    mount: String,
 }
 
 impl Recipe {
@@ -42,12 +44,23 @@ impl Recipe {
         Recipe::resolve(module, set.to_vec(), picked)
     }
 
+    /// Adds the pattern of the mount, for the log.
+    pub fn of_mount(self, pattern: &str) -> Recipe {
+        Recipe { mount: pattern.to_owned(), ..self }
+    }
+
+    /// The pattern of the mount for which it was made.
+    pub fn mount(&self) -> &str {
+        &self.mount
+    }
+
     /// Asks another generation for the same.
     ///
     /// # Errors
     /// As for [`new`](Self::new), if the generation has other options.
     pub fn of(&self, module: Arc<Module>) -> Result<Recipe, OptionError> {
-        Recipe::resolve(module, self.set.clone(), self.picked.clone())
+        let next = Recipe::resolve(module, self.set.clone(), self.picked.clone())?;
+        Ok(next.of_mount(&self.mount))
     }
 
     fn resolve(
@@ -59,7 +72,7 @@ impl Recipe {
         let options = resolve_options(module.options(), &set, query)?;
         let is_default =
             picked.is_empty() || resolve_options(module.options(), &set, std::iter::empty())? == options;
-        Ok(Recipe { module, options, set, picked, is_default })
+        Ok(Recipe { module, options, set, picked, is_default, mount: String::new() })
     }
 
     /// The generation.

@@ -3,16 +3,19 @@
 //! Remuxers run on a small pool of their own, so that a slow module never blocks a network thread. A [`Task`] is queued at
 //! most once and runs on one thread at a time; a wake during its run makes it run again, so that no wake is lost.
 //!
-//! A watchdog measures the current module calls (see [`CallTime`]). A call that takes longer than the limit is logged, and its
-//! thread is replaced, so that the pool keeps its size; a thread whose call returns late finishes its run and exits. The
-//! number of hung threads is bounded, since a hung thread cannot be ended.
+//! A run is a turn: a job returns once [`CallWatch::is_turn_over`] says so. Modules take turns, not jobs, and a module that
+//! cannot keep to the time of a turn gets threads of its own (see [`lanes`]). A thread that is in the middle of a very long turn
+//! is given to its module, and another one takes its place, so that a pool of one thread is never blocked for long.
+//!
+//! A watchdog measures the current turns and module calls (see [`CallTime`](super::call_time::CallTime)). A call that takes
+//! longer than the limit is logged, and its thread is replaced, so that the pool keeps its size; a thread whose call returns late
+//! finishes its run and exits. The number of hung threads is bounded, since a hung thread cannot be ended.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,18 +23,30 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tracing::{error, warn};
 
-use super::call_time::{CallTime, Thread};
+use super::call_time::{Thread, waited};
 use super::process::{CrashNotes, Slot};
 
-/// Number of hung threads that are replaced at a time.
-const MAX_HUNG: usize = 64;
+mod lanes;
+mod measured;
+mod watchdog;
+
+use self::lanes::{Lanes, Next, QUIET, Taker};
+use self::measured::Measured;
+
+/// Time of a turn, after which a job leaves its thread to others.
+const TURN: Duration = Duration::from_millis(5);
+/// A turn that takes this long counts against its module. A call may begin at the end of a turn.
+const LONG_TURN: Duration = Duration::from_millis(10);
 
 /// Work that is done in runs.
 pub trait Job: Send + Sync + 'static {
     /// Its name in the log.
     fn name(&self) -> String;
 
-    /// Does a part of the work. `waker` makes it run again. Calls into a module must go through `watch`.
+    /// The module that it calls. Jobs of one module share its turns.
+    fn module(&self) -> String;
+
+    /// Does a part of the work, until the turn is over. `waker` makes it run again. Calls into a module must go through `watch`.
     fn run(&self, waker: &Waker, watch: &CallWatch);
 
     /// Called after a run that panicked in the host's own code.
@@ -46,6 +61,8 @@ pub trait Job: Send + Sync + 'static {
 pub struct Task {
     job: Arc<dyn Job>,
     pool: Arc<PoolInner>,
+    /// The number of its module's lane.
+    lane: usize,
     state: AtomicU8,
 }
 
@@ -63,7 +80,8 @@ impl fmt::Debug for Task {
 impl Task {
     /// Creates a task, which does not run before it is scheduled.
     pub fn new(job: Arc<dyn Job>, pool: &Pool) -> Arc<Task> {
-        Arc::new(Task { job, pool: pool.inner.clone(), state: AtomicU8::new(IDLE) })
+        let lane = pool.inner.queue.lock().lane(&job.module());
+        Arc::new(Task { job, pool: pool.inner.clone(), lane, state: AtomicU8::new(IDLE) })
     }
 
     /// Makes the job run, or run again if it is running.
@@ -97,7 +115,8 @@ pub struct Pool {
 }
 
 struct PoolInner {
-    queue: Mutex<Queue>,
+    queue: Mutex<Lanes<Arc<Task>>>,
+    /// Wakes shared threads.
     available: Condvar,
     closing: Condvar,
     /// The pool's threads, without replaced ones.
@@ -109,32 +128,31 @@ struct PoolInner {
     notes: Option<Arc<CrashNotes>>,
 }
 
-#[derive(Default)]
-struct Queue {
-    tasks: VecDeque<Arc<Task>>,
-    closed: bool,
-}
-
 /// State that one worker thread shares with the watchdog.
-#[derive(Default)]
 struct ThreadState {
+    /// Changed under the lock on the queue.
+    role: Mutex<Role>,
     task: Mutex<Option<Arc<Task>>>,
-    /// Start of the current module call, in microseconds since the pool started, plus one; 0 without a call.
+    /// Start of the current turn, in microseconds since the pool started, plus one; 0 without a turn.
+    turn_began: AtomicU64,
+    /// Start of the current module call in the same way; 0 without a call, or if the call has a deadline of its own.
     call_began: AtomicU64,
     /// The thread's id.
     id: AtomicU32,
-    /// Used by the watchdog alone.
-    watched: Mutex<Watched>,
-    replaced: AtomicBool,
+    /// The watchdog's measurements of its turn and of its call.
+    turn: Mutex<Measured>,
+    call: Mutex<Measured>,
 }
 
-/// The watchdog's measurements of a thread's calls.
-#[derive(Default)]
-struct Watched {
-    /// Start of the call that it saw last, as in `call_began`.
-    began: u64,
-    /// The call's time; `None` once it was reported.
-    time: Option<CallTime>,
+/// The tasks that a thread takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Those of all modules that are not slow.
+    Shared,
+    /// Those of the module with this lane.
+    Own(usize),
+    /// None: it exits after its current call, which hung.
+    Replaced,
 }
 
 impl fmt::Debug for Pool {
@@ -152,7 +170,7 @@ impl Pool {
             workers => workers,
         };
         let shared = Arc::new(PoolInner {
-            queue: Mutex::default(),
+            queue: Mutex::new(Lanes::new(workers)),
             available: Condvar::new(),
             closing: Condvar::new(),
             threads: Mutex::default(),
@@ -162,7 +180,7 @@ impl Pool {
             notes,
         });
         for _ in 0..workers {
-            shared.start_worker();
+            shared.start_worker(Role::Shared);
         }
         let watched = shared.clone();
         start_thread("remuxd-watchdog", move || watched.watch());
@@ -178,8 +196,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         let mut queue = self.inner.queue.lock();
-        queue.closed = true;
-        queue.tasks.clear();
+        queue.close();
         self.inner.available.notify_all();
         self.inner.closing.notify_all();
     }
@@ -192,30 +209,71 @@ fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) {
 }
 
 impl PoolInner {
-    fn push(&self, task: Arc<Task>) {
+    fn push(self: &Arc<Self>, task: Arc<Task>) {
         let mut queue = self.queue.lock();
-        if !queue.closed {
-            queue.tasks.push_back(task);
-            self.available.notify_one();
+        if queue.closed {
+            return;
+        }
+        let lane = task.lane;
+        match queue.push(lane, task) {
+            Taker::Shared => {
+                self.available.notify_one();
+            }
+            Taker::Own => {
+                queue.available(lane).notify_one();
+            }
+            Taker::NewOwn => {
+                drop(queue);
+                self.start_worker(Role::Own(lane));
+            }
         }
     }
 
     /// Returns the next task for a thread, or `None` if the thread must exit.
-    fn pop(&self, thread: &ThreadState) -> Option<Arc<Task>> {
+    fn next(&self, thread: &Arc<ThreadState>) -> Option<Arc<Task>> {
         let mut queue = self.queue.lock();
         loop {
-            if queue.closed || thread.replaced.load(Ordering::Acquire) {
+            // Another thread may have changed it during the wait.
+            let role = *thread.role.lock();
+            if queue.closed || role == Role::Replaced {
                 return None;
             }
-            match queue.tasks.pop_front() {
-                Some(task) => return Some(task),
-                None => self.available.wait(&mut queue),
+            let Role::Own(lane) = role else {
+                match queue.pop() {
+                    Some(task) => return Some(task),
+                    None => self.available.wait(&mut queue),
+                }
+                continue;
+            };
+            match queue.next_own(lane, Instant::now()) {
+                Next::Run(task) => return Some(task),
+                Next::Wait => {
+                    let available = queue.available(lane);
+                    queue.set_waiting(lane, true);
+                    available.wait_for(&mut queue, QUIET);
+                    queue.set_waiting(lane, false);
+                }
+                Next::End => {
+                    // What is left of the lane's tasks is for shared threads.
+                    self.available.notify_all();
+                    drop(queue);
+                    self.threads.lock().retain(|other| !Arc::ptr_eq(other, thread));
+                    return None;
+                }
             }
         }
     }
 
-    fn start_worker(self: &Arc<Self>) {
-        let thread = Arc::<ThreadState>::default();
+    fn start_worker(self: &Arc<Self>, role: Role) {
+        let thread = Arc::new(ThreadState {
+            role: Mutex::new(role),
+            task: Mutex::default(),
+            turn_began: AtomicU64::new(0),
+            call_began: AtomicU64::new(0),
+            id: AtomicU32::new(0),
+            turn: Mutex::default(),
+            call: Mutex::default(),
+        });
         self.threads.lock().push(thread.clone());
         let shared = self.clone();
         start_thread("remuxd-worker", move || shared.work(&thread));
@@ -223,21 +281,19 @@ impl PoolInner {
 
     fn work(self: &Arc<Self>, thread: &Arc<ThreadState>) {
         let watch = CallWatch { pool: self.clone(), thread: thread.clone() };
-        thread.id.store(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs(), Ordering::Release);
+        let id = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+        thread.id.store(id, Ordering::Release);
         let slot = self.notes.as_ref().and_then(CrashNotes::slot);
         CURRENT.set(Some(Current { thread: thread.clone(), slot }));
-        while let Some(task) = self.pop(thread) {
-            task.state.swap(RUNNING, Ordering::AcqRel);
-            *thread.task.lock() = Some(task.clone());
-            let waker = Waker::from(task.clone());
-            if catch_unwind(AssertUnwindSafe(|| task.job.run(&waker, &watch))).is_err() {
-                error!(job = task.job.name(), "a job panicked in the host's own code");
-                task.job.on_panic();
+        // Time that the thread has waited for a CPU, up to its last long turn.
+        let mut waited_before = Duration::ZERO;
+        while let Some(task) = self.next(thread) {
+            let took = self.run(thread, &task, &watch);
+            if took >= LONG_TURN {
+                let waited = waited(Thread::Own(id)).unwrap_or_default();
+                self.on_long_turn(task.lane, took.saturating_sub(waited.saturating_sub(waited_before)));
+                waited_before = waited;
             }
-            // A panic leaves them as during a call.
-            thread.call_began.store(0, Ordering::Release);
-            with_slot(|slot| slot.end());
-            *thread.task.lock() = None;
             let idle = task.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
             if idle.is_err() {
                 task.state.swap(QUEUED, Ordering::AcqRel);
@@ -245,78 +301,50 @@ impl PoolInner {
             }
         }
         CURRENT.set(None);
-        if thread.replaced.load(Ordering::Acquire) {
+        if *thread.role.lock() == Role::Replaced {
             self.hung.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    fn watch(self: &Arc<Self>) {
-        let pause = CallTime::interval(self.call_limit);
-        loop {
-            {
-                let mut queue = self.queue.lock();
-                if !queue.closed {
-                    self.closing.wait_for(&mut queue, pause);
-                }
-                if queue.closed {
-                    return;
-                }
-            }
-            self.check_calls();
+    /// Gives a task a turn. Returns the time that it took.
+    fn run(&self, thread: &ThreadState, task: &Arc<Task>, watch: &CallWatch) -> Duration {
+        task.state.swap(RUNNING, Ordering::AcqRel);
+        *thread.task.lock() = Some(task.clone());
+        let began = self.micros();
+        thread.turn_began.store(began, Ordering::Release);
+        let waker = Waker::from(task.clone());
+        if catch_unwind(AssertUnwindSafe(|| task.job.run(&waker, watch))).is_err() {
+            error!(job = task.job.name(), "a job panicked in the host's own code");
+            task.job.on_panic();
         }
+        // A panic leaves them as during a call.
+        thread.call_began.store(0, Ordering::Release);
+        with_slot(|slot| slot.end());
+        thread.turn_began.store(0, Ordering::Release);
+        *thread.task.lock() = None;
+        Duration::from_micros(self.micros() - began)
     }
 
-    /// Reports calls over the limit and replaces their threads.
-    fn check_calls(self: &Arc<Self>) {
-        let threads = self.threads.lock().clone();
-        for thread in threads {
-            let began = thread.call_began.load(Ordering::Acquire);
-            if began == 0 || !self.has_hung(&thread, began) {
-                continue;
-            }
-            let elapsed = Duration::from_micros(self.micros().saturating_sub(began));
-            let Some(task) = thread.task.lock().clone() else { continue };
-            warn!(job = task.job.name(), ?elapsed, limit = ?self.call_limit, "a module call takes too long");
-            task.job.on_hang(elapsed);
-            if self.hung.load(Ordering::Relaxed) >= MAX_HUNG {
-                error!(limit = MAX_HUNG, "too many hung threads; this one is not replaced");
-            } else if self.dismiss(&thread, began) {
-                self.threads.lock().retain(|other| !Arc::ptr_eq(other, &thread));
-                self.start_worker();
-            }
+    /// Counts a long turn against a module.
+    fn on_long_turn(self: &Arc<Self>, lane: usize, took: Duration) {
+        let mut queue = self.queue.lock();
+        if !queue.add_long_turn(lane, took, Instant::now()) {
+            return;
         }
-    }
-
-    /// Measures the current call of a thread. Returns true once, when it exceeds the limit.
-    fn has_hung(&self, thread: &ThreadState, began: u64) -> bool {
-        let mut watched = thread.watched.lock();
-        if watched.began != began {
-            let id = Thread::Own(thread.id.load(Ordering::Acquire));
-            let at = self.started + Duration::from_micros(began - 1);
-            *watched = Watched { began, time: Some(CallTime::new(id, self.call_limit, at)) };
-        }
-        let has_hung = watched.time.as_mut().is_some_and(CallTime::measure);
-        if has_hung {
-            watched.time = None;
-        }
-        has_hung
-    }
-
-    /// Asks a thread to exit after its current call. Returns false if the call has already finished.
-    fn dismiss(&self, thread: &ThreadState, began: u64) -> bool {
-        // Held because the thread takes its next task under this lock.
-        let _queue = self.queue.lock();
-        let still = thread.call_began.load(Ordering::Acquire) == began;
-        if still {
-            self.hung.fetch_add(1, Ordering::Relaxed);
-            thread.replaced.store(true, Ordering::Release);
-        }
-        still
+        let module = queue.name(lane).to_owned();
+        drop(queue);
+        report_slow(&module, took);
+        self.start_worker(Role::Own(lane));
     }
 
     fn micros(&self) -> u64 {
         self.started.elapsed().as_micros() as u64 + 1
     }
+}
+
+/// Reports that a module has become slow.
+fn report_slow(module: &str, took: Duration) {
+    warn!(module, ?took, "calls of the module are slow; it gets threads of its own");
 }
 
 /// A worker, to itself.
@@ -359,6 +387,12 @@ impl CallWatch {
     /// Writes what the next calls belong to: the text of a [`CrashNote`](super::CrashNote).
     pub fn note(&self, text: &str) {
         with_slot(|slot| slot.write(text));
+    }
+
+    /// Whether the job should return, so that others get their turn.
+    pub fn is_turn_over(&self) -> bool {
+        let began = self.thread.turn_began.load(Ordering::Relaxed);
+        self.pool.micros().saturating_sub(began) >= TURN.as_micros() as u64
     }
 
     /// Makes one call into a module.

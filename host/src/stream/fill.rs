@@ -7,7 +7,9 @@
 //! The lock is never held during a module call; see the [layer's documentation](super) for its order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Waker;
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use tracing::{info, warn};
@@ -17,7 +19,8 @@ use super::error::HandoverError;
 use super::faults::FaultRecord;
 use super::ring::Ring;
 use super::source::{Source, ring_limits};
-use crate::media::Millis;
+use crate::log::LineLimit;
+use crate::media::{Millis, Tag};
 use crate::module::{Module, OutBlock, Recipe};
 
 /// The ring of a mount and what fills it.
@@ -27,6 +30,10 @@ pub(super) struct Fill {
     blocks: Arc<Ring<OutBlock>>,
     /// The faults of the module on this stream.
     faults: Arc<FaultRecord>,
+    /// Time up to which the stream's tags were fed or are not needed; `i64::MIN` before the first job.
+    position: AtomicI64,
+    /// Limits the lines about skips.
+    skips: Mutex<LineLimit>,
     state: Mutex<State>,
 }
 
@@ -93,11 +100,24 @@ impl Fill {
             job: None,
         };
         let blocks = Ring::new(ring_limits(source.vhost(), history));
-        Arc::new(Fill { source, blocks, faults, state: Mutex::new(state) })
+        let position = AtomicI64::new(i64::MIN);
+        Arc::new(Fill { source, blocks, faults, position, skips: Mutex::default(), state: Mutex::new(state) })
     }
 
     pub(super) fn source(&self) -> &Arc<Source> {
         &self.source
+    }
+
+    /// The tags that its jobs read.
+    pub(super) fn tags(&self) -> &Arc<Ring<Tag>> {
+        if self.called().is_audio_only() { self.source.audio() } else { self.source.tags() }
+    }
+
+    /// How far its remuxer is behind the stream.
+    pub(super) fn lag(&self) -> Millis {
+        let (position, newest) = (self.position.load(Ordering::Relaxed), self.tags().newest());
+        let behind = newest.map_or(0, |newest| newest.0.saturating_sub(position).max(0));
+        Millis(if position == i64::MIN { 0 } else { behind })
     }
 
     pub(super) fn blocks(&self) -> &Arc<Ring<OutBlock>> {
@@ -293,6 +313,25 @@ impl Fill {
         drop(state);
         drop((before, job));
         Some(called)
+    }
+
+    /// Records the time up to which the stream's tags were fed or are not needed. Without a time nothing changes.
+    pub(super) fn set_position(&self, dts: Option<Millis>) {
+        if let Some(dts) = dts {
+            self.position.store(dts.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts that a job fell behind by more than its stream's ring holds, and reports it in a line every few seconds.
+    pub(super) fn on_skip(&self) {
+        let module = self.called();
+        module.on_lag();
+        let line = self.skips.lock().line(Instant::now());
+        if let Some(before) = line {
+            let (stream, recipe, lag) = (self.source.key(), self.recipe(), self.lag().0);
+            let (mount, module) = (recipe.mount(), module.name());
+            warn!(%stream, mount, module, lag_ms = lag, before, "mount is too slow for its stream; it skips to a keyframe");
+        }
     }
 
     /// Appends blocks to the ring, if the job is current.

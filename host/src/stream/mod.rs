@@ -24,6 +24,7 @@
 //!    tags of two publishers cannot mix.
 //! 8. A ring's state: entries, join points and wakers. Wakers are called after it is released.
 //! 9. The records of faults of a stream, and each record; the account of a source's publisher.
+//! 10. The queue of the worker pool. Held to push or take a task.
 
 mod carriage;
 mod entries;

@@ -58,6 +58,11 @@ impl LiveMount {
         self.fill.running()
     }
 
+    /// How far its remuxer is behind the stream.
+    pub fn lag(&self) -> Millis {
+        self.fill.lag()
+    }
+
     /// Whether a URL without a query gets it.
     pub(super) fn is_default(&self) -> bool {
         self.fill.recipe().is_default()

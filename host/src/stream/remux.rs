@@ -1,4 +1,8 @@
-//! Remux job: feeds a mount's remuxer on the worker pool, one batch of tags at a time.
+//! Remux job: feeds a mount's remuxer on the worker pool, one turn at a time.
+//!
+//! A turn ends by time, at a tag that is no configuration; the tags that are left of the batch are read again in the next one.
+//! A job whose module is too slow falls behind its stream, at most as far as a viewer may. Then its remuxer ends, and the next
+//! one starts at the newest keyframe.
 //!
 //! A remuxer starts at a join point of the stream, after the configurations in force there: the first one of a mount, the
 //! one after a fault, and the one that takes over from another generation. Only the last continues from its predecessor's
@@ -24,10 +28,13 @@ use super::entries::{block_role, config_slot};
 use super::faults::{Consequence, PROOF};
 use super::fill::{EndReason, Epoch, Fill};
 use super::remuxer::{CheckedRemuxer, Start};
-use super::ring::{EntryRole, JoinAt, Pace, Reader};
-use super::tracks::Codecs;
-use crate::media::{Packet, Tag, TagKind, Tracks};
+use super::ring::{EntryRole, JoinAt, Pace};
+use crate::media::Tag;
 use crate::module::{CallWatch, Job, Module, ModuleFault, OutBlock, Pool, Recipe, Task};
+
+mod work;
+
+use self::work::{Work, is_join};
 
 /// The job that feeds a remuxer.
 #[derive(Debug)]
@@ -42,36 +49,14 @@ pub(super) struct RemuxJob {
     note: Mutex<String>,
 }
 
-/// The working set of a job.
-#[derive(Debug)]
-struct Work {
-    tags: Reader<Tag>,
-    remuxer: Option<CheckedRemuxer>,
-    /// The configurations in force, by slot, as they came.
-    configs: Vec<(u8, Tag)>,
-    /// Codecs at the position of `tags`, which lag behind those of the stream.
-    codecs: Codecs,
-    /// Tracks at the position of `tags`, as its newest frame reports them.
-    tracks: Tracks,
-    /// The format could carry a track at an earlier position.
-    carried: bool,
-}
-
 impl RemuxJob {
     /// Starts a job that fills a mount, from join point `at` of the stream on.
     pub(super) fn spawn(fill: &Arc<Fill>, at: JoinAt, pool: &Arc<Pool>) {
         let Some(epoch) = fill.begin() else { return };
-        let source = fill.source();
-        let tags = if fill.called().is_audio_only() { source.audio() } else { source.tags() };
-        let work = Work {
-            tags: tags.reader(at, Pace::Each),
-            remuxer: None,
-            configs: Vec::new(),
-            codecs: Codecs::default(),
-            tracks: Tracks::UNKNOWN,
-            carried: false,
-        };
-        let note = fill.called().crash_note(source.key());
+        let tags = fill.tags();
+        fill.set_position(tags.newest());
+        let work = Work::new(tags.reader(at, Pace::Each));
+        let note = fill.called().crash_note(fill.source().key());
         let job = RemuxJob {
             fill: fill.clone(),
             epoch,
@@ -90,10 +75,14 @@ impl Job for RemuxJob {
         format!("{} of {}", self.fill.called().name(), self.fill.source().key())
     }
 
+    fn module(&self) -> String {
+        self.fill.called().name().to_owned()
+    }
+
     fn run(&self, waker: &Waker, watch: &CallWatch) {
         let Some(mut work) = self.work.lock().take() else { return };
         watch.note(&self.note.lock());
-        if !self.feed_batch(&mut work, waker, watch) {
+        if !self.take_turn(&mut work, waker, watch) {
             *self.work.lock() = Some(work);
         } else if let Some(remuxer) = work.remuxer {
             self.free(remuxer, Ok(()), watch);
@@ -117,24 +106,39 @@ impl Job for RemuxJob {
 }
 
 impl RemuxJob {
-    /// Feeds the next batch. Returns whether the job is over.
-    fn feed_batch(&self, work: &mut Work, waker: &Waker, watch: &CallWatch) -> bool {
+    /// Feeds tags until the turn is over. Returns whether the job is over.
+    fn take_turn(&self, work: &mut Work, waker: &Waker, watch: &CallWatch) -> bool {
         if !self.is_current() {
             return true;
         }
-        let Some(recipe) = self.fill.settle() else { return true };
+        if self.fill.settle().is_none() {
+            return true;
+        }
+        let skipped = work.tags.skipped();
         let tags = match work.tags.poll_read(&mut Context::from_waker(waker)) {
-            Poll::Pending => return false,
+            Poll::Pending => {
+                if work.tags.is_joining() {
+                    self.fill.set_position(self.fill.tags().newest());
+                }
+                return false;
+            }
             Poll::Ready(Some(tags)) => tags,
             Poll::Ready(None) => {
                 self.finish(work, EndReason::StreamEnded, watch);
                 return true;
             }
         };
-        let beyond = tags.iter().position(|tag| work.is_beyond(tag, recipe.module()));
-        for tag in &tags[..beyond.unwrap_or(tags.len())] {
+        if work.tags.skipped() > skipped {
+            self.on_skip(work, watch);
+        }
+        for (index, tag) in tags.iter().enumerate() {
             // At each tag, since a fault may have changed the generation.
             let Some(recipe) = self.fill.settle() else { return true };
+            if work.is_beyond(tag, recipe.module()) {
+                info!(stream = %self.fill.source().key(), module = %recipe.module().name(), "no codec left to carry");
+                self.finish(work, EndReason::Unsupported, watch);
+                return true;
+            }
             work.note_config(tag);
             let fed = self.feed(work, tag, &recipe, watch);
             let unsupported = matches!(&fed, Err((_, fault)) if is_unsupported(fault));
@@ -159,15 +163,25 @@ impl RemuxJob {
                 self.finish(work, EndReason::Outdated, watch);
                 return true;
             }
+            if config_slot(tag).is_none() {
+                self.fill.set_position(Some(tag.dts));
+                // Before the first tag that is none, configurations may be replayed ones.
+                if watch.is_turn_over() {
+                    work.tags.unread(tags.len() - index - 1);
+                    break;
+                }
+            }
         }
-        if beyond.is_some() {
-            info!(stream = %self.fill.source().key(), module = %recipe.module().name(), "no codec left to carry");
-            self.finish(work, EndReason::Unsupported, watch);
-            return true;
-        }
-        // One batch a run, so that jobs share the workers fairly.
+        // At most one batch a turn.
         waker.wake_by_ref();
         false
+    }
+
+    /// Ends the remuxer of a job that fell behind: the tags continue at the newest keyframe, with all configurations.
+    fn on_skip(&self, work: &mut Work, watch: &CallWatch) {
+        self.fill.on_skip();
+        work.configs.clear();
+        self.end_remuxer(work, watch);
     }
 
     /// Feeds one tag; at a join point, to a remuxer of `recipe`.
@@ -339,13 +353,18 @@ impl RemuxJob {
         }
     }
 
-    /// Sends what the remuxer still holds and ends the mount.
-    fn finish(&self, work: &mut Work, reason: EndReason, watch: &CallWatch) {
+    /// Ends the remuxer, and sends what it still holds.
+    fn end_remuxer(&self, work: &mut Work, watch: &CallWatch) {
         if let Some(mut remuxer) = work.remuxer.take() {
             let (out, result) = remuxer.finish(watch);
             self.fill.push(self.epoch, out);
             self.free(remuxer, result, watch);
         }
+    }
+
+    /// Ends the remuxer and the mount.
+    fn finish(&self, work: &mut Work, reason: EndReason, watch: &CallWatch) {
+        self.end_remuxer(work, watch);
         self.fill.end_by(self.epoch, reason);
     }
 
@@ -384,44 +403,6 @@ impl RemuxJob {
 
     fn is_current(&self) -> bool {
         self.fill.is_current(self.epoch)
-    }
-}
-
-impl Work {
-    /// Records a configuration for later remuxers.
-    fn note_config(&mut self, tag: &Tag) {
-        if let Some(slot) = config_slot(tag) {
-            match self.configs.binary_search_by_key(&slot, |(slot, _)| *slot) {
-                Ok(at) => self.configs[at].1 = tag.clone(),
-                Err(at) => self.configs.insert(at, (slot, tag.clone())),
-            }
-        }
-    }
-
-    /// Whether from `tag` on the stream has no codec that the format can carry, after having had one.
-    fn is_beyond(&mut self, tag: &Tag, module: &Module) -> bool {
-        self.codecs.add(tag);
-        // A configuration that is replayed reports the tracks of an earlier position.
-        if config_slot(tag).is_none() {
-            let before = std::mem::replace(&mut self.tracks, tag.tracks);
-            self.codecs.remove_ended(before, tag.tracks);
-        }
-        let carries = self.codecs.are_carried_by(module);
-        self.carried |= carries;
-        self.carried && !carries
-    }
-}
-
-/// Whether a remuxer of `module` can start at `tag`.
-fn is_join(tag: &Tag, module: &Module) -> bool {
-    if tag.header.packet != Packet::CODED_FRAME {
-        return false;
-    }
-    match tag.kind {
-        TagKind::VIDEO => tag.header.keyframe,
-        // An empty frame stands for silence.
-        _ if tag.header.data_len == 0 => false,
-        _ => module.video_codecs().is_empty() || tag.tracks.video() != Some(true),
     }
 }
 

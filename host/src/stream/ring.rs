@@ -151,6 +151,11 @@ impl<E: Entry> Ring<E> {
         self.state.lock().set_config(slot, entry);
     }
 
+    /// Time of the newest entry.
+    pub fn newest(&self) -> Option<Millis> {
+        self.state.lock().entries.back().map(|slot| slot.dts())
+    }
+
     /// Bytes and entries held.
     pub fn held(&self) -> (usize, usize) {
         let state = self.state.lock();
@@ -199,6 +204,19 @@ impl<E: Entry> Reader<E> {
         }
         state.wakers(self.pace).wait(self.key, cx.waker());
         Poll::Pending
+    }
+
+    /// Returns the last `count` entries of the last batch to the ring: the next batch begins with them. Entries that were
+    /// replayed to a joiner cannot be returned.
+    pub fn unread(&mut self, count: usize) {
+        if let Cursor::At { next, .. } = &mut self.cursor {
+            *next -= count as u64;
+        }
+    }
+
+    /// Whether it waits for a join point.
+    pub fn is_joining(&self) -> bool {
+        matches!(self.cursor, Cursor::Joining { .. })
     }
 
     /// Number of entries that this reader missed because it was too slow.

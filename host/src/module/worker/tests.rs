@@ -1,25 +1,31 @@
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
+use super::watchdog::MAX_HUNG;
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A job that runs a closure.
-struct Closure<F>(F, mpsc::Sender<Duration>);
+/// A job of a module that runs a closure.
+struct Closure<F>(&'static str, F, mpsc::Sender<Duration>);
 
 impl<F: Fn(&CallWatch) + Send + Sync + 'static> Job for Closure<F> {
     fn name(&self) -> String {
         "closure".into()
     }
 
+    fn module(&self) -> String {
+        self.0.into()
+    }
+
     fn run(&self, _waker: &Waker, watch: &CallWatch) {
-        (self.0)(watch);
+        (self.1)(watch);
     }
 
     fn on_panic(&self) {}
 
     fn on_hang(&self, elapsed: Duration) {
-        let _ = self.1.send(elapsed);
+        let _ = self.2.send(elapsed);
     }
 }
 
@@ -27,8 +33,16 @@ fn task(
     pool: &Pool,
     run: impl Fn(&CallWatch) + Send + Sync + 'static,
 ) -> (Arc<Task>, mpsc::Receiver<Duration>) {
+    task_of("module", pool, run)
+}
+
+fn task_of(
+    module: &'static str,
+    pool: &Pool,
+    run: impl Fn(&CallWatch) + Send + Sync + 'static,
+) -> (Arc<Task>, mpsc::Receiver<Duration>) {
     let (sender, receiver) = mpsc::channel();
-    (Task::new(Arc::new(Closure(run, sender)), pool), receiver)
+    (Task::new(Arc::new(Closure(module, run, sender)), pool), receiver)
 }
 
 #[test]
@@ -159,4 +173,90 @@ fn a_thread_that_gets_no_cpu_does_not_hang() {
 fn own_time() -> Duration {
     let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(schedstat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Waits until a task of module "good" has run on `pool`.
+#[track_caller]
+fn good_runs(pool: &Pool) {
+    let (done, ran) = mpsc::channel();
+    let (good, _) = task_of("good", pool, move |_| done.send(()).unwrap());
+    good.schedule();
+    ran.recv_timeout(DEADLINE).expect("it gets a thread");
+}
+
+/// A task of module "slow" whose call returns when the sender sends or is dropped. The receiver tells of each call.
+fn blocking(pool: &Pool) -> (Arc<Task>, mpsc::Sender<()>, mpsc::Receiver<()>) {
+    let (release, released) = mpsc::channel::<()>();
+    let (enter, entered) = mpsc::channel();
+    let released = Mutex::new(released);
+    let (task, _) = task_of("slow", pool, move |watch| {
+        watch.call(|| {
+            let _ = enter.send(());
+            let _ = released.lock().recv();
+        });
+    });
+    task.schedule();
+    entered.recv_timeout(DEADLINE).unwrap();
+    (task, release, entered)
+}
+
+#[test]
+fn a_module_whose_calls_block_leaves_a_thread_to_others() {
+    for workers in [1, 3] {
+        let pool = Pool::new(workers, DEADLINE, None);
+        // As many as there are threads, below the limit of calls.
+        let blocked: Vec<_> = (0..workers).map(|_| blocking(&pool)).collect();
+        good_runs(&pool);
+        let deadline = Instant::now() + DEADLINE;
+        while pool.inner.threads.lock().len() < 2 * workers {
+            assert!(Instant::now() < deadline, "each of the threads is replaced");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(pool.hung(), 0);
+        // It has as many threads of its own as the pool has, and no more.
+        let (done, ran) = mpsc::channel();
+        let (further, _) = task_of("slow", &pool, move |_| done.send(()).unwrap());
+        further.schedule();
+        good_runs(&pool);
+        assert!(ran.try_recv().is_err(), "all threads of the module are busy");
+        drop(blocked);
+        ran.recv_timeout(DEADLINE).unwrap();
+        good_runs(&pool);
+        // None of the threads is lost, and none was added.
+        assert_eq!(pool.inner.threads.lock().len(), 2 * workers);
+    }
+}
+
+#[test]
+fn a_module_of_long_turns_gets_threads_of_its_own() {
+    let pool = Pool::new(1, DEADLINE, None);
+    let (name, named) = mpsc::channel();
+    let (slow, _) = task_of("slow", &pool, move |_| {
+        thread::sleep(Duration::from_millis(60));
+        name.send(thread::current().id()).unwrap();
+    });
+    let run = || {
+        slow.schedule();
+        named.recv_timeout(DEADLINE).unwrap()
+    };
+    let shared = run();
+    // Two within a second, on a machine that may be busy.
+    let deadline = Instant::now() + DEADLINE;
+    while run() == shared {
+        assert!(Instant::now() < deadline);
+    }
+    good_runs(&pool);
+}
+
+#[test]
+fn a_hung_thread_of_a_slow_module_is_replaced_by_another_of_its_own() {
+    let pool = Pool::new(1, Duration::from_millis(600), None);
+    let (_stuck, release, _) = blocking(&pool);
+    good_runs(&pool);
+    let (done, ran) = mpsc::channel();
+    let (other, _) = task_of("slow", &pool, move |_| done.send(()).unwrap());
+    other.schedule();
+    ran.recv_timeout(DEADLINE).expect("the module's only thread was replaced");
+    assert_eq!(pool.hung(), 1);
+    drop(release);
 }

@@ -10,7 +10,7 @@ use super::super::{Hub, MountError, Publisher, StreamKey, Viewer};
 use super::*;
 use crate::budget::{Account, Budget, Kind};
 use crate::conf::Config;
-use crate::media::{Codec, Millis};
+use crate::media::{Codec, Millis, Packet, TagKind};
 use crate::module::{BlockFlags, Terms, linked};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
 /// the state, and the last byte of a frame; and `$` in the end. The keyframe P has a preamble, `^`, and a discontinuity is `~`.
 /// C has another configuration, X cannot be made, U carries nothing, the frame u cannot be carried, the frames p, z and f go
-/// wrong, and s and S hang until they are released.
+/// wrong, and s, S and w hang until they are released.
 struct Text<const N: char>;
 
 struct TextRemuxer<const N: char> {
@@ -75,6 +75,11 @@ impl<const N: char> Author for TextRemuxer<N> {
                 wait_for(&RELEASED);
                 (BlockFlags::NONE, tag.dts)
             }
+            (_, b"w") => {
+                WAITING.store(true, Ordering::Release);
+                wait_for(&WAIT_RELEASED);
+                (BlockFlags::NONE, tag.dts)
+            }
             (_, b"S") => {
                 wait_for(&START_RELEASED);
                 (BlockFlags::JOIN, tag.dts)
@@ -105,6 +110,9 @@ impl<const N: char> Author for TextRemuxer<N> {
 
 static RELEASED: AtomicBool = AtomicBool::new(false);
 static START_RELEASED: AtomicBool = AtomicBool::new(false);
+/// A remuxer has got the frame w, and waits.
+static WAITING: AtomicBool = AtomicBool::new(false);
+static WAIT_RELEASED: AtomicBool = AtomicBool::new(false);
 
 fn wait_for(released: &AtomicBool) {
     while !released.load(Ordering::Acquire) {
@@ -446,6 +454,27 @@ fn a_start_that_hangs_and_returns_after_its_successor_changes_nothing() {
     wait_until(|| released.strong_count() == 0);
     rig.publish("g");
     rig.sees("D2g");
+}
+
+#[test]
+fn a_mount_that_is_too_slow_continues_at_the_newest_keyframe() {
+    let mut rig = Rig::new();
+    rig.publish("HBb");
+    rig.sees("hHA0BA1b");
+    rig.publish("w");
+    wait_until(|| WAITING.load(Ordering::Acquire));
+    // A second each, and the window is half a minute.
+    rig.publish(&"c".repeat(20));
+    assert_eq!(rig.viewer.mount().lag(), Millis(21_000));
+    rig.publish(&("D".to_owned() + &"d".repeat(20) + "Eeg"));
+    WAIT_RELEASED.store(true, Ordering::Release);
+    // The viewer may have fallen behind too.
+    let mut seen = String::new();
+    while !seen.ends_with("~A0EA1eA2g") {
+        seen += &read(&mut rig.viewer, 1);
+    }
+    wait_until(|| rig.viewer.mount().lag() == Millis(0));
+    assert_eq!(rig.first.fault_count(), 0);
 }
 
 #[test]

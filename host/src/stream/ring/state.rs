@@ -47,6 +47,12 @@ pub(super) struct Slot<E> {
     bytes_after: u64,
 }
 
+impl<E: Entry> Slot<E> {
+    pub(super) fn dts(&self) -> Millis {
+        self.entry.dts()
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Join<E> {
     at: u64,

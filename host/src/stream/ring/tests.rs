@@ -277,3 +277,21 @@ fn splits_a_long_replay_and_loses_nothing() {
     let mut reader = ring.reader(JoinAt::Newest, Pace::Merged);
     assert_eq!(read(&mut reader).len(), MAX_BATCH_ENTRIES * 2 + 1);
 }
+
+#[test]
+fn entries_that_were_returned_are_read_again_in_order() {
+    let ring = Ring::new(LIMITS);
+    push(&ring, "1Aabc");
+    let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
+    assert!(reader.is_joining());
+    assert_eq!(read(&mut reader), "1Aabc");
+    reader.unread(2);
+    push(&ring, "d");
+    assert_eq!(read(&mut reader), "bcd");
+    // Unless they have fallen out of the ring meanwhile.
+    reader.unread(1);
+    ring.push(Letter('B', 200), EntryRole::Join);
+    ring.push(Letter('e', 200), EntryRole::Media);
+    assert_eq!((read(&mut reader), reader.skipped()), ("1Be".into(), 1));
+    assert_eq!((ring.newest(), reader.is_joining()), (Some(Millis(200)), false));
+}
