@@ -14,7 +14,7 @@ use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::{AUDIO, AccessUnit, Header, SCRIPT, Tag, VIDEO, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::publisher::Publisher;
-use remuxd_tests::times::{check_times, gap};
+use remuxd_tests::times::check_times;
 use remuxd_tests::ts::{self, Stream};
 use remuxd_tests::wait::SOON;
 
@@ -29,6 +29,16 @@ struct Change {
     aac: Fate,
     mp3: Fate,
     rtmp: Fate,
+    cut: Cut,
+}
+
+/// Where the first part of the stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// Some pictures after a keyframe.
+    InsideGop,
+    /// After a keyframe.
+    AfterKeyframe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +80,7 @@ const SAME: Change = Change {
     aac: GoesOn,
     mp3: Refused,
     rtmp: GoesOn,
+    cut: Cut::InsideGop,
 };
 
 macro_rules! changes {
@@ -101,6 +112,9 @@ changes! {
     aac_to_mp3: Change { after: Clip::H264Mp3, flv: Reconnects, aac: Ends, mp3: Starts, ..SAME };
     b_frames_on: Change { before: Clip::H264NoBAac, ..SAME };
     b_frames_off: Change { after: Clip::H264NoBAac, ..SAME };
+    same_after_keyframe: Change { cut: Cut::AfterKeyframe, ..SAME };
+    resolution_after_keyframe: Change { after: Clip::LargeH264Aac, flv: Reconnects, cut: Cut::AfterKeyframe, ..SAME };
+    b_frames_off_after_keyframe: Change { after: Clip::H264NoBAac, flv: Reconnects, cut: Cut::AfterKeyframe, ..SAME };
 }
 
 /// Viewers of a stream that ends may still be far behind, since the kit publishes faster than real time.
@@ -123,15 +137,15 @@ fn tags(clip: Clip) -> Vec<Tag> {
 }
 
 /// Returns `tags` up to the first picture after 2.5 s that is shown later than all before it: with B-frames, its successors
-/// in decoding order would be shown before it.
-fn cut(mut tags: Vec<Tag>) -> Vec<Tag> {
+/// in decoding order would be shown before it. Or up to the first keyframe after 2.5 s.
+fn cut(mut tags: Vec<Tag>, cut: Cut) -> Vec<Tag> {
     let mut newest = 0;
     let end = tags.iter().position(|tag| {
         let Some(unit) = tag.access_unit().filter(|unit| unit.kind == VIDEO) else { return false };
         let pts = unit.dts + i64::from(unit.cts);
         let is_newest = pts > newest + 40 || unit.cts == 0;
         newest = newest.max(pts);
-        unit.dts > 2_500 && is_newest
+        unit.dts > 2_500 && (if cut == Cut::InsideGop { is_newest } else { unit.keyframe })
     });
     tags.truncate(end.expect("a clip has four seconds") + 1);
     tags
@@ -219,7 +233,7 @@ fn carried(format: &str, tags: &[Tag]) -> Vec<AccessUnit> {
 fn viewers(change: Change) {
     let host = start_host();
     let key = host.key("changes");
-    let first = cut(tags(change.before));
+    let first = cut(tags(change.before), change.cut);
     let second = tags(change.after);
     let (now, later) = second.split_at(second.len() * 3 / 4);
     let viewers = FORMATS.map(|format| (format, change.fate(format), Viewer::open(&host, &key, format)));
@@ -247,7 +261,8 @@ fn viewers(change: Change) {
     let mut staying = Vec::new();
     for (format, fate, viewer) in watching {
         if fate == GoesOn {
-            viewer.wait_for(carried(format, &first).len() + carried(format, now).len());
+            let all = carried(format, &first).len() + carried(format, now).len();
+            viewer.wait_for(all - if is_audio(format) { 0 } else { MAX_DROPPED });
             staying.push((format, viewer));
             continue;
         }
@@ -271,7 +286,7 @@ fn viewers(change: Change) {
     for (format, viewer) in staying {
         let (_, served) = viewer.finish().unwrap();
         let parts = [carried(format, &first), carried(format, &second)];
-        check_continued(&parts, &served).unwrap_or_else(|fault| panic!("{format}: {fault}"));
+        check_continued(format, &parts, &served).unwrap_or_else(|fault| panic!("{format}: {fault}"));
     }
     for (format, viewer) in joined {
         let (header, served) = viewer.finish().unwrap();
@@ -306,23 +321,63 @@ fn check_ended(
     })
 }
 
-/// Checks a response with both parts.
-fn check_continued([first, second]: &[Vec<AccessUnit>; 2], served: &[AccessUnit]) -> Result<(), String> {
-    if served.len() != first.len() + second.len() {
-        return Err(format!("{} units, not {} and {}", served.len(), first.len(), second.len()));
-    }
+/// The most frames of audio that may be dropped at a seam, since they would be heard together with those before it.
+const MAX_DROPPED: usize = 5;
+
+/// The longest gap in audio, in milliseconds: before the seam pictures may be shown long after the audio that came with them.
+const MAX_AUDIO_GAP: i64 = 200;
+
+fn is_audio(format: &str) -> bool {
+    matches!(format, "aac" | "mp3")
+}
+
+/// Checks a response with both parts: the second follows without a gap, in sync, and lacks at most the audio that overlaps.
+fn check_continued(
+    format: &str,
+    [first, second]: &[Vec<AccessUnit>; 2],
+    served: &[AccessUnit],
+) -> Result<(), String> {
     let seam = first.len();
-    compare_units(first, &served[..seam], Coverage::Whole)?;
-    compare_units(second, &served[seam..], Coverage::Whole)?;
-    if first.iter().all(|unit| unit.dts == 0) {
-        return Ok(());
+    compare_units(first, &served[..seam.min(served.len())], Coverage::Whole)?;
+    let after = &served[seam..];
+    let dropped = second.len().checked_sub(after.len()).ok_or("more units than were published")?;
+    if is_audio(format) {
+        return compare_units(second, after, Coverage::Whole).map(drop);
     }
     check_times(served)?;
-    match gap(served, seam) {
-        // A picture has 40 ms.
-        Some(gap) if !(1..=40).contains(&gap) => Err(format!("a gap of {gap} ms")),
-        _ => Ok(()),
+    let mut kept = second.clone();
+    let mut overlapping = dropped;
+    kept.retain(|unit| {
+        let drops = unit.kind == AUDIO && overlapping > 0;
+        overlapping -= usize::from(drops);
+        !drops
+    });
+    if dropped > MAX_DROPPED {
+        return Err(format!("{dropped} frames of audio are missing"));
     }
+    // Decoding times may be squeezed, but all is presented as published.
+    let presented = |unit: &AccessUnit| unit.dts + i64::from(unit.cts);
+    let offset = presented(&after[0]) - presented(&kept[0]);
+    let at = |unit: &AccessUnit| AccessUnit { dts: presented(unit) + offset, cts: 0, ..unit.clone() };
+    let is_same = |(sent, got): (&AccessUnit, &AccessUnit)| {
+        at(sent) == AccessUnit { cts: 0, dts: presented(got), ..got.clone() }
+    };
+    if let Some(number) = kept.iter().zip(after).position(|pair| !is_same(pair)) {
+        return Err(format!("{:?} became {:?}, {offset} ms later", kept[number], after[number]));
+    }
+    let last = |kind| first.iter().filter(move |unit| unit.kind == kind).map(presented).max();
+    let next = |kind| after.iter().filter(move |unit| unit.kind == kind).map(presented).min();
+    let start = served[0].dts - first[0].dts;
+    for (kind, frame) in [(VIDEO, 40), (AUDIO, 23)] {
+        let (Some(last), Some(next)) = (last(kind), next(kind)) else { continue };
+        let gap = next - last - start;
+        let most = if kind == VIDEO { 0 } else { MAX_AUDIO_GAP };
+        // Times are rounded to milliseconds.
+        if !(frame - 1..=frame + 1 + most).contains(&gap) {
+            return Err(format!("track {kind}: {gap} ms from the last to the next"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the flags of the FLV header name the tracks.

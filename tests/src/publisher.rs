@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -106,28 +106,34 @@ impl Publisher {
     pub fn repeat(mut self, clip: Clip) -> Pace {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let stop_before = Arc::new(AtomicU32::new(ANY));
+        let last = Arc::clone(&stop_before);
         let is_frame = |tag: &Tag| matches!(tag.content(), Content::AccessUnit(_));
         let (frames, headers): (Vec<Tag>, Vec<Tag>) = read_file(&clip.path()).into_iter().partition(is_frame);
         let thread = std::thread::spawn(move || {
             let start = Instant::now();
             // Not the end of sequence, which comes last.
             self.send(headers.iter().filter(|tag| tag.timestamp == 0));
-            let mut pictures = 0;
+            let (mut pictures, mut in_gop) = (0, 0);
             for round in 0.. {
                 for tag in &frames {
                     let timestamp = tag.timestamp + round * REPETITION.as_millis() as u32;
                     let due = start + Duration::from_millis(timestamp.into());
                     std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                    if stopped.load(Ordering::Relaxed) {
+                    let last = last.load(Ordering::Relaxed);
+                    let may_stop = last == ANY || tag.kind == VIDEO && in_gop == last;
+                    if may_stop && stopped.load(Ordering::Relaxed) {
                         return pictures;
                     }
                     self.send([&Tag { timestamp, ..tag.clone() }]);
+                    in_gop = if tag.is_keyframe() { 0 } else { in_gop };
                     pictures += u32::from(tag.kind == VIDEO);
+                    in_gop += u32::from(tag.kind == VIDEO);
                 }
             }
             pictures
         });
-        Pace { stop, thread }
+        Pace { stop, stop_before, thread }
     }
 
     /// Publishes numbered media in real time, on a thread, until [`Pace::stop`].
@@ -146,7 +152,7 @@ impl Publisher {
             }
             media.next
         });
-        Pace { stop, thread }
+        Pace { stop, stop_before: Arc::default(), thread }
     }
 }
 
@@ -154,10 +160,24 @@ impl Publisher {
 #[derive(Debug)]
 pub struct Pace {
     stop: Arc<AtomicBool>,
+    stop_before: Arc<AtomicU32>,
     thread: JoinHandle<u32>,
 }
 
+/// [`Publisher::repeat`] may stop before any tag.
+const ANY: u32 = u32::MAX;
+
 impl Pace {
+    /// Stops a repeated clip before picture `number` of a GOP, whose keyframe has the number 0, after the audio before it.
+    /// Returns the number of video frames that were sent.
+    ///
+    /// # Panics
+    /// When the host closed the publisher.
+    pub fn stop_before(self, number: u32) -> u32 {
+        self.stop_before.store(number, Ordering::Relaxed);
+        self.stop()
+    }
+
     /// Stops publishing, and returns the number of video frames that were sent.
     ///
     /// # Panics

@@ -12,11 +12,16 @@
 //!
 //! A track may begin up to [`BEHIND`] before the first tag of its publisher, which belongs to the other track, and stays in
 //! sync. To make room for this, a clock that does not start near zero is mapped to start at [`BEHIND`]. A clock that starts
-//! near zero is kept; times before zero become 0, and times before a seam become the track's last time before it. This ends
+//! near zero is kept; times before zero become 0, and times before a jump become the track's last time before it. This ends
 //! once the track's own timestamps catch up; shifting the track instead would lose audio-video sync for good.
 //!
-//! Pictures are shown after they are decoded if the encoder reorders them, so a seam leaves room for both: neither decoding nor
-//! presentation times of a track overlap with those before the seam, and the gap is the least that this allows.
+//! Neither decoding nor presentation times of a track overlap with those before a seam. After a jump the next tag follows the
+//! newest tag and picture by one frame. The first picture of another publisher follows the last picture, whatever its encoder
+//! reorders and however far audio was ahead: some players lose two pictures before another sequence header, and stop at a
+//! hole of more. What would overlap then is changed:
+//! - decoding times follow those before the seam by 1 ms each, with a smaller composition offset, so that the presentation
+//!   times stay true;
+//! - audio is dropped.
 //!
 //! Tolerated: audio and video that jump some tags apart (each keeps the old offset until it jumps too), and timestamps that
 //! step back by up to [`SMALL_STEP_BACK`] (OBS and phone encoders; they repeat the last value).
@@ -35,6 +40,10 @@ const BEHIND: i64 = 5_000;
 
 /// Largest composition offset that counts in a seam, in milliseconds. Encoders reorder over less than a second.
 const MAX_REORDER: i64 = 5_000;
+
+/// The most by which another publisher's first decoding time may be before the newest tag, in milliseconds: usual reordering,
+/// and the usual lead of audio. With more, the clocks of players are beyond that time already.
+const MAX_OVERLAP: i64 = 250;
 
 /// Clocks that start below this, in milliseconds, are kept as they are.
 const KEPT_START: i64 = 10_000;
@@ -66,10 +75,19 @@ struct TrackClock {
     offset: Option<i64>,
     /// Its last mapped time since the last seam; may be before `head`.
     last: Option<i64>,
-    /// The newest time assigned, or 0.
-    head: i64,
+    /// The newest time assigned, once there is one.
+    head: Option<i64>,
     /// Duration of the last frame.
     frame: Option<i64>,
+    /// Whether pictures since the seam keep their presentation times while their decoding times would overlap.
+    squeezed: bool,
+}
+
+impl TrackClock {
+    /// The time from which on a frame does not overlap with the newest one, but for the rounding to milliseconds.
+    fn end(&self) -> Option<i64> {
+        self.head.map(|head| head + self.frame.map_or(1, |frame| (frame - 1).max(1)))
+    }
 }
 
 impl Timeline {
@@ -78,7 +96,8 @@ impl Timeline {
         Millis(self.head)
     }
 
-    /// Ends the current publisher. The next one continues one frame after the last tag and picture, whatever its timestamps.
+    /// Ends the current publisher. The next one continues one frame after the last picture, or after the last tag if it has no
+    /// picture, whatever its timestamps.
     pub fn end_of_publisher(&mut self) {
         self.seam = self.offset.is_some();
         self.last_raw = None;
@@ -87,16 +106,18 @@ impl Timeline {
         }
     }
 
-    /// Converts the time of `tag` from its publisher's clock to the timeline, and marks the tag if it follows a seam.
+    /// Converts the time of `tag` from its publisher's clock to the timeline, and marks the tag if it follows a seam. Returns
+    /// false if the tag is to be dropped, since it would be heard at the same time as what came before the seam.
     ///
     /// `arrival` is the time at which the tag was received, on any monotonic clock of the caller.
-    pub fn place(&mut self, tag: &mut Tag, arrival: Millis) {
+    #[must_use]
+    pub fn place(&mut self, tag: &mut Tag, arrival: Millis) -> bool {
         let raw = tag.dts.0 as u32;
         let coded = tag.header.packet == Packet::CODED_FRAME && tag.kind != TagKind::SCRIPT;
         if !coded {
             // Headers and metadata get the time of the tag before them.
             tag.dts = Millis(self.head);
-            return;
+            return true;
         }
         let unwrapped = self.unwrap(raw);
         let elapsed = (arrival.0 - self.last_arrival.0).max(0);
@@ -112,8 +133,9 @@ impl Timeline {
                 && candidate <= head + STEP_AHEAD + elapsed
         };
         let frame = track.frame.unwrap_or(DEFAULT_FRAME);
-        // The earliest decoding time after a seam at which this picture is shown after all before it.
+        // The decoding time at which this picture is shown one frame after all before it.
         let after_shown = self.shown.map(|shown| shown + frame - reorder);
+        let earliest = if video && seam { head + frame - MAX_OVERLAP } else { head + frame };
         let offset = match self.offset {
             None if (0..KEPT_START).contains(&unwrapped) => 0,
             None => BEHIND - unwrapped,
@@ -121,33 +143,49 @@ impl Timeline {
                 Some(offset) if !seam => offset,
                 _ => {
                     tag.discontinuity = true;
-                    after_shown.unwrap_or(head).max(head + frame) - unwrapped
+                    after_shown.map_or(head + frame, |after| after.max(earliest)) - unwrapped
                 }
             },
         };
+        let begins = track.offset != Some(offset);
+        if !video && track.offset.is_none() && track.end().is_some_and(|end| unwrapped + offset < end) {
+            return false;
+        }
         if self.offset.is_none() || tag.discontinuity {
             self.offset = Some(offset);
         }
-        if video && track.offset != Some(offset) {
-            // If audio began the new part, this may be more than video's own clock says.
-            track.head = track.head.max(after_shown.unwrap_or(0));
-        }
         track.offset = Some(offset);
         let time = unwrapped + offset;
-        let time = track.last.map_or(time, |last| last.max(time));
-        if let Some(last) = track.last
-            && time > last
-            && !tag.discontinuity
-        {
+        let last = track.last.filter(|_| !begins);
+        let time = last.map_or(time, |last| last.max(time));
+        if video && begins {
+            track.squeezed = after_shown.is_none_or(|after| time >= after);
+            if let Some(after) = after_shown.filter(|_| !track.squeezed) {
+                // Audio began the new part, and video begins further back.
+                track.head = track.head.max(Some(after));
+            }
+        }
+        if let Some(last) = last.filter(|last| time > *last) {
             track.frame = Some(time - last);
         }
         track.last = Some(time);
-        track.head = track.head.max(time);
         self.head = self.head.max(time);
-        tag.dts = Millis(track.head);
+        tag.dts = Millis(match track.head {
+            Some(head) if time <= head && track.squeezed => head + 1,
+            Some(head) => head.max(time),
+            None => time.max(0),
+        });
+        track.squeezed &= tag.dts.0 > time;
+        track.head = Some(tag.dts.0);
         if video {
-            self.shown = self.shown.max(Some(track.head + reorder));
+            if track.squeezed {
+                let offset = tag.header.composition_offset.0 - (tag.dts.0 - time);
+                tag.set_composition_offset(Millis(offset.max(0)));
+            }
+            let reorder = tag.header.composition_offset.0.clamp(0, MAX_REORDER);
+            self.shown = self.shown.max(Some(tag.dts.0 + reorder));
         }
+        true
     }
 
     /// Undoes the 32-bit wrap: assumes the shortest step from the last timestamp.
@@ -173,13 +211,12 @@ mod tests {
         tag
     }
 
-    /// Places rows of (kind, raw timestamp, arrival) and returns times and marks.
+    /// Places rows of (kind, raw timestamp, arrival) and returns times and marks of those that are kept.
     fn place(timeline: &mut Timeline, rows: &[(TagKind, u32, i64)]) -> Vec<(i64, bool)> {
         rows.iter()
-            .map(|&(kind, raw, arrival)| {
+            .filter_map(|&(kind, raw, arrival)| {
                 let mut tag = tag(kind, raw);
-                timeline.place(&mut tag, Millis(arrival));
-                (tag.dts.0, tag.discontinuity)
+                timeline.place(&mut tag, Millis(arrival)).then_some((tag.dts.0, tag.discontinuity))
             })
             .collect()
     }
@@ -227,14 +264,24 @@ mod tests {
     }
 
     #[test]
-    fn times_before_a_seam_repeat_the_last_time_before_it() {
+    fn audio_that_overlaps_with_that_of_the_last_publisher_is_dropped() {
         let mut timeline = Timeline::default();
-        place(&mut timeline, &[(V, 0, 0), (A, 20, 20), (V, 40, 40)]);
+        place(&mut timeline, &[(V, 0, 0), (A, 20, 20), (V, 40, 40), (A, 43, 40)]);
         timeline.end_of_publisher();
-        let rows =
-            [(V, 7_000, 2_000), (A, 6_000, 2_000), (A, 6_940, 2_000), (A, 6_960, 2_020), (V, 7_040, 2_040)];
+        let rows = [
+            (V, 7_000, 2_000),
+            (A, 6_000, 2_000),
+            (A, 6_962, 2_000),
+            // 43 + 23 ms, but for the rounding.
+            (A, 6_985, 2_020),
+            (A, 7_008, 2_040),
+            (V, 7_040, 2_040),
+        ];
         let times = place(&mut timeline, &rows);
-        assert_eq!(times, [(80, true), (20, false), (20, false), (40, false), (120, false)]);
+        assert_eq!(times, [(80, true), (65, false), (88, false), (120, false)]);
+        // After a jump of one publisher it repeats the last time.
+        let rows = [(V, 9_000_000, 2_080), (A, 8_999_900, 2_080), (A, 9_000_000, 2_090)];
+        assert_eq!(place(&mut timeline, &rows), [(160, true), (88, false), (160, false)]);
     }
 
     #[test]
@@ -304,17 +351,21 @@ mod tests {
         place(&mut timeline, &[(V, 0, 0), (V, 40, 40), (A, 60, 60)]);
         timeline.end_of_publisher();
         let times = place(&mut timeline, &[(V, 0, 2_000), (A, 0, 2_000), (V, 40, 2_040)]);
-        assert_eq!(times, [(100, true), (100, false), (140, false)]);
+        assert_eq!(times, [(80, true), (80, false), (120, false)], "audio may be ahead of the picture");
+        timeline.end_of_publisher();
+        place(&mut timeline, &[(A, 0, 4_000), (A, 1_000, 4_000)]);
+        timeline.end_of_publisher();
+        assert_eq!(place(&mut timeline, &[(V, 0, 6_000)]), [(950, true)], "but not far");
     }
 
     /// Places video frames of (raw timestamp, composition offset, arrival) and returns DTS and PTS.
     fn place_pictures(timeline: &mut Timeline, rows: &[(u32, i64, i64)]) -> Vec<(i64, i64)> {
         rows.iter()
             .map(|&(raw, offset, arrival)| {
-                let mut tag = tag(V, raw);
-                tag.header.composition_offset = Millis(offset);
-                timeline.place(&mut tag, Millis(arrival));
-                (tag.dts.0, tag.dts.0 + offset)
+                let payload = [&b"\x27\x01"[..], &(offset as i32).to_be_bytes()[1..], b"nal"].concat();
+                let mut tag = Tag::new(V, Millis(i64::from(raw)), payload.into());
+                assert!(timeline.place(&mut tag, Millis(arrival)));
+                (tag.dts.0, tag.dts.0 + tag.header.composition_offset.0)
             })
             .collect()
     }
@@ -322,20 +373,57 @@ mod tests {
     #[test]
     fn the_first_picture_after_a_seam_is_shown_one_frame_after_the_last_one_before_it() {
         // I P B B: the P is shown at 200, three frames after its DTS.
-        let before = [(0, 80, 0), (40, 160, 40), (80, 40, 80), (120, 40, 120)];
-        // The composition offset of the first picture after the seam, and its DTS and PTS.
-        let rows = [
-            ("reordered again", 80, (160, 240)),
-            ("not reordered any more", 0, (240, 240)),
-            ("reordered more deeply: the DTS decides", 200, (160, 360)),
-            ("more than encoders need", 8_000_000, (160, 8_000_160)),
+        let reordered = [(0, 80, 0), (40, 160, 40), (80, 40, 80), (120, 40, 120)];
+        let plain = [(0, 0, 0), (40, 0, 40), (80, 0, 80), (120, 0, 120)];
+        // I P B B: composition offsets, then DTS and PTS after the seam.
+        type Rows<'a> = (&'a str, [(u32, i64, i64); 4], [i64; 4], [(i64, i64); 4]);
+        let rows: [Rows<'_>; 5] = [
+            (
+                "reordered again",
+                reordered,
+                [80, 160, 40, 40],
+                [(160, 240), (200, 360), (240, 280), (280, 320)],
+            ),
+            ("not reordered any more", reordered, [0; 4], [(240, 240), (280, 280), (320, 320), (360, 360)]),
+            (
+                "reordered from now on",
+                plain,
+                [80, 160, 40, 40],
+                [(121, 160), (122, 280), (160, 200), (200, 240)],
+            ),
+            (
+                "reordered more deeply",
+                reordered,
+                [200, 280, 40, 40],
+                [(121, 240), (122, 360), (123, 160), (160, 200)],
+            ),
+            (
+                "more than encoders need",
+                plain,
+                [8_000_000, 0, 0, 0],
+                [(121, 7_999_910), (122, 122), (123, 123), (124, 124)],
+            ),
         ];
-        for (name, offset, first) in rows {
+        for (name, before, offsets, expected) in rows {
             let mut timeline = Timeline::default();
-            assert_eq!(place_pictures(&mut timeline, &before)[3], (120, 160));
+            place_pictures(&mut timeline, &before);
             timeline.end_of_publisher();
-            assert_eq!(place_pictures(&mut timeline, &[(7_000, offset, 2_000)])[0], first, "{name}");
+            let rows: Vec<_> =
+                (0..4).map(|row| (7_000 + 40 * row as u32, offsets[row], 2_000 + 40 * row as i64)).collect();
+            assert_eq!(place_pictures(&mut timeline, &rows), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn pictures_keep_in_sync_while_their_decoding_times_are_squeezed() {
+        let mut timeline = Timeline::default();
+        place_pictures(&mut timeline, &[(0, 0, 0), (40, 0, 40)]);
+        place(&mut timeline, &[(A, 0, 40), (A, 23, 40), (A, 46, 40)]);
+        timeline.end_of_publisher();
+        assert_eq!(place_pictures(&mut timeline, &[(1_000, 80, 2_000)]), [(41, 80)]);
+        // 34 ms after the picture's presentation time, as published.
+        assert_eq!(place(&mut timeline, &[(A, 1_063, 2_000), (A, 1_114, 2_000)]), [(114, false)]);
+        assert_eq!(place_pictures(&mut timeline, &[(1_040, 160, 2_040)]), [(42, 200)]);
     }
 
     #[test]
@@ -368,7 +456,7 @@ mod tests {
         for kind in [A, V, TagKind::SCRIPT] {
             let mut header = tag(kind, 0);
             header.header.packet = Packet::SEQUENCE_HEADER;
-            timeline.place(&mut header, Millis(1));
+            assert!(timeline.place(&mut header, Millis(1)));
             assert_eq!((header.dts.0, header.discontinuity), (5_000, false));
         }
         assert_eq!(place(&mut timeline, &[(V, 5_040, 40)]), [(5_040, false)]);

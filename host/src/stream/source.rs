@@ -9,7 +9,8 @@
 //!
 //! Video between the start of a publisher and its first keyframe is dropped, since no viewer could decode it. After a
 //! republish, everything up to the first keyframe is dropped if the stream had video, so that viewers who stayed continue
-//! at a keyframe. The ring of audio continues at once and therefore has a timeline of its own, without a gap in either.
+//! at a keyframe. So is audio that would be heard together with the audio before. The ring of audio continues at once and
+//! therefore has a timeline of its own, without a gap in either.
 //!
 //! Readers that join get nothing of an earlier publisher, and nothing from before a change of a codec.
 
@@ -198,27 +199,28 @@ impl Source {
         }
         let is_frame = tag.header.packet == Packet::CODED_FRAME;
         let audio = (tag.kind == TagKind::AUDIO && (role.is_some() || is_frame)).then(|| tag.clone());
-        if let Some(role) = &mut role {
-            state.timeline.place(&mut tag, now);
-            if is_frame {
-                state.started.get_or_insert(tag.dts);
-                let had_audio = state.tracks.has_audio();
-                if let Some(last) = state.tracks.add(&tag) {
-                    // A reader that joined before the last frame would get the track once more.
-                    self.tags.mark_change_at(last);
-                }
-                // An empty frame, which stands for silence, is no join point.
-                if tag.kind == TagKind::AUDIO && tag.header.data_len > 0 && !state.tracks.has_video() {
-                    *role = EntryRole::Join;
-                }
-                if had_audio && !state.tracks.has_audio() {
-                    self.push_end_of_audio(&state);
-                }
+        role = role.filter(|_| state.timeline.place(&mut tag, now));
+        if let Some(role) = &mut role
+            && is_frame
+        {
+            state.started.get_or_insert(tag.dts);
+            let had_audio = state.tracks.has_audio();
+            if let Some(last) = state.tracks.add(&tag) {
+                // A reader that joined before the last frame would get the track once more.
+                self.tags.mark_change_at(last);
+            }
+            // An empty frame, which stands for silence, is no join point.
+            if tag.kind == TagKind::AUDIO && tag.header.data_len > 0 && !state.tracks.has_video() {
+                *role = EntryRole::Join;
+            }
+            if had_audio && !state.tracks.has_audio() {
+                self.push_end_of_audio(&state);
             }
         }
         let tracks = state.tracks.tracks();
-        if let Some(mut tag) = audio {
-            state.audio_timeline.place(&mut tag, now);
+        if let Some(mut tag) = audio
+            && state.audio_timeline.place(&mut tag, now)
+        {
             tag.tracks = tracks;
             self.push_audio(tag);
         }

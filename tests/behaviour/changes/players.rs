@@ -37,7 +37,10 @@ pub(super) fn players(change: Change) {
         player.wait_frames(&[0; 2], player.tracks(change.before)).unwrap();
     }
 
-    publishing.stop();
+    publishing.stop_before(match change.cut {
+        Cut::InsideGop => 6,
+        Cut::AfterKeyframe => 1,
+    });
     let seen: Vec<[u64; 2]> = native.iter().map(Native::frames).collect();
     let publishing = Publisher::reopen(host.rtmp, &key).repeat(change.after);
     let mut faults = Vec::new();
@@ -101,14 +104,7 @@ fn browser_players(host: &Host, key: &str, change: Change) -> (Vec<Watched>, Vec
     let before = all_tracks(change.before);
     // When the audio of a transport stream ends, the audio buffer of mpegts.js 1.8.2 runs dry and the picture stops, from any
     // server.
-    // When B-frames begin, the first picture is shown later after its decoding than the last one before, and FLV in both players
-    // stands still at that hole in some runs. When they end, all FLV players report a media error in some runs. Not
-    // understood: mpegts.js goes on in TS, over the same seams.
-    let b_frames_change = [change.before, change.after].contains(&Clip::H264NoBAac);
-    let plays = |format: &str| match format {
-        "ts" => !(before == "av" && after == "v"),
-        _ => !b_frames_change,
-    };
+    let plays = |format: &str| format != "ts" || !(before == "av" && after == "v");
     let width = if change.after == Clip::LargeH264Aac { 640 } else { 320 };
     rows.into_iter()
         .filter(|(_, format, _)| plays(format))

@@ -9,7 +9,8 @@
 //!   So the header of a stream that has just begun is delayed until both tracks have one, at most for [`HEADER_WAIT`]. Video
 //!   that the publisher's metadata announce is trusted for [`VIDEO_WAIT`], so that audio before it is not delayed;
 //! - a track that starts later, ends or changes its codec causes another header, which ends the responses that began with the
-//!   old one: players would ignore, await or misread the track;
+//!   old one: players would ignore, await or misread the track. So does another sequence header of video when one of the last
+//!   two pictures is a keyframe: mpegts.js 1.8 and flv.js 1.6 would decode it with the new header, and stop with an error;
 //! - a frame is written if it decodes: after its sequence header, and pictures from a keyframe on, also after a change of
 //!   the sequence header. Empty frames, which mean silence, are dropped. So are bodies that exceed a tag's 24-bit length
 //!   because their header was rewritten (an RTMP message never does), with a line in the log;
@@ -283,7 +284,7 @@ impl FlvRemuxer {
         let Some(track) = self.track(tag.kind) else {
             return write_tag(tag.kind, tag.dts.into(), Vec::new(), tag.payload.clone(), MEDIA, sink);
         };
-        if track.changes_codec(tag) {
+        if track.changes_codec(tag) || track.strands_keyframe(tag) {
             self.write_start(tag.dts, sink)?;
         } else if track.is_unnamed() {
             self.write_metadata(tag.dts, sink)?;

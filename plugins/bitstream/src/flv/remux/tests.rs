@@ -190,13 +190,15 @@ fn frames_that_cannot_be_decoded_are_dropped() {
                 (V, 0, AVC_CONFIG),
                 (V, 0, AVC_KEY),
                 (A, 0, MP3),
+                (V, 20, AVC_INTER),
+                (V, 30, AVC_INTER),
                 (V, 40, AVC_CONFIG_2),
                 (V, 40, AVC_INTER),
                 (V, 80, AVC_KEY),
                 (V, 80, AVC_CONFIG_2),
                 (V, 120, AVC_INTER),
             ],
-            "av meta(av)@0 V0@0 K@0 a@0 V0@40 K@80 V0@80 p@120",
+            "av meta(av)@0 V0@0 K@0 a@0 p@20 p@30 V0@40 K@80 V0@80 p@120",
         ),
         (
             "of another codec than the sequence header",
@@ -278,7 +280,26 @@ fn another_header_follows_when_the_old_one_is_no_longer_true() {
     type Row<'a> = (&'a str, &'a [(Tracks, Input)], &'a [u8]);
     let rows: &[Row<'_>] = &[
         ("nothing changes", &[(BOTH, (V, 40, AVC_INTER)), (BOTH, (A, 40, AAC))], &[5]),
-        ("another resolution", &[(BOTH, (V, 40, AVC_CONFIG_2)), (BOTH, (V, 40, AVC_KEY))], &[5]),
+        (
+            "another resolution",
+            &[
+                (BOTH, (V, 40, AVC_INTER)),
+                (BOTH, (V, 80, AVC_INTER)),
+                (BOTH, (V, 120, AVC_CONFIG_2)),
+                (BOTH, (V, 120, AVC_KEY)),
+            ],
+            &[5],
+        ),
+        (
+            "another resolution just after a keyframe",
+            &[(BOTH, (V, 40, AVC_INTER)), (BOTH, (V, 80, AVC_CONFIG_2)), (BOTH, (V, 80, AVC_KEY))],
+            &[5, 5],
+        ),
+        (
+            "the same sequence header just after a keyframe",
+            &[(BOTH, (V, 40, AVC_CONFIG)), (BOTH, (V, 40, AVC_KEY))],
+            &[5],
+        ),
         ("other metadata", &[(BOTH, (TagKind::SCRIPT, 40, META)), (BOTH, (V, 40, AVC_KEY))], &[5]),
         ("audio ends", &[(Tracks::known(false, true), (V, 40, AVC_KEY))], &[5, 1]),
         ("video ends", &[(Tracks::known(true, false), (A, 40, AAC))], &[5, 4]),

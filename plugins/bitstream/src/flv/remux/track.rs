@@ -4,6 +4,9 @@ use remuxd_plugin_api::{Codec, Packet, SharedBytes, Tag, TagKind};
 
 use crate::flv::{TagHeader, needs_configuration};
 
+/// Number of pictures that a player may keep back.
+const HELD_BACK: u32 = 2;
+
 /// The audio or the video of the stream.
 #[derive(Debug, Default)]
 pub(super) struct Track {
@@ -26,6 +29,10 @@ pub(super) struct Track {
     pub(super) named: Codec,
     /// The codec of the newest tag that was written.
     pub(super) written: Codec,
+    /// The data of the newest sequence header that was written.
+    written_configuration: Option<SharedBytes>,
+    /// Number of pictures that were written after the newest keyframe.
+    since_keyframe: Option<u32>,
     /// Whether the newest file header names the track.
     pub(super) announced: bool,
     /// The sequence header and metadata of a track that no file header names yet, the newest of each.
@@ -56,6 +63,14 @@ impl Track {
         states_codec(tag) && self.announced && ![Codec::NONE, tag.codec].contains(&self.written)
     }
 
+    /// Returns whether the tag is another sequence header just after a keyframe, which players would decode with it:
+    /// mpegts.js 1.8 and flv.js keep the last one or two pictures back until the next ones arrive.
+    pub(super) fn strands_keyframe(&self, tag: &Tag) -> bool {
+        tag.packet == Packet::SEQUENCE_HEADER
+            && self.since_keyframe.is_some_and(|pictures| pictures < HELD_BACK)
+            && self.written_configuration.as_deref().is_some_and(|written| *written != *tag.data())
+    }
+
     /// Returns whether the metadata announce the track with another codec, or none since it was not known.
     pub(super) fn is_unnamed(&self) -> bool {
         self.announced && self.named != self.codec
@@ -65,6 +80,12 @@ impl Track {
     pub(super) fn on_written(&mut self, tag: &Tag) {
         if states_codec(tag) {
             self.written = tag.codec;
+        }
+        match tag.packet {
+            Packet::SEQUENCE_HEADER => self.written_configuration = Some(tag.data()),
+            Packet::CODED_FRAME if tag.keyframe => self.since_keyframe = Some(0),
+            Packet::CODED_FRAME => self.since_keyframe = self.since_keyframe.map(|pictures| pictures + 1),
+            _ => {}
         }
     }
 
