@@ -29,7 +29,7 @@ impl Row {
         let (verdict, why) = match verdict {
             CheckResult::Pass(why) => ("pass", why),
             CheckResult::Skip(why) => ("skip", why),
-            CheckResult::Fail(why) => ("FAIL", why),
+            CheckResult::Fail(why) | CheckResult::Stop(why) => ("FAIL", why),
         };
         Row { check, verdict, why }
     }
@@ -78,8 +78,15 @@ pub fn test_module(
         Ok((description, staged)) => {
             resolve_options(&description.options, options, std::iter::empty())?;
             add(Row::new(LOADING, CheckResult::Pass("the host would load it".into())))?;
+            let mut stopped_by = None;
             for check in checks() {
-                let verdict = run_check(program, &staged, check, options).unwrap_or_else(failed);
+                let verdict = match stopped_by {
+                    None => run_check(program, &staged, check, options).unwrap_or_else(failed),
+                    Some(other) => CheckResult::Skip(format!("not tried after {other:?} failed")),
+                };
+                if matches!(verdict, CheckResult::Stop(_)) {
+                    stopped_by = Some(check);
+                }
                 add(Row::new(check, verdict))?;
             }
         }

@@ -21,6 +21,7 @@ mod options;
 mod outcome;
 mod output;
 mod process;
+mod process_size;
 mod recipe;
 mod registry;
 mod remuxer;

@@ -4,6 +4,7 @@ use remuxd_plugin_api::{Options, Setup, StreamFacts};
 
 use super::history::facts;
 use super::sequences;
+use super::threads::Threads;
 use crate::media::Tag;
 use crate::module::self_test::rules::Breach;
 use crate::module::self_test::run::carries;
@@ -19,6 +20,8 @@ pub enum CheckResult {
     Skip(String),
     /// The module fails.
     Fail(String),
+    /// The module fails in a way that makes further checks pointless and a danger to the machine.
+    Stop(String),
 }
 
 /// The module under test, its options, and the sequences.
@@ -30,17 +33,23 @@ pub struct Bench<'a> {
     /// Sound sequences that it cannot carry.
     pub foreign: Vec<Sequence>,
     pub unsound: Vec<Sequence>,
+    /// The threads of this process before the module was loaded.
+    pub threads: Threads,
 }
 
 impl<'a> Bench<'a> {
-    /// Creates a bench for `module` with these options, and defaults for the others.
-    pub fn new(module: &'a Module, set: &[(String, String)]) -> Result<Bench<'a>, OptionError> {
+    /// Creates a bench for `module`, before which there were these threads, with these options, and defaults for the others.
+    pub fn new(
+        module: &'a Module,
+        threads: Threads,
+        set: &[(String, String)],
+    ) -> Result<Bench<'a>, OptionError> {
         let options = resolve_options(module.options(), set, std::iter::empty())?;
         let (sound, unsound): (Vec<_>, Vec<_>) =
             sequences::all().into_iter().partition(|sequence| sequence.sound);
         let (carried, foreign) =
             sound.into_iter().partition(|one| one.tags.is_empty() || carries(module, &one.tags));
-        Ok(Bench { module, options, carried, foreign, unsound })
+        Ok(Bench { module, options, carried, foreign, unsound, threads })
     }
 
     pub fn fresh(&self) -> Setup {

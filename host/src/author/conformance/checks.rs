@@ -3,8 +3,10 @@
 mod cost;
 mod handover;
 mod joins;
+mod memory;
 mod same;
 mod streams;
+mod threads;
 
 use super::bench::{Bench, CheckResult};
 
@@ -15,7 +17,9 @@ pub struct Check {
 }
 
 /// All checks, the most basic first.
-pub const CHECKS: [Check; 13] = [
+pub const CHECKS: [Check; 14] = [
+    // Before the others, which play much more: see `CheckResult::Stop`.
+    Check { name: "memory", run: memory::memory },
     Check { name: "sound streams", run: streams::sound_streams },
     Check { name: "options", run: streams::options },
     Check { name: "codecs it lacks", run: streams::other_codecs },
@@ -27,6 +31,6 @@ pub const CHECKS: [Check; 13] = [
     Check { name: "same output each time", run: same::determinism },
     Check { name: "one stream, one remuxer", run: same::independence },
     Check { name: "freed at any time", run: streams::freed },
-    Check { name: "memory", run: cost::memory },
+    Check { name: "threads", run: threads::threads },
     Check { name: "time of a call", run: cost::call_time },
 ];

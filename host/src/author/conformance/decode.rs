@@ -3,6 +3,7 @@
 //! The host knows no format, so `ffprobe` judges the output. A format that it does not know cannot be judged: the whole stream
 //! is tried first, and its parts must decode only if the whole does.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -21,7 +22,7 @@ pub fn is_available() -> bool {
 /// # Errors
 /// The errors of `ffprobe`, in one line.
 pub fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
-    let fields = "stream=codec_name,codec_type,nb_read_frames";
+    let fields = "stream=index,codec_name,codec_type,nb_read_frames";
     let mut command = Command::new("ffprobe");
     command.args(["-v", "error", "-count_frames", "-show_entries", fields, "-of", "csv=p=0", "-i", "pipe:0"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -38,12 +39,20 @@ pub fn decode(bytes: Vec<u8>) -> Result<Vec<(String, u64)>, String> {
         return Err(if errors.is_empty() { output.status.to_string() } else { errors });
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut streams: Vec<_> = lines.lines().filter_map(read_stream).collect();
+    // Streams of programs are printed twice.
+    let streams: BTreeMap<_, _> = lines.lines().filter_map(read_stream).collect();
+    let mut streams: Vec<_> = streams.into_values().collect();
     streams.sort();
     if streams.is_empty() {
         return Err("no frames".into());
     }
     Ok(streams)
+}
+
+/// Formats numbers of frames: `60 h264 frames and 112 aac frames`.
+pub fn counts(streams: &[(String, u64)]) -> String {
+    let streams = streams.iter().map(|(codec, frames)| format!("{frames} {codec} frames"));
+    streams.collect::<Vec<_>>().join(" and ")
 }
 
 /// Removes addresses: `[h264 @ 0x55d0c8] no frame!` becomes `[h264] no frame!`.
@@ -54,13 +63,14 @@ fn without_addresses(text: &str) -> String {
     plain
 }
 
-/// Reads `codec,type,frames`; `None` for other data and for streams without frames.
-fn read_stream(line: &str) -> Option<(String, u64)> {
+/// Reads `index,codec,type,frames`; `None` for other data and for streams without frames.
+fn read_stream(line: &str) -> Option<(u32, (String, u64))> {
     let mut fields = line.trim().split(',');
+    let index = fields.next()?.parse().ok()?;
     let codec = fields.next()?.to_owned();
     fields.next().filter(|kind| matches!(*kind, "audio" | "video"))?;
     let frames = fields.next()?.parse().ok().filter(|frames| *frames > 0)?;
-    Some((codec, frames))
+    Some((index, (codec, frames)))
 }
 
 #[cfg(test)]
@@ -69,9 +79,9 @@ mod tests {
 
     #[test]
     fn reads_what_ffprobe_prints() {
-        assert_eq!(read_stream("h264,video,60\n"), Some(("h264".into(), 60)));
-        assert_eq!(read_stream("text,data,1"), None);
-        assert_eq!(read_stream("aac,audio,N/A"), None);
+        assert_eq!(read_stream("1,h264,video,60\n"), Some((1, ("h264".into(), 60))));
+        assert_eq!(read_stream("0,text,data,1"), None);
+        assert_eq!(read_stream("2,aac,audio,N/A"), None);
         assert_eq!(read_stream(""), None);
         let text = "[h264 @ 0x55d0c8f] no frame!\n[flv @ 0xa] bad";
         assert_eq!(without_addresses(text), "[h264] no frame!\n[flv] bad");

@@ -63,6 +63,11 @@ pub fn viewed_whole(blocks: &[OutBlock]) -> Vec<u8> {
     bytes(std::iter::once(&blocks[first]).chain(&blocks[..first]).chain(after))
 }
 
+/// Returns the blocks that carry media.
+pub fn media(blocks: &[OutBlock]) -> impl Iterator<Item = &OutBlock> {
+    blocks.iter().filter(|block| matches!(block.flags, BlockFlags::NONE | BlockFlags::JOIN))
+}
+
 /// Whether a block is a preamble.
 pub fn is_preamble(block: &OutBlock) -> bool {
     block.flags.contains(BlockFlags::PREAMBLE)

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::bench::{Bench, CheckResult};
 use super::checks::CHECKS;
+use super::threads::Threads;
 use crate::module::child::{self, say};
 use crate::module::self_test::MAX_OUTPUT;
-use crate::module::text::{one_line, signal_name};
+use crate::module::text::{after, one_line, signal_name};
 use crate::module::{LoadError, Staged, Terms, load_module};
 
 /// Time limit of a check.
@@ -24,6 +25,7 @@ const COMMAND: &str = "__check";
 const PASS: &str = "remuxd check: pass: ";
 const SKIP: &str = "remuxd check: skip: ";
 const FAIL: &str = "remuxd check: fail: ";
+const STOP: &str = "remuxd check: stop: ";
 
 /// The names of all checks, in their order.
 pub fn checks() -> impl Iterator<Item = &'static str> {
@@ -48,36 +50,42 @@ pub fn run_check(
     let Some(status) = ended.status else {
         return Ok(CheckResult::Fail(format!("no end after {CHECK_LIMIT:?}")));
     };
-    if let Some(signal) = status.signal() {
-        return Ok(CheckResult::Fail(format!("{} ended the process", signal_name(signal))));
-    }
     let last = ended.lines.last().map_or("", String::as_str);
+    if let Some(signal) = status.signal() {
+        let said = after(last);
+        return Ok(CheckResult::Fail(format!("{} ended the process{said}", signal_name(signal))));
+    }
     let result = [
         (PASS, CheckResult::Pass as fn(String) -> CheckResult),
         (SKIP, CheckResult::Skip),
         (FAIL, CheckResult::Fail),
+        (STOP, CheckResult::Stop),
     ]
     .into_iter()
     .find_map(|(mark, result)| last.strip_prefix(mark.trim_end()).map(|text| result(text.trim().into())));
-    Ok(result.unwrap_or_else(|| CheckResult::Fail(format!("the process ended: {status}, after {last:?}"))))
+    Ok(result.unwrap_or_else(|| CheckResult::Fail(format!("the process ended: {status}{}", after(last)))))
 }
 
 /// Runs in the child: loads the module in `file`, runs the check and prints the result.
 pub fn check_main(file: &Path, check: &str, options: &[(String, String)]) -> ExitCode {
     child::prepare();
+    let threads = Threads::now();
     let terms = Terms { generation: 1, max_output: MAX_OUTPUT, max_faults: 0, unload: false };
     let result = match load_module(Staged::lent(file), &terms) {
         Err(error) => CheckResult::Fail(error.to_string()),
-        Ok(module) => match (Bench::new(&module, options), CHECKS.iter().find(|one| one.name == check)) {
-            (Err(error), _) => CheckResult::Fail(error.to_string()),
-            (_, None) => CheckResult::Fail(format!("no check {check:?}")),
-            (Ok(bench), Some(check)) => (check.run)(&bench),
-        },
+        Ok(module) => {
+            match (Bench::new(&module, threads, options), CHECKS.iter().find(|one| one.name == check)) {
+                (Err(error), _) => CheckResult::Fail(error.to_string()),
+                (_, None) => CheckResult::Fail(format!("no check {check:?}")),
+                (Ok(bench), Some(check)) => (check.run)(&bench),
+            }
+        }
     };
     let (mark, text) = match &result {
         CheckResult::Pass(text) => (PASS, text),
         CheckResult::Skip(text) => (SKIP, text),
         CheckResult::Fail(text) => (FAIL, text),
+        CheckResult::Stop(text) => (STOP, text),
     };
     say(&format!("{mark}{}", one_line(text)));
     ExitCode::SUCCESS

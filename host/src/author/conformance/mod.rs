@@ -10,10 +10,12 @@
 mod bench;
 mod checks;
 mod decode;
+mod growth;
 mod history;
 mod kit;
 mod play;
 mod sequences;
+mod threads;
 
 pub use bench::CheckResult;
 pub use kit::{check_main, checks, run_check};

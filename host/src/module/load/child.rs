@@ -1,7 +1,8 @@
 //! Child: the host's own program, run for work that could end the host.
 //!
-//! The child's output and time are limited. It leads a process group of its own, which is killed with it, since the code may
-//! have started processes. Therefore a Ctrl-C at the host's terminal does not reach the child; it ends when the host does.
+//! The child's output, time and memory are limited. It leads a process group of its own, which is killed with it, since the
+//! code may have started processes. Therefore a Ctrl-C at the host's terminal does not reach the child; it ends when the
+//! host does.
 
 use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -16,10 +17,14 @@ use rustix::process::{
     set_parent_process_death_signal, setrlimit, waitid,
 };
 
+use crate::module::process_size::process_size;
 use crate::module::text::one_line;
 
 /// Amount of the child's output that is read, in bytes.
 const MAX_OUTPUT: u64 = 64 << 10;
+/// Private memory that a child may map in addition to what it starts with, in bytes. Beyond it allocations fail, long before
+/// the machine is out of memory.
+const MAX_MEMORY: u64 = 1 << 30;
 /// Interval of checking a child that has closed its output but still runs.
 const POLL: Duration = Duration::from_millis(1);
 
@@ -95,12 +100,14 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> 
     Ok(ended.then_some(status))
 }
 
-/// Runs in the child: prepares for a crash.
+/// Runs in the child: prepares for a crash, and for a module that takes all memory.
 pub fn prepare() {
     // A crash is expected here and needs no core dump; a child that hangs must not outlive a host that was killed. The
     // outcome does not depend on either.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let memory = Some(process_size("VmData").saturating_add(MAX_MEMORY));
+    let _ = setrlimit(Resource::Data, Rlimit { current: memory, maximum: memory });
     // Orphans of the module's child processes become children of this process, so that they are noticed.
     let _ = set_child_subreaper(Some(getpid()));
 }

@@ -21,7 +21,6 @@
 //! A kernel without Landlock or seccomp takes away what rests on it; [`Sandbox::missing`] says so.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use landlock::{
@@ -33,6 +32,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
+
+use crate::module::process_size::process_size;
 
 /// Directories in which the dynamic linker looks for dependencies.
 const LIBRARIES: [&str; 6] =
@@ -54,7 +55,8 @@ impl Sandbox {
         let mut sandbox = Sandbox::default();
         // The process ends when the host is killed, even if the module is in an endless loop.
         sandbox.note("parent-death signal", set_parent_process_death_signal(Some(Signal::KILL)));
-        let memory = address_space().saturating_add(max_memory as u64);
+        // If the size cannot be read, the limit is stricter.
+        let memory = process_size("VmSize").saturating_add(max_memory as u64);
         for (limit, value) in
             [(Resource::As, memory), (Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, MAX_FILES)]
         {
@@ -104,13 +106,6 @@ impl Sandbox {
         let result = program(loading).and_then(|program| seccompiler::apply_filter(&program));
         self.note("seccomp", result);
     }
-}
-
-/// Returns the size of the process's address space in bytes, or 0, which makes the limit stricter, if it cannot be read.
-fn address_space() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).map_or(0, |size| size << 10)
 }
 
 fn restrict(library: Option<&Path>) -> Result<RulesetStatus, RulesetError> {

@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
-use std::thread::sleep;
-use std::time::Duration;
+use std::thread::{self, sleep};
+use std::time::{Duration, UNIX_EPOCH};
 
 use remuxd_plugin_api::{
     export_format, Block, BlockFlags, Codec, Format, FormatInfo, Millis, OptionKind, OptionSpec, Packet,
@@ -15,6 +15,10 @@ export_format!(Flawed);
 
 /// The default flaw. Tests overwrite it in the built library, padded to the same length.
 const DEFAULT: &str = "no flaw unless it is told ";
+
+/// Bounds of the option `level`.
+const LOWEST: i64 = -9;
+const HIGHEST: i64 = 9;
 
 struct Flawed;
 
@@ -30,14 +34,23 @@ impl Format for Flawed {
             content_type: "video/h264",
             video_codecs: &[Codec::H264],
             audio_codecs: &[],
-            options: &[OptionSpec {
-                name: "flaw",
-                // Any text, so that the kit cannot guess the flaws when it tries the values.
-                kind: OptionKind::Text,
-                default: DEFAULT,
-                doc: "The flaw to have.",
-                variant: false,
-            }],
+            options: &[
+                OptionSpec {
+                    name: "flaw",
+                    // Any text, so that the kit cannot guess the flaws when it tries the values.
+                    kind: OptionKind::Text,
+                    default: DEFAULT,
+                    doc: "The flaw to have.",
+                    variant: false,
+                },
+                OptionSpec {
+                    name: "level",
+                    kind: OptionKind::Integer { min: LOWEST, max: HIGHEST },
+                    default: "0",
+                    doc: "Where some flaws show.",
+                    variant: false,
+                },
+            ],
         }
     }
 
@@ -49,7 +62,24 @@ impl Format for Flawed {
             _ => {}
         }
         NEWEST.store(0, SeqCst);
-        Ok(FlawedRemuxer { flaw, ready: false, tags: 0, kept: Vec::new(), finished: false })
+        match flaw.as_str() {
+            "keeps each remuxer" => std::mem::forget(vec![1; 10_000]),
+            "leaves a thread" if STARTED.swap(true, SeqCst) => {}
+            "leaves a thread" | "leaves threads" => {
+                drop(thread::spawn(|| sleep(Duration::from_secs(600))));
+            }
+            _ => {}
+        }
+        Ok(FlawedRemuxer {
+            flaw,
+            level: setup.options.integer("level"),
+            late: setup.stream.age_ms > 0 && setup.state.is_empty(),
+            ready: false,
+            tags: 0,
+            pictures: 0,
+            kept: Vec::new(),
+            finished: false,
+        })
     }
 }
 
@@ -57,11 +87,17 @@ impl Format for Flawed {
 static NEWEST: AtomicI64 = AtomicI64::new(0);
 static MADE: AtomicI64 = AtomicI64::new(0);
 static SLEPT: AtomicBool = AtomicBool::new(false);
+static STARTED: AtomicBool = AtomicBool::new(false);
 
 struct FlawedRemuxer {
     flaw: String,
+    level: i64,
+    /// It began in the middle of the stream, without a predecessor.
+    late: bool,
     ready: bool,
     tags: i64,
+    /// Pictures since the last keyframe, with it.
+    pictures: i64,
     kept: Vec<Vec<u8>>,
     finished: bool,
 }
@@ -93,6 +129,15 @@ impl Remuxer for FlawedRemuxer {
         if self.has("leaks") {
             self.kept.push(vec![0; 40]);
         }
+        if self.has("leaks much") {
+            self.kept.push(vec![1; 1 << 20]);
+        }
+        if self.has("takes 1200 MiB") {
+            self.kept.push(vec![1; 1200 << 20]);
+        }
+        if self.has("panics at the minimum") && self.level == LOWEST && tag.payload.len() > 4 << 20 {
+            panic!("too much");
+        }
         if tag.codec != Codec::H264 {
             return Ok(());
         }
@@ -103,6 +148,10 @@ impl Remuxer for FlawedRemuxer {
                 let flags = if self.has("forgets joiners") { BlockFlags::NONE } else { BlockFlags::CONFIG };
                 if self.has("is not the same twice") {
                     parts.push(MADE.fetch_add(1, SeqCst).to_be_bytes().to_vec().into());
+                }
+                if self.has("shows the time of day") {
+                    let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+                    parts.push(now.as_secs().to_be_bytes().to_vec().into());
                 }
                 sink.block(Block { flags, dts: tag.dts, parts, ..Block::default() })?;
             }
@@ -128,13 +177,26 @@ impl Remuxer for FlawedRemuxer {
 impl FlawedRemuxer {
     fn picture(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let Some(mut parts) = units(&tag.data()) else { return Ok(()) };
-        let dts = if self.has("counts at 90 kHz") { Millis(tag.dts.0 * 90) } else { tag.dts };
+        self.pictures = if tag.keyframe { 1 } else { self.pictures + 1 };
+        let dts = match &*self.flaw {
+            "counts at 90 kHz" => Millis(tag.dts.0 * 90),
+            "goes back in time" if self.pictures == 3 && tag.dts.0 > 200 => Millis(tag.dts.0 - 41),
+            _ => tag.dts,
+        };
+        if self.has("skips half a GOP") && self.late && self.pictures > HALF {
+            self.late = self.pictures < 2 * HALF;
+            return Ok(());
+        }
         if self.has("shares state") {
             let before = NEWEST.swap(tag.dts.0, SeqCst);
             parts.push(before.to_be_bytes().to_vec().into());
         }
         let flags = match tag.keyframe {
             _ if self.has("joins nowhere") => BlockFlags::NONE,
+            _ if self.has("joins nowhere at the maximum") && self.level == HIGHEST => BlockFlags::NONE,
+            // A decoder that starts there drops the rest of the GOP and reports nothing.
+            _ if self.has("joins after keyframes") && self.pictures == 2 => BlockFlags::JOIN,
+            _ if self.has("joins after keyframes") => BlockFlags::NONE,
             true if self.has("has two roles") => BlockFlags::JOIN.with(BlockFlags::CONFIG),
             true => BlockFlags::JOIN,
             false => BlockFlags::NONE,
@@ -160,6 +222,9 @@ impl Drop for FlawedRemuxer {
         }
     }
 }
+
+/// Pictures of half a GOP of the kit's streams.
+const HALF: i64 = 3;
 
 const START_CODE: &[u8] = &[0, 0, 0, 1];
 

@@ -1,10 +1,8 @@
 //! Handover: a build of the module takes over from another one, here of the same.
 
-use remuxd_plugin_api::BlockFlags;
-
 use super::super::bench::{Bench, CARRIES_NONE, CheckResult, blame};
-use super::super::decode::{self, decode};
-use super::super::history::{is_preamble, joins, replay, viewed_whole};
+use super::super::decode::{self, counts, decode};
+use super::super::history::{is_preamble, joins, media, replay, viewed_whole};
 use super::super::play::play;
 use crate::media::Tag;
 use crate::module::OutBlock;
@@ -32,10 +30,6 @@ fn hand_over(bench: &Bench<'_>, tags: &[Tag], at: usize) -> Result<(Vec<OutBlock
     }
     blocks.extend(second);
     Ok((blocks, from_first))
-}
-
-fn media(blocks: &[OutBlock]) -> impl Iterator<Item = &OutBlock> {
-    blocks.iter().filter(|block| matches!(block.flags, BlockFlags::NONE | BlockFlags::JOIN))
 }
 
 /// Viewers notice nothing when the module takes over from itself: times go on, no frame is lost or repeated.
@@ -83,11 +77,6 @@ pub fn handover(bench: &Bench<'_>) -> CheckResult {
         }
     }
     CheckResult::Pass(format!("{tried} handovers, {decoded} of them decoded"))
-}
-
-fn counts(streams: &[(String, u64)]) -> String {
-    let streams = streams.iter().map(|(codec, frames)| format!("{frames} {codec} frames"));
-    streams.collect::<Vec<_>>().join(" and ")
 }
 
 /// A state that cannot be read counts as a fresh start.
