@@ -8,6 +8,7 @@ mod bad_requests;
 mod broken_pipe;
 mod certificates;
 mod changes;
+mod chaos;
 mod check;
 mod demo;
 mod encoders;

@@ -36,6 +36,8 @@ pub struct Recording {
     pub unfinished: usize,
     /// The end.
     pub end: End,
+    /// The longest time between two reads with bytes.
+    pub longest_wait: Duration,
 }
 
 /// A running capture.
@@ -56,12 +58,16 @@ struct State {
     bytes: Vec<u8>,
     reader: Reader,
     end: Option<End>,
+    last_read: Option<Instant>,
+    longest_wait: Duration,
 }
 
 impl Recorder {
     fn push(&self, bytes: &[u8]) -> Result<(), String> {
         let mut state = self.state.lock().expect("no holder panics");
         state.bytes.extend_from_slice(bytes);
+        let waited = state.last_read.replace(Instant::now()).map(|last| last.elapsed());
+        state.longest_wait = state.longest_wait.max(waited.unwrap_or_default());
         let read = state.reader.push(bytes);
         self.changed.notify_all();
         read
@@ -244,6 +250,7 @@ impl Capture {
             tags: tags.to_vec(),
             unfinished: state.reader.unfinished(),
             end: state.end.clone().expect("waited for"),
+            longest_wait: state.longest_wait,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
+//! | [`neighbour`] | a healthy stream whose viewers must get every frame |
 //! | [`fetch`] | a viewer that records any format as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`flv`], [`audio`], [`ts`] | readers of the served formats |
@@ -35,6 +36,7 @@ pub mod host;
 pub mod http;
 pub mod module_dir;
 pub mod modules;
+pub mod neighbour;
 pub mod player;
 pub mod proxy;
 pub mod publisher;

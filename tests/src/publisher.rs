@@ -282,6 +282,13 @@ impl Numbered {
         Some(bytes.iter().fold(0, |number, byte| number << 7 | u32::from(byte & 0x7f)))
     }
 
+    /// Returns the number of a served tag, if it is a numbered audio frame. Each video frame has two of them.
+    #[must_use]
+    pub fn audio_number_of(tag: &Tag) -> Option<u32> {
+        tag.access_unit().filter(|unit| unit.kind == AUDIO)?;
+        tag.payload.get(2..6)?.try_into().ok().map(u32::from_be_bytes)
+    }
+
     /// Returns the numbers of the served video frames.
     #[must_use]
     pub fn numbers(tags: &[Tag]) -> Vec<u32> {

@@ -146,6 +146,26 @@ impl Host {
         Host::start_command(command, scratch)
     }
 
+    /// As [`Host::start`], by a command that executes its arguments, such as `["prlimit", "--nofile=64"]`, in the same process.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn start_by(wrapper: &[&str], config: &Config) -> Host {
+        let (command, scratch) = with_config(&config.toml());
+        let mut wrapped = Command::new(wrapper[0]);
+        wrapped.args(&wrapper[1..]).arg(command.get_program()).args(command.get_args());
+        Host::start_command(wrapped, scratch)
+    }
+
+    /// Sends the host a signal.
+    ///
+    /// # Panics
+    /// Never in practice.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the host is a child of ours");
+    }
+
     /// Waits until the host has ended by itself, and starts it again with the same configuration file.
     ///
     /// # Panics

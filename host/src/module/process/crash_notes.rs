@@ -90,9 +90,10 @@ impl CrashNotes {
         let mut file = options.open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let notes = read(&fs::read(path)?);
-        file.set_len(0)?;
-        file.write_all(&[&[BUSY], MAGIC].concat())?;
-        file.set_len(LEN as u64)?;
+        // All of it is written, not only made longer: a page without a block on a full disk would end the host by SIGBUS.
+        let mut empty = vec![0; LEN];
+        empty[..=MAGIC.len()].copy_from_slice(&[&[BUSY], MAGIC].concat());
+        file.write_all(&empty)?;
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a new mapping of a file of this length, which nobody truncates: it is locked, and in a directory of this user.
         let map = unsafe { mmap(std::ptr::null_mut(), LEN, access, flags, &file, 0) }?;
