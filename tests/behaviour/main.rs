@@ -5,6 +5,7 @@
 mod audio;
 mod authors;
 mod bad_requests;
+mod bounds;
 mod broken_pipe;
 mod certificates;
 mod changes;

@@ -151,7 +151,8 @@ pub struct Modules {
     pub dir: Option<PathBuf>,
     /// `load`: names of the modules to load. Default `["flv", "ts", "mp3", "aac", "websocket-flv"]`.
     pub load: Vec<String>,
-    /// `max_output`: limit of a module's output in one call in bytes, above 16 times the tag. Default 1 MiB.
+    /// `max_output`: limit of a module's output in one call in bytes, above 16 times the tags and configurations that it is
+    /// made of. Default 1 MiB.
     pub max_output: usize,
     /// `max_faults`: faults in a minute that are tolerated on a stream before its mount closes. Default 5.
     pub max_faults: u32,

@@ -142,7 +142,7 @@ fn modules(table: &mut Table) -> Modules {
     Modules {
         dir: path(table, "dir"),
         load: table.key("load", DEFAULT_MODULES.map(str::to_owned).to_vec(), list(text)),
-        max_output: table.key("max_output", MIB, size(64 * KIB..=GIB)),
+        max_output: table.key("max_output", MIB, size(MIB..=GIB)),
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
         workers: table.key("workers", 0, integer(0..=1024)),

@@ -1,6 +1,7 @@
 //! Remuxer: the host's handle of an instance that a module makes for one (stream, mount, variant).
 //!
-//! A call has a byte budget for its blocks. After its first fault a remuxer is dead; its earlier blocks remain valid.
+//! A call has a byte budget for its blocks: for the bytes of the tags that the remuxer may still hold, and of the configurations, which it
+//! may write again at any time. After its first fault a remuxer is dead; its earlier blocks remain valid.
 
 use std::fmt;
 use std::mem;
@@ -12,19 +13,22 @@ use super::fault::ModuleFault;
 use super::load::in_process::InProcessRemuxer;
 use super::output::{CallOutput, MAX_STATE, OutBlock};
 use super::process::IsolatedRemuxer;
-use crate::media::Tag;
+use crate::media::{Packet, Tag, TagKind};
 
 /// Bytes of output allowed for each byte of a tag, in addition to `max_output`.
 const OUTPUT_RATIO: usize = 16;
 /// Largest amount of tags, in bytes, that counts for a format that buffers them (a GOP, a fragment) and writes them in
 /// one call.
 const MAX_HELD: usize = 64 << 20;
+
 /// A remuxer for one (stream, mount, variant).
 pub struct Remuxer {
     backend: Backend,
     max_output: usize,
     /// Bytes of tags that may not have led to output yet.
     held: usize,
+    /// Bytes of the newest sequence header and metadata of each kind of tag.
+    configs: Vec<(TagKind, Packet, usize)>,
     dead: bool,
     freed: bool,
     name: Arc<str>,
@@ -44,7 +48,15 @@ impl fmt::Debug for Remuxer {
 
 impl Remuxer {
     pub(super) fn new(backend: Backend, max_output: usize, name: &str) -> Remuxer {
-        Remuxer { backend, max_output, held: 0, dead: false, freed: false, name: name.into() }
+        Remuxer {
+            backend,
+            max_output,
+            held: 0,
+            configs: Vec::new(),
+            dead: false,
+            freed: false,
+            name: name.into(),
+        }
     }
 
     /// Feeds one tag and appends the resulting blocks to `out`, even if the call fails.
@@ -52,7 +64,12 @@ impl Remuxer {
     /// # Errors
     /// [`ModuleFault`]: the remuxer is dead.
     pub fn tag(&mut self, tag: &Tag, out: &mut Vec<OutBlock>) -> Result<(), ModuleFault> {
-        self.held = self.held.saturating_add(tag.payload.len()).min(MAX_HELD);
+        let (kind, packet, len) = (tag.kind, tag.header.packet, tag.payload.len());
+        self.held = self.held.saturating_add(len).min(MAX_HELD);
+        if matches!(packet, Packet::SEQUENCE_HEADER | Packet::METADATA) {
+            self.configs.retain(|config| (config.0, config.1) != (kind, packet));
+            self.configs.push((kind, packet, len));
+        }
         self.call(out, |backend, output| match backend {
             Backend::InProcess(remuxer) => remuxer.tag(tag, output),
             Backend::Isolated(remuxer) => remuxer.tag(tag, output),
@@ -117,7 +134,9 @@ impl Remuxer {
             return Err(ModuleFault::Poisoned);
         }
         self.dead = true;
-        let limit = self.held.saturating_mul(OUTPUT_RATIO).saturating_add(self.max_output);
+        let configs: usize = self.configs.iter().map(|(_, _, len)| len).sum();
+        let held = self.held.saturating_add(configs).min(MAX_HELD);
+        let limit = held.saturating_mul(OUTPUT_RATIO).saturating_add(self.max_output);
         let mut output = CallOutput::new(out, limit);
         let result = call(&mut self.backend, &mut output);
         if output.has_taken() {
@@ -152,7 +171,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::media::{Millis, TagKind, Tracks};
+    use crate::media::{Millis, Tracks};
     use crate::module::{Module, Terms, linked};
 
     const MAX_OUTPUT: usize = 10_000;
@@ -304,6 +323,26 @@ mod tests {
             remuxer.tag(&tag(), &mut out).unwrap();
         }
         assert!(matches!(remuxer.finish(&mut out), Err(ModuleFault::Flooded { .. })));
+    }
+
+    #[test]
+    fn configurations_have_budget_for_as_long_as_they_are_the_newest() {
+        let metadata = |len| {
+            let mut body = b"\x02\x00\x0aonMetaData".to_vec();
+            body.resize(len, 5);
+            Tag::new(TagKind::SCRIPT, Millis(0), body.into())
+        };
+        for (newer, fits) in [(None, true), (Some(20), false)] {
+            let (mut remuxer, mut out) = (remuxer("late"), Vec::new());
+            let small = newer.map(metadata);
+            for config in [metadata(200_000)].iter().chain(&small) {
+                remuxer.tag(config, &mut out).unwrap();
+            }
+            for _ in 0..50 {
+                remuxer.tag(&tag(), &mut out).unwrap();
+            }
+            assert_eq!(remuxer.finish(&mut out).is_ok(), fits, "{newer:?}");
+        }
     }
 
     #[test]

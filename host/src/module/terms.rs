@@ -5,7 +5,8 @@
 pub struct Terms {
     /// Number of this generation; unique while the host runs.
     pub generation: u64,
-    /// Bytes of output that a remuxer may make in one call, in addition to 16 times the tag.
+    /// Bytes of output that a remuxer may make in one call, in addition to 16 times the tags and configurations that it is
+    /// made of.
     pub max_output: usize,
     /// Faults within a minute that are tolerated on a stream before its mount closes.
     pub max_faults: u32,

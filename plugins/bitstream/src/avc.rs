@@ -29,19 +29,19 @@ const LOW_PROFILES: [u8; 3] = [66, 77, 88];
 
 /// A decoder configuration record, which a decoder needs before the first picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AvcDecoderConfiguration {
+pub struct AvcDecoderConfiguration<'a> {
     /// Length of the length field before each NAL unit, in bytes: 1 to 4.
     pub length_size: usize,
     /// All parameter sets as NAL units: sequence, their extensions, picture.
-    pub parameter_sets: Vec<Vec<u8>>,
+    pub parameter_sets: Vec<&'a [u8]>,
 }
 
-impl AvcDecoderConfiguration {
+impl<'a> AvcDecoderConfiguration<'a> {
     /// Reads a record. Ignores trailing bytes, and a version other than 1, which some encoders write.
     ///
     /// # Errors
     /// [`Truncated`].
-    pub fn parse(record: &[u8]) -> Result<AvcDecoderConfiguration, Truncated> {
+    pub fn parse(record: &'a [u8]) -> Result<AvcDecoderConfiguration<'a>, Truncated> {
         let mut record = Record::new("AVCDecoderConfigurationRecord", record);
         let [_, profile, _, _, length_size, sequence_sets] = record.array()?;
         let mut parameter_sets = record.units(usize::from(sequence_sets & 0x1f))?;
@@ -59,7 +59,7 @@ impl AvcDecoderConfiguration {
 }
 
 /// Reads the tail of the record. Many encoders omit it or write padding instead.
-fn read_extensions(record: &mut Record<'_>) -> Result<Vec<Vec<u8>>, Truncated> {
+fn read_extensions<'a>(record: &mut Record<'a>) -> Result<Vec<&'a [u8]>, Truncated> {
     let [_chroma_format, _luma_depth, _chroma_depth, extensions] = record.array()?;
     record.units(usize::from(extensions))
 }
@@ -73,17 +73,16 @@ mod tests {
 
     #[test]
     fn reads_all_parameter_sets() {
-        let sets = |sets: &[&[u8]]| sets.iter().map(|set| set.to_vec()).collect::<Vec<_>>();
         for (length, length_size) in [(0xfc, 1), (0xfd, 2), (0xff, 4)] {
             let record = [&b"\x01\x42\0\x1f"[..], &[length], b"\xe1\0\x03\x67ab\x01\0\x02\x68d"].concat();
-            let parameter_sets = sets(&[b"\x67ab", b"\x68d"]);
+            let parameter_sets = vec![&b"\x67ab"[..], b"\x68d"];
             assert_eq!(
                 AvcDecoderConfiguration::parse(&record),
                 Ok(AvcDecoderConfiguration { length_size, parameter_sets })
             );
         }
         let high = AvcDecoderConfiguration::parse(HIGH).unwrap();
-        assert_eq!(high.parameter_sets, sets(&[b"\x67ab", b"\x67c", b"\x6de", b"\x68d"]));
+        assert_eq!(high.parameter_sets, [&b"\x67ab"[..], b"\x67c", b"\x6de", b"\x68d"]);
     }
 
     #[test]

@@ -31,21 +31,21 @@ pub mod nal_type {
 
 /// A decoder configuration record, which a decoder needs before the first picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HevcDecoderConfiguration {
+pub struct HevcDecoderConfiguration<'a> {
     /// Length of the length field before each NAL unit, in bytes: 1 to 4.
     pub length_size: usize,
     /// The NAL units of all arrays that go before a picture: video, sequence and picture parameter sets, then SEI messages that
     /// apply to the whole stream, such as HDR metadata. Without unregistered user data: x265 describes itself there in 2 kB,
     /// which decoders ignore.
-    pub parameter_sets: Vec<Vec<u8>>,
+    pub parameter_sets: Vec<&'a [u8]>,
 }
 
-impl HevcDecoderConfiguration {
+impl<'a> HevcDecoderConfiguration<'a> {
     /// Reads a record. Ignores trailing bytes, and a version other than 1.
     ///
     /// # Errors
     /// [`Truncated`].
-    pub fn parse(record: &[u8]) -> Result<HevcDecoderConfiguration, Truncated> {
+    pub fn parse(record: &'a [u8]) -> Result<HevcDecoderConfiguration<'a>, Truncated> {
         let mut record = Record::new("HEVCDecoderConfigurationRecord", record);
         // Profile, tier, level, segmentation, parallelism, chroma format, depths and frame rate.
         let [.., length_size, arrays] = record.array::<23>()?;
@@ -82,7 +82,8 @@ mod tests {
     #[test]
     fn reads_the_parameter_sets_of_all_arrays_in_order() {
         for (length, length_size) in [(0x0c, 1), (0x0d, 2), (0x0f, 4)] {
-            let read = HevcDecoderConfiguration::parse(&record(length)).unwrap();
+            let record = record(length);
+            let read = HevcDecoderConfiguration::parse(&record).unwrap();
             assert_eq!(read.length_size, length_size);
             let sets = [b"\x40\x01c", b"\x42\x01e", b"\x44\x01a", b"\x44\x01b", b"\x4e\x01d"];
             assert_eq!(read.parameter_sets, sets);

@@ -35,11 +35,11 @@ impl<'a> Record<'a> {
     }
 
     /// Reads `count` NAL units.
-    pub(crate) fn units(&mut self, count: usize) -> Result<Vec<Vec<u8>>, Truncated> {
+    pub(crate) fn units(&mut self, count: usize) -> Result<Vec<&'a [u8]>, Truncated> {
         (0..count)
             .map(|_| {
                 let len = u16::from_be_bytes(self.array()?);
-                Ok(self.take(usize::from(len))?.to_vec())
+                self.take(usize::from(len))
             })
             .collect()
     }

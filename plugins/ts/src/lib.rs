@@ -5,6 +5,7 @@
 //! | `remux` | tags in: the tracks, and the handling of each tag |
 //! | `video`, `audio` | the data that a decoder needs around an access unit |
 //! | `mux` | access units in, blocks out: when tables and clock references are due |
+//! | `metered` | a sink that counts output |
 //! | `clock` | the program clock and its references |
 //! | `pes`, `psi`, `packet` | the syntax: PES headers, tables, packets of 188 bytes |
 //!
@@ -14,6 +15,7 @@
 
 mod audio;
 mod clock;
+mod metered;
 mod mux;
 mod packet;
 mod pes;

@@ -12,6 +12,8 @@
 //!
 //! ISO/IEC 13818-1 2.4.4 does not define intervals; ETSI TR 101 290 5.2.1 requires tables every 0.5 s.
 
+use std::iter;
+
 use remuxd_plugin_api::{Block, BlockFlags, Millis, RemuxError, Sink};
 
 use crate::audio;
@@ -29,7 +31,7 @@ const STATE_VERSION: u8 = 3;
 
 /// One access unit, ready for a PES packet.
 #[derive(Debug)]
-pub(crate) struct Unit<'a> {
+pub(crate) struct Unit<P> {
     /// Video, else audio.
     pub video: bool,
     /// Whether a decoder may start here. Audio at which it may not continues a frame of the previous unit and has no timestamp.
@@ -39,7 +41,7 @@ pub(crate) struct Unit<'a> {
     /// Not before `dts`.
     pub pts: i64,
     /// Its bytes, in order.
-    pub pieces: Vec<&'a [u8]>,
+    pub pieces: P,
 }
 
 /// The multiplex of one program.
@@ -107,7 +109,11 @@ impl Mux {
     }
 
     /// Writes an access unit of a stream of the program.
-    pub(crate) fn write(&mut self, unit: &Unit<'_>, sink: &mut dyn Sink) -> Result<(), RemuxError> {
+    pub(crate) fn write<'a>(
+        &mut self,
+        unit: Unit<impl Iterator<Item = &'a [u8]> + Clone>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), RemuxError> {
         let (pid, stream_id) = match self.program {
             Program { video: Some(stream), .. } if unit.video => (stream.pid(), pes::VIDEO),
             Program { audio: Some(stream), .. } if !unit.video => (stream.pid(), audio::stream_id(stream)),
@@ -120,18 +126,16 @@ impl Mux {
         if self.tables_due() || starts && !self.after_tables {
             self.write_tables(unit.dts, sink)?;
         }
-        let payload = unit.pieces.iter().map(|piece| piece.len()).sum();
+        let payload = unit.pieces.clone().map(<[u8]>::len).sum();
         let times = (Ticks::from_millis(unit.pts), Ticks::from_millis(unit.dts));
         let begins = unit.video || unit.random_access;
         let header = pes::header(stream_id, begins.then_some(times), payload);
-        let mut pieces = Vec::with_capacity(1 + unit.pieces.len());
-        pieces.push(&header[..]);
-        pieces.extend(&unit.pieces);
+        let pieces = iter::once(&header[..]).chain(unit.pieces.map(|piece| -> &[u8] { piece }));
         let random_access = unit.random_access && (unit.video || has_clock);
         let adaptation = Adaptation { discontinuity, random_access, pcr };
         let counter = if unit.video { &mut self.video } else { &mut self.audio };
         let mut packets = Vec::new();
-        write_unit(pid, counter, adaptation, &pieces, &mut packets);
+        write_unit(pid, counter, adaptation, pieces, &mut packets);
         let join = random_access || unit.random_access && self.video_absent;
         self.block(if join { BlockFlags::JOIN } else { BlockFlags::NONE }, unit.dts, packets, sink)
     }

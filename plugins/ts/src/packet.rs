@@ -107,22 +107,22 @@ pub(crate) fn write_section(pid: u16, counter: &mut Continuity, section: &[u8], 
     let mut payload = vec![0];
     payload.extend_from_slice(section);
     payload.resize(BODY_LEN - adaptation.len(), 0xff);
-    write_unit(pid, counter, adaptation, &[&payload], out);
+    write_unit(pid, counter, adaptation, [&payload[..]], out);
 }
 
 /// Writes the packets of one PES packet or section, given in `pieces`. The first packet carries `adaptation`, the last one
 /// is filled by stuffing.
-pub(crate) fn write_unit(
+pub(crate) fn write_unit<'a>(
     pid: u16,
     counter: &mut Continuity,
     adaptation: Adaptation,
-    pieces: &[&[u8]],
+    pieces: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
     out: &mut Vec<u8>,
 ) {
     let adaptation = counter.mark(adaptation);
-    let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let mut pieces = pieces.into_iter();
+    let mut left: usize = pieces.clone().map(<[u8]>::len).sum();
     out.reserve((left + adaptation.len()).div_ceil(BODY_LEN) * PACKET_LEN);
-    let mut pieces = pieces.iter().copied();
     let mut piece: &[u8] = &[];
     let mut first = true;
     while left > 0 {
@@ -172,7 +172,7 @@ mod tests {
         let unit: Vec<u8> = (0..size).map(|n| n as u8).collect();
         let (head, tail) = unit.split_at(size / 3);
         let mut out = Vec::new();
-        write_unit(0x100, &mut Continuity::default(), adaptation, &[head, &[], tail], &mut out);
+        write_unit(0x100, &mut Continuity::default(), adaptation, [head, &[], tail], &mut out);
         assert_eq!(out.len() % PACKET_LEN, 0);
         assert!(out.capacity() < out.len() + PACKET_LEN, "one allocation, not too large");
         out.chunks(PACKET_LEN).map(<[u8]>::to_vec).collect()
@@ -218,7 +218,7 @@ mod tests {
         let (mut counter, mut out) = (Continuity::default(), Vec::new());
         write_adaptation(0x100, &mut counter, Adaptation::default(), &mut out);
         for _ in 0..17 {
-            write_unit(0x100, &mut counter, Adaptation::default(), &[&[0; 10]], &mut out);
+            write_unit(0x100, &mut counter, Adaptation::default(), [&[0; 10][..]], &mut out);
             write_adaptation(0x100, &mut counter, Adaptation::default(), &mut out);
         }
         let counters: Vec<_> = out.chunks(PACKET_LEN).map(|packet| packet[3] & 15).collect();
@@ -236,7 +236,7 @@ mod tests {
         let (mut unit, mut field, mut sections) = (Vec::new(), Vec::new(), Vec::new());
         let mut counters = [Continuity::afresh(); 3];
         for _ in 0..2 {
-            write_unit(0x100, &mut counters[0], Adaptation::default(), &[&[0; 300]], &mut unit);
+            write_unit(0x100, &mut counters[0], Adaptation::default(), [&[0; 300][..]], &mut unit);
             write_adaptation(0x100, &mut counters[1], Adaptation::default(), &mut field);
             write_section(0, &mut counters[2], &[7; 100], &mut sections);
         }

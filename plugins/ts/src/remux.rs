@@ -25,6 +25,7 @@ use remuxd_plugin_api::{
 };
 
 use crate::audio::{AudioConfig, OPUS_STEREO};
+use crate::metered::Metered;
 use crate::mux::{Mux, Unit};
 use crate::pes::MAX_PAYLOAD;
 use crate::psi::Program;
@@ -57,6 +58,11 @@ const NO_MAPPING: &str = "no mapping to transport streams is implemented";
 /// Limits on the tags that wait for the program map, whatever their timestamps.
 const MAX_HELD_TAGS: usize = 1_000;
 const MAX_HELD_BYTES: usize = 16 << 20;
+
+/// Cost of the output that the held tags may cause beside their own bytes. Tags beyond it are dropped. Those of an encoder stay far
+/// below; tiny keyframes, each with long parameter sets, or gaps between times, each full of clock references, do not. Leaves room
+/// for one more tag in the 1 MiB that a host allows at least for a call.
+const MAX_START_OUTPUT: usize = 640 << 10;
 
 /// Bound of times, to which others are clamped, so that sums of two do not overflow.
 const FARTHEST: i64 = 1 << 52;
@@ -124,6 +130,8 @@ pub struct TsRemuxer {
     audio: Track<AudioConfig>,
     /// Whether a keyframe of the current video codec was seen.
     keyframe_seen: bool,
+    /// The newest parameter sets as a byte stream: those of the sequence header, or of a picture after it.
+    parameter_sets: Vec<u8>,
     /// Whether parameter sets have changed since they were last written.
     sets_due: bool,
     header_wait: i64,
@@ -151,6 +159,7 @@ impl TsRemuxer {
             video: Track::new(setup.stream.video),
             audio: Track::new(setup.stream.audio),
             keyframe_seen: false,
+            parameter_sets: Vec::new(),
             sets_due: true,
             header_wait: wait,
             // The stream's age counts towards the wait for a track that it has not sent.
@@ -176,14 +185,15 @@ impl TsRemuxer {
             return self.video.drop_codec(tag.codec, &NO_MAPPING);
         }
         self.video.dropped = Codec::NONE;
-        let same_codec = self.video.config.as_ref().is_some_and(|config| config.codec() == tag.codec);
+        let same_codec = self.video.config.as_ref().is_some_and(|config| config.codec == tag.codec);
         if tag.packet != Packet::SEQUENCE_HEADER {
             return;
         }
         match VideoConfig::parse(tag.codec, &tag.data()) {
-            Ok(Some(config))
-                if self.video.config.as_ref().is_some_and(|known| known.is_equivalent(&config)) => {}
+            Ok(config) if self.video.config == config => {}
             Ok(config) => {
+                self.parameter_sets =
+                    config.as_ref().map_or_else(Vec::new, |config| config.parameter_sets.clone());
                 self.video.config = config;
                 self.sets_due = true;
                 self.keyframe_seen &= same_codec;
@@ -267,7 +277,17 @@ impl TsRemuxer {
         self.video.listed = self.video.config.is_some();
         self.audio.listed = self.audio.config.is_some();
         self.mux.expect_lag(lag(&held));
-        held.iter().try_for_each(|tag| self.write(tag, sink))
+        let (mut sink, mut limit) = (Metered::new(sink), MAX_START_OUTPUT);
+        for tag in &held {
+            limit += tag.payload.len();
+            if sink.cost() <= limit {
+                self.write(tag, &mut sink)?;
+            } else {
+                self.describe(tag);
+                self.keyframe_seen &= tag.kind != TagKind::VIDEO;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a tag, after the tables.
@@ -281,28 +301,30 @@ impl TsRemuxer {
 
     fn write_picture(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let (data, dts) = (tag.data(), time(tag));
-        let of_codec = |config: &VideoConfig| config.codec() == tag.codec;
-        if let Some(config) = self.video.config.as_mut().filter(|config| of_codec(config)) {
-            config.keep_sets(&data);
-        }
-        let Some(config) = self.video.config.as_ref().filter(|config| of_codec(config)) else {
+        let Some(config) = self.video.config.as_ref().filter(|config| config.codec == tag.codec) else {
             return self.mux.pass(dts, sink);
         };
-        let picture = match config.picture(&data, tag.keyframe, self.sets_due) {
-            Ok(Some(picture)) if picture.random_access || self.keyframe_seen => picture,
-            Ok(_) => return self.mux.pass(dts, sink),
-            Err(overrun) => {
-                self.video.warn_once(&overrun);
+        let picture = match config.read(&data, tag.keyframe) {
+            Ok(Some(picture)) => picture,
+            Ok(None) => return self.mux.pass(dts, sink),
+            Err(error) => {
+                self.video.warn_once(&error);
                 return self.mux.pass(dts, sink);
             }
         };
+        if let Some(sets) = picture.parameter_sets() {
+            self.parameter_sets = sets;
+        }
+        let random_access = picture.random_access;
+        if !random_access && !self.keyframe_seen {
+            return self.mux.pass(dts, sink);
+        }
         self.keyframe_seen = true;
-        self.sets_due = false;
         self.video.listed = true;
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
         let pts = dts + tag.composition_offset.0.clamp(0, FARTHEST);
-        let random_access = picture.random_access;
-        self.mux.write(&Unit { video: true, random_access, dts, pts, pieces: picture.pieces }, sink)
+        let pieces = picture.pieces(&self.parameter_sets, std::mem::take(&mut self.sets_due));
+        self.mux.write(Unit { video: true, random_access, dts, pts, pieces }, sink)
     }
 
     fn write_frame(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
@@ -328,8 +350,8 @@ impl TsRemuxer {
         }
         self.audio.listed = true;
         self.mux.set_program(program(&self.video, &self.audio, self.mux.program()));
-        let pieces = vec![&prefix[..], &data];
-        self.mux.write(&Unit { video: false, random_access, dts, pts: dts, pieces }, sink)
+        let pieces = [&prefix[..], &data].into_iter();
+        self.mux.write(Unit { video: false, random_access, dts, pts: dts, pieces }, sink)
     }
 }
 

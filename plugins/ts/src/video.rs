@@ -4,8 +4,9 @@
 
 use remuxd_bitstream::Truncated;
 use remuxd_bitstream::avc::{self, AvcDecoderConfiguration};
+use remuxd_bitstream::flv::MAX_CONFIGURATION;
 use remuxd_bitstream::hevc::{self, HevcDecoderConfiguration};
-use remuxd_bitstream::nal::{NalUnits, Overrun};
+use remuxd_bitstream::nal::{self, NalUnits};
 use remuxd_plugin_api::Codec;
 
 use crate::psi::VideoStream;
@@ -22,24 +23,27 @@ const HEVC_DELIMITER: &[u8] = &[0x46, 0x01, 0x50];
 /// The configuration in a sequence header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct VideoConfig {
-    codec: Codec,
+    pub codec: Codec,
     pub stream: VideoStream,
     length_size: usize,
-    parameter_sets: Vec<Vec<u8>>,
-    /// Parameter sets of the last picture that had all kinds of them. They replace those of the sequence header.
-    in_band_sets: Option<Vec<Vec<u8>>>,
+    /// Its parameter sets as a byte stream.
+    pub parameter_sets: Vec<u8>,
 }
 
 /// An access unit of a byte stream.
 #[derive(Debug)]
 pub(crate) struct Picture<'a> {
-    /// Its bytes, in order.
-    pub pieces: Vec<&'a [u8]>,
+    units: NalUnits<'a>,
+    stream: VideoStream,
+    delimiter: &'a [u8],
     /// Whether a decoder may start here.
     pub random_access: bool,
+    /// The kinds of parameter sets in it, as bits.
+    sets: u8,
 }
 
 /// The role of a NAL unit in an access unit.
+#[derive(PartialEq)]
 enum Role {
     Delimiter,
     /// One of the kinds of parameter sets, as a bit.
@@ -66,109 +70,104 @@ impl VideoConfig {
             }
             _ => return Ok(None),
         };
-        Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets, in_band_sets: None }))
+        let parameter_sets = byte_stream(parameter_sets);
+        Ok(Some(VideoConfig { codec, stream, length_size, parameter_sets }))
     }
 
-    /// Returns the codec.
-    pub(crate) fn codec(&self) -> Codec {
-        self.codec
-    }
-
-    /// Returns whether the sequence headers of both state the same.
-    pub(crate) fn is_equivalent(&self, other: &VideoConfig) -> bool {
-        let framing = |config: &VideoConfig| (config.codec, config.length_size);
-        framing(self) == framing(other) && self.parameter_sets == other.parameter_sets
-    }
-
-    /// Keeps the parameter sets of the access unit in `data`, if it has all kinds. Encoders that change them in band need not repeat
-    /// them, and those of the sequence header no longer apply.
-    pub(crate) fn keep_sets(&mut self, data: &[u8]) {
-        let units = NalUnits::new(data, self.length_size).map_while(Result::ok);
-        let sets: Vec<_> = units
-            .filter_map(|unit| match self.role(unit) {
-                Role::ParameterSet(kind) => Some((kind, unit)),
-                _ => None,
-            })
-            .collect();
-        if sets.iter().fold(0, |kinds, (kind, _)| kinds | kind) == self.all_sets() {
-            self.in_band_sets = Some(sets.iter().map(|(_, unit)| unit.to_vec()).collect());
-        }
-    }
-
-    /// Returns all kinds of parameter sets, as bits.
-    fn all_sets(&self) -> u8 {
-        match self.stream {
-            VideoStream::H264 => 0b011,
-            VideoStream::Hevc => 0b111,
-        }
-    }
-
-    /// Returns the access unit in `data`; `None` if it has no NAL units. Adds all parameter sets before a keyframe, and if
-    /// `sets_due`, unless the access unit has its own.
+    /// Reads the access unit in `data`; `None` if it has no NAL units. `keyframe` is whether the publisher marks it as one.
     ///
     /// # Errors
-    /// [`Overrun`].
-    pub(crate) fn picture<'a>(
-        &'a self,
-        data: &'a [u8],
-        keyframe: bool,
-        sets_due: bool,
-    ) -> Result<Option<Picture<'a>>, Overrun> {
+    /// [`nal::Error`].
+    pub(crate) fn read<'a>(&self, data: &'a [u8], keyframe: bool) -> Result<Option<Picture<'a>>, nal::Error> {
+        let units = NalUnits::new(data, self.length_size);
         let mut delimiter = None;
-        let mut random_access = keyframe;
-        let mut sets = 0;
-        let mut units = Vec::new();
-        for unit in NalUnits::new(data, self.length_size) {
+        let (mut random_access, mut sets, mut is_empty) = (keyframe, 0, true);
+        for unit in units.clone() {
             let unit = unit?;
-            match self.role(unit) {
-                // Exactly one, at the start: another one would start a new access unit.
-                Role::Delimiter => {
-                    delimiter.get_or_insert(unit);
-                    continue;
-                }
+            let role = role(self.stream, unit);
+            is_empty &= role == Role::Delimiter;
+            match role {
+                Role::Delimiter => _ = delimiter.get_or_insert(unit),
                 Role::ParameterSet(kind) => sets |= kind,
                 Role::RandomAccess => random_access = true,
                 Role::Other => {}
             }
-            units.push(unit);
         }
-        if units.is_empty() {
-            return Ok(None);
-        }
-        let own_delimiter = match self.stream {
+        let delimiter = delimiter.unwrap_or(match self.stream {
             VideoStream::H264 => AVC_DELIMITER,
             VideoStream::Hevc => HEVC_DELIMITER,
-        };
-        let mut pieces = vec![LONG_START_CODE, delimiter.unwrap_or(own_delimiter)];
-        if (random_access || sets_due) && sets != self.all_sets() {
-            let newest_sets = self.in_band_sets.as_ref().unwrap_or(&self.parameter_sets);
-            pieces.extend(newest_sets.iter().flat_map(|set| [LONG_START_CODE, set]));
-        }
-        for unit in units {
-            let is_set = matches!(self.role(unit), Role::ParameterSet(_));
-            pieces.extend([if is_set { LONG_START_CODE } else { START_CODE }, unit]);
-        }
-        Ok(Some(Picture { pieces, random_access }))
+        });
+        let picture = Picture { units, stream: self.stream, delimiter, random_access, sets };
+        Ok((!is_empty).then_some(picture))
+    }
+}
+
+impl<'a> Picture<'a> {
+    fn has_all_sets(&self) -> bool {
+        self.sets
+            == match self.stream {
+                VideoStream::H264 => 0b011,
+                VideoStream::Hevc => 0b111,
+            }
     }
 
-    fn role(&self, unit: &[u8]) -> Role {
-        match self.stream {
-            VideoStream::H264 => match avc::nal_type::of(unit) {
-                avc::nal_type::AUD => Role::Delimiter,
-                avc::nal_type::SPS => Role::ParameterSet(1),
-                avc::nal_type::PPS => Role::ParameterSet(2),
-                avc::nal_type::IDR => Role::RandomAccess,
-                _ => Role::Other,
-            },
-            VideoStream::Hevc => match hevc::nal_type::of(unit) {
-                hevc::nal_type::AUD => Role::Delimiter,
-                hevc::nal_type::SPS => Role::ParameterSet(1),
-                hevc::nal_type::PPS => Role::ParameterSet(2),
-                hevc::nal_type::VPS => Role::ParameterSet(4),
-                kind if hevc::nal_type::IRAP.contains(&kind) => Role::RandomAccess,
-                _ => Role::Other,
-            },
+    /// Returns its parameter sets as a byte stream, if it has all kinds of them. Encoders that change them in band need not repeat
+    /// them, and those of the sequence header no longer apply. Like sequence headers, they are not kept if they are too long.
+    pub(crate) fn parameter_sets(&self) -> Option<Vec<u8>> {
+        if !self.has_all_sets() {
+            return None;
         }
+        let is_set = |unit: &&[u8]| matches!(role(self.stream, unit), Role::ParameterSet(_));
+        let sets = self.units.clone().flatten().filter(is_set);
+        let len: usize = sets.clone().map(|set| LONG_START_CODE.len() + set.len()).sum();
+        (len <= MAX_CONFIGURATION as usize).then(|| byte_stream(sets))
+    }
+
+    /// Returns its bytes, in order. Adds the byte stream `sets` if it is a keyframe or they are due, unless it has its own.
+    pub(crate) fn pieces(
+        &self,
+        sets: &'a [u8],
+        sets_due: bool,
+    ) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let stream = self.stream;
+        let adds_sets = (self.random_access || sets_due) && !self.has_all_sets();
+        let start = [LONG_START_CODE, self.delimiter, if adds_sets { sets } else { &[] }];
+        let units = self.units.clone().flatten().flat_map(move |unit| match role(stream, unit) {
+            // Exactly one, at the start: another one would start a new access unit.
+            Role::Delimiter => [&[][..], &[]],
+            Role::ParameterSet(_) => [LONG_START_CODE, unit],
+            Role::RandomAccess | Role::Other => [START_CODE, unit],
+        });
+        start.into_iter().chain(units)
+    }
+}
+
+fn byte_stream<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for set in sets {
+        stream.extend_from_slice(LONG_START_CODE);
+        stream.extend_from_slice(set);
+    }
+    stream
+}
+
+fn role(stream: VideoStream, unit: &[u8]) -> Role {
+    match stream {
+        VideoStream::H264 => match avc::nal_type::of(unit) {
+            avc::nal_type::AUD => Role::Delimiter,
+            avc::nal_type::SPS => Role::ParameterSet(1),
+            avc::nal_type::PPS => Role::ParameterSet(2),
+            avc::nal_type::IDR => Role::RandomAccess,
+            _ => Role::Other,
+        },
+        VideoStream::Hevc => match hevc::nal_type::of(unit) {
+            hevc::nal_type::AUD => Role::Delimiter,
+            hevc::nal_type::SPS => Role::ParameterSet(1),
+            hevc::nal_type::PPS => Role::ParameterSet(2),
+            hevc::nal_type::VPS => Role::ParameterSet(4),
+            kind if hevc::nal_type::IRAP.contains(&kind) => Role::RandomAccess,
+            _ => Role::Other,
+        },
     }
 }
 
@@ -195,8 +194,9 @@ mod tests {
             data.extend_from_slice(&(unit.len() as u32).to_be_bytes()[4 - config.length_size..]);
             data.extend_from_slice(unit);
         }
-        let picture = config.picture(&data, keyframe, sets_due).unwrap().unwrap();
-        (picture.pieces.concat(), picture.random_access)
+        let picture = config.read(&data, keyframe).unwrap().unwrap();
+        let pieces: Vec<_> = picture.pieces(&config.parameter_sets, sets_due).collect();
+        (pieces.concat(), picture.random_access)
     }
 
     const AVC_SETS: &[u8] = b"\0\0\0\x01\x67a\0\0\0\x01\x67b\0\0\0\x01\x68c";
@@ -256,9 +256,9 @@ mod tests {
     #[test]
     fn an_access_unit_without_nal_units_is_no_picture() {
         for data in [&b""[..], b"\0\0\0\0", b"\0\0\0\x02\x09\xf0"] {
-            assert!(avc(0xff).picture(data, true, true).unwrap().is_none());
+            assert!(avc(0xff).read(data, true).unwrap().is_none());
         }
-        assert!(avc(0xff).picture(b"\0\0\0\x09\x65", true, true).is_err());
+        assert!(avc(0xff).read(b"\0\0\0\x09\x65", true).is_err());
         assert_eq!(VideoConfig::parse(Codec::AV1, b""), Ok(None));
     }
 }

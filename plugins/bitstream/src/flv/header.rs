@@ -5,13 +5,17 @@
 //!
 //! Tolerated deviations: HEVC with the legacy codec id 12 in the layout of AVC, which Chinese CDNs and their players used before
 //! enhanced RTMP. Empty sequence headers, which FFmpeg sends for an encoder without a configuration, are
-//! [`Packet::OTHER`], so that they do not replace a real one.
+//! [`Packet::OTHER`], so that they do not replace a real one. So are sequence headers and metadata of a track that are longer than
+//! [`MAX_CONFIGURATION`], since they are kept, and written again and again.
 
 mod multitrack;
 
 use remuxd_plugin_api::{Codec, Millis, Packet, SharedBytes, Tag, TagKind};
 
 use multitrack::Multitrack;
+
+/// The longest data of a sequence header, or of metadata of a track, in bytes. Those of encoders have less than 4 KiB.
+pub const MAX_CONFIGURATION: u32 = 32 << 10;
 
 /// The parsed header of an audio or video tag.
 ///
@@ -82,7 +86,7 @@ impl TagHeader {
             None => TagHeader::default(),
         };
         match header {
-            _ if lacks_configuration(&header) => TagHeader { packet: Packet::OTHER, ..header },
+            _ if is_no_configuration(&header) => TagHeader { packet: Packet::OTHER, ..header },
             _ if header.data_offset > 0 => header,
             _ => TagHeader { data_len: body.len() as u32, ..header },
         }
@@ -95,7 +99,7 @@ impl TagHeader {
             _ => None,
         };
         tracks.into_iter().flatten().map(|(track, header)| match header {
-            _ if lacks_configuration(&header) => (track, TagHeader { packet: Packet::OTHER, ..header }),
+            _ if is_no_configuration(&header) => (track, TagHeader { packet: Packet::OTHER, ..header }),
             _ => (track, header),
         })
     }
@@ -131,9 +135,16 @@ pub fn read_tag(kind: TagKind, dts: Millis, payload: SharedBytes) -> Tag {
     tag
 }
 
-/// Returns whether the tag is a sequence header without data. Only decoders of Opus with up to two channels can use one.
-fn lacks_configuration(header: &TagHeader) -> bool {
-    header.packet == Packet::SEQUENCE_HEADER && header.data_len == 0 && header.codec != Codec::OPUS
+/// Returns whether the tag is a sequence header without data, which only decoders of Opus with up to two channels can use, or a
+/// configuration longer than [`MAX_CONFIGURATION`].
+fn is_no_configuration(header: &TagHeader) -> bool {
+    let is_empty = header.data_len == 0 && header.codec != Codec::OPUS;
+    let is_too_long = header.data_len > MAX_CONFIGURATION;
+    match header.packet {
+        Packet::SEQUENCE_HEADER => is_empty || is_too_long,
+        Packet::METADATA => is_too_long,
+        _ => false,
+    }
 }
 
 /// Reads big-endian fields; `None` past the end.

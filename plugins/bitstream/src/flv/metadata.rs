@@ -5,6 +5,9 @@
 
 use crate::amf0::{self, Budget, Value};
 
+/// The longest metadata whose properties are passed on, in bytes, without those of files.
+const MAX_METADATA: usize = 16 << 10;
+
 /// Properties that are not passed on.
 const DROPPED: &[&str] = &[
     "duration",
@@ -42,41 +45,62 @@ pub struct Announcement {
     pub codec_id: Option<u32>,
 }
 
-/// Returns the body of an `onMetaData` script tag: the publisher's, cleaned, or a minimal one if `published` is absent or cannot be
-/// read. `track` is the number of the only track that is passed on.
-pub fn clean_metadata(
-    published: Option<&[u8]>,
-    audio: Announcement,
-    video: Announcement,
-    track: i64,
-) -> Vec<u8> {
-    let mut properties = published.and_then(properties).unwrap_or_default();
-    properties.retain(|(name, _)| !DROPPED.contains(&name.as_str()));
-    properties.retain(|(name, _)| track == 0 || !OF_TRACK_0.contains(&name.as_str()));
-    for (name, value) in &mut properties {
-        let id = match name.as_str() {
-            "audiocodecid" => audio.codec_id,
-            "videocodecid" => video.codec_id,
-            _ => None,
-        };
-        if let Some(id) = id {
-            *value = Value::Number(id.into());
+/// The publisher's metadata, as far as they are passed on. The default is for a publisher without metadata.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    properties: Vec<(String, Value)>,
+    announces_video: bool,
+}
+
+impl Metadata {
+    /// Reads the body of an `onMetaData` script tag. Of metadata that cannot be read nothing is passed on, nor of those longer than
+    /// [`MAX_METADATA`].
+    pub fn parse(published: &[u8]) -> Metadata {
+        let mut properties = properties(published).unwrap_or_default();
+        let announces_video = announces_video(&properties);
+        properties.retain(|(name, _)| !DROPPED.contains(&name.as_str()));
+        if encode(properties.clone()).len() > MAX_METADATA {
+            properties.clear();
         }
+        Metadata { properties, announces_video }
     }
-    properties.extend([
-        ("hasAudio".into(), Value::Boolean(audio.present)),
-        ("hasVideo".into(), Value::Boolean(video.present)),
-        ("server".into(), Value::String(concat!("remuxd/", env!("CARGO_PKG_VERSION")).into())),
-    ]);
+
+    /// Returns whether they state that the stream has video.
+    pub fn announces_video(&self) -> bool {
+        self.announces_video
+    }
+
+    /// Returns the body of an `onMetaData` script tag for viewers. `track` is the number of the only track that is passed on.
+    pub fn body(&self, audio: Announcement, video: Announcement, track: i64) -> Vec<u8> {
+        let mut properties = self.properties.clone();
+        properties.retain(|(name, _)| track == 0 || !OF_TRACK_0.contains(&name.as_str()));
+        for (name, value) in &mut properties {
+            let id = match name.as_str() {
+                "audiocodecid" => audio.codec_id,
+                "videocodecid" => video.codec_id,
+                _ => None,
+            };
+            if let Some(id) = id {
+                *value = Value::Number(id.into());
+            }
+        }
+        properties.extend([
+            ("hasAudio".into(), Value::Boolean(audio.present)),
+            ("hasVideo".into(), Value::Boolean(video.present)),
+            ("server".into(), Value::String(concat!("remuxd/", env!("CARGO_PKG_VERSION")).into())),
+        ]);
+        encode(properties)
+    }
+}
+
+fn encode(properties: Vec<(String, Value)>) -> Vec<u8> {
     let mut body = Vec::new();
-    amf0::write(&Value::String("onMetaData".into()), &mut body);
+    amf0::write_str("onMetaData", &mut body);
     amf0::write(&Value::EcmaArray(properties), &mut body);
     body
 }
 
-/// Returns whether an `onMetaData` script tag states that the stream has video.
-pub fn announces_video(published: Option<&[u8]>) -> bool {
-    let properties = published.and_then(properties).unwrap_or_default();
+fn announces_video(properties: &[(String, Value)]) -> bool {
     let value = |wanted| properties.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
     match (value("hasVideo"), value("videocodecid")) {
         (Some(Value::Boolean(has)), _) => *has,
@@ -122,7 +146,7 @@ mod tests {
             vec![name.clone(), Value::Object(published.clone())],
             vec![set, name.clone(), Value::EcmaArray(published)],
         ] {
-            let cleaned = clean_metadata(Some(&metadata(&values)), PRESENT, ABSENT, 0);
+            let cleaned = Metadata::parse(&metadata(&values)).body(PRESENT, ABSENT, 0);
             let read = amf0::read_all(&cleaned, &mut Budget::default()).unwrap();
             let [name_read, Value::EcmaArray(properties)] = &read[..] else { panic!("{read:?}") };
             assert_eq!(*name_read, name);
@@ -138,11 +162,21 @@ mod tests {
     }
 
     #[test]
-    fn writes_minimal_metadata_if_the_published_are_absent_or_malformed() {
-        let minimal = clean_metadata(None, ABSENT, PRESENT, 0);
-        assert_eq!(clean_metadata(Some(b"\x03\x00"), ABSENT, PRESENT, 0), minimal);
-        let size =
-            metadata(&[Value::String("onMetaData".into()), Value::Object(vec![number("width", 640.0)])]);
-        assert_eq!(clean_metadata(Some(&size), ABSENT, PRESENT, 1), minimal, "of track 0");
+    fn writes_minimal_metadata_if_the_published_are_absent_malformed_or_too_long() {
+        let minimal = Metadata::default().body(ABSENT, PRESENT, 0);
+        assert_eq!(Metadata::parse(b"\x03\x00").body(ABSENT, PRESENT, 0), minimal);
+        let of = |properties| metadata(&[Value::String("onMetaData".into()), Value::Object(properties)]);
+        let size = Metadata::parse(&of(vec![number("width", 640.0)]));
+        assert_eq!(size.body(ABSENT, PRESENT, 1), minimal, "of track 0");
+        for (name, passed) in [("keyframes", true), ("comment", false)] {
+            let index = Value::StrictArray(vec![Value::Number(0.0); 2_000]);
+            let long = Metadata::parse(&of(vec![
+                number("width", 640.0),
+                number("videocodecid", 7.0),
+                (name.into(), index),
+            ]));
+            assert_eq!(long.body(ABSENT, PRESENT, 0) != minimal, passed, "{name}");
+            assert!(long.announces_video());
+        }
     }
 }

@@ -11,10 +11,10 @@ mod remux;
 
 pub use file::{FILE_HEADER_LEN, FileError, FileTag, FileTags, file_header, read_file, tag_header};
 pub use header::{
-    TagHeader, codec_id, enhanced_audio_header, enhanced_video_header, legacy_audio_header,
-    legacy_video_header, needs_configuration, read_tag,
+    MAX_CONFIGURATION, TagHeader, codec_id, enhanced_audio_header, enhanced_video_header,
+    legacy_audio_header, legacy_video_header, needs_configuration, read_tag,
 };
-pub use metadata::{Announcement, announces_video, clean_metadata};
+pub use metadata::{Announcement, Metadata};
 pub use prologue::{MAX_TAGS, PrologueReader};
 pub use remux::{
     AUDIO_CODECS, COLOR_INFO, FlvRemuxer, HEADER_WAIT, HEVC_FORM, MULTICHANNEL, OPTIONS, VIDEO_CODECS,

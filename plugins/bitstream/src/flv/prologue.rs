@@ -12,13 +12,10 @@ use std::ops::Range;
 use remuxd_plugin_api::{Packet, TagKind};
 
 use super::file::{FILE_HEADER_LEN, PREVIOUS_TAG_SIZE_LEN, TAG_HEADER_LEN};
-use super::{FileError, TagHeader, file_header};
+use super::{FileError, MAX_CONFIGURATION, TagHeader, file_header};
 
 /// Maximum number of tags examined: for two tracks, script tags, and a track that starts after the other one.
 pub const MAX_TAGS: usize = 512;
-
-/// Maximum length of a sequence header, in bytes.
-const MAX_SEQUENCE_HEADER: u32 = 64 * 1024;
 
 /// Number of bytes that identify a body: the longest header of enhanced RTMP with a short extension.
 const PEEK: u64 = 64;
@@ -124,7 +121,7 @@ impl PrologueReader {
         let body = &body[..body.len().min(len as usize)];
         if wanted {
             match TagHeader::parse(kind, body).packet {
-                Packet::SEQUENCE_HEADER if len <= MAX_SEQUENCE_HEADER => {
+                Packet::SEQUENCE_HEADER if len <= MAX_CONFIGURATION => {
                     self.state = State::Tag { kind, len: whole };
                     return;
                 }

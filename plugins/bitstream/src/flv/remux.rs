@@ -31,6 +31,7 @@
 //! (and Chromium may stop at a gap of two); no form of the tag prevents that. Of several tracks (enhanced RTMP multitrack)
 //! the one that the viewer selects is passed on as the only one, since few FLV players read several; ModEx is dropped.
 
+mod forms;
 mod track;
 
 use remuxd_plugin_api::{
@@ -38,10 +39,8 @@ use remuxd_plugin_api::{
     SharedBytes, Sink, Tag, TagKind, log,
 };
 
-use super::{
-    Announcement, TagHeader, announces_video, clean_metadata, codec_id, enhanced_audio_header,
-    enhanced_video_header, file_header, legacy_audio_header, legacy_video_header, tag_header,
-};
+use super::{Announcement, Metadata, codec_id, file_header, tag_header};
+use forms::{Forms, Rewrite};
 use track::Track;
 
 /// The video codecs that FLV has a name for, legacy or enhanced.
@@ -132,19 +131,10 @@ const VIDEO_CONFIG: u8 = 2;
 const VIDEO_METADATA: u8 = 3;
 const AUDIO_METADATA: u8 = 4;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    AsPublished,
-    Legacy,
-    Enhanced,
-}
-
 /// The remuxer of one stream to FLV.
 #[derive(Debug)]
 pub struct FlvRemuxer {
-    hevc: Form,
-    color_info: bool,
-    multichannel: bool,
+    forms: Forms,
     /// The number of the track of the stream.
     selected: i64,
     audio: Track,
@@ -158,7 +148,7 @@ pub struct FlvRemuxer {
     first_frame: Option<Millis>,
     /// Age of the stream at the first frame, in milliseconds.
     age: i64,
-    metadata: Option<SharedBytes>,
+    metadata: Metadata,
     /// Whether a predecessor wrote the file so far, and this remuxer has yet to write header and metadata for viewers that join.
     resumed: bool,
     /// Whether the host reports that the stream has no video at present. Then every audio frame is a join point.
@@ -170,16 +160,9 @@ pub struct FlvRemuxer {
 impl FlvRemuxer {
     /// Creates a remuxer for the stream of `setup`.
     pub fn new(setup: &Setup) -> FlvRemuxer {
-        let hevc = match setup.options.text(HEVC_FORM) {
-            "legacy" => Form::Legacy,
-            "enhanced" => Form::Enhanced,
-            _ => Form::AsPublished,
-        };
         let (wait, age) = (setup.options.integer(HEADER_WAIT), i64::from(setup.stream.age_ms));
         FlvRemuxer {
-            hevc,
-            color_info: setup.options.flag(COLOR_INFO),
-            multichannel: setup.options.flag(MULTICHANNEL),
+            forms: Forms::new(&setup.options),
             selected: setup.options.integer(OptionSpec::TRACK.name),
             audio: Track::new(setup.stream.audio, age, wait),
             video: Track::new(setup.stream.video, age, wait),
@@ -188,7 +171,7 @@ impl FlvRemuxer {
             held_bytes: 0,
             first_frame: None,
             age,
-            metadata: None,
+            metadata: Metadata::default(),
             resumed: false,
             video_absent: false,
             warned: false,
@@ -225,15 +208,39 @@ impl FlvRemuxer {
 
     /// Drops the announced tracks that the stream has no longer. Returns whether there were any.
     fn drops_tracks(&mut self, tag: &Tag) -> bool {
-        let age = self.first_frame.map_or(0, |first| tag.dts.0 - first.0 + self.age);
+        let age = self.waited(tag.dts).map_or(0, |waited| waited.saturating_add(self.age));
         let audio = self.audio.ends(tag.tracks.audio(), false);
         let video = self.video.ends(tag.tracks.video(), age >= VIDEO_WAIT);
         audio || video
     }
 
+    /// Returns the milliseconds since the first frame.
+    fn waited(&self, dts: Millis) -> Option<i64> {
+        self.first_frame.map(|first| dts.0.saturating_sub(first.0))
+    }
+
+    /// Holds a tag until the file header is written.
+    fn hold(&mut self, tag: &Tag) {
+        if tag.packet == Packet::CODED_FRAME && self.first_frame.is_none() {
+            self.first_frame = Some(tag.dts);
+            self.video.expected |= self.age < VIDEO_WAIT && self.metadata.announces_video();
+        }
+        self.held_bytes += tag.payload.len();
+        self.held.push(tag.clone());
+    }
+
+    /// Forgets what is held of a track that changes its codec, so that the file begins with the newest.
+    fn forget_held(&mut self, kind: TagKind) {
+        self.held.retain(|held| held.kind != kind);
+        self.held_bytes = self.held.iter().map(|held| held.payload.len()).sum();
+        if let Some(track) = self.track(kind) {
+            track.seen = false;
+        }
+    }
+
     /// Returns whether the header need not wait longer. `dts` is the newest tag's.
     fn may_start(&self, dts: Millis) -> bool {
-        let waited = self.first_frame.map(|first| dts.0 - first.0);
+        let waited = self.waited(dts);
         let enough =
             |track: &Track| waited.is_some_and(|waited| track.seen || track.expected || waited >= track.wait);
         enough(&self.audio) && enough(&self.video)
@@ -269,12 +276,8 @@ impl FlvRemuxer {
 
     fn write_metadata(&mut self, dts: Millis, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         (self.audio.named, self.video.named) = (self.audio.codec, self.video.codec);
-        let body = clean_metadata(
-            self.metadata.as_deref(),
-            self.announcement(&self.audio),
-            self.announcement(&self.video),
-            self.selected,
-        );
+        let (audio, video) = (self.announcement(&self.audio), self.announcement(&self.video));
+        let body = self.metadata.body(audio, video, self.selected);
         let times = Times { dts, timestamp: METADATA_TIMESTAMP };
         write_tag(TagKind::SCRIPT, times, Vec::new(), body.into(), (BlockFlags::CONFIG, METADATA), sink)
     }
@@ -282,21 +285,27 @@ impl FlvRemuxer {
     /// Writes a tag, preceded by the announcement of its track if the file header does not name it yet.
     fn write(&mut self, tag: &Tag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let Some(track) = self.track(tag.kind) else {
-            return write_tag(tag.kind, tag.dts.into(), Vec::new(), tag.payload.clone(), MEDIA, sink);
+            return self.write_body(tag, Vec::new(), tag.payload.clone(), MEDIA, sink);
         };
         if track.changes_codec(tag) || track.strands_keyframe(tag) {
             self.write_start(tag.dts, sink)?;
         } else if track.is_unnamed() {
             self.write_metadata(tag.dts, sink)?;
         } else if !track.announced {
-            if tag.packet != Packet::CODED_FRAME {
-                track.unannounced.retain(|older| older.packet != tag.packet);
-                track.unannounced.push(tag.clone());
-                return Ok(());
+            match tag.packet {
+                Packet::CODED_FRAME => {}
+                Packet::SEQUENCE_END => return Ok(()),
+                _ => {
+                    track.unannounced.retain(|older| older.packet != tag.packet);
+                    track.unannounced.push(tag.clone());
+                    return Ok(());
+                }
             }
+            // Also a frame that was held when the host reported the end of its track.
+            track.seen = true;
             let unannounced = std::mem::take(&mut track.unannounced);
             self.write_start(tag.dts, sink)?;
-            for tag in unannounced.iter().filter(|tag| tag.packet != Packet::SEQUENCE_END) {
+            for tag in &unannounced {
                 self.write_media(tag, sink)?;
             }
         }
@@ -316,85 +325,41 @@ impl FlvRemuxer {
         if let Some(track) = self.track(tag.kind) {
             track.on_written(tag);
         }
-        let (header, body) = match self.rewritten_header(tag) {
+        let (header, body) = match self.forms.rewrite(tag) {
             Rewrite::Keep => (Vec::new(), tag.payload.clone()),
             Rewrite::Header(header) => (header, tag.data()),
             Rewrite::Drop => return Ok(()),
         };
-        let len = header.len() + body.len();
-        if len > MAX_BODY {
-            self.drop_oversized(tag.kind, len);
-            return Ok(());
-        }
-        write_tag(tag.kind, tag.dts.into(), header, body, role, sink)
+        self.write_body(tag, header, body, role, sink)
     }
 
-    /// Drops a body of `len` bytes, which is too long for an FLV tag, and the pictures that depend on it.
-    fn drop_oversized(&mut self, kind: TagKind, len: usize) {
-        if let Some(track) = self.track(kind) {
+    /// Writes a tag's codec header and body. If they are too long for an FLV tag, drops them and the pictures that depend on them.
+    fn write_body(
+        &mut self,
+        tag: &Tag,
+        header: Vec<u8>,
+        body: SharedBytes,
+        role: (BlockFlags, u8),
+        sink: &mut dyn Sink,
+    ) -> Result<(), RemuxError> {
+        let len = header.len() + body.len();
+        if len <= MAX_BODY {
+            return write_tag(tag.kind, tag.dts.into(), header, body, role, sink);
+        }
+        if let Some(track) = self.track(tag.kind) {
             track.decodes = false;
         }
         if !std::mem::replace(&mut self.warned, true) {
             log::warn(&format!("dropped: a body of {len} bytes exceeds the maximum of an FLV tag"));
         }
-    }
-
-    /// Returns how to write the tag's codec header.
-    fn rewritten_header(&self, tag: &Tag) -> Rewrite {
-        // The payload's first track need not be the one that the tag describes.
-        let header = TagHeader {
-            codec: tag.codec,
-            packet: tag.packet,
-            keyframe: tag.keyframe,
-            composition_offset: tag.composition_offset,
-            ..TagHeader::parse(tag.kind, &tag.payload)
-        };
-        let video = tag.kind == TagKind::VIDEO;
-        let form = self.form(header.codec);
-        match form {
-            _ if header.packet == Packet::METADATA && !self.passes_metadata(tag) => Rewrite::Drop,
-            Form::Legacy if header.enhanced => {
-                let legacy = if video { legacy_video_header(&header) } else { legacy_audio_header(&header) };
-                legacy.map_or(Rewrite::Drop, Rewrite::Header)
-            }
-            Form::Enhanced if !header.enhanced => Rewrite::Header(enhanced_video_header(&header)),
-            _ if header.wrapped && video => Rewrite::Header(enhanced_video_header(&header)),
-            _ if header.wrapped => Rewrite::Header(enhanced_audio_header(&header)),
-            _ => Rewrite::Keep,
-        }
-    }
-
-    fn passes_metadata(&self, tag: &Tag) -> bool {
-        if tag.kind == TagKind::VIDEO {
-            return self.color_info;
-        }
-        // Channel order, number of channels, layout.
-        self.multichannel && tag.data().get(1).is_some_and(|channels| *channels > 2)
-    }
-
-    /// Returns the form in which tags of a codec are written.
-    fn form(&self, codec: Codec) -> Form {
-        match codec {
-            Codec::HEVC => self.hevc,
-            Codec::H264 | Codec::AAC | Codec::MP3 => Form::Legacy,
-            _ => Form::AsPublished,
-        }
+        Ok(())
     }
 
     /// Returns the description of a track for the metadata.
     fn announcement(&self, track: &Track) -> Announcement {
-        let enhanced = match self.form(track.codec) {
-            Form::AsPublished => track.enhanced,
-            form => form == Form::Enhanced,
-        };
+        let enhanced = self.forms.is_enhanced(track.codec, track.enhanced);
         Announcement { present: track.announced, codec_id: codec_id(track.codec, enhanced) }
     }
-}
-
-enum Rewrite {
-    Keep,
-    Header(Vec<u8>),
-    Drop,
 }
 
 const MEDIA: (BlockFlags, u8) = (BlockFlags::NONE, 0);
@@ -413,7 +378,8 @@ impl From<Millis> for Times {
     }
 }
 
-/// Writes one FLV tag as one block: the tag header, the codec's `header`, `body`, and the size.
+/// Writes one FLV tag as one block: the tag header, the codec's `header`, `body`, and the size. Both together are at most
+/// [`MAX_BODY`] bytes.
 fn write_tag(
     kind: TagKind,
     Times { dts, timestamp }: Times,
@@ -423,9 +389,6 @@ fn write_tag(
     sink: &mut dyn Sink,
 ) -> Result<(), RemuxError> {
     let len = header.len() + body.len();
-    if len > MAX_BODY {
-        return Err(RemuxError::Malformed { what: "FLV tag of 16 MiB or more", offset: 0 });
-    }
     let mut start = tag_header(kind, len as u32, timestamp).to_vec();
     let size = (start.len() + len) as u32;
     start.extend(header);
@@ -439,7 +402,7 @@ impl Remuxer for FlvRemuxer {
         self.video_absent = tag.tracks.video() == Some(false);
         let is_metadata = (tag.kind, tag.packet) == (TagKind::SCRIPT, Packet::METADATA);
         if is_metadata {
-            self.metadata = Some(tag.payload.clone());
+            self.metadata = Metadata::parse(&tag.payload);
         }
         if self.resumed {
             self.write_start(tag.dts, sink)?;
@@ -452,18 +415,16 @@ impl Remuxer for FlvRemuxer {
         if self.drops_tracks(tag) && self.started {
             self.write_start(tag.dts, sink)?;
         }
+        if !self.started && self.track(tag.kind).is_some_and(|track| track.has_other_codec(tag)) {
+            self.forget_held(tag.kind);
+        }
         if self.track(tag.kind).is_some_and(|track| !track.takes(tag)) {
             return Ok(());
         }
         if self.started {
             return self.write(tag, sink);
         }
-        if tag.packet == Packet::CODED_FRAME && self.first_frame.is_none() {
-            self.first_frame = Some(tag.dts);
-            self.video.expected |= self.age < VIDEO_WAIT && announces_video(self.metadata.as_deref());
-        }
-        self.held_bytes += tag.payload.len();
-        self.held.push(tag.clone());
+        self.hold(tag);
         if self.may_start(tag.dts) {
             let first = self.held.first().map_or(tag.dts, |first| first.dts);
             self.start(first, sink)?;

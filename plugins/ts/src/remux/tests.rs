@@ -1,5 +1,6 @@
 //! Tests of the TS remuxer. Its output for each possible viewer is checked against the test kit's rules of transport streams.
 
+mod bounds;
 mod program;
 mod state;
 

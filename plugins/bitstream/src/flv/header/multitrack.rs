@@ -9,7 +9,10 @@ const ONE_TRACK: u8 = 0;
 const MANY_TRACKS: u8 = 1;
 const MANY_CODECS: u8 = 2;
 
-/// The tracks of a body: number and header, in their order, up to one that is cut. A track whose packet cannot be parsed is
+/// Maximum number of tracks that are read of a body: as many as there are numbers.
+const MAX_TRACKS: u16 = 256;
+
+/// The tracks of a body: number and header, in their order, up to one that is cut, at most [`MAX_TRACKS`]. A track whose packet cannot be parsed is
 /// [`Packet::OTHER`](remuxd_plugin_api::Packet::OTHER).
 pub(super) struct Multitrack<'a> {
     fields: Fields<'a>,
@@ -17,6 +20,8 @@ pub(super) struct Multitrack<'a> {
     packet_type: u8,
     kind: TagKind,
     keyframe: bool,
+    /// Number of further tracks that may be read.
+    left: u16,
     /// The header of the body, with the codec of [`ONE_TRACK`] and [`MANY_TRACKS`].
     common: TagHeader,
 }
@@ -37,7 +42,7 @@ impl<'a> Multitrack<'a> {
             _ => return None,
         };
         let common = TagHeader { codec, ..header };
-        Some(Multitrack { fields, framing, packet_type, kind, keyframe, common })
+        Some(Multitrack { fields, framing, packet_type, kind, keyframe, left: MAX_TRACKS, common })
     }
 
     /// Returns the header of the body, for a body that lacks the wanted track.
@@ -46,6 +51,7 @@ impl<'a> Multitrack<'a> {
     }
 
     fn read_track(&mut self) -> Option<(u8, TagHeader)> {
+        self.left = self.left.checked_sub(1)?;
         let fields = &mut self.fields;
         let codec = if self.framing == MANY_CODECS { fields.codec()? } else { self.common.codec };
         let track = fields.u8()?;

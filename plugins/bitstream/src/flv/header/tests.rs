@@ -132,6 +132,16 @@ fn reads_each_track_of_a_multitrack_body() {
 }
 
 #[test]
+fn reads_no_more_tracks_than_there_are_numbers() {
+    let empty = b"\x01\0\0\0".repeat(255);
+    for (more, found) in [(0, true), (1, false)] {
+        let body = [&b"\x96\x11av01"[..], &empty, &b"\x01\0\0\0".repeat(more), b"\x00\0\0\x01x"].concat();
+        assert_eq!(TagHeader::tracks(V, &body).count(), 256);
+        assert_eq!(TagHeader::parse(V, &body).packet == FRAME, found);
+    }
+}
+
+#[test]
 fn data_is_inside_the_body_for_every_prefix_and_every_changed_byte() {
     for (_, kind, body, ..) in ROWS {
         for end in 0..body.len() {

@@ -1,8 +1,9 @@
+mod bounds;
 mod forms;
 
 use remuxd_plugin_api::{Options, StreamFacts, Tracks};
 
-use super::super::{read_file, read_tag};
+use super::super::{TagHeader, read_file, read_tag};
 use super::*;
 use crate::amf0::{self, Budget, Value};
 
@@ -330,12 +331,8 @@ fn another_header_follows_when_the_old_one_is_no_longer_true() {
 
 #[test]
 fn video_that_the_metadata_announce_is_trusted_in_a_young_stream() {
-    let announced = clean_metadata(
-        None,
-        Announcement { present: true, codec_id: None },
-        Announcement { present: true, codec_id: None },
-        0,
-    );
+    let present = Announcement { present: true, codec_id: None };
+    let announced = Metadata::default().body(present, present, 0);
     for (age, flags) in [(0, &[5, 4][..]), (8_000, &[5, 4]), (10_000, &[4])] {
         let mut remuxer = remuxer("as_published", StreamFacts::new(Codec::NONE, Codec::MP3, age));
         let mut blocks = Vec::new();

@@ -58,6 +58,11 @@ impl Track {
         ends && self.announced
     }
 
+    /// Returns whether the tag states another codec than those before.
+    pub(super) fn has_other_codec(&self, tag: &Tag) -> bool {
+        states_codec(tag) && ![Codec::NONE, tag.codec].contains(&self.codec)
+    }
+
     /// Returns whether the tag is of another codec than those written so far.
     pub(super) fn changes_codec(&self, tag: &Tag) -> bool {
         states_codec(tag) && self.announced && ![Codec::NONE, tag.codec].contains(&self.written)
