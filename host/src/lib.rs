@@ -1,7 +1,7 @@
 //! remuxd: a plugin host for live streaming.
 //!
 //! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`stream`] → [`module`] →
-//! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`] and [`budget`] are used by all and use none. [`candidate`] builds
+//! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`], [`budget`] and [`sync`] are used by all and use none. [`candidate`] builds
 //! everything that a config would run; [`host`] runs it; [`clock`] gives tokio's time to [`stream`]; [`demo`] has the samples
 //! and the page of `remuxd demo`; [`output`] writes to the terminal, [`log`] to the log.
 //!
@@ -30,6 +30,7 @@ mod output;
 mod router;
 mod rtmp;
 mod stream;
+mod sync;
 
 pub mod testing;
 

@@ -16,9 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::module::{Module, ModuleFault, Options, OwnProcess, Recipe};
+use crate::sync::Mutex;
 
 /// Period over which faults are counted.
 const PERIOD: Duration = Duration::from_secs(60);

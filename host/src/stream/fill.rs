@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Mutex, MutexGuard};
 use tracing::{info, warn};
 
 use super::entries::block_role;
@@ -22,6 +21,7 @@ use super::source::{Source, ring_limits};
 use crate::log::LineLimit;
 use crate::media::{Millis, Tag};
 use crate::module::{Module, OutBlock, Recipe};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The ring of a mount and what fills it.
 #[derive(Debug)]

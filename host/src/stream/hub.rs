@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
 use tracing::info;
 
 use crate::budget::Account;
 use crate::conf::{PublishConflict, Vhost};
+use crate::sync::Mutex;
 
 use super::error::PublishError;
 use super::key::StreamKey;

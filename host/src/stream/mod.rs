@@ -33,6 +33,8 @@ mod faults;
 mod fill;
 mod hub;
 mod key;
+#[cfg(all(test, feature = "model"))]
+mod model;
 mod mount;
 mod pacing;
 mod remux;

@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use super::error::HandoverError;
 use super::fill::{EndReason, Fill};
 use super::remux::RemuxJob;
@@ -23,6 +21,7 @@ use super::span::Span;
 use crate::budget::Charge;
 use crate::media::Millis;
 use crate::module::{Module, OutBlock, Pool, Recipe};
+use crate::sync::Mutex;
 
 /// One format of one stream, shared by all its viewers.
 #[derive(Debug)]

@@ -21,7 +21,6 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use super::entries::{block_role, config_slot};
@@ -31,6 +30,7 @@ use super::remuxer::{CheckedRemuxer, Start};
 use super::ring::{EntryRole, JoinAt, Pace};
 use crate::media::Tag;
 use crate::module::{CallWatch, Job, Module, ModuleFault, OutBlock, Pool, Recipe, Task};
+use crate::sync::Mutex;
 
 mod work;
 

@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
 use remuxd_bitstream::flv::TagHeader;
 
 use super::carriage::CarriageReader;
@@ -21,6 +20,7 @@ use super::ring::{JoinAt, Pace, Reader};
 use super::source::Source;
 use super::tracks::{Codecs, GONE, TRACK_WAIT};
 use crate::media::{Millis, Packet, Tag, TagKind};
+use crate::sync::Mutex;
 
 /// The renditions of one stream.
 #[derive(Debug)]

@@ -16,9 +16,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use parking_lot::Mutex;
-
 use crate::media::Millis;
+use crate::sync::Mutex;
 
 mod entry;
 mod state;

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
 
 use super::entries::config_slot;
 use super::error::PublishError;
@@ -30,6 +29,7 @@ use crate::budget::Account;
 use crate::conf::{Mount, Vhost};
 use crate::media::{Millis, Packet, Tag, TagKind, Timeline};
 use crate::module::StreamFacts;
+use crate::sync::{Mutex, MutexGuard};
 
 /// After a republish with video, audio waits this long for the keyframe.
 const KEYFRAME_WAIT: Millis = Millis(3_000);

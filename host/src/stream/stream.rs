@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tracing::{debug, info};
 
 use super::error::{MountError, PublishError};
@@ -20,6 +19,7 @@ use crate::budget::Account;
 use crate::conf::Vhost;
 use crate::media::{Millis, Tag};
 use crate::module::{Module, Pool, Recipe};
+use crate::sync::Mutex;
 
 /// Largest number of variants of one format that may be live on a stream, without those of URLs without a query.
 const MAX_VARIANTS: usize = 16;
