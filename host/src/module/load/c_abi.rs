@@ -398,3 +398,6 @@ unsafe fn option(option: &c::OptionSpec) -> Result<RawOption, DescriptionError> 
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

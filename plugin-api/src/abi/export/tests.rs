@@ -15,19 +15,20 @@ struct RogueRemuxer {
 /// Number of dropped [`RogueRemuxer`]s with the option `count`.
 static DROPS: AtomicUsize = AtomicUsize::new(0);
 
-/// A panic payload that panics when dropped, with a payload that does the same.
-struct Bomb(u32);
+/// A panic payload that panics when dropped, with a payload that does the same. Without a size, so that no memory is lost
+/// with the one that cannot be dropped.
+struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        panic_any(Bomb(self.0 + 1));
+        panic_any(Bomb);
     }
 }
 
 fn act(what: &str, sink: Option<&mut dyn Sink>) -> Result<(), RemuxError> {
     match (what, sink) {
         ("panic", _) => panic!("expected in {}", "this test"),
-        ("bomb", _) => panic_any(Bomb(0)),
+        ("bomb", _) => panic_any(Bomb),
         ("error", _) => Err(RemuxError::Malformed { what: "SPS", offset: 7 }),
         ("unsupported", _) => Err(RemuxError::Unsupported(Codec::AAC)),
         ("flood", Some(sink)) => loop {
