@@ -6,35 +6,15 @@ use std::time::{Duration, Instant};
 
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
+use remuxd_tests::http2::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame, get,
+};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::wait::SOON;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
 /// The error code for a peer that causes excessive load (RFC 9113, 7).
 const ENHANCE_YOUR_CALM: u32 = 11;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (payload.len() as u32).to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// Returns the header block of a GET, encoded with the static table of HPACK alone (RFC 7541, A).
-fn get(authority: &str, path: &str) -> Vec<u8> {
-    let literal = |name: u8, value: &str| [&[name, value.len() as u8], value.as_bytes()].concat();
-    [vec![0x82, 0x86], literal(1, authority), literal(4, path)].concat()
-}
 
 /// Returns the status in a response's header block, if it is in the static table.
 fn status(block: &[u8]) -> u16 {
@@ -66,7 +46,7 @@ impl Peer {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
         let mut peer = Peer { socket, answers_pings: true };
-        peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        peer.send(PREFACE);
         peer.send(&frame(SETTINGS, 0, 0, b""));
         peer
     }

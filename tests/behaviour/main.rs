@@ -17,6 +17,7 @@ mod enhanced;
 mod fast_cache;
 mod faults;
 mod files;
+mod floods;
 mod fmp4;
 mod hostile;
 mod http;

@@ -242,20 +242,10 @@ fn lifetime(mut socket: TcpStream, opened: Instant) -> Duration {
     opened.elapsed()
 }
 
-/// Returns the first flight of a client.
-fn client_hello() -> Vec<u8> {
-    let config = tls::client_config(false, Version::Tls13, &[]);
-    let name = "unnamed".try_into().unwrap();
-    let mut hello = Vec::new();
-    let mut client = rustls::ClientConnection::new(config.into(), name).unwrap();
-    client.write_tls(&mut hello).unwrap();
-    hello
-}
-
 #[test]
 fn slow_handshakes_are_closed_by_the_deadline() {
     let (host, _files) = start_with(Config::live().limits("handshake_timeout", "\"1s\""));
-    let hello = client_hello();
+    let hello = tls::client_hello();
     let addresses = [host.https.unwrap(), host.rtmps.unwrap()];
     let openings =
         [("nothing", &hello[..0]), ("half a hello", &hello[..hello.len() / 2]), ("a hello", &hello[..])];
@@ -344,7 +334,7 @@ fn open_handshakes_do_not_delay_the_end_of_the_host() {
     let mut socket = TcpStream::connect(host.https.unwrap()).unwrap();
     // Others have not begun.
     let _silent = [host.http, host.https.unwrap(), host.rtmps.unwrap()].map(TcpStream::connect);
-    socket.write_all(&client_hello()).unwrap();
+    socket.write_all(&tls::client_hello()).unwrap();
     // The host has answered and waits.
     assert!(socket.read(&mut [0; 4096]).unwrap() > 0);
     let asked = Instant::now();
@@ -396,7 +386,7 @@ fn the_wrong_protocol_is_closed_and_harms_nobody() {
         let printed = answer(address, b"\0what TLS never begins with").unwrap();
         assert!(printed.is_empty() || printed[0] == 21, "{printed:?}");
     }
-    let hello = client_hello();
+    let hello = tls::client_hello();
     let printed = answer(host.http, &hello).unwrap();
     assert!(printed.is_empty() || printed.starts_with(b"HTTP/1.1 400"), "{printed:?}");
     assert_eq!(answer(host.rtmp, &hello).unwrap_or_default(), b"");

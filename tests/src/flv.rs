@@ -222,6 +222,11 @@ impl Reader {
         &self.tags
     }
 
+    /// Removes and returns the tags so far.
+    pub fn take(&mut self) -> Vec<Tag> {
+        std::mem::take(&mut self.tags)
+    }
+
     /// Returns the number of bytes of an unfinished tag.
     #[must_use]
     pub fn unfinished(&self) -> usize {

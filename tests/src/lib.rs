@@ -10,6 +10,7 @@
 //! | [`facts`] | facts that the host's API reports |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`], [`socket`] | clients on plain sockets |
+//! | [`http2`], [`floods`] | frames that no well-behaved client sends, and what attackers repeat |
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
@@ -31,9 +32,11 @@ pub mod decode;
 pub mod encoder;
 pub mod facts;
 pub mod fetch;
+pub mod floods;
 pub mod flv;
 pub mod host;
 pub mod http;
+pub mod http2;
 pub mod module_dir;
 pub mod modules;
 pub mod neighbour;

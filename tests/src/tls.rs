@@ -168,6 +168,20 @@ pub fn client_config(sends_name: bool, version: Version, protocols: &[&[u8]]) ->
     config
 }
 
+/// Returns the first flight of a client.
+///
+/// # Panics
+/// Never in practice.
+#[must_use]
+pub fn client_hello() -> Vec<u8> {
+    let config = client_config(false, Version::Tls13, &[]);
+    let name = ServerName::try_from("unnamed").expect("a valid name");
+    let mut client = ClientConnection::new(Arc::new(config), name).expect("a valid configuration");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("a vector takes everything");
+    hello
+}
+
 /// Connects with the server name `name`, and returns the certificate that the server sends.
 ///
 /// # Errors
