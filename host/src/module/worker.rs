@@ -11,7 +11,7 @@
 //! longer than the limit is logged, and its thread is replaced, so that the pool keeps its size; a thread whose call returns late
 //! finishes its run and exits. The number of hung threads is bounded, since a hung thread cannot be ended.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -280,7 +280,7 @@ impl PoolInner {
     }
 
     fn work(self: &Arc<Self>, thread: &Arc<ThreadState>) {
-        let watch = CallWatch { pool: self.clone(), thread: thread.clone() };
+        let watch = CallWatch { pool: self.clone(), thread: thread.clone(), now: Cell::new(0) };
         let id = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
         thread.id.store(id, Ordering::Release);
         let slot = self.notes.as_ref().and_then(CrashNotes::slot);
@@ -306,11 +306,12 @@ impl PoolInner {
         }
     }
 
-    /// Gives a task a turn. Returns the time that it took.
+    /// Gives a task a turn. Returns the time up to the end of its last call.
     fn run(&self, thread: &ThreadState, task: &Arc<Task>, watch: &CallWatch) -> Duration {
         task.state.swap(RUNNING, Ordering::AcqRel);
         *thread.task.lock() = Some(task.clone());
         let began = self.micros();
+        watch.now.set(began);
         thread.turn_began.store(began, Ordering::Release);
         let waker = Waker::from(task.clone());
         if catch_unwind(AssertUnwindSafe(|| task.job.run(&waker, watch))).is_err() {
@@ -322,7 +323,7 @@ impl PoolInner {
         with_slot(|slot| slot.end());
         thread.turn_began.store(0, Ordering::Release);
         *thread.task.lock() = None;
-        Duration::from_micros(self.micros() - began)
+        Duration::from_micros(watch.now.get() - began)
     }
 
     /// Counts a long turn against a module.
@@ -381,6 +382,8 @@ fn with_slot(act: impl FnOnce(&mut Slot)) {
 pub struct CallWatch {
     pool: Arc<PoolInner>,
     thread: Arc<ThreadState>,
+    /// End of the last call, or start of the turn, as in `turn_began`: a call reads the clock once.
+    now: Cell<u64>,
 }
 
 impl CallWatch {
@@ -389,19 +392,20 @@ impl CallWatch {
         with_slot(|slot| slot.write(text));
     }
 
-    /// Whether the job should return, so that others get their turn.
+    /// Whether the job should return, so that others get their turn. Measured up to the end of the last call.
     pub fn is_turn_over(&self) -> bool {
         let began = self.thread.turn_began.load(Ordering::Relaxed);
-        self.pool.micros().saturating_sub(began) >= TURN.as_micros() as u64
+        self.now.get().saturating_sub(began) >= TURN.as_micros() as u64
     }
 
     /// Makes one call into a module.
     pub fn call<T>(&self, call: impl FnOnce() -> T) -> T {
-        self.thread.call_began.store(self.pool.micros(), Ordering::Release);
+        self.thread.call_began.store(self.now.get(), Ordering::Release);
         with_slot(|slot| slot.begin());
         let result = call();
         with_slot(|slot| slot.end());
         self.thread.call_began.store(0, Ordering::Release);
+        self.now.set(self.pool.micros());
         result
     }
 }

@@ -231,8 +231,9 @@ fn a_module_whose_calls_block_leaves_a_thread_to_others() {
 fn a_module_of_long_turns_gets_threads_of_its_own() {
     let pool = Pool::new(1, DEADLINE, None);
     let (name, named) = mpsc::channel();
-    let (slow, _) = task_of("slow", &pool, move |_| {
-        thread::sleep(Duration::from_millis(60));
+    let (slow, _) = task_of("slow", &pool, move |watch| {
+        watch.call(|| thread::sleep(Duration::from_millis(60)));
+        assert!(watch.is_turn_over());
         name.send(thread::current().id()).unwrap();
     });
     let run = || {
