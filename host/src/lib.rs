@@ -1,6 +1,6 @@
 //! remuxd: a plugin host for live streaming.
 //!
-//! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`stream`] → [`module`] →
+//! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`policy`] → [`stream`] → [`module`] →
 //! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`], [`budget`] and [`sync`] are used by all and use none. [`candidate`] builds
 //! everything that a config would run; [`host`] runs it; [`clock`] gives tokio's time to [`stream`]; [`demo`] has the samples
 //! and the page of `remuxd demo`; [`output`] writes to the terminal, [`log`] to the log.
@@ -27,6 +27,7 @@ mod media;
 mod module;
 mod net;
 mod output;
+mod policy;
 mod router;
 mod rtmp;
 mod stream;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
+mod access;
 mod audio;
 mod authors;
 mod bad_requests;

@@ -6,6 +6,7 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`asking`] | asking for a stream over any protocol, and the answer |
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
 //! | [`facts`] | facts that the host's API reports |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
@@ -23,6 +24,7 @@
 //! | [`modules`], [`module_dir`] | modules that are built for tests, and module directories that tests may change |
 //! | [`tool`], [`scratch`], [`wait`] | external programs, temporary directories, waiting for facts |
 
+pub mod asking;
 pub mod audio;
 pub mod browser;
 pub mod capture;

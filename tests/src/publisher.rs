@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::clip::Clip;
 use crate::encoder::REPETITION;
 use crate::flv::{AUDIO, Content, SCRIPT, Tag, VIDEO, read_file};
-use crate::rtmp::{Connection, Message, SET_CHUNK_SIZE, split_key, with_token};
+use crate::rtmp::{Amf, Connection, Message, SET_CHUNK_SIZE, split_key, with_token};
 use crate::wait::{SOON, wait_for};
 
 /// A connection that publishes a stream.
@@ -65,6 +65,23 @@ impl Publisher {
         let stream = connection.create_stream()?;
         let status = connection.publish(stream, &with_token(name))?;
         Ok((Publisher { connection, stream }, status))
+    }
+
+    /// Requests to publish `key`, and does not wait for the answer.
+    ///
+    /// # Panics
+    /// When the host closes the connection.
+    #[must_use]
+    pub fn open_without_waiting(address: SocketAddr, key: &str) -> Publisher {
+        let (app, name) = split_key(key);
+        let open = || -> io::Result<Publisher> {
+            let mut connection = Connection::open(address)?;
+            connection.connect(app)?;
+            let stream = connection.create_stream()?;
+            connection.command(stream, "publish", &[Amf::Null, name.into(), "live".into()])?;
+            Ok(Publisher { connection, stream })
+        };
+        open().expect("the host takes the request")
     }
 
     /// Sends a tag.

@@ -55,6 +55,9 @@ pub enum ValueError {
     /// The string is neither a CIDR block nor an address.
     #[error("not a network")]
     NotANetwork,
+    /// The string is not a host name.
+    #[error("not a host name")]
+    NotAHostName,
     /// The value is not one of the allowed words.
     #[error("must be {}", words(allowed))]
     NotOneOf {
@@ -117,6 +120,9 @@ impl ValueError {
             }
             ValueError::NotANetwork => {
                 "write a CIDR block or an address: \"10.0.0.0/8\", \"fd00::/8\", \"127.0.0.1\"".to_owned()
+            }
+            ValueError::NotAHostName => {
+                "write the host name without scheme, port and path: \"example.com\"".to_owned()
             }
             ValueError::NotOneOf { closest: Some(word), .. } => format!("did you mean \"{word}\"?"),
             ValueError::NotALevel { .. } => {

@@ -1,6 +1,8 @@
 //! From a file to a [`Config`]: reads it, then checks it as a whole.
 
-use std::net::{Ipv6Addr, SocketAddr};
+mod access;
+
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use super::pattern::{DEFAULT_VHOST, MountPattern};
 use super::schema;
 use super::source::{KeyPath, Location, Source};
 use super::table::Reading;
+use super::value::is_host_name;
 
 impl Default for Config {
     /// The config of an empty file: every default, and no vhost.
@@ -79,6 +82,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
     check_own_modules(&config, &mut diagnostics);
     check_certificates(&config, &mut diagnostics);
     check_paths(&config, &mut diagnostics);
+    access::check(&config, &mut diagnostics);
     (config, diagnostics, known)
 }
 
@@ -192,19 +196,6 @@ fn check_names(config: &Config, diagnostics: &mut Diagnostics) {
             diagnostics
                 .error(format!("two vhosts have the name `{name}`"), location, "the second")
                 .and(first, "the first");
-        }
-    }
-}
-
-/// Returns whether a Host header without its port and final dot can be `name`: a name, an IPv4 address, or an IPv6
-/// address in brackets.
-fn is_host_name(name: &str) -> bool {
-    let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    match ipv6 {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => {
-            let reserved = |c: char| c.is_whitespace() || "/:?#[]@*".contains(c);
-            !name.is_empty() && !name.contains(reserved) && !name.ends_with('.')
         }
     }
 }

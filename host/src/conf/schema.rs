@@ -14,8 +14,8 @@ use super::pattern::MountPattern;
 use super::table::Table;
 use super::target::RedirectTarget;
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, listen_locally, loopback,
-    memory_limit, network, redirect_status, size, some, text,
+    addresses, any_ip, choice, directives, duration, flag, host_name, integer, list, listen, listen_locally,
+    loopback, memory_limit, network, redirect_status, size, some, text,
 };
 
 /// The modules that are part of the host's release.
@@ -189,12 +189,35 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
     Vhost {
         name: name.to_owned(),
         enabled: table.key("enabled", true, flag),
+        security: table.table("security", security),
+        refer: table.table("refer", refer),
         publish: table.table("publish", publish),
         play: table.table("play", play),
         https: table.table("https", own_certificate),
         mounts: table.tables("http_remux", |table| mount(table, name).map(Arc::new)),
         redirects: table.tables("redirect", |table| redirect(table, name).map(Arc::new)),
     }
+}
+
+fn security(table: &mut Table) -> Security {
+    Security {
+        enabled: table.key("enabled", false, flag),
+        publish: table.table("publish", address_rules),
+        play: table.table("play", address_rules),
+    }
+}
+
+fn address_rules(table: &mut Table) -> AddressRules {
+    AddressRules {
+        allow: table.key("allow", Vec::new(), list(addresses)),
+        deny: table.key("deny", Vec::new(), list(addresses)),
+    }
+}
+
+fn refer(table: &mut Table) -> Refer {
+    let mut sites = |key| table.key(key, Vec::new(), list(host_name));
+    let (all, publish, play) = (sites("all"), sites("publish"), sites("play"));
+    Refer { enabled: table.key("enabled", false, flag), all, publish, play }
 }
 
 fn publish(table: &mut Table) -> Publish {

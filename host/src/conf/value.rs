@@ -4,7 +4,7 @@
 //! size is a number of bytes, or a string with `KiB`, `MiB` or `GiB`. An address is `[ip:]port` with a numeric ip, so
 //! that a start needs no name resolution.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
-use super::config::MemoryLimit;
+use super::config::{Addresses, MemoryLimit};
 use super::error::{BOOLEAN, STRING, ValueError, closest};
 
 /// A kind of value.
@@ -182,6 +182,33 @@ pub(super) fn network(value: &Spanned<DeValue>) -> Result<IpNet, Vec<Spanned<Val
     let text = text(value)?;
     let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     network.map_or_else(|| fault(value, ValueError::NotANetwork), Ok)
+}
+
+/// Reads a set of addresses: `all`, or a network.
+pub(super) fn addresses(value: &Spanned<DeValue>) -> Result<Addresses, Vec<Spanned<ValueError>>> {
+    if value.get_ref().as_str() == Some("all") {
+        return Ok(Addresses::All);
+    }
+    network(value).map(Addresses::Network)
+}
+
+/// Reads a host name without port.
+pub(super) fn host_name(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned<ValueError>>> {
+    let name = text(value)?;
+    if is_host_name(&name) { Ok(name) } else { fault(value, ValueError::NotAHostName) }
+}
+
+/// Returns whether a Host header without its port and final dot can be `name`: a name, an IPv4 address, or an IPv6
+/// address in brackets.
+pub(super) fn is_host_name(name: &str) -> bool {
+    let ipv6 = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match ipv6 {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            let reserved = |c: char| c.is_whitespace() || "/:?#[]@*".contains(c);
+            !name.is_empty() && !name.contains(reserved) && !name.ends_with('.')
+        }
+    }
 }
 
 /// Reads one of several words.

@@ -14,6 +14,7 @@ use hyper::body::{Frame, SizeHint};
 
 use super::files::FileBody;
 use crate::budget::Charge;
+use crate::policy::Admission;
 use crate::stream::{Span, SpanBuf, Viewer};
 
 /// The body of a response.
@@ -35,6 +36,7 @@ pub struct LiveBody {
     first: Option<Arc<Span>>,
     /// The viewer's memory.
     _room: Charge,
+    _admission: Admission,
 }
 
 impl Body {
@@ -43,9 +45,10 @@ impl Body {
         Body::Whole(None)
     }
 
-    /// Creates the body of a live stream: `first`, then the spans of `viewer`. It holds the viewer's memory, `room`.
-    pub(super) fn live(viewer: Viewer, first: Arc<Span>, room: Charge) -> Body {
-        Body::Live(LiveBody { viewer, first: Some(first), _room: room })
+    /// Creates the body of a live stream: `first`, then the spans of `viewer`. It holds the viewer's memory,
+    /// `room`, and its admission.
+    pub(super) fn live(viewer: Viewer, first: Arc<Span>, room: Charge, admission: Admission) -> Body {
+        Body::Live(LiveBody { viewer, first: Some(first), _room: room, _admission: admission })
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
@@ -15,9 +15,11 @@ use crate::clock::TokioClock;
 use crate::conf::Mount;
 use crate::log::LineLimit;
 use crate::module::{Module, Pool, Recipe, Registry, Transport};
+use crate::policy::{Access, Protocol};
 use crate::router::{Resolved, Route, query_pairs};
 use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, Viewer};
 
+use super::access::play_request;
 use super::websocket::{self, Upgrade};
 use super::{Body, Client, ConnectionContext, Refusal};
 
@@ -34,6 +36,7 @@ pub(super) struct LiveMounts {
     hub: Arc<Hub>,
     registry: Arc<Registry>,
     pool: Arc<Pool>,
+    access: Arc<Access>,
     /// Limits the lines about refused variants.
     refused_variants: Mutex<LineLimit>,
 }
@@ -49,6 +52,13 @@ pub(super) enum Delivery {
 }
 
 impl Delivery {
+    fn protocol(&self) -> Protocol {
+        match self {
+            Delivery::Head | Delivery::Body => Protocol::Http,
+            Delivery::WebSocket(_) => Protocol::WebSocket,
+        }
+    }
+
     fn transport(&self) -> Transport {
         match self {
             Delivery::Head | Delivery::Body => Transport::HTTP,
@@ -67,9 +77,18 @@ impl Delivery {
 }
 
 impl LiveMounts {
-    /// Serves the streams of `hub` in the formats of `registry`; remuxers run in `pool`.
-    pub(super) fn new(hub: Arc<Hub>, registry: Arc<Registry>, pool: Arc<Pool>) -> LiveMounts {
-        LiveMounts { hub, registry, pool, refused_variants: Mutex::default() }
+    /// Serves the streams of `hub` in the formats of `registry` to whom `access` admits; remuxers run in `pool`.
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        registry: Arc<Registry>,
+        pool: Arc<Pool>,
+        access: Arc<Access>,
+    ) -> LiveMounts {
+        LiveMounts { hub, registry, pool, access, refused_variants: Mutex::default() }
+    }
+
+    pub(super) fn access(&self) -> &Arc<Access> {
+        &self.access
     }
 
     /// Whether the stream of one of `routes` is live. If its publisher is away, waits until it has returned or is given up,
@@ -87,16 +106,21 @@ impl LiveMounts {
     /// Answers a GET or HEAD that came at `arrival` with a live mount.
     ///
     /// # Errors
-    /// [`Refusal`] when no mount matches, no publisher comes in time, or the format cannot carry the stream.
+    /// [`Refusal`] when no mount matches, the policy refuses the viewer, no publisher comes in time, or the format cannot carry
+    /// the stream.
     pub(super) async fn respond(
         &self,
         resolved: Resolved,
         delivery: Delivery,
         arrival: Instant,
         client: &Client,
+        headers: &HeaderMap,
         connection: &ConnectionContext,
     ) -> Result<Response<Body>, Refusal> {
-        let mut target = self.target(resolved, delivery.transport())?;
+        let (routes, query) = (resolved.routes, resolved.query);
+        let mut target = self.target(routes, &query, delivery.transport())?;
+        let request = play_request(&target.route, &query, delivery.protocol(), client, headers);
+        let admission = self.access.admit(&target.route.policy, request).await?;
         // While memory is short, also before the wait for a publisher.
         let room = connection.account.admit(delivery.memory())?;
         let deadline = deadline(&target.route, arrival);
@@ -111,12 +135,15 @@ impl LiveMounts {
         let (viewer, first) = self.join(&mut target, &stream, deadline).await?;
         if !matches!(delivery, Delivery::Head) {
             let module = target.module().name();
-            info!(client = %client.address, stream = %target.route.key, module, "viewing");
+            let session = admission.id();
+            info!(client = %client.address, %session, stream = %target.route.key, module, "viewing");
         }
         let mut response = match delivery {
             Delivery::Head => Response::new(Body::empty()),
-            Delivery::Body => Response::new(Body::live(viewer, first, room)),
-            Delivery::WebSocket(upgrade) => return Ok(upgrade.accept(connection, viewer, first, room)),
+            Delivery::Body => Response::new(Body::live(viewer, first, room, admission)),
+            Delivery::WebSocket(upgrade) => {
+                return Ok(upgrade.accept(connection, viewer, first, (room, admission)));
+            }
         };
         let content_type = HeaderValue::from_str(target.module().content_type());
         let headers = response.headers_mut();
@@ -155,12 +182,12 @@ impl LiveMounts {
     }
 
     /// Returns the first route that a module can serve over `transport`.
-    fn target(&self, resolved: Resolved, transport: Transport) -> Result<Target, Refusal> {
+    fn target(&self, routes: Vec<Route>, query: &str, transport: Transport) -> Result<Target, Refusal> {
         let mut refusal = Refusal::NotMounted;
-        for route in resolved.routes {
+        for route in routes {
             let extension = &route.mount.pattern.extension;
             if let Some(module) = self.registry.find(extension, transport) {
-                let recipe = Recipe::new(module, &route.mount.options, query_pairs(&resolved.query))?;
+                let recipe = Recipe::new(module, &route.mount.options, query_pairs(query))?;
                 let recipe = recipe.of_mount(&route.mount.pattern.text);
                 return Ok(Target { route, transport, recipe });
             }

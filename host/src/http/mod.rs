@@ -10,8 +10,12 @@
 //! HEAD takes the same path as GET and leaves when the first bytes are there, because only the module knows what its
 //! format makes of a stream. So HEAD may start a mount, which then lives for `idle_timeout`.
 //!
-//! Used by `net`; uses `router`, `stream`, `module`, `budget` and `conf`.
+//! A live mount is served only to a viewer that [`policy`](crate::policy) has admitted; HEAD asks as GET does. Files, redirects
+//! and pages are public.
+//!
+//! Used by `net`; uses `router`, `policy`, `stream`, `module`, `budget` and `conf`.
 
+mod access;
 mod body;
 mod conditional;
 mod connection;

@@ -11,6 +11,7 @@ use super::Body;
 use crate::budget::OverBudget;
 use crate::media::Codec;
 use crate::module::OptionError;
+use crate::policy::{self, Answer};
 use crate::router::InvalidPath;
 use crate::stream::MountError;
 
@@ -45,6 +46,9 @@ pub enum Refusal {
     /// The client requires an upgrade to a protocol that the host does not speak.
     #[error("this server upgrades to WebSocket only")]
     UnknownUpgrade,
+    /// The policy refuses the viewer, whatever credentials it has.
+    #[error("access denied")]
+    Forbidden,
     /// Neither a mount, nor a page, nor a file.
     #[error("nothing is mounted here")]
     NotMounted,
@@ -105,6 +109,14 @@ pub enum Refusal {
     Unavailable,
 }
 
+impl From<policy::Refusal> for Refusal {
+    fn from(refusal: policy::Refusal) -> Refusal {
+        match refusal.answer() {
+            Answer::Forbidden => Refusal::Forbidden,
+        }
+    }
+}
+
 impl From<MountError> for Refusal {
     fn from(error: MountError) -> Refusal {
         match error {
@@ -125,6 +137,7 @@ impl Refusal {
                 StatusCode::BAD_REQUEST
             }
             Refusal::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Refusal::Forbidden => StatusCode::FORBIDDEN,
             Refusal::NotMounted | Refusal::NotLive | Refusal::NoTrack { .. } => StatusCode::NOT_FOUND,
             Refusal::WebSocketOnly | Refusal::WebSocketVersion | Refusal::UnknownUpgrade => {
                 StatusCode::UPGRADE_REQUIRED

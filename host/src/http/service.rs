@@ -15,6 +15,7 @@ use super::websocket::Upgrade;
 use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, redirect, request};
 use crate::conf::Config;
 use crate::module::{Pool, Registry};
+use crate::policy::Access;
 use crate::router::Router;
 use crate::stream::Hub;
 
@@ -44,7 +45,7 @@ impl Service {
             router: Arc::new(ArcSwap::from_pointee(router)),
             pages,
             files: config.http_server.dir.clone().map(|dir| Files::new(dir, registry.clone())),
-            live: LiveMounts::new(hub, registry, pool),
+            live: LiveMounts::new(hub, registry, pool, Access::new()),
             config,
         })
     }
@@ -52,6 +53,11 @@ impl Service {
     /// Returns the current router, which a reload replaces as a whole.
     pub fn router(&self) -> &Arc<ArcSwap<Router>> {
         &self.router
+    }
+
+    /// Returns what all sessions share.
+    pub fn access(&self) -> &Arc<Access> {
+        self.live.access()
     }
 
     /// Answers one request that came over `connection`.
@@ -124,7 +130,7 @@ impl Service {
             }
             return Ok(response);
         }
-        self.live.respond(resolved, delivery, arrival, client, connection).await
+        self.live.respond(resolved, delivery, arrival, client, request.headers(), connection).await
     }
 }
 

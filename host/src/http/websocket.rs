@@ -27,6 +27,7 @@ use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder,
 use tracing::debug;
 
 use crate::budget::Charge;
+use crate::policy::Admission;
 use crate::stream::{Span, Viewer};
 
 use super::{Body, ConnectionContext, Refusal, linger};
@@ -91,18 +92,18 @@ impl Upgrade {
         Ok(Some(Upgrade { accept, protocol, upgraded: hyper::upgrade::on(request) }))
     }
 
-    /// Answers the handshake; once the connection is upgraded, a task sends `first` and the spans of `viewer`, and holds the
-    /// viewer's memory, `room`.
+    /// Answers the handshake; once the connection is upgraded, a task sends `first` and the spans of `viewer`, and has the
+    /// viewer's memory and admission, `held`.
     pub(super) fn accept(
         self,
         connection: &ConnectionContext,
         viewer: Viewer,
         first: Arc<Span>,
-        room: Charge,
+        held: (Charge, Admission),
     ) -> Response<Body> {
         let (upgraded, guard) = (self.upgraded, connection.guard.clone());
         tokio::spawn(async move {
-            let _held = (guard, room);
+            let _held = (guard, held);
             match upgraded.await {
                 Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first).await,
                 Err(error) => debug!(%error, "a WebSocket was not opened"),

@@ -6,6 +6,7 @@
 mod deadline;
 mod play;
 mod publish;
+mod requests;
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
@@ -13,7 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -22,16 +23,19 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
 use crate::budget::{Account, OverBudget};
+use crate::policy::Refusal;
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::handshake::Random;
 use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
-use crate::rtmp::{Buffers, MAX_UNREAD_REPLIES, SessionError};
+use crate::rtmp::tc_url::StreamName;
+use crate::rtmp::{Buffers, ConnectRequest, MAX_UNREAD_REPLIES, SessionError};
 
 use super::opening::Opened;
 use super::server::Server;
 use deadline::{MediaDeadline, MessageDeadline};
 use play::Players;
 use publish::Publishers;
+use requests::{Admitted, Client, Requests, Use};
 
 /// How long a closing connection may take to read its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
@@ -101,6 +105,8 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
         peer,
         account: account.clone(),
         session: ServerSession::new(settings, epoch, random),
+        connect: ConnectRequest::default(),
+        requests: Requests::new(server.clone()),
         publishers: Publishers::new(server.clone()),
         players: Players::new(server.clone()),
         media: MediaDeadline::new(deadline, limits.media_timeout),
@@ -132,6 +138,9 @@ struct Connection {
     /// The memory that the host keeps for the client.
     account: Account,
     session: ServerSession,
+    /// The client's `connect`.
+    connect: ConnectRequest,
+    requests: Requests,
     publishers: Publishers,
     players: Players,
     media: MediaDeadline,
@@ -172,19 +181,24 @@ impl Connection {
         }
         let (deadline, late) = self.deadline();
         let read_size = if self.publishers.is_empty() { READ_OTHER } else { READ_PUBLISHER };
+        let reads = !self.session.is_full();
         let Buffers { input, output } = self.session.buffers();
         if input.capacity() - input.len() < read_size / 4 {
             input.reserve(read_size);
         }
         let (publishers, players, unflushed) = (&self.publishers, &mut self.players, &mut self.unflushed);
+        let requests = &mut self.requests;
         tokio::select! {
-            moved = poll_fn(|cx| poll_socket(socket, input, output, unflushed, cx)) => {
+            moved = poll_fn(|cx| poll_socket(socket, reads.then_some(&mut *input), output, unflushed, cx)) => {
                 if moved? == 0 {
                     return Err(Close::Closed);
                 }
             }
             (stream_id, event) = poll_fn(|cx| players.poll_event(cx)), if unsent < MAX_UNSENT => {
                 self.players.handle(stream_id, event, self.peer, &mut self.session, &mut self.media);
+            }
+            (stream_id, wanted, decision) = poll_fn(|cx| requests.poll_decided(cx)) => {
+                self.on_decision(stream_id, wanted, decision);
             }
             stream_id = poll_fn(|cx| publishers.poll_replaced(cx)) => {
                 self.publishers.end_replaced(stream_id, self.peer, &mut self.session);
@@ -208,10 +222,32 @@ impl Connection {
         }
     }
 
+    /// Starts the decision on a request to publish or play. What is decided at once has its effect at once.
+    fn request(&mut self, stream_id: u32, wanted: Use, name: StreamName) {
+        let client = Client { peer: self.peer, account: &self.account, connect: &self.connect };
+        self.requests.start(stream_id, wanted, name, &client, &mut self.session);
+        let decided = self.requests.poll_decided(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready((stream_id, wanted, decision)) = decided {
+            self.on_decision(stream_id, wanted, decision);
+        }
+    }
+
+    fn on_decision(&mut self, stream_id: u32, wanted: Use, decision: Result<Admitted, Refusal>) {
+        let (peer, session, media) = (self.peer, &mut self.session, &mut self.media);
+        match (decision, wanted) {
+            (Err(refusal), _) => wanted.reject(stream_id, &(&refusal).into(), session),
+            (Ok(admitted), Use::Publish(kind)) => {
+                self.publishers.start(stream_id, admitted, kind, (peer, &self.account), session, media);
+            }
+            (Ok(admitted), Use::Play) => self.players.start(stream_id, admitted, peer, media),
+        }
+    }
+
     fn on_event(&mut self, event: Event) {
         let (peer, session, media) = (self.peer, &mut self.session, &mut self.media);
         match event {
-            Event::Connect { .. } => {
+            Event::Connect { request } => {
+                self.connect = request;
                 // From SRS's own proxy header, which precedes C0.
                 let trusted = self.server.config.proxy.trusts(peer.ip());
                 if let Some(client) = session.proxied_client().filter(|_| trusted) {
@@ -221,18 +257,20 @@ impl Connection {
                 }
                 session.accept_connect();
             }
-            Event::Publish { stream_id, name, kind } => {
-                self.publishers.start(stream_id, &name, kind, (peer, &self.account), session, media);
-            }
-            Event::Play { stream_id, name } => {
-                self.players.start(stream_id, &name, (peer, &self.account), session, media);
-            }
+            Event::Publish { stream_id, name, kind } => self.request(stream_id, Use::Publish(kind), name),
+            Event::Play { stream_id, name } => self.request(stream_id, Use::Play, name),
             Event::Media { stream_id, tag } => {
                 media.renew();
                 self.publishers.push(stream_id, tag, peer, session);
             }
-            Event::Unpublish { stream_id } => self.publishers.stop(stream_id),
-            Event::StopPlay { stream_id } => self.players.stop(stream_id),
+            Event::Unpublish { stream_id } => {
+                self.requests.stop(stream_id);
+                self.publishers.stop(stream_id);
+            }
+            Event::StopPlay { stream_id } => {
+                self.requests.stop(stream_id);
+                self.players.stop(stream_id);
+            }
             Event::Pause { stream_id, paused } => self.players.pause(stream_id, paused, session),
             Event::ReceiveAudio { stream_id, wanted } => self.players.receive_audio(stream_id, wanted),
             Event::ReceiveVideo { stream_id, wanted } => self.players.receive_video(stream_id, wanted),
@@ -240,10 +278,11 @@ impl Connection {
     }
 }
 
-/// Writes or reads, and returns the number of bytes: 0 at the end of the input. Written bytes are flushed.
+/// Writes or reads, and returns the number of bytes: 0 at the end of the input. Written bytes are flushed. Without an input
+/// nothing is read.
 fn poll_socket(
     socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    input: &mut BytesMut,
+    input: Option<&mut BytesMut>,
     output: &mut impl Buf,
     unflushed: &mut bool,
     cx: &mut Context<'_>,
@@ -257,5 +296,6 @@ fn poll_socket(
         flushed?;
         *unflushed = false;
     }
+    let Some(input) = input else { return Poll::Pending };
     pin!(socket.read_buf(input)).poll(cx)
 }

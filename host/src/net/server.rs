@@ -12,11 +12,12 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::budget::Budget;
-use crate::conf::{Config, Vhost};
+use crate::conf::Config;
 use crate::http::Service;
 use crate::log::LineLimit;
 use crate::media::Millis;
-use crate::router::Router;
+use crate::policy::Access;
+use crate::router::{Named, Router};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Hub, StreamKey};
 
@@ -27,6 +28,7 @@ pub struct Server {
     pub(super) config: Arc<Config>,
     pub(super) hub: Arc<Hub>,
     pub(super) router: Arc<ArcSwap<Router>>,
+    pub(super) access: Arc<Access>,
     pub(super) service: Arc<Service>,
     /// Slots of `limits.max_connections`.
     pub(super) connections: Arc<Semaphore>,
@@ -44,6 +46,7 @@ impl Server {
     pub fn new(config: Arc<Config>, hub: Arc<Hub>, service: Arc<Service>, budget: Budget) -> Arc<Server> {
         Arc::new(Server {
             router: service.router().clone(),
+            access: service.access().clone(),
             connections: Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS))),
             addresses: Addresses::new(&config.limits, budget),
             config,
@@ -72,8 +75,8 @@ impl Server {
         }
     }
 
-    /// Returns the vhost and the stream that a publisher or player names; `None` if the vhost is disabled.
-    pub(super) fn stream(&self, name: &StreamName) -> Option<(Arc<Vhost>, StreamKey)> {
+    /// Returns the stream that a publisher or player names; `None` if the vhost is disabled.
+    pub(super) fn stream(&self, name: &StreamName) -> Option<Named> {
         let is_live = |key: &StreamKey| self.hub.find(key).is_some();
         self.router.load().stream(&name.vhost, &name.app, &name.stream, is_live)
     }

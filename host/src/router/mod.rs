@@ -6,7 +6,8 @@
 //! Invariants: a router never changes. A reload replaces it as a whole, so that one request sees one set of vhosts.
 //! Live streams keep the vhost that they were published on; new ones use the new router.
 //!
-//! Used by `http`, by `net` for RTMP, and by `admin`, which replaces it; uses `conf` and the names of `stream`.
+//! Used by `http`, by `net` for RTMP, and by `admin`, which replaces it; uses `conf`, `policy` and the
+//! names of `stream`.
 
 mod path;
 mod query;
@@ -14,4 +15,4 @@ mod resolve;
 
 pub use path::{INDEX, InvalidPath};
 pub use query::{host_without_port, query_pairs};
-pub use resolve::{Redirection, Resolved, Route, Router};
+pub use resolve::{Named, Redirection, Resolved, Route, Router};

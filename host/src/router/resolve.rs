@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use crate::conf::{DEFAULT_VHOST, Match, Mount, MountPattern, Vhost};
+use crate::policy::Policy;
 use crate::stream::StreamKey;
 
 use super::path::{InvalidPath, decode_path, file_path};
@@ -18,7 +19,14 @@ use super::query::asked_vhost;
 /// The vhosts of a config, as requests see them.
 #[derive(Debug)]
 pub struct Router {
-    vhosts: Vec<Arc<Vhost>>,
+    sites: Vec<Site>,
+}
+
+/// A vhost with its policy.
+#[derive(Debug)]
+struct Site {
+    vhost: Arc<Vhost>,
+    policy: Arc<Policy>,
 }
 
 /// A request's URL, resolved. The redirect comes first, then routes whose stream is live, then the file, then routes
@@ -51,16 +59,30 @@ pub struct Redirection {
 pub struct Route {
     /// The vhost of the mount.
     pub vhost: Arc<Vhost>,
+    /// The vhost's policy.
+    pub policy: Arc<Policy>,
     /// The mount.
     pub mount: Arc<Mount>,
     /// The stream.
     pub key: StreamKey,
 }
 
+/// The stream that a publisher or player names.
+#[derive(Debug)]
+pub struct Named {
+    /// The vhost of the stream.
+    pub vhost: Arc<Vhost>,
+    /// The vhost's policy.
+    pub policy: Arc<Policy>,
+    /// The stream.
+    pub key: StreamKey,
+}
+
 impl Router {
-    /// Creates a router over `vhosts`.
+    /// Creates a router over `vhosts`, each with the policy of its config.
     pub fn new(vhosts: Vec<Arc<Vhost>>) -> Router {
-        Router { vhosts }
+        let site = |vhost: Arc<Vhost>| Site { policy: Arc::new(Policy::new(&vhost)), vhost };
+        Router { sites: vhosts.into_iter().map(site).collect() }
     }
 
     /// Resolves a request's URL: its host, with or without port, its path, and its query without the `?`.
@@ -71,7 +93,7 @@ impl Router {
         let path = decode_path(path)?;
         let mut routes = Vec::new();
         let mut redirect = None;
-        for (vhost, is_own) in self.asked(host, query) {
+        for (Site { vhost, policy }, is_own) in self.asked(host, query) {
             // A mount of a better vhost comes before the rule, and the rule before mounts of its own vhost.
             if routes.is_empty() {
                 let mut rules = vhost.redirects.iter();
@@ -87,7 +109,8 @@ impl Router {
             for mount in &vhost.mounts {
                 if let Some(found) = match_path(&mount.pattern, is_own, &path) {
                     let key = StreamKey::new(&vhost.name, found.app, found.stream);
-                    routes.push(Route { vhost: vhost.clone(), mount: mount.clone(), key });
+                    let (vhost, policy) = (vhost.clone(), policy.clone());
+                    routes.push(Route { vhost, policy, mount: mount.clone(), key });
                 }
             }
         }
@@ -95,16 +118,15 @@ impl Router {
         Ok(Resolved { path, query: query.to_owned(), redirect, routes, file })
     }
 
-    /// Returns the vhost and the stream that a publisher or player names; `None` if the vhost is disabled. If a mount of the
-    /// vhost has the extension of `stream`, the name without it is meant, unless the stream of the full name `is_live`.
+    /// Returns the stream that a publisher or player names; `None` if the vhost is disabled. If a mount of the vhost has the extension of `stream`, the name without it is meant, unless the stream of the full name `is_live`.
     pub fn stream(
         &self,
         vhost: &str,
         app: &str,
         stream: &str,
         is_live: impl FnOnce(&StreamKey) -> bool,
-    ) -> Option<(Arc<Vhost>, StreamKey)> {
-        let vhost = self.vhost(vhost)?.clone();
+    ) -> Option<Named> {
+        let Site { vhost, policy } = self.site(vhost)?;
         let full = StreamKey::new(&vhost.name, app, stream);
         let has = |extension: &str| vhost.mounts.iter().any(|mount| mount.pattern.extension == extension);
         let split = stream.rsplit_once('.').filter(|(stem, extension)| !stem.is_empty() && has(extension));
@@ -112,21 +134,21 @@ impl Router {
             Some((stem, _)) if !is_live(&full) => StreamKey::new(&vhost.name, app, stem),
             _ => full,
         };
-        Some((vhost, key))
+        Some(Named { vhost: vhost.clone(), policy: policy.clone(), key })
     }
 
     /// Returns the vhost of a name; `None` if it is disabled.
-    fn vhost(&self, name: &str) -> Option<&Arc<Vhost>> {
+    fn site(&self, name: &str) -> Option<&Site> {
         let is_same = |one: &str, other: &str| bare(one).eq_ignore_ascii_case(bare(other));
-        let named = |name: &str| self.vhosts.iter().find(|vhost| is_same(&vhost.name, name));
-        named(name).or_else(|| named(DEFAULT_VHOST)).filter(|vhost| vhost.enabled)
+        let named = |name: &str| self.sites.iter().find(|site| is_same(&site.vhost.name, name));
+        named(name).or_else(|| named(DEFAULT_VHOST)).filter(|site| site.vhost.enabled)
     }
 
     /// Returns the enabled vhosts, the request's own first, each with whether it is that one.
-    fn asked(&self, host: &str, query: &str) -> impl Iterator<Item = (&Arc<Vhost>, bool)> {
-        let own = self.vhost(&asked_vhost(host, query));
-        let is_own = move |vhost: &Arc<Vhost>| own.is_some_and(|own| Arc::ptr_eq(own, vhost));
-        let others = self.vhosts.iter().filter(move |vhost| vhost.enabled && !is_own(vhost));
+    fn asked(&self, host: &str, query: &str) -> impl Iterator<Item = (&Site, bool)> {
+        let own = self.site(&asked_vhost(host, query));
+        let is_own = move |site: &Site| own.is_some_and(|own| std::ptr::eq(own, site));
+        let others = self.sites.iter().filter(move |site| site.vhost.enabled && !is_own(site));
         own.into_iter().map(|own| (own, true)).chain(others.map(|other| (other, false)))
     }
 }
@@ -189,7 +211,7 @@ mod tests {
             ("b.a.example", None),
             ("", None),
         ] {
-            assert_eq!(router.vhost(asked).map(|vhost| vhost.name.as_str()), expected, "{asked}");
+            assert_eq!(router.site(asked).map(|site| site.vhost.name.as_str()), expected, "{asked}");
         }
     }
 
@@ -210,7 +232,7 @@ mod tests {
             ("off.example", "x.flv", false, ""),
         ] {
             let stream = router.stream(vhost, "live", name, |_| is_live);
-            let key = stream.map(|(_, key)| key.to_string());
+            let key = stream.map(|named| named.key.to_string());
             assert_eq!(key.unwrap_or_default(), expected, "{vhost} {name}");
         }
     }

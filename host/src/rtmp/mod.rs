@@ -22,6 +22,7 @@ pub mod server;
 pub mod tc_url;
 
 pub use client::ClientSession;
+pub use connect::ConnectRequest;
 pub use error::SessionError;
 pub use link::{Buffers, MAX_UNREAD_REPLIES};
 pub use server::ServerSession;

@@ -59,8 +59,9 @@ impl Message {
 
 /// A connection after the handshake.
 #[derive(Debug)]
-pub struct Connection {
-    socket: TcpStream,
+pub struct Connection<S = TcpStream> {
+    socket: S,
+    url: String,
     reader: ChunkReader,
     chunk_size: usize,
     transaction: f64,
@@ -82,10 +83,33 @@ impl Connection {
     ///
     /// # Errors
     /// As [`Connection::open`].
-    pub fn over(mut socket: TcpStream) -> io::Result<Connection> {
+    pub fn over(socket: TcpStream) -> io::Result<Connection> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(20)))?;
         socket.set_write_timeout(Some(Duration::from_secs(20)))?;
+        let url = format!("rtmp://{}", socket.peer_addr()?);
+        Connection::handshake(socket, url)
+    }
+
+    /// Returns the socket.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Returns the local address, which the host logs as the peer's.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr().expect("the socket is connected")
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// Performs the handshake on any stream; `url` is the start of the tcUrl, without an app.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn handshake(mut socket: S, url: String) -> io::Result<Connection<S>> {
         let mut c0_c1 = vec![0_u8; 1 + 1536];
         c0_c1[0] = 3;
         // Bytes 5..9 are zero: a simple handshake. The rest should be random.
@@ -101,6 +125,7 @@ impl Connection {
         socket.write_all(&s0_s1[1..])?;
         Ok(Connection {
             socket,
+            url,
             reader: ChunkReader::default(),
             chunk_size: 128,
             transaction: 0.0,
@@ -108,18 +133,6 @@ impl Connection {
             received: 0,
             acknowledged: 0,
         })
-    }
-
-    /// Returns the socket.
-    #[must_use]
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
-    }
-
-    /// Returns the local address, which the host logs as the peer's.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.socket.local_addr().expect("the socket is connected")
     }
 
     /// Sends raw bytes.
@@ -230,14 +243,24 @@ impl Connection {
     /// # Errors
     /// As [`Connection::read`].
     pub fn connect(&mut self, app: &str) -> io::Result<(String, Vec<Amf>)> {
-        let address = self.socket.peer_addr()?;
-        let object = Amf::Object(vec![
+        self.connect_from(app, "")
+    }
+
+    /// As [`Connection::connect`], as a player in a web page.
+    ///
+    /// # Errors
+    /// As [`Connection::read`].
+    pub fn connect_from(&mut self, app: &str, page_url: &str) -> io::Result<(String, Vec<Amf>)> {
+        let mut object = vec![
             ("app".into(), app.into()),
             ("type".into(), "nonprivate".into()),
             ("flashVer".into(), "FMLE/3.0 (compatible; remuxd-tests)".into()),
-            ("tcUrl".into(), Amf::String(format!("rtmp://{address}/{app}"))),
-        ]);
-        self.call("connect", &[object])
+            ("tcUrl".into(), Amf::String(format!("{}/{app}", self.url))),
+        ];
+        if !page_url.is_empty() {
+            object.push(("pageUrl".into(), page_url.into()));
+        }
+        self.call("connect", &[Amf::Object(object)])
     }
 
     /// Sends `createStream`, and returns the message stream id.

@@ -11,17 +11,14 @@ use tokio::time::{Sleep, sleep};
 use tracing::{debug, info};
 
 use super::deadline::MediaDeadline;
-use crate::budget::{Account, Charge};
+use super::requests::Admitted;
+use crate::budget::Charge;
 use crate::conf::Publish;
 use crate::media::{Packet, Tag, TagKind};
 use crate::net::server::Server;
+use crate::policy::Admission;
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
-use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Reader, Stream, StreamKey, StreamWait};
-
-/// Bytes of memory of a player beside what it shares with others: queued headers, and bodies that are converted for it; an
-/// estimate.
-const MEMORY: usize = 64 << 10;
 
 /// The players of one connection, by message stream.
 pub(super) struct Players {
@@ -35,6 +32,7 @@ struct Playing {
     video: bool,
     tracks: StartedTracks,
     _room: Charge,
+    _admission: Admission,
 }
 
 /// The tracks other than 0 that had a keyframe since the player joined: its history begins at a keyframe of track 0.
@@ -71,28 +69,16 @@ impl Players {
         self.by_id.is_empty()
     }
 
-    /// Starts to wait for a stream, or rejects the request.
+    /// Starts to wait for a stream.
     pub fn start(
         &mut self,
         stream_id: u32,
-        name: &StreamName,
-        (peer, account): (SocketAddr, &Account),
-        session: &mut ServerSession,
+        Admitted { vhost, admission, room }: Admitted,
+        peer: SocketAddr,
         media: &mut MediaDeadline,
     ) {
-        let Some((vhost, key)) = self.server.stream(name) else {
-            session.reject_play(stream_id, &Rejection::NotFound);
-            return;
-        };
-        let room = match account.admit(MEMORY) {
-            Ok(room) => room,
-            Err(over) => {
-                info!(%peer, stream = %key, %over, "player refused");
-                session.reject_play(stream_id, &Rejection::NoMemory);
-                return;
-            }
-        };
-        info!(%peer, stream = %key, "playing");
+        let key = admission.key().clone();
+        info!(%peer, session = %admission.id(), stream = %key, "playing");
         media.allow(vhost.play.wait);
         let source = Source::Waiting {
             stream: self.server.hub.wait_for(key),
@@ -100,7 +86,14 @@ impl Players {
         };
         self.by_id.insert(
             stream_id,
-            Playing { source, audio: true, video: true, tracks: StartedTracks::default(), _room: room },
+            Playing {
+                source,
+                audio: true,
+                video: true,
+                tracks: StartedTracks::default(),
+                _room: room,
+                _admission: admission,
+            },
         );
     }
 

@@ -10,16 +10,14 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::deadline::MediaDeadline;
+use super::requests::Admitted;
 use crate::budget::{Account, Charge};
 use crate::clock::TokioClock;
 use crate::media::Tag;
 use crate::net::server::Server;
+use crate::policy::Admission;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
-use crate::rtmp::tc_url::StreamName;
 use crate::stream::{PublishError, Publisher};
-
-/// Bytes of memory of a publisher beside its messages: the input buffer, the stream without tags; an estimate.
-const MEMORY: usize = 128 << 10;
 
 /// The publishers of one connection, by message stream.
 pub(super) struct Publishers {
@@ -41,29 +39,17 @@ impl Publishers {
         self.by_id.values().map(|publishing| publishing.deadline).min()
     }
 
-    /// Accepts or rejects a request to publish.
+    /// Publishes, unless the stream has a publisher.
     pub fn start(
         &mut self,
         stream_id: u32,
-        name: &StreamName,
+        Admitted { vhost, admission, room }: Admitted,
         kind: PublishKind,
         (peer, account): (SocketAddr, &Account),
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
-        let Some((vhost, key)) = self.server.stream(name) else {
-            info!(%peer, vhost = ?name.vhost, "publisher refused: no vhost has this name");
-            session.reject_publish(stream_id, &Rejection::NotFound);
-            return;
-        };
-        let room = match account.admit(MEMORY) {
-            Ok(room) => room,
-            Err(over) => {
-                info!(%peer, stream = %key, %over, "publisher refused");
-                session.reject_publish(stream_id, &Rejection::NoMemory);
-                return;
-            }
-        };
+        let key = admission.key();
         let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost, account.clone()) {
             Ok(published) => published,
             Err(PublishError::Busy) => {
@@ -72,7 +58,7 @@ impl Publishers {
                 return;
             }
         };
-        info!(%peer, stream = %key, ?kind, "publishing");
+        info!(%peer, session = %admission.id(), stream = %key, ?kind, "publishing");
         if let Some(pacer) = pacer {
             self.server.tasks.spawn(pacer.run::<TokioClock>());
         }
@@ -80,7 +66,8 @@ impl Publishers {
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
         let republish_wait = vhost.publish.republish_wait;
         let server = self.server.clone();
-        let publishing = Publishing { server, publisher, deadline, republish_wait, _room: room };
+        let publishing =
+            Publishing { server, publisher, deadline, republish_wait, _room: room, _admission: admission };
         self.by_id.insert(stream_id, publishing);
         session.accept_publish(stream_id);
     }
@@ -134,6 +121,7 @@ struct Publishing {
     /// How long viewers wait for a publisher to return.
     republish_wait: Duration,
     _room: Charge,
+    _admission: Admission,
 }
 
 impl Publishing {

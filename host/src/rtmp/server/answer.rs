@@ -2,9 +2,9 @@
 
 use remuxd_bitstream::amf0::Value;
 
-use super::event::{PlayEnd, Rejection};
+use super::event::{Event, PlayEnd, Rejection};
 use super::session::{ConnectionState, ServerSession};
-use super::stream::StreamState;
+use super::stream::{PublishAnswer, StreamState};
 use crate::media::Tag;
 use crate::rtmp::command::{Command, code, info, object};
 use crate::rtmp::connect::{ConnectRequest, caps_ex};
@@ -55,13 +55,13 @@ impl ServerSession {
         self.connection = ConnectionState::Over;
     }
 
-    /// Accepts the pending `publish` of a message stream. Its media follows as events.
+    /// Accepts the pending `publish` of a message stream. Its media follows as events, what was held back first.
     pub fn accept_publish(&mut self, stream_id: u32) {
-        let Some(StreamState::Publishing { accepted: accepted @ false, .. }) = self.streams.state(stream_id)
-        else {
+        let Some(StreamState::Publishing { answer, .. }) = self.streams.state(stream_id) else { return };
+        let PublishAnswer::Awaited { held } = std::mem::replace(answer, PublishAnswer::Accepted) else {
             return;
         };
-        *accepted = true;
+        self.events.extend(held.into_iter().map(|tag| Event::Media { stream_id, tag }));
         self.unaccepted = None;
         if self.fc_publish.is_some() {
             let info = object([("code", code::PUBLISH_START.into()), ("description", STARTED.into())]);
@@ -72,7 +72,8 @@ impl ServerSession {
 
     /// Rejects the pending `publish` of a message stream.
     pub fn reject_publish(&mut self, stream_id: u32, rejection: &Rejection) {
-        let Some(state @ StreamState::Publishing { accepted: false, .. }) = self.streams.state(stream_id)
+        let Some(state @ StreamState::Publishing { answer: PublishAnswer::Awaited { .. }, .. }) =
+            self.streams.state(stream_id)
         else {
             return;
         };
@@ -120,7 +121,9 @@ impl ServerSession {
 
     /// Ends an accepted `publish` with a status, and the session with it.
     pub fn end_publish(&mut self, stream_id: u32, rejection: &Rejection) {
-        let Some(StreamState::Publishing { accepted: true, .. }) = self.streams.state(stream_id) else {
+        let Some(StreamState::Publishing { answer: PublishAnswer::Accepted, .. }) =
+            self.streams.state(stream_id)
+        else {
             return;
         };
         self.send_rejection(stream_id, rejection.publish_status(), rejection);

@@ -6,8 +6,8 @@ use crate::rtmp::tc_url::StreamName;
 /// An event of a server session.
 ///
 /// `Connect`, `Publish` and `Play` are requests: the owner answers by an `accept_…` or `reject_…` function of the session.
-/// Until then the session keeps reading, so that it notices a client that leaves; media that arrives before the answer is
-/// dropped.
+/// Until then the session keeps reading, so that it notices a client that leaves, and holds back the media of a publisher; see
+/// [`ServerSession::is_full`](super::ServerSession::is_full).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

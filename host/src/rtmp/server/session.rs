@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use remuxd_bitstream::amf0::Value;
 
 use super::event::{Event, PublishKind};
-use super::stream::{MessageStream, MessageStreams, StreamState};
+use super::stream::{MessageStream, MessageStreams, PublishAnswer, StreamState};
 use crate::budget::Account;
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::command::{Command, code, info, object};
@@ -21,6 +21,11 @@ use crate::rtmp::tc_url::StreamName;
 pub const MAX_MESSAGES_UNACCEPTED: u32 = 1000;
 /// The maximum number of bytes from a client before its first accepted `publish` or `play`, handshake included.
 pub const MAX_BYTES_UNACCEPTED: u64 = 1 << 20;
+
+/// Limits of the media of one message stream that is held back while its `publish` awaits an answer: half of what a client
+/// may send before.
+const MAX_MESSAGES_HELD: usize = 500;
+const MAX_BYTES_HELD: usize = 512 << 10;
 
 const UNPUBLISHED: &str = "The stream is no longer published.";
 
@@ -43,7 +48,7 @@ pub struct ServerSession {
     /// The command object of the client's `connect`.
     pub(super) request: ConnectRequest,
     pub(super) streams: MessageStreams,
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     /// Number of messages before the first accepted `publish` or `play`; `None` after it.
     pub(super) unaccepted: Option<u32>,
     /// The position of the first `FCPublish`, if there was one.
@@ -101,6 +106,15 @@ impl ServerSession {
         self.connection == ConnectionState::Over
     }
 
+    /// Returns whether the session holds so much media of publishers that await an answer that it reads nothing before. The
+    /// owner must not read the socket then.
+    pub fn is_full(&self) -> bool {
+        self.streams.held().any(|held| {
+            held.len() >= MAX_MESSAGES_HELD
+                || held.iter().map(|tag| tag.payload.len()).sum::<usize>() >= MAX_BYTES_HELD
+        })
+    }
+
     /// Returns the number of bytes received on the connection.
     pub fn bytes_received(&self) -> u64 {
         self.link.bytes_received()
@@ -137,16 +151,23 @@ impl ServerSession {
                 }
                 self.connection = ConnectionState::Opened;
             }
+            if self.is_full() {
+                return Ok(None);
+            }
             let incoming = self.link.read()?;
             self.count_unaccepted(incoming.is_some())?;
             match incoming {
                 None => return Ok(None),
                 Some(Incoming::Command { stream_id, command }) => self.on_command(stream_id, command)?,
                 Some(Incoming::Tag { stream_id, tag }) => {
-                    if let Some(MessageStream { id, state: StreamState::Publishing { accepted: true, .. } }) =
+                    let Some(MessageStream { id, state: StreamState::Publishing { answer, .. } }) =
                         self.streams.find(stream_id)
-                    {
-                        return Ok(Some(Event::Media { stream_id: *id, tag }));
+                    else {
+                        continue;
+                    };
+                    match answer {
+                        PublishAnswer::Accepted => return Ok(Some(Event::Media { stream_id: *id, tag })),
+                        PublishAnswer::Awaited { held } => held.push(tag),
                     }
                 }
                 // A player's buffer length changes nothing on a live stream.
@@ -156,6 +177,10 @@ impl ServerSession {
     }
 
     fn count_unaccepted(&mut self, message: bool) -> Result<(), SessionError> {
+        // What comes while an answer is awaited has a limit of its own.
+        if self.streams.awaits_answer() {
+            return Ok(());
+        }
         let Some(messages) = &mut self.unaccepted else { return Ok(()) };
         *messages += u32::from(message);
         let bytes = self.link.bytes_received();
@@ -251,7 +276,8 @@ impl ServerSession {
             Some(FcPublish::AfterStream) => PublishKind::Haivision,
             None => PublishKind::Flash,
         };
-        self.set_state(stream_id, StreamState::Publishing { name: text.to_owned(), accepted: false });
+        let answer = PublishAnswer::Awaited { held: Vec::new() };
+        self.set_state(stream_id, StreamState::Publishing { name: text.to_owned(), answer });
         self.events.push_back(Event::Publish { stream_id, name, kind });
     }
 

@@ -1,5 +1,6 @@
 //! The message streams of one connection (RTMP 1.0, 7.2.1.3), each idle, publishing or playing.
 
+use crate::media::Tag;
 use crate::rtmp::error::SessionError;
 
 /// The maximum number of open message streams of one connection.
@@ -17,13 +18,22 @@ pub(super) enum StreamState {
     Publishing {
         /// The stream name as the client sent it, to recognise it in `FCUnpublish`.
         name: String,
-        accepted: bool,
+        answer: PublishAnswer,
     },
     Playing {
         /// Whether the client requested a playlist reset, which has its own status.
         reset: bool,
         accepted: bool,
     },
+}
+
+/// The owner's answer to a `publish`.
+pub(super) enum PublishAnswer {
+    /// None yet. The media that the client has sent already is held back.
+    Awaited {
+        held: Vec<Tag>,
+    },
+    Accepted,
 }
 
 /// The open message streams of one connection.
@@ -63,6 +73,19 @@ impl MessageStreams {
     /// Returns the state of exactly this message stream.
     pub fn state(&mut self, id: u32) -> Option<&mut StreamState> {
         self.0.iter_mut().find(|stream| stream.id == id).map(|stream| &mut stream.state)
+    }
+
+    /// Returns the media that is held back, for each `publish` that awaits an answer.
+    pub fn held(&self) -> impl Iterator<Item = &[Tag]> {
+        self.0.iter().filter_map(|stream| match &stream.state {
+            StreamState::Publishing { answer: PublishAnswer::Awaited { held }, .. } => Some(&**held),
+            _ => None,
+        })
+    }
+
+    /// Whether a `publish` awaits an answer.
+    pub fn awaits_answer(&self) -> bool {
+        self.held().next().is_some()
     }
 
     /// Returns the id of the message stream that publishes `name`. Encoders leave out parameters in `FCUnpublish`, so

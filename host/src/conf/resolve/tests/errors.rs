@@ -140,6 +140,21 @@ fn shows_each_error_with_its_line() {
             "3:5: wrong type for `a`; expected a string, a number, true or false, found a list",
         ),
         ("[log]\n[log]", "2:2: not TOML; duplicate key"),
+        (
+            "[vhost.x.security]\nenabled = true\nplay.allow = [\"10.1.2.3\", \"all\"]\nplay.deny = [\"10.0.0.0/8\"]",
+            "3:15: `10.1.2.3` is allowed and denied; has no effect; 4:14: `10.0.0.0/8` is denied first; help: what is \
+             denied stays denied: remove one of them, or deny less",
+        ),
+        (
+            "[vhost.x.security]\nplay.allow = [\"any\"]",
+            "2:15: bad value for `allow`; not a network; help: write a CIDR block or an address: \"10.0.0.0/8\", \
+             \"fd00::/8\", \"127.0.0.1\"",
+        ),
+        (
+            "[vhost.x.refer]\nall = [\"https://a.example\"]",
+            "2:8: bad value for `all`; not a host name; help: write the host name without scheme, port and path: \
+             \"example.com\"",
+        ),
     ];
     for (text, expected) in rows {
         assert_eq!(facts(text), [expected], "{text}");

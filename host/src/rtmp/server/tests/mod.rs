@@ -339,7 +339,7 @@ fn publishes_again_on_the_same_connection() {
 }
 
 #[test]
-fn drops_media_before_the_answer() {
+fn holds_media_until_the_answer() {
     let mut owner = Owner::new();
     owner.accepts = false;
     let start = [connect("rtmp://ip/live", &[])];
@@ -350,8 +350,58 @@ fn drops_media_before_the_answer() {
     assert!(owner.media.is_empty());
     assert!(!owner.sent.iter().any(|line| line.contains("Publish.Start")), "{:?}", owner.sent);
     owner.session.accept_publish(1);
-    owner.drain();
+    owner.feed(&[]).unwrap();
     assert!(owner.sent.iter().any(|line| line.contains("Publish.Start")), "{:?}", owner.sent);
+    assert_eq!(owner.media.len(), 1);
+}
+
+#[test]
+fn reads_nothing_while_it_holds_much_media() {
+    const LARGE: &[u8] = &[0x17; 200 << 10];
+    let mut owner = Owner::new();
+    let start = vec![connect("rtmp://ip/live", &[]), cmd(0, "createStream", 2, vec![])];
+    owner.feed(&bytes_of(&start)).unwrap();
+    owner.accepts = false;
+    let count = 12;
+    let media: Vec<_> = (0..count).map(|time| Msg(MessageKind::VIDEO, 1, time, LARGE)).collect();
+    let publish = vec![cmd(1, "publish", 3, vec!["key".into()])];
+    let all = bytes_of(&[start.clone(), publish, media].concat());
+    let mut rest = all[bytes_of(&start).len()..].chunks(4096);
+    while !owner.session.is_full() {
+        owner.feed(rest.next().unwrap()).unwrap();
+    }
+    let input = owner.session.buffers().input.len();
+    owner.feed(rest.next().unwrap()).unwrap();
+    assert_eq!(owner.session.buffers().input.len(), input + 4096);
+    assert!(owner.media.is_empty());
+    owner.session.accept_publish(1);
+    rest.for_each(|bytes| owner.feed(bytes).unwrap());
+    assert!(!owner.session.is_full());
+    let times: Vec<_> = owner.media.iter().map(|tag| tag.dts.0).collect();
+    assert_eq!(times, (0..i64::from(count)).collect::<Vec<_>>());
+}
+
+#[test]
+fn media_of_a_publisher_goes_on_while_another_awaits_an_answer() {
+    let start = vec![
+        connect("rtmp://ip/live", &[]),
+        cmd(0, "createStream", 2, vec![]),
+        cmd(0, "createStream", 3, vec![]),
+        cmd(1, "publish", 0, vec!["a".into()]),
+    ];
+    let mut owner = Owner::new();
+    owner.feed(&bytes_of(&start)).unwrap();
+    owner.accepts = false;
+    let more = vec![
+        cmd(2, "publish", 0, vec!["b".into()]),
+        Msg(MessageKind::VIDEO, 2, 0, VIDEO),
+        Msg(MessageKind::VIDEO, 1, 7, VIDEO),
+    ];
+    owner.feed(&bytes_of(&[start.clone(), more].concat())[bytes_of(&start).len()..]).unwrap();
+    assert_eq!(owner.media.iter().map(|tag| tag.dts.0).collect::<Vec<_>>(), [7]);
+    owner.session.reject_publish(2, &Rejection::Denied);
+    owner.feed(&[]).unwrap();
+    assert_eq!(owner.media.len(), 1, "what a rejected publisher sent is dropped");
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! Requests to publish and play, from the client's command to the decision on it.
+//!
+//! While a request waits for its decision, the connection serves its other message streams. The session holds back the
+//! media that the client sends in the meantime.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tracing::info;
+
+use crate::budget::{Account, Charge};
+use crate::conf::Vhost;
+use crate::net::server::Server;
+use crate::policy::{Action, Admission, Answer, Protocol, Refusal, Request};
+use crate::router::Named;
+use crate::rtmp::ConnectRequest;
+use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
+use crate::rtmp::tc_url::StreamName;
+
+/// Bytes of memory of a publisher beside its messages: the input buffer, the stream without tags; an estimate.
+const PUBLISHER_MEMORY: usize = 128 << 10;
+
+/// Bytes of memory of a player beside what it shares with others: queued headers, and bodies that are converted for it; an
+/// estimate.
+const PLAYER_MEMORY: usize = 64 << 10;
+
+/// The requests of one connection that wait for their decision, by message stream.
+pub(super) struct Requests {
+    server: Arc<Server>,
+    waiting: HashMap<u32, Waiting>,
+}
+
+/// What a client requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Use {
+    Publish(PublishKind),
+    Play,
+}
+
+struct Waiting {
+    wanted: Use,
+    vhost: Arc<Vhost>,
+    room: Charge,
+    decision: Pin<Box<dyn Future<Output = Result<Admission, Refusal>> + Send>>,
+}
+
+/// A request that may be served.
+pub(super) struct Admitted {
+    pub vhost: Arc<Vhost>,
+    /// Held until the end of the session.
+    pub admission: Admission,
+    /// The memory of the publisher or player.
+    pub room: Charge,
+}
+
+/// The client of a connection, as a request needs it.
+pub(super) struct Client<'a> {
+    pub peer: SocketAddr,
+    pub account: &'a Account,
+    pub connect: &'a ConnectRequest,
+}
+
+impl Use {
+    fn action(self) -> Action {
+        match self {
+            Use::Publish(_) => Action::Publish,
+            Use::Play => Action::Play,
+        }
+    }
+
+    /// Rejects the request.
+    pub fn reject(self, stream_id: u32, rejection: &Rejection, session: &mut ServerSession) {
+        match self {
+            Use::Publish(_) => session.reject_publish(stream_id, rejection),
+            Use::Play => session.reject_play(stream_id, rejection),
+        }
+    }
+}
+
+impl Requests {
+    pub fn new(server: Arc<Server>) -> Requests {
+        Requests { server, waiting: HashMap::new() }
+    }
+
+    /// Starts the decision on a request, or rejects the request.
+    pub fn start(
+        &mut self,
+        stream_id: u32,
+        wanted: Use,
+        name: StreamName,
+        client: &Client<'_>,
+        session: &mut ServerSession,
+    ) {
+        let (peer, action) = (client.peer, wanted.action());
+        let Some(Named { vhost, policy, key }) = self.server.stream(&name) else {
+            info!(%peer, %action, vhost = ?name.vhost, "refused: no vhost has this name");
+            return wanted.reject(stream_id, &Rejection::NotFound, session);
+        };
+        let memory = match wanted {
+            Use::Publish(_) => PUBLISHER_MEMORY,
+            Use::Play => PLAYER_MEMORY,
+        };
+        let room = match client.account.admit(memory) {
+            Ok(room) => room,
+            Err(over) => {
+                info!(%peer, %action, stream = %key, %over, "refused");
+                return wanted.reject(stream_id, &Rejection::NoMemory, session);
+            }
+        };
+        let request = Request {
+            action,
+            protocol: Protocol::Rtmp,
+            key,
+            address: peer.ip().to_canonical(),
+            page_url: client.connect.page_url.clone(),
+            user_agent: client.connect.flash_ver.clone(),
+            tc_url: client.connect.tc_url.clone(),
+            query: name.params.strip_prefix('?').unwrap_or_default().to_owned(),
+        };
+        let access = self.server.access.clone();
+        let decision = Box::pin(async move { access.admit(&policy, request).await });
+        self.waiting.insert(stream_id, Waiting { wanted, vhost, room, decision });
+    }
+
+    /// Polls for a request that is decided.
+    pub fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<(u32, Use, Result<Admitted, Refusal>)> {
+        let mut waiting = self.waiting.iter_mut();
+        let decided = waiting.find_map(|(stream_id, waiting)| match waiting.decision.as_mut().poll(cx) {
+            Poll::Ready(decision) => Some((*stream_id, decision)),
+            Poll::Pending => None,
+        });
+        let Some((stream_id, decision)) = decided else { return Poll::Pending };
+        let Some(Waiting { wanted, vhost, room, .. }) = self.waiting.remove(&stream_id) else {
+            return Poll::Pending;
+        };
+        let admitted = decision.map(|admission| Admitted { vhost, admission, room });
+        Poll::Ready((stream_id, wanted, admitted))
+    }
+
+    /// Cancels a request.
+    pub fn stop(&mut self, stream_id: u32) {
+        self.waiting.remove(&stream_id);
+    }
+}
+
+impl From<&Refusal> for Rejection {
+    fn from(refusal: &Refusal) -> Rejection {
+        match refusal.answer() {
+            Answer::Forbidden => Rejection::Denied,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Access: the decision on a request, and what the host remembers about decisions.
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::admission::{Admission, SessionIds};
+use super::{Policy, Refusal, Request};
+
+/// What all sessions of the host share. It outlives the policies, which a reload replaces.
+#[derive(Debug)]
+pub struct Access {
+    ids: SessionIds,
+}
+
+impl Access {
+    /// Creates it without sessions.
+    pub fn new() -> Arc<Access> {
+        Arc::new(Access { ids: SessionIds::new() })
+    }
+
+    /// Decides on a request, and logs a refusal. Ready at once unless the policy has rules that wait.
+    ///
+    /// # Errors
+    /// [`Refusal`] by the first rule that refuses.
+    pub async fn admit(&self, policy: &Policy, request: Request) -> Result<Admission, Refusal> {
+        match policy.decide(&request).await {
+            Ok(()) => Ok(Admission::new(self.ids.next(), request.key)),
+            Err(refusal) => {
+                let Request { action, protocol, address, key, .. } = &request;
+                info!(client = %address, %action, %protocol, stream = %key, reason = %refusal, "access refused");
+                Err(refusal)
+            }
+        }
+    }
+}

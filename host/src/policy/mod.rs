@@ -1,0 +1,45 @@
+//! Policy: whether a client may publish or play a stream, decided once for each session, before its first byte.
+//!
+//! A [`Policy`] is made from the config of one vhost and holds its rules. [`Access`] is the host's: it applies a policy to
+//! a [`Request`] and returns an [`Admission`] or a [`Refusal`]. `net` (RTMP) and `http` (HTTP and WebSocket) ask the same
+//! function, so that a rule holds over every protocol:
+//!
+//! ```text
+//! name or URL ─> router ─> vhost, policy, stream ─> Access::admit ─┬─> Admission: held by the publisher, player or viewer
+//!                                                                  └─> Refusal: its answer to the peer, its reason in the log
+//! ```
+//!
+//! Rules run in a fixed order, which `Policy::decide` shows: those that need nothing but the request first, those that
+//! wait for others last. The first refusal ends the decision. A policy without rules that wait decides when the future is
+//! polled for the first time; only such rules make it pending, and they must bound how long.
+//!
+//! Invariants:
+//! - one decision for each session. A viewer that stays connected over a reload keeps its admission; what comes after the
+//!   reload is judged by the new policy, which the router replaces together with the vhost;
+//! - [`Access::admit`] logs every refusal, with its reason and without secrets. What the peer is told, an [`Answer`], is
+//!   the same for all reasons of a kind;
+//! - to cancel a decision is to drop its future: a client that leaves is no longer judged;
+//! - what a rule must remember beyond one request (sessions, counts, cached answers) belongs to [`Access`], since a reload
+//!   replaces the policies.
+//!
+//! An [`Admission`] is dropped at the end of its session, whatever ended it. What must happen then, once for each session,
+//! belongs into its `Drop`; what the rules learned about the session, into its fields.
+//!
+//! Not covered: static files, redirects, pages and the API. They are public, or have access rules of their own.
+//!
+//! Used by `router`, which keeps each vhost's policy beside the vhost, by `http` and `net`; uses `conf` and the names of
+//! `stream`.
+
+mod access;
+mod admission;
+mod refer;
+mod refusal;
+mod request;
+mod rules;
+mod security;
+
+pub use access::Access;
+pub use admission::Admission;
+pub use refusal::{Answer, Refusal};
+pub use request::{Action, Protocol, Request};
+pub use rules::Policy;

@@ -1,0 +1,65 @@
+//! The request to publish or play, as rules see it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::stream::StreamKey;
+
+/// A request to publish or play. It has no `Debug`: name and parameters may be secrets.
+pub struct Request {
+    /// What the client wants to do.
+    pub action: Action,
+    /// How the client is connected.
+    pub protocol: Protocol,
+    /// The stream, after routing: the name of the vhost as configured, the stream without the extension of a mount.
+    pub key: StreamKey,
+    /// The client's address. Behind trusted proxies, the address that they report.
+    pub address: IpAddr,
+    /// The page that embeds the player: `pageUrl` over RTMP, else `Referer`; empty if unknown.
+    pub page_url: String,
+    /// The client's name: `flashVer` over RTMP, else `User-Agent`; empty if unknown.
+    pub user_agent: String,
+    /// `tcUrl` over RTMP, as sent; else what SRS makes of the URL, `rtmp://VHOST/APP`.
+    pub tc_url: String,
+    /// The query of the URL, or over RTMP of tcUrl and stream name together, as sent, without the `?`.
+    pub query: String,
+}
+
+/// What a client wants to do with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send it.
+    Publish,
+    /// Receive it.
+    Play,
+}
+
+/// The protocol of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// RTMP, also over TLS.
+    Rtmp,
+    /// HTTP, also over TLS.
+    Http,
+    /// WebSocket, also over TLS.
+    WebSocket,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Action::Publish => "publish",
+            Action::Play => "play",
+        })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Rtmp => "rtmp",
+            Protocol::Http => "http",
+            Protocol::WebSocket => "websocket",
+        })
+    }
+}
