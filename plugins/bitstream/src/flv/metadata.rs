@@ -54,7 +54,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// Reads the body of an `onMetaData` script tag. Of metadata that cannot be read nothing is passed on, nor of those longer than
-    /// [`MAX_METADATA`].
+    /// 16 KiB.
     pub fn parse(published: &[u8]) -> Metadata {
         let mut properties = properties(published).unwrap_or_default();
         let announces_video = announces_video(&properties);
