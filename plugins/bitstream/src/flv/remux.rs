@@ -229,7 +229,7 @@ impl FlvRemuxer {
         self.held.push(tag.clone());
     }
 
-    /// Forgets what is held of a track that changes its codec, so that the file begins with the newest.
+    /// Forgets what is held of a track whose codec or sequence header changes, so that the file begins with the newest.
     fn forget_held(&mut self, kind: TagKind) {
         self.held.retain(|held| held.kind != kind);
         self.held_bytes = self.held.iter().map(|held| held.payload.len()).sum();
@@ -415,7 +415,7 @@ impl Remuxer for FlvRemuxer {
         if self.drops_tracks(tag) && self.started {
             self.write_start(tag.dts, sink)?;
         }
-        if !self.started && self.track(tag.kind).is_some_and(|track| track.has_other_codec(tag)) {
+        if !self.started && self.track(tag.kind).is_some_and(|track| track.begins_anew(tag)) {
             self.forget_held(tag.kind);
         }
         if self.track(tag.kind).is_some_and(|track| !track.takes(tag)) {

@@ -58,9 +58,11 @@ impl Track {
         ends && self.announced
     }
 
-    /// Returns whether the tag states another codec than those before.
-    pub(super) fn has_other_codec(&self, tag: &Tag) -> bool {
+    /// Returns whether the tag is of another codec than those before, or another sequence header.
+    pub(super) fn begins_anew(&self, tag: &Tag) -> bool {
+        let has_other_header = || self.configuration.as_deref().is_some_and(|known| *known != *tag.data());
         states_codec(tag) && ![Codec::NONE, tag.codec].contains(&self.codec)
+            || tag.packet == Packet::SEQUENCE_HEADER && has_other_header()
     }
 
     /// Returns whether the tag is of another codec than those written so far.

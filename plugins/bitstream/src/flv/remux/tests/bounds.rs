@@ -68,16 +68,16 @@ fn configurations_that_are_too_long_are_dropped() {
 }
 
 #[test]
-fn a_file_begins_with_the_newest_codec_of_a_track() {
+fn a_file_begins_with_the_newest_codec_and_sequence_header_of_a_track() {
     // Metadata of almost 16 KiB follow each file header.
     let name = "x".repeat(16_000);
     let mut body = Vec::new();
     amf0::write(&Value::String("onMetaData".into()), &mut body);
     amf0::write(&Value::Object(vec![("comment".into(), Value::String(name))]), &mut body);
     let mut tags = vec![tag(TagKind::SCRIPT, 0, &body)];
-    for _ in 0..500 {
-        tags.extend([tag(V, 0, b"\x12h263"), tag(V, 0, b"\x14vp6"), tag(V, 0, AVC_CONFIG)]);
-        tags.extend([tag(V, 0, AVC_KEY)]);
+    for _ in 0..200 {
+        let video = [b"\x12h263", b"\x14vp6!", AVC_CONFIG_2, AVC_KEY, AVC_CONFIG, AVC_KEY];
+        tags.extend(video.map(|body| tag(V, 0, body)));
     }
     tags.push(tag(A, 0, MP3));
     let blocks = within_the_limit(&mut young(), &tags);
