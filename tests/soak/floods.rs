@@ -4,8 +4,12 @@
 //! as the host lets them; its limits are the default ones. They run at the lowest priority of the scheduler, since they share
 //! the machine with the host and the neighbour. The neighbour gets 50 pictures a second over HTTP; a picture's latency is the time
 //! from before its write to after its read. Exits 1 if a picture is missing.
+//!
+//! A control gets as many messages of the same length over a relay of its own, of two sockets and a thread. What the machine and
+//! the kernel's network cost it is no cost of the host: the added latency is the neighbour's above the control's, in the same time.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,13 +40,19 @@ fn main() -> ExitCode {
     let neighbour = Neighbour::start(&host);
     let target = Target::of(&host);
     let idle = Flood { name: "nothing", round: rest };
-    println!("| flood | rounds/s | refused | host CPU | memory | latency p50 | p99 | added p99 |");
-    println!("|---|---|---|---|---|---|---|---|");
-    let base = measure(&host, &neighbour, &target, &idle, Duration::from_secs(seconds), None);
-    for (_, floods) in FLOODS {
-        for flood in *floods {
-            measure(&host, &neighbour, &target, flood, Duration::from_secs(seconds), Some(base));
+    let control = match control() {
+        Ok(control) => control,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
         }
+    };
+    println!(
+        "| flood | rounds/s | refused | host CPU | memory | latency p50 | p99 | control p50 | p99 | added p99 |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for flood in std::iter::once(&idle).chain(FLOODS.iter().flat_map(|(_, floods)| *floods)) {
+        measure(&host, &neighbour, &control, &target, flood, Duration::from_secs(seconds));
     }
     match neighbour.finish() {
         Ok(pictures) => println!("{pictures} pictures, none missing"),
@@ -60,16 +70,17 @@ fn rest(_: &Target) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs a flood, prints its row, and returns the 99th percentile of latency.
+/// Runs a flood, and prints its row.
 fn measure(
     host: &Host,
     neighbour: &Neighbour,
+    control: &Latencies,
     target: &Target,
     flood: &Flood,
     time: Duration,
-    base: Option<Duration>,
-) -> Duration {
-    neighbour.take_latencies();
+) {
+    control.take();
+    neighbour.latencies.take();
     let (resident, cpu, began) = (host.resident(), host.cpu_time(), Instant::now());
     let (rounds, refused, peak) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(resident));
     thread::scope(|scope| {
@@ -89,29 +100,77 @@ fn measure(
         }
     });
     let (elapsed, cpu) = (began.elapsed().as_secs_f64(), host.cpu_time() - cpu);
-    let latencies = neighbour.take_latencies();
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
-    let (p50, p99) = (at(0.5), at(0.99));
-    let added =
-        base.map_or("".to_owned(), |base| format!("{:.1} ms", p99.saturating_sub(base).as_secs_f64() * 1e3));
+    let ([p50, p99], [control_p50, control_p99]) = (neighbour.latencies.take(), control.take());
     println!(
-        "| {} | {:.0} | {} % | {:.2} cores | +{:.1} MiB | {:.2} ms | {:.2} ms | {added} |",
+        "| {} | {:.0} | {} % | {:.2} cores | +{:.1} MiB | {p50:.2} ms | {p99:.2} ms | {control_p50:.2} ms | {control_p99:.2} ms | {:.1} ms |",
         flood.name,
         rounds.load(Ordering::Relaxed) as f64 / elapsed,
         refused.load(Ordering::Relaxed) * 100 / rounds.load(Ordering::Relaxed).max(1),
         cpu.as_secs_f64() / elapsed,
         (peak.load(Ordering::Relaxed) - resident) as f64 / f64::from(1 << 20),
-        p50.as_secs_f64() * 1e3,
-        p99.as_secs_f64() * 1e3,
+        (p99 - control_p99).max(0.0),
     );
-    p99
+}
+
+/// Latencies since the last look.
+#[derive(Clone, Default)]
+struct Latencies(Arc<Mutex<Vec<Duration>>>);
+
+impl Latencies {
+    fn push(&self, latency: Duration) {
+        self.0.lock().expect("no holder panics").push(latency);
+    }
+
+    /// Removes all, and returns the median and the 99th percentile in milliseconds; NaN if there are none.
+    fn take(&self) -> [f64; 2] {
+        let mut all = std::mem::take(&mut *self.0.lock().expect("no holder panics"));
+        all.sort_unstable();
+        [50, 99].map(|percent| {
+            all.get(all.len().saturating_sub(1) * percent / 100)
+                .map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+        })
+    }
+}
+
+/// Starts the control, which runs until the program ends.
+fn control() -> io::Result<Latencies> {
+    let latencies = Latencies::default();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let connect = || -> io::Result<(TcpStream, TcpStream)> {
+        let near = TcpStream::connect(listener.local_addr()?)?;
+        let (far, _) = listener.accept()?;
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
+        Ok((near, far))
+    };
+    let ((mut sender, mut relay_in), (mut relay_out, mut receiver)) = (connect()?, connect()?);
+    let (began, sink) = (Instant::now(), latencies.clone());
+    thread::spawn(move || io::copy(&mut relay_in, &mut relay_out));
+    thread::spawn(move || -> io::Result<()> {
+        let mut message = [0; 2048];
+        for number in 1.. {
+            thread::sleep((began + STEP * number).saturating_duration_since(Instant::now()));
+            message[..8].copy_from_slice(&(began.elapsed().as_nanos() as u64).to_be_bytes());
+            sender.write_all(&message)?;
+        }
+        Ok(())
+    });
+    thread::spawn(move || -> io::Result<()> {
+        let mut message = [0; 2048];
+        loop {
+            receiver.read_exact(&mut message)?;
+            let sent = message.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+            sink.push(began.elapsed().saturating_sub(Duration::from_nanos(sent)));
+        }
+    });
+    Ok(latencies)
 }
 
 /// A healthy stream with a viewer that measures.
 struct Neighbour {
     stops: Arc<AtomicBool>,
-    /// Time from before the write to after the read, of each picture since the last look.
-    latencies: Arc<Mutex<Vec<Duration>>>,
+    /// Time from before the write to after the read, of each picture.
+    latencies: Latencies,
     publisher: thread::JoinHandle<u32>,
     viewer: thread::JoinHandle<Result<u32, String>>,
 }
@@ -119,7 +178,7 @@ struct Neighbour {
 impl Neighbour {
     fn start(host: &Host) -> Neighbour {
         let key = host.key("good");
-        let (stops, latencies) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (stops, latencies) = (Arc::new(AtomicBool::new(false)), Latencies::default());
         let sent = Arc::new(Mutex::new(Vec::<Instant>::new()));
         let mut publisher = Publisher::open(host.rtmp, &key);
         let viewer = {
@@ -147,13 +206,6 @@ impl Neighbour {
         Neighbour { stops, latencies, publisher, viewer }
     }
 
-    /// Returns the latencies since the last call, in order of size.
-    fn take_latencies(&self) -> Vec<Duration> {
-        let mut latencies = std::mem::take(&mut *self.latencies.lock().expect("no holder panics"));
-        latencies.sort_unstable();
-        latencies
-    }
-
     fn finish(self) -> Result<u32, String> {
         self.stops.store(true, Ordering::SeqCst);
         let sent = self.publisher.join().map_err(|_| "the publisher failed")?;
@@ -167,7 +219,7 @@ fn watch(
     address: std::net::SocketAddr,
     path: &str,
     sent: &Mutex<Vec<Instant>>,
-    latencies: &Mutex<Vec<Duration>>,
+    latencies: &Latencies,
 ) -> Result<u32, String> {
     let mut response = Request::get(path).send(address).map_err(|error| error.to_string())?;
     let (mut reader, mut buffer, mut next) = (Reader::default(), vec![0; 65536], 0);
@@ -184,7 +236,7 @@ fn watch(
             }
             next += 1;
             let at = sent.lock().expect("no holder panics")[number as usize];
-            latencies.lock().expect("no holder panics").push(now - at);
+            latencies.push(now - at);
         }
     }
 }
