@@ -1,16 +1,21 @@
 //! The command line.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
 use crate::host::{self, Start};
 use crate::output::{print, print_error, unless_closed};
-use crate::{admin, author, candidate, log, module};
+use crate::policy::Action;
+use crate::sign::UrlRequest;
+use crate::{admin, author, candidate, log, module, sign};
 use anyhow::{Context, bail};
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 
 /// The config files that are tried, in this order.
 const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
@@ -40,6 +45,9 @@ enum Command {
     },
     /// Show the modules of the running server
     Status,
+    /// Make signed URLs, secrets and publish keys
+    #[command(subcommand)]
+    Sign(SignCommand),
     /// Run the server with a built-in live stream in every format, and a page that plays them
     Demo,
     /// Tools for module authors: inspect, test, create
@@ -75,6 +83,36 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+enum SignCommand {
+    /// Print a URL with a signature that allows to publish to it
+    Publish(SignUrl),
+    /// Print a URL with a signature that allows to play it
+    Play(SignUrl),
+    /// Print a new secret for signed URLs or HS256
+    NewSecret,
+    /// Print a new secret name to publish a stream under, and its lines of the config
+    NewPublishKey {
+        /// The public name of the stream
+        stream: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct SignUrl {
+    /// The URL: rtmp, rtmps, and to play also http, https, ws, wss
+    url: String,
+    /// How long the URL is valid: seconds, or with units, 90m, 12h
+    #[arg(long, default_value = "1h", value_parser = read_lifetime)]
+    expires: Duration,
+    /// The only address that may use it
+    #[arg(long)]
+    address: Option<IpAddr>,
+    /// The id of the key [default: the first of the vhost]
+    #[arg(long)]
+    key: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
 enum ModuleCommand {
     /// Show what a module file declares, or why the host would refuse it
     Inspect {
@@ -106,6 +144,14 @@ enum ModuleCommand {
     },
 }
 
+fn read_lifetime(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let lifetime = text.parse::<SignedDuration>().ok().and_then(|lifetime| Duration::try_from(lifetime).ok());
+    lifetime.ok_or_else(|| "expected seconds, or a duration with units: 90m, 12h".to_owned())
+}
+
 fn read_pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.into(), value.into()))
@@ -130,6 +176,7 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Some(Command::Status) => find_config(cli.config).and_then(|file| admin::status_command(&file)),
+        Some(Command::Sign(command)) => sign_command(cli.config, command),
         Some(Command::Demo) => demo(cli.config),
         Some(Command::Module(command)) => module(command),
         Some(Command::Run) | None => run(cli.config),
@@ -173,6 +220,20 @@ fn check(config: Option<PathBuf>) -> anyhow::Result<()> {
 
 fn reload(config: Option<PathBuf>, dry_run: bool) -> anyhow::Result<bool> {
     admin::reload_command(&find_config(config)?, dry_run)
+}
+
+fn sign_command(config: Option<PathBuf>, command: SignCommand) -> anyhow::Result<()> {
+    let sign = |action, SignUrl { url, expires, address, key }: SignUrl| {
+        let request = UrlRequest { action, url: &url, lifetime: expires, address, key: key.as_deref() };
+        sign::signed_url(&find_config(config)?, &request)
+    };
+    let printed = match command {
+        SignCommand::Publish(url) => sign(Action::Publish, url)?,
+        SignCommand::Play(url) => sign(Action::Play, url)?,
+        SignCommand::NewSecret => sign::new_secret()?,
+        SignCommand::NewPublishKey { stream } => sign::new_publish_key(&stream)?,
+    };
+    Ok(print(format_args!("{printed}\n"))?)
 }
 
 fn module(command: ModuleCommand) -> anyhow::Result<()> {

@@ -30,6 +30,7 @@ mod output;
 mod policy;
 mod router;
 mod rtmp;
+mod sign;
 mod stream;
 mod sync;
 

@@ -12,6 +12,7 @@ mod certificates;
 mod changes;
 mod chaos;
 mod check;
+mod credentials;
 mod demo;
 mod encoders;
 mod enhanced;

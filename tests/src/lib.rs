@@ -13,6 +13,7 @@
 //! | [`rtmp`], [`http`], [`websocket`], [`socket`] | clients on plain sockets |
 //! | [`http2`], [`floods`] | frames that no well-behaved client sends, and what attackers repeat |
 //! | [`tls`] | certificates, and a TLS client |
+//! | [`token`] | tokens and links, made by openssl |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
 //! | [`neighbour`] | a healthy stream whose viewers must get every frame |
@@ -50,6 +51,7 @@ pub mod scratch;
 pub mod socket;
 pub mod times;
 pub mod tls;
+pub mod token;
 pub mod tool;
 pub mod ts;
 pub mod wait;

@@ -1,6 +1,5 @@
 //! The config as the host uses it: validated and complete.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SignedUrl};
 use super::pattern::MountPattern;
 use super::source::KeyPath;
 use super::target::RedirectTarget;
@@ -68,6 +68,8 @@ pub struct HttpServer {
     pub listen: SocketAddr,
     /// `crossdomain`: answer CORS requests. Default true.
     pub crossdomain: bool,
+    /// `origins`: the origins whose pages may read, also with credentials. Default, and if empty: all, without credentials.
+    pub origins: Vec<String>,
     /// Settings of the listener.
     pub accept: Accept,
     /// `[http_server.https]`: the same over TLS, whether `enabled` is set or not (SRS).
@@ -272,6 +274,14 @@ pub struct Vhost {
     pub security: Security,
     /// `[vhost."NAME".refer]`.
     pub refer: Refer,
+    /// `[vhost."NAME".signed_url]`.
+    pub signed_url: SignedUrl,
+    /// `[vhost."NAME".jwt]`.
+    pub jwt: Jwt,
+    /// `[vhost."NAME".secure_link]`.
+    pub secure_link: SecureLink,
+    /// `[vhost."NAME".publish_key]`.
+    pub publish_key: PublishKeys,
     /// `[vhost."NAME".publish]`.
     pub publish: Publish,
     /// `[vhost."NAME".play]`.
@@ -295,79 +305,6 @@ impl Vhost {
     pub fn mount_path(&self, index: usize) -> KeyPath {
         self.path().key("http_remux").index(index)
     }
-}
-
-/// `[vhost."NAME".security]`: the addresses that may publish and play.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Security {
-    /// `enabled`, default false: every address may. With no rule at all, none may (SRS).
-    pub enabled: bool,
-    /// `[vhost."NAME".security.publish]`.
-    pub publish: AddressRules,
-    /// `[vhost."NAME".security.play]`.
-    pub play: AddressRules,
-}
-
-/// Addresses that are allowed and denied to publish or to play.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AddressRules {
-    /// `allow`: if either action has one, others are refused. Default none.
-    pub allow: Vec<Addresses>,
-    /// `deny`: refused, whatever is allowed. Default none.
-    pub deny: Vec<Addresses>,
-}
-
-/// A set of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addresses {
-    /// `all`: every address, IPv4 and IPv6.
-    All,
-    /// A CIDR block or a single address.
-    Network(IpNet),
-}
-
-impl Addresses {
-    /// Returns whether `address`, in its canonical form, is one of them.
-    pub fn contain(&self, address: IpAddr) -> bool {
-        match self {
-            Addresses::All => true,
-            Addresses::Network(network) => network.contains(&address),
-        }
-    }
-
-    /// Returns whether every address of `other` is one of them.
-    pub fn contain_all(&self, other: &Addresses) -> bool {
-        match (self, other) {
-            (Addresses::All, _) => true,
-            (Addresses::Network(_), Addresses::All) => false,
-            (Addresses::Network(this), Addresses::Network(other)) => this.contains(other),
-        }
-    }
-}
-
-impl fmt::Display for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Addresses::All => f.write_str("all"),
-            Addresses::Network(network) if network.prefix_len() == network.max_prefix_len() => {
-                network.addr().fmt(f)
-            }
-            Addresses::Network(network) => network.fmt(f),
-        }
-    }
-}
-
-/// `[vhost."NAME".refer]`: the sites whose pages may embed players. An empty list allows all.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refer {
-    /// `enabled`, default false.
-    pub enabled: bool,
-    /// `all`: host names, each with all names below it, for both actions. Default none.
-    pub all: Vec<String>,
-    /// `publish`: the same for publishers, in addition. Default none.
-    pub publish: Vec<String>,
-    /// `play`: the same for players and viewers, in addition. Default none.
-    pub play: Vec<String>,
 }
 
 /// `[vhost."NAME".publish]`.

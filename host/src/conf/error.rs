@@ -58,6 +58,49 @@ pub enum ValueError {
     /// The string is not a host name.
     #[error("not a host name")]
     NotAHostName,
+    /// The string is not an origin.
+    #[error("not an origin")]
+    NotAnOrigin,
+    /// A key that the table needs is missing.
+    #[error("{key} is missing")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
+    /// The id has other characters than letters, digits, `-` and `_`.
+    #[error("an id has letters, digits, - and _ only")]
+    NotAnId,
+    /// The secret is too short.
+    #[error("{len} bytes are too short for a secret, {min} are needed")]
+    SecretTooShort {
+        /// Its length, in bytes.
+        len: usize,
+        /// The least length, in bytes.
+        min: usize,
+    },
+    /// The file or variable with a secret or key cannot be read.
+    #[error("cannot read {name}: {reason}")]
+    Unreadable {
+        /// The path, or the name of the variable.
+        name: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The file has no public key.
+    #[error("no public key in {name}")]
+    NotAPublicKey {
+        /// The path.
+        name: String,
+    },
+    /// The string is not a SHA-256 in hexadecimal digits.
+    #[error("not a SHA-256, 64 hexadecimal digits")]
+    NotASha256,
+    /// The text lacks a part that it needs.
+    #[error("it lacks {part}")]
+    Lacks {
+        /// The part.
+        part: &'static str,
+    },
     /// The value is not one of the allowed words.
     #[error("must be {}", words(allowed))]
     NotOneOf {
@@ -121,6 +164,12 @@ impl ValueError {
             ValueError::NotANetwork => {
                 "write a CIDR block or an address: \"10.0.0.0/8\", \"fd00::/8\", \"127.0.0.1\"".to_owned()
             }
+            ValueError::SecretTooShort { .. } => "`remuxd sign new-secret` makes one".to_owned(),
+            ValueError::NotAnOrigin => {
+                "write scheme, host and port as browsers send them, in lower case: \"https://example.com\"".to_owned()
+            }
+            ValueError::NotASha256 => "`remuxd sign new-publish-key` makes one".to_owned(),
+            ValueError::NotAPublicKey { .. } => "it must be in PEM format, BEGIN PUBLIC KEY".to_owned(),
             ValueError::NotAHostName => {
                 "write the host name without scheme, port and path: \"example.com\"".to_owned()
             }
@@ -139,6 +188,7 @@ impl ValueError {
 // Names of types; `ValueError::help` compares some of them.
 pub(super) const BOOLEAN: &str = "true or false";
 pub(super) const STRING: &str = "a string";
+pub(super) const SECRET: &str = "a string, { file = \"PATH\" } or { env = \"NAME\" }";
 pub(super) const TABLES: &str = "a list of tables";
 
 /// Returns the candidate closest to `word`, if at most a third of its letters are wrong.

@@ -7,6 +7,7 @@
 //!
 //! Used by all; uses nothing.
 
+mod access;
 mod config;
 mod diagnostics;
 mod error;
@@ -18,6 +19,7 @@ mod table;
 mod target;
 mod value;
 
+pub use access::*;
 pub use config::*;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};

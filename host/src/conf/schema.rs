@@ -3,6 +3,8 @@
 //! A new key needs a field of [`Config`], documented there, a line here, and a line in conf/remuxd.toml, which a test
 //! checks. Names and defaults are those of SRS where SRS has the key.
 
+mod access;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +16,8 @@ use super::pattern::MountPattern;
 use super::table::Table;
 use super::target::RedirectTarget;
 use super::value::{
-    addresses, any_ip, choice, directives, duration, flag, host_name, integer, list, listen, listen_locally,
-    loopback, memory_limit, network, redirect_status, size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, listen_locally, loopback,
+    memory_limit, network, origin, redirect_status, size, some, text,
 };
 
 /// The modules that are part of the host's release.
@@ -79,6 +81,7 @@ fn http_server(table: &mut Table) -> HttpServer {
         enabled: table.key("enabled", false, flag),
         listen: table.key("listen", any_ip(8080), listen),
         crossdomain: table.key("crossdomain", true, flag),
+        origins: table.key("origins", Vec::new(), list(origin)),
         accept: accept(table),
         https: table.table("https", |table| tls_listener(table, 8088)),
         dir: path(table, "dir"),
@@ -189,35 +192,18 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
     Vhost {
         name: name.to_owned(),
         enabled: table.key("enabled", true, flag),
-        security: table.table("security", security),
-        refer: table.table("refer", refer),
+        security: table.table("security", access::security),
+        refer: table.table("refer", access::refer),
+        signed_url: table.table("signed_url", access::signed_url),
+        jwt: table.table("jwt", access::jwt),
+        secure_link: table.table("secure_link", access::secure_link),
+        publish_key: table.table("publish_key", access::publish_keys),
         publish: table.table("publish", publish),
         play: table.table("play", play),
         https: table.table("https", own_certificate),
         mounts: table.tables("http_remux", |table| mount(table, name).map(Arc::new)),
         redirects: table.tables("redirect", |table| redirect(table, name).map(Arc::new)),
     }
-}
-
-fn security(table: &mut Table) -> Security {
-    Security {
-        enabled: table.key("enabled", false, flag),
-        publish: table.table("publish", address_rules),
-        play: table.table("play", address_rules),
-    }
-}
-
-fn address_rules(table: &mut Table) -> AddressRules {
-    AddressRules {
-        allow: table.key("allow", Vec::new(), list(addresses)),
-        deny: table.key("deny", Vec::new(), list(addresses)),
-    }
-}
-
-fn refer(table: &mut Table) -> Refer {
-    let mut sites = |key| table.key(key, Vec::new(), list(host_name));
-    let (all, publish, play) = (sites("all"), sites("publish"), sites("play"));
-    Refer { enabled: table.key("enabled", false, flag), all, publish, play }
 }
 
 fn publish(table: &mut Table) -> Publish {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
 
-/// A config file as read.
+/// A config file as read, with asterisks in place of secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     pub(super) name: String,
@@ -43,7 +43,9 @@ enum Step {
 
 impl Source {
     pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> Source {
-        Source { name: name.into(), text: text.into(), entries: HashMap::new() }
+        let mut text = text.into();
+        mask_assignments(&mut text);
+        Source { name: name.into(), text, entries: HashMap::new() }
     }
 
     /// Returns the location of the value at `path`; of a table, its header. `None` for a default.
@@ -65,6 +67,11 @@ impl Source {
     /// Returns the location of the last key of `path`. `None` if it is not in the file.
     pub fn key(&self, path: &KeyPath) -> Option<Location> {
         self.entries.get(path).map(|entry| Location(entry.key.clone()))
+    }
+
+    /// Replaces a part of the text by asterisks, between quotes if it has them.
+    pub(super) fn mask(&mut self, part: Range<usize>) {
+        mask(&mut self.text, part);
     }
 
     pub(super) fn record(&mut self, path: KeyPath, entry: Entry) {
@@ -132,4 +139,40 @@ impl KeyPath {
         }
         text
     }
+}
+
+/// Masks what is assigned to keys named `secret`, to the end of the line: a file that is not TOML, or has the key where none
+/// is expected, has no spans of secrets.
+fn mask_assignments(text: &mut String) {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let key = line.find("secret").map(|at| &line[at + "secret".len()..]);
+        let value = key.and_then(|rest| {
+            let value = rest
+                .trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "_-\"' \t".contains(c))
+                .strip_prefix('=')?
+                .trim_start();
+            // Names of files and variables are no secrets.
+            let from = start + line.len() - value.len();
+            (!value.starts_with('{')).then_some(from..start + line.len())
+        });
+        parts.extend(value);
+        start += line.len();
+    }
+    parts.into_iter().for_each(|part| mask(text, part));
+}
+
+/// Replaces the bytes of a part but its quotes and line ends by asterisks.
+fn mask(text: &mut String, part: Range<usize>) {
+    let Some(shown) = text.get(part.clone()) else { return };
+    let masked: String = shown
+        .chars()
+        .flat_map(|character| {
+            let kept = matches!(character, '"' | '\'' | '\n' | '\r');
+            let shown = if kept { character } else { '*' };
+            std::iter::repeat_n(shown, character.len_utf8())
+        })
+        .collect();
+    text.replace_range(part, &masked);
 }

@@ -10,10 +10,14 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::access::Secret;
 use super::diagnostics::Diagnostics;
 use super::error::{Hint, TABLES, ValueError, closest};
 use super::source::{Entry, KeyPath, Location};
 use super::value::{Kind, setting, wrong_type};
+
+/// The key of a secret. A key of its table that is unknown may be this one, misspelt.
+const SECRET_KEY: &str = "secret";
 
 /// The state of reading one file.
 pub(super) struct Reading<'a> {
@@ -54,6 +58,9 @@ impl<'a> Reading<'a> {
         let known: Vec<_> = self.known.iter().filter(|(of, _)| *of == shape).map(|(_, key)| *key).collect();
         let table = if header.is_empty() { "the file".to_owned() } else { format!("[{header}]") };
         for (key, value) in entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
+            if known.contains(&SECRET_KEY) {
+                self.diagnostics.source_mut().mask(value.span());
+            }
             let hint = self.hint(&shape, &known, key.get_ref(), value);
             let error = ValueError::UnknownKey { table: table.clone(), hint };
             self.report(key.get_ref(), Spanned::new(key.span(), error));
@@ -83,6 +90,7 @@ impl<'a> Reading<'a> {
             ValueError::WrongType { .. } => format!("wrong type for `{key}`"),
             ValueError::Pattern(_) => "bad mount pattern".to_owned(),
             ValueError::Target(_) => "bad redirect target".to_owned(),
+            ValueError::Missing { key } => format!("`{key}` is missing"),
             _ => format!("bad value for `{key}`"),
         };
         let diagnostic = self.diagnostics.error(title, Some(location), &error);
@@ -103,6 +111,22 @@ impl<'a> Table<'_, 'a> {
         }
         self.record(path, name.span(), value.span());
         read
+    }
+
+    /// Reads a secret; returns an empty one if it is absent or faulty. Messages do not show its text.
+    pub(super) fn secret(&mut self, key: &'static str, kind: impl Kind<Secret>) -> Secret {
+        let literal =
+            self.entry(key).filter(|(_, value)| !is_reference(value)).map(|(_, value)| value.span());
+        if let Some(span) = literal {
+            self.reading.diagnostics.source_mut().mask(span);
+        }
+        self.key(key, Secret::default(), kind)
+    }
+
+    /// Returns whether `key` is absent, or an empty string.
+    pub(super) fn is_unset(&self, key: &str) -> bool {
+        let value = self.entries.and_then(|entries| entries.get(key));
+        value.is_none_or(|value| value.get_ref().as_str() == Some(""))
     }
 
     /// Returns the value, or reports its errors under `key`.
@@ -218,6 +242,12 @@ impl<'a> Table<'_, 'a> {
     fn record(&mut self, path: KeyPath, key: Range<usize>, value: Range<usize>) {
         self.reading.diagnostics.source_mut().record(path, Entry { key, value });
     }
+}
+
+/// Whether a value names the file or the variable of a secret, which is no secret itself.
+fn is_reference(value: &Spanned<DeValue>) -> bool {
+    let table = value.get_ref().as_table().filter(|table| table.len() == 1);
+    table.is_some_and(|table| table.iter().all(|(key, _)| ["file", "env"].contains(&&**key.get_ref())))
 }
 
 /// Returns the entries of a table in the order of the file.

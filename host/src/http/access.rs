@@ -1,14 +1,15 @@
 //! The request to the policy, from an HTTP request.
 
-use hyper::header::{AsHeaderName, HeaderMap, REFERER, USER_AGENT};
+use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap, REFERER, USER_AGENT};
 
 use super::Client;
 use crate::policy::{Action, Protocol, Request};
-use crate::router::Route;
+use crate::router::{Route, query_pairs};
 
 /// Returns the request to play the stream of `route`.
 pub(super) fn play_request(
     route: &Route,
+    path: &str,
     query: &str,
     protocol: Protocol,
     client: &Client,
@@ -22,6 +23,9 @@ pub(super) fn play_request(
         page_url: text(headers, REFERER),
         user_agent: text(headers, USER_AGENT),
         tc_url: format!("rtmp://{}/{}", key.vhost, key.app),
+        path: path.to_owned(),
+        bearer: bearer(headers),
+        parameters: query_pairs(query).map(|(name, value)| (name.into(), value.into())).collect(),
         query: query.to_owned(),
         key,
     }
@@ -30,4 +34,10 @@ pub(super) fn play_request(
 /// Returns the value of a header; empty if it is missing or no text.
 fn text(headers: &HeaderMap, name: impl AsHeaderName) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// Returns the token of `Authorization: Bearer` (RFC 6750, 2.1).
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }

@@ -36,7 +36,7 @@ pub struct LiveBody {
     first: Option<Arc<Span>>,
     /// The viewer's memory.
     _room: Charge,
-    _admission: Admission,
+    admission: Admission,
 }
 
 impl Body {
@@ -48,7 +48,7 @@ impl Body {
     /// Creates the body of a live stream: `first`, then the spans of `viewer`. It holds the viewer's memory,
     /// `room`, and its admission.
     pub(super) fn live(viewer: Viewer, first: Arc<Span>, room: Charge, admission: Admission) -> Body {
-        Body::Live(LiveBody { viewer, first: Some(first), _room: room, _admission: admission })
+        Body::Live(LiveBody { viewer, first: Some(first), _room: room, admission })
     }
 }
 
@@ -69,6 +69,9 @@ impl hyper::body::Body for Body {
         let data = match &mut *self {
             Body::Whole(bytes) => bytes.take().map(Data::Bytes),
             Body::Live(live) => {
+                if live.admission.poll_end(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
                 let span = match live.first.take() {
                     Some(first) => Some(first),
                     None => std::task::ready!(live.viewer.poll_next(cx)),

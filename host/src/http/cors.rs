@@ -1,7 +1,7 @@
 //! Cross-origin requests (Fetch standard, 3.2; Private Network Access).
 //!
-//! The origin is echoed rather than answered by `*`, because `*` is illegal with credentials, and players are
-//! started with them. Streams are not protected by cookies, so every origin may read.
+//! By default every page may read what a client without credentials may read: `*`. With a list of origins, pages of these
+//! may also send credentials (cookies of a proxy in front, for one), and pages of others may not read at all.
 //!
 //! SRS answers a preflight with `Access-Control-Request-Private-Network`, the name of the request header; browsers
 //! look for `Access-Control-Allow-Private-Network`.
@@ -23,8 +23,19 @@ const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-contro
 /// The cross-origin part of a request.
 #[derive(Debug)]
 pub(super) struct Cors {
-    origin: Option<HeaderValue>,
+    allowed: Option<Allowed>,
+    /// Whether the answer depends on the origin.
+    varies: bool,
     preflight: Option<Preflight>,
+}
+
+/// The pages that may read a response.
+#[derive(Debug)]
+enum Allowed {
+    /// All, without credentials.
+    All,
+    /// Those of the request's origin.
+    Origin(HeaderValue),
 }
 
 #[derive(Debug)]
@@ -34,24 +45,39 @@ struct Preflight {
 }
 
 impl Cors {
-    /// Reads a request; empty if `enabled` is false or the request has no origin.
-    pub(super) fn of<B>(request: &Request<B>, enabled: bool) -> Cors {
+    /// Reads a request, whose origin may be one of `origins`, or any if there are none; empty if `enabled` is false or the
+    /// request has no origin.
+    pub(super) fn of<B>(request: &Request<B>, enabled: bool, origins: &[String]) -> Cors {
         let headers = request.headers();
         let origin = headers.get(ORIGIN).filter(|_| enabled).cloned();
+        let allowed = origin.and_then(|origin| match origins {
+            [] => Some(Allowed::All),
+            listed => listed.iter().any(|one| origin == one.as_str()).then_some(Allowed::Origin(origin)),
+        });
         let preflight =
-            (origin.is_some() && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)).then(|| Preflight {
+            (allowed.is_some() && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)).then(|| Preflight {
                 headers: headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
                 private_network: headers.get(REQUEST_PRIVATE_NETWORK).is_some_and(|value| value == "true"),
             });
-        Cors { origin, preflight }
+        Cors { allowed, varies: enabled && !origins.is_empty(), preflight }
     }
 
     /// Adds the response headers.
     pub(super) fn apply(self, headers: &mut HeaderMap) {
-        let Some(origin) = self.origin else { return };
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        headers.insert(VARY, HeaderValue::from_static("Origin"));
+        if self.varies {
+            // A cache must not serve it to pages of others.
+            headers.insert(VARY, HeaderValue::from_static("Origin"));
+        }
+        match self.allowed {
+            None => return,
+            Some(Allowed::All) => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
+            Some(Allowed::Origin(origin)) => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            }
+        }
         let Some(preflight) = self.preflight else {
             let exposed = HeaderValue::from_static(EXPOSED);
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
@@ -72,30 +98,52 @@ impl Cors {
 mod tests {
     use super::*;
 
-    fn answer(request: &[(&str, &str)], enabled: bool) -> HeaderMap {
+    fn answer(request: &[(&str, &str)], enabled: bool, origins: &[&str]) -> HeaderMap {
         let request = request
             .iter()
             .fold(Request::builder(), |builder, (name, value)| builder.header(*name, *value))
             .body(())
             .unwrap();
+        let origins: Vec<_> = origins.iter().map(|origin| (*origin).to_owned()).collect();
         let mut headers = HeaderMap::new();
-        Cors::of(&request, enabled).apply(&mut headers);
+        Cors::of(&request, enabled, &origins).apply(&mut headers);
         headers
     }
 
     #[test]
     fn answers_nothing_without_an_origin_or_when_switched_off() {
-        assert!(answer(&[], true).is_empty());
-        assert!(answer(&[("origin", "http://a.example")], false).is_empty());
+        assert!(answer(&[], true, &[]).is_empty());
+        assert!(answer(&[("origin", "http://a.example")], false, &["http://a.example"]).is_empty());
     }
 
     #[test]
-    fn echoes_the_origin() {
-        let headers = answer(&[("origin", "http://a.example")], true);
-        assert_eq!(headers["access-control-allow-origin"], "http://a.example");
-        assert_eq!(headers["access-control-allow-credentials"], "true");
-        assert_eq!(headers["vary"], "Origin");
-        assert!(!headers.contains_key("access-control-allow-private-network"));
+    fn every_page_may_read_without_credentials() {
+        let headers = answer(&[("origin", "http://a.example")], true, &[]);
+        assert_eq!(headers["access-control-allow-origin"], "*");
+        for name in ["access-control-allow-credentials", "vary", "access-control-allow-private-network"] {
+            assert!(!headers.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn pages_of_listed_origins_may_read_with_credentials() {
+        let origins = ["http://a.example", "https://b.example:8443"];
+        for (origin, allowed) in [
+            ("http://a.example", true),
+            ("https://b.example:8443", true),
+            ("https://a.example", false),
+            ("https://b.example", false),
+            ("null", false),
+        ] {
+            let asked = [("origin", origin), ("access-control-request-method", "GET")];
+            let headers = answer(&asked, true, &origins);
+            let answered = headers.get("access-control-allow-origin").map(|value| value.to_str().unwrap());
+            assert_eq!(answered, allowed.then_some(origin));
+            assert_eq!(headers.contains_key("access-control-allow-credentials"), allowed, "{origin}");
+            assert_eq!(headers.contains_key("access-control-allow-methods"), allowed, "{origin}");
+            assert_eq!(headers["vary"], "Origin");
+        }
+        assert_eq!(answer(&[], true, &origins)["vary"], "Origin");
     }
 
     #[test]
@@ -106,10 +154,10 @@ mod tests {
             ("access-control-request-headers", "x-token, range"),
             ("access-control-request-private-network", "true"),
         ];
-        let headers = answer(&asked, true);
+        let headers = answer(&asked, true, &[]);
         assert_eq!(headers["access-control-allow-methods"], "GET, HEAD, OPTIONS");
         assert_eq!(headers["access-control-allow-headers"], "x-token, range");
         assert_eq!(headers["access-control-allow-private-network"], "true");
-        assert!(!answer(&asked[..3], true).contains_key("access-control-allow-private-network"));
+        assert!(!answer(&asked[..3], true, &[]).contains_key("access-control-allow-private-network"));
     }
 }

@@ -117,9 +117,9 @@ impl LiveMounts {
         headers: &HeaderMap,
         connection: &ConnectionContext,
     ) -> Result<Response<Body>, Refusal> {
-        let (routes, query) = (resolved.routes, resolved.query);
+        let Resolved { path, query, routes, .. } = resolved;
         let mut target = self.target(routes, &query, delivery.transport())?;
-        let request = play_request(&target.route, &query, delivery.protocol(), client, headers);
+        let request = play_request(&target.route, &path, &query, delivery.protocol(), client, headers);
         let admission = self.access.admit(&target.route.policy, request).await?;
         // While memory is short, also before the wait for a publisher.
         let room = connection.account.admit(delivery.memory())?;
@@ -142,7 +142,7 @@ impl LiveMounts {
             Delivery::Head => Response::new(Body::empty()),
             Delivery::Body => Response::new(Body::live(viewer, first, room, admission)),
             Delivery::WebSocket(upgrade) => {
-                return Ok(upgrade.accept(connection, viewer, first, (room, admission)));
+                return Ok(upgrade.accept(connection, viewer, first, room, admission));
             }
         };
         let content_type = HeaderValue::from_str(target.module().content_type());

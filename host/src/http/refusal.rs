@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
 
@@ -46,6 +47,9 @@ pub enum Refusal {
     /// The client requires an upgrade to a protocol that the host does not speak.
     #[error("this server upgrades to WebSocket only")]
     UnknownUpgrade,
+    /// The policy needs credentials that the viewer does not show.
+    #[error("access denied")]
+    Unauthorized,
     /// The policy refuses the viewer, whatever credentials it has.
     #[error("access denied")]
     Forbidden,
@@ -112,6 +116,7 @@ pub enum Refusal {
 impl From<policy::Refusal> for Refusal {
     fn from(refusal: policy::Refusal) -> Refusal {
         match refusal.answer() {
+            Answer::Unauthorized => Refusal::Unauthorized,
             Answer::Forbidden => Refusal::Forbidden,
         }
     }
@@ -137,6 +142,7 @@ impl Refusal {
                 StatusCode::BAD_REQUEST
             }
             Refusal::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
             Refusal::Forbidden => StatusCode::FORBIDDEN,
             Refusal::NotMounted | Refusal::NotLive | Refusal::NoTrack { .. } => StatusCode::NOT_FOUND,
             Refusal::WebSocketOnly | Refusal::WebSocketVersion | Refusal::UnknownUpgrade => {
@@ -165,6 +171,10 @@ impl Refusal {
         if let Refusal::Method { crossdomain } = self {
             let allowed = if *crossdomain { "GET, HEAD, OPTIONS" } else { "GET, HEAD" };
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        // Required with 401 (RFC 9110, 15.5.2); browsers ask their user for nothing then.
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if status == StatusCode::UPGRADE_REQUIRED && request.version() < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

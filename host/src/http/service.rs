@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, VARY};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::{Method, Request, Response};
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -68,7 +68,7 @@ impl Service {
     ) -> Response<Body> {
         let peer = connection.peer;
         let crossdomain = self.config.http_server.crossdomain;
-        let cors = Cors::of(&request, crossdomain);
+        let cors = Cors::of(&request, crossdomain, &self.config.http_server.origins);
         let client = Client::of(&request, peer.ip(), &self.config.proxy);
         let checked = match request::check(&request) {
             Ok(()) => request::check_body(&mut request).await,
@@ -122,12 +122,8 @@ impl Service {
         if !matches!(delivery, Delivery::WebSocket(_))
             && let Some(files) = &self.files
             && !self.live.is_live(&resolved.routes, arrival).await
-            && let Some(mut response) = files.respond(request, &resolved, &connection.account).await?
+            && let Some(response) = files.respond(request, &resolved, &connection.account).await?
         {
-            if self.config.http_server.crossdomain {
-                // The response depends on the origin: a cache must not serve it to pages of others.
-                response.headers_mut().insert(VARY, HeaderValue::from_static("Origin"));
-            }
             return Ok(response);
         }
         self.live.respond(resolved, delivery, arrival, client, request.headers(), connection).await

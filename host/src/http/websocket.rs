@@ -27,7 +27,7 @@ use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder,
 use tracing::debug;
 
 use crate::budget::Charge;
-use crate::policy::Admission;
+use crate::policy::{Admission, End};
 use crate::stream::{Span, Viewer};
 
 use super::{Body, ConnectionContext, Refusal, linger};
@@ -92,20 +92,21 @@ impl Upgrade {
         Ok(Some(Upgrade { accept, protocol, upgraded: hyper::upgrade::on(request) }))
     }
 
-    /// Answers the handshake; once the connection is upgraded, a task sends `first` and the spans of `viewer`, and has the
-    /// viewer's memory and admission, `held`.
+    /// Answers the handshake; once the connection is upgraded, a task sends `first` and the spans of `viewer`, and holds the
+    /// viewer's memory, `room`, and its admission.
     pub(super) fn accept(
         self,
         connection: &ConnectionContext,
         viewer: Viewer,
         first: Arc<Span>,
-        held: (Charge, Admission),
+        room: Charge,
+        admission: Admission,
     ) -> Response<Body> {
         let (upgraded, guard) = (self.upgraded, connection.guard.clone());
         tokio::spawn(async move {
-            let _held = (guard, held);
+            let _held = (guard, room);
             match upgraded.await {
-                Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first).await,
+                Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first, admission).await,
                 Err(error) => debug!(%error, "a WebSocket was not opened"),
             }
         });
@@ -130,16 +131,22 @@ fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-async fn serve(io: TokioIo<hyper::upgrade::Upgraded>, viewer: Viewer, first: Arc<Span>) {
+async fn serve(
+    io: TokioIo<hyper::upgrade::Upgraded>,
+    viewer: Viewer,
+    first: Arc<Span>,
+    admission: Admission,
+) {
     let mut socket = ServerBuilder::new()
         .limits(Limits::default().max_payload_len(Some(MAX_INCOMING)))
         // A whole span goes out in one write.
         .config(Config::default().flush_threshold(usize::MAX))
         .serve(io);
-    let outcome = watch(&mut socket, viewer, first).await;
+    let outcome = watch(&mut socket, viewer, first, admission).await;
     debug!(?outcome, "closing a WebSocket");
     let (code, reason) = match outcome {
         Ok(Reason::StreamEnded) => (CloseCode::NORMAL_CLOSURE, "end of stream"),
+        Ok(Reason::Ended(End::Expired)) => (CloseCode::NORMAL_CLOSURE, "access expired"),
         Ok(Reason::ViewerGone) => (CloseCode::GOING_AWAY, "no answer to pings"),
         // tokio-websockets has queued the answer.
         Ok(Reason::ViewerClosed) => (CloseCode::NORMAL_CLOSURE, ""),
@@ -165,11 +172,17 @@ async fn close(socket: &mut Socket, message: Message) -> Result<(), Error> {
 #[derive(Debug)]
 enum Reason {
     StreamEnded,
+    Ended(End),
     ViewerClosed,
     ViewerGone,
 }
 
-async fn watch(socket: &mut Socket, mut viewer: Viewer, first: Arc<Span>) -> Result<Reason, Error> {
+async fn watch(
+    socket: &mut Socket,
+    mut viewer: Viewer,
+    first: Arc<Span>,
+    mut admission: Admission,
+) -> Result<Reason, Error> {
     send(socket, &first).await?;
     drop(first);
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
@@ -191,6 +204,7 @@ async fn watch(socket: &mut Socket, mut viewer: Viewer, first: Arc<Span>) -> Res
                 Some(Ok(_)) | None => return Ok(Reason::ViewerClosed),
                 Some(Err(error)) => return Err(error),
             },
+            end = poll_fn(|cx| admission.poll_end(cx)) => return Ok(Reason::Ended(end)),
             _ = ping.tick() => {
                 if unanswered == PINGS_MISSED {
                     return Ok(Reason::ViewerGone);

@@ -186,7 +186,7 @@ impl Connection {
         if input.capacity() - input.len() < read_size / 4 {
             input.reserve(read_size);
         }
-        let (publishers, players, unflushed) = (&self.publishers, &mut self.players, &mut self.unflushed);
+        let (publishers, players, unflushed) = (&mut self.publishers, &mut self.players, &mut self.unflushed);
         let requests = &mut self.requests;
         tokio::select! {
             moved = poll_fn(|cx| poll_socket(socket, reads.then_some(&mut *input), output, unflushed, cx)) => {
@@ -200,8 +200,8 @@ impl Connection {
             (stream_id, wanted, decision) = poll_fn(|cx| requests.poll_decided(cx)) => {
                 self.on_decision(stream_id, wanted, decision);
             }
-            stream_id = poll_fn(|cx| publishers.poll_replaced(cx)) => {
-                self.publishers.end_replaced(stream_id, self.peer, &mut self.session);
+            (stream_id, rejection) = poll_fn(|cx| publishers.poll_end(cx)) => {
+                self.publishers.end(stream_id, &rejection, self.peer, &mut self.session);
             }
             () = sleep_until(self.next_check), if holds => {}
             () = sleep_until(deadline) => return Err(late),
@@ -225,7 +225,7 @@ impl Connection {
     /// Starts the decision on a request to publish or play. What is decided at once has its effect at once.
     fn request(&mut self, stream_id: u32, wanted: Use, name: StreamName) {
         let client = Client { peer: self.peer, account: &self.account, connect: &self.connect };
-        self.requests.start(stream_id, wanted, name, &client, &mut self.session);
+        self.requests.start(stream_id, wanted, &name, &client, &mut self.session);
         let decided = self.requests.poll_decided(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready((stream_id, wanted, decision)) = decided {
             self.on_decision(stream_id, wanted, decision);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::admission::{Admission, SessionIds};
+use super::grant::Grant;
 use super::{Policy, Refusal, Request};
 
 /// What all sessions of the host share. It outlives the policies, which a reload replaces.
@@ -25,10 +26,11 @@ impl Access {
     /// [`Refusal`] by the first rule that refuses.
     pub async fn admit(&self, policy: &Policy, request: Request) -> Result<Admission, Refusal> {
         match policy.decide(&request).await {
-            Ok(()) => Ok(Admission::new(self.ids.next(), request.key)),
+            Ok(Grant { key, ends }) => Ok(Admission::new(self.ids.next(), key.unwrap_or(request.key), ends)),
             Err(refusal) => {
-                let Request { action, protocol, address, key, .. } = &request;
-                info!(client = %address, %action, %protocol, stream = %key, reason = %refusal, "access refused");
+                let Request { action, protocol, address, .. } = &request;
+                let stream = policy.shown(&request);
+                info!(client = %address, %action, %protocol, %stream, reason = %refusal, "access refused");
                 Err(refusal)
             }
         }

@@ -2,7 +2,13 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use tokio::time::{Sleep, sleep};
+use tracing::info;
 
 use crate::stream::StreamKey;
 
@@ -11,11 +17,34 @@ use crate::stream::StreamKey;
 pub struct Admission {
     id: SessionId,
     key: StreamKey,
+    /// The time at which the session must end.
+    ends: Option<Pin<Box<Sleep>>>,
+}
+
+/// The reason why a session ends before its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum End {
+    /// Its credentials have expired.
+    #[error("its credentials have expired")]
+    Expired,
 }
 
 impl Admission {
-    pub(super) fn new(id: SessionId, key: StreamKey) -> Admission {
-        Admission { id, key }
+    /// Creates the admission of a session, which must end at `ends`.
+    pub(super) fn new(id: SessionId, key: StreamKey, ends: Option<SystemTime>) -> Admission {
+        let left = ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
+        Admission { id, key, ends: left.map(|left| Box::pin(sleep(left))) }
+    }
+
+    /// Polls for the reason for which the session must end. The owner of the session ends it then, in the way of its protocol.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let Some(ends) = &mut self.ends else { return Poll::Pending };
+        std::task::ready!(ends.as_mut().poll(cx));
+        self.ends = None;
+        let end = End::Expired;
+        info!(session = %self.id, stream = %self.key, reason = %end, "session ended");
+        Poll::Ready(end)
     }
 
     /// The session's id.

@@ -13,6 +13,9 @@
 //! wait for others last. The first refusal ends the decision. A policy without rules that wait decides when the future is
 //! polled for the first time; only such rules make it pending, and they must bound how long.
 //!
+//! [`Admission::poll_end`] tells the owner of a session that it must end before its stream does: when its credentials expire
+//! and `enforce_expiry` is set.
+//!
 //! Invariants:
 //! - one decision for each session. A viewer that stays connected over a reload keeps its admission; what comes after the
 //!   reload is judged by the new policy, which the router replaces together with the vhost;
@@ -32,14 +35,21 @@
 
 mod access;
 mod admission;
+mod credentials;
+mod grant;
+mod jwt;
+mod publish_key;
 mod refer;
 mod refusal;
 mod request;
 mod rules;
+mod secure_link;
 mod security;
+mod signed_url;
 
 pub use access::Access;
-pub use admission::Admission;
-pub use refusal::{Answer, Refusal};
+pub use admission::{Admission, End};
+pub use refusal::{Answer, Refusal, SignatureError, TokenError};
 pub use request::{Action, Protocol, Request};
 pub use rules::Policy;
+pub use signed_url::sign;

@@ -22,11 +22,90 @@ pub enum Refusal {
         /// The host name of the page; empty if unknown.
         site: String,
     },
+    /// Credentials are needed, and the request has none.
+    #[error("it has no credentials")]
+    NoCredentials,
+    /// The signature of the URL is refused.
+    #[error("signature: {0}")]
+    Signature(SignatureError),
+    /// The token is refused.
+    #[error("token: {0}")]
+    Token(TokenError),
+    /// The signature for nginx's `secure_link` is refused.
+    #[error("secure_link: {0}")]
+    Link(SignatureError),
+    /// Nothing may be published under this name.
+    #[error("no publish_key has this name, whose hash begins with {hash}")]
+    UnknownPublishName {
+        /// The start of the name's SHA-256.
+        hash: String,
+    },
+    /// Somebody plays the name of a publish key.
+    #[error("it plays the secret name of a publish_key")]
+    SecretName,
+}
+
+/// The reason why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// It is no token.
+    #[error("it is no token")]
+    Malformed,
+    /// No key has its `kid`.
+    #[error("it is signed with an unknown key")]
+    UnknownKey,
+    /// The signature is wrong, or of another algorithm than the key's.
+    #[error("its signature is wrong")]
+    Signature,
+    /// Claims are missing, of a wrong type, or of another issuer or audience.
+    #[error("its claims are not those that are required")]
+    Claims,
+    /// It has expired.
+    #[error("it expired {ago} s ago")]
+    Expired {
+        /// Seconds since then.
+        ago: u64,
+    },
+    /// It is not valid yet.
+    #[error("it is not valid yet")]
+    Early,
+    /// It is for another action.
+    #[error("it is for another action")]
+    Action,
+    /// It is for another vhost, app or stream.
+    #[error("it is for another {part}")]
+    Name {
+        /// `vhost`, `app` or `stream`.
+        part: &'static str,
+    },
+}
+
+/// The reason why a signature is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// It has another form.
+    #[error("its form is unknown")]
+    Malformed,
+    /// No key has its id.
+    #[error("it is made with an unknown key")]
+    UnknownKey,
+    /// It is of another key, action, vhost, app, stream, expiry or address.
+    #[error("it is of another key, action, name, expiry or address")]
+    Wrong,
+    /// It has expired.
+    #[error("it expired {ago} s ago")]
+    Expired {
+        /// Seconds since then.
+        ago: u64,
+    },
 }
 
 /// What a peer is told: no more than it could guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// The client shows no credentials that allow this: 401.
+    Unauthorized,
     /// The client may not do this, whatever credentials it has: 403.
     Forbidden,
 }
@@ -38,6 +117,7 @@ impl Refusal {
             Refusal::AddressDenied { .. } | Refusal::AddressNotAllowed | Refusal::Page { .. } => {
                 Answer::Forbidden
             }
+            _ => Answer::Unauthorized,
         }
     }
 }

@@ -21,8 +21,21 @@ pub struct Request {
     pub user_agent: String,
     /// `tcUrl` over RTMP, as sent; else what SRS makes of the URL, `rtmp://VHOST/APP`.
     pub tc_url: String,
+    /// The path of the URL, decoded; over RTMP `/APP/STREAM`, as sent.
+    pub path: String,
+    /// The token of `Authorization: Bearer`, if there is one.
+    pub bearer: Option<String>,
+    /// The pairs of the query, decoded.
+    pub parameters: Vec<(String, String)>,
     /// The query of the URL, or over RTMP of tcUrl and stream name together, as sent, without the `?`.
     pub query: String,
+}
+
+impl Request {
+    /// Returns the value of a query parameter, the first if there are several.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// What a client wants to do with a stream.
@@ -61,5 +74,27 @@ impl fmt::Display for Protocol {
             Protocol::Http => "http",
             Protocol::WebSocket => "websocket",
         })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Returns a request over HTTP from 127.0.0.1 without parameters.
+    pub fn request(action: Action, vhost: &str, app: &str, stream: &str) -> Request {
+        Request {
+            action,
+            protocol: Protocol::Http,
+            key: StreamKey::new(vhost, app, stream),
+            address: [127, 0, 0, 1].into(),
+            page_url: String::new(),
+            user_agent: String::new(),
+            tc_url: String::new(),
+            path: format!("/{app}/{stream}.flv"),
+            bearer: None,
+            parameters: Vec::new(),
+            query: String::new(),
+        }
     }
 }

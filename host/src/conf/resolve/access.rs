@@ -1,12 +1,14 @@
 //! Checks of access rules.
 
-use crate::conf::config::{AddressRules, Config, Security, Vhost};
+use crate::conf::access::{AddressRules, Scope, Security};
+use crate::conf::config::{Config, Vhost};
 use crate::conf::diagnostics::Diagnostics;
 use crate::conf::source::KeyPath;
 
 pub(super) fn check(config: &Config, diagnostics: &mut Diagnostics) {
     for vhost in &config.vhosts {
         check_security(vhost, diagnostics);
+        check_keys(vhost, diagnostics);
     }
 }
 
@@ -34,5 +36,39 @@ fn check_rules(rules: &AddressRules, path: &KeyPath, diagnostics: &mut Diagnosti
             .error(format!("`{allowed}` is allowed and denied"), here, "has no effect")
             .and(there, format!("`{denied}` is denied first"))
             .help("what is denied stays denied: remove one of them, or deny less");
+    }
+}
+
+/// Credentials that nobody can have refuse everybody; two keys of one id would make signatures ambiguous.
+fn check_keys(vhost: &Vhost, diagnostics: &mut Diagnostics) {
+    let needed = |scope: &Scope| scope.enabled && (scope.publish || scope.play);
+    let lacks = [
+        ("signed_url", needed(&vhost.signed_url.scope) && vhost.signed_url.keys.is_empty()),
+        ("jwt", needed(&vhost.jwt.scope) && vhost.jwt.keys.is_empty()),
+        ("publish_key", vhost.publish_key.enabled && vhost.publish_key.keys.is_empty()),
+        ("secure_link", vhost.secure_link.enabled && vhost.secure_link.secret.bytes().is_empty()),
+    ];
+    for (table, _) in lacks.into_iter().filter(|(_, lacks)| *lacks) {
+        let location = diagnostics.source().value(&vhost.path().key(table).key("enabled"));
+        let what = if table == "secure_link" { "secret" } else { "key" };
+        diagnostics
+            .error(format!("`{table}` without a {what} refuses everybody"), location, "enabled here")
+            .help("make one with `remuxd sign`; see docs/access.md");
+    }
+    let ids = |keys: &mut dyn Iterator<Item = String>| keys.collect::<Vec<_>>();
+    let signing = ids(&mut vhost.signed_url.keys.iter().map(|key| key.id.clone()));
+    let tokens = ids(&mut vhost.jwt.keys.iter().map(|key| key.id.clone()));
+    for (table, ids) in [("signed_url", signing), ("jwt", tokens)] {
+        for (index, id) in ids.iter().enumerate() {
+            let Some(first) = ids[..index].iter().position(|other| other == id && !id.is_empty()) else {
+                continue;
+            };
+            let path = |index| vhost.path().key(table).key("key").index(index).key("id");
+            let location = |index| diagnostics.source().value(&path(index));
+            let (here, there) = (location(index), location(first));
+            diagnostics
+                .error(format!("two keys of `{table}` have the id `{id}`"), here, "the second")
+                .and(there, "the first");
+        }
     }
 }

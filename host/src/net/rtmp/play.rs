@@ -32,7 +32,7 @@ struct Playing {
     video: bool,
     tracks: StartedTracks,
     _room: Charge,
-    _admission: Admission,
+    admission: Admission,
 }
 
 /// The tracks other than 0 that had a keyframe since the player joined: its history begins at a keyframe of track 0.
@@ -58,6 +58,8 @@ pub(super) enum SourceEvent {
     Tags(Arc<Vec<Tag>>),
     End,
     Timeout,
+    /// The admission is over.
+    Denied,
 }
 
 impl Players {
@@ -92,7 +94,7 @@ impl Players {
                 video: true,
                 tracks: StartedTracks::default(),
                 _room: room,
-                _admission: admission,
+                admission,
             },
         );
     }
@@ -142,6 +144,9 @@ impl Players {
     /// Polls for an event of a player's source.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<(u32, SourceEvent)> {
         for (stream_id, playing) in &mut self.by_id {
+            if playing.admission.poll_end(cx).is_ready() {
+                return Poll::Ready((*stream_id, SourceEvent::Denied));
+            }
             if let Poll::Ready(event) = playing.source.poll(cx) {
                 return Poll::Ready((*stream_id, event));
             }
@@ -180,6 +185,11 @@ impl Players {
             SourceEvent::End => {
                 self.by_id.remove(&stream_id);
                 session.end_play(stream_id, PlayEnd::Unpublished);
+            }
+            SourceEvent::Denied => {
+                self.by_id.remove(&stream_id);
+                session.reject_play(stream_id, &Rejection::Denied);
+                session.end_play(stream_id, PlayEnd::Stopped);
             }
             SourceEvent::Timeout => {
                 debug!(%peer, "nothing to play");

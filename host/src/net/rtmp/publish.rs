@@ -66,8 +66,7 @@ impl Publishers {
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
         let republish_wait = vhost.publish.republish_wait;
         let server = self.server.clone();
-        let publishing =
-            Publishing { server, publisher, deadline, republish_wait, _room: room, _admission: admission };
+        let publishing = Publishing { server, publisher, deadline, republish_wait, _room: room, admission };
         self.by_id.insert(stream_id, publishing);
         session.accept_publish(stream_id);
     }
@@ -78,15 +77,23 @@ impl Publishers {
         let Some(publishing) = self.by_id.get_mut(&stream_id) else { return };
         publishing.deadline = Instant::now() + publishing.publisher.stream().vhost().publish.normal_timeout;
         if !publishing.publisher.push(tag, now) {
-            self.end_replaced(stream_id, peer, session);
+            self.end(stream_id, &Rejection::Busy, peer, session);
         }
     }
 
-    /// Ends a publisher that another one has replaced.
-    pub fn end_replaced(&mut self, stream_id: u32, peer: SocketAddr, session: &mut ServerSession) {
-        info!(%peer, "publisher replaced");
+    /// Ends a publisher: `Busy` if another one has replaced it.
+    pub fn end(
+        &mut self,
+        stream_id: u32,
+        rejection: &Rejection,
+        peer: SocketAddr,
+        session: &mut ServerSession,
+    ) {
+        if matches!(rejection, Rejection::Busy) {
+            info!(%peer, "publisher replaced");
+        }
         self.by_id.remove(&stream_id);
-        session.end_publish(stream_id, &Rejection::Busy);
+        session.end_publish(stream_id, rejection);
     }
 
     /// Ends all publishers, and their streams at once, since these hold memory.
@@ -101,14 +108,18 @@ impl Publishers {
         self.by_id.remove(&stream_id);
     }
 
-    /// Polls for a publisher that another one has replaced, and returns its message stream.
-    pub fn poll_replaced(&self, cx: &mut Context<'_>) -> Poll<u32> {
-        let mut replaced = |one: &Publishing| one.publisher.poll_replaced(cx).is_ready();
-        let mut publishers = self.by_id.iter();
-        match publishers.find_map(|(stream_id, one)| replaced(one).then_some(*stream_id)) {
-            Some(stream_id) => Poll::Ready(stream_id),
-            None => Poll::Pending,
+    /// Polls for a publisher that must end: another one has replaced it, or its admission is over. Returns its message stream
+    /// and the reason that the client is told.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<(u32, Rejection)> {
+        for (stream_id, one) in &mut self.by_id {
+            if one.publisher.poll_replaced(cx).is_ready() {
+                return Poll::Ready((*stream_id, Rejection::Busy));
+            }
+            if one.admission.poll_end(cx).is_ready() {
+                return Poll::Ready((*stream_id, Rejection::Denied));
+            }
         }
+        Poll::Pending
     }
 }
 
@@ -121,7 +132,7 @@ struct Publishing {
     /// How long viewers wait for a publisher to return.
     republish_wait: Duration,
     _room: Charge,
-    _admission: Admission,
+    admission: Admission,
 }
 
 impl Publishing {

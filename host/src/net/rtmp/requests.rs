@@ -15,7 +15,7 @@ use crate::budget::{Account, Charge};
 use crate::conf::Vhost;
 use crate::net::server::Server;
 use crate::policy::{Action, Admission, Answer, Protocol, Refusal, Request};
-use crate::router::Named;
+use crate::router::{Named, query_pairs};
 use crate::rtmp::ConnectRequest;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
 use crate::rtmp::tc_url::StreamName;
@@ -90,12 +90,12 @@ impl Requests {
         &mut self,
         stream_id: u32,
         wanted: Use,
-        name: StreamName,
+        name: &StreamName,
         client: &Client<'_>,
         session: &mut ServerSession,
     ) {
         let (peer, action) = (client.peer, wanted.action());
-        let Some(Named { vhost, policy, key }) = self.server.stream(&name) else {
+        let Some(Named { vhost, policy, key }) = self.server.stream(name) else {
             info!(%peer, %action, vhost = ?name.vhost, "refused: no vhost has this name");
             return wanted.reject(stream_id, &Rejection::NotFound, session);
         };
@@ -106,10 +106,12 @@ impl Requests {
         let room = match client.account.admit(memory) {
             Ok(room) => room,
             Err(over) => {
-                info!(%peer, %action, stream = %key, %over, "refused");
+                // Whether the name is a secret is known only to the policy.
+                info!(%peer, %action, vhost = vhost.name, %over, "refused");
                 return wanted.reject(stream_id, &Rejection::NoMemory, session);
             }
         };
+        let query = name.params.strip_prefix('?').unwrap_or_default();
         let request = Request {
             action,
             protocol: Protocol::Rtmp,
@@ -118,7 +120,10 @@ impl Requests {
             page_url: client.connect.page_url.clone(),
             user_agent: client.connect.flash_ver.clone(),
             tc_url: client.connect.tc_url.clone(),
-            query: name.params.strip_prefix('?').unwrap_or_default().to_owned(),
+            path: format!("/{}/{}", name.app, name.stream),
+            bearer: None,
+            parameters: query_pairs(query).map(|(name, value)| (name.into(), value.into())).collect(),
+            query: query.to_owned(),
         };
         let access = self.server.access.clone();
         let decision = Box::pin(async move { access.admit(&policy, request).await });
@@ -149,7 +154,7 @@ impl Requests {
 impl From<&Refusal> for Rejection {
     fn from(refusal: &Refusal) -> Rejection {
         match refusal.answer() {
-            Answer::Forbidden => Rejection::Denied,
+            Answer::Unauthorized | Answer::Forbidden => Rejection::Denied,
         }
     }
 }

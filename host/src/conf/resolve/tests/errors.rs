@@ -162,6 +162,29 @@ fn shows_each_error_with_its_line() {
 }
 
 #[test]
+fn secrets_are_masked_in_messages() {
+    for line in [
+        "secret = \"hush\"",
+        "secret = ['hush']",
+        "secret = { hush = \"hush\" }",
+        "secret = { file = \"/none\", env = \"hush\" }",
+        "secret = \"\"\"\nhush\"\"\"",
+        "\"secret\" = \"hush\"",
+        "scret = \"hush\"",
+        "the_secret = 'hush'",
+        "secret = \"hush",
+        "secret = hush",
+    ] {
+        let text = format!("[[vhost.x.signed_url.key]]\nid = \"a\"\n{line}\n[vhost.y]\nenabled = 1\n");
+        let report = Config::parse(&text, "remuxd.toml").unwrap_err().to_string();
+        assert!(!report.contains("hush"), "{line}\n{report}");
+    }
+    let text = "[[vhost.x.signed_url.key]]\nid = \"a\"\nsecret = { file = \"/none\" }";
+    let report = Config::parse(text, "remuxd.toml").unwrap_err().to_string();
+    assert!(report.contains("{ file = \"/none\" }"), "{report}");
+}
+
+#[test]
 fn others_add_what_only_they_can_judge() {
     let text = "[rtmp]\nchunk_size = 1\n[[vhost.x.http_remux]]\nenabled = true\n[vhost.x.http_remux.options]\nhevk = \"a\"";
     let (config, mut diagnostics) = Config::read_text(text, "remuxd.toml");

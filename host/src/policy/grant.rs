@@ -1,0 +1,35 @@
+//! What a decision grants, and what its rules share.
+
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+
+use crate::stream::StreamKey;
+
+/// What credentials say about a session.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Grant {
+    /// The stream by its public name, if the client named another one.
+    pub key: Option<StreamKey>,
+    /// When the session must end.
+    pub ends: Option<SystemTime>,
+}
+
+impl Grant {
+    /// Returns the grant of credentials that expire, `expires` seconds after 1970.
+    pub fn until(expires: u64, enforce: bool) -> Grant {
+        let ends =
+            enforce.then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(expires))).flatten();
+        Grant { key: None, ends }
+    }
+}
+
+/// Returns seconds since 1970; 0 before.
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Returns the start of the SHA-256 of a secret, by which a log may name it.
+pub(super) fn short_hash(secret: &str) -> String {
+    Sha256::digest(secret).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}

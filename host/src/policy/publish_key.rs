@@ -1,0 +1,67 @@
+//! Publish keys: secret names to publish under, so that the URL of a viewer does not allow to publish.
+
+use sha2::{Digest, Sha256};
+
+use super::grant::{Grant, short_hash};
+use super::{Refusal, Request};
+use crate::conf::{PublishKey, PublishKeys};
+use crate::stream::StreamKey;
+
+/// The secret names of one vhost, by their hash.
+#[derive(Debug)]
+pub(super) struct PublicNames {
+    keys: Vec<PublishKey>,
+}
+
+impl PublicNames {
+    pub fn new(config: &PublishKeys) -> PublicNames {
+        PublicNames { keys: config.keys.clone() }
+    }
+
+    /// Returns the public name of the stream in a request.
+    pub fn check(&self, request: &Request) -> Result<Grant, Refusal> {
+        let StreamKey { vhost, app, stream } = &request.key;
+        // A name has at least 128 random bits, so the time of a comparison of hashes tells nothing about it.
+        let hash = <[u8; 32]>::from(Sha256::digest(&**stream));
+        let is_for = |key: &&PublishKey| key.sha256 == hash && (key.app.is_empty() || *key.app == **app);
+        match self.keys.iter().find(is_for) {
+            Some(key) => Ok(Grant { key: Some(StreamKey::new(vhost, app, &key.stream)), ends: None }),
+            None => Err(Refusal::UnknownPublishName { hash: short_hash(stream) }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::Config;
+    use crate::policy::Action;
+    use crate::policy::request::tests::request;
+
+    #[test]
+    fn secret_names_have_public_names() {
+        let hash =
+            |name: &str| Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let text = format!(
+            "[[vhost.v.publish_key.key]]\nstream = \"film\"\nsha256 = \"{}\"\n\
+             [[vhost.v.publish_key.key]]\nstream = \"news\"\napp = \"tv\"\nsha256 = \"{}\"",
+            hash("one"),
+            hash("two")
+        );
+        let names = PublicNames::new(&Config::parse(&text, "text").unwrap().vhosts[0].publish_key);
+        for (app, name, expected) in [
+            ("live", "one", Some("v/live/film")),
+            ("tv", "one", Some("v/tv/film")),
+            ("tv", "two", Some("v/tv/news")),
+            ("live", "two", None),
+            ("live", "film", None),
+            ("live", "", None),
+        ] {
+            let granted = names.check(&request(Action::Publish, "v", app, name));
+            let key = granted.as_ref().ok().and_then(|grant| grant.key.as_ref()).map(StreamKey::to_string);
+            assert_eq!(key.as_deref(), expected, "{app}/{name}");
+        }
+        let refusal = names.check(&request(Action::Publish, "v", "live", "hush")).unwrap_err();
+        assert!(!refusal.to_string().contains("hush"), "{refusal}");
+    }
+}
