@@ -95,7 +95,7 @@ fn each_flaw_is_found_by_the_check_for_it() {
             "same output each time",
             "H.264 and AAC: played again a second later, block 0 differs (0 ms)",
         ),
-        ("goes back in time", "sound streams", "H.264 and AAC: a block's dts goes back from 280 to 279 ms"),
+        ("goes back in time", "sound streams", "H.264 alone: a block's dts goes back from 280 to 279 ms"),
         (
             "skips half a GOP",
             "start in the middle",
