@@ -154,14 +154,16 @@ impl FaultRecord {
         state.count(module.terms().max_faults as usize, now)
     }
 
-    /// Returns the generation that fills the mount for which `module` is intended.
+    /// Returns the generation that fills the mount for which `module` is intended. It fills the mount too if it is intended itself.
     pub(super) fn choose(&self, module: &Arc<Module>) -> Arc<Module> {
+        // First, since the trial may concern the generation that stands in for one that is switched off.
+        let module = module.standing();
         if !self.is_touched.load(Ordering::Acquire) {
-            return module.standing();
+            return module;
         }
         let state = self.state.lock();
-        let chosen = state.trial.as_ref().filter(|trial| trial.concerns(module)).and_then(Trial::chosen);
-        chosen.filter(|chosen| !chosen.is_off()).unwrap_or_else(|| module.clone()).standing()
+        let chosen = state.trial.as_ref().filter(|trial| trial.concerns(&module)).and_then(Trial::chosen);
+        chosen.filter(|chosen| !chosen.is_off()).unwrap_or(module)
     }
 
     /// Ends the trial: the generation before cannot take over.

@@ -102,6 +102,17 @@ fn a_fault_of_another_remuxer_of_the_process_has_no_consequence() {
 }
 
 #[test]
+fn a_generation_that_failed_does_not_come_back_for_one_that_is_switched_off() {
+    let ([before, suspect], newest, record) = (generations(), module(3), FaultRecord::default());
+    newest.set_fallback(Some(suspect.clone()));
+    record.on_fault(&suspect, &FAULT, 9, Instant::now());
+    ["a", "b", "c"].into_iter().for_each(|stream| newest.on_worse(stream));
+    for intended in [&newest, &suspect, &before] {
+        assert!(Arc::ptr_eq(&record.choose(intended), &before), "{}", intended.generation());
+    }
+}
+
+#[test]
 fn a_stream_on_which_a_generation_fails_gets_the_one_before_and_keeps_it_if_it_works() {
     let ([before, suspect], now) = (generations(), Instant::now());
     for stream in ["a", "b", "c"] {
