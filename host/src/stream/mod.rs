@@ -37,6 +37,8 @@ mod key;
 mod model;
 mod mount;
 mod pacing;
+#[cfg(test)]
+mod property;
 mod remux;
 mod remuxer;
 mod renditions;

@@ -1,0 +1,333 @@
+//! A property test: random sequences of what publishers, viewers and operators do, against a [`model`] of what viewers must get.
+//!
+//! After each step every viewer must have got what the model says, letter by letter, and end when it says so. A viewer that
+//! stalls may continue at a later join point. A sequence that fails is reduced to a short one and printed.
+//!
+//! The threads are real. A fault without a trace would be ordered against the next step by chance, so that keyframes follow it until
+//! there is output, and two mounts of a stream see no faults. `PROPTEST_CASES` is the number of sequences.
+
+mod model;
+mod steps;
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::test_runner::{Config as Runs, TestCaseError, TestRunner};
+
+use self::model::{Generation, Model, Mount, Refusal};
+use self::steps::{Kind, Letter, Step, load, step};
+use super::ring::{JoinAt, Pace};
+use super::{EndReason, Hub, LiveMount, MountError, PublishError, Publisher, Stream, StreamKey, Viewer};
+use crate::budget::Account;
+use crate::conf::{Config, ReloadMode, Vhost};
+use crate::media::{Millis, Tag, TagKind};
+use crate::module::{Module, Pool, Recipe};
+
+/// Number of sequences, and the largest number of steps of one.
+const SEQUENCES: u32 = 400;
+const STEPS: usize = 60;
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Time for reducing a sequence that fails, in milliseconds: each attempt that fails takes [`DEADLINE`].
+const SHRINK: u32 = 180_000;
+/// A mount that is closed opens again after 5 s; a sequence that takes so long is not judged.
+const CLOSED: Duration = Duration::from_secs(4);
+
+/// The host, and the model beside it.
+struct World {
+    hub: Arc<Hub>,
+    vhost: Arc<Vhost>,
+    pool: Arc<Pool>,
+    generations: Vec<Arc<Module>>,
+    streams: [Source; 2],
+    watching: Vec<Watching>,
+    model: Model,
+    closed: Option<Instant>,
+}
+
+/// A stream and its publisher.
+#[derive(Default)]
+struct Source {
+    stream: Option<Arc<Stream>>,
+    publisher: Option<Publisher>,
+    left: u64,
+    clock: i64,
+    mounts: Vec<Arc<LiveMount>>,
+}
+
+/// A viewer, what it has got, and where it started.
+struct Watching {
+    viewer: Viewer,
+    at: usize,
+    mount: usize,
+    from: usize,
+    text: String,
+    /// It is there as long as its mount, to see all of it.
+    is_observer: bool,
+    stalled: bool,
+    has_stalled: bool,
+}
+
+impl World {
+    fn new(vhost: &Arc<Vhost>) -> World {
+        let mut model = Model::default();
+        model.generations.push(Generation { kind: Kind::Good, off: false, fallback: None });
+        World {
+            hub: Hub::new(),
+            vhost: vhost.clone(),
+            pool: Pool::new(1, DEADLINE, None),
+            generations: vec![load(Kind::Good, 0)],
+            streams: Default::default(),
+            watching: Vec::new(),
+            model,
+            closed: None,
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Publish(at) => self.publish(at),
+            Step::Unpublish(at) => {
+                if let Some(publisher) = self.streams[at].publisher.take() {
+                    self.streams[at].left = publisher.leave();
+                    self.model.streams[at].live = false;
+                }
+            }
+            Step::Expire(at) => self.expire(at),
+            Step::Send(at, letter) => self.send(at, letter),
+            Step::View(at) => self.view(at),
+            Step::Leave(index) => {
+                if let Some(index) = self.viewer(index) {
+                    self.watching.swap_remove(index);
+                }
+            }
+            Step::Stall(index) => {
+                if let Some(index) = self.viewer(index) {
+                    let watching = &mut self.watching[index];
+                    watching.stalled ^= true;
+                    watching.has_stalled = true;
+                }
+            }
+            Step::Reload(kind, drain) => self.reload(kind, drain),
+            Step::RollBack => {
+                let newest = self.generations.len() - 1;
+                ["x", "y", "z"].into_iter().for_each(|stream| self.generations[newest].on_worse(stream));
+                self.model.roll_back();
+                // Each mount notices by itself at its next tag; here at once, since a new one may not have begun to wait.
+                self.streams.iter().flat_map(|source| &source.mounts).for_each(|mount| mount.settle());
+            }
+            Step::Idle(at) => {
+                self.streams[at].mounts.iter().for_each(|mount| mount.end(EndReason::Idle));
+                self.model.streams[at].mounts.iter_mut().for_each(|mount| mount.ended = true);
+            }
+        }
+    }
+
+    fn publish(&mut self, at: usize) {
+        let key = StreamKey::new("a", "live", ["x", "y"][at]);
+        let expected = self.model.publish(at);
+        match self.hub.publish(key, &self.vhost, Account::unlimited()) {
+            Ok((publisher, _)) => {
+                assert!(expected, "another publisher is live");
+                let source = &mut self.streams[at];
+                if !source.stream.as_ref().is_some_and(|stream| Arc::ptr_eq(stream, publisher.stream())) {
+                    *source = Source { stream: Some(publisher.stream().clone()), ..Source::default() };
+                    self.watching.retain(|watching| watching.at != at);
+                }
+                source.publisher = Some(publisher);
+            }
+            Err(PublishError::Busy) => assert!(!expected, "no other publisher is live"),
+        }
+    }
+
+    fn expire(&mut self, at: usize) {
+        let source = &self.streams[at];
+        if let (Some(stream), true, false) =
+            (&source.stream, self.model.streams[at].exists, source.publisher.is_some())
+        {
+            self.hub.expire(stream, source.left);
+            self.model.expire(at);
+            assert!(self.hub.find(stream.key()).is_none());
+        }
+    }
+
+    fn send(&mut self, at: usize, letter: Letter) {
+        let is_harmless = !letter.breaks(Kind::Fragile);
+        if self.streams[at].publisher.is_none() || (self.model.is_ambiguous() && !is_harmless) {
+            return;
+        }
+        self.push(at, letter);
+        while self.model.needs_keyframe(at) {
+            self.push(at, Letter::Key);
+        }
+        if self.model.streams[at].is_closed() {
+            self.closed.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn push(&mut self, at: usize, letter: Letter) {
+        let source = &mut self.streams[at];
+        let Some(publisher) = &source.publisher else { return };
+        source.clock += 1000;
+        let clock = Millis(source.clock);
+        assert!(publisher.push(Tag::new(TagKind::VIDEO, clock, letter.body()), clock));
+        self.model.push(at, letter);
+    }
+
+    fn view(&mut self, at: usize) {
+        let source = &mut self.streams[at];
+        let Some(stream) = source.stream.clone().filter(|_| self.model.streams[at].exists) else { return };
+        let live = self.model.streams[at].live;
+        let module = self.generations[self.generations.len() - 1].standing();
+        let recipe = Recipe::new(module, &[], std::iter::empty()).unwrap();
+        let watched = stream.watch(|| Ok::<_, MountError>(recipe), Duration::ZERO, &self.pool);
+        let expected = self.model.watch(at);
+        let viewer = match watched {
+            Ok((viewer, _)) => viewer,
+            Err(error) => {
+                let error = match error {
+                    MountError::SwitchedOff => Refusal::SwitchedOff,
+                    MountError::Faults { .. } => Refusal::Faults,
+                    other => panic!("{other}"),
+                };
+                assert_eq!(Some(error), expected.err());
+                return;
+            }
+        };
+        let (mount, is_new) = expected.expect("the model refuses the viewer");
+        let mut add = |viewer, from, is_observer| {
+            let text = String::new();
+            self.watching.push(Watching {
+                viewer,
+                at,
+                mount,
+                from,
+                text,
+                is_observer,
+                stalled: false,
+                has_stalled: false,
+            });
+        };
+        if is_new {
+            source.mounts.push(viewer.mount().clone());
+            add(Viewer::new(viewer.mount().clone(), JoinAt::Newest, Pace::Each), 0, true);
+            add(viewer, 0, false);
+            while self.model.needs_keyframe(at) {
+                self.push(at, Letter::Key);
+            }
+            return;
+        }
+        assert!(Arc::ptr_eq(viewer.mount(), &source.mounts[mount]), "it shares the mount");
+        let mount = &self.model.streams[at].mounts[mount];
+        let from = if live { mount.newest_join() } else { mount.entries.len() };
+        add(viewer, from, false);
+    }
+
+    fn reload(&mut self, kind: Kind, drain: bool) {
+        let drain = drain && self.model.is_untroubled();
+        if kind != Kind::Good && (drain || self.model.is_ambiguous()) {
+            return;
+        }
+        let (old, next) =
+            (self.generations[self.generations.len() - 1].clone(), load(kind, self.generations.len()));
+        // As the registry does.
+        next.set_fallback(Some(old.standing()).filter(|old| !old.is_off()));
+        let mode = if drain { ReloadMode::Drain } else { ReloadMode::Handover };
+        self.hub.sweep(mode, |_| Some(next.clone()));
+        if !old.is_off() {
+            old.set_fallback(None);
+        }
+        self.generations.push(next);
+        self.model.reload(kind, drain);
+    }
+
+    /// The position of a viewer that is no observer.
+    fn viewer(&self, index: usize) -> Option<usize> {
+        let viewers = self.watching.iter().enumerate().filter(|(_, watching)| !watching.is_observer);
+        let viewers: Vec<_> = viewers.map(|(at, _)| at).collect();
+        viewers.get(index.checked_rem(viewers.len())?).copied()
+    }
+
+    /// Waits until every viewer has got what the model says. Returns an error that says what another one got.
+    fn check(&mut self) -> Result<(), String> {
+        for watching in self.watching.iter_mut().filter(|watching| !watching.stalled) {
+            let mount = &self.model.streams[watching.at].mounts[watching.mount];
+            let mut expected = mount.text_from(watching.from);
+            if mount.ended {
+                expected.push('!');
+            }
+            watching.read(&expected, mount);
+            if !watching.has(&expected, mount) {
+                return Err(format!("a viewer got {:?}, not {expected:?}", watching.text));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Watching {
+    /// Reads until nothing is missing of `expected`, and whatever else there is.
+    fn read(&mut self, expected: &str, mount: &Mount) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match self.viewer.poll_next(&mut cx) {
+                Poll::Ready(Some(span)) => {
+                    self.text.extend(span.parts().iter().flatten().map(|&byte| char::from(byte)));
+                }
+                Poll::Ready(None) => {
+                    if !self.text.ends_with('!') {
+                        self.text.push('!');
+                    }
+                    return;
+                }
+                Poll::Pending if self.has(expected, mount) || Instant::now() > deadline => return,
+                Poll::Pending => thread::sleep(Duration::from_micros(100)),
+            }
+        }
+    }
+    /// Whether it has got what is expected; after a stall, perhaps with a gap up to a join point.
+    fn has(&self, expected: &str, mount: &Mount) -> bool {
+        let end = if mount.ended { "!" } else { "" };
+        let is_gap = |join: usize| {
+            let rest = mount.text_from(join) + end;
+            self.text.strip_suffix(&*rest).is_some_and(|before| {
+                let after = expected.len() - (mount.text_from(join).len() + end.len()).min(expected.len());
+                expected.starts_with(before) && before.len() <= after
+            })
+        };
+        let joins = || (0..mount.entries.len()).filter(|&at| mount.entries[at].joins);
+        self.text == expected || (self.has_stalled && joins().any(is_gap))
+    }
+}
+
+/// Takes the steps and compares after each, and once more when everything has ended.
+fn run(vhost: &Arc<Vhost>, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut world = World::new(vhost);
+    let end = [Step::Unpublish(0), Step::Unpublish(1), Step::Expire(0), Step::Expire(1)];
+    for (at, &step) in steps.iter().chain(&end).enumerate() {
+        if at == steps.len() {
+            world.watching.iter_mut().for_each(|watching| watching.stalled = false);
+        }
+        world.take(step);
+        world.check().map_err(|text| TestCaseError::fail(format!("{text} after step {at}, {step:?}")))?;
+        if world.closed.is_some_and(|closed| closed.elapsed() > CLOSED) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn viewers_get_what_the_model_says() {
+    let config = "[vhost.a.play]\nmin_latency = true\nqueue_length = 10\n";
+    let vhost = Config::parse(config, "remuxd.toml").unwrap().vhosts[0].clone();
+    let cases =
+        std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(SEQUENCES);
+    let runs = Runs { failure_persistence: None, max_shrink_time: SHRINK, ..Runs::with_cases(cases) };
+    let steps = vec(step(), 1..STEPS);
+    let result = TestRunner::new(runs).run(&steps, |steps| run(&vhost, &steps));
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+}
