@@ -10,6 +10,7 @@
 //!
 //! `cargo nextest run --workspace --lib --features remuxd/model -E 'test(/^stream::model::/)'`
 
+mod fill;
 mod hub;
 mod ring;
 
