@@ -67,7 +67,7 @@ fn beside_slow_remuxers(isolation: &str) {
         assert!(line.contains(&part), "{line}");
     }
     let page = host.api_page("/metrics");
-    for name in ["remuxd_module_lag_milliseconds", "remuxd_module_lag_skips_total"] {
+    for name in ["remuxd_module_lag_seconds", "remuxd_module_lag_skips_total"] {
         assert!(page.contains(&format!("{name}{{module=\"hostile\",")), "{page}");
     }
     let status = host.command(&["status"]);

@@ -57,16 +57,19 @@ pub(super) fn page(
         |module| module.skips,
     );
     by_generation(
-        "remuxd_module_lag_milliseconds",
-        "gauge",
-        "Longest time that a mount of a generation is behind its stream.",
-        |module| module.lag_ms,
-    );
-    by_generation(
         "remuxd_module_lag_skips_total",
         "counter",
         "Mounts of a generation that were too slow for their stream and moved to a newer keyframe.",
         |module| module.lag_skips,
+    );
+    family(
+        &mut page,
+        (
+            "remuxd_module_lag_seconds",
+            "gauge",
+            "Longest time that a mount of a generation is behind its stream.",
+        ),
+        modules.iter().map(|module| (labels(module), module.lag_ms as f64 / 1000.0)),
     );
     family(
         &mut page,
