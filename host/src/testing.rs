@@ -54,12 +54,12 @@ pub mod rtmp {
 
 /// Modules.
 pub mod module {
-    #[cfg(fuzzing)]
-    pub use crate::module::check_wire;
     pub use crate::module::{
         Allowance, BlockFlags, HOST_ABI, LoadError, Module, ModuleFault, Options, OutBlock, Pool, Registry,
         Setup, Staged, StreamFacts, Transport, module_main, probe_main,
     };
+    #[cfg(fuzzing)]
+    pub use crate::module::{Remuxer, Terms, check_wire, linked};
 }
 
 /// The conformance kit.

@@ -34,8 +34,8 @@ pub use description::{Description, transport_name};
 pub use error::LoadError;
 pub use fault::ModuleFault;
 pub use generation::{Generation, Standing};
-#[cfg(test)]
-pub(crate) use load::loader::linked;
+#[cfg(any(test, fuzzing))]
+pub use load::loader::linked;
 pub use load::loader::load_module;
 pub use load::probe::{probe, probe_main};
 pub use load::stage::{Stage, Staged};

@@ -80,8 +80,8 @@ pub fn load_module(file: impl Into<Arc<Staged>>, terms: &Terms) -> Result<Arc<Mo
 }
 
 /// Makes a module of a format that is linked into this program, as if it came from a library. It has no logger.
-#[cfg(test)]
-pub(crate) fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
+#[cfg(any(test, fuzzing))]
+pub fn linked<F: remuxd_plugin_api::Format>(terms: &Terms) -> Result<Arc<Module>, LoadError> {
     let build = Build { abi: crate::module::HOST_ABI, rustc: remuxd_plugin_api::abi::RUSTC.to_owned() };
     let library = Library::new(None, None);
     describe_rust(remuxd_plugin_api::abi::table::<F>(), library, build, terms)
