@@ -203,9 +203,12 @@ impl Mux {
         Ok(())
     }
 
-    /// Returns the state for a successor; empty before the first access unit.
+    /// Returns the state for a successor; empty if viewers have nothing that it must continue.
     pub(crate) fn state(&self) -> Vec<u8> {
-        let Some(clock) = self.clock.parts() else { return Vec::new() };
+        let Some(clock) = self.clock.parts() else {
+            // A state that cannot be resumed: the successor restarts, as this one would have.
+            return if self.restarts { vec![STATE_VERSION] } else { Vec::new() };
+        };
         let video = match self.program.video {
             None => 0,
             Some(VideoStream::H264) => 1,
@@ -218,7 +221,7 @@ impl Mux {
             Some(AudioStream::Opus(channels)) => [3, channels],
         };
         let Tables { pat, pmt, version } = self.tables;
-        let mut state = vec![STATE_VERSION, pat.last(), pmt.last(), self.video.last(), self.audio.last()];
+        let mut state = vec![STATE_VERSION, pat.state(), pmt.state(), self.video.state(), self.audio.state()];
         state.extend([version, video, audio[0], audio[1]]);
         state.extend(clock.iter().flat_map(|part| part.to_be_bytes()));
         state
@@ -250,12 +253,12 @@ impl Mux {
                 _ => return None,
             },
         };
-        let (pat, pmt) = (Continuity::after(pat), Continuity::after(pmt));
+        let (pat, pmt) = (Continuity::resume(pat), Continuity::resume(pmt));
         Some(Mux {
             program,
             tables: Tables { pat, pmt, version: version % 32 },
-            video: Continuity::after(video),
-            audio: Continuity::after(audio),
+            video: Continuity::resume(video),
+            audio: Continuity::resume(audio),
             clock: Clock::resume(clock),
             ..Mux::default()
         })

@@ -16,6 +16,9 @@ const BODY_LEN: usize = PACKET_LEN - 4;
 
 const SYNC_BYTE: u8 = 0x47;
 
+/// Bit of a counter's state: its next packet must be marked as a discontinuity.
+const MARK_DUE: u8 = 0x80;
+
 /// The continuity counter of one PID: packets with payload, modulo 16. Packets without payload repeat the last value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Continuity {
@@ -37,14 +40,14 @@ impl Continuity {
         Continuity { starts: true, ..Continuity::default() }
     }
 
-    /// Returns a counter whose last value was `last`.
-    pub(crate) fn after(last: u8) -> Continuity {
-        Continuity { last: last & 15, starts: false }
+    /// Returns the counter as one byte, for a successor: the value of the last packet with payload, and [`MARK_DUE`].
+    pub(crate) fn state(self) -> u8 {
+        self.last | if self.starts { MARK_DUE } else { 0 }
     }
 
-    /// Returns the value of the last packet with payload.
-    pub(crate) fn last(self) -> u8 {
-        self.last
+    /// Returns a counter that continues from a predecessor's [`state`](Self::state).
+    pub(crate) fn resume(state: u8) -> Continuity {
+        Continuity { last: state & 15, starts: state & MARK_DUE != 0 }
     }
 
     fn next(&mut self) -> u8 {
@@ -154,7 +157,7 @@ pub(crate) fn write_adaptation(
     out: &mut Vec<u8>,
 ) {
     let adaptation = counter.mark(adaptation);
-    write_header(pid, false, true, false, counter.last(), out);
+    write_header(pid, false, true, false, counter.last, out);
     adaptation.write(BODY_LEN, out);
 }
 
@@ -224,7 +227,7 @@ mod tests {
         let counters: Vec<_> = out.chunks(PACKET_LEN).map(|packet| packet[3] & 15).collect();
         let expected: Vec<_> = std::iter::once(15).chain((0..17).flat_map(|n| [n % 16; 2])).collect();
         assert_eq!(counters, expected);
-        assert_eq!(counter, Continuity::after(0));
+        assert_eq!(counter, Continuity::resume(0));
     }
 
     #[test]
@@ -254,7 +257,7 @@ mod tests {
         let clock = Ticks::from_millis((1 << 33) / 90);
         let adaptation = Adaptation { discontinuity: true, random_access: true, pcr: Some(clock) };
         let mut out = Vec::new();
-        write_adaptation(0x1ffe, &mut Continuity::after(3), adaptation, &mut out);
+        write_adaptation(0x1ffe, &mut Continuity::resume(3), adaptation, &mut out);
         assert_eq!(out[..6], [0x47, 0x1f, 0xfe, 0x23, 183, 0xd0]);
         let base = u64::from_be_bytes([0, 0, out[6], out[7], out[8], out[9], out[10], out[11]]) >> 15;
         assert_eq!(base, clock.base());

@@ -62,6 +62,44 @@ fn a_remuxer_without_a_state_marks_where_counters_and_clock_start_afresh() {
     }
 }
 
+/// A codec that returns has a PID that was used before, whose counter starts afresh with a mark.
+#[test]
+fn a_successor_at_any_tag_marks_what_its_predecessor_would_have_marked() {
+    let input = [
+        vec![aac_config(0), avc_config(0), avc(0, true, 9), aac(10), hevc_config(20), hevc(20, true)],
+        vec![aac(30), avc_config(40), aac(40), avc(50, true, 9), aac(60)],
+    ]
+    .concat();
+    let alone = checked(&remux(&input));
+    for split in 3..input.len() {
+        let mut first = TsRemuxer::new(&setup(StreamFacts::default()));
+        let mut blocks = run(&mut first, &input[..split]);
+        let mut successor_setup = setup(StreamFacts::default());
+        successor_setup.state = first.state();
+        let mut second = TsRemuxer::new(&successor_setup);
+        let is_config = |input: &&Input| input.2[1] == 0;
+        let configs = input[..split].iter().filter(is_config).cloned();
+        blocks.extend(run(&mut second, &configs.chain(input[split..].iter().cloned()).collect::<Vec<_>>()));
+        let stream = checked(&blocks);
+        let marked = |stream: &Stream| -> Vec<u16> {
+            stream.packets.iter().filter(|packet| packet.discontinuity()).map(|packet| packet.pid).collect()
+        };
+        assert_eq!(marked(&stream), marked(&alone), "after {split} tags");
+    }
+}
+
+#[test]
+fn a_successor_of_a_remuxer_that_has_not_begun_its_restart_restarts() {
+    let mut unknown = setup(StreamFacts::default());
+    unknown.state = b"?".to_vec();
+    let mut first = TsRemuxer::new(&unknown);
+    let mut successor_setup = setup(StreamFacts::default());
+    successor_setup.state = first.state();
+    let input = both(0, 1_000);
+    let output = bytes(&run(&mut TsRemuxer::new(&successor_setup), &input));
+    assert!(output == bytes(&run(&mut first, &input)) && output != bytes(&remux(&input)));
+}
+
 #[test]
 fn a_malformed_state_causes_a_fresh_start() {
     let mut remuxer = TsRemuxer::new(&setup(StreamFacts::default()));
