@@ -132,7 +132,8 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         let (router, certificates) = (service.router().clone(), certificates.clone());
         Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
     });
-    let api = Api::new(registry, hub.clone(), pool, budget.clone(), reloader.clone());
+    let api =
+        Api::new(registry, hub.clone(), pool, budget.clone(), service.access().clone(), reloader.clone());
     let server = Server::new(config.clone(), hub, service, budget);
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
