@@ -4,17 +4,21 @@ use serde_json::Value;
 
 use crate::host::Host;
 use crate::http::Request;
+use crate::secrets;
 use crate::wait::{SOON, wait_until};
 
 impl Host {
     /// Returns a page of the API.
     ///
     /// # Panics
-    /// When the API does not listen or does not answer.
+    /// When the API does not listen, does not answer, or shows a secret.
     #[must_use]
     pub fn api_page(&self, path: &str) -> String {
         let address = self.api.expect("the configuration enables the API");
-        Request::get(path).send(address).and_then(|response| response.text()).expect("the API answers")
+        let page = Request::get(path).send(address).and_then(|response| response.text());
+        let page = page.expect("the API answers");
+        secrets::assert_hidden(path, &page);
+        page
     }
 
     /// Returns a page of the API, parsed as JSON.
@@ -47,19 +51,6 @@ impl Host {
         let modules = modules.as_array().expect("a list of modules").iter();
         let modules = modules.filter(|one| module.is_none_or(|name| one["name"] == name));
         modules.map(|one| one[number].as_u64().expect("a number")).sum()
-    }
-
-    /// Returns the rows of `remuxd sessions`: id, action, protocol, stream, address, seconds, bytes, and the subject if there is
-    /// one.
-    ///
-    /// # Panics
-    /// When the host does not answer.
-    #[must_use]
-    pub fn sessions(&self) -> Vec<Vec<String>> {
-        let output = self.command(&["sessions"]);
-        let table = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
-        table.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
     }
 
     /// Waits until the live mounts have `count` viewers, served or about to be.

@@ -13,6 +13,7 @@
 //! | [`rtmp`], [`http`], [`websocket`], [`socket`] | clients on plain sockets |
 //! | [`http2`], [`floods`] | frames that no well-behaved client sends, and what attackers repeat |
 //! | [`tls`] | certificates, and a TLS client |
+//! | [`secrets`] | the secrets of tests, which no output of a host may show |
 //! | [`token`] | tokens and links, made by openssl |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
@@ -48,6 +49,7 @@ pub mod proxy;
 pub mod publisher;
 pub mod rtmp;
 pub mod scratch;
+pub mod secrets;
 pub mod socket;
 pub mod times;
 pub mod tls;

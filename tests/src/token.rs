@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::scratch::Scratch;
+use crate::secrets;
 
 /// A key to sign tokens with.
 #[derive(Debug)]
@@ -80,14 +81,14 @@ impl Signer {
         if self.algorithm == "ES256" {
             signature = fixed(&signature);
         }
-        format!("{message}.{}", base64url(&signature))
+        secrets::remember(format!("{message}.{}", base64url(&signature)))
     }
 }
 
 /// Returns the MD5 of a text in base64url, as links of nginx's `secure_link` have it.
 #[must_use]
 pub fn md5(text: &str) -> String {
-    base64url(&openssl(&["dgst", "-md5", "-binary"], text.as_bytes()))
+    secrets::remember(base64url(&openssl(&["dgst", "-md5", "-binary"], text.as_bytes())))
 }
 
 /// Returns the two numbers of an ECDSA signature in DER, 32 bytes each (RFC 7518, 3.4).

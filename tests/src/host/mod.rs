@@ -4,4 +4,4 @@ mod config;
 mod process;
 
 pub use config::{API, Config};
-pub use process::{Host, SECRET, executable, remuxd};
+pub use process::{Host, executable, remuxd};

@@ -14,14 +14,12 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use super::config::Config;
 use crate::scratch::Scratch;
+use crate::secrets;
 use crate::tool::{root, run, target_dir};
 use crate::wait::{SOON, wait_for, wait_until};
 
 /// Name of the configuration in the host's scratch directory.
 const CONFIG_FILE: &str = "remuxd.toml";
-
-/// The token in the query of the publishers and viewers of tests. The host's log must never contain it.
-pub const SECRET: &str = "5ecretKey";
 
 /// Returns the built `remuxd`, with its modules beside it: `REMUXD_BIN`, or the workspace's, which is built now so that
 /// no test runs a stale one.
@@ -53,11 +51,22 @@ pub fn executable() -> PathBuf {
 /// Runs `remuxd` with these arguments to its end.
 ///
 /// # Panics
-/// When it cannot start.
+/// When it cannot start, or prints a secret.
 #[must_use]
 pub fn remuxd(arguments: &[&str]) -> Output {
     let mut command = Command::new(executable());
-    command.args(arguments).stdin(Stdio::null()).output().expect("the host starts")
+    let output = command.args(arguments).stdin(Stdio::null()).output().expect("the host starts");
+    assert_printed_no_secret(arguments, &output);
+    output
+}
+
+#[track_caller]
+fn assert_printed_no_secret(arguments: &[&str], output: &Output) {
+    secrets::assert_hidden("the errors of a command", &String::from_utf8_lossy(&output.stderr));
+    // Signatures are what this command is for.
+    if arguments.first() != Some(&"sign") {
+        secrets::assert_hidden("the output of a command", &String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 /// Returns a command that runs the host with this configuration, and the directory with its file.
@@ -77,7 +86,7 @@ fn command_in(scratch: &Scratch) -> Command {
 /// A running host; killed on drop.
 ///
 /// A test that panics prints the host's log. A test that does not panic still fails if the host has died, has panicked,
-/// or has logged a stream key.
+/// or has printed a secret.
 pub struct Host {
     child: Child,
     /// Address of RTMP.
@@ -313,12 +322,14 @@ impl Host {
     /// Runs `remuxd` with these arguments and the host's configuration to its end.
     ///
     /// # Panics
-    /// When it cannot start.
+    /// When it cannot start, or prints a secret.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(executable());
         command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null());
-        command.output().expect("the host's program starts")
+        let output = command.output().expect("the host's program starts");
+        assert_printed_no_secret(arguments, &output);
+        output
     }
 
     /// Runs `remuxd reload`, which must succeed, and returns its output.
@@ -477,10 +488,17 @@ impl Host {
     /// # Panics
     /// When it does not end.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait_end()
+    }
+
+    /// Waits until the host has ended.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait_end(&mut self) -> ExitStatus {
         self.expected_end = true;
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("the host is a child of ours");
-        wait_for(SOON, "the host ends after SIGTERM", || self.child.try_wait().expect("a child of ours"))
+        wait_for(SOON, "the host ends", || self.child.try_wait().expect("a child of ours"))
     }
 }
 
@@ -495,11 +513,11 @@ impl Drop for Host {
             eprintln!("---- the host's output ----\n{}---- the host's log ----\n{log}----", self.stdout());
             return;
         }
-        let leaks: Vec<&str> = log.lines().filter(|line| line.contains(SECRET)).collect();
         assert!(!died, "the host died: {status:?}\n{log}");
         // A module's panic is logged with the module's name.
         let panicked = |line: &str| line.contains("panicked at") && !line.contains(" module=");
         assert!(!log.lines().any(panicked), "the host panicked\n{log}");
-        assert!(leaks.is_empty(), "a token in the log:\n{}", leaks.join("\n"));
+        secrets::assert_hidden("the host's output", &self.stdout());
+        secrets::assert_hidden("the host's log", &log);
     }
 }

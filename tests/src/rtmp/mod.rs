@@ -302,9 +302,9 @@ pub fn split_key(key: &str) -> (&str, &str) {
     key.rsplit_once('/').expect("a key names app and stream")
 }
 
-/// Adds a token to a stream's name or a path: [`SECRET`](crate::host::SECRET), which must not reach the host's log.
+/// Adds a token to a stream's name or a path: [`TOKEN`](crate::secrets::TOKEN), which must not reach the host's log.
 #[must_use]
 pub fn with_token(name: &str) -> String {
     let separator = if name.contains('?') { '&' } else { '?' };
-    format!("{name}{separator}token={}", crate::host::SECRET)
+    format!("{name}{separator}token={}", crate::secrets::TOKEN)
 }
