@@ -12,21 +12,15 @@ use remuxd_tests::clip::Clip;
 use remuxd_tests::decode::frames;
 use remuxd_tests::encoder::{Encoder, publish_looped};
 use remuxd_tests::host::{Config, Host, executable, remuxd};
+use remuxd_tests::modules;
 use remuxd_tests::scratch::Scratch;
-use remuxd_tests::tool::{Ffmpeg, root, run, target_dir};
+use remuxd_tests::tool::{Ffmpeg, root, run};
 use remuxd_tests::wait::SOON;
 
 /// Builds the workspace `tests/modules/fmp4`, and returns the directory of its libraries.
 fn built() -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let target = target_dir().join("fmp4");
-        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "--locked", "--target-dir"]).arg(&target);
-        run(build.current_dir(root().join("tests/modules/fmp4"))).unwrap_or_else(|error| panic!("{error}"));
-        target.join("debug")
-    })
-    .clone()
+    DIR.get_or_init(|| modules::built(&root().join("tests/modules/fmp4"), "fmp4", "dev")).clone()
 }
 
 /// Starts a host with these two modules and a mount for them.
