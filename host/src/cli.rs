@@ -17,6 +17,9 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
+/// How long the end of the program waits for work that blocks: a reload, reads of files.
+const BLOCKING_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The config files that are tried, in this order.
 const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
 
@@ -45,8 +48,6 @@ enum Command {
     },
     /// Show the modules of the running server
     Status,
-    /// Show the publishers, players and viewers of the running server
-    Sessions,
     /// Make signed URLs, secrets and publish keys
     #[command(subcommand)]
     Sign(SignCommand),
@@ -178,7 +179,6 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Some(Command::Status) => find_config(cli.config).and_then(|file| admin::status_command(&file)),
-        Some(Command::Sessions) => find_config(cli.config).and_then(|file| admin::sessions_command(&file)),
         Some(Command::Sign(command)) => sign_command(cli.config, command),
         Some(Command::Demo) => demo(cli.config),
         Some(Command::Module(command)) => module(command),
@@ -279,5 +279,8 @@ fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the async runtime")?.block_on(future)
+    let runtime = runtime.context("cannot start the async runtime")?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(BLOCKING_TIMEOUT);
+    result
 }

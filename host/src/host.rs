@@ -17,20 +17,22 @@ use crate::admin::{
 };
 use crate::budget::{Budget, machine_memory};
 use crate::candidate::{Candidate, InUse, formats_of};
-use crate::conf::{Config, ConfigErrors, Diagnostics, Source, Warnings};
+use crate::conf::{Config, ConfigErrors, Diagnostics, Shutdown, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
+use crate::lifecycle::Lifecycle;
 use crate::module::{CrashNote, CrashNotes, Generation, OffFile, Pool, Prepared, Registry, Transport};
 use crate::net::{Certificates, ListenError, Listening, NewCertificates, Server, publish_loop};
 use crate::output::print;
 use crate::router::Router;
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::Hub;
+use crate::supervisor;
 
 /// Memory of a machine that does not report it, in bytes.
 const UNKNOWN_MEMORY: u64 = 1 << 30;
 
-/// Timeout for connections to finish when the host stops.
+/// Timeout for connections to finish when their streams have ended.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that a host starts with.
@@ -132,13 +134,12 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         let (router, certificates) = (service.router().clone(), certificates.clone());
         Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
     });
-    let api =
-        Api::new(registry, hub.clone(), pool, budget.clone(), service.access().clone(), reloader.clone());
-    let server = Server::new(config.clone(), hub, service, budget);
+    let lifecycle = Lifecycle::default();
+    let api = Api::new(registry, hub.clone(), pool, budget.clone(), reloader.clone(), lifecycle.clone());
+    let server = Server::new(config.clone(), hub, service, budget, lifecycle.clone());
 
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut signals = StopSignals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &source, &error))?;
     for address in &listening.rtmp {
         print(format_args!("listening rtmp {address}\n"))?;
@@ -148,23 +149,79 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         print(format_args!("listening {protocol} {address}\n"))?;
     }
     let mut admin = start_admin(&config, &source, file, &api, reloader.as_ref()).await?;
-    admin.spawn(on_hangup(hangup, reloader));
+    admin.spawn(on_hangup(hangup, reloader.clone()));
+    tokio::spawn(supervisor::keep_alive());
     if show_demo {
         start_demo(&listening, &mounts)?;
     }
     print("ready\n")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    supervisor::ready().await;
+    let stop = signals.next().await;
+    supervisor::stopping().await;
+    if stop == Stop::Gracefully {
+        let shutdown = reloader.map_or(config.shutdown, |reloader| reloader.config().shutdown);
+        tokio::select! {
+            () = leave(&server, &lifecycle, shutdown) => {}
+            _ = signals.next() => {}
+        }
     }
     info!("stopping");
     // Ends the admin tasks and removes the control socket.
     drop(admin);
-    let _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()).await;
+    tokio::select! {
+        _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()) => {}
+        _ = signals.next() => {}
+    }
     if let Some(notes) = notes {
         notes.close();
     }
     Ok(())
+}
+
+/// How an operator ends the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// SIGTERM or SIGQUIT: clients have time to move elsewhere.
+    Gracefully,
+    /// SIGINT: streams end at once.
+    AtOnce,
+}
+
+/// The signals that end the host. Any of them shortens what an earlier one began.
+struct StopSignals {
+    terminate: Signal,
+    quit: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> anyhow::Result<StopSignals> {
+        let signal = |kind, name| signal(kind).with_context(|| format!("cannot handle {name}"));
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate(), "SIGTERM")?,
+            quit: signal(SignalKind::quit(), "SIGQUIT")?,
+            interrupt: signal(SignalKind::interrupt(), "SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) -> Stop {
+        tokio::select! {
+            _ = self.terminate.recv() => Stop::Gracefully,
+            _ = self.quit.recv() => Stop::Gracefully,
+            _ = self.interrupt.recv() => Stop::AtOnce,
+        }
+    }
+}
+
+/// Gives clients time to move elsewhere: new ones come for `grace_start_wait`, and sessions go on for `shutdown_grace` after that,
+/// as long as there are any.
+async fn leave(server: &Server, lifecycle: &Lifecycle, shutdown: Shutdown) {
+    let Shutdown { grace_start_wait, shutdown_grace } = shutdown;
+    info!(?grace_start_wait, ?shutdown_grace, "not ready any more; a further signal stops at once");
+    lifecycle.leave();
+    tokio::time::sleep(grace_start_wait).await;
+    lifecycle.drain();
+    let _ = tokio::time::timeout(shutdown_grace, server.idle()).await;
 }
 
 /// Raises the soft limit of open files to the hard limit, and warns if the connections do not fit.

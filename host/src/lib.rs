@@ -1,7 +1,7 @@
 //! remuxd: a plugin host for live streaming.
 //!
 //! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`policy`] → [`stream`] → [`module`] →
-//! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`], [`budget`] and [`sync`] are used by all and use none. [`candidate`] builds
+//! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`], [`budget`], [`lifecycle`] and [`sync`] are used by all and use none. [`candidate`] builds
 //! everything that a config would run; [`host`] runs it; [`clock`] gives tokio's time to [`stream`]; [`demo`] has the samples
 //! and the page of `remuxd demo`; [`output`] writes to the terminal, [`log`] to the log.
 //!
@@ -22,6 +22,7 @@ mod conf;
 mod demo;
 mod host;
 mod http;
+mod lifecycle;
 mod log;
 mod media;
 mod module;
@@ -32,6 +33,7 @@ mod router;
 mod rtmp;
 mod sign;
 mod stream;
+mod supervisor;
 mod sync;
 
 pub mod testing;

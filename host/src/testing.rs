@@ -75,6 +75,7 @@ pub mod stream {
 /// HTTP.
 pub mod http {
     pub use crate::http::{ByteRange, Client, Condition, ConnectionContext, Service, Validators};
+    pub use crate::lifecycle::Lifecycle;
 }
 
 /// Routing.

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use remuxd::testing::budget::Account;
 use remuxd::testing::conf::Config;
-use remuxd::testing::http::{ConnectionContext, Service};
+use remuxd::testing::http::{ConnectionContext, Lifecycle, Service};
 use remuxd::testing::media::{Millis, Packet, Tag, TagKind};
 use remuxd::testing::module::{Pool, Registry};
 use remuxd::testing::router::Router;
@@ -37,7 +37,6 @@ use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tokio_util::sync::CancellationToken;
 
 const FRAME: usize = 20_000;
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -160,7 +159,7 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             peer: ([127, 0, 0, 1], 1).into(),
             account: Account::unlimited(),
             guard: Arc::new(()),
-            stopping: CancellationToken::new(),
+            lifecycle: Lifecycle::default(),
         },
     );
     let respond = service_fn(move |request| {

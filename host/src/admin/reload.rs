@@ -27,6 +27,7 @@ use crate::module::{OffFile, Prepared, Registry};
 use crate::net::Certificates;
 use crate::router::Router;
 use crate::stream::{EndReason, Hub, LiveMount};
+use crate::supervisor;
 
 /// The cause of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,14 @@ impl Reloader {
             let _guard = guard;
             reloader.reload_now(dry_run, cause, &runtime)
         };
-        match tokio::task::spawn_blocking(work).await {
+        if !dry_run {
+            supervisor::reloading().await;
+        }
+        let reloaded = tokio::task::spawn_blocking(work).await;
+        if !dry_run {
+            supervisor::ready().await;
+        }
+        match reloaded {
             Ok(report) => report,
             Err(error) => {
                 if error.is_panic() {
@@ -109,9 +117,14 @@ impl Reloader {
         self.counts[outcome as usize].load(Ordering::Relaxed)
     }
 
+    /// The config in use.
+    pub fn config(&self) -> Arc<Config> {
+        self.current.lock().clone()
+    }
+
     /// The directory of the modules.
     pub fn module_dir(&self) -> PathBuf {
-        self.current.lock().modules.dir.clone().unwrap_or_else(module_dir)
+        self.config().modules.dir.clone().unwrap_or_else(module_dir)
     }
 
     fn reload_now(&self, dry_run: bool, cause: Cause, runtime: &Handle) -> ReloadReport {
@@ -255,7 +268,19 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     new.http_server.https.certificate = old.http_server.https.certificate.clone();
     new.rtmps.certificate = old.rtmps.certificate.clone();
     // Destructured so that a new table cannot be forgotten here.
-    let Config { rtmp, rtmps, http_server, proxy, http_api, admin, modules, log, limits, vhosts: _ } = old;
+    let Config {
+        rtmp,
+        rtmps,
+        http_server,
+        proxy,
+        http_api,
+        admin,
+        modules,
+        log,
+        limits,
+        shutdown: _,
+        vhosts: _,
+    } = old;
     let fixed = [
         ("[rtmp]", *rtmp == new.rtmp),
         ("[rtmps]", *rtmps == new.rtmps),

@@ -25,6 +25,8 @@ pub struct Config {
     pub http_api: HttpApi,
     /// `[admin]`.
     pub admin: Admin,
+    /// `[shutdown]`.
+    pub shutdown: Shutdown,
     /// `[proxy]`.
     pub proxy: Proxy,
     /// `[modules]`.
@@ -115,6 +117,15 @@ pub struct HttpApi {
 pub struct Admin {
     /// `socket`: the path of a Unix socket. Default, and for an empty string: derived from the config file's path.
     pub socket: Option<PathBuf>,
+}
+
+/// `[shutdown]`: the end of a host by SIGTERM or SIGQUIT.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shutdown {
+    /// `grace_start_wait`: how long new clients are served while `/readyz` answers 503. Default 2.3 s (SRS).
+    pub grace_start_wait: Duration,
+    /// `shutdown_grace`: how long sessions go on after that, without new clients. Default 10 s.
+    pub shutdown_grace: Duration,
 }
 
 /// `[proxy]`: the proxies in front of the host.

@@ -10,8 +10,6 @@
 mod access;
 mod config;
 mod diagnostics;
-#[allow(dead_code, reason = "for hooks and key sets, which follow")]
-mod endpoint;
 mod error;
 mod pattern;
 mod resolve;
@@ -24,6 +22,5 @@ mod value;
 pub use access::*;
 pub use config::*;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
-pub use endpoint::Endpoint;
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
 pub use source::{KeyPath, Source};

@@ -49,6 +49,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         http_server: file.table("http_server", http_server),
         http_api: file.table("http_api", http_api),
         admin: file.table("admin", admin),
+        shutdown: file.table("shutdown", shutdown),
         proxy: file.table("proxy", proxy),
         modules: {
             let modules = file.table("modules", modules);
@@ -133,6 +134,13 @@ fn http_api(table: &mut Table) -> HttpApi {
 
 fn admin(table: &mut Table) -> Admin {
     Admin { socket: path(table, "socket") }
+}
+
+fn shutdown(table: &mut Table) -> Shutdown {
+    Shutdown {
+        grace_start_wait: table.key("grace_start_wait", Duration::from_millis(2300), duration(ZERO..=HOUR)),
+        shutdown_grace: table.key("shutdown_grace", 10 * SECOND, duration(ZERO..=DAY)),
+    }
 }
 
 /// Reads a path; an empty string is none.

@@ -4,9 +4,8 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::budget::Account;
+use crate::lifecycle::Lifecycle;
 
 /// A connection, as its requests see it.
 #[derive(Clone, Debug)]
@@ -18,6 +17,6 @@ pub struct ConnectionContext {
     /// Holds the connection's slot of `limits.max_connections` and makes a stopping server wait for it. A WebSocket
     /// keeps a clone, since it outlives hyper's connection.
     pub guard: Arc<dyn Any + Send + Sync>,
-    /// Cancelled when the server stops: requests no longer wait for a publisher.
-    pub stopping: CancellationToken,
+    /// The phase of the host. When it stops, requests no longer wait for a publisher.
+    pub lifecycle: Lifecycle,
 }

@@ -130,7 +130,7 @@ impl LiveMounts {
         let wait = self.hub.wait_for(target.route.key.clone());
         let stream = tokio::select! {
             stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
-            () = connection.stopping.cancelled() => return Err(Refusal::Unavailable),
+            () = connection.lifecycle.stopping() => return Err(Refusal::Unavailable),
         };
         let (viewer, first) = self.join(&mut target, &stream, deadline).await?;
         if !matches!(delivery, Delivery::Head) {

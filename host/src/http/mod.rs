@@ -13,7 +13,7 @@
 //! A live mount is served only to a viewer that [`policy`](crate::policy) has admitted; HEAD asks as GET does. Files, redirects
 //! and pages are public.
 //!
-//! Used by `net`; uses `router`, `policy`, `stream`, `module`, `budget` and `conf`.
+//! Used by `net` and `admin`; uses `router`, `policy`, `stream`, `module`, `budget`, `lifecycle` and `conf`.
 
 mod access;
 mod body;
@@ -26,6 +26,7 @@ mod linger;
 mod live;
 mod media_type;
 mod page;
+mod probe;
 mod redirect;
 mod refusal;
 mod request;
@@ -40,5 +41,6 @@ pub use forwarded::Client;
 pub(crate) use forwarded::PublicOrigin;
 pub use linger::linger;
 pub use page::{Page, Pages};
+pub use probe::probe;
 pub use refusal::Refusal;
 pub use service::Service;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::{debug, info};
 
@@ -12,7 +13,7 @@ use super::cors::Cors;
 use super::files::Files;
 use super::live::{Delivery, LiveMounts};
 use super::websocket::Upgrade;
-use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, redirect, request};
+use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, probe, redirect, request};
 use crate::conf::Config;
 use crate::module::{Pool, Registry};
 use crate::policy::Access;
@@ -96,7 +97,7 @@ impl Service {
         response
     }
 
-    /// Answers by the first that there is of: a page, a redirect, a stream that is live or whose publisher returns, a file, a
+    /// Answers by the first that there is of: a probe, a page, a redirect, a stream that is live or whose publisher returns, a file, a
     /// stream that may still be published.
     async fn get<B>(
         &self,
@@ -107,6 +108,9 @@ impl Service {
         let arrival = Instant::now();
         let uri = request.uri();
         let (host, query) = (request::host(request), uri.query().unwrap_or(""));
+        if let Some((status, body)) = probe(uri.path(), &connection.lifecycle) {
+            return Ok(respond_with_probe(status, body, request.method()));
+        }
         let resolved = self.router.load().resolve(host, uri.path(), query)?;
         if let Some(page) = self.pages.as_ref().and_then(|pages| pages.page(&resolved.path, client)) {
             return Ok(respond_with_page(page, request.method()));
@@ -128,6 +132,13 @@ impl Service {
         }
         self.live.respond(resolved, delivery, arrival, client, request.headers(), connection).await
     }
+}
+
+fn respond_with_probe(status: StatusCode, body: &'static str, method: &Method) -> Response<Body> {
+    let page = Page { content_type: "text/plain; charset=utf-8", body: Bytes::from_static(body.as_bytes()) };
+    let mut response = respond_with_page(page, method);
+    *response.status_mut() = status;
+    response
 }
 
 fn respond_with_page(page: Page, method: &Method) -> Response<Body> {

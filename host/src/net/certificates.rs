@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::server::ResolvesServerCert;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::conf::{Config, Diagnostics};
+use crate::lifecycle::Lifecycle;
 
 pub(super) use owner::Owner;
 use pair::{Change, Pair};
@@ -119,12 +119,12 @@ impl Certificates {
         Some(resolver.clone())
     }
 
-    /// Polls the files until `stopping`, and logs the changes.
-    pub(super) async fn watch(self: Arc<Self>, stopping: CancellationToken) {
+    /// Polls the files until the host stops, and logs the changes.
+    pub(super) async fn watch(self: Arc<Self>, lifecycle: Lifecycle) {
         while !self.resolvers.is_empty() {
             tokio::select! {
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
-                () = stopping.cancelled() => return,
+                () = lifecycle.stopping() => return,
             }
             // Reads may block for long, as on a network filesystem.
             let certificates = self.clone();

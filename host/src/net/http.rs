@@ -60,15 +60,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The start of the HTTP/2 connection preface (RFC 9113, 3.4). No HTTP/1.1 method begins so.
 const HTTP2_PREFACE: &[u8] = b"PRI";
 
-/// Serves one connection until it closes, or the server stops and its responses are complete.
+/// Serves one connection until it closes, or the host drains and its responses are complete.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let Opened { socket, peer, deadline, account, slot } = opened;
     let guard = Arc::new((slot, server.tasks.token()));
-    let stopping = server.stopping.clone();
-    let connection = ConnectionContext { peer, account, guard, stopping };
+    let lifecycle = server.lifecycle.clone();
+    let connection = ConnectionContext { peer, account, guard, lifecycle };
     let http2 = tokio::select! {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,
-        () = server.stopping.cancelled() => return,
+        () = server.lifecycle.draining() => return,
     };
     let first = FirstRequest::new(deadline);
     let result = match http2 {
@@ -88,7 +88,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     }
 }
 
-/// Serves HTTP/2 until the connection closes, or the server stops and its responses are complete.
+/// Serves HTTP/2 until the connection closes, or the host drains and its responses are complete.
 async fn drive_http2(
     server: &Server,
     socket: impl Socket,
@@ -208,7 +208,7 @@ fn serve_http2<S: Socket>(
         .serve_connection(TokioIo::new(socket), respond)
 }
 
-/// Drives a connection until it closes or its first request is late. When the server stops or the connection is `idle`,
+/// Drives a connection until it closes or its first request is late. When the host drains or the connection is `idle`,
 /// calls `finish` to shut it down gracefully; if its peer leaves it open and it becomes idle again, it is closed.
 async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
     server: &Server,
@@ -221,7 +221,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
         result = connection.as_mut() => return Ok(result?),
         () = first.late() => return Err(Close::NoRequest),
         () = idle() => {}
-        () = server.stopping.cancelled() => {}
+        () = server.lifecycle.draining() => {}
     }
     finish(connection.as_mut());
     tokio::select! {

@@ -63,7 +63,7 @@ impl Server {
         if let Some((listener, resolver)) = on_https {
             self.serve(listener, &https.accept, Tls::new(resolver, Inside::Http), http::serve);
         }
-        self.tasks.spawn(certificates.clone().watch(self.stopping.clone()));
+        self.tasks.spawn(certificates.clone().watch(self.lifecycle.clone()));
         Ok(listening)
     }
 

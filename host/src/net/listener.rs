@@ -49,7 +49,7 @@ pub(super) fn bind(address: SocketAddr, reuse_port: bool) -> Result<TcpListener,
     open().map_err(|source| ListenError { address, source })
 }
 
-/// Accepts connections until the server stops; a task each opens it, with or without a PROXY header, and serves it.
+/// Accepts connections until the host drains; a task each opens it, with or without a PROXY header, and serves it.
 pub(super) async fn accept<T: Transport, F>(
     server: Arc<Server>,
     listener: TcpListener,
@@ -63,7 +63,7 @@ pub(super) async fn accept<T: Transport, F>(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = server.stopping.cancelled() => return,
+            () = server.lifecycle.draining() => return,
         };
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,

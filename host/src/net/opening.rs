@@ -117,7 +117,7 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
     };
     let opened = tokio::select! {
         opened = opening => opened,
-        () = server.stopping.cancelled() => return,
+        () = server.lifecycle.stopping() => return,
     };
     match opened {
         Some(Ok((socket, account, slot))) => {

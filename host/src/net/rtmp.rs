@@ -205,7 +205,7 @@ impl Connection {
             }
             () = sleep_until(self.next_check), if holds => {}
             () = sleep_until(deadline) => return Err(late),
-            () = self.server.stopping.cancelled() => {
+            () = self.server.lifecycle.stopping() => {
                 self.players.end_all(PlayEnd::Stopped, &mut self.session);
                 return Err(Close::Stopping);
             }

@@ -7,13 +7,13 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::budget::Budget;
 use crate::conf::Config;
 use crate::http::Service;
+use crate::lifecycle::Lifecycle;
 use crate::log::LineLimit;
 use crate::media::Millis;
 use crate::policy::Access;
@@ -33,8 +33,7 @@ pub struct Server {
     /// Slots of `limits.max_connections`.
     pub(super) connections: Arc<Semaphore>,
     pub(super) addresses: Arc<Addresses>,
-    /// Cancelled when the host stops: listeners close, connections finish.
-    pub(super) stopping: CancellationToken,
+    pub(super) lifecycle: Lifecycle,
     /// Tasks that a stopping server waits for.
     pub(super) tasks: TaskTracker,
     started: Instant,
@@ -43,7 +42,13 @@ pub struct Server {
 
 impl Server {
     /// Creates a server without listeners. Its peers' memory is charged to `budget`.
-    pub fn new(config: Arc<Config>, hub: Arc<Hub>, service: Arc<Service>, budget: Budget) -> Arc<Server> {
+    pub fn new(
+        config: Arc<Config>,
+        hub: Arc<Hub>,
+        service: Arc<Service>,
+        budget: Budget,
+        lifecycle: Lifecycle,
+    ) -> Arc<Server> {
         Arc::new(Server {
             router: service.router().clone(),
             access: service.access().clone(),
@@ -52,16 +57,25 @@ impl Server {
             config,
             hub,
             service,
-            stopping: CancellationToken::new(),
+            lifecycle,
             tasks: TaskTracker::new(),
             started: Instant::now(),
             refusals: Mutex::default(),
         })
     }
 
+    /// Waits until there is no connection. Those that come later are refused: the listeners must be closed.
+    pub async fn idle(&self) {
+        // All slots: at most `Semaphore::MAX_PERMITS` of them, and far fewer by the bounds of `limits.max_connections`.
+        let all = self.config.limits.max_connections as u32;
+        if let Ok(slots) = self.connections.acquire_many(all).await {
+            slots.forget();
+        }
+    }
+
     /// Stops the server: closes the listeners, ends all streams, and waits until each connection has sent what it has.
     pub async fn stop(&self) {
-        self.stopping.cancel();
+        self.lifecycle.stop();
         self.hub.end_all();
         self.tasks.close();
         self.tasks.wait().await;

@@ -26,8 +26,7 @@
 //!   replaces the policies.
 //!
 //! An [`Admission`] is dropped at the end of its session, whatever ended it. What must happen then, once for each session,
-//! belongs into its `Drop`; what the rules learned about the session, into its record, the [`Session`]. Log, commands and
-//! API read this one record.
+//! belongs into its `Drop`; what the rules learned about the session, into its fields.
 //!
 //! Not covered: static files, redirects, pages and the API. They are public, or have access rules of their own.
 //!
@@ -39,8 +38,6 @@ mod admission;
 mod credentials;
 mod grant;
 mod jwt;
-#[allow(dead_code, reason = "for hooks and key sets, which follow")]
-mod outbound;
 mod publish_key;
 mod refer;
 mod refusal;
@@ -48,7 +45,6 @@ mod request;
 mod rules;
 mod secure_link;
 mod security;
-mod sessions;
 mod signed_url;
 
 pub use access::Access;
@@ -56,5 +52,4 @@ pub use admission::{Admission, End};
 pub use refusal::{Answer, Refusal, SignatureError, TokenError};
 pub use request::{Action, Protocol, Request};
 pub use rules::Policy;
-pub use sessions::Session;
 pub use signed_url::sign;

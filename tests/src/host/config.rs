@@ -3,6 +3,9 @@
 /// The table that enables the API, which tests ask for facts.
 pub const API: &str = "[http_api]\nenabled = true\nlisten = \"127.0.0.1:0\"\n";
 
+/// The table with which a host ends its streams at the first signal.
+const AT_ONCE: &str = "[shutdown]\ngrace_start_wait = 0\nshutdown_grace = 0\n";
+
 /// A configuration: one vhost, listeners on free ports, and the changes of a test. Values are TOML.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -90,9 +93,10 @@ impl Config {
         let http = with_defaults("enabled = true\nlisten = \"127.0.0.1:0\"\n", http);
         // All clients of a test have one address.
         let limits = with_defaults("accept_rate = 0\n", limits);
+        let shutdown = if top.contains("[shutdown]") { "" } else { AT_ONCE };
         let api = if top.contains("[http_api]") { "" } else { API };
         format!(
-            "[rtmp]\n{rtmp}[http_server]\n{http}{api}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
+            "[rtmp]\n{rtmp}[http_server]\n{http}{api}{shutdown}{top}[limits]\n{limits}[vhost.\"__defaultVhost__\".publish]\n{publish}\
              [vhost.\"__defaultVhost__\".play]\n{play}{mounts}"
         )
     }

@@ -1,0 +1,77 @@
+//! The lifecycle of a host: running, leaving, draining, stopping.
+//!
+//! A phase includes those before it: who waits for one also learns of a later one.
+
+use tokio_util::sync::CancellationToken;
+
+/// The phase that a host is in. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    leaving: CancellationToken,
+    draining: CancellationToken,
+    stopping: CancellationToken,
+}
+
+/// The lifecycle of a running host.
+impl Default for Lifecycle {
+    fn default() -> Lifecycle {
+        // To cancel a token cancels its children.
+        let stopping = CancellationToken::new();
+        let draining = stopping.child_token();
+        Lifecycle { leaving: draining.child_token(), draining, stopping }
+    }
+}
+
+impl Lifecycle {
+    /// Whether load balancers should send new clients.
+    pub fn is_ready(&self) -> bool {
+        !self.leaving.is_cancelled()
+    }
+
+    /// From now on the host is not ready, but serves new clients.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// From now on listeners are closed, and connections close when they have nothing to serve.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// From now on sessions end.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Waits until the host drains.
+    pub async fn draining(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Waits until the host stops.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_includes_those_before_it() {
+        type Step = fn(&Lifecycle);
+        let rows: [(Step, [bool; 3]); 3] = [
+            (Lifecycle::leave, [true, false, false]),
+            (Lifecycle::drain, [true, true, false]),
+            (Lifecycle::stop, [true, true, true]),
+        ];
+        for (step, expected) in rows {
+            let lifecycle = Lifecycle::default();
+            assert!(lifecycle.is_ready());
+            step(&lifecycle);
+            let Lifecycle { draining, stopping, .. } = &lifecycle;
+            assert_eq!([!lifecycle.is_ready(), draining.is_cancelled(), stopping.is_cancelled()], expected);
+        }
+    }
+}

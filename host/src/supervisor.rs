@@ -1,0 +1,52 @@
+//! Notifications for systemd, where it supervises the host: ready, reloading, stopping, and the watchdog (sd_notify(3)).
+//!
+//! A supervisor that does not read delays nothing for longer than [`PATIENCE`].
+
+use std::time::Duration;
+
+use sd_notify::{NotifyState, notify, watchdog_enabled};
+use tokio::task::spawn_blocking;
+use tokio::time::{interval, timeout};
+use tracing::warn;
+
+/// How long a notification may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Reports that the host serves: after its start and after each reload.
+pub async fn ready() {
+    send(vec![NotifyState::Ready]).await;
+}
+
+/// Reports that a reload begins. [`ready`] must follow.
+pub async fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(vec![NotifyState::Reloading, now]).await,
+        Err(error) => warn!(%error, "the clock cannot be read"),
+    }
+}
+
+/// Reports that the host stops.
+pub async fn stopping() {
+    send(vec![NotifyState::Stopping]).await;
+}
+
+/// Reports that the host runs, twice in each interval of the watchdog. Runs on the network threads, so that a host whose threads
+/// hang is restarted. Returns at once without a watchdog.
+pub async fn keep_alive() {
+    let Some(watchdog) = watchdog_enabled() else { return };
+    let mut ticks = interval(watchdog / 2);
+    loop {
+        ticks.tick().await;
+        send(vec![NotifyState::Watchdog]).await;
+    }
+}
+
+/// Does nothing unless a supervisor asks for it. Sends on a thread of its own, because the socket's queue may be full.
+async fn send(states: Vec<NotifyState<'static>>) {
+    let sent = timeout(PATIENCE, spawn_blocking(move || notify(&states))).await;
+    match sent {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => warn!(%error, "systemd cannot be notified"),
+        Ok(Err(_)) | Err(_) => warn!("systemd does not read its notifications"),
+    }
+}
