@@ -11,6 +11,8 @@ pub mod conf {
 /// The memory budget.
 pub mod budget {
     pub use crate::budget::Account;
+    #[cfg(fuzzing)]
+    pub use crate::budget::Budget;
 }
 
 /// Tags.
@@ -85,6 +87,9 @@ pub mod router {
 
 /// The network.
 pub mod net {
+    #[cfg(fuzzing)]
+    pub use crate::net::{Server, in_memory};
+
     /// The PROXY protocol.
     pub mod proxy {
         pub use crate::net::proxy::{MAX_HEADER, Rest, SIGNATURE, rest, source};

@@ -36,6 +36,7 @@ listen = "127.0.0.1:0"
 [limits]
 max_connections_per_address = 0
 accept_rate = 0
+receive_rate = 0
 
 [vhost."__defaultVhost__".play]
 merge_write = "{merge}ms"

@@ -95,6 +95,7 @@ fn prove(plan: &Plan) -> Result<(), String> {
     let config = Config::live()
         .limits("max_connections_per_address", "0")
         .limits("accept_rate", "0")
+        .limits("receive_rate", "0")
         .play("queue_length", "\"5s\"")
         .mount("mount = \"/[app]/[stream].flv\"")
         .mount("mount = \"/[app]/[stream].ts\"")

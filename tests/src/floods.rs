@@ -2,7 +2,7 @@
 //! can run some of them, and a measurement as many as fit into a time.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -264,9 +264,17 @@ fn websocket_with(target: &Target, bytes: &[u8], answer: usize) -> io::Result<()
 
 /// Connects from 127.0.0.2, so that the limits of an address do not count for the neighbour.
 fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    open_from(Ipv4Addr::new(127, 0, 0, 2), address)
+}
+
+/// Connects from an address of this machine.
+///
+/// # Errors
+/// The socket's.
+pub fn open_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into())?;
-    socket.connect(&address.into())?;
+    socket.bind(&SocketAddr::from((from, 0)).into())?;
+    socket.connect(&to.into())?;
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(PATIENCE))?;

@@ -239,6 +239,9 @@ pub struct Limits {
     pub max_connections_per_address: usize,
     /// `accept_rate`: connections of one address within a second; 0 is without limit. Default 1000.
     pub accept_rate: u32,
+    /// `receive_rate`: bytes in a second that HTTP and WebSocket clients of one address may send, beside a 64th of what they are
+    /// sent; 0 is without limit. Default 128 KiB.
+    pub receive_rate: u32,
     /// `handshake_timeout`: from accept to a complete HTTP request head, or to RTMP publish or play. Default 10 s.
     pub handshake_timeout: Duration,
     /// `media_timeout`: from the last media sent or received on an RTMP connection until it is closed, in addition to the

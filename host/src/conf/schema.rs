@@ -187,6 +187,7 @@ fn limits(table: &mut Table) -> Limits {
         max_connections: table.key("max_connections", 100_000, integer(1..=10_000_000)),
         max_connections_per_address: table.key("max_connections_per_address", 4096, integer(0..=10_000_000)),
         accept_rate: table.key("accept_rate", 1000, integer(0..=1_000_000)),
+        receive_rate: table.key("receive_rate", 128 << 10, size(0..=1 << 30)),
         handshake_timeout: table.key("handshake_timeout", 10 * SECOND, duration(SECOND..=HOUR)),
         media_timeout: table.key("media_timeout", 3 * MINUTE, duration(SECOND..=HOUR)),
         send_timeout: table.key("send_timeout", 30 * SECOND, duration(SECOND..=HOUR)),

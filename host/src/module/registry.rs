@@ -82,6 +82,12 @@ impl Registry {
         }
     }
 
+    /// Returns a registry of modules that are linked into this program.
+    #[cfg(fuzzing)]
+    pub fn of(modules: Vec<Arc<Module>>) -> Registry {
+        Registry { table: RwLock::new(Arc::new(modules)), ..Registry::empty() }
+    }
+
     /// Returns an empty registry that starts the builds of these notes in processes of their own.
     pub fn after_crash(notes: Vec<CrashNote>) -> Registry {
         Registry { crashed: Mutex::new(notes), ..Registry::empty() }

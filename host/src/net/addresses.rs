@@ -1,4 +1,4 @@
-//! Limits of connections for each address, and the address's part of the memory budget.
+//! Limits of connections for each address, its part of the memory budget, and the rate of what it may send.
 //!
 //! An address is an IPv4 address or an IPv6 /64, which is what one subscriber gets (RFC 6177). Trusted proxies, which
 //! connect for many clients, are not limited; if they send PROXY headers, the client's address counts instead. Where no
@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use crate::budget::{self, Account, Budget};
 use crate::conf::Limits;
 
+use super::receive_rate::ReceiveRate;
+
 /// Number of addresses from which on those that are not in use are removed.
 const MIN_SWEEP: usize = 1024;
 
@@ -22,6 +24,7 @@ const MIN_SWEEP: usize = 1024;
 pub(super) struct Addresses {
     max_open: usize,
     max_rate: u32,
+    receive_rate: u32,
     budget: Budget,
     started: Instant,
     table: Mutex<Table>,
@@ -37,6 +40,7 @@ struct Table {
 #[derive(Debug)]
 struct Address {
     memory: budget::Address,
+    receive_rate: Option<Arc<ReceiveRate>>,
     open: usize,
     /// The second of the newest connection, and the number of connections in it.
     second: u64,
@@ -49,6 +53,7 @@ pub(super) struct AddressSlot {
     addresses: Arc<Addresses>,
     address: IpAddr,
     account: Account,
+    receive_rate: Option<Arc<ReceiveRate>>,
 }
 
 /// A limit that an address has reached. Culprit: peer.
@@ -65,6 +70,7 @@ impl Addresses {
         Arc::new(Addresses {
             max_open: limits.max_connections_per_address,
             max_rate: limits.accept_rate,
+            receive_rate: limits.receive_rate,
             budget,
             started: Instant::now(),
             table: Mutex::default(),
@@ -83,7 +89,7 @@ impl Addresses {
         let address = subscriber(address);
         let mut table = self.table.lock();
         table.sweep(second);
-        let entry = table.entry(address, &self.budget);
+        let entry = table.entry(address, self);
         if entry.second != second {
             (entry.second, entry.accepted) = (second, 0);
         }
@@ -95,14 +101,15 @@ impl Addresses {
             return Err(AddressLimit::Open(self.max_open));
         }
         entry.open += 1;
-        Ok(AddressSlot { addresses: self.clone(), address, account: entry.memory.account() })
+        let (account, receive_rate) = (entry.memory.account(), entry.receive_rate.clone());
+        Ok(AddressSlot { addresses: self.clone(), address, account, receive_rate })
     }
 
     /// Creates the account of a connection of a client behind a trusted proxy.
     pub(super) fn account_of(&self, client: IpAddr) -> Account {
         let mut table = self.table.lock();
         table.sweep(self.started.elapsed().as_secs());
-        table.entry(subscriber(client), &self.budget).memory.account()
+        table.entry(subscriber(client), self).memory.account()
     }
 
     /// Creates the account of a connection of a trusted proxy.
@@ -116,12 +123,18 @@ impl AddressSlot {
     pub(super) fn account(&self) -> &Account {
         &self.account
     }
+
+    /// The rate of what the address may send over HTTP; `None` if there is no limit.
+    pub(super) fn receive_rate(&self) -> Option<&Arc<ReceiveRate>> {
+        self.receive_rate.as_ref()
+    }
 }
 
 impl Table {
-    fn entry(&mut self, address: IpAddr, budget: &Budget) -> &mut Address {
+    fn entry(&mut self, address: IpAddr, limits: &Addresses) -> &mut Address {
         self.addresses.entry(address).or_insert_with(|| Address {
-            memory: budget.address(),
+            memory: limits.budget.address(),
+            receive_rate: ReceiveRate::new(limits.receive_rate),
             open: 0,
             second: 0,
             accepted: 0,

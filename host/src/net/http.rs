@@ -27,6 +27,7 @@ use crate::budget::{Kind, OverBudget};
 use crate::http::{Body, ConnectionContext};
 
 use super::opening::Opened;
+use super::receive_rate::Limited;
 use super::server::Server;
 use super::stall::{Streams, Watched};
 use super::tls;
@@ -58,11 +59,11 @@ const MAX_ERRORS: usize = 100;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// The start of the HTTP/2 connection preface (RFC 9113, 3.4). No HTTP/1.1 method begins so.
-const HTTP2_PREFACE: &[u8] = b"PRI";
+pub(super) const HTTP2_PREFACE: &[u8] = b"PRI";
 
 /// Serves one connection until it closes, or the host drains and its responses are complete.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
-    let Opened { socket, peer, deadline, account, slot } = opened;
+    let Opened { socket, peer, deadline, account, receive_rate, slot } = opened;
     let guard = Arc::new((slot, server.tasks.token()));
     let lifecycle = server.lifecycle.clone();
     let connection = ConnectionContext { peer, account, guard, lifecycle };
@@ -70,6 +71,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,
         () = server.lifecycle.draining() => return,
     };
+    let socket = Limited::new(socket, receive_rate);
     let first = FirstRequest::new(deadline);
     let result = match http2 {
         Ok(Ok(false)) => {
@@ -91,7 +93,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
 /// Serves HTTP/2 until the connection closes, or the host drains and its responses are complete.
 async fn drive_http2(
     server: &Server,
-    socket: impl Socket,
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     connection: ConnectionContext,
     first: &FirstRequest,
 ) -> Result<(), Close> {
@@ -135,11 +137,7 @@ impl Socket for TcpStream {
         let detect = || {
             let mut first = [0; HTTP2_PREFACE.len()];
             let (count, _) = recv(self, &mut first, RecvFlags::PEEK)?;
-            let read = &first[..count];
-            if (1..first.len()).contains(&count) && HTTP2_PREFACE.starts_with(read) {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            Ok(read == HTTP2_PREFACE)
+            is_http2(&first[..count]).ok_or_else(|| io::ErrorKind::WouldBlock.into())
         };
         self.async_io(Interest::READABLE, detect).await
     }
@@ -152,8 +150,15 @@ impl Socket for tls::Socket {
     }
 }
 
+/// Returns whether a connection that begins with these bytes speaks HTTP/2, else HTTP/1.1; `None` if that needs more bytes. A
+/// connection that was closed at once begins with no bytes.
+pub(super) fn is_http2(first: &[u8]) -> Option<bool> {
+    let is_part = (1..HTTP2_PREFACE.len()).contains(&first.len()) && HTTP2_PREFACE.starts_with(first);
+    (!is_part).then_some(first == HTTP2_PREFACE)
+}
+
 /// Serves HTTP/1.1, with upgrades to WebSocket.
-fn serve_http1<S: Socket>(
+fn serve_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     server: &Server,
     socket: S,
     connection: ConnectionContext,
@@ -177,7 +182,7 @@ fn serve_http1<S: Socket>(
 }
 
 /// Serves HTTP/2.
-fn serve_http2<S: Socket>(
+fn serve_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     server: &Server,
     socket: S,
     connection: ConnectionContext,

@@ -11,11 +11,14 @@
 mod addresses;
 mod certificates;
 mod http;
+#[cfg(fuzzing)]
+pub mod in_memory;
 mod listen;
 mod listener;
 mod opening;
 pub mod proxy;
 mod publish;
+mod receive_rate;
 mod rtmp;
 mod server;
 mod stall;

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use super::addresses::AddressSlot;
 use super::proxy;
+use super::receive_rate::ReceiveRate;
 use super::server::Server;
 use crate::budget::{Account, Charge, Kind};
 
@@ -30,6 +31,8 @@ pub(super) struct Opened<S> {
     pub(super) deadline: Instant,
     /// The memory that the host keeps for this peer.
     pub(super) account: Account,
+    /// The limit of what the peer may send over HTTP; `None` for a trusted proxy, or if there is no limit.
+    pub(super) receive_rate: Option<Arc<ReceiveRate>>,
     /// Held until the connection closes.
     pub(super) slot: Slot,
 }
@@ -99,33 +102,45 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
         if proxy_protocol {
             peer = proxy::take(&server.config.proxy, &mut socket, peer, deadline).await?;
         }
-        let address = if server.config.proxy.trusts(peer.ip()) {
-            None
-        } else {
-            let entered = server.addresses.enter(peer.ip());
-            Some(entered.inspect_err(|limit| server.refuse(peer, *limit)).ok()?)
-        };
-        let account = match &address {
-            Some(slot) => slot.account().clone(),
-            None => server.addresses.account_of_proxy(),
-        };
-        let buffers = account.charge(Kind::Connections, T::MEMORY);
-        let buffers = buffers.inspect_err(|over| server.refuse(peer, *over)).ok()?;
-        let slot = Slot { _connection: permit, _address: address, _buffers: buffers };
+        let (account, receive_rate, slot) = admit(&server, peer, permit, T::MEMORY)?;
         let opened = timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late));
-        Some(opened.map(|socket| (socket, account, slot)))
+        Some(opened.map(|socket| (socket, account, receive_rate, slot)))
     };
     let opened = tokio::select! {
         opened = opening => opened,
         () = server.lifecycle.stopping() => return,
     };
     match opened {
-        Some(Ok((socket, account, slot))) => {
-            let opened = Opened { socket, peer, deadline, account, slot };
+        Some(Ok((socket, account, receive_rate, slot))) => {
+            let opened = Opened { socket, peer, deadline, account, receive_rate, slot };
             server.tasks.spawn(serve(server.clone(), opened));
         }
         Some(Err(error)) => debug!(%peer, %error, "connection closed before it began"),
         // The refusal was logged.
         None => {}
     }
+}
+
+/// Counts a connection that needs `memory` bytes, and returns what [`Opened`] has of it. `None` if the peer has reached a limit,
+/// which is logged.
+pub(super) fn admit(
+    server: &Server,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    memory: usize,
+) -> Option<(Account, Option<Arc<ReceiveRate>>, Slot)> {
+    let address = if server.config.proxy.trusts(peer.ip()) {
+        None
+    } else {
+        let entered = server.addresses.enter(peer.ip());
+        Some(entered.inspect_err(|limit| server.refuse(peer, *limit)).ok()?)
+    };
+    let account = match &address {
+        Some(slot) => slot.account().clone(),
+        None => server.addresses.account_of_proxy(),
+    };
+    let receive_rate = address.as_ref().and_then(AddressSlot::receive_rate).cloned();
+    let buffers = account.charge(Kind::Connections, memory);
+    let buffers = buffers.inspect_err(|over| server.refuse(peer, *over)).ok()?;
+    Some((account, receive_rate, Slot { _connection: permit, _address: address, _buffers: buffers }))
 }

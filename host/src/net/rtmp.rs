@@ -88,7 +88,7 @@ impl Close {
 
 /// Serves one connection until it closes, at the latest at one of its deadlines.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
-    let Opened { mut socket, peer, deadline, account, slot: _slot } = opened;
+    let Opened { mut socket, peer, deadline, account, receive_rate: _, slot: _slot } = opened;
     let limits = &server.config.limits;
     let seed = RandomState::new().hash_one(peer);
     let (epoch, random) = (server.now().0 as u32, Random::from_seed(seed));

@@ -51,16 +51,21 @@ pub(super) struct Tls {
 impl Tls {
     /// Creates a transport that presents these certificates.
     pub(super) fn new(certificates: Arc<dyn ResolvesServerCert>, inside: Inside) -> Tls {
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .expect("aws-lc has cipher suites of both versions")
-            .with_no_client_auth()
-            .with_cert_resolver(certificates);
-        if inside == Inside::Http {
-            config.alpn_protocols = HTTP.iter().map(|name| name.to_vec()).collect();
-        }
-        Tls { acceptor: TlsAcceptor::from(Arc::new(config)), inside }
+        Tls { acceptor: TlsAcceptor::from(Arc::new(server_config(certificates, inside))), inside }
     }
+}
+
+/// Returns the settings of rustls for a listener.
+pub(super) fn server_config(certificates: Arc<dyn ResolvesServerCert>, inside: Inside) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("aws-lc has cipher suites of both versions")
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    if inside == Inside::Http {
+        config.alpn_protocols = HTTP.iter().map(|name| name.to_vec()).collect();
+    }
+    config
 }
 
 impl Transport for Tls {

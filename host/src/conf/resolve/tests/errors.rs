@@ -169,6 +169,8 @@ fn secrets_are_masked_in_messages() {
         "secret = { hush = \"hush\" }",
         "secret = { file = \"/none\", env = \"hush\" }",
         "secret = \"\"\"\nhush\"\"\"",
+        "secret = \"\"\"\n\\hush hush\"\"\"",
+        "secret = '''\nhush\n\u{1} hush",
         "\"secret\" = \"hush\"",
         "scret = \"hush\"",
         "the_secret = 'hush'",
