@@ -1,7 +1,8 @@
 //! Candidate: everything that a config would run, checked and not yet in use.
 //!
 //! Start, `remuxd check`, `remuxd reload` and its dry run all build one here and differ only in what a refusal means: a
-//! host starts without a module that is refused, a reload changes nothing, and `check` reports an error.
+//! host starts without a module that is refused, but not if its file is missing; a reload changes nothing, and `check` reports
+//! an error.
 //!
 //! Invariant: nothing of a candidate's modules is mapped into this process, and building it changes nothing.
 
@@ -9,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::conf::{Config, ConfigErrors, Diagnostics, KeyPath, Mount, Vhost, Warnings};
-use crate::module::{Description, OffFile, OptionError, Prepared, Registry, Transport, check_options};
+use crate::conf::{Config, ConfigErrors, Diagnostics, KeyPath, Location, Mount, Vhost, Warnings};
+use crate::module::{
+    Description, OffFile, OptionError, Outcome, Prepared, Registry, Transport, check_options,
+};
 use crate::net::{Certificates, NewCertificates};
 use crate::router::Router;
 
@@ -59,6 +62,10 @@ impl Candidate {
     fn new(config: Config, mut diagnostics: Diagnostics, in_use: &InUse<'_>) -> Candidate {
         let modules = in_use.registry.prepare(&config.modules, &module_dir(), &program(), in_use.off_file);
         check_directory(&config, &mut diagnostics);
+        for outcome in modules.missing() {
+            let location = location_of(&outcome.name, &config, &diagnostics);
+            diagnostics.warning(outcome, location, "optional, and not there");
+        }
         for vhost in &config.vhosts {
             for (index, mount) in vhost.mounts.iter().enumerate() {
                 check_mount(mount, &vhost.mount_path(index), &modules, &mut diagnostics);
@@ -70,6 +77,20 @@ impl Candidate {
     }
 }
 
+impl Candidate {
+    /// Reports as errors the modules that were refused and for which `is_error` holds.
+    pub fn report_failures(&mut self, is_error: fn(&Outcome) -> bool) {
+        let Candidate { config, modules, diagnostics, .. } = self;
+        for failure in modules.failures().filter(|failure| is_error(failure)) {
+            let location = location_of(&failure.name, config, diagnostics);
+            let diagnostic = diagnostics.error(failure, location, "cannot be loaded");
+            if failure.is_unreadable() {
+                diagnostic.help("if it may be missing, name it in modules.optional too");
+            }
+        }
+    }
+}
+
 /// Checks a config file for `remuxd check`, to which a refused module is an error too.
 ///
 /// # Errors
@@ -77,14 +98,15 @@ impl Candidate {
 pub fn check(file: &Path) -> Result<Warnings, ConfigErrors> {
     let registry = Registry::empty();
     let in_use = InUse { registry: &registry, off_file: OffFile::LoadAgain, certificates: None };
-    let Candidate { config, modules, mut diagnostics, .. } = Candidate::of_file(file, &in_use)?;
-    for failure in modules.failures() {
-        let index = config.modules.load.iter().position(|name| *name == failure.name);
-        let path = |index| KeyPath::of("modules").key("load").index(index);
-        let location = index.and_then(|index| diagnostics.source().value(&path(index)));
-        diagnostics.error(failure, location, "cannot be loaded");
-    }
-    diagnostics.finish()
+    let mut candidate = Candidate::of_file(file, &in_use)?;
+    candidate.report_failures(|_| true);
+    candidate.diagnostics.finish()
+}
+
+/// Returns the location of a module's name in `modules.load`.
+fn location_of(module: &str, config: &Config, diagnostics: &Diagnostics) -> Option<Location> {
+    let index = config.modules.load.iter().position(|name| name == module)?;
+    diagnostics.source().value(&KeyPath::of("modules").key("load").index(index))
 }
 
 /// The host's own program, which child processes run: the running image, even after an update has replaced the file.
@@ -117,7 +139,7 @@ fn check_directory(config: &Config, diagnostics: &mut Diagnostics) {
 /// A mount needs a module that answers its extension and knows its options.
 fn check_mount(mount: &Mount, path: &KeyPath, modules: &Prepared, diagnostics: &mut Diagnostics) {
     let formats = formats_of(mount, modules);
-    if formats.is_empty() && !modules.has_failures() {
+    if formats.is_empty() && !modules.has_failures() && modules.missing().is_empty() {
         let location = diagnostics.source().value_or_table(&path.clone().key("mount"));
         let title = format!("no loaded module answers `.{}`", mount.pattern.extension);
         diagnostics

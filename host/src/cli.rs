@@ -17,9 +17,6 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
-/// How long the end of the program waits for work that blocks: a reload, reads of files.
-const BLOCKING_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// The config files that are tried, in this order.
 const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
 
@@ -279,8 +276,5 @@ fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the async runtime")?;
-    let result = runtime.block_on(future);
-    runtime.shutdown_timeout(BLOCKING_TIMEOUT);
-    result
+    runtime.context("cannot start the async runtime")?.block_on(future)
 }

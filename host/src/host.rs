@@ -21,7 +21,9 @@ use crate::conf::{Config, ConfigErrors, Diagnostics, Shutdown, Source, Warnings}
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
 use crate::lifecycle::Lifecycle;
-use crate::module::{CrashNote, CrashNotes, Generation, OffFile, Pool, Prepared, Registry, Transport};
+use crate::module::{
+    CrashNote, CrashNotes, Generation, OffFile, Outcome, Pool, Prepared, Registry, Transport,
+};
 use crate::net::{Certificates, ListenError, Listening, NewCertificates, Server, publish_loop};
 use crate::output::print;
 use crate::router::Router;
@@ -52,7 +54,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// Builds what a config file names. A host starts without the modules that are refused.
+    /// Builds what a config file names. A host starts without the modules that are refused, unless their files are missing.
     ///
     /// # Errors
     /// Every error in the file.
@@ -76,9 +78,10 @@ impl Start {
     fn new(
         file: Option<PathBuf>,
         registry: Registry,
-        candidate: Candidate,
+        mut candidate: Candidate,
         notes: Option<CrashNotes>,
     ) -> Result<Start, ConfigErrors> {
+        candidate.report_failures(Outcome::is_unreadable);
         let Candidate { config, modules, certificates, router, diagnostics } = candidate;
         let source = diagnostics.source().clone();
         let warnings = diagnostics.finish()?;
@@ -323,6 +326,9 @@ fn cannot_listen(config: &Config, source: &Arc<Source>, error: &ListenError) -> 
         diagnostics.error(format!("cannot listen on {}", error.address), location, &error.source);
     if error.source.kind() == std::io::ErrorKind::AddrInUse {
         diagnostic.help("another process uses it; they can share it if both have `reuse_port = true`");
+    }
+    if error.source.kind() == std::io::ErrorKind::PermissionDenied && error.address.port() < 1024 {
+        diagnostic.help("ports below 1024 need the capability CAP_NET_BIND_SERVICE: AmbientCapabilities= of systemd, or setcap");
     }
     diagnostics.into_errors().into()
 }

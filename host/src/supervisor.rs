@@ -2,15 +2,21 @@
 //!
 //! A supervisor that does not read delays nothing for longer than [`PATIENCE`].
 
+use std::io;
+use std::sync::LazyLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
-use tokio::task::spawn_blocking;
+use tokio::sync::oneshot;
 use tokio::time::{interval, timeout};
 use tracing::warn;
 
 /// How long a notification may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Limit of notifications that wait to be sent.
+const MAX_QUEUED: usize = 8;
 
 /// Reports that the host serves: after its start and after each reload.
 pub async fn ready() {
@@ -41,12 +47,30 @@ pub async fn keep_alive() {
     }
 }
 
-/// Does nothing unless a supervisor asks for it. Sends on a thread of its own, because the socket's queue may be full.
+/// Does nothing unless a supervisor asks for it.
 async fn send(states: Vec<NotifyState<'static>>) {
-    let sent = timeout(PATIENCE, spawn_blocking(move || notify(&states))).await;
-    match sent {
-        Ok(Ok(Ok(()))) => {}
+    let (done, sent) = oneshot::channel();
+    let queued = SENDER.try_send(Notification { states, done });
+    match timeout(PATIENCE, sent).await {
         Ok(Ok(Err(error))) => warn!(%error, "systemd cannot be notified"),
-        Ok(Err(_)) | Err(_) => warn!("systemd does not read its notifications"),
+        Ok(Ok(Ok(()))) if queued.is_ok() => {}
+        _ => warn!("systemd does not read its notifications"),
     }
 }
+
+struct Notification {
+    states: Vec<NotifyState<'static>>,
+    done: oneshot::Sender<io::Result<()>>,
+}
+
+/// The queue of a thread that sends, and that nothing waits for: the socket's own queue may be full.
+static SENDER: LazyLock<SyncSender<Notification>> = LazyLock::new(|| {
+    let (sender, queue) = sync_channel::<Notification>(MAX_QUEUED);
+    std::thread::spawn(move || {
+        for Notification { states, done } in queue {
+            // Nobody waits if it took too long.
+            let _ = done.send(notify(&states));
+        }
+    });
+    sender
+});

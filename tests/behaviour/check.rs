@@ -118,6 +118,25 @@ fn a_config_without_a_vhost_is_warned_about() {
 }
 
 #[test]
+fn a_missing_module_ends_the_start_unless_it_is_optional() {
+    let toml = |optional: &str| {
+        Config::live()
+            .tables(&format!("[modules]\nload = [\"flv\", \"absent\"]\noptional = [{optional}]"))
+            .toml()
+    };
+    let (well, printed) = run(&[], &toml(""));
+    assert!(!well && !printed.contains("listening "), "{printed}");
+    for part in ["module absent", "\"absent\"", "if it may be missing, name it in modules.optional too"] {
+        assert!(printed.contains(part), "`{part}` is not in:\n{printed}");
+    }
+    let (well, printed) = run(&["check"], &toml("\"absent\""));
+    assert!(well && printed.contains("optional, and not there"), "{printed}");
+    let host = Host::start_toml(&toml("\"absent\""));
+    host.wait_log(&["WARN", "module absent"]);
+    assert!(host.reload().contains("nothing has changed"));
+}
+
+#[test]
 fn a_directory_of_modules_that_cannot_be_read_is_named() {
     let scratch = Scratch::new();
     let file = scratch.join("remuxd.toml");

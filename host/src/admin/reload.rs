@@ -253,11 +253,13 @@ fn log(report: &ReloadReport, cause: Cause, unfinished: bool) {
     }
     let (took_ms, handed_over, draining) = (report.took_ms as u64, report.handed_over, report.draining);
     match report.outcome {
-        ReloadOutcome::Applied => info!(dry_run, took_ms, handed_over, draining, "reloaded"),
-        ReloadOutcome::Unchanged if cause == Cause::FileChange => debug!("reloaded; nothing has changed"),
-        ReloadOutcome::Unchanged => info!(dry_run, took_ms, "reloaded; nothing has changed"),
         ReloadOutcome::Refused if unfinished && cause == Cause::FileChange => {}
         ReloadOutcome::Refused => warn!(dry_run, "reload refused; nothing has changed"),
+        ReloadOutcome::Unchanged if cause == Cause::FileChange => debug!("nothing to reload"),
+        _ if dry_run => info!(took_ms, outcome = %report.outcome, "dry run of a reload; nothing has changed"),
+        ReloadOutcome::Applied => info!(took_ms, handed_over, draining, "reloaded"),
+        ReloadOutcome::Unchanged if report.needs_restart.is_empty() => info!(took_ms, "nothing to reload"),
+        ReloadOutcome::Unchanged => info!(took_ms, "nothing that a reload changes"),
     }
 }
 

@@ -200,7 +200,10 @@ impl fmt::Display for ReloadReport {
                 let (handed_over, draining) = (self.handed_over, self.draining);
                 write!(f, "reloaded in {took}; live mounts: {handed_over} handed over, {draining} draining")
             }
-            (ReloadOutcome::Unchanged, _) => write!(f, "nothing has changed ({took})"),
+            (ReloadOutcome::Unchanged, _) if self.needs_restart.is_empty() => {
+                write!(f, "nothing has changed ({took})")
+            }
+            (ReloadOutcome::Unchanged, _) => write!(f, "nothing else has changed ({took})"),
             (ReloadOutcome::Refused, _) => write!(f, "refused; nothing has changed ({took})"),
         }
     }

@@ -165,6 +165,8 @@ pub struct Modules {
     pub dir: Option<PathBuf>,
     /// `load`: names of the modules to load. Default `["flv", "ts", "mp3", "aac", "websocket-flv"]`.
     pub load: Vec<String>,
+    /// `optional`: those of them whose files may be missing. Default none.
+    pub optional: Vec<String>,
     /// `max_output`: limit of a module's output in one call in bytes, above 16 times the tags and configurations that it is
     /// made of. Default 1 MiB.
     pub max_output: usize,

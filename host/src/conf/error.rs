@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::foreign::Foreign;
 use super::pattern::PatternError;
 use super::target::TargetError;
 
@@ -133,6 +134,8 @@ pub enum Hint {
     Closest(&'static str),
     /// The same key in the table with this header.
     Elsewhere(String),
+    /// A key of another server.
+    Foreign(Foreign),
     /// A vhost's name with dots that was not quoted.
     Unquoted,
     /// One of these.
@@ -145,6 +148,7 @@ impl ValueError {
         Some(match self {
             ValueError::UnknownKey { hint: Hint::Closest(key), .. } => format!("did you mean `{key}`?"),
             ValueError::UnknownKey { hint: Hint::Elsewhere(table), .. } => format!("the key belongs in {table}"),
+            ValueError::UnknownKey { hint: Hint::Foreign(foreign), .. } => foreign.help(),
             ValueError::UnknownKey { hint: Hint::Unquoted, .. } => {
                 "quote a name with dots: [vhost.\"example.com\"]".to_owned()
             }

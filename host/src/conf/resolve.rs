@@ -74,9 +74,11 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
     }
     if is_toml {
         check_vhosts(&config, &mut diagnostics);
+        check_mounts(&config, &mut diagnostics);
     }
     check_listeners(&config, &mut diagnostics);
     check_proxies(&config, &mut diagnostics);
+    check_shared_ports(&config, &mut diagnostics);
     check_limits(&config.limits, &mut diagnostics);
     check_names(&config, &mut diagnostics);
     check_own_modules(&config, &mut diagnostics);
@@ -104,12 +106,50 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Returns how each listener of streams accepts, with the path of its table.
+    fn accepts(&self) -> [(KeyPath, &Accept); 4] {
+        let http = &self.http_server;
+        [
+            (KeyPath::of("rtmp"), &self.rtmp.accept),
+            (KeyPath::of("rtmps"), &self.rtmps.accept),
+            (KeyPath::of("http_server"), &http.accept),
+            (KeyPath::of("http_server").key("https"), &http.https.accept),
+        ]
+    }
+}
+
 /// Without a vhost, every publisher and viewer is refused.
 fn check_vhosts(config: &Config, diagnostics: &mut Diagnostics) {
     if !config.vhosts.iter().any(|vhost| vhost.enabled) {
         diagnostics.warning("no vhost is enabled: nobody can publish or play", None, "").help(format!(
             "add `[[vhost.\"{DEFAULT_VHOST}\".http_remux]]` with `enabled = true`, as conf/remuxd.toml has it"
         ));
+    }
+}
+
+/// A mount needs a listener.
+fn check_mounts(config: &Config, diagnostics: &mut Diagnostics) {
+    let http = &config.http_server;
+    if http.enabled || http.https.enabled {
+        return;
+    }
+    let mounted = config.vhosts.iter().filter(|vhost| vhost.enabled);
+    if let Some(vhost) = mounted.into_iter().find(|vhost| !vhost.mounts.is_empty()) {
+        let location = diagnostics.source().value_or_table(&vhost.mount_path(0).key("mount"));
+        diagnostics
+            .warning("nobody can request this mount", location, "neither HTTP nor HTTPS listens")
+            .help("add `enabled = true` to [http_server]");
+    }
+}
+
+/// With `reuse_port`, a publisher may reach another process than the viewers of its stream.
+fn check_shared_ports(config: &Config, diagnostics: &mut Diagnostics) {
+    if let Some((table, _)) = config.accepts().into_iter().find(|(_, accept)| accept.reuse_port) {
+        let location = diagnostics.source().value(&table.key("reuse_port"));
+        diagnostics
+            .warning("each process that shares the port has streams of its own", location, "")
+            .help("publishers and viewers of a stream must reach one process: give each process an RTMP port of its own");
     }
 }
 
@@ -134,9 +174,13 @@ fn overlap(one: &SocketAddr, two: &SocketAddr) -> bool {
     ip && one.port() == two.port() && one.port() != 0
 }
 
-/// A table `[module.NAME]` must be of a module that is loaded.
+/// A table `[module.NAME]` must be of a module that is loaded, and `modules.optional` names some of those.
 fn check_own_modules(config: &Config, diagnostics: &mut Diagnostics) {
-    let Modules { load, own, .. } = &config.modules;
+    let Modules { load, optional, own, .. } = &config.modules;
+    for (index, name) in optional.iter().enumerate().filter(|(_, name)| !load.contains(name)) {
+        let location = diagnostics.source().value(&KeyPath::of("modules").key("optional").index(index));
+        diagnostics.error(format!("module `{name}` is not loaded"), location, "not in modules.load");
+    }
     for module in own.iter().filter(|module| !load.contains(&module.name)) {
         let title = format!("module `{}` is not loaded", module.name);
         let location = diagnostics.source().key(&KeyPath::of("module").name(&module.name));
@@ -149,15 +193,8 @@ fn check_own_modules(config: &Config, diagnostics: &mut Diagnostics) {
 
 /// A listener that requires a PROXY protocol header needs trusted proxies.
 fn check_proxies(config: &Config, diagnostics: &mut Diagnostics) {
-    let http = &config.http_server;
-    let listeners = [
-        (KeyPath::of("rtmp"), &config.rtmp.accept),
-        (KeyPath::of("rtmps"), &config.rtmps.accept),
-        (KeyPath::of("http_server"), &http.accept),
-        (KeyPath::of("http_server").key("https"), &http.https.accept),
-    ];
     let closed = |accept: &Accept| accept.proxy_protocol && config.proxy.trusted.is_empty();
-    for (table, _) in listeners.into_iter().filter(|(_, accept)| closed(accept)) {
+    for (table, _) in config.accepts().into_iter().filter(|(_, accept)| closed(accept)) {
         let title = format!("nobody could connect to [{}]", table.header());
         let location = diagnostics.source().value(&table.key("proxy_protocol"));
         diagnostics
@@ -189,6 +226,15 @@ fn check_names(config: &Config, diagnostics: &mut Diagnostics) {
             diagnostics
                 .error(format!("no request can name vhost `{name}`"), location.clone(), "not a host name")
                 .help("write the host name without scheme, port and path: [vhost.\"live.example.com\"]");
+        }
+        if name != DEFAULT_VHOST && closest(name, [DEFAULT_VHOST]).is_some() {
+            diagnostics
+                .warning(
+                    format!("`{name}` is not the default vhost"),
+                    location.clone(),
+                    "answers under this name alone",
+                )
+                .help(format!("the default vhost is `{DEFAULT_VHOST}`"));
         }
         if let Some(first) = config.vhosts[..index].iter().find(|other| other.name.eq_ignore_ascii_case(name))
         {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::config::*;
+use super::error::ValueError;
 use super::pattern::MountPattern;
 use super::table::Table;
 use super::target::RedirectTarget;
@@ -153,6 +154,7 @@ fn modules(table: &mut Table) -> Modules {
     Modules {
         dir: path(table, "dir"),
         load: table.key("load", DEFAULT_MODULES.map(str::to_owned).to_vec(), list(text)),
+        optional: table.key("optional", Vec::new(), list(text)),
         max_output: table.key("max_output", MIB, size(MIB..=GIB)),
         max_faults: table.key("max_faults", 5, integer(1..=1000)),
         call_timeout: table.key("call_timeout", SECOND, duration(TICK..=MINUTE)),
@@ -243,6 +245,11 @@ fn play(table: &mut Table) -> Play {
 /// Reads a mount; `None` if it is not enabled or its pattern is bad.
 fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let enabled = table.key("enabled", false, flag);
+    if !table.has("enabled") {
+        table
+            .warn("this mount is not enabled", "`enabled` is false by default, as in SRS")
+            .help("add `enabled = true`");
+    }
     let pattern = pattern(table, "mount", vhost);
     let fast_cache = table.key("fast_cache", 5 * SECOND, duration(ZERO..=HOUR));
     let options = table.settings("options");
@@ -256,10 +263,13 @@ fn redirect(table: &mut Table, vhost: &str) -> Option<Redirect> {
     let pattern = pattern(table, "path", vhost);
     let to = table.key("to", String::new(), text);
     let status = table.key("status", 302, redirect_status);
-    let given = enabled || !to.is_empty();
     let span = table.span("to");
-    let target = RedirectTarget::parse(&to, vhost).map_err(|error| vec![Spanned::new(span, error.into())]);
-    let target = given.then(|| table.checked("to", target)).flatten();
+    let error = |error| vec![Spanned::new(span, error)];
+    let target = match (to.is_empty(), enabled) {
+        (true, true) => table.checked("to", Err(error(ValueError::Missing { key: "to" }))),
+        (true, false) => None,
+        (false, _) => table.checked("to", RedirectTarget::parse(&to, vhost).map_err(|bad| error(bad.into()))),
+    };
     enabled.then_some(Redirect { pattern: pattern?, target: target?, status })
 }
 

@@ -11,8 +11,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::access::Secret;
-use super::diagnostics::Diagnostics;
+use super::diagnostics::{Diagnostic, Diagnostics};
 use super::error::{Hint, TABLES, ValueError, closest};
+use super::foreign::foreign;
 use super::source::{Entry, KeyPath, Location};
 use super::value::{Kind, setting, wrong_type};
 
@@ -68,6 +69,9 @@ impl<'a> Reading<'a> {
     }
 
     fn hint(&self, shape: &str, known: &[&'static str], key: &str, value: &Spanned<DeValue>) -> Hint {
+        if let Some(foreign) = foreign(key) {
+            return Hint::Foreign(foreign);
+        }
         if let Some(key) = closest(key, known.iter().copied()) {
             return Hint::Closest(key);
         }
@@ -127,6 +131,17 @@ impl<'a> Table<'_, 'a> {
     pub(super) fn is_unset(&self, key: &str) -> bool {
         let value = self.entries.and_then(|entries| entries.get(key));
         value.is_none_or(|value| value.get_ref().as_str() == Some(""))
+    }
+
+    /// Whether the table has `key`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.is_some_and(|entries| entries.contains_key(key))
+    }
+
+    /// Warns about the table as a whole.
+    pub(super) fn warn(&mut self, title: &str, label: &str) -> &mut Diagnostic {
+        let location = Some(Location(self.header.clone()));
+        self.reading.diagnostics.warning(title, location, label)
     }
 
     /// Returns the value, or reports its errors under `key`.

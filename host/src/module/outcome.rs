@@ -11,6 +11,7 @@ use super::description::Description;
 use super::error::LoadError;
 use super::loaded::Module;
 use super::process::Launch;
+use super::step::Step;
 
 /// A module that was not loaded.
 #[derive(Debug)]
@@ -46,6 +47,13 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "module {}: {}", self.name, self.file.display())?;
         self.result.as_ref().err().map_or(Ok(()), |error| write!(f, ": {error}"))
+    }
+}
+
+impl Outcome {
+    /// Whether the file is missing or cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.result.as_ref().is_err_and(|error| error.step() == Step::Stage)
     }
 }
 
@@ -97,10 +105,12 @@ pub enum OffFile {
 #[derive(Debug)]
 pub struct Prepared {
     pub(super) outcomes: Vec<Outcome>,
+    /// Those of `modules.optional` whose files cannot be read.
+    pub(super) missing: Vec<Outcome>,
 }
 
 impl Prepared {
-    /// One outcome for each name, in the order of the config.
+    /// One outcome for each name, in the order of the config, without [`missing`](Self::missing).
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
@@ -113,6 +123,11 @@ impl Prepared {
     /// Returns the outcomes of the modules that were refused.
     pub fn failures(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|outcome| outcome.result.is_err())
+    }
+
+    /// Returns the outcomes of optional modules whose files cannot be read. They are no failures.
+    pub fn missing(&self) -> &[Outcome] {
+        &self.missing
     }
 
     /// Whether a module was refused.

@@ -117,17 +117,22 @@ impl Registry {
         probe_program: &Path,
         off_file: OffFile,
     ) -> Prepared {
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut missing) = (Vec::new(), Vec::new());
         for name in &modules.load {
-            outcomes.push(self.check(name, &outcomes, modules, default_dir, probe_program, off_file));
+            let outcome = self.check(name, &outcomes, modules, default_dir, probe_program, off_file);
+            if outcome.is_unreadable() && modules.optional.contains(name) {
+                missing.push(outcome);
+            } else {
+                outcomes.push(outcome);
+            }
         }
-        Prepared { outcomes }
+        Prepared { outcomes, missing }
     }
 
     /// Maps all checked modules. One that is refused now becomes a failure.
     pub fn load_all(&self, prepared: Prepared, modules: &Modules) -> Prepared {
         let outcomes = prepared.outcomes.into_iter().map(|outcome| self.load_one(outcome, modules));
-        Prepared { outcomes: outcomes.collect() }
+        Prepared { outcomes: outcomes.collect(), missing: prepared.missing }
     }
 
     /// Replaces the table in use by what was prepared and loaded. The caller then hands the live mounts over (see

@@ -52,7 +52,7 @@ fn errors_are_rendered_with_their_lines_and_counted() {
         "rtmp = 1935",
         "[[vhost.y.http_remux]]",
         "help: ",
-        "2 errors in remuxd.toml",
+        "2 errors, 1 warning in remuxd.toml",
     ] {
         assert!(shown.contains(part), "{part} is not in:\n{shown}");
     }
@@ -150,6 +150,8 @@ fn shows_each_error_with_its_line() {
             "2:15: bad value for `allow`; not a network; help: write a CIDR block or an address: \"10.0.0.0/8\", \
              \"fd00::/8\", \"127.0.0.1\"",
         ),
+        ("[[vhost.x.redirect]]\nenabled = true", "1:1: `to` is missing; to is missing"),
+        ("[modules]\noptional = [\"opus\"]", "2:13: module `opus` is not loaded; not in modules.load"),
         (
             "[vhost.x.refer]\nall = [\"https://a.example\"]",
             "2:8: bad value for `all`; not a host name; help: write the host name without scheme, port and path: \
@@ -159,6 +161,50 @@ fn shows_each_error_with_its_line() {
     for (text, expected) in rows {
         assert_eq!(facts(text), [expected], "{text}");
     }
+}
+
+#[test]
+fn keys_of_other_servers_are_answered_with_ours() {
+    let rows = [
+        ("[vhost.x]\nmw_latency = 350", "here it is `merge_write` in [vhost.\"NAME\".play]"),
+        ("[vhost.x.cluster]\nmode = \"remote\"", "not supported"),
+        ("[vhost.x.forward]\nenabled = true", "not supported"),
+        ("[vhost.x]\ntcp_nodelay = true", "not needed: TCP_NODELAY is set always"),
+        ("[cluster]", "not supported"),
+        ("[security]\nenabled = true\n[vhost.x]", "the key belongs in [vhost.\"NAME\"]"),
+        ("max_connections = 1000", "the key belongs in [limits]"),
+        ("grace_final_wait = 3200", "here it is `shutdown_grace` in [shutdown]"),
+    ];
+    for (text, help) in rows {
+        let facts = facts(text);
+        assert!(facts.len() == 1 && facts[0].ends_with(&format!("; help: {help}")), "{text}: {facts:?}");
+    }
+}
+
+#[test]
+fn settings_that_do_nothing_are_warned_about() {
+    const HTTP: &str = "[http_server]\nenabled = true\n";
+    let rows = [
+        ("[[vhost.x.http_remux]]\nenabled = true", "1: nobody can request this mount"),
+        ("[[vhost.x.http_remux]]\nmount = \"/[app]/[stream].flv\"", "1: this mount is not enabled"),
+        ("[vhost.defaultVhost]", "1: `defaultVhost` is not the default vhost"),
+        (
+            "[vhost.x]\n[rtmp]\nreuse_port = true",
+            "3: each process that shares the port has streams of its own",
+        ),
+        ("[vhost.x]", ""),
+        ("[vhost.__defaultVhost__]", ""),
+        ("[[vhost.x.http_remux]]\nenabled = false", ""),
+    ];
+    for (text, warning) in rows {
+        let warnings: Vec<_> = Config::read_text(text, "").1.finish().unwrap().lines().collect();
+        assert!(warnings.len() == usize::from(!warning.is_empty()), "{text}: {warnings:?}");
+        let (line, title) = warning.split_once(": ").unwrap_or_default();
+        let expected = |shown: &String| shown.contains(&format!(":{line}:")) && shown.contains(title);
+        assert!(warnings.iter().all(expected), "{text}: {warnings:?}");
+    }
+    let mount = format!("{HTTP}[[vhost.x.http_remux]]\nenabled = true");
+    assert!(Config::read_text(&mount, "").1.finish().unwrap().is_empty());
 }
 
 #[test]
@@ -188,7 +234,8 @@ fn secrets_are_masked_in_messages() {
 
 #[test]
 fn others_add_what_only_they_can_judge() {
-    let text = "[rtmp]\nchunk_size = 1\n[[vhost.x.http_remux]]\nenabled = true\n[vhost.x.http_remux.options]\nhevk = \"a\"";
+    let text = "[rtmp]\nchunk_size = 1\n[[vhost.x.http_remux]]\nenabled = true\n[vhost.x.http_remux.options]\nhevk = \"a\"\n\
+                [http_server]\nenabled = true";
     let (config, mut diagnostics) = Config::read_text(text, "remuxd.toml");
     assert_eq!(config.rtmp.chunk_size, 60_000, "a faulty value is at its default");
     let mount = config.vhosts[0].mount_path(0);
