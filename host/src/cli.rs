@@ -45,6 +45,8 @@ enum Command {
     },
     /// Show the modules of the running server
     Status,
+    /// Show the publishers, players and viewers of the running server
+    Sessions,
     /// Make signed URLs, secrets and publish keys
     #[command(subcommand)]
     Sign(SignCommand),
@@ -176,6 +178,7 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Some(Command::Status) => find_config(cli.config).and_then(|file| admin::status_command(&file)),
+        Some(Command::Sessions) => find_config(cli.config).and_then(|file| admin::sessions_command(&file)),
         Some(Command::Sign(command)) => sign_command(cli.config, command),
         Some(Command::Demo) => demo(cli.config),
         Some(Command::Module(command)) => module(command),

@@ -138,7 +138,9 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
     });
     let lifecycle = Lifecycle::default();
-    let api = Api::new(registry, hub.clone(), pool, budget.clone(), reloader.clone(), lifecycle.clone());
+    let access = service.access().clone();
+    let api =
+        Api::new(registry, hub.clone(), pool, budget.clone(), access, reloader.clone(), lifecycle.clone());
     let server = Server::new(config.clone(), hub, service, budget, lifecycle.clone());
 
     let mut signals = StopSignals::new()?;

@@ -42,6 +42,7 @@ mod redirect;
 mod reload;
 mod reload_races;
 mod rtmp;
+mod sessions;
 mod shapes;
 mod shutdown;
 mod slow;

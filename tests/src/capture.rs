@@ -212,6 +212,15 @@ impl Capture {
         self.recorder.state.lock().expect("no holder panics").reader.tags().to_vec()
     }
 
+    /// Returns the number of bytes so far.
+    ///
+    /// # Panics
+    /// Never in practice.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.recorder.state.lock().expect("no holder panics").bytes.len()
+    }
+
     /// Returns the FLV header, if it has arrived.
     ///
     /// # Panics

@@ -53,6 +53,19 @@ impl Host {
         modules.map(|one| one[number].as_u64().expect("a number")).sum()
     }
 
+    /// Returns the rows of `remuxd sessions`: id, action, protocol, stream, address, seconds, bytes, and the subject if there is
+    /// one.
+    ///
+    /// # Panics
+    /// When the host does not answer.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Vec<String>> {
+        let output = self.command(&["sessions"]);
+        let table = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{table}{}", String::from_utf8_lossy(&output.stderr));
+        table.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+    }
+
     /// Waits until the live mounts have `count` viewers, served or about to be.
     ///
     /// # Panics

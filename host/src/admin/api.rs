@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /api/v1/modules` | every mapped generation of every module |
 //! | `GET /api/v1/memory` | limit and use of the memory for peers, in bytes |
+//! | `GET /api/v2/sessions` | the oldest 10000 sessions; on the control socket only |
 //! | `GET /api/v1/reload` | the report of the last reload; 404 before the first |
 //! | `POST /api/v1/reload[?dry_run=1]` | reloads and returns the report; on the control socket only |
 //! | `GET /healthz`, `GET /readyz` | 200 as long as the host runs, or should get new clients |
@@ -20,11 +21,13 @@ use serde::Serialize;
 use super::metrics;
 use super::reload::{Cause, Reloader};
 use super::report::ReloadOutcome;
+use super::sessions::SessionList;
 use super::status::{MemoryStatus, module_statuses};
 use crate::budget::Budget;
 use crate::http::probe;
 use crate::lifecycle::Lifecycle;
 use crate::module::{Pool, Registry};
+use crate::policy::Access;
 use crate::stream::Hub;
 
 /// The handler of API requests.
@@ -34,6 +37,7 @@ pub struct Api {
     hub: Arc<Hub>,
     pool: Arc<Pool>,
     budget: Budget,
+    access: Arc<Access>,
     /// `None` without a config file.
     reloader: Option<Arc<Reloader>>,
     lifecycle: Lifecycle,
@@ -46,14 +50,15 @@ impl Api {
         hub: Arc<Hub>,
         pool: Arc<Pool>,
         budget: Budget,
+        access: Arc<Access>,
         reloader: Option<Arc<Reloader>>,
         lifecycle: Lifecycle,
     ) -> Arc<Api> {
-        Arc::new(Api { registry, hub, pool, budget, reloader, lifecycle })
+        Arc::new(Api { registry, hub, pool, budget, access, reloader, lifecycle })
     }
 
-    /// Answers a request. Requests that change something are refused unless `may_change`.
-    pub async fn respond<B>(&self, request: &Request<B>, may_change: bool) -> Response<Full<Bytes>> {
+    /// Answers a request. Those that change something or name sessions are refused unless the peer is `trusted`.
+    pub async fn respond<B>(&self, request: &Request<B>, trusted: bool) -> Response<Full<Bytes>> {
         let (method, path) = (request.method(), request.uri().path());
         let reads = *method == Method::GET || *method == Method::HEAD;
         if let Some((status, body)) = probe(path, &self.lifecycle).filter(|_| reads) {
@@ -62,6 +67,8 @@ impl Api {
         match path {
             "/api/v1/modules" if reads => json(StatusCode::OK, &module_statuses(&self.registry, &self.hub)),
             "/api/v1/memory" if reads => json(StatusCode::OK, &MemoryStatus::of(&self.budget.usage())),
+            "/api/v2/sessions" if reads && trusted => json(StatusCode::OK, &SessionList::of(&self.access)),
+            "/api/v2/sessions" if reads => untrusted(),
             "/metrics" if reads => {
                 let modules = module_statuses(&self.registry, &self.hub);
                 let page =
@@ -74,18 +81,18 @@ impl Api {
                     Some(report) => json(StatusCode::OK, &report),
                     None => refusal(StatusCode::NOT_FOUND, "no reload yet"),
                 },
-                Some(reloader) if *method == Method::POST && may_change => {
+                Some(reloader) if *method == Method::POST && trusted => {
                     let dry_run = request.uri().query().is_some_and(|query| query == "dry_run=1");
                     let report = reloader.reload(dry_run, Cause::Operator).await;
                     let refused = report.outcome == ReloadOutcome::Refused;
                     json(if refused { StatusCode::CONFLICT } else { StatusCode::OK }, &report)
                 }
-                Some(_) if *method == Method::POST => {
-                    refusal(StatusCode::FORBIDDEN, "allowed on the control socket only")
-                }
+                Some(_) if *method == Method::POST => untrusted(),
                 Some(_) => wrong_method("GET, HEAD, POST"),
             },
-            "/api/v1/modules" | "/api/v1/memory" | "/metrics" => wrong_method("GET, HEAD"),
+            "/api/v1/modules" | "/api/v1/memory" | "/api/v2/sessions" | "/metrics" => {
+                wrong_method("GET, HEAD")
+            }
             _ => refusal(StatusCode::NOT_FOUND, "no such page"),
         }
     }
@@ -105,6 +112,10 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
 
 fn refusal(status: StatusCode, reason: &'static str) -> Response<Full<Bytes>> {
     answer(status, "text/plain; charset=utf-8", format!("{reason}\n"))
+}
+
+fn untrusted() -> Response<Full<Bytes>> {
+    refusal(StatusCode::FORBIDDEN, "allowed on the control socket only")
 }
 
 fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {

@@ -1,4 +1,4 @@
-//! `remuxd reload` and `remuxd status`: the client of the control socket.
+//! `remuxd reload`, `status` and `sessions`: the client of the control socket.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::control::{connect, socket_path};
 use super::report::{ReloadOutcome, ReloadReport};
+use super::sessions::SessionList;
 use super::status::{MemoryStatus, ModuleStatus};
 use crate::conf::Config;
 use crate::module::text::push_visible;
@@ -66,6 +67,15 @@ pub fn status_command(file: &Path) -> anyhow::Result<()> {
         table += &format!("{memory}\n");
     }
     Ok(print(visible(&table))?)
+}
+
+/// Prints the sessions of the host that runs with `file`.
+///
+/// # Errors
+/// No host runs with `file`, or it does not respond.
+pub fn sessions_command(file: &Path) -> anyhow::Result<()> {
+    let sessions: SessionList = request(file, "GET", "/api/v2/sessions")?;
+    Ok(print(visible(&sessions.to_string()))?)
 }
 
 /// Escapes what could control the terminal in text that came over the socket.

@@ -1,7 +1,7 @@
 //! Administration: reloads and their triggers, status and metrics.
 //!
 //! One [`Reloader`] replaces modules, vhosts and mounts while streams are live. SIGHUP, the file watch ([`watch`]) and
-//! the control socket ([`Control`]), which `remuxd reload` and `remuxd status` use, trigger it. [`Api`] answers requests
+//! the control socket ([`Control`]), which `remuxd reload`, `status` and `sessions` use, trigger it. [`Api`] answers requests
 //! on the control socket, and those that change nothing also over TCP.
 //!
 //! Invariants: a reload applies completely or not at all, one at a time, and never on a network thread; only the host's
@@ -16,11 +16,12 @@ mod metrics;
 mod reload;
 mod report;
 mod server;
+mod sessions;
 mod status;
 mod watch;
 
 pub use api::Api;
-pub use command::{reload_command, status_command};
+pub use command::{reload_command, sessions_command, status_command};
 pub use control::{Control, notes_path, remove_dead_sockets, socket_path};
 pub use reload::{Cause, Reloader};
 pub use server::{serve_control, serve_tcp};

@@ -76,7 +76,10 @@ impl hyper::body::Body for Body {
                     Some(first) => Some(first),
                     None => std::task::ready!(live.viewer.poll_next(cx)),
                 };
-                span.map(|span| Data::Span(SpanBuf::new(span)))
+                span.map(|span| {
+                    live.admission.session().add_bytes(span.len());
+                    Data::Span(SpanBuf::new(span))
+                })
             }
             Body::File(file) => {
                 let next = std::task::ready!(file.poll_next(cx));

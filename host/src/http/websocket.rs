@@ -183,7 +183,7 @@ async fn watch(
     first: Arc<Span>,
     mut admission: Admission,
 ) -> Result<Reason, Error> {
-    send(socket, &first).await?;
+    send(socket, &first, &admission).await?;
     drop(first);
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -191,7 +191,7 @@ async fn watch(
     loop {
         tokio::select! {
             span = poll_fn(|cx| viewer.poll_next(cx)) => match span {
-                Some(span) => send(socket, &span).await?,
+                Some(span) => send(socket, &span, &admission).await?,
                 None => return Ok(Reason::StreamEnded),
             },
             message = socket.next() => match message {
@@ -216,7 +216,8 @@ async fn watch(
     }
 }
 
-async fn send(socket: &mut Socket, span: &Span) -> Result<(), Error> {
+async fn send(socket: &mut Socket, span: &Span, admission: &Admission) -> Result<(), Error> {
+    admission.session().add_bytes(span.len());
     for part in span.parts() {
         socket.feed(Message::binary(part.clone())).await?;
     }

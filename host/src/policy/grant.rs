@@ -11,16 +11,18 @@ use crate::stream::StreamKey;
 pub(super) struct Grant {
     /// The stream by its public name, if the client named another one.
     pub key: Option<StreamKey>,
+    /// The holder of the credentials, if they name one.
+    pub subject: Option<String>,
     /// When the session must end.
     pub ends: Option<SystemTime>,
 }
 
 impl Grant {
-    /// Returns the grant of credentials that expire, `expires` seconds after 1970.
-    pub fn until(expires: u64, enforce: bool) -> Grant {
+    /// Returns the grant of the credentials of `subject` that expire, `expires` seconds after 1970.
+    pub fn until(expires: u64, enforce: bool, subject: Option<String>) -> Grant {
         let ends =
             enforce.then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(expires))).flatten();
-        Grant { key: None, ends }
+        Grant { key: None, subject, ends }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A key is for one algorithm, which the config names; what a token's header says only selects among the keys. Claims:
 //! - `exp`, required: seconds since 1970;
 //! - `action`, required: `"publish"`, `"play"`, or a list of them;
+//! - `sub`: the session's subject, by which an operator may ban it;
 //! - `vhost`, `app`, `stream`: the token is for these alone; `*` in `stream` stands for any characters;
 //! - `nbf`, `iss`, `aud`: as RFC 7519 has them.
 //!
@@ -34,9 +35,10 @@ struct Key {
     validation: Validation,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Claims {
     exp: u64,
+    sub: Option<String>,
     nbf: Option<u64>,
     action: Actions,
     vhost: Option<String>,
@@ -44,7 +46,7 @@ struct Claims {
     stream: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Actions {
     One(String),
@@ -70,12 +72,13 @@ impl Tokens {
     pub fn check(&self, request: &Request, now: SystemTime) -> Option<Result<Grant, Refusal>> {
         let token = request.parameter(&self.parameter).or(request.bearer.as_deref())?;
         let verified = self.verify(token, request, seconds(now));
-        let granted = verified.map(|expires| Grant::until(expires, self.scope.enforce_expiry));
+        let granted =
+            verified.map(|Claims { exp, sub, .. }| Grant::until(exp, self.scope.enforce_expiry, sub));
         Some(granted.map_err(Refusal::Token))
     }
 
-    /// Verifies a token, and returns its expiry.
-    fn verify(&self, token: &str, request: &Request, now: u64) -> Result<u64, TokenError> {
+    /// Verifies a token, and returns its claims.
+    fn verify(&self, token: &str, request: &Request, now: u64) -> Result<Claims, TokenError> {
         let claims = self.claims(token)?;
         if claims.exp <= now {
             return Err(TokenError::Expired { ago: now - claims.exp });
@@ -93,13 +96,13 @@ impl Tokens {
         }
         let key = &request.key;
         let names = [
-            ("vhost", claims.vhost.is_none_or(|vhost| vhost == *key.vhost)),
-            ("app", claims.app.is_none_or(|app| app == *key.app)),
-            ("stream", claims.stream.is_none_or(|pattern| matches(&pattern, &key.stream))),
+            ("vhost", claims.vhost.as_ref().is_none_or(|vhost| **vhost == *key.vhost)),
+            ("app", claims.app.as_ref().is_none_or(|app| **app == *key.app)),
+            ("stream", claims.stream.as_ref().is_none_or(|pattern| matches(pattern, &key.stream))),
         ];
         match names.into_iter().find(|(_, same)| !same) {
             Some((part, _)) => Err(TokenError::Name { part }),
-            None => Ok(claims.exp),
+            None => Ok(claims),
         }
     }
 
@@ -222,7 +225,8 @@ mod tests {
         for (claims, expected) in rows {
             let request = request(Action::Play, "v", "live", "film");
             let token = token(Some("a"), Algorithm::HS256, SECRET, &claims);
-            assert_eq!(tokens.verify(&token, &request, NOW), expected, "{claims}");
+            let expiry = tokens.verify(&token, &request, NOW).map(|claims| claims.exp);
+            assert_eq!(expiry, expected, "{claims}");
         }
     }
 
@@ -250,7 +254,8 @@ mod tests {
             (String::new(), Err(TokenError::Malformed)),
         ];
         for (token, expected) in rows {
-            assert_eq!(tokens.verify(&token, &request, NOW), expected, "{token}");
+            let expiry = tokens.verify(&token, &request, NOW).map(|claims| claims.exp);
+            assert_eq!(expiry, expected, "{token}");
         }
     }
 

@@ -26,7 +26,8 @@
 //!   replaces the policies.
 //!
 //! An [`Admission`] is dropped at the end of its session, whatever ended it. What must happen then, once for each session,
-//! belongs into its `Drop`; what the rules learned about the session, into its fields.
+//! belongs into its `Drop`; what the rules learned about the session, into its record, the [`Session`]. Log, commands and
+//! API read this one record.
 //!
 //! Not covered: static files, redirects, pages and the API. They are public, or have access rules of their own.
 //!
@@ -45,6 +46,7 @@ mod request;
 mod rules;
 mod secure_link;
 mod security;
+mod sessions;
 mod signed_url;
 
 pub use access::Access;
@@ -52,4 +54,5 @@ pub use admission::{Admission, End};
 pub use refusal::{Answer, Refusal, SignatureError, TokenError};
 pub use request::{Action, Protocol, Request};
 pub use rules::Policy;
+pub use sessions::Session;
 pub use signed_url::sign;

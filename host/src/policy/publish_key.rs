@@ -25,7 +25,7 @@ impl PublicNames {
         let hash = <[u8; 32]>::from(Sha256::digest(&**stream));
         let is_for = |key: &&PublishKey| key.sha256 == hash && (key.app.is_empty() || *key.app == **app);
         match self.keys.iter().find(is_for) {
-            Some(key) => Ok(Grant { key: Some(StreamKey::new(vhost, app, &key.stream)), ends: None }),
+            Some(key) => Ok(Grant { key: Some(StreamKey::new(vhost, app, &key.stream)), ..Grant::default() }),
             None => Err(Refusal::UnknownPublishName { hash: short_hash(stream) }),
         }
     }

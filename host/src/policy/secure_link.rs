@@ -41,7 +41,7 @@ impl Links {
     pub fn check(&self, request: &Request, now: SystemTime) -> Option<Result<Grant, Refusal>> {
         let hash = request.parameter(HASH)?;
         let verified = self.verify(hash, request, seconds(now));
-        let granted = verified.map(|expires| Grant::until(expires, self.config.enforce_expiry));
+        let granted = verified.map(|expires| Grant::until(expires, self.config.enforce_expiry, None));
         Some(granted.map_err(Refusal::Link))
     }
 

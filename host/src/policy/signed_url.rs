@@ -40,12 +40,13 @@ impl Signatures {
     pub fn check(&self, request: &Request, now: SystemTime) -> Option<Result<Grant, Refusal>> {
         let sign = request.parameter(PARAMETER)?;
         let verified = self.verify(sign, request, seconds(now));
-        let granted = verified.map(|expires| Grant::until(expires, self.scope.enforce_expiry));
+        let granted = verified
+            .map(|(expires, key)| Grant::until(expires, self.scope.enforce_expiry, Some(key.id.clone())));
         Some(granted.map_err(Refusal::Signature))
     }
 
-    /// Verifies a signature, and returns its expiry.
-    fn verify(&self, sign: &str, request: &Request, now: u64) -> Result<u64, SignatureError> {
+    /// Verifies a signature, and returns its expiry and the key that made it.
+    fn verify(&self, sign: &str, request: &Request, now: u64) -> Result<(u64, &SigningKey), SignatureError> {
         let fields: Vec<_> = sign.split('.').collect();
         let (id, expiry, address, mac) = match fields[..] {
             [VERSION, id, expiry, mac] => (id, expiry, None, mac),
@@ -60,7 +61,7 @@ impl Signatures {
         if expires <= now {
             return Err(SignatureError::Expired { ago: now - expires });
         }
-        Ok(expires)
+        Ok((expires, key))
     }
 }
 
@@ -204,7 +205,7 @@ mod tests {
             let mut request = request(*action, vhost, app, stream);
             request.address = address.parse().unwrap();
             assert_eq!(
-                signatures.verify(sign, &request, *now),
+                signatures.verify(sign, &request, *now).map(|(expires, _)| expires),
                 *expected,
                 "{sign} {action} {stream} {address}"
             );

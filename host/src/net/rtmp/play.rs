@@ -177,10 +177,13 @@ impl Players {
                 if let Source::Reading { tags, .. } = &playing.source {
                     playing.tracks.note_skips(tags.skipped());
                 }
+                let mut sent = 0;
                 for tag in tags.iter().filter(|tag| playing.wants(tag)) {
                     session.send_tag(stream_id, tag);
+                    sent += tag.payload.len();
                     media.renew();
                 }
+                playing.admission.session().add_bytes(sent);
             }
             SourceEvent::End => {
                 self.by_id.remove(&stream_id);

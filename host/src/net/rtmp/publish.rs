@@ -76,6 +76,7 @@ impl Publishers {
         let now = self.server.now();
         let Some(publishing) = self.by_id.get_mut(&stream_id) else { return };
         publishing.deadline = Instant::now() + publishing.publisher.stream().vhost().publish.normal_timeout;
+        publishing.admission.session().add_bytes(tag.payload.len());
         if !publishing.publisher.push(tag, now) {
             self.end(stream_id, &Rejection::Busy, peer, session);
         }
