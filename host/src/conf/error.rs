@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::endpoint::EndpointError;
 use super::foreign::Foreign;
 use super::pattern::PatternError;
 use super::target::TargetError;
@@ -122,6 +123,9 @@ pub enum ValueError {
     /// The mount pattern is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// The URL of an endpoint is invalid.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     /// The redirect target is invalid.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -183,6 +187,7 @@ impl ValueError {
                     .to_owned()
             }
             ValueError::Pattern(error) => return error.help().map(str::to_owned),
+            ValueError::Endpoint(error) => error.help().to_owned(),
             ValueError::Target(error) => return error.help().map(str::to_owned),
             _ => return None,
         })

@@ -10,6 +10,8 @@
 mod access;
 mod config;
 mod diagnostics;
+#[allow(dead_code, reason = "for hooks and key sets, which follow")]
+mod endpoint;
 mod error;
 mod foreign;
 mod pattern;
@@ -23,5 +25,6 @@ mod value;
 pub use access::*;
 pub use config::*;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
+pub use endpoint::Endpoint;
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
 pub use source::{KeyPath, Location, Source};

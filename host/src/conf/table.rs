@@ -127,6 +127,15 @@ impl<'a> Table<'_, 'a> {
         self.key(key, Secret::default(), kind)
     }
 
+    /// Reads a value with URLs that the host asks. Messages do not show their queries.
+    #[allow(dead_code, reason = "for hooks and key sets, which follow")]
+    pub(super) fn endpoints<T>(&mut self, key: &'static str, default: T, kind: impl Kind<T>) -> T {
+        if let Some(span) = self.entry(key).map(|(_, value)| value.span()) {
+            self.reading.diagnostics.source_mut().mask_queries(span);
+        }
+        self.key(key, default, kind)
+    }
+
     /// Returns whether `key` is absent, or an empty string.
     pub(super) fn is_unset(&self, key: &str) -> bool {
         let value = self.entries.and_then(|entries| entries.get(key));

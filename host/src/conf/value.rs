@@ -17,6 +17,7 @@ use toml::de::{DeInteger, DeValue};
 
 use super::access::{Addresses, Secret};
 use super::config::MemoryLimit;
+use super::endpoint::Endpoint;
 use super::error::{BOOLEAN, SECRET, STRING, ValueError, closest};
 
 /// A kind of value.
@@ -267,6 +268,12 @@ pub(super) fn origin(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned<Val
     };
     let is_lower = origin == origin.to_ascii_lowercase();
     if is_lower && host.is_some_and(is_host) { Ok(origin) } else { fault(value, ValueError::NotAnOrigin) }
+}
+
+/// Reads a URL that the host asks.
+#[allow(dead_code, reason = "for hooks and key sets, which follow")]
+pub(super) fn endpoint(value: &Spanned<DeValue>) -> Result<Endpoint, Vec<Spanned<ValueError>>> {
+    Endpoint::parse(&text(value)?).or_else(|error| fault(value, error.into()))
 }
 
 /// Reads a host name without port.

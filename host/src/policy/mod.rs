@@ -39,6 +39,8 @@ mod admission;
 mod credentials;
 mod grant;
 mod jwt;
+#[allow(dead_code, reason = "for hooks and key sets, which follow")]
+mod outbound;
 mod publish_key;
 mod refer;
 mod refusal;

@@ -1,0 +1,111 @@
+//! Endpoints: URLs that the host itself asks.
+
+use std::fmt;
+
+use reqwest::Url;
+
+/// A URL over HTTP or HTTPS that the host asks. User info and query may be secrets; no output shows them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint(Url);
+
+/// The reason why a text is no [`Endpoint`]. Culprit: operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// It has no scheme, or another one.
+    #[error("not a URL with the scheme http or https")]
+    Scheme,
+    /// It contains white space.
+    #[error("a URL has no spaces")]
+    Space,
+    /// It cannot be parsed.
+    #[error("not a URL: {reason}")]
+    Malformed {
+        /// The reason.
+        reason: String,
+    },
+}
+
+impl Endpoint {
+    /// Parses a URL.
+    ///
+    /// # Errors
+    /// [`EndpointError`] if it is none, or has another scheme.
+    pub fn parse(text: &str) -> Result<Endpoint, EndpointError> {
+        if text.contains(char::is_whitespace) {
+            return Err(EndpointError::Space);
+        }
+        // `localhost:8085` would be a URL whose scheme is `localhost`.
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        if !matches!(scheme.as_deref(), Some("http" | "https")) {
+            return Err(EndpointError::Scheme);
+        }
+        let url = Url::parse(text).map_err(|error| EndpointError::Malformed { reason: error.to_string() })?;
+        Ok(Endpoint(url))
+    }
+
+    /// The URL, with its secrets.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Returns whether it is asked over TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+}
+
+impl EndpointError {
+    /// Returns advice on what to write instead.
+    pub(super) fn help(&self) -> &'static str {
+        match self {
+            EndpointError::Space => "several URLs are a list: [\"http://…\", \"http://…\"]",
+            _ => "write scheme, host and path: \"https://example.com/hooks\"",
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
+        if let Some(port) = self.0.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(self.0.path())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_of_http_are_endpoints_and_their_secrets_are_not_shown() {
+        for (text, expected) in [
+            ("http://a.example", Ok("http://a.example/")),
+            ("HTTPS://A.example:8443/x", Ok("https://a.example:8443/x")),
+            ("https://user:5ecret@a.example/x?key=5ecret#5ecret", Ok("https://a.example/x")),
+            ("http://[::1]:80/", Ok("http://[::1]/")),
+            ("a.example/x", Err("not a URL with the scheme http or https")),
+            ("localhost:8085/x", Err("not a URL with the scheme http or https")),
+            ("ftp://a.example/", Err("not a URL with the scheme http or https")),
+            ("http://a.example/x http://b.example/y", Err("a URL has no spaces")),
+            ("http://", Err("not a URL: empty host")),
+            ("http://a.example:port/", Err("not a URL: invalid port number")),
+            ("", Err("not a URL with the scheme http or https")),
+        ] {
+            let found = Endpoint::parse(text).map(|endpoint| format!("{endpoint:?}"));
+            assert_eq!(
+                found.map_err(|error| error.to_string()),
+                expected.map(str::to_owned).map_err(str::to_owned),
+                "{text}"
+            );
+        }
+    }
+}
