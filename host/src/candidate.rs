@@ -72,7 +72,8 @@ impl Candidate {
             }
         }
         let certificates = NewCertificates::read(&config, in_use.certificates, &mut diagnostics);
-        let router = Router::new(config.vhosts.iter().map(|vhost| effective(vhost, &modules)).collect());
+        let vhosts = config.vhosts.iter().map(|vhost| effective(vhost, &modules)).collect();
+        let router = Router::new(vhosts, &config.limits.sessions);
         Candidate { config, modules, certificates, router, diagnostics }
     }
 }

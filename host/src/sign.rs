@@ -37,7 +37,7 @@ pub struct UrlRequest<'a> {
 pub fn signed_url(file: &Path, request: &UrlRequest<'_>) -> anyhow::Result<String> {
     let (config, diagnostics) = Config::read(file)?;
     diagnostics.finish()?;
-    let (vhost, stream) = resolve(&Router::new(config.vhosts), request)?;
+    let (vhost, stream) = resolve(&Router::new(config.vhosts, &config.limits.sessions), request)?;
     let keys = &vhost.signed_url.keys;
     let key: Option<&SigningKey> = match request.key {
         Some(id) => keys.iter().find(|key| key.id == id),
@@ -108,12 +108,13 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conf::SessionLimits;
 
     #[test]
     fn finds_streams_as_the_host_does() {
         let text = "[[vhost.\"__defaultVhost__\".http_remux]]\nenabled = true\n[[vhost.\"a.example\".http_remux]]\n\
                     enabled = true\nmount = \"/tv/[app]/[stream].ts\"";
-        let router = Router::new(Config::parse(text, "text").unwrap().vhosts);
+        let router = Router::new(Config::parse(text, "text").unwrap().vhosts, &SessionLimits::default());
         for (action, url, expected) in [
             (Action::Publish, "rtmp://h/live/film", Some("live/film")),
             (Action::Publish, "rtmps://a.example/live/film.ts?k=v", Some("a.example/live/film")),

@@ -27,6 +27,7 @@ mod http2;
 mod isolation;
 mod layouts;
 mod lifecycle;
+mod limits;
 mod memory;
 mod metadata;
 mod minutes;

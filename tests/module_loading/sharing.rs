@@ -228,7 +228,7 @@ fn payloads_are_shared_from_the_tag_to_the_iovecs() {
         let later = Tag::new(TagKind::VIDEO, Millis(600), Bytes::from_static(b"\x27\x01\0\0\0later"));
         assert!(publisher.push(later, Millis(600)));
         let pool = Pool::new(1, DEADLINE, None);
-        let router = Router::new(config.vhosts.clone());
+        let router = Router::new(config.vhosts.clone(), &config.limits.sessions);
         let service = Service::new(Arc::new(config), router, hub, Arc::new(registry), pool, None);
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

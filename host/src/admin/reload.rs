@@ -1,8 +1,8 @@
 //! Reload: new modules, vhosts and mounts while streams are live.
 //!
-//! A reload replaces modules, vhosts with everything in them, and certificates. A live stream keeps the settings of the
-//! vhost that it was published on until it ends, and a viewer keeps its mount. Listeners, limits and the log do not
-//! change; the report names such keys, and they take effect at the next start.
+//! A reload replaces modules, vhosts with everything in them, certificates, and the limits of sessions. A live stream keeps
+//! the settings of the vhost that it was published on until it ends, and a viewer keeps its mount. Listeners, other limits
+//! and the log do not change; the report names such keys, and they take effect at the next start.
 //!
 //! The order: build the [`Candidate`], which changes nothing; a refusal or a dry run ends here. Then map its modules,
 //! which fails after all the checks only if the machine has run out of something; swap modules, certificates and router;
@@ -42,7 +42,7 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct Reloader {
     file: PathBuf,
-    /// The config that the host was started with. Its listeners, limits and log stay in use.
+    /// The config that the host was started with. Its listeners, log and most limits stay in use.
     started: Arc<Config>,
     /// The config whose vhosts and modules are in use.
     current: Mutex<Arc<Config>>,
@@ -191,7 +191,8 @@ impl Reloader {
         modules.has_new()
             || certificates.has_new()
             || self.registry.modules().len() != modules.outcomes().len()
-            || (&current.modules, &current.vhosts) != (&config.modules, &config.vhosts)
+            || (&current.modules, &current.vhosts, &current.limits.sessions)
+                != (&config.modules, &config.vhosts, &config.limits.sessions)
     }
 
     fn apply(
@@ -265,8 +266,9 @@ fn log(report: &ReloadReport, cause: Cause, unfinished: bool) {
 
 /// Returns the keys that differ from those the host was started with and that no reload changes.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    // A reload replaces certificates.
+    // A reload replaces certificates and limits of sessions.
     let mut new = new.clone();
+    new.limits.sessions = old.limits.sessions;
     new.http_server.https.certificate = old.http_server.https.certificate.clone();
     new.rtmps.certificate = old.rtmps.certificate.clone();
     // Destructured so that a new table cannot be forgotten here.

@@ -187,6 +187,28 @@ pub struct PublishKey {
     pub sha256: [u8; 32],
 }
 
+/// Limits of sessions: in `[limits]` those of the host, in `[vhost."NAME".limits]` those of one vhost, which hold in addition. A
+/// player is a viewer here. The default of all, 0, is without limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// `max_viewers`: viewers of all streams together.
+    pub max_viewers: u32,
+    /// `max_viewers_per_stream`: viewers of one stream.
+    pub max_viewers_per_stream: u32,
+    /// `max_viewers_per_address`: viewers of one address.
+    pub max_viewers_per_address: u32,
+    /// `max_publishers`: publishers.
+    pub max_publishers: u32,
+    /// `max_publishers_per_address`: publishers of one address.
+    pub max_publishers_per_address: u32,
+    /// `max_bitrate`: what all viewers are sent, in bits per second. New ones are refused while it is exceeded.
+    pub max_bitrate: u64,
+    /// `max_bitrate_per_stream`: what one publisher sends, in bits per second. It is ended if it sends more.
+    pub max_bitrate_per_stream: u64,
+    /// `max_bitrate_per_address`: what the viewers of one address are sent, in bits per second.
+    pub max_bitrate_per_address: u64,
+}
+
 /// The least length of a shared secret, in bytes.
 pub const MIN_SECRET: usize = 32;
 

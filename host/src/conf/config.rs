@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SignedUrl};
+use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SessionLimits, SignedUrl};
 use super::pattern::MountPattern;
 use super::source::KeyPath;
 use super::target::RedirectTarget;
@@ -258,6 +258,8 @@ pub struct Limits {
     pub max_buffered: usize,
     /// `max_memory`: memory that all peers together may make the host keep. Default 50 %.
     pub max_memory: MemoryLimit,
+    /// Limits of publishers and viewers. A reload changes them.
+    pub sessions: SessionLimits,
 }
 
 /// A limit of memory.
@@ -298,6 +300,8 @@ pub struct Vhost {
     pub secure_link: SecureLink,
     /// `[vhost."NAME".publish_key]`.
     pub publish_key: PublishKeys,
+    /// `[vhost."NAME".limits]`.
+    pub limits: SessionLimits,
     /// `[vhost."NAME".publish]`.
     pub publish: Publish,
     /// `[vhost."NAME".play]`.

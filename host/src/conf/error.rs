@@ -51,6 +51,9 @@ pub enum ValueError {
     /// The string is not a number of bytes.
     #[error("not a size")]
     NotASize,
+    /// The string is not a number of bits per second.
+    #[error("not a bitrate")]
+    NotABitrate,
     /// The value is not `[ip:]port`.
     #[error("not an address to listen on")]
     NotAnAddress,
@@ -166,6 +169,7 @@ impl ValueError {
             }
             ValueError::NotADuration => "write seconds, 10, or a string with units, \"40ms\" or \"1m 30s\"".to_owned(),
             ValueError::NotASize => "write bytes, 65536, or a string with a unit: \"64KiB\", \"16MiB\", \"1GiB\"".to_owned(),
+            ValueError::NotABitrate => "write bits per second, 6000000, or a string with a unit: \"800k\", \"6M\", \"1G\"".to_owned(),
             ValueError::NotAnAddress => {
                 "write [ip:]port with a numeric ip: \"8080\", \"127.0.0.1:8080\", \"[::]:8080\"".to_owned()
             }

@@ -196,6 +196,7 @@ fn limits(table: &mut Table) -> Limits {
         max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
         max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
         max_memory: table.key("max_memory", MemoryLimit::Percent(50), memory_limit(64 * MIB..=1024 * GIB)),
+        sessions: access::session_limits(table),
     }
 }
 
@@ -209,6 +210,7 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
         jwt: table.table("jwt", access::jwt),
         secure_link: table.table("secure_link", access::secure_link),
         publish_key: table.table("publish_key", access::publish_keys),
+        limits: table.table("limits", access::session_limits),
         publish: table.table("publish", publish),
         play: table.table("play", play),
         https: table.table("https", own_certificate),

@@ -1,7 +1,8 @@
 //! The kinds of values: each reads one TOML value or returns its errors.
 //!
-//! Three rules hold for every key. A duration is a number of seconds, as in most keys of SRS, or a string with units. A
-//! size is a number of bytes, or a string with `KiB`, `MiB` or `GiB`. An address is `[ip:]port` with a numeric ip, so
+//! Four rules hold for every key. A duration is a number of seconds, as in most keys of SRS, or a string with units. A
+//! size is a number of bytes, or a string with `KiB`, `MiB` or `GiB`. A bitrate is a number of bits per second, or a string
+//! with `k`, `M` or `G`, as ffmpeg has it. An address is `[ip:]port` with a numeric ip, so
 //! that a start needs no name resolution.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -123,6 +124,33 @@ fn bytes(text: &str) -> Option<i128> {
         _ => return None,
     };
     Some(i128::from(number.parse::<u64>().ok()?) << shift)
+}
+
+/// Reads a bitrate in bits per second: an integer, or a string with a decimal unit, up to 1000 Gbit/s.
+pub(super) fn bitrate(value: &Spanned<DeValue>) -> Result<u64, Vec<Spanned<ValueError>>> {
+    const MAX: u64 = 1_000_000_000_000;
+    match value.get_ref() {
+        DeValue::Integer(integer) => in_range(value, whole(integer), &(0..=MAX)),
+        DeValue::String(text) => match bits(text) {
+            Some(bits) => in_range(value, bits, &(0..=MAX)),
+            None => fault(value, ValueError::NotABitrate),
+        },
+        _ => wrong_type(value, "a bitrate"),
+    }
+}
+
+/// Parses `800k`, `2.5M`, `1 G`, or digits alone.
+fn bits(text: &str) -> Option<i128> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit.trim_start() {
+        "" => 1.0,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        _ => return None,
+    };
+    Some((number.parse::<f64>().ok()? * factor) as i128)
 }
 
 /// Reads a duration in a range: seconds, or a string with units.
@@ -452,6 +480,30 @@ mod tests {
         }
         assert_eq!(MemoryLimit::Percent(50).of(24 << 30), 12 << 30);
         assert_eq!(MemoryLimit::Bytes(7).of(1), 7);
+    }
+
+    #[test]
+    fn bitrates_are_bits_or_strings_with_units() {
+        let out = Err(ValueError::OutOfRange { min: 0, max: 1_000_000_000_000 });
+        let rows: &[(&str, Result<u64, ValueError>)] = &[
+            ("0", Ok(0)),
+            ("6000000", Ok(6_000_000)),
+            ("\"6M\"", Ok(6_000_000)),
+            ("\"2.5M\"", Ok(2_500_000)),
+            ("\"800 k\"", Ok(800_000)),
+            ("\"1G\"", Ok(1_000_000_000)),
+            ("\"64000\"", Ok(64_000)),
+            ("-1", out.clone()),
+            ("\"1001G\"", out),
+            ("\"6Mbit\"", Err(ValueError::NotABitrate)),
+            ("\"6m\"", Err(ValueError::NotABitrate)),
+            ("\"M\"", Err(ValueError::NotABitrate)),
+            ("\"\"", Err(ValueError::NotABitrate)),
+            ("\"1.2.3M\"", Err(ValueError::NotABitrate)),
+        ];
+        for (toml, expected) in rows {
+            assert_eq!(read(bitrate, toml), *expected, "{toml}");
+        }
     }
 
     #[test]

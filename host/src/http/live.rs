@@ -120,7 +120,7 @@ impl LiveMounts {
         let Resolved { path, query, routes, .. } = resolved;
         let mut target = self.target(routes, &query, delivery.transport())?;
         let request = play_request(&target.route, &path, &query, delivery.protocol(), client, headers);
-        let admission = self.access.admit(&target.route.policy, request).await?;
+        let mut admission = self.access.admit(&target.route.policy, request).await?;
         // While memory is short, also before the wait for a publisher.
         let room = connection.account.admit(delivery.memory())?;
         let deadline = deadline(&target.route, arrival);
@@ -128,11 +128,17 @@ impl LiveMounts {
             info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
         }
         let wait = self.hub.wait_for(target.route.key.clone());
-        let stream = tokio::select! {
-            stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
-            () = connection.lifecycle.stopping() => return Err(Refusal::Unavailable),
+        let join = async {
+            let stream = tokio::select! {
+                stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
+                () = connection.lifecycle.stopping() => return Err(Refusal::Unavailable),
+            };
+            self.join(&mut target, &stream, deadline).await
         };
-        let (viewer, first) = self.join(&mut target, &stream, deadline).await?;
+        let (viewer, first) = tokio::select! {
+            joined = join => joined?,
+            _ = poll_fn(|cx| admission.poll_end(cx)) => return Err(Refusal::Forbidden),
+        };
         if !matches!(delivery, Delivery::Head) {
             let module = target.module().name();
             let session = admission.id();

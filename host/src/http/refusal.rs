@@ -53,6 +53,12 @@ pub enum Refusal {
     /// The policy refuses the viewer, whatever credentials it has.
     #[error("access denied")]
     Forbidden,
+    /// The viewer's address has too many viewers.
+    #[error("too many streams are played from this address; try again later")]
+    TooMany,
+    /// The stream, the vhost or the host has too many viewers.
+    #[error("no more viewers are accepted at the moment; try again later")]
+    Full,
     /// Neither a mount, nor a page, nor a file.
     #[error("nothing is mounted here")]
     NotMounted,
@@ -118,6 +124,8 @@ impl From<policy::Refusal> for Refusal {
         match refusal.answer() {
             Answer::Unauthorized => Refusal::Unauthorized,
             Answer::Forbidden => Refusal::Forbidden,
+            Answer::TooMany => Refusal::TooMany,
+            Answer::Full => Refusal::Full,
         }
     }
 }
@@ -144,6 +152,7 @@ impl Refusal {
             Refusal::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
             Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
             Refusal::Forbidden => StatusCode::FORBIDDEN,
+            Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Refusal::NotMounted | Refusal::NotLive | Refusal::NoTrack { .. } => StatusCode::NOT_FOUND,
             Refusal::WebSocketOnly | Refusal::WebSocketVersion | Refusal::UnknownUpgrade => {
                 StatusCode::UPGRADE_REQUIRED
@@ -152,7 +161,8 @@ impl Refusal {
             Refusal::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Codec { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::Faults { .. }
+            Refusal::Full
+            | Refusal::Faults { .. }
             | Refusal::TooManyVariants { .. }
             | Refusal::NoMemory(_)
             | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -190,7 +200,7 @@ impl Refusal {
         if matches!(self, Refusal::Content | Refusal::Host) && request.version() < Version::HTTP_2 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
             let seconds = match self {
                 Refusal::Faults { retry_after } => retry_after.as_secs() + 1,
                 _ => 5,

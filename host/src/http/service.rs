@@ -46,7 +46,7 @@ impl Service {
             router: Arc::new(ArcSwap::from_pointee(router)),
             pages,
             files: config.http_server.dir.clone().map(|dir| Files::new(dir, registry.clone())),
-            live: LiveMounts::new(hub, registry, pool, Access::new()),
+            live: LiveMounts::new(hub, registry, pool, Access::new(config.proxy.clone())),
             config,
         })
     }

@@ -5,7 +5,7 @@
 //! client is known, each connection of a proxy has memory as an address of its own.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::budget::{self, Account, Budget};
 use crate::conf::Limits;
+use crate::policy::subscriber;
 
 use super::receive_rate::ReceiveRate;
 
@@ -155,14 +156,6 @@ impl Drop for AddressSlot {
         if let Some(address) = self.addresses.table.lock().addresses.get_mut(&self.address) {
             address.open -= 1;
         }
-    }
-}
-
-/// Returns the address, or the /64 network of an IPv6 address.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
     }
 }
 

@@ -3,11 +3,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::time::{Sleep, sleep};
 use tracing::info;
 
+use super::Action;
+use super::limits::Bitrate;
 use super::sessions::{Entry, Session, SessionId};
 use crate::stream::StreamKey;
 
@@ -17,6 +19,10 @@ pub struct Admission {
     entry: Entry,
     /// The time at which the session must end.
     ends: Option<Pin<Box<Sleep>>>,
+    /// The bitrate of a publisher, if it is limited.
+    bitrate: Option<Box<Bitrate>>,
+    /// The reason for which the session must end now.
+    end: Option<End>,
 }
 
 /// The reason why a session ends before its stream.
@@ -26,21 +32,40 @@ pub enum End {
     /// Its credentials have expired.
     #[error("its credentials have expired")]
     Expired,
+    /// It publishes more than it may.
+    #[error("it sends more than max_bitrate_per_stream, {limit} bit/s")]
+    Bitrate {
+        /// The limit, in bits per second.
+        limit: u64,
+    },
 }
 
 impl Admission {
-    /// Creates the admission of a session, which must end at `ends`.
-    pub(super) fn new(entry: Entry, ends: Option<SystemTime>) -> Admission {
+    /// Creates the admission of a session, which must end at `ends`, and as a publisher may send `bitrate` bits per second.
+    pub(super) fn new(entry: Entry, ends: Option<SystemTime>, bitrate: Option<u64>) -> Admission {
         let left = ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
-        Admission { entry, ends: left.map(|left| Box::pin(sleep(left))) }
+        let bitrate = bitrate.filter(|_| entry.session.action() == Action::Publish);
+        let bitrate = bitrate.map(|limit| Box::new(Bitrate::new(limit, Instant::now())));
+        Admission { entry, ends: left.map(|left| Box::pin(sleep(left))), bitrate, end: None }
+    }
+
+    /// Counts bytes of media that a publisher has sent. If they are too many, [`Admission::poll_end`] says so.
+    pub fn receive(&mut self, bytes: usize) {
+        self.session().add_bytes(bytes);
+        if let Some(bitrate) = &mut self.bitrate
+            && let Err(limit) = bitrate.add(bytes, Instant::now())
+        {
+            self.end = Some(End::Bitrate { limit });
+        }
     }
 
     /// Polls for the reason for which the session must end. The owner of the session ends it then, in the way of its protocol.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let Some(ends) = &mut self.ends else { return Poll::Pending };
-        std::task::ready!(ends.as_mut().poll(cx));
-        self.ends = None;
-        let end = End::Expired;
+        if self.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(cx).is_ready()) {
+            self.ends = None;
+            self.end = Some(End::Expired);
+        }
+        let Some(end) = self.end.take() else { return Poll::Pending };
         info!(session = %self.id(), stream = %self.key(), reason = %end, "session ended");
         Poll::Ready(end)
     }

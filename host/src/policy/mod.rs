@@ -39,6 +39,7 @@ mod admission;
 mod credentials;
 mod grant;
 mod jwt;
+mod limits;
 #[allow(dead_code, reason = "for hooks and key sets, which follow")]
 mod outbound;
 mod publish_key;
@@ -53,7 +54,8 @@ mod signed_url;
 
 pub use access::Access;
 pub use admission::{Admission, End};
-pub use refusal::{Answer, Refusal, SignatureError, TokenError};
+pub use limits::subscriber;
+pub use refusal::{Answer, LimitReached, Refusal, SignatureError, TokenError};
 pub use request::{Action, Protocol, Request};
 pub use rules::Policy;
 pub use sessions::Session;

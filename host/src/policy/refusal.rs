@@ -43,6 +43,23 @@ pub enum Refusal {
     /// Somebody plays the name of a publish key.
     #[error("it plays the secret name of a publish_key")]
     SecretName,
+    /// There are too many sessions, or they are sent too much.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
+}
+
+/// A limit of sessions that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{table}.{key} is {limit}")]
+pub struct LimitReached {
+    /// Whether it is a limit of the client's address; else of its stream, vhost or host.
+    pub of_address: bool,
+    /// `limits` or `vhost.limits`.
+    pub table: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// The limit: a number of sessions, or bits per second.
+    pub limit: u64,
 }
 
 /// The reason why a token is refused.
@@ -108,6 +125,10 @@ pub enum Answer {
     Unauthorized,
     /// The client may not do this, whatever credentials it has: 403.
     Forbidden,
+    /// The client's address has too many sessions: 429.
+    TooMany,
+    /// The stream, the vhost or the host has too many sessions: 503.
+    Full,
 }
 
 impl Refusal {
@@ -117,6 +138,8 @@ impl Refusal {
             Refusal::AddressDenied { .. } | Refusal::AddressNotAllowed | Refusal::Page { .. } => {
                 Answer::Forbidden
             }
+            Refusal::Limit(LimitReached { of_address: true, .. }) => Answer::TooMany,
+            Refusal::Limit(_) => Answer::Full,
             _ => Answer::Unauthorized,
         }
     }

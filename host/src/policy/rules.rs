@@ -1,13 +1,17 @@
 //! A vhost's rules, in their order.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::admission::Admission;
 use super::credentials::Credentials;
 use super::grant::{Grant, short_hash};
+use super::limits::Limits;
 use super::refer::check_page;
 use super::security::check_address;
+use super::sessions::Sessions;
 use super::{Refusal, Request};
-use crate::conf::{Refer, Security, Vhost};
+use crate::conf::{PublishConflict, Refer, Security, SessionLimits, Vhost};
 use crate::stream::StreamKey;
 
 /// The rules of one vhost.
@@ -16,24 +20,34 @@ pub struct Policy {
     security: Security,
     refer: Refer,
     credentials: Credentials,
+    limits: Limits,
 }
 
 impl Policy {
-    /// Returns the policy of a vhost.
-    pub fn new(vhost: &Vhost) -> Policy {
+    /// Returns the policy of a vhost. `limits` are those of the whole host.
+    pub fn new(vhost: &Vhost, limits: &SessionLimits) -> Policy {
+        let replaces = vhost.publish.conflict == PublishConflict::Replace;
         Policy {
             security: vhost.security.clone(),
             refer: vhost.refer.clone(),
             credentials: Credentials::new(vhost),
+            limits: Limits { scopes: [*limits, vhost.limits], replaces },
         }
     }
 
-    /// Applies the rules in order; the first that refuses decides.
+    /// Applies the rules in order; the first that refuses decides. The session counts from its limits on, so that rules that
+    /// wait cannot let in too many.
     #[expect(clippy::unused_async, reason = "hooks wait")]
-    pub(super) async fn decide(&self, request: &Request) -> Result<Grant, Refusal> {
+    pub(super) async fn decide(
+        &self,
+        request: &Request,
+        sessions: &Arc<Sessions>,
+    ) -> Result<Admission, Refusal> {
         check_address(&self.security, request.action, request.address)?;
         check_page(&self.refer, request.action, &request.page_url)?;
-        self.credentials.check(request, SystemTime::now())
+        let Grant { key, subject, ends } = self.credentials.check(request, SystemTime::now())?;
+        let entry = sessions.enter(&self.limits, request, key, subject.as_deref())?;
+        Ok(Admission::new(entry, ends, self.limits.publisher_bitrate()))
     }
 
     /// Returns the stream of a request as a log may show it.

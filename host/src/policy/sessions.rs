@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::{Action, Protocol, Request};
+use super::limits::{Counted, Counts, Limits, WINDOW, subscriber};
+use super::{Action, LimitReached, Protocol, Request};
+use crate::conf::Proxy;
 use crate::stream::StreamKey;
 
 /// Length that a text of a client is cut to, in bytes.
@@ -43,14 +45,14 @@ struct Texts {
 
 impl Session {
     /// Creates the record of a session on the stream `key`, which begins now.
-    fn new(id: SessionId, request: Request, key: Option<StreamKey>, subject: Option<String>) -> Session {
-        let Request { action, protocol, address, key: requested, user_agent, page_url, .. } = request;
-        let texts = [subject.unwrap_or_default(), user_agent, page_url];
+    fn new(id: SessionId, request: &Request, key: Option<StreamKey>, subject: Option<&str>) -> Session {
+        let Request { action, protocol, address, .. } = *request;
+        let texts = [subject.unwrap_or_default(), &request.user_agent, &request.page_url];
         let texts = texts.iter().any(|text| !text.is_empty()).then(|| {
             let [subject, user_agent, page_url] = texts.map(cut);
             Box::new(Texts { subject, user_agent, page_url })
         });
-        let key = key.unwrap_or(requested);
+        let key = key.unwrap_or_else(|| request.key.clone());
         let (started, bytes) = (Instant::now(), AtomicU64::new(0));
         Session { id, action, protocol, address, key, texts, started, bytes }
     }
@@ -119,7 +121,7 @@ impl fmt::Debug for Session {
 }
 
 /// Returns the start of a text, at most [`MAX_TEXT`] bytes in whole characters.
-fn cut(text: String) -> Box<str> {
+fn cut(text: &str) -> Box<str> {
     text[..text.floor_char_boundary(MAX_TEXT)].into()
 }
 
@@ -127,31 +129,83 @@ fn cut(text: String) -> Box<str> {
 #[derive(Debug)]
 pub(super) struct Sessions {
     ids: SessionIds,
-    table: Mutex<HashMap<SessionId, Arc<Session>>>,
+    proxy: Proxy,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    sessions: HashMap<SessionId, Row>,
+    counts: Counts,
+    /// When the bitrates were measured last.
+    measured: Instant,
+}
+
+#[derive(Debug)]
+struct Row {
+    session: Arc<Session>,
+    /// [`Session::bytes`] when it was measured last.
+    measured: u64,
 }
 
 impl Sessions {
-    pub fn new() -> Arc<Sessions> {
-        Arc::new(Sessions { ids: SessionIds::new(), table: Mutex::default() })
+    /// Creates the table. Requests that name one of the trusted proxies as their client have no limits of an address.
+    pub fn new(proxy: Proxy) -> Arc<Sessions> {
+        let table = Table { sessions: HashMap::new(), counts: Counts::default(), measured: Instant::now() };
+        Arc::new(Sessions { ids: SessionIds::new(), proxy, table: Mutex::new(table) })
     }
 
     /// Adds a session on the stream `key` if there is one, else on that of the request.
+    ///
+    /// # Errors
+    /// A limit is reached.
     pub fn enter(
         self: &Arc<Self>,
-        request: Request,
+        limits: &Limits,
+        request: &Request,
         key: Option<StreamKey>,
-        subject: Option<String>,
-    ) -> Entry {
+        subject: Option<&str>,
+    ) -> Result<Entry, LimitReached> {
         let session = Arc::new(Session::new(self.ids.next(), request, key, subject));
-        self.table.lock().insert(session.id, session.clone());
-        Entry { sessions: self.clone(), session }
+        let mut table = self.table.lock();
+        if limits.need_bitrates() {
+            self.measure(&mut table, Instant::now());
+        }
+        table.counts.enter(self.counted(&session), limits)?;
+        table.sessions.insert(session.id, Row { session: session.clone(), measured: 0 });
+        Ok(Entry { sessions: self.clone(), session })
     }
 
     /// Returns all sessions, the oldest first.
     pub fn list(&self) -> Vec<Arc<Session>> {
-        let mut sessions: Vec<_> = self.table.lock().values().cloned().collect();
+        let mut sessions: Vec<_> =
+            self.table.lock().sessions.values().map(|row| row.session.clone()).collect();
         sessions.sort_by_key(|session| session.id);
         sessions
+    }
+
+    /// Returns what a session counts as. The address of a proxy, which has many clients, is not limited.
+    fn counted<'a>(&self, session: &'a Session) -> Counted<'a> {
+        let address = (!self.proxy.trusts(session.address)).then(|| subscriber(session.address));
+        Counted { key: &session.key, action: session.action, address }
+    }
+
+    /// Measures what viewers are sent, unless it is measured already. Takes time for each session, but at most once in
+    /// [`WINDOW`].
+    fn measure(&self, table: &mut Table, now: Instant) {
+        let Table { sessions, counts, measured: last } = table;
+        if now.saturating_duration_since(*last) < WINDOW {
+            return;
+        }
+        let viewers = sessions.values_mut().filter(|row| row.session.action == Action::Play);
+        counts.measure(viewers.map(|row| {
+            let period = now.saturating_duration_since(row.session.started.max(*last)).max(WINDOW);
+            let bytes = row.session.bytes();
+            let bits = (bytes - std::mem::replace(&mut row.measured, bytes)) * 8;
+            let bitrate = u128::from(bits) * 1000 / period.as_millis();
+            (self.counted(&row.session), bitrate as u64)
+        }));
+        *last = now;
     }
 }
 
@@ -164,7 +218,9 @@ pub(super) struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.sessions.table.lock().remove(&self.session.id);
+        let mut table = self.sessions.table.lock();
+        table.sessions.remove(&self.session.id);
+        table.counts.leave(self.sessions.counted(&self.session));
     }
 }
 
@@ -199,65 +255,4 @@ impl SessionIds {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::request::tests::request;
-
-    #[test]
-    fn ids_are_unique_and_of_one_length() {
-        let ids = SessionIds::new();
-        let shown: Vec<_> = (0..3).map(|_| ids.next().to_string()).collect();
-        assert!(shown.iter().all(|id| id.len() == 16), "{shown:?}");
-        assert!(shown[0] != shown[1] && shown[1] != shown[2], "{shown:?}");
-    }
-
-    #[test]
-    fn a_session_is_listed_until_its_entry_is_dropped() {
-        let sessions = Sessions::new();
-        let enter = |stream| sessions.enter(request(Action::Play, "v", "live", stream), None, None);
-        let names = || sessions.list().iter().map(|one| one.key().to_string()).collect::<Vec<_>>();
-        let (one, two) = (enter("one"), enter("two"));
-        assert_eq!(names(), ["v/live/one", "v/live/two"]);
-        // A handle outlives the entry.
-        let session = one.session.clone();
-        session.add_bytes(7);
-        drop(one);
-        assert_eq!((names(), session.bytes()), (vec!["v/live/two".to_owned()], 7));
-        drop(two);
-        assert!(names().is_empty());
-    }
-
-    #[test]
-    fn a_record_has_the_public_name_and_the_subject() {
-        let key = StreamKey::new("v", "live", "film");
-        let subject = Some("alice".to_owned());
-        let request = request(Action::Publish, "v", "live", "secret");
-        let entry = Sessions::new().enter(request, Some(key.clone()), subject);
-        assert_eq!((entry.session.key(), entry.session.subject()), (&key, "alice"));
-        assert!(!format!("{entry:?}").contains("secret"));
-    }
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        for (text, len) in [
-            (String::new(), 0),
-            ("a".repeat(256), 256),
-            ("a".repeat(257), 256),
-            (format!("{}\u{e9}", "a".repeat(255)), 255),
-            (format!("{}\u{e9}", "a".repeat(254)), 256),
-        ] {
-            let mut request = request(Action::Play, "v", "live", "film");
-            (request.user_agent, request.page_url) = (text.clone(), text.clone());
-            let entry = Sessions::new().enter(request, None, None);
-            assert_eq!(entry.session.user_agent(), &text[..len]);
-            assert_eq!(entry.session.page_url(), &text[..len]);
-        }
-    }
-
-    /// With the counters of an `Arc`, and without what it shares with the request.
-    #[test]
-    fn a_record_is_small() {
-        let size = size_of::<Session>() + 2 * size_of::<usize>() + size_of::<Entry>();
-        assert!(size <= 176, "{size} bytes");
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::conf::{DEFAULT_VHOST, Match, Mount, MountPattern, Vhost};
+use crate::conf::{DEFAULT_VHOST, Match, Mount, MountPattern, SessionLimits, Vhost};
 use crate::policy::Policy;
 use crate::stream::StreamKey;
 
@@ -79,9 +79,9 @@ pub struct Named {
 }
 
 impl Router {
-    /// Creates a router over `vhosts`, each with the policy of its config.
-    pub fn new(vhosts: Vec<Arc<Vhost>>) -> Router {
-        let site = |vhost: Arc<Vhost>| Site { policy: Arc::new(Policy::new(&vhost)), vhost };
+    /// Creates a router over `vhosts`, each with the policy of its config. `limits` are those of the whole host.
+    pub fn new(vhosts: Vec<Arc<Vhost>>, limits: &SessionLimits) -> Router {
+        let site = |vhost: Arc<Vhost>| Site { policy: Arc::new(Policy::new(&vhost, limits)), vhost };
         Router { sites: vhosts.into_iter().map(site).collect() }
     }
 
@@ -195,13 +195,13 @@ mod tests {
     "#;
 
     fn two() -> Router {
-        Router::new(Config::parse(TWO, "two.toml").unwrap().vhosts)
+        Router::new(Config::parse(TWO, "two.toml").unwrap().vhosts, &SessionLimits::default())
     }
 
     #[test]
     fn a_vhost_has_its_name_however_it_is_written() {
         let config = Config::parse("[vhost.\"a.example\"]\n[vhost.\"[::1]\"]", "a.toml").unwrap();
-        let router = Router::new(config.vhosts);
+        let router = Router::new(config.vhosts, &SessionLimits::default());
         for (asked, expected) in [
             ("a.example", Some("a.example")),
             ("A.EXAMPLE.", Some("a.example")),

@@ -7,7 +7,9 @@ use toml::Spanned;
 use crate::conf::access::*;
 use crate::conf::error::ValueError;
 use crate::conf::table::Table;
-use crate::conf::value::{addresses, flag, host_name, list, public_key, secret, sha256, text};
+use crate::conf::value::{
+    addresses, bitrate, flag, host_name, integer, list, public_key, secret, sha256, text,
+};
 
 pub(super) fn security(table: &mut Table) -> Security {
     Security {
@@ -127,6 +129,20 @@ fn publish_key(table: &mut Table) -> Option<PublishKey> {
     }
     let stream = required(table, "stream", stream)?;
     Some(PublishKey { stream, app, sha256: required(table, "sha256", hash)? })
+}
+
+pub(super) fn session_limits(table: &mut Table) -> SessionLimits {
+    let number = || integer(0..=10_000_000);
+    SessionLimits {
+        max_viewers: table.key("max_viewers", 0, number()),
+        max_viewers_per_stream: table.key("max_viewers_per_stream", 0, number()),
+        max_viewers_per_address: table.key("max_viewers_per_address", 0, number()),
+        max_publishers: table.key("max_publishers", 0, number()),
+        max_publishers_per_address: table.key("max_publishers_per_address", 0, number()),
+        max_bitrate: table.key("max_bitrate", 0, bitrate),
+        max_bitrate_per_stream: table.key("max_bitrate_per_stream", 0, bitrate),
+        max_bitrate_per_address: table.key("max_bitrate_per_address", 0, bitrate),
+    }
 }
 
 /// Reads the id of a key, which is a part of signatures.

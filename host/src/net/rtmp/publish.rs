@@ -76,7 +76,7 @@ impl Publishers {
         let now = self.server.now();
         let Some(publishing) = self.by_id.get_mut(&stream_id) else { return };
         publishing.deadline = Instant::now() + publishing.publisher.stream().vhost().publish.normal_timeout;
-        publishing.admission.session().add_bytes(tag.payload.len());
+        publishing.admission.receive(tag.payload.len());
         if !publishing.publisher.push(tag, now) {
             self.end(stream_id, &Rejection::Busy, peer, session);
         }
@@ -116,8 +116,8 @@ impl Publishers {
             if one.publisher.poll_replaced(cx).is_ready() {
                 return Poll::Ready((*stream_id, Rejection::Busy));
             }
-            if one.admission.poll_end(cx).is_ready() {
-                return Poll::Ready((*stream_id, Rejection::Denied));
+            if let Poll::Ready(end) = one.admission.poll_end(cx) {
+                return Poll::Ready((*stream_id, end.into()));
             }
         }
         Poll::Pending

@@ -14,7 +14,7 @@ use tracing::info;
 use crate::budget::{Account, Charge};
 use crate::conf::Vhost;
 use crate::net::server::Server;
-use crate::policy::{Action, Admission, Answer, Protocol, Refusal, Request};
+use crate::policy::{Action, Admission, Answer, End, Protocol, Refusal, Request};
 use crate::router::{Named, query_pairs};
 use crate::rtmp::ConnectRequest;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
@@ -155,6 +155,16 @@ impl From<&Refusal> for Rejection {
     fn from(refusal: &Refusal) -> Rejection {
         match refusal.answer() {
             Answer::Unauthorized | Answer::Forbidden => Rejection::Denied,
+            Answer::TooMany | Answer::Full => Rejection::Full,
+        }
+    }
+}
+
+impl From<End> for Rejection {
+    fn from(end: End) -> Rejection {
+        match end {
+            End::Expired => Rejection::Denied,
+            End::Bitrate { .. } => Rejection::Bitrate,
         }
     }
 }

@@ -96,6 +96,10 @@ pub enum Rejection {
     Denied,
     /// The server has no memory for the client, or no more than the client has.
     NoMemory,
+    /// The server accepts no more clients, or none of this address.
+    Full,
+    /// The publisher sends more than it may.
+    Bitrate,
     /// The client should connect to another server (a status with `ex.code` 302, as SRS sends it).
     Redirect {
         /// The whole RTMP URL.
@@ -111,6 +115,8 @@ impl std::fmt::Debug for Rejection {
             Rejection::NotFound => "NotFound",
             Rejection::Denied => "Denied",
             Rejection::NoMemory => "NoMemory",
+            Rejection::Full => "Full",
+            Rejection::Bitrate => "Bitrate",
             Rejection::Redirect { .. } => "Redirect",
         })
     }
@@ -123,6 +129,8 @@ impl Rejection {
             Rejection::NotFound => "There is no such application.",
             Rejection::Denied => "This client may not connect.",
             Rejection::NoMemory => NO_MEMORY,
+            Rejection::Full => FULL,
+            Rejection::Bitrate => BITRATE,
             Rejection::Redirect { .. } => REDIRECT,
         };
         (code::CONNECT_REJECTED, description)
@@ -135,6 +143,8 @@ impl Rejection {
             Rejection::Denied => (code::PUBLISH_DENIED, "This client may not publish the stream."),
             // librtmp, and OBS with it, knows this code but not Failed.
             Rejection::NoMemory => (code::PUBLISH_DENIED, NO_MEMORY),
+            Rejection::Full => (code::PUBLISH_DENIED, FULL),
+            Rejection::Bitrate => (code::PUBLISH_DENIED, BITRATE),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
@@ -145,12 +155,16 @@ impl Rejection {
             Rejection::Denied => (code::PLAY_FAILED, "This client may not play the stream."),
             Rejection::Busy => (code::PLAY_FAILED, "The server cannot serve this stream now."),
             Rejection::NoMemory => (code::PLAY_FAILED, NO_MEMORY),
+            Rejection::Full => (code::PLAY_FAILED, FULL),
+            Rejection::Bitrate => (code::PLAY_FAILED, BITRATE),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
 }
 
 const NO_MEMORY: &str = "The server is short of memory. Try again later.";
+const FULL: &str = "The server accepts no more at the moment. Try again later.";
+const BITRATE: &str = "The stream exceeds the bitrate that the server accepts.";
 const REDIRECT: &str = "Go to the URL in ex.redirect2.";
 
 /// The reason for which a play ends.

@@ -22,7 +22,10 @@ to = "http://edge.example/[vhost]/[app]/[stream]?from=[stream]&[query]"
 "#;
 
 thread_local! {
-    static ROUTER: Router = Router::new(Config::parse(CONFIG, "fuzz.toml").expect("a config without errors").vhosts);
+    static ROUTER: Router = {
+        let config = Config::parse(CONFIG, "fuzz.toml").expect("a config without errors");
+        Router::new(config.vhosts, &config.limits.sessions)
+    };
 }
 
 fuzz_target!(|data: &str| {
