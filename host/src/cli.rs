@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::admin::StatusView;
 use crate::author::{Api, Inspected, TestError, default_dir, new_module, test_module};
 use crate::host::{self, Start};
 use crate::output::{print, print_error, unless_closed};
@@ -43,8 +44,17 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show the modules of the running server
-    Status,
+    /// Show the streams, modules and memory of the running server
+    Status {
+        /// Show this stream alone, APP/STREAM, and its sessions
+        stream: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Print again every second
+        #[arg(long)]
+        watch: bool,
+    },
     /// Show the publishers, players and viewers of the running server
     Sessions,
     /// Make signed URLs, secrets and publish keys
@@ -177,7 +187,8 @@ pub fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
-        Some(Command::Status) => find_config(cli.config).and_then(|file| admin::status_command(&file)),
+        Some(Command::Status { stream, json, watch }) => find_config(cli.config)
+            .and_then(|file| admin::status_command(&file, &StatusView { stream, json, watch })),
         Some(Command::Sessions) => find_config(cli.config).and_then(|file| admin::sessions_command(&file)),
         Some(Command::Sign(command)) => sign_command(cli.config, command),
         Some(Command::Demo) => demo(cli.config),

@@ -49,6 +49,7 @@ mod shutdown;
 mod slow;
 mod slow_modules;
 mod srs_page;
+mod status;
 mod tls;
 mod ts;
 mod useless;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /api/v1/modules` | every mapped generation of every module |
 //! | `GET /api/v1/memory` | limit and use of the memory for peers, in bytes |
+//! | `GET /api/v2/streams` | the streams with their publishers, codecs, rates and viewers; addresses on the control socket only |
 //! | `GET /api/v2/sessions` | the oldest 10000 sessions; on the control socket only |
 //! | `GET /api/v1/reload` | the report of the last reload; 404 before the first |
 //! | `POST /api/v1/reload[?dry_run=1]` | reloads and returns the report; on the control socket only |
@@ -23,6 +24,7 @@ use super::reload::{Cause, Reloader};
 use super::report::ReloadOutcome;
 use super::sessions::SessionList;
 use super::status::{MemoryStatus, module_statuses};
+use super::streams::StreamList;
 use crate::budget::Budget;
 use crate::http::probe;
 use crate::lifecycle::Lifecycle;
@@ -67,6 +69,9 @@ impl Api {
         match path {
             "/api/v1/modules" if reads => json(StatusCode::OK, &module_statuses(&self.registry, &self.hub)),
             "/api/v1/memory" if reads => json(StatusCode::OK, &MemoryStatus::of(&self.budget.usage())),
+            "/api/v2/streams" if reads => {
+                json(StatusCode::OK, &StreamList::of(&self.hub, &self.access, trusted))
+            }
             "/api/v2/sessions" if reads && trusted => json(StatusCode::OK, &SessionList::of(&self.access)),
             "/api/v2/sessions" if reads => untrusted(),
             "/metrics" if reads => {
@@ -90,7 +95,7 @@ impl Api {
                 Some(_) if *method == Method::POST => untrusted(),
                 Some(_) => wrong_method("GET, HEAD, POST"),
             },
-            "/api/v1/modules" | "/api/v1/memory" | "/api/v2/sessions" | "/metrics" => {
+            "/api/v1/modules" | "/api/v1/memory" | "/api/v2/streams" | "/api/v2/sessions" | "/metrics" => {
                 wrong_method("GET, HEAD")
             }
             _ => refusal(StatusCode::NOT_FOUND, "no such page"),

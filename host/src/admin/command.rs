@@ -1,21 +1,31 @@
 //! `remuxd reload`, `status` and `sessions`: the client of the control socket.
 
+use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::control::{connect, socket_path};
 use super::report::{ReloadOutcome, ReloadReport};
-use super::sessions::SessionList;
+use super::sessions::{SessionList, SessionStatus};
 use super::status::{MemoryStatus, ModuleStatus};
+use super::streams::{StreamList, StreamStatus, write_streams};
 use crate::conf::Config;
 use crate::module::text::push_visible;
 use crate::output::print;
 
 /// Maximum size of a response, in bytes.
 const MAX_RESPONSE: u64 = 16 << 20;
+
+/// Interval of `remuxd status --watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Moves the cursor to the top and clears the terminal (ECMA-48: CUP, ED).
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// Makes the host that runs with `file` reload, and prints the report. Returns false if the reload was refused.
 ///
@@ -28,45 +38,118 @@ pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
     Ok(report.outcome != ReloadOutcome::Refused)
 }
 
-/// Prints the modules and the memory of the host that runs with `file`.
+/// What `remuxd status` shows, and how.
+#[derive(Clone, Debug, Default)]
+pub struct StatusView {
+    /// The name of the only stream to show, with its sessions.
+    pub stream: Option<String>,
+    /// Whether to print JSON instead of tables.
+    pub json: bool,
+    /// Whether to print again every second, until the command is ended.
+    pub watch: bool,
+}
+
+/// Prints streams, modules and memory of the host that runs with `file`, or one stream and its sessions.
 ///
 /// # Errors
-/// No host runs with `file`, or it does not respond.
-pub fn status_command(file: &Path) -> anyhow::Result<()> {
-    let modules: Vec<ModuleStatus> = request(file, "GET", "/api/v1/modules")?;
-    let mut table = format!(
-        "{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>6} {:>9} {:>9} {:>9}\n",
-        "module",
-        "version",
-        "generation",
-        "state",
-        "mounts",
-        "viewers",
-        "skips",
-        "faults",
-        "lag",
-        "lag-skips",
-        "memory"
-    );
-    for module in &modules {
-        let ModuleStatus { name, version, generation, state, mounts, viewers, skips, faults, .. } = module;
-        let ModuleStatus { lag_ms, lag_skips, retained_bytes, .. } = module;
-        let (lag, memory) = (format!("{lag_ms} ms"), format!("{} KiB", retained_bytes >> 10));
-        table += &format!(
-            "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {skips:>6} {faults:>6} \
-             {lag:>9} {lag_skips:>9} {memory:>9}\n"
-        );
-    }
-    for ModuleStatus { name, generation, reason, .. } in &modules {
-        if let Some(reason) = reason {
-            table += &format!("{name} generation {generation}: {reason}\n");
+/// No host runs with `file`, it does not respond, or it has no such stream.
+pub fn status_command(file: &Path, view: &StatusView) -> anyhow::Result<()> {
+    loop {
+        let text = match (&view.stream, view.json) {
+            (Some(stream), json) => stream_status(file, stream, json)?,
+            (None, true) => json_of(&Status::of(file)?)?,
+            (None, false) => Status::of(file)?.to_string(),
+        };
+        if !view.watch {
+            return Ok(print(visible(&text))?);
         }
+        let clear = if view.json { "" } else { CLEAR };
+        print(format_args!("{clear}{}", visible(&text)))?;
+        std::thread::sleep(WATCH_INTERVAL);
     }
-    // A host of an earlier version has no such page.
-    if let Ok(memory) = request::<MemoryStatus>(file, "GET", "/api/v1/memory") {
-        table += &format!("{memory}\n");
+}
+
+/// Everything that `remuxd status` shows.
+#[derive(Serialize)]
+struct Status {
+    streams: Vec<StreamStatus>,
+    modules: Vec<ModuleStatus>,
+    /// `None` from a host of an earlier version.
+    memory: Option<MemoryStatus>,
+}
+
+impl Status {
+    fn of(file: &Path) -> anyhow::Result<Status> {
+        Ok(Status {
+            streams: request::<StreamList>(file, "GET", "/api/v2/streams")
+                .map_or_else(|_| Vec::new(), |list| list.streams),
+            modules: request(file, "GET", "/api/v1/modules")?,
+            memory: request(file, "GET", "/api/v1/memory").ok(),
+        })
     }
-    Ok(print(visible(&table))?)
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { streams, modules, memory } = self;
+        write_streams(streams, f)?;
+        writeln!(
+            f,
+            "\n{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>6} {:>9} {:>9} {:>9}",
+            "module",
+            "version",
+            "generation",
+            "state",
+            "mounts",
+            "viewers",
+            "skips",
+            "faults",
+            "lag",
+            "lag-skips",
+            "memory"
+        )?;
+        for module in modules {
+            let ModuleStatus { name, version, generation, state, mounts, viewers, skips, faults, .. } =
+                module;
+            let ModuleStatus { lag_ms, lag_skips, retained_bytes, .. } = module;
+            let (lag, memory) = (format!("{lag_ms} ms"), format!("{} KiB", retained_bytes >> 10));
+            writeln!(
+                f,
+                "{name:<16} {version:<10} {generation:>10} {state:<11} {mounts:>6} {viewers:>7} {skips:>6} {faults:>6} \
+                 {lag:>9} {lag_skips:>9} {memory:>9}"
+            )?;
+        }
+        for ModuleStatus { name, generation, reason, .. } in modules {
+            if let Some(reason) = reason {
+                writeln!(f, "{name} generation {generation}: {reason}")?;
+            }
+        }
+        memory.as_ref().map_or(Ok(()), |memory| writeln!(f, "\n{memory}"))
+    }
+}
+
+/// One stream and its sessions.
+#[derive(Serialize)]
+struct StreamDetails {
+    stream: StreamStatus,
+    sessions: Vec<SessionStatus>,
+}
+
+fn stream_status(file: &Path, name: &str, json: bool) -> anyhow::Result<String> {
+    let StreamList { streams } = request(file, "GET", "/api/v2/streams")?;
+    let sessions: SessionList = request(file, "GET", "/api/v2/sessions")?;
+    let stream = streams.into_iter().find(|stream| stream.name == name);
+    let stream = stream.with_context(|| format!("there is no stream {name}"))?;
+    let sessions: Vec<_> = sessions.sessions.into_iter().filter(|session| session.stream == name).collect();
+    if json {
+        return json_of(&StreamDetails { stream, sessions });
+    }
+    let sessions = SessionList { total: sessions.len(), sessions };
+    Ok(format!("{}\n{sessions}", StreamList { streams: vec![stream] }))
+}
+
+fn json_of(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
 /// Prints the sessions of the host that runs with `file`.

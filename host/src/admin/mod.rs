@@ -18,10 +18,11 @@ mod report;
 mod server;
 mod sessions;
 mod status;
+mod streams;
 mod watch;
 
 pub use api::Api;
-pub use command::{reload_command, sessions_command, status_command};
+pub use command::{StatusView, reload_command, sessions_command, status_command};
 pub use control::{Control, notes_path, remove_dead_sockets, socket_path};
 pub use reload::{Cause, Reloader};
 pub use server::{serve_control, serve_tcp};

@@ -49,6 +49,7 @@ mod span;
 mod stream;
 mod sweep;
 mod tracks;
+mod traffic;
 mod wakers;
 
 pub use carriage::{Carriage, CarriageReader};

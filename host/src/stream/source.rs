@@ -16,6 +16,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -25,6 +26,7 @@ use super::faults::Faults;
 use super::key::StreamKey;
 use super::ring::{EntryRole, Ring, RingLimits};
 use super::tracks::{Codecs, TRACK_WAIT, TrackStates};
+use super::traffic::{StreamStats, Traffic};
 use crate::budget::Account;
 use crate::conf::{Mount, Vhost};
 use crate::media::{Millis, Packet, Tag, TagKind, Timeline};
@@ -58,6 +60,7 @@ struct State {
     /// Time of the publisher's first frame.
     started: Option<Millis>,
     tracks: TrackStates,
+    traffic: Traffic,
     audio_header: Bytes,
     video_header: Bytes,
     /// Woken when another publisher takes over.
@@ -116,6 +119,13 @@ impl Source {
         self.state.lock().tracks.codecs()
     }
 
+    /// What its publishers have sent.
+    pub(super) fn stats(&self) -> StreamStats {
+        let mut state = self.state.lock();
+        let is_live = state.live;
+        state.traffic.stats(is_live, Instant::now())
+    }
+
     /// Time between the newest publisher's first frame and the newest tag.
     pub(super) fn age(&self) -> Millis {
         self.state.lock().age()
@@ -159,6 +169,7 @@ impl Source {
         }
         state.publisher += 1;
         state.live = true;
+        state.traffic.begin(Instant::now());
         let publisher = state.publisher;
         let replaced = state.replaced.take();
         drop(state);
@@ -188,6 +199,7 @@ impl Source {
         if state.publisher != publisher || !state.live {
             return false;
         }
+        state.traffic.add(&tag, Instant::now());
         let header = state.audio_header.clone();
         let other_codec = state.tracks.declare(&tag);
         let mut role = state.role(&tag, self.vhost.play.reduce_sequence_header);

@@ -15,6 +15,7 @@ use super::renditions::{RenditionWait, Renditions};
 use super::ring::{JoinAt, Pace, Reader, Ring};
 use super::source::Source;
 use super::tracks::Codecs;
+use super::traffic::StreamStats;
 use crate::budget::Account;
 use crate::conf::Vhost;
 use crate::media::{Millis, Tag};
@@ -70,6 +71,11 @@ impl Stream {
     /// The codecs of the tracks that its newest publisher sends.
     pub fn codecs(&self) -> Codecs {
         self.source.codecs()
+    }
+
+    /// What its publishers have sent.
+    pub fn stats(&self) -> StreamStats {
+        self.source.stats()
     }
 
     /// Waits until it is known whether the stream has a track.

@@ -1,0 +1,100 @@
+//! `remuxd status` and the API's streams.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use remuxd_tests::capture::Capture;
+use remuxd_tests::clip::{Clip, FRAME_RATE};
+use remuxd_tests::host::{Config, Host, executable};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::Publisher;
+use remuxd_tests::wait::{SOON, poll_for, wait_until};
+use serde_json::Value;
+
+/// Runs `remuxd status` with these arguments, which must succeed.
+fn status(host: &Host, arguments: &[&str]) -> String {
+    let output = host.command(&[&["status"], arguments].concat());
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    printed
+}
+
+#[test]
+fn streams_are_shown_with_their_publisher_and_viewers() {
+    let config = Config::live().mount("").mount("mount = \"/[app]/[stream].ts\"");
+    let host = Host::start(&config);
+    let key = host.key("film");
+    let publisher = Publisher::open(host.rtmp, &key).repeat(Clip::H264Aac);
+    let viewers = [Capture::http(&host, &key), Capture::http(&host, &key), Capture::rtmp(&host, &key)];
+    viewers.iter().for_each(|viewer| viewer.wait_access_units(10, SOON));
+    let _ts = Request::get("/live/film.ts").send(host.http).unwrap();
+    // The rates are those of the last 5 s, so a stall of the machine shows for as long.
+    let near = |rate: f64| (rate - f64::from(FRAME_RATE)).abs() <= 2.0;
+    let streams = || -> Value { serde_json::from_str(&status(&host, &["--json"])).unwrap() };
+    let shown = poll_for(SOON * 2, || {
+        let list = streams();
+        let film = &list["streams"][0];
+        let settled = film["publisher"]["seconds"].as_u64()? >= 3;
+        (settled && near(film["pictures_per_second"].as_f64()?)).then_some(list)
+    });
+    let shown = shown.unwrap_or_else(|| panic!("not {FRAME_RATE} pictures a second: {}", streams()));
+    let film = &shown["streams"][0];
+    let publishers: Vec<_> = host.sessions().into_iter().filter(|session| session[1] == "publish").collect();
+    assert_eq!(film["publisher"]["session"], publishers[0][0]);
+    assert_eq!(film["publisher"]["address"], "127.0.0.1");
+    assert_eq!(
+        (&film["name"], &film["video"], &film["audio"]),
+        (&"live/film".into(), &"avc1".into(), &"mp4a".into())
+    );
+    assert_eq!((&film["width"], &film["height"]), (&320.into(), &180.into()));
+    assert_eq!((&film["viewers"], &film["players"]), (&4.into(), &1.into()));
+    let bytes = film["bytes"].as_f64().unwrap();
+    let (seconds, rate) =
+        (film["publisher"]["seconds"].as_f64().unwrap(), film["kilobits_per_second"].as_f64().unwrap());
+    let average = bytes * 8.0 / 1000.0 / (seconds + 0.5);
+    assert!(rate > average / 2.0 && rate < average * 2.0, "{rate} kbit/s now, {average} in all: {film}");
+    assert!(shown["modules"].as_array().unwrap().iter().any(|module| module["name"] == "flv"));
+    let table = status(&host, &[]);
+    let row = table.lines().find(|line| line.starts_with("live/film ")).unwrap();
+    for part in [" avc1 320x180 ", " mp4a ", " 127.0.0.1 ", "2 flv", "1 ts", "1 rtmp"] {
+        assert!(row.contains(part), "`{part}` is not in {row}");
+    }
+    // Who reaches the API sees no addresses.
+    let page = host.api_json("/api/v2/streams");
+    assert_eq!(page["streams"][0]["name"], "live/film");
+    assert!(page["streams"][0]["publisher"]["address"].is_null());
+    publisher.stop();
+    wait_until(SOON, "the stream is gone", || !status(&host, &[]).contains("live/film"));
+}
+
+#[test]
+fn a_stream_is_shown_with_its_sessions() {
+    let host = Host::start(&Config::live());
+    let (film, other) = (host.key("film"), host.key("other"));
+    let _publishers = [&film, &other].map(|key| Publisher::open(host.rtmp, key).repeat(Clip::H264Aac));
+    let viewer = Capture::websocket(&host, &film);
+    viewer.wait_access_units(1, SOON);
+    let printed = status(&host, &["live/film"]);
+    assert!(printed.contains("live/film ") && !printed.contains("live/other"), "{printed}");
+    for session in [" publish rtmp ", " play    websocket "] {
+        assert_eq!(printed.matches(session).count(), 1, "{printed}");
+    }
+    let json: Value = serde_json::from_str(&status(&host, &["live/film", "--json"])).unwrap();
+    assert_eq!(json["sessions"].as_array().unwrap().len(), 2);
+    let unknown = host.command(&["status", "live/nothing"]);
+    assert!(!unknown.status.success());
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no stream live/nothing"));
+}
+
+#[test]
+fn status_is_shown_again_every_second() {
+    let host = Host::start(&Config::live());
+    let mut command = Command::new(executable());
+    command.arg("--config").arg(host.config_file()).args(["status", "--watch"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let headers = lines.filter(|line| line.contains("kbit/s")).take(2).count();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(headers, 2);
+}
