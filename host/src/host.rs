@@ -138,10 +138,8 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
     });
     let lifecycle = Lifecycle::default();
-    let access = service.access().clone();
-    let api =
-        Api::new(registry, hub.clone(), pool, budget.clone(), access, reloader.clone(), lifecycle.clone());
-    let server = Server::new(config.clone(), hub, service, budget, lifecycle.clone());
+    let server = Server::new(config.clone(), hub.clone(), service, budget.clone(), lifecycle.clone());
+    let api = Api::new(registry, hub, pool, budget, server.clone(), reloader.clone());
 
     let mut signals = StopSignals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;

@@ -98,3 +98,25 @@ fn status_is_shown_again_every_second() {
     child.wait().unwrap();
     assert_eq!(headers, 2);
 }
+
+#[test]
+fn metrics_show_sessions_connections_and_the_process() {
+    let host = Host::start(&Config::live().limits("max_connections", "50"));
+    let key = host.key("film");
+    let _publisher = Publisher::open(host.rtmp, &key).repeat(Clip::H264Aac);
+    let viewers = [Capture::http(&host, &key), Capture::http(&host, &key), Capture::rtmp(&host, &key)];
+    viewers.iter().for_each(|viewer| viewer.wait_access_units(1, SOON));
+    for (name, value) in [
+        ("remuxd_sessions{action=\"publish\",protocol=\"rtmp\"}", 1),
+        ("remuxd_sessions{action=\"play\",protocol=\"rtmp\"}", 1),
+        ("remuxd_sessions{action=\"play\",protocol=\"http\"}", 2),
+        ("remuxd_connections", 4),
+        ("remuxd_max_connections", 50),
+        ("process_open_fds", host.descriptors() as u64),
+    ] {
+        // The API's own connection is a descriptor too, for as long as the host takes to close the last one.
+        wait_until(SOON, name, || host.metric(name).abs_diff(value) <= u64::from(name.contains("fds")) * 2);
+    }
+    assert!(host.metric("process_resident_memory_bytes").abs_diff(host.resident()) < 16 << 20);
+    assert!(host.api_page("/metrics").contains("remuxd_build_info{version=\""));
+}

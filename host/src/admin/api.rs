@@ -19,7 +19,8 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
-use super::metrics;
+use super::metrics::{self, Facts};
+use super::process::ProcessFacts;
 use super::reload::{Cause, Reloader};
 use super::report::ReloadOutcome;
 use super::sessions::SessionList;
@@ -29,17 +30,18 @@ use crate::budget::Budget;
 use crate::http::probe;
 use crate::lifecycle::Lifecycle;
 use crate::module::{Pool, Registry};
+use crate::net::Server;
 use crate::policy::Access;
 use crate::stream::Hub;
 
 /// The handler of API requests.
-#[derive(Debug)]
 pub struct Api {
     registry: Arc<Registry>,
     hub: Arc<Hub>,
     pool: Arc<Pool>,
     budget: Budget,
     access: Arc<Access>,
+    server: Arc<Server>,
     /// `None` without a config file.
     reloader: Option<Arc<Reloader>>,
     lifecycle: Lifecycle,
@@ -52,11 +54,11 @@ impl Api {
         hub: Arc<Hub>,
         pool: Arc<Pool>,
         budget: Budget,
-        access: Arc<Access>,
+        server: Arc<Server>,
         reloader: Option<Arc<Reloader>>,
-        lifecycle: Lifecycle,
     ) -> Arc<Api> {
-        Arc::new(Api { registry, hub, pool, budget, access, reloader, lifecycle })
+        let (access, lifecycle) = (server.access().clone(), server.lifecycle().clone());
+        Arc::new(Api { registry, hub, pool, budget, access, server, reloader, lifecycle })
     }
 
     /// Answers a request. Those that change something or name sessions are refused unless the peer is `trusted`.
@@ -75,10 +77,10 @@ impl Api {
             "/api/v2/sessions" if reads && trusted => json(StatusCode::OK, &SessionList::of(&self.access)),
             "/api/v2/sessions" if reads => untrusted(),
             "/metrics" if reads => {
-                let modules = module_statuses(&self.registry, &self.hub);
-                let page =
-                    metrics::page(&modules, &self.hub, &self.pool, &self.budget, self.reloader.as_deref());
-                answer(StatusCode::OK, "text/plain; version=0.0.4", page)
+                // Many open files take the kernel milliseconds to list.
+                let process = tokio::task::spawn_blocking(ProcessFacts::read).await;
+                let process = process.ok().and_then(Result::ok).unwrap_or_default();
+                answer(StatusCode::OK, "text/plain; version=0.0.4", self.metrics(process))
             }
             "/api/v1/reload" => match &self.reloader {
                 None => refusal(StatusCode::NOT_FOUND, "there is no config file to reload"),
@@ -100,6 +102,21 @@ impl Api {
             }
             _ => refusal(StatusCode::NOT_FOUND, "no such page"),
         }
+    }
+}
+
+impl Api {
+    fn metrics(&self, process: ProcessFacts) -> String {
+        metrics::page(&Facts {
+            modules: &module_statuses(&self.registry, &self.hub),
+            hub: &self.hub,
+            pool: &self.pool,
+            budget: &self.budget,
+            reloader: self.reloader.as_deref(),
+            sessions: &self.access.sessions(),
+            connections: self.server.connections(),
+            process,
+        })
     }
 }
 

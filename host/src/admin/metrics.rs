@@ -1,23 +1,36 @@
 //! Metrics in the Prometheus text format 0.0.4.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 
+use super::process::ProcessFacts;
 use super::reload::Reloader;
 use super::report::ReloadOutcome;
 use super::status::ModuleStatus;
 use crate::budget::{Budget, Usage};
 use crate::log::dropped_lines;
 use crate::module::Pool;
+use crate::policy::Session;
 use crate::stream::Hub;
 
+/// The facts that the metrics show.
+pub(super) struct Facts<'a> {
+    pub modules: &'a [ModuleStatus],
+    pub hub: &'a Hub,
+    pub pool: &'a Pool,
+    pub budget: &'a Budget,
+    /// `None` without a config file.
+    pub reloader: Option<&'a Reloader>,
+    pub sessions: &'a [Arc<Session>],
+    /// The number of open connections, and its limit.
+    pub connections: (usize, usize),
+    pub process: ProcessFacts,
+}
+
 /// Returns the page of all metrics.
-pub(super) fn page(
-    modules: &[ModuleStatus],
-    hub: &Hub,
-    pool: &Pool,
-    budget: &Budget,
-    reloader: Option<&Reloader>,
-) -> String {
+pub(super) fn page(facts: &Facts<'_>) -> String {
+    let Facts { modules, hub, pool, budget, reloader, sessions, connections, process } = *facts;
     let mut page = String::new();
     let mut generations: Vec<(&str, usize)> = Vec::new();
     for module in modules {
@@ -91,6 +104,7 @@ pub(super) fn page(
         ("remuxd_waiting", "gauge", "Viewers and players that wait for a stream to be published."),
         [(String::new(), hub.waiting())],
     );
+    session_families(&mut page, sessions, connections);
     memory_families(&mut page, &budget.usage());
     family(
         &mut page,
@@ -105,7 +119,42 @@ pub(super) fn page(
         let samples = ReloadOutcome::ALL.map(|one| (format!("outcome=\"{one}\""), reloader.count(one)));
         family(&mut page, ("remuxd_reloads_total", "counter", "Reloads, without dry runs."), samples);
     }
+    let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"").to_owned();
+    family(&mut page, ("remuxd_build_info", "gauge", "1, with the host's version."), [(version, 1)]);
+    process_families(&mut page, process);
     page
+}
+
+fn session_families(page: &mut String, sessions: &[Arc<Session>], (connections, limit): (usize, usize)) {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for session in sessions {
+        let labels = format!("action=\"{}\",protocol=\"{}\"", session.action(), session.protocol());
+        *counts.entry(labels).or_default() += 1;
+    }
+    family(page, ("remuxd_sessions", "gauge", "Publishers, players and viewers."), counts);
+    let samples = [(String::new(), connections)];
+    family(
+        page,
+        ("remuxd_connections", "gauge", "Open connections on all listeners, without the API's."),
+        samples,
+    );
+    family(page, ("remuxd_max_connections", "gauge", "limits.max_connections."), [(String::new(), limit)]);
+}
+
+/// The metrics of the process that every client library of Prometheus has.
+fn process_families(page: &mut String, process: ProcessFacts) {
+    let mut metric = |name, kind, help, value: &dyn Display| {
+        family(page, (name, kind, help), [(String::new(), value)]);
+    };
+    let ProcessFacts { cpu_seconds, threads, start_seconds, .. } = process;
+    metric("process_cpu_seconds_total", "counter", "User and system time.", &cpu_seconds);
+    metric("process_threads", "gauge", "Threads.", &threads);
+    metric("process_start_time_seconds", "gauge", "Start, in seconds since 1970.", &start_seconds);
+    let ProcessFacts { virtual_bytes, resident_bytes, open_files, max_files, .. } = process;
+    metric("process_virtual_memory_bytes", "gauge", "Address space.", &virtual_bytes);
+    metric("process_resident_memory_bytes", "gauge", "Resident memory.", &resident_bytes);
+    metric("process_open_fds", "gauge", "Open file descriptors.", &open_files);
+    metric("process_max_fds", "gauge", "Limit of open file descriptors.", &max_files);
 }
 
 fn memory_families(page: &mut String, usage: &Usage) {

@@ -13,6 +13,7 @@ mod api;
 mod command;
 mod control;
 mod metrics;
+mod process;
 mod reload;
 mod report;
 mod server;

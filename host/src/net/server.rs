@@ -64,6 +64,22 @@ impl Server {
         })
     }
 
+    /// What all sessions share.
+    pub fn access(&self) -> &Arc<Access> {
+        &self.access
+    }
+
+    /// The phase of the host.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Returns the number of open connections, and its limit.
+    pub fn connections(&self) -> (usize, usize) {
+        let limit = self.config.limits.max_connections;
+        (limit.saturating_sub(self.connections.available_permits()), limit)
+    }
+
     /// Waits until there is no connection. Those that come later are refused: the listeners must be closed.
     pub async fn idle(&self) {
         // All slots: at most `Semaphore::MAX_PERMITS` of them, and far fewer by the bounds of `limits.max_connections`.
