@@ -57,6 +57,23 @@ enum Command {
     },
     /// Show the publishers, players and viewers of the running server
     Sessions,
+    /// End a session of the running server
+    Kick {
+        /// The session's id, as `remuxd sessions` and the log show it
+        id: String,
+    },
+    /// Refuse an address, a subject or a stream for a time, and end its sessions
+    Ban {
+        #[command(flatten)]
+        target: Banned,
+        /// How long: seconds, or with units, 90m, 12h
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = read_lifetime)]
+        time: Duration,
+    },
+    /// Lift a ban
+    Unban(Banned),
+    /// Show the bans of the running server
+    Bans,
     /// Make signed URLs, secrets and publish keys
     #[command(subcommand)]
     Sign(SignCommand),
@@ -92,6 +109,16 @@ enum Command {
         /// As module.NAME.max_memory, in bytes
         max_memory: usize,
     },
+}
+
+#[derive(Debug, Args)]
+struct Banned {
+    /// What is banned: an address or CIDR block; the subject of tokens, or the id of the key of signed URLs; a stream by its name
+    /// in the log, such as live/film
+    #[arg(value_parser = ["address", "subject", "stream"])]
+    kind: String,
+    /// Its value
+    value: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -190,6 +217,16 @@ pub fn main() -> ExitCode {
         Some(Command::Status { stream, json, watch }) => find_config(cli.config)
             .and_then(|file| admin::status_command(&file, &StatusView { stream, json, watch })),
         Some(Command::Sessions) => find_config(cli.config).and_then(|file| admin::sessions_command(&file)),
+        Some(Command::Kick { id }) => {
+            find_config(cli.config).and_then(|file| admin::kick_command(&file, &id))
+        }
+        Some(Command::Ban { target: Banned { kind, value }, time }) => {
+            find_config(cli.config).and_then(|file| admin::ban_command(&file, &kind, &value, time))
+        }
+        Some(Command::Unban(Banned { kind, value })) => {
+            find_config(cli.config).and_then(|file| admin::unban_command(&file, &kind, &value))
+        }
+        Some(Command::Bans) => find_config(cli.config).and_then(|file| admin::bans_command(&file)),
         Some(Command::Sign(command)) => sign_command(cli.config, command),
         Some(Command::Demo) => demo(cli.config),
         Some(Command::Module(command)) => module(command),

@@ -6,6 +6,7 @@ mod access;
 mod audio;
 mod authors;
 mod bad_requests;
+mod bans;
 mod bounds;
 mod broken_pipe;
 mod certificates;

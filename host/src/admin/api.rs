@@ -6,11 +6,16 @@
 //! | `GET /api/v1/memory` | limit and use of the memory for peers, in bytes |
 //! | `GET /api/v2/streams` | the streams with their publishers, codecs, rates and viewers; addresses on the control socket only |
 //! | `GET /api/v2/sessions` | the oldest 10000 sessions; on the control socket only |
+//! | `DELETE /api/v2/sessions/ID` | ends a session; on the control socket only, as all about bans |
+//! | `GET /api/v2/bans` | the bans |
+//! | `POST /api/v2/bans?kind=KIND&value=VALUE&seconds=N` | bans an `address`, a `subject` or a `stream`, and ends its sessions |
+//! | `DELETE /api/v2/bans?kind=KIND&value=VALUE` | lifts a ban |
 //! | `GET /api/v1/reload` | the report of the last reload; 404 before the first |
 //! | `POST /api/v1/reload[?dry_run=1]` | reloads and returns the report; on the control socket only |
 //! | `GET /healthz`, `GET /readyz` | 200 as long as the host runs, or should get new clients |
 //! | `GET /metrics` | metrics in the Prometheus text format |
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +24,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
+use super::bans::{BanList, Ended, ban, unban};
 use super::metrics::{self, Facts};
 use super::process::ProcessFacts;
 use super::reload::{Cause, Reloader};
@@ -74,8 +80,10 @@ impl Api {
             "/api/v2/streams" if reads => {
                 json(StatusCode::OK, &StreamList::of(&self.hub, &self.access, trusted))
             }
-            "/api/v2/sessions" if reads && trusted => json(StatusCode::OK, &SessionList::of(&self.access)),
-            "/api/v2/sessions" if reads => untrusted(),
+            _ if path.starts_with("/api/v2/sessions") || path == "/api/v2/bans" => match trusted {
+                true => self.sessions(method, path, request.uri().query().unwrap_or_default()),
+                false => untrusted(),
+            },
             "/metrics" if reads => {
                 // Many open files take the kernel milliseconds to list.
                 let process = tokio::task::spawn_blocking(ProcessFacts::read).await;
@@ -97,9 +105,36 @@ impl Api {
                 Some(_) if *method == Method::POST => untrusted(),
                 Some(_) => wrong_method("GET, HEAD, POST"),
             },
-            "/api/v1/modules" | "/api/v1/memory" | "/api/v2/streams" | "/api/v2/sessions" | "/metrics" => {
+            "/api/v1/modules" | "/api/v1/memory" | "/api/v2/streams" | "/metrics" => {
                 wrong_method("GET, HEAD")
             }
+            _ => refusal(StatusCode::NOT_FOUND, "no such page"),
+        }
+    }
+
+    /// Answers a request about sessions and bans.
+    fn sessions(&self, method: &Method, path: &str, query: &str) -> Response<Full<Bytes>> {
+        let access = &self.access;
+        let id = path.strip_prefix("/api/v2/sessions/");
+        match (path, method.as_str()) {
+            ("/api/v2/sessions", "GET" | "HEAD") => json(StatusCode::OK, &SessionList::of(access)),
+            ("/api/v2/sessions", _) => wrong_method("GET, HEAD"),
+            ("/api/v2/bans", "GET" | "HEAD") => json(StatusCode::OK, &BanList::of(access)),
+            ("/api/v2/bans", "POST") => match ban(access, query) {
+                Ok(ended) => json(StatusCode::OK, &ended),
+                Err(error) => refusal(StatusCode::BAD_REQUEST, error),
+            },
+            ("/api/v2/bans", "DELETE") => match unban(access, query) {
+                Ok(true) => json(StatusCode::OK, &Ended { ended: 0 }),
+                Ok(false) => refusal(StatusCode::NOT_FOUND, "there is no such ban"),
+                Err(error) => refusal(StatusCode::BAD_REQUEST, error),
+            },
+            ("/api/v2/bans", _) => wrong_method("GET, HEAD, POST, DELETE"),
+            (_, "DELETE") if id.is_some() => match id.and_then(|id| id.parse().ok()) {
+                Some(id) if access.kick(id) => json(StatusCode::OK, &Ended { ended: 1 }),
+                _ => refusal(StatusCode::NOT_FOUND, "there is no such session"),
+            },
+            _ if id.is_some() => wrong_method("DELETE"),
             _ => refusal(StatusCode::NOT_FOUND, "no such page"),
         }
     }
@@ -132,7 +167,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Full<Bytes>> {
     answer(status, "application/json", serde_json::to_vec(value).unwrap_or_default())
 }
 
-fn refusal(status: StatusCode, reason: &'static str) -> Response<Full<Bytes>> {
+fn refusal(status: StatusCode, reason: impl Display) -> Response<Full<Bytes>> {
     answer(status, "text/plain; charset=utf-8", format!("{reason}\n"))
 }
 

@@ -1,4 +1,4 @@
-//! `remuxd reload`, `status` and `sessions`: the client of the control socket.
+//! `remuxd reload`, `status`, `sessions`, `kick`, `ban`, `unban` and `bans`: the client of the control socket.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::bans::{BanList, Ended};
 use super::control::{connect, socket_path};
 use super::report::{ReloadOutcome, ReloadReport};
 use super::sessions::{SessionList, SessionStatus};
@@ -159,6 +161,49 @@ fn json_of(value: &impl Serialize) -> anyhow::Result<String> {
 pub fn sessions_command(file: &Path) -> anyhow::Result<()> {
     let sessions: SessionList = request(file, "GET", "/api/v2/sessions")?;
     Ok(print(visible(&sessions.to_string()))?)
+}
+
+/// Ends a session of the host that runs with `file`.
+///
+/// # Errors
+/// There is no such session, no host runs with `file`, or it does not respond.
+pub fn kick_command(file: &Path, id: &str) -> anyhow::Result<()> {
+    let Ended { .. } = request(file, "DELETE", &format!("/api/v2/sessions/{}", encoded(id)))?;
+    Ok(print("session ended\n")?)
+}
+
+/// Bans an address, a subject or a stream.
+///
+/// # Errors
+/// It cannot be banned, no host runs with `file`, or it does not respond.
+pub fn ban_command(file: &Path, kind: &str, value: &str, time: Duration) -> anyhow::Result<()> {
+    let (value, seconds) = (encoded(value), time.as_secs());
+    let path = format!("/api/v2/bans?kind={kind}&value={value}&seconds={seconds}");
+    let Ended { ended } = request(file, "POST", &path)?;
+    Ok(print(format_args!("banned for {seconds} s; sessions ended: {ended}\n"))?)
+}
+
+/// Lifts a ban.
+///
+/// # Errors
+/// There is no such ban, no host runs with `file`, or it does not respond.
+pub fn unban_command(file: &Path, kind: &str, value: &str) -> anyhow::Result<()> {
+    let path = format!("/api/v2/bans?kind={kind}&value={}", encoded(value));
+    let Ended { .. } = request(file, "DELETE", &path)?;
+    Ok(print("ban lifted\n")?)
+}
+
+/// Prints the bans of the host that runs with `file`.
+///
+/// # Errors
+/// No host runs with `file`, or it does not respond.
+pub fn bans_command(file: &Path) -> anyhow::Result<()> {
+    let bans: BanList = request(file, "GET", "/api/v2/bans")?;
+    Ok(print(visible(&bans.to_string()))?)
+}
+
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 
 /// Escapes what could control the terminal in text that came over the socket.

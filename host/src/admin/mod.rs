@@ -1,7 +1,7 @@
 //! Administration: reloads and their triggers, status and metrics.
 //!
 //! One [`Reloader`] replaces modules, vhosts and mounts while streams are live. SIGHUP, the file watch ([`watch`]) and
-//! the control socket ([`Control`]), which `remuxd reload`, `status` and `sessions` use, trigger it. [`Api`] answers requests
+//! the control socket ([`Control`]), which `remuxd reload`, `status`, `sessions`, `kick` and `ban` use, trigger it. [`Api`] answers requests
 //! on the control socket, and those that change nothing also over TCP.
 //!
 //! Invariants: a reload applies completely or not at all, one at a time, and never on a network thread; only the host's
@@ -10,6 +10,7 @@
 //! Used by `host` and `main`; uses `candidate`, `net`, `http`, `stream`, `module`, `budget` and `conf`.
 
 mod api;
+mod bans;
 mod command;
 mod control;
 mod metrics;
@@ -23,7 +24,10 @@ mod streams;
 mod watch;
 
 pub use api::Api;
-pub use command::{StatusView, reload_command, sessions_command, status_command};
+pub use command::{
+    StatusView, ban_command, bans_command, kick_command, reload_command, sessions_command, status_command,
+    unban_command,
+};
 pub use control::{Control, notes_path, remove_dead_sockets, socket_path};
 pub use reload::{Cause, Reloader};
 pub use server::{serve_control, serve_tcp};

@@ -147,8 +147,9 @@ async fn serve(
     let (code, reason) = match outcome {
         Ok(Reason::StreamEnded) => (CloseCode::NORMAL_CLOSURE, "end of stream"),
         Ok(Reason::Ended(End::Expired)) => (CloseCode::NORMAL_CLOSURE, "access expired"),
-        // Of publishers.
-        Ok(Reason::Ended(End::Bitrate { .. })) => (CloseCode::POLICY_VIOLATION, ""),
+        Ok(Reason::Ended(End::Order(_) | End::Bitrate { .. })) => {
+            (CloseCode::POLICY_VIOLATION, "ended by the server")
+        }
         Ok(Reason::ViewerGone) => (CloseCode::GOING_AWAY, "no answer to pings"),
         // tokio-websockets has queued the answer.
         Ok(Reason::ViewerClosed) => (CloseCode::NORMAL_CLOSURE, ""),

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
 use tokio::time::{Sleep, sleep};
@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Action;
 use super::limits::Bitrate;
-use super::sessions::{Entry, Session, SessionId};
+use super::sessions::{Entry, Order, Session, SessionId};
 use crate::stream::StreamKey;
 
 /// The permission of one publisher, player or viewer. Held until the end of its session.
@@ -23,6 +23,8 @@ pub struct Admission {
     bitrate: Option<Box<Bitrate>>,
     /// The reason for which the session must end now.
     end: Option<End>,
+    /// The task that is woken when an operator ends the session.
+    owner: Option<Waker>,
 }
 
 /// The reason why a session ends before its stream.
@@ -38,6 +40,9 @@ pub enum End {
         /// The limit, in bits per second.
         limit: u64,
     },
+    /// An operator ends it.
+    #[error(transparent)]
+    Order(#[from] Order),
 }
 
 impl Admission {
@@ -46,7 +51,7 @@ impl Admission {
         let left = ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
         let bitrate = bitrate.filter(|_| entry.session.action() == Action::Publish);
         let bitrate = bitrate.map(|limit| Box::new(Bitrate::new(limit, Instant::now())));
-        Admission { entry, ends: left.map(|left| Box::pin(sleep(left))), bitrate, end: None }
+        Admission { entry, ends: left.map(|left| Box::pin(sleep(left))), bitrate, end: None, owner: None }
     }
 
     /// Counts bytes of media that a publisher has sent. If they are too many, [`Admission::poll_end`] says so.
@@ -65,7 +70,13 @@ impl Admission {
             self.ends = None;
             self.end = Some(End::Expired);
         }
-        let Some(end) = self.end.take() else { return Poll::Pending };
+        // Usually the same task as before, so that nothing is written.
+        if !self.owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
+            self.session().register(cx.waker());
+            self.owner = Some(cx.waker().clone());
+        }
+        let order = self.session().order().map(End::Order);
+        let Some(end) = self.end.take().or(order) else { return Poll::Pending };
         info!(session = %self.id(), stream = %self.key(), reason = %end, "session ended");
         Poll::Ready(end)
     }

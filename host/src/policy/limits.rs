@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Action, LimitReached};
+use super::Action;
 use crate::conf::SessionLimits;
 use crate::stream::StreamKey;
 
@@ -30,6 +30,20 @@ pub(super) struct Limits {
     pub scopes: [SessionLimits; 2],
     /// Whether a publisher replaces the one that is there.
     pub replaces: bool,
+}
+
+/// A limit of sessions that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{table}.{key} is {limit}")]
+pub struct LimitReached {
+    /// Whether it is a limit of the client's address; else of its stream, vhost or host.
+    pub of_address: bool,
+    /// `limits` or `vhost.limits`.
+    pub table: &'static str,
+    /// The key.
+    pub key: &'static str,
+    /// The limit: a number of sessions, or bits per second.
+    pub limit: u64,
 }
 
 /// The names of the two tables with limits.

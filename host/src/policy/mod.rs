@@ -14,7 +14,7 @@
 //! polled for the first time; only such rules make it pending, and they must bound how long.
 //!
 //! [`Admission::poll_end`] tells the owner of a session that it must end before its stream does: when its credentials expire
-//! and `enforce_expiry` is set.
+//! and `enforce_expiry` is set, when it publishes too much, or when an operator ends it ([`Access::kick`], [`Access::ban`]).
 //!
 //! Invariants:
 //! - one decision for each session. A viewer that stays connected over a reload keeps its admission; what comes after the
@@ -36,6 +36,7 @@
 
 mod access;
 mod admission;
+mod bans;
 mod credentials;
 mod grant;
 mod jwt;
@@ -54,9 +55,10 @@ mod signed_url;
 
 pub use access::Access;
 pub use admission::{Admission, End};
+pub use bans::{Ban, BanError, BanTarget};
 pub use limits::subscriber;
-pub use refusal::{Answer, LimitReached, Refusal, SignatureError, TokenError};
+pub use refusal::{Answer, Refusal, SignatureError, TokenError};
 pub use request::{Action, Protocol, Request};
 pub use rules::Policy;
-pub use sessions::Session;
+pub use sessions::{Order, Session};
 pub use signed_url::sign;

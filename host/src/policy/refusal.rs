@@ -1,5 +1,7 @@
 //! Refusals: the reason for the log, and the answer to the peer.
 
+use super::bans::BanTarget;
+use super::limits::LimitReached;
 use crate::conf::Addresses;
 
 /// The reason why a request is refused. [`Display`](std::fmt::Display) is for the log and states facts, without secrets.
@@ -7,6 +9,12 @@ use crate::conf::Addresses;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
+    /// An operator has banned the address, the subject of the credentials or the stream.
+    #[error("banned: {target}")]
+    Banned {
+        /// The target of the ban.
+        target: BanTarget,
+    },
     /// A rule denies the client's address.
     #[error("security denies {rule}")]
     AddressDenied {
@@ -46,20 +54,6 @@ pub enum Refusal {
     /// There are too many sessions, or they are sent too much.
     #[error(transparent)]
     Limit(#[from] LimitReached),
-}
-
-/// A limit of sessions that is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{table}.{key} is {limit}")]
-pub struct LimitReached {
-    /// Whether it is a limit of the client's address; else of its stream, vhost or host.
-    pub of_address: bool,
-    /// `limits` or `vhost.limits`.
-    pub table: &'static str,
-    /// The key.
-    pub key: &'static str,
-    /// The limit: a number of sessions, or bits per second.
-    pub limit: u64,
 }
 
 /// The reason why a token is refused.
@@ -135,9 +129,10 @@ impl Refusal {
     /// Returns what the peer is told.
     pub fn answer(&self) -> Answer {
         match self {
-            Refusal::AddressDenied { .. } | Refusal::AddressNotAllowed | Refusal::Page { .. } => {
-                Answer::Forbidden
-            }
+            Refusal::Banned { .. }
+            | Refusal::AddressDenied { .. }
+            | Refusal::AddressNotAllowed
+            | Refusal::Page { .. } => Answer::Forbidden,
             Refusal::Limit(LimitReached { of_address: true, .. }) => Answer::TooMany,
             Refusal::Limit(_) => Answer::Full,
             _ => Answer::Unauthorized,

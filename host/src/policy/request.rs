@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use crate::stream::StreamKey;
 
+/// Length that a text of a client is cut to where it is kept, in bytes.
+pub(super) const MAX_TEXT: usize = 256;
+
 /// A request to publish or play. It has no `Debug`: name and parameters may be secrets.
 pub struct Request {
     /// What the client wants to do.

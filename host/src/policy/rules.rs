@@ -43,6 +43,7 @@ impl Policy {
         request: &Request,
         sessions: &Arc<Sessions>,
     ) -> Result<Admission, Refusal> {
+        sessions.check_address(request.address)?;
         check_address(&self.security, request.action, request.address)?;
         check_page(&self.refer, request.action, &request.page_url)?;
         let Grant { key, subject, ends } = self.credentials.check(request, SystemTime::now())?;

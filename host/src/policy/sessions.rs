@@ -8,19 +8,22 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
+use super::bans::{Ban, BanError, BanTarget, Bans};
 use super::limits::{Counted, Counts, Limits, WINDOW, subscriber};
-use super::{Action, LimitReached, Protocol, Request};
+use super::request::MAX_TEXT;
+use super::{Action, Protocol, Refusal, Request};
 use crate::conf::Proxy;
 use crate::stream::StreamKey;
-
-/// Length that a text of a client is cut to, in bytes.
-const MAX_TEXT: usize = 256;
 
 /// The record of one session. It has no query and no credentials, and its `Debug` none of the client's texts.
 pub struct Session {
@@ -33,6 +36,21 @@ pub struct Session {
     texts: Option<Box<Texts>>,
     started: Instant,
     bytes: AtomicU64,
+    /// What an operator has ordered.
+    order: OnceLock<Order>,
+    /// The task of the owner.
+    owner: AtomicWaker,
+}
+
+/// The reason for which an operator ends a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Order {
+    /// By its id.
+    #[error("an operator has ended it")]
+    Kick,
+    /// By a ban.
+    #[error("an operator has banned its address, its subject or the stream")]
+    Ban,
 }
 
 /// What a client and its credentials say about it. Texts may have any characters: escape them where they are shown.
@@ -53,8 +71,18 @@ impl Session {
             Box::new(Texts { subject, user_agent, page_url })
         });
         let key = key.unwrap_or_else(|| request.key.clone());
-        let (started, bytes) = (Instant::now(), AtomicU64::new(0));
-        Session { id, action, protocol, address, key, texts, started, bytes }
+        Session {
+            id,
+            action,
+            protocol,
+            address,
+            key,
+            texts,
+            started: Instant::now(),
+            bytes: AtomicU64::new(0),
+            order: OnceLock::new(),
+            owner: AtomicWaker::new(),
+        }
     }
 
     /// The id.
@@ -112,6 +140,26 @@ impl Session {
     pub fn add_bytes(&self, count: usize) {
         self.bytes.fetch_add(count as u64, Ordering::Relaxed);
     }
+
+    /// What an operator has ordered. Its owner registers first.
+    pub(super) fn order(&self) -> Option<Order> {
+        self.order.get().copied()
+    }
+
+    /// Registers the task to wake when an operator ends the session.
+    pub(super) fn register(&self, owner: &Waker) {
+        self.owner.register(owner);
+    }
+
+    /// Ends the session. The first order counts.
+    fn end(&self, order: Order) {
+        let _ = self.order.set(order);
+        self.owner.wake();
+    }
+
+    fn is_covered_by(&self, target: &BanTarget) -> bool {
+        target.covers(self.address, self.subject(), &self.key)
+    }
 }
 
 impl fmt::Debug for Session {
@@ -137,6 +185,7 @@ pub(super) struct Sessions {
 struct Table {
     sessions: HashMap<SessionId, Row>,
     counts: Counts,
+    bans: Bans,
     /// When the bitrates were measured last.
     measured: Instant,
 }
@@ -151,25 +200,34 @@ struct Row {
 impl Sessions {
     /// Creates the table. Requests that name one of the trusted proxies as their client have no limits of an address.
     pub fn new(proxy: Proxy) -> Arc<Sessions> {
-        let table = Table { sessions: HashMap::new(), counts: Counts::default(), measured: Instant::now() };
+        let table = Table {
+            sessions: HashMap::new(),
+            counts: Counts::default(),
+            bans: Bans::default(),
+            measured: Instant::now(),
+        };
         Arc::new(Sessions { ids: SessionIds::new(), proxy, table: Mutex::new(table) })
     }
 
     /// Adds a session on the stream `key` if there is one, else on that of the request.
     ///
     /// # Errors
-    /// A limit is reached.
+    /// It is banned, or a limit is reached.
     pub fn enter(
         self: &Arc<Self>,
         limits: &Limits,
         request: &Request,
         key: Option<StreamKey>,
         subject: Option<&str>,
-    ) -> Result<Entry, LimitReached> {
+    ) -> Result<Entry, Refusal> {
         let session = Arc::new(Session::new(self.ids.next(), request, key, subject));
+        let now = Instant::now();
         let mut table = self.table.lock();
+        if let Some(target) = table.bans.of_session(session.address, session.subject(), &session.key, now) {
+            return Err(Refusal::Banned { target: target.clone() });
+        }
         if limits.need_bitrates() {
-            self.measure(&mut table, Instant::now());
+            self.measure(&mut table, now);
         }
         table.counts.enter(self.counted(&session), limits)?;
         table.sessions.insert(session.id, Row { session: session.clone(), measured: 0 });
@@ -184,6 +242,50 @@ impl Sessions {
         sessions
     }
 
+    /// Checks whether an address is banned, before anything else is done for it.
+    ///
+    /// # Errors
+    /// It is banned.
+    pub fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        let table = self.table.lock();
+        let target = table.bans.of_address(address, Instant::now());
+        target.map_or(Ok(()), |target| Err(Refusal::Banned { target: target.clone() }))
+    }
+
+    /// Ends a session. Returns false if there is none.
+    pub fn kick(&self, id: SessionId) -> bool {
+        let session = self.table.lock().sessions.get(&id).map(|row| row.session.clone());
+        session.is_some_and(|session| {
+            session.end(Order::Kick);
+            true
+        })
+    }
+
+    /// Bans a target and ends its sessions. Returns their number.
+    ///
+    /// # Errors
+    /// It cannot be banned.
+    pub fn ban(&self, target: &BanTarget, time: Duration) -> Result<usize, BanError> {
+        let covered: Vec<_> = {
+            let mut table = self.table.lock();
+            table.bans.add(target.clone(), time, &self.proxy.trusted, Instant::now())?;
+            let sessions = table.sessions.values().map(|row| &row.session);
+            sessions.filter(|session| session.is_covered_by(target)).cloned().collect()
+        };
+        covered.iter().for_each(|session| session.end(Order::Ban));
+        Ok(covered.len())
+    }
+
+    /// Removes a ban. Returns false if there is none.
+    pub fn unban(&self, target: &BanTarget) -> bool {
+        self.table.lock().bans.remove(target, Instant::now())
+    }
+
+    /// Returns the bans, the oldest first.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.table.lock().bans.current(Instant::now()).cloned().collect()
+    }
+
     /// Returns what a session counts as. The address of a proxy, which has many clients, is not limited.
     fn counted<'a>(&self, session: &'a Session) -> Counted<'a> {
         let address = (!self.proxy.trusts(session.address)).then(|| subscriber(session.address));
@@ -193,7 +295,7 @@ impl Sessions {
     /// Measures what viewers are sent, unless it is measured already. Takes time for each session, but at most once in
     /// [`WINDOW`].
     fn measure(&self, table: &mut Table, now: Instant) {
-        let Table { sessions, counts, measured: last } = table;
+        let Table { sessions, counts, measured: last, .. } = table;
         if now.saturating_duration_since(*last) < WINDOW {
             return;
         }
@@ -228,6 +330,14 @@ impl Drop for Entry {
 /// sessions have larger ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
+
+impl FromStr for SessionId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<SessionId, ParseIntError> {
+        u64::from_str_radix(text, 16).map(SessionId)
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -59,7 +59,7 @@ pub(super) enum SourceEvent {
     End,
     Timeout,
     /// The admission is over.
-    Denied,
+    Denied(Rejection),
 }
 
 impl Players {
@@ -144,8 +144,8 @@ impl Players {
     /// Polls for an event of a player's source.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<(u32, SourceEvent)> {
         for (stream_id, playing) in &mut self.by_id {
-            if playing.admission.poll_end(cx).is_ready() {
-                return Poll::Ready((*stream_id, SourceEvent::Denied));
+            if let Poll::Ready(end) = playing.admission.poll_end(cx) {
+                return Poll::Ready((*stream_id, SourceEvent::Denied(end.into())));
             }
             if let Poll::Ready(event) = playing.source.poll(cx) {
                 return Poll::Ready((*stream_id, event));
@@ -189,9 +189,9 @@ impl Players {
                 self.by_id.remove(&stream_id);
                 session.end_play(stream_id, PlayEnd::Unpublished);
             }
-            SourceEvent::Denied => {
+            SourceEvent::Denied(rejection) => {
                 self.by_id.remove(&stream_id);
-                session.reject_play(stream_id, &Rejection::Denied);
+                session.reject_play(stream_id, &rejection);
                 session.end_play(stream_id, PlayEnd::Stopped);
             }
             SourceEvent::Timeout => {

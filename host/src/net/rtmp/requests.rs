@@ -14,7 +14,7 @@ use tracing::info;
 use crate::budget::{Account, Charge};
 use crate::conf::Vhost;
 use crate::net::server::Server;
-use crate::policy::{Action, Admission, Answer, End, Protocol, Refusal, Request};
+use crate::policy::{Action, Admission, Answer, End, Order, Protocol, Refusal, Request};
 use crate::router::{Named, query_pairs};
 use crate::rtmp::ConnectRequest;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
@@ -163,7 +163,8 @@ impl From<&Refusal> for Rejection {
 impl From<End> for Rejection {
     fn from(end: End) -> Rejection {
         match end {
-            End::Expired => Rejection::Denied,
+            End::Expired | End::Order(Order::Ban) => Rejection::Denied,
+            End::Order(Order::Kick) => Rejection::Kicked,
             End::Bitrate { .. } => Rejection::Bitrate,
         }
     }

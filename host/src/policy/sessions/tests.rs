@@ -1,6 +1,9 @@
+use std::task::{Context, Poll, Wake};
+
 use super::*;
 use crate::conf::Config;
 use crate::policy::request::tests::request;
+use crate::policy::{Admission, End};
 
 #[test]
 fn ids_are_unique_and_of_one_length() {
@@ -76,7 +79,7 @@ fn texts_are_cut_between_characters() {
 #[test]
 fn a_record_is_small() {
     let size = size_of::<Session>() + 2 * size_of::<usize>() + size_of::<Entry>();
-    assert!(size <= 176, "{size} bytes");
+    assert!(size <= 200, "{size} bytes");
 }
 
 /// Each row: limits of host and vhost, sessions that are there, one more, and the key that refuses it.
@@ -194,7 +197,13 @@ fn limits_hold_for_streams_vhosts_the_host_and_addresses() {
         let enter = |request| sessions.enter(&limits, request, None, None);
         let mut entries: Vec<_> = there.iter().map(|request| enter(request).unwrap()).collect();
         let result = enter(&newcomer).map(drop);
-        let found = result.err().map(|limit| (limit.of_address, format!("{}.{}", limit.table, limit.key)));
+        let found = match result {
+            Err(Refusal::Limit(limit)) => Some((limit.of_address, format!("{}.{}", limit.table, limit.key))),
+            other => {
+                assert_eq!(other, Ok(()));
+                None
+            }
+        };
         assert_eq!(found, refused.map(|(own, key)| (own, key.to_owned())), "{host} {vhost}");
         // A session that leaves makes room, and nothing of those that left is kept.
         entries.pop();
@@ -272,7 +281,13 @@ fn newcomers_are_refused_while_viewers_are_sent_too_much() {
     let refused = |host: &str, address: &str| {
         // Measured again not before 5 s have passed, which they have not.
         let entered = sessions.enter(&limits(host, ""), &of(Action::Play, "v", "a", address), None, None);
-        entered.err().map(|limit| limit.key)
+        match entered.map(drop) {
+            Err(Refusal::Limit(limit)) => Some(limit.key),
+            other => {
+                assert_eq!(other, Ok(()));
+                None
+            }
+        }
     };
     pass(10, [1_250_000, 3_750_000]);
     assert_eq!(refused("max_bitrate = \"3.9M\"", one), Some("max_bitrate"));
@@ -282,4 +297,64 @@ fn newcomers_are_refused_while_viewers_are_sent_too_much() {
     // What came in less than 5 s counts as if it took 5 s.
     pass(5, [0, 0]);
     assert_eq!(refused("max_bitrate = 1000", one), None);
+}
+
+#[test]
+fn a_ban_ends_the_sessions_that_it_covers_and_refuses_others() {
+    let rows = [
+        ("address", "192.0.2.0/24", [true, true, false]),
+        ("subject", "alice", [true, false, false]),
+        ("stream", "v/live/film", [true, true, true]),
+        ("stream", "live/film", [false, false, false]),
+    ];
+    for (kind, value, covered) in rows {
+        let (sessions, limits) = (sessions(), limits("", ""));
+        let clients = [
+            (Action::Play, "192.0.2.1", Some("alice")),
+            (Action::Publish, "192.0.2.2", None),
+            (Action::Play, "198.51.100.1", Some("bob")),
+        ];
+        let enter = |(action, address, subject): (Action, &str, Option<&str>)| {
+            sessions.enter(&limits, &of(action, "v", "film", address), None, subject)
+        };
+        let entries = clients.map(|client| enter(client).unwrap());
+        let target = BanTarget::parse(kind, value).unwrap();
+        let count = covered.iter().filter(|covered| **covered).count();
+        assert_eq!(sessions.ban(&target, Duration::from_secs(60)), Ok(count), "{kind} {value}");
+        for ((entry, client), covered) in entries.iter().zip(clients).zip(covered) {
+            assert_eq!(entry.session.order(), covered.then_some(Order::Ban), "{kind} {value} {client:?}");
+            assert_eq!(enter(client).is_err(), covered, "{kind} {value} {client:?}");
+        }
+        assert!(sessions.unban(&target) && !sessions.unban(&target));
+        assert!(clients.into_iter().all(|client| enter(client).is_ok()));
+    }
+}
+
+#[test]
+fn a_kick_ends_one_session_and_wakes_its_owner() {
+    let sessions = sessions();
+    let enter = || sessions.enter(&limits("", ""), &request(Action::Play, "v", "live", "film"), None, None);
+    let (one, other) = (enter().unwrap(), enter().unwrap());
+    let mut admission = Admission::new(one, None, None);
+    let waker = Arc::new(CountingWaker::default());
+    let poll =
+        |admission: &mut Admission| admission.poll_end(&mut Context::from_waker(&waker.clone().into()));
+    assert_eq!(poll(&mut admission), Poll::Pending);
+    assert_eq!(poll(&mut admission), Poll::Pending);
+    assert_eq!(waker.0.load(Ordering::Relaxed), 0);
+    assert!(sessions.kick(admission.id()));
+    assert_eq!((waker.0.load(Ordering::Relaxed), other.session.order()), (1, None));
+    assert_eq!(poll(&mut admission), Poll::Ready(End::Order(Order::Kick)));
+    let id = admission.id().to_string().parse().unwrap();
+    drop(admission);
+    assert!(!sessions.kick(id), "it is gone");
+}
+
+#[derive(Default)]
+struct CountingWaker(AtomicU32);
+
+impl Wake for CountingWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }

@@ -100,6 +100,8 @@ pub enum Rejection {
     Full,
     /// The publisher sends more than it may.
     Bitrate,
+    /// An operator has ended the session.
+    Kicked,
     /// The client should connect to another server (a status with `ex.code` 302, as SRS sends it).
     Redirect {
         /// The whole RTMP URL.
@@ -117,6 +119,7 @@ impl std::fmt::Debug for Rejection {
             Rejection::NoMemory => "NoMemory",
             Rejection::Full => "Full",
             Rejection::Bitrate => "Bitrate",
+            Rejection::Kicked => "Kicked",
             Rejection::Redirect { .. } => "Redirect",
         })
     }
@@ -131,6 +134,7 @@ impl Rejection {
             Rejection::NoMemory => NO_MEMORY,
             Rejection::Full => FULL,
             Rejection::Bitrate => BITRATE,
+            Rejection::Kicked => KICKED,
             Rejection::Redirect { .. } => REDIRECT,
         };
         (code::CONNECT_REJECTED, description)
@@ -145,6 +149,7 @@ impl Rejection {
             Rejection::NoMemory => (code::PUBLISH_DENIED, NO_MEMORY),
             Rejection::Full => (code::PUBLISH_DENIED, FULL),
             Rejection::Bitrate => (code::PUBLISH_DENIED, BITRATE),
+            Rejection::Kicked => (code::PUBLISH_DENIED, KICKED),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
@@ -157,6 +162,7 @@ impl Rejection {
             Rejection::NoMemory => (code::PLAY_FAILED, NO_MEMORY),
             Rejection::Full => (code::PLAY_FAILED, FULL),
             Rejection::Bitrate => (code::PLAY_FAILED, BITRATE),
+            Rejection::Kicked => (code::PLAY_FAILED, KICKED),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
@@ -165,6 +171,7 @@ impl Rejection {
 const NO_MEMORY: &str = "The server is short of memory. Try again later.";
 const FULL: &str = "The server accepts no more at the moment. Try again later.";
 const BITRATE: &str = "The stream exceeds the bitrate that the server accepts.";
+const KICKED: &str = "The operator of the server has ended this.";
 const REDIRECT: &str = "Go to the URL in ex.redirect2.";
 
 /// The reason for which a play ends.
