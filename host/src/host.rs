@@ -22,13 +22,15 @@ use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
 use crate::lifecycle::Lifecycle;
 use crate::module::{
-    CrashNote, CrashNotes, Generation, OffFile, Outcome, Pool, Prepared, Registry, Transport,
+    CrashNote, CrashNotes, FaultNote, FaultObserver, Generation, OffFile, Outcome, Pool, Prepared, Registry,
+    Transport,
 };
 use crate::net::{Certificates, ListenError, Listening, NewCertificates, Server, publish_loop};
 use crate::output::print;
+use crate::policy::Hooks;
 use crate::router::Router;
 use crate::rtmp::tc_url::StreamName;
-use crate::stream::Hub;
+use crate::stream::{Hub, StreamKey};
 use crate::supervisor;
 
 /// Memory of a machine that does not report it, in bytes.
@@ -36,6 +38,9 @@ const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// Timeout for connections to finish when their streams have ended.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Timeout for the events that hooks are told after that.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Everything that a host starts with.
 #[derive(Debug)]
@@ -133,9 +138,20 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let pages = show_demo.then(|| -> Box<dyn Pages> { Box::new(DemoPages(mounts.clone())) });
     let service = Service::new(config.clone(), router, hub.clone(), registry.clone(), pool.clone(), pages);
     let certificates = Arc::new(Certificates::new(certificates));
+    let hooks = service.access().hooks().clone();
+    hooks.set_host(&config.http_hooks);
+    pool.faults().observe(fault_observer(hooks.clone()));
     let reloader = file.clone().map(|file| {
         let (router, certificates) = (service.router().clone(), certificates.clone());
-        Reloader::new(file, config.clone(), registry.clone(), certificates, router, hub.clone())
+        Reloader::new(
+            file,
+            config.clone(),
+            registry.clone(),
+            certificates,
+            router,
+            hub.clone(),
+            hooks.clone(),
+        )
     });
     let lifecycle = Lifecycle::default();
     let server = Server::new(config.clone(), hub.clone(), service, budget.clone(), lifecycle.clone());
@@ -172,7 +188,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     // Ends the admin tasks and removes the control socket.
     drop(admin);
     tokio::select! {
-        _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()) => {}
+        () = finish(&server, &hooks) => {}
         _ = signals.next() => {}
     }
     if let Some(notes) = notes {
@@ -225,6 +241,21 @@ async fn leave(server: &Server, lifecycle: &Lifecycle, shutdown: Shutdown) {
     tokio::time::sleep(grace_start_wait).await;
     lifecycle.drain();
     let _ = tokio::time::timeout(shutdown_grace, server.idle()).await;
+}
+
+/// Ends all sessions, then tells the hooks.
+async fn finish(server: &Server, hooks: &Hooks) {
+    let _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()).await;
+    hooks.flush(FLUSH_TIMEOUT).await;
+}
+
+/// Returns what tells the hooks about faults of modules.
+fn fault_observer(hooks: Arc<Hooks>) -> FaultObserver {
+    Box::new(move |note| {
+        let FaultNote { vhost, app, stream, module, generation, fault } = note;
+        let key = StreamKey::new(vhost, app, stream);
+        hooks.fault(&key, module, *generation, &fault.to_string());
+    })
 }
 
 /// Raises the soft limit of open files to the hard limit, and warns if the connections do not fit.

@@ -22,6 +22,8 @@ mod faults;
 mod files;
 mod floods;
 mod fmp4;
+mod hook_failures;
+mod hooks;
 mod hostile;
 mod http;
 mod http2;

@@ -15,6 +15,7 @@
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`secrets`] | the secrets of tests, which no output of a host may show |
 //! | [`token`] | tokens and links, made by openssl |
+//! | [`hooks`] | a server of HTTP hooks |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
 //! | [`neighbour`] | a healthy stream whose viewers must get every frame |
@@ -38,6 +39,7 @@ pub mod facts;
 pub mod fetch;
 pub mod floods;
 pub mod flv;
+pub mod hooks;
 pub mod host;
 pub mod http;
 pub mod http2;

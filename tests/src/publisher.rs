@@ -84,6 +84,12 @@ impl Publisher {
         open().expect("the host takes the request")
     }
 
+    /// Returns the publisher of a message stream of a connection that has requested to publish.
+    #[must_use]
+    pub fn of(connection: Connection, stream: u32) -> Publisher {
+        Publisher { connection, stream }
+    }
+
     /// Sends a tag.
     ///
     /// # Errors

@@ -91,6 +91,23 @@ pub fn md5(text: &str) -> String {
     secrets::remember(base64url(&openssl(&["dgst", "-md5", "-binary"], text.as_bytes())))
 }
 
+/// Returns the HMAC-SHA256 of a text in hexadecimal digits.
+#[must_use]
+pub fn hmac_sha256(secret: &str, text: &str) -> String {
+    let key = format!("key:{secret}");
+    hex(&openssl(&["dgst", "-sha256", "-binary", "-mac", "HMAC", "-macopt", &key], text.as_bytes()))
+}
+
+/// Returns the SHA-256 of a text in hexadecimal digits.
+#[must_use]
+pub fn sha256(text: &str) -> String {
+    hex(&openssl(&["dgst", "-sha256", "-binary"], text.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Returns the two numbers of an ECDSA signature in DER, 32 bytes each (RFC 7518, 3.4).
 fn fixed(der: &[u8]) -> Vec<u8> {
     let number = |at: usize| {

@@ -150,6 +150,7 @@ impl Api {
             reloader: self.reloader.as_deref(),
             sessions: &self.access.sessions(),
             connections: self.server.connections(),
+            hooks: self.access.hooks().counts(),
             process,
         })
     }

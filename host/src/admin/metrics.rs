@@ -11,7 +11,7 @@ use super::status::ModuleStatus;
 use crate::budget::{Budget, Usage};
 use crate::log::dropped_lines;
 use crate::module::Pool;
-use crate::policy::Session;
+use crate::policy::{HookAction, HookCounts, HookResult, Session};
 use crate::stream::Hub;
 
 /// The facts that the metrics show.
@@ -25,12 +25,13 @@ pub(super) struct Facts<'a> {
     pub sessions: &'a [Arc<Session>],
     /// The number of open connections, and its limit.
     pub connections: (usize, usize),
+    pub hooks: &'a HookCounts,
     pub process: ProcessFacts,
 }
 
 /// Returns the page of all metrics.
 pub(super) fn page(facts: &Facts<'_>) -> String {
-    let Facts { modules, hub, pool, budget, reloader, sessions, connections, process } = *facts;
+    let Facts { modules, hub, pool, budget, reloader, sessions, connections, hooks, process } = *facts;
     let mut page = String::new();
     let mut generations: Vec<(&str, usize)> = Vec::new();
     for module in modules {
@@ -121,6 +122,7 @@ pub(super) fn page(facts: &Facts<'_>) -> String {
     }
     let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"").to_owned();
     family(&mut page, ("remuxd_build_info", "gauge", "1, with the host's version."), [(version, 1)]);
+    hook_families(&mut page, hooks);
     process_families(&mut page, process);
     page
 }
@@ -155,6 +157,45 @@ fn process_families(page: &mut String, process: ProcessFacts) {
     metric("process_resident_memory_bytes", "gauge", "Resident memory.", &resident_bytes);
     metric("process_open_fds", "gauge", "Open file descriptors.", &open_files);
     metric("process_max_fds", "gauge", "Limit of open file descriptors.", &max_files);
+}
+
+/// The metrics of HTTP hooks. Hooks that were never called have no samples.
+fn hook_families(page: &mut String, counts: &HookCounts) {
+    let results = |action| HookResult::ALL.map(|result| (action, result, counts.requests(action, result)));
+    let called = HookAction::ALL.into_iter().flat_map(results).filter(|(.., count)| *count > 0);
+    family(
+        page,
+        (
+            "remuxd_hook_requests_total",
+            "counter",
+            "Requests to HTTP hooks, and decisions by a kept allowance.",
+        ),
+        called.map(|(action, result, count)| {
+            (format!("action=\"{action}\",result=\"{}\"", result.name()), count)
+        }),
+    );
+    let name = "remuxd_hook_seconds";
+    // Writing to a string cannot fail.
+    let _ = writeln!(page, "# HELP {name} Time of requests to HTTP hooks.\n# TYPE {name} histogram");
+    for action in HookAction::ALL {
+        let latency = counts.latency(action);
+        let count = latency.count();
+        if count == 0 {
+            continue;
+        }
+        for (bound, below) in latency.buckets() {
+            let _ = writeln!(page, "{name}_bucket{{action=\"{action}\",le=\"{bound}\"}} {below}");
+        }
+        let _ = writeln!(page, "{name}_bucket{{action=\"{action}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(page, "{name}_sum{{action=\"{action}\"}} {}", latency.sum());
+        let _ = writeln!(page, "{name}_count{{action=\"{action}\"}} {count}");
+    }
+    let lost = [("dropped", counts.dropped()), ("given_up", counts.given_up())];
+    family(
+        page,
+        ("remuxd_hook_events_lost_total", "counter", "Events that did not reach their HTTP hook."),
+        lost.map(|(reason, count)| (format!("reason=\"{reason}\""), count)),
+    );
 }
 
 fn memory_families(page: &mut String, usage: &Usage) {

@@ -25,6 +25,7 @@ use crate::candidate::{Candidate, InUse, module_dir};
 use crate::conf::Config;
 use crate::module::{OffFile, Prepared, Registry};
 use crate::net::Certificates;
+use crate::policy::{Hooks, ReloadFacts};
 use crate::router::Router;
 use crate::stream::{EndReason, Hub, LiveMount};
 use crate::supervisor;
@@ -52,6 +53,7 @@ pub struct Reloader {
     certificates: Arc<Certificates>,
     router: Arc<ArcSwap<Router>>,
     hub: Arc<Hub>,
+    hooks: Arc<Hooks>,
     last: Mutex<Option<ReloadReport>>,
     counts: [AtomicU64; 3],
 }
@@ -65,6 +67,7 @@ impl Reloader {
         certificates: Arc<Certificates>,
         router: Arc<ArcSwap<Router>>,
         hub: Arc<Hub>,
+        hooks: Arc<Hooks>,
     ) -> Arc<Reloader> {
         Arc::new(Reloader {
             file,
@@ -75,6 +78,7 @@ impl Reloader {
             certificates,
             router,
             hub,
+            hooks,
             last: Mutex::default(),
             counts: Default::default(),
         })
@@ -152,8 +156,19 @@ impl Reloader {
         if !dry_run && !pending {
             self.counts[report.outcome as usize].fetch_add(1, Ordering::Relaxed);
             *self.last.lock() = Some(report.clone());
+            self.tell(&report);
         }
         report
+    }
+
+    /// Tells the hooks.
+    fn tell(&self, report: &ReloadReport) {
+        let change = |module: &ModuleReport| (module.name.clone(), module.change.to_string());
+        self.hooks.reloaded(&ReloadFacts {
+            outcome: report.outcome.to_string(),
+            took_ms: report.took_ms as u64,
+            modules: report.modules.iter().map(change).collect(),
+        });
     }
 
     /// Puts a candidate in use, unless it is refused, changes nothing, or this is a dry run.
@@ -191,8 +206,8 @@ impl Reloader {
         modules.has_new()
             || certificates.has_new()
             || self.registry.modules().len() != modules.outcomes().len()
-            || (&current.modules, &current.vhosts, &current.limits.sessions)
-                != (&config.modules, &config.vhosts, &config.limits.sessions)
+            || (&current.modules, &current.vhosts, &current.limits.sessions, &current.http_hooks)
+                != (&config.modules, &config.vhosts, &config.limits.sessions, &config.http_hooks)
     }
 
     fn apply(
@@ -206,6 +221,7 @@ impl Reloader {
         *self.current.lock() = config.clone();
         let adopted = self.registry.adopt(prepared);
         self.router.store(Arc::new(router));
+        self.hooks.set_host(&config.http_hooks);
         let swept = self.hub.sweep(config.modules.reload, |name| self.registry.named(name));
         report.handed_over = swept.handed_over;
         report.draining = swept.draining.len();
@@ -283,6 +299,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         log,
         limits,
         shutdown: _,
+        http_hooks: _,
         vhosts: _,
     } = old;
     let fixed = [

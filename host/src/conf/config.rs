@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SessionLimits, SignedUrl};
+use super::hooks::{HostHooks, HttpHooks};
 use super::pattern::MountPattern;
 use super::source::KeyPath;
 use super::target::RedirectTarget;
@@ -35,6 +36,8 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[http_hooks]`.
+    pub http_hooks: HostHooks,
     /// `[vhost."NAME"]`, in the order of the file.
     pub vhosts: Vec<Arc<Vhost>>,
 }
@@ -302,6 +305,8 @@ pub struct Vhost {
     pub publish_key: PublishKeys,
     /// `[vhost."NAME".limits]`.
     pub limits: SessionLimits,
+    /// `[vhost."NAME".http_hooks]`.
+    pub http_hooks: HttpHooks,
     /// `[vhost."NAME".publish]`.
     pub publish: Publish,
     /// `[vhost."NAME".play]`.

@@ -10,10 +10,10 @@
 mod access;
 mod config;
 mod diagnostics;
-#[allow(dead_code, reason = "for hooks and key sets, which follow")]
 mod endpoint;
 mod error;
 mod foreign;
+mod hooks;
 mod pattern;
 mod resolve;
 mod schema;
@@ -26,5 +26,6 @@ pub use access::*;
 pub use config::*;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
 pub use endpoint::Endpoint;
+pub use hooks::*;
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
 pub use source::{KeyPath, Location, Source};

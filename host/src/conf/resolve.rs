@@ -1,6 +1,7 @@
 //! From a file to a [`Config`]: reads it, then checks it as a whole.
 
 mod access;
+mod hooks;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -85,6 +86,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
     check_certificates(&config, &mut diagnostics);
     check_paths(&config, &mut diagnostics);
     access::check(&config, &mut diagnostics);
+    hooks::check(&config, &mut diagnostics);
     (config, diagnostics, known)
 }
 

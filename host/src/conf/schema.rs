@@ -4,6 +4,7 @@
 //! checks. Names and defaults are those of SRS where SRS has the key.
 
 mod access;
+mod hooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         },
         log: file.table("log", log),
         limits: file.table("limits", limits),
+        http_hooks: file.table("http_hooks", hooks::host_hooks),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
     }
 }
@@ -211,6 +213,7 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
         secure_link: table.table("secure_link", access::secure_link),
         publish_key: table.table("publish_key", access::publish_keys),
         limits: table.table("limits", access::session_limits),
+        http_hooks: table.table("http_hooks", hooks::http_hooks),
         publish: table.table("publish", publish),
         play: table.table("play", play),
         https: table.table("https", own_certificate),

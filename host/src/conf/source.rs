@@ -76,7 +76,6 @@ impl Source {
     }
 
     /// Masks the queries of URLs in a part, each to the end of its string.
-    #[allow(dead_code, reason = "for hooks and key sets, which follow")]
     pub(super) fn mask_queries(&mut self, part: Range<usize>) {
         let Some(text) = self.text.get(part.clone()) else { return };
         if text.contains('\\') {

@@ -128,7 +128,6 @@ impl<'a> Table<'_, 'a> {
     }
 
     /// Reads a value with URLs that the host asks. Messages do not show their queries.
-    #[allow(dead_code, reason = "for hooks and key sets, which follow")]
     pub(super) fn endpoints<T>(&mut self, key: &'static str, default: T, kind: impl Kind<T>) -> T {
         if let Some(span) = self.entry(key).map(|(_, value)| value.span()) {
             self.reading.diagnostics.source_mut().mask_queries(span);

@@ -299,7 +299,6 @@ pub(super) fn origin(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned<Val
 }
 
 /// Reads a URL that the host asks.
-#[allow(dead_code, reason = "for hooks and key sets, which follow")]
 pub(super) fn endpoint(value: &Spanned<DeValue>) -> Result<Endpoint, Vec<Spanned<ValueError>>> {
     Endpoint::parse(&text(value)?).or_else(|error| fault(value, error.into()))
 }
@@ -365,6 +364,14 @@ pub(super) fn list<T>(kind: impl Kind<T>) -> impl Kind<Vec<T>> {
             }
         }
         if faults.is_empty() { Ok(elements) } else { Err(faults) }
+    }
+}
+
+/// Reads one element, or a list of them.
+pub(super) fn one_or_list<T>(kind: impl Kind<T>) -> impl Kind<Vec<T>> {
+    move |value| match value.get_ref() {
+        DeValue::Array(_) => list(&kind)(value),
+        _ => kind(value).map(|element| vec![element]),
     }
 }
 

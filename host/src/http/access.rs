@@ -25,6 +25,7 @@ pub(super) fn play_request(
         tc_url: format!("rtmp://{}/{}", key.vhost, key.app),
         path: path.to_owned(),
         bearer: bearer(headers),
+        format: route.mount.pattern.extension.clone(),
         parameters: query_pairs(query).map(|(name, value)| (name.into(), value.into())).collect(),
         query: query.to_owned(),
         key,

@@ -120,12 +120,13 @@ impl LiveMounts {
         let Resolved { path, query, routes, .. } = resolved;
         let mut target = self.target(routes, &query, delivery.transport())?;
         let request = play_request(&target.route, &path, &query, delivery.protocol(), client, headers);
-        let mut admission = self.access.admit(&target.route.policy, request).await?;
+        let mut admission = self.access.admit(&target.route.policy, request, None).await?;
         // While memory is short, also before the wait for a publisher.
         let room = connection.account.admit(delivery.memory())?;
         let deadline = deadline(&target.route, arrival);
         if !self.hub.find(&target.route.key).is_some_and(|stream| stream.is_live()) {
             info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
+            admission.want();
         }
         let wait = self.hub.wait_for(target.route.key.clone());
         let join = async {

@@ -53,7 +53,7 @@ pub use remuxd_plugin_api::{BlockFlags, Options, Setup, StreamFacts, Transport};
 pub use remuxer::Remuxer;
 pub use step::Step;
 pub use terms::Terms;
-pub use worker::{CallWatch, Job, Pool, Task};
+pub use worker::{CallWatch, FaultNote, FaultObserver, Job, Pool, Task};
 
 /// This host's version of the interface: major, minor.
 pub const HOST_ABI: (u16, u16) = (remuxd_plugin_api::abi::ABI_MAJOR, remuxd_plugin_api::abi::ABI_MINOR);

@@ -28,10 +28,12 @@ use super::process::{CrashNotes, Slot};
 
 mod lanes;
 mod measured;
+mod observer;
 mod watchdog;
 
 use self::lanes::{Lanes, Next, QUIET, Taker};
 use self::measured::Measured;
+pub use self::observer::{FaultNote, FaultObserver, FaultWatch};
 
 /// Time of a turn, after which a job leaves its thread to others.
 const TURN: Duration = Duration::from_millis(5);
@@ -112,6 +114,7 @@ impl Wake for Task {
 /// A pool of threads.
 pub struct Pool {
     inner: Arc<PoolInner>,
+    faults: FaultWatch,
 }
 
 struct PoolInner {
@@ -184,7 +187,12 @@ impl Pool {
         }
         let watched = shared.clone();
         start_thread("remuxd-watchdog", move || watched.watch());
-        Arc::new(Pool { inner: shared })
+        Arc::new(Pool { inner: shared, faults: FaultWatch::default() })
+    }
+
+    /// The observer of faults.
+    pub fn faults(&self) -> &FaultWatch {
+        &self.faults
     }
 
     /// Number of replaced threads that hang in a module call now.

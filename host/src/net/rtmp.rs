@@ -35,7 +35,7 @@ use super::server::Server;
 use deadline::{MediaDeadline, MessageDeadline};
 use play::Players;
 use publish::Publishers;
-use requests::{Admitted, Client, Requests, Use};
+use requests::{Admitted, Client, Decided, Requests, Use};
 
 /// How long a closing connection may take to read its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
@@ -197,9 +197,10 @@ impl Connection {
             (stream_id, event) = poll_fn(|cx| players.poll_event(cx)), if unsent < MAX_UNSENT => {
                 self.players.handle(stream_id, event, self.peer, &mut self.session, &mut self.media);
             }
-            (stream_id, wanted, decision) = poll_fn(|cx| requests.poll_decided(cx)) => {
-                self.on_decision(stream_id, wanted, decision);
-            }
+            decided = poll_fn(|cx| requests.poll(cx)) => match decided {
+                Decided::Connection(decision) => self.on_connected(decision),
+                Decided::Request(stream_id, wanted, decision) => self.on_decision(stream_id, wanted, decision),
+            },
             (stream_id, rejection) = poll_fn(|cx| publishers.poll_end(cx)) => {
                 self.publishers.end(stream_id, &rejection, self.peer, &mut self.session);
             }
@@ -232,6 +233,13 @@ impl Connection {
         }
     }
 
+    fn on_connected(&mut self, decision: Result<(), Refusal>) {
+        match decision {
+            Ok(()) => self.session.accept_connect(),
+            Err(refusal) => self.session.reject_connect(&(&refusal).into()),
+        }
+    }
+
     fn on_decision(&mut self, stream_id: u32, wanted: Use, decision: Result<Admitted, Refusal>) {
         let (peer, session, media) = (self.peer, &mut self.session, &mut self.media);
         match (decision, wanted) {
@@ -255,7 +263,12 @@ impl Connection {
                     self.account = self.server.addresses.account_of(client.into());
                     session.charge_to(self.account.clone());
                 }
-                session.accept_connect();
+                let client = Client { peer: self.peer, account: &self.account, connect: &self.connect };
+                self.requests.connect(&client);
+                let decided = self.requests.poll_connected(&mut Context::from_waker(Waker::noop()));
+                if let Poll::Ready(decision) = decided {
+                    self.on_connected(decision);
+                }
             }
             Event::Publish { stream_id, name, kind } => self.request(stream_id, Use::Publish(kind), name),
             Event::Play { stream_id, name } => self.request(stream_id, Use::Play, name),

@@ -1,5 +1,6 @@
 //! Access: the decision on a request, and what the host remembers about decisions.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,34 +8,138 @@ use tracing::info;
 
 use super::admission::Admission;
 use super::bans::{Ban, BanError, BanTarget};
+use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, ask};
 use super::sessions::{Session, SessionId, Sessions};
-use super::{Policy, Refusal, Request};
+use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Proxy;
+use crate::stream::StreamKey;
 
 /// What all sessions of the host share. It outlives the policies, which a reload replaces.
 #[derive(Debug)]
 pub struct Access {
     sessions: Arc<Sessions>,
+    hooks: Arc<Hooks>,
+}
+
+/// A request to connect over RTMP. It has no `Debug`: URL and parameters may be secrets.
+pub struct ConnectionRequest {
+    /// The app, with the vhost as configured; the stream is not known yet.
+    pub key: StreamKey,
+    /// The client's address.
+    pub address: IpAddr,
+    /// `tcUrl`, as sent.
+    pub tc_url: String,
+    /// The query of `tcUrl`, without the `?`.
+    pub query: String,
+    /// `pageUrl`.
+    pub page_url: String,
+    /// `flashVer`.
+    pub user_agent: String,
 }
 
 impl Access {
-    /// Creates it without sessions, for a host behind the proxies in `proxy`.
+    /// Creates it without sessions, for a host behind the proxies in `proxy`. Hooks are asked by the runtime around it.
     pub fn new(proxy: Proxy) -> Arc<Access> {
-        Arc::new(Access { sessions: Sessions::new(proxy) })
+        let sessions = Sessions::new(proxy);
+        let hooks = Hooks::new(sessions.next_id().to_string(), sessions.clone());
+        Arc::new(Access { sessions, hooks })
     }
 
-    /// Decides on a request, and logs a refusal. Ready at once unless the policy has rules that wait.
+    /// Decides on a request, which came over `connection` if that is RTMP, and logs a refusal. Ready at once unless the vhost has
+    /// hooks.
     ///
     /// # Errors
     /// [`Refusal`] by the first rule that refuses.
-    pub async fn admit(&self, policy: &Policy, request: Request) -> Result<Admission, Refusal> {
-        let decided = policy.decide(&request, &self.sessions).await;
+    pub async fn admit(
+        &self,
+        policy: &Policy,
+        request: Request,
+        connection: Option<Arc<Connected>>,
+    ) -> Result<Admission, Refusal> {
+        let decided = match policy.decide(&request, &self.sessions).await {
+            Ok(admission) => self.ask_hooks(policy, &request, admission, connection).await,
+            refused => refused,
+        };
         if let Err(refusal) = &decided {
             let Request { action, protocol, address, .. } = &request;
             let stream = policy.shown(&request);
             info!(client = %address, %action, %protocol, %stream, reason = %refusal, "access refused");
         }
         decided
+    }
+
+    /// Asks the hooks about a session that the rules accept.
+    async fn ask_hooks(
+        &self,
+        policy: &Policy,
+        request: &Request,
+        mut admission: Admission,
+        connection: Option<Arc<Connected>>,
+    ) -> Result<Admission, Refusal> {
+        let Some(vhost) = policy.hooks() else { return Ok(admission) };
+        let session = admission.session();
+        let session_id = session.id().to_string();
+        let facts = Facts {
+            client_id: connection.as_ref().map_or_else(|| session_id.clone(), |one| one.id().to_owned()),
+            session_id,
+            protocol: request.protocol.to_string(),
+            address: request.address,
+            key: session.key().clone(),
+            tc_url: policy.without_secrets(&request.tc_url),
+            param: policy.without_secrets(&param(&request.query)),
+            page_url: request.page_url.clone(),
+            user_agent: request.user_agent.clone(),
+            format: request.format.clone(),
+        };
+        let (gate, end) = match request.action {
+            Action::Publish => (HookAction::Publish, HookAction::Unpublish),
+            Action::Play => (HookAction::Play, HookAction::Stop),
+        };
+        let ending = Ending::of_session(&self.hooks, vhost, end, facts, session, connection);
+        admission.owe(ask(ending, gate).await?);
+        Ok(admission)
+    }
+
+    /// Decides on an RTMP connection, and logs a refusal. Ready at once unless the policy has such a hook.
+    ///
+    /// # Errors
+    /// [`Refusal`] by a hook.
+    pub async fn connect(
+        &self,
+        policy: &Policy,
+        request: ConnectionRequest,
+    ) -> Result<Arc<Connected>, Refusal> {
+        let id = self.sessions.next_id().to_string();
+        // Whatever a banned client asks for is refused; hooks are not asked about it.
+        let is_banned = self.sessions.check_address(request.address).is_err();
+        let Some(vhost) = policy.hooks().filter(|_| !is_banned) else { return Ok(Connected::new(id, None)) };
+        let ConnectionRequest { key, address, tc_url, query, page_url, user_agent } = request;
+        let facts = Facts {
+            client_id: id.clone(),
+            session_id: String::new(),
+            protocol: Protocol::Rtmp.to_string(),
+            address,
+            key: StreamKey::new(&key.vhost, &policy.without_secrets(&key.app), ""),
+            tc_url: policy.without_secrets(&tc_url),
+            param: policy.without_secrets(&param(&query)),
+            page_url,
+            user_agent,
+            format: String::new(),
+        };
+        let ending = Ending::of_connection(&self.hooks, vhost, facts);
+        match ask(ending, HookAction::Connect).await {
+            Ok(ending) => Ok(Connected::new(id, Some(ending))),
+            Err(refusal) => {
+                let refusal = Refusal::from(refusal);
+                info!(client = %address, action = "connect", vhost = %key.vhost, reason = %refusal, "access refused");
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Accepts an RTMP connection to no vhost: whatever it asks for will be refused.
+    pub fn connect_to_none(&self) -> Arc<Connected> {
+        Connected::new(self.sessions.next_id().to_string(), None)
     }
 
     /// Ends a session, in the way of its protocol. Returns false if there is none with this id.
@@ -70,4 +175,14 @@ impl Access {
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.sessions.list()
     }
+
+    /// The hooks of the host.
+    pub fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
+    }
+}
+
+/// Returns a query with its `?`, or nothing.
+fn param(query: &str) -> String {
+    if query.is_empty() { String::new() } else { format!("?{query}") }
 }

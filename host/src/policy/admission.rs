@@ -9,6 +9,7 @@ use tokio::time::{Sleep, sleep};
 use tracing::info;
 
 use super::Action;
+use super::hooks::Ending;
 use super::limits::Bitrate;
 use super::sessions::{Entry, Order, Session, SessionId};
 use crate::stream::StreamKey;
@@ -16,7 +17,10 @@ use crate::stream::StreamKey;
 /// The permission of one publisher, player or viewer. Held until the end of its session.
 #[derive(Debug)]
 pub struct Admission {
+    // Leaves the list of sessions before the hooks are told the end.
     entry: Entry,
+    /// What the session owes the hooks of its vhost.
+    ending: Option<Ending>,
     /// The time at which the session must end.
     ends: Option<Pin<Box<Sleep>>>,
     /// The bitrate of a publisher, if it is limited.
@@ -51,7 +55,21 @@ impl Admission {
         let left = ends.map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
         let bitrate = bitrate.filter(|_| entry.session.action() == Action::Publish);
         let bitrate = bitrate.map(|limit| Box::new(Bitrate::new(limit, Instant::now())));
-        Admission { entry, ends: left.map(|left| Box::pin(sleep(left))), bitrate, end: None, owner: None }
+        let ends = left.map(|left| Box::pin(sleep(left)));
+        Admission { entry, ending: None, ends, bitrate, end: None, owner: None }
+    }
+
+    /// Takes over what the session owes the hooks.
+    pub(super) fn owe(&mut self, ending: Ending) {
+        ending.begin();
+        self.ending = Some(ending);
+    }
+
+    /// Tells the hooks that the session waits for its stream.
+    pub fn want(&self) {
+        if let Some(ending) = &self.ending {
+            ending.want();
+        }
     }
 
     /// Counts bytes of media that a publisher has sent. If they are too many, [`Admission::poll_end`] says so.

@@ -65,6 +65,11 @@ impl Credentials {
         if needed { Err(Refusal::NoCredentials) } else { Ok(Grant::default()) }
     }
 
+    /// Returns a URL or a part of it, with public names in place of secret ones.
+    pub fn without_secrets(&self, text: &str) -> String {
+        self.names.as_ref().map_or_else(|| text.to_owned(), |names| names.without_secrets(text))
+    }
+
     /// Whether the name in a request may be a secret.
     pub fn hides_name(&self, request: &Request) -> bool {
         let names = self.names.as_ref();

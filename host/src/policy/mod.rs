@@ -39,9 +39,9 @@ mod admission;
 mod bans;
 mod credentials;
 mod grant;
+mod hooks;
 mod jwt;
 mod limits;
-#[allow(dead_code, reason = "for hooks and key sets, which follow")]
 mod outbound;
 mod publish_key;
 mod refer;
@@ -53,9 +53,10 @@ mod security;
 mod sessions;
 mod signed_url;
 
-pub use access::Access;
+pub use access::{Access, ConnectionRequest};
 pub use admission::{Admission, End};
 pub use bans::{Ban, BanError, BanTarget};
+pub use hooks::{Connected, HookAction, HookCounts, HookResult, Hooks, ReloadFacts};
 pub use limits::subscriber;
 pub use refusal::{Answer, Refusal, SignatureError, TokenError};
 pub use request::{Action, Protocol, Request};

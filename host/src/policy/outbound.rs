@@ -87,6 +87,7 @@ impl Outbound {
         Outbound { client }
     }
 
+    #[allow(dead_code, reason = "for key sets, which follow")]
     /// Sends GET and reads the answer, both within `timeout`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Refusals: the reason for the log, and the answer to the peer.
 
 use super::bans::BanTarget;
+use super::hooks::HookRefusal;
 use super::limits::LimitReached;
 use crate::conf::Addresses;
 
@@ -51,6 +52,9 @@ pub enum Refusal {
     /// Somebody plays the name of a publish key.
     #[error("it plays the secret name of a publish_key")]
     SecretName,
+    /// A hook refuses, or fails.
+    #[error("hook: {0}")]
+    Hook(Box<HookRefusal>),
     /// There are too many sessions, or they are sent too much.
     #[error(transparent)]
     Limit(#[from] LimitReached),
@@ -125,6 +129,12 @@ pub enum Answer {
     Full,
 }
 
+impl From<HookRefusal> for Refusal {
+    fn from(refusal: HookRefusal) -> Refusal {
+        Refusal::Hook(Box::new(refusal))
+    }
+}
+
 impl Refusal {
     /// Returns what the peer is told.
     pub fn answer(&self) -> Answer {
@@ -132,7 +142,8 @@ impl Refusal {
             Refusal::Banned { .. }
             | Refusal::AddressDenied { .. }
             | Refusal::AddressNotAllowed
-            | Refusal::Page { .. } => Answer::Forbidden,
+            | Refusal::Page { .. }
+            | Refusal::Hook(_) => Answer::Forbidden,
             Refusal::Limit(LimitReached { of_address: true, .. }) => Answer::TooMany,
             Refusal::Limit(_) => Answer::Full,
             _ => Answer::Unauthorized,

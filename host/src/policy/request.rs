@@ -28,6 +28,8 @@ pub struct Request {
     pub path: String,
     /// The token of `Authorization: Bearer`, if there is one.
     pub bearer: Option<String>,
+    /// The extension of the mount; empty over RTMP.
+    pub format: String,
     /// The pairs of the query, decoded.
     pub parameters: Vec<(String, String)>,
     /// The query of the URL, or over RTMP of tcUrl and stream name together, as sent, without the `?`.
@@ -96,6 +98,7 @@ pub(super) mod tests {
             tc_url: String::new(),
             path: format!("/{app}/{stream}.flv"),
             bearer: None,
+            format: "flv".to_owned(),
             parameters: Vec::new(),
             query: String::new(),
         }

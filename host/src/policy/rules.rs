@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::admission::Admission;
 use super::credentials::Credentials;
 use super::grant::{Grant, short_hash};
+use super::hooks::VhostHooks;
 use super::limits::Limits;
 use super::refer::check_page;
 use super::security::check_address;
@@ -21,6 +22,7 @@ pub struct Policy {
     refer: Refer,
     credentials: Credentials,
     limits: Limits,
+    hooks: Option<Arc<VhostHooks>>,
 }
 
 impl Policy {
@@ -32,6 +34,7 @@ impl Policy {
             refer: vhost.refer.clone(),
             credentials: Credentials::new(vhost),
             limits: Limits { scopes: [*limits, vhost.limits], replaces },
+            hooks: VhostHooks::new(vhost),
         }
     }
 
@@ -49,6 +52,16 @@ impl Policy {
         let Grant { key, subject, ends } = self.credentials.check(request, SystemTime::now())?;
         let entry = sessions.enter(&self.limits, request, key, subject.as_deref())?;
         Ok(Admission::new(entry, ends, self.limits.publisher_bitrate()))
+    }
+
+    /// The hooks, which are asked once the rules accept a request.
+    pub(super) fn hooks(&self) -> Option<&Arc<VhostHooks>> {
+        self.hooks.as_ref()
+    }
+
+    /// Returns a URL or a part of it, with public names in place of secret ones.
+    pub(super) fn without_secrets(&self, text: &str) -> String {
+        self.credentials.without_secrets(text)
     }
 
     /// Returns the stream of a request as a log may show it.

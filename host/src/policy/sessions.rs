@@ -209,6 +209,21 @@ impl Sessions {
         Arc::new(Sessions { ids: SessionIds::new(), proxy, table: Mutex::new(table) })
     }
 
+    /// Returns an id as sessions have it, for what is no session.
+    pub fn next_id(&self) -> SessionId {
+        self.ids.next()
+    }
+
+    /// Returns the number of publishers of a stream, and that of its players and viewers. Takes time for each session.
+    pub fn count(&self, key: &StreamKey) -> (usize, usize) {
+        let table = self.table.lock();
+        let sessions = table.sessions.values().filter(|row| row.session.key == *key);
+        sessions.fold((0, 0), |(publishers, players), row| match row.session.action {
+            Action::Publish => (publishers + 1, players),
+            Action::Play => (publishers, players + 1),
+        })
+    }
+
     /// Adds a session on the stream `key` if there is one, else on that of the request.
     ///
     /// # Errors

@@ -26,10 +26,11 @@ use tracing::{info, warn};
 use super::entries::{block_role, config_slot};
 use super::faults::{Consequence, PROOF};
 use super::fill::{EndReason, Epoch, Fill};
+use super::key::StreamKey;
 use super::remuxer::{CheckedRemuxer, Start};
 use super::ring::{EntryRole, JoinAt, Pace};
 use crate::media::Tag;
-use crate::module::{CallWatch, Job, Module, ModuleFault, OutBlock, Pool, Recipe, Task};
+use crate::module::{CallWatch, FaultNote, Job, Module, ModuleFault, OutBlock, Pool, Recipe, Task};
 use crate::sync::Mutex;
 
 mod work;
@@ -384,6 +385,17 @@ impl RemuxJob {
             let generation = module.generation();
             warn!(%stream, module = %module.name(), generation, %fault, "remuxer ended");
             module.on_fault(&stream.to_string(), fault);
+            if let Some(pool) = self.pool.upgrade() {
+                let StreamKey { vhost, app, stream } = stream;
+                pool.faults().tell(&FaultNote {
+                    vhost,
+                    app,
+                    stream,
+                    module: module.name(),
+                    generation,
+                    fault,
+                });
+            }
             let now = Instant::now();
             if self.fill.faults().on_fault(module, fault, fed, now) == Consequence::Close {
                 let closed_for = self.fill.faults().closed_for(now);

@@ -157,7 +157,7 @@ fn key_id(table: &mut Table) -> Option<String> {
 }
 
 /// Reads a secret that is long enough; `None` if there is none.
-fn long_secret(table: &mut Table) -> Option<Secret> {
+pub(super) fn long_secret(table: &mut Table) -> Option<Secret> {
     let secret = table.secret("secret", secret);
     let len = secret.bytes().len();
     if len > 0 && len < MIN_SECRET {

@@ -81,6 +81,9 @@ impl Players {
     ) {
         let key = admission.key().clone();
         info!(%peer, session = %admission.id(), stream = %key, "playing");
+        if !self.server.hub.find(&key).is_some_and(|stream| stream.is_live()) {
+            admission.want();
+        }
         media.allow(vhost.play.wait);
         let source = Source::Waiting {
             stream: self.server.hub.wait_for(key),

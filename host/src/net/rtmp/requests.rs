@@ -14,7 +14,9 @@ use tracing::info;
 use crate::budget::{Account, Charge};
 use crate::conf::Vhost;
 use crate::net::server::Server;
-use crate::policy::{Action, Admission, Answer, End, Order, Protocol, Refusal, Request};
+use crate::policy::{
+    Action, Admission, Answer, Connected, ConnectionRequest, End, Order, Protocol, Refusal, Request,
+};
 use crate::router::{Named, query_pairs};
 use crate::rtmp::ConnectRequest;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
@@ -30,8 +32,14 @@ const PLAYER_MEMORY: usize = 64 << 10;
 /// The requests of one connection that wait for their decision, by message stream.
 pub(super) struct Requests {
     server: Arc<Server>,
+    /// The decision on the connection, until there is one.
+    connecting: Option<Decision<Arc<Connected>>>,
+    connected: Option<Arc<Connected>>,
     waiting: HashMap<u32, Waiting>,
 }
+
+/// A decision under way.
+type Decision<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
 
 /// What a client requests.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +52,7 @@ struct Waiting {
     wanted: Use,
     vhost: Arc<Vhost>,
     room: Charge,
-    decision: Pin<Box<dyn Future<Output = Result<Admission, Refusal>> + Send>>,
+    decision: Decision<Admission>,
 }
 
 /// A request that may be served.
@@ -54,6 +62,14 @@ pub(super) struct Admitted {
     pub admission: Admission,
     /// The memory of the publisher or player.
     pub room: Charge,
+}
+
+/// A decision.
+pub(super) enum Decided {
+    /// On the connection.
+    Connection(Result<(), Refusal>),
+    /// On a request of a message stream.
+    Request(u32, Use, Result<Admitted, Refusal>),
 }
 
 /// The client of a connection, as a request needs it.
@@ -82,7 +98,37 @@ impl Use {
 
 impl Requests {
     pub fn new(server: Arc<Server>) -> Requests {
-        Requests { server, waiting: HashMap::new() }
+        Requests { server, connecting: None, connected: None, waiting: HashMap::new() }
+    }
+
+    /// Starts the decision on the connection.
+    pub fn connect(&mut self, client: &Client<'_>) {
+        let ConnectRequest { tc_url, page_url, flash_ver, .. } = client.connect;
+        // The stream is not known yet, but a name must have one.
+        let name = StreamName::parse(tc_url, "_").ok();
+        let access = self.server.access.clone();
+        let named = name.and_then(|name| Some((self.server.stream(&name)?, name)));
+        let Some((Named { policy, key, .. }, name)) = named else {
+            self.connecting = Some(Box::pin(async move { Ok(access.connect_to_none()) }));
+            return;
+        };
+        let request = ConnectionRequest {
+            key,
+            address: client.peer.ip().to_canonical(),
+            tc_url: tc_url.clone(),
+            query: name.params.strip_prefix('?').unwrap_or_default().to_owned(),
+            page_url: page_url.clone(),
+            user_agent: flash_ver.clone(),
+        };
+        self.connecting = Some(Box::pin(async move { access.connect(&policy, request).await }));
+    }
+
+    /// Polls for the decision on the connection.
+    pub fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let Some(connecting) = &mut self.connecting else { return Poll::Pending };
+        let decided = std::task::ready!(connecting.as_mut().poll(cx));
+        self.connecting = None;
+        Poll::Ready(decided.map(|connected| self.connected = Some(connected)))
     }
 
     /// Starts the decision on a request, or rejects the request.
@@ -122,12 +168,22 @@ impl Requests {
             tc_url: client.connect.tc_url.clone(),
             path: format!("/{}/{}", name.app, name.stream),
             bearer: None,
+            format: String::new(),
             parameters: query_pairs(query).map(|(name, value)| (name.into(), value.into())).collect(),
             query: query.to_owned(),
         };
-        let access = self.server.access.clone();
-        let decision = Box::pin(async move { access.admit(&policy, request).await });
+        let (access, connected) = (self.server.access.clone(), self.connected.clone());
+        let decision = Box::pin(async move { access.admit(&policy, request, connected).await });
         self.waiting.insert(stream_id, Waiting { wanted, vhost, room, decision });
+    }
+
+    /// Polls for a decision.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Decided> {
+        if let Poll::Ready(decision) = self.poll_connected(cx) {
+            return Poll::Ready(Decided::Connection(decision));
+        }
+        self.poll_decided(cx)
+            .map(|(stream_id, wanted, decision)| Decided::Request(stream_id, wanted, decision))
     }
 
     /// Polls for a request that is decided.

@@ -27,6 +27,9 @@ pub const MAX_BYTES_UNACCEPTED: u64 = 1 << 20;
 const MAX_MESSAGES_HELD: usize = 500;
 const MAX_BYTES_HELD: usize = 512 << 10;
 
+/// Limit of the bytes that a client may send while its `connect` awaits an answer.
+const MAX_BYTES_CONNECTING: usize = 64 << 10;
+
 const UNPUBLISHED: &str = "The stream is no longer published.";
 
 /// Settings of a [`ServerSession`].
@@ -106,9 +109,12 @@ impl ServerSession {
         self.connection == ConnectionState::Over
     }
 
-    /// Returns whether the session holds so much media of publishers that await an answer that it reads nothing before. The
-    /// owner must not read the socket then.
+    /// Returns whether the session holds so much of a client that awaits an answer that it reads nothing before. The owner must
+    /// not read the socket then.
     pub fn is_full(&self) -> bool {
+        if self.is_connecting() {
+            return self.link.buffers.input.len() >= MAX_BYTES_CONNECTING;
+        }
         self.streams.held().any(|held| {
             held.len() >= MAX_MESSAGES_HELD
                 || held.iter().map(|tag| tag.payload.len()).sum::<usize>() >= MAX_BYTES_HELD
@@ -151,7 +157,8 @@ impl ServerSession {
                 }
                 self.connection = ConnectionState::Opened;
             }
-            if self.is_full() {
+            // Commands after `connect` wait for its answer.
+            if self.is_connecting() || self.is_full() {
                 return Ok(None);
             }
             let incoming = self.link.read()?;
@@ -174,6 +181,10 @@ impl ServerSession {
                 Some(Incoming::Control(_) | Incoming::Ignored) => {}
             }
         }
+    }
+
+    fn is_connecting(&self) -> bool {
+        matches!(self.connection, ConnectionState::Connecting { .. })
     }
 
     fn count_unaccepted(&mut self, message: bool) -> Result<(), SessionError> {

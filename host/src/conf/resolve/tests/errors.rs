@@ -29,7 +29,7 @@ enabled = true
 mount = \"/[app]/[stream].flv\"
 ";
     let expected = [
-        "1:1: unknown key `listn`; no such key in the file; help: its keys are `rtmp`, `rtmps`, `http_server`, `http_api`, `admin`, `shutdown`, `proxy`, `modules`, `module`, `log`, `limits` or `vhost`",
+        "1:1: unknown key `listn`; no such key in the file; help: its keys are `rtmp`, `rtmps`, `http_server`, `http_api`, `admin`, `shutdown`, `proxy`, `modules`, `module`, `log`, `limits`, `http_hooks` or `vhost`",
         "4:14: bad value for `chunk_size`; must be 128 to 65536",
         r#"5:11: bad value for `listen`; not an address to listen on; help: write [ip:]port with a numeric ip: "8080", "127.0.0.1:8080", "[::]:8080""#,
         r#"5:16: bad value for `listen`; not an address to listen on; help: write [ip:]port with a numeric ip: "8080", "127.0.0.1:8080", "[::]:8080""#,
@@ -153,6 +153,42 @@ fn shows_each_error_with_its_line() {
         ("[[vhost.x.redirect]]\nenabled = true", "1:1: `to` is missing; to is missing"),
         ("[modules]\noptional = [\"opus\"]", "2:13: module `opus` is not loaded; not in modules.load"),
         (
+            "[vhost.x.http_hooks]\non_play = \"127.0.0.1:8085/api\"",
+            "2:11: bad value for `on_play`; not a URL with the scheme http or https; help: write scheme, host and path: \
+             \"https://example.com/hooks\"",
+        ),
+        (
+            "[vhost.x.http_hooks]\non_play = [\"http://a/b\", \"http://a/b http://c/d\"]",
+            "2:26: bad value for `on_play`; a URL has no spaces; help: several URLs are a list: [\"http://…\", \"http://…\"]",
+        ),
+        (
+            "[vhost.x.http_hooks]\non_publish = 1",
+            "2:14: wrong type for `on_publish`; expected a string, found an integer",
+        ),
+        (
+            "[http_hooks]\non_reload = [\"http://a:b\"]",
+            "2:14: bad value for `on_reload`; not a URL: invalid port number; help: write scheme, host and path: \
+             \"https://example.com/hooks\"",
+        ),
+        (
+            "[vhost.x.http_hooks]\nsecret = \"short\"",
+            "2:10: bad value for `secret`; 5 bytes are too short for a secret, 32 are needed; help: `remuxd sign new-secret` \
+             makes one",
+        ),
+        (
+            "[vhost.x.http_hooks]\non_failure = \"denny\"",
+            "2:14: bad value for `on_failure`; must be `deny` or `allow`; help: did you mean \"deny\"?",
+        ),
+        (
+            "[vhost.x.http_hooks]\ntimeout = \"1m\"",
+            "2:11: bad value for `timeout`; must be 100ms to 10s, is 60s; help: a plain number is seconds; a string has its \
+             unit: \"5000ms\", \"10s\", \"2m\"",
+        ),
+        (
+            "[vhost.x.http_hooks]\non_stopp = \"http://a/\"",
+            "2:1: unknown key `on_stopp`; no such key in [vhost.\"x\".http_hooks]; help: did you mean `on_stop`?",
+        ),
+        (
             "[vhost.x.refer]\nall = [\"https://a.example\"]",
             "2:8: bad value for `all`; not a host name; help: write the host name without scheme, port and path: \
              \"example.com\"",
@@ -224,6 +260,18 @@ fn secrets_are_masked_in_messages() {
         "secret = hush",
     ] {
         let text = format!("[[vhost.x.signed_url.key]]\nid = \"a\"\n{line}\n[vhost.y]\nenabled = 1\n");
+        let report = Config::parse(&text, "remuxd.toml").unwrap_err().to_string();
+        assert!(!report.contains("hush"), "{line}\n{report}");
+    }
+    for line in [
+        "on_play = \"ftp://u:hush@a/b?c\"",
+        "on_play = [\"http://u:hush@a/b\", \"http://a:b/c?hush\"]",
+        "on_play = [\"http://a/b?hush hush\"]",
+        "on_play = \"http://u:hush@a/b",
+        "onplay = \"http://u:hush@a/\"",
+        "on_play = { url = \"http://u:hush@a/\" }",
+    ] {
+        let text = format!("[vhost.x.http_hooks]\n{line}\n[vhost.y]\nenabled = 1\n");
         let report = Config::parse(&text, "remuxd.toml").unwrap_err().to_string();
         assert!(!report.contains("hush"), "{line}\n{report}");
     }
