@@ -156,8 +156,8 @@ impl KeyPath {
     }
 }
 
-/// Masks what is assigned to keys named `secret`, to the end of the line: a file that is not TOML, or has the key where none
-/// is expected, has no spans of secrets.
+/// Masks what is assigned to keys named `secret`, to the end of the line or of a text of several lines: a file that is not TOML, or
+/// has the key where none is expected, has no spans of secrets.
 fn mask_assignments(text: &mut String) {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -170,7 +170,12 @@ fn mask_assignments(text: &mut String) {
                 .trim_start();
             // Names of files and variables are no secrets.
             let from = start + line.len() - value.len();
-            (!value.starts_with('{')).then_some(from..start + line.len())
+            let several = ["\"\"\"", "'''"].into_iter().find(|quotes| value.starts_with(quotes));
+            let end = several.map_or(0, |quotes| {
+                let begin = from + quotes.len();
+                text[begin..].find(quotes).map_or(text.len(), |length| begin + length)
+            });
+            (!value.starts_with('{')).then_some(from..end.max(start + line.len()))
         });
         parts.extend(value);
         start += line.len();

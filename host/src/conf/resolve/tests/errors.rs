@@ -252,7 +252,6 @@ fn secrets_are_masked_in_messages() {
         "secret = { file = \"/none\", env = \"hush\" }",
         "secret = \"\"\"\nhush\"\"\"",
         "secret = \"\"\"\n\\hush hush\"\"\"",
-        "secret = '''\nhush\n\u{1} hush",
         "\"secret\" = \"hush\"",
         "scret = \"hush\"",
         "the_secret = 'hush'",
@@ -275,6 +274,10 @@ fn secrets_are_masked_in_messages() {
         let report = Config::parse(&text, "remuxd.toml").unwrap_err().to_string();
         assert!(!report.contains("hush"), "{line}\n{report}");
     }
+    // Where a table's header is broken, none of its keys is expected.
+    let text = "[[vho\"st.x\".signed_url.key]]\nsecret = '''\nhush, and say ";
+    let report = Config::parse(text, "remuxd.toml").unwrap_err().to_string();
+    assert!(!report.contains("hush"), "{report}");
     let text = "[[vhost.x.signed_url.key]]\nid = \"a\"\nsecret = { file = \"/none\" }";
     let report = Config::parse(text, "remuxd.toml").unwrap_err().to_string();
     assert!(report.contains("{ file = \"/none\" }"), "{report}");
