@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::certificates::{Certificates, NewCertificates, Owner};
 use super::http::{self, HTTP2_PREFACE, is_http2};
@@ -20,6 +20,9 @@ use super::opening::{Opened, Plain, Transport, admit};
 use super::server::Server;
 use super::tls::{Inside, server_config};
 use crate::conf::{Config, Diagnostics};
+
+/// How long the host may take to notice that a peer has left.
+const UNNOTICED: Duration = Duration::from_secs(60);
 
 /// A peer whose bytes are known from the start.
 #[derive(Clone, Debug)]
@@ -43,9 +46,13 @@ pub async fn serve(server: &Arc<Server>, peer: Peer) -> Option<(Vec<u8>, bool)> 
     let (read, left) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<bool>>::default());
     let (open, closed) = oneshot::channel();
     let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    // A viewer of a stream that sends nothing may leave without the host's notice.
+    let longest = peer.stays.saturating_add(UNNOTICED);
     let socket = Socket { peer, read: read.clone(), left: left.clone(), leaves: None, _open: open };
-    http::serve(server.clone(), Opened { socket, peer: address, deadline, account, receive_rate, slot })
-        .await;
+    let opened = Opened { socket, peer: address, deadline, account, receive_rate, slot };
+    if timeout(longest, http::serve(server.clone(), opened)).await.is_err() {
+        *left.lock() = true;
+    }
     // A WebSocket outlives hyper's connection.
     let _ = closed.await;
     let (read, left) = (std::mem::take(&mut *read.lock()), *left.lock());

@@ -9,9 +9,11 @@
 //! A piece is a length, log2 of the number of times that it is repeated, and bytes of that length. So a few bytes of input make a
 //! sequence header of a megabyte, a picture of 500,000 NAL units, or a thousand tags that wait for the file header.
 
+pub mod http_host;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use remuxd::testing::media::{Millis, Packet, Tag, TagKind, Tracks};
@@ -86,17 +88,23 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that are allocated now, and the most since [`peak`] began.
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
 
 // SAFETY: everything is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        let size = layout.size() as isize;
+        PEAK.fetch_max(LIVE.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
         // SAFETY: the caller's promises are those that the system's allocator asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
         // SAFETY: as above; `ptr` came from `alloc`.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -162,7 +170,7 @@ pub fn remux(module: &Arc<Module>, data: &[u8]) {
         let mut body = start.to_vec();
         rest = pieces;
         for _ in 0..flags >> 4 & 3 {
-            rest = read_piece(rest, &mut body);
+            rest = read_piece(rest, &mut body, MAX_BODY);
         }
         let mut tag = Tag::new(kind, Millis(0), Bytes::from(body));
         // As the host describes the track that an option selects.
@@ -187,11 +195,11 @@ pub fn remux(module: &Arc<Module>, data: &[u8]) {
     remuxing.end();
 }
 
-/// Appends a piece to `body`, and returns what follows it.
-fn read_piece<'a>(input: &'a [u8], body: &mut Vec<u8>) -> &'a [u8] {
+/// Appends a piece to `body`, which gets at most `most` bytes, and returns what follows it.
+pub fn read_piece<'a>(input: &'a [u8], body: &mut Vec<u8>, most: usize) -> &'a [u8] {
     let [len, repeats, input @ ..] = input else { return &[] };
     let (piece, rest) = input.split_at(usize::from(*len).min(input.len()));
-    let room = MAX_BODY.saturating_sub(body.len()) / piece.len().max(1);
+    let room = most.saturating_sub(body.len()) / piece.len().max(1);
     body.extend_from_slice(&piece.repeat((1_usize << (repeats % 24)).min(room)));
     rest
 }
@@ -275,4 +283,12 @@ fn measured<T>(bytes: usize, call: impl FnOnce() -> T) -> T {
     assert!(allocations <= MAX_ALLOCATIONS, "{allocations} allocations");
     assert!(allocated <= MAX_ALLOCATED + 8 * bytes, "{allocated} bytes allocated for {bytes}");
     result
+}
+
+/// Returns the result of a call, and the most bytes that were allocated at a time during it, beside those before it.
+pub fn peak<T>(call: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let result = call();
+    (result, (PEAK.load(Ordering::Relaxed) - before).max(0) as usize)
 }

@@ -13,7 +13,8 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(config) = AudioSpecificConfig::parse(config)
         && let Ok(prefix) = config.adts_prefix(frame)
     {
-        let length = usize::from(prefix[3] & 3) << 11 | usize::from(prefix[4]) << 3 | usize::from(prefix[5] >> 5);
+        let length =
+            usize::from(prefix[3] & 3) << 11 | usize::from(prefix[4]) << 3 | usize::from(prefix[5] >> 5);
         assert_eq!(length, prefix.len() + frame.len());
         assert!(length <= ADTS_HEADER_LEN + ADTS_MAX_FRAME);
         assert!((7_276..=96_960).contains(&config.sample_rate) && config.channel_configuration <= 7);

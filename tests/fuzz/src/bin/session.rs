@@ -10,7 +10,8 @@ use remuxd::testing::rtmp::handshake::Random;
 use remuxd::testing::rtmp::server::{Event, PlayEnd, ServerSession, ServerSettings};
 use remuxd::testing::rtmp::{MAX_UNREAD_REPLIES, SessionError};
 
-const LIMITS: ChunkLimits = ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };
+const LIMITS: ChunkLimits =
+    ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };
 /// C0, C1 and C2; S0, S1 and S2.
 const HANDSHAKE: usize = 1 + 2 * 1536;
 /// More than the answers to any one message.
@@ -67,7 +68,8 @@ fuzz_target!(|data: &[u8]| {
     let whole = run(wire, wire.len().max(1));
     let parts = run(wire, usize::from(*step) + 1);
     // Acknowledgements depend on the parts of the input, and so do the answers that are not read.
-    let unread = |run: &(Vec<String>, Option<SessionError>)| matches!(run.1, Some(SessionError::UnreadReplies { .. }));
+    let unread =
+        |run: &(Vec<String>, Option<SessionError>)| matches!(run.1, Some(SessionError::UnreadReplies { .. }));
     if !unread(&whole) && !unread(&parts) {
         assert_eq!(whole.0, parts.0);
     }
