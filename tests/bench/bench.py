@@ -5,6 +5,7 @@ handle that started it. Everything listens on the loopback.
 """
 
 import ctypes
+import http.server
 import json
 import os
 import pathlib
@@ -12,7 +13,9 @@ import resource
 import select
 import signal
 import subprocess
+import threading
 import time
+import urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -46,6 +49,26 @@ min_latency = {min_latency}
 enabled = true
 mount = "[vhost]/[app]/[stream].flv"
 """
+
+
+# Appended for viewers with signed URLs, about each of whom a hook is asked.
+ACCESS = """\
+[vhost."__defaultVhost__".signed_url]
+enabled = true
+publish = false
+
+[[vhost."__defaultVhost__".signed_url.key]]
+id = "bench"
+secret = "no secret: this key signs nothing but a benchmark's URLs"
+
+[vhost."__defaultVhost__".http_hooks]
+enabled = true
+on_play = "{hook}"
+on_stop = "{hook}"
+"""
+
+# Time that the hook takes for each answer.
+HOOK_MS = 20
 
 
 class Failed(Exception):
@@ -125,14 +148,33 @@ class Floor:
         self.process.stop()
 
 
+class Hook(http.server.BaseHTTPRequestHandler):
+    """A hook that allows everything, after `HOOK_MS`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(HOOK_MS / 1000)
+        self.send_response(200)
+        self.send_header("Content-Length", "1")
+        self.end_headers()
+        self.wfile.write(b"0")
+        self.server.calls += 1
+
+    def log_message(self, *_):
+        pass
+
+
 class Host:
     """The host with a source that publishes to it."""
 
     name = "host"
+    path = None
 
-    def __init__(self, binary, merge, min_latency=False, wrapper=()):
+    def __init__(self, binary, merge, min_latency=False, wrapper=(), access=""):
         config = SCRATCH / "remuxd.toml"
-        config.write_text(CONFIG.format(merge=merge, min_latency=str(min_latency).lower()))
+        config.write_text(CONFIG.format(merge=merge, min_latency=str(min_latency).lower()) + access)
         self.source = None
         self.process = Process("host", [*wrapper, binary, "--config", config], SERVER_CPU)
         try:
@@ -140,6 +182,11 @@ class Host:
             self.http = found["http"]
             self.source = Process("source", [TOOLS / "source", "--rtmp", found["rtmp"]], LOAD_CPU)
             self.source.line(20)
+            if access:
+                url = f"http://{self.http}/live/bench.flv"
+                sign = [binary, "--config", config, "sign", "play", url, "--expires", "1h"]
+                signed = subprocess.run(sign, check=True, capture_output=True, text=True).stdout.strip()
+                self.path = urllib.parse.urlsplit(signed)._replace(scheme="", netloc="").geturl()
         except BaseException:
             self.stop()
             raise
@@ -148,6 +195,24 @@ class Host:
         if self.source:
             self.source.stop()
         self.process.stop()
+
+
+class Guarded(Host):
+    """The host with viewers whose URLs are signed and about whom a hook is asked."""
+
+    name = "access"
+
+    def __init__(self, binary, merge):
+        self.hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+        self.hook.daemon_threads = True
+        self.hook.calls = 0
+        threading.Thread(target=self.hook.serve_forever, daemon=True).start()
+        hook = f"http://127.0.0.1:{self.hook.server_address[1]}/"
+        super().__init__(binary, merge, access=ACCESS.format(hook=hook))
+
+    def stop(self):
+        super().stop()
+        self.hook.shutdown()
 
 
 def addresses(process, patience=20):
@@ -280,6 +345,8 @@ def attach(server, viewers, sample, lifetime=600, patience=60):
     """Starts a load and returns it once every viewer has had its first bytes and the joiners' bursts are over."""
     ramp = max(500, 2 * viewers)
     command = [TOOLS / "load", "--http", server.http, "--viewers", viewers, "--sample", sample]
+    if path := getattr(server, "path", None):
+        command += ["--path", path]
     load = Process("load", [*command, "--ramp", ramp, "--lifetime", lifetime], LOAD_CPU)
     try:
         load.line(patience + ramp / 1000)
