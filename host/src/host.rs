@@ -339,7 +339,8 @@ async fn start_admin(
         let listener = listener.map_err(|error| ListenError { address, source: error });
         let listener = listener.map_err(|error| cannot_listen(config, source, &error))?;
         print(format_args!("listening http_api {}\n", listener.local_addr()?))?;
-        tasks.spawn(serve_tcp(api.clone(), listener));
+        let (api, rules) = (api.clone(), config.http_api.clone());
+        tasks.spawn(async move { serve_tcp(api, listener, &rules).await });
     }
     if let Some(reloader) = reloader.filter(|_| config.modules.watch) {
         tasks.spawn(watch(reloader.clone()));

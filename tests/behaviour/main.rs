@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod access;
+mod api;
 mod audio;
 mod authors;
 mod bad_requests;

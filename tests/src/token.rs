@@ -123,6 +123,14 @@ fn fixed(der: &[u8]) -> Vec<u8> {
     [r, s].concat()
 }
 
+/// Returns base64 with padding (RFC 4648, 4).
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    let mut text = base64url(bytes).replace('-', "+").replace('_', "/");
+    text.extend(std::iter::repeat_n('=', text.len().next_multiple_of(4) - text.len()));
+    text
+}
+
 /// Base64url without padding (RFC 4648, 5).
 fn base64url(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -158,5 +166,6 @@ mod tests {
             assert_eq!(base64url(bytes.as_bytes()), text);
         }
         assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
+        assert_eq!((base64(&[0xfb, 0xff]).as_str(), base64(b"f").as_str()), ("+/8=", "Zg=="));
     }
 }

@@ -1,17 +1,18 @@
-//! The API: status as JSON, metrics, and reload requests.
+//! The API: status as JSON, metrics, reload requests, kicks and bans. Peers of the control socket are users who operate; over TCP
+//! the [guard](super::guard) knows them.
 //!
 //! | request | response |
 //! |---|---|
 //! | `GET /api/v1/modules` | every mapped generation of every module |
 //! | `GET /api/v1/memory` | limit and use of the memory for peers, in bytes |
-//! | `GET /api/v2/streams` | the streams with their publishers, codecs, rates and viewers; addresses on the control socket only |
-//! | `GET /api/v2/sessions` | the oldest 10000 sessions; on the control socket only |
-//! | `DELETE /api/v2/sessions/ID` | ends a session; on the control socket only, as all about bans |
+//! | `GET /api/v2/streams` | the streams with their publishers, codecs, rates and viewers; addresses for users of the API |
+//! | `GET /api/v2/sessions` | the oldest 10000 sessions; for users |
+//! | `DELETE /api/v2/sessions/ID` | ends a session; for users who operate |
 //! | `GET /api/v2/bans` | the bans |
 //! | `POST /api/v2/bans?kind=KIND&value=VALUE&seconds=N` | bans an `address`, a `subject` or a `stream`, and ends its sessions |
 //! | `DELETE /api/v2/bans?kind=KIND&value=VALUE` | lifts a ban |
 //! | `GET /api/v1/reload` | the report of the last reload; 404 before the first |
-//! | `POST /api/v1/reload[?dry_run=1]` | reloads and returns the report; on the control socket only |
+//! | `POST /api/v1/reload[?dry_run=1]` | reloads and returns the report; for users who operate |
 //! | `GET /healthz`, `GET /readyz` | 200 as long as the host runs, or should get new clients |
 //! | `GET /metrics` | metrics in the Prometheus text format |
 
@@ -20,11 +21,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::bans::{BanList, Ended, ban, unban};
+use super::guard::{Caller, Denial};
 use super::metrics::{self, Facts};
 use super::process::ProcessFacts;
 use super::reload::{Cause, Reloader};
@@ -67,23 +69,33 @@ impl Api {
         Arc::new(Api { registry, hub, pool, budget, access, server, reloader, lifecycle })
     }
 
-    /// Answers a request. Those that change something or name sessions are refused unless the peer is `trusted`.
-    pub async fn respond<B>(&self, request: &Request<B>, trusted: bool) -> Response<Full<Bytes>> {
-        let (method, path) = (request.method(), request.uri().path());
-        let reads = *method == Method::GET || *method == Method::HEAD;
-        if let Some((status, body)) = probe(path, &self.lifecycle).filter(|_| reads) {
-            return answer(status, "text/plain; charset=utf-8", body);
+    /// Answers a probe; `None` for other requests.
+    pub(super) fn probe<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        let (status, body) =
+            probe(request.uri().path(), &self.lifecycle).filter(|_| reads(request.method()))?;
+        Some(answer(status, "text/plain; charset=utf-8", body))
+    }
+
+    /// Answers a request, with what `caller` may see and do.
+    pub(super) async fn respond<B>(&self, request: &Request<B>, caller: Caller) -> Response<Full<Bytes>> {
+        if let Some(response) = self.probe(request) {
+            return response;
         }
+        let (method, path) = (request.method(), request.uri().path());
+        let reads = reads(method);
         match path {
             "/api/v1/modules" if reads => json(StatusCode::OK, &module_statuses(&self.registry, &self.hub)),
             "/api/v1/memory" if reads => json(StatusCode::OK, &MemoryStatus::of(&self.budget.usage())),
             "/api/v2/streams" if reads => {
-                json(StatusCode::OK, &StreamList::of(&self.hub, &self.access, trusted))
+                json(StatusCode::OK, &StreamList::of(&self.hub, &self.access, caller.sees_addresses()))
             }
-            _ if path.starts_with("/api/v2/sessions") || path == "/api/v2/bans" => match trusted {
-                true => self.sessions(method, path, request.uri().query().unwrap_or_default()),
-                false => untrusted(),
-            },
+            _ if path.starts_with("/api/v2/sessions") || path == "/api/v2/bans" => {
+                let may = if reads { caller.sees_addresses() } else { caller.operates() };
+                if !may {
+                    return forbidden();
+                }
+                self.sessions(method, path, request.uri().query().unwrap_or_default())
+            }
             "/metrics" if reads => {
                 // Many open files take the kernel milliseconds to list.
                 let process = tokio::task::spawn_blocking(ProcessFacts::read).await;
@@ -96,13 +108,13 @@ impl Api {
                     Some(report) => json(StatusCode::OK, &report),
                     None => refusal(StatusCode::NOT_FOUND, "no reload yet"),
                 },
-                Some(reloader) if *method == Method::POST && trusted => {
+                Some(reloader) if *method == Method::POST && caller.operates() => {
                     let dry_run = request.uri().query().is_some_and(|query| query == "dry_run=1");
                     let report = reloader.reload(dry_run, Cause::Operator).await;
                     let refused = report.outcome == ReloadOutcome::Refused;
                     json(if refused { StatusCode::CONFLICT } else { StatusCode::OK }, &report)
                 }
-                Some(_) if *method == Method::POST => untrusted(),
+                Some(_) if *method == Method::POST => forbidden(),
                 Some(_) => wrong_method("GET, HEAD, POST"),
             },
             "/api/v1/modules" | "/api/v1/memory" | "/api/v2/streams" | "/metrics" => {
@@ -172,8 +184,39 @@ fn refusal(status: StatusCode, reason: impl Display) -> Response<Full<Bytes>> {
     answer(status, "text/plain; charset=utf-8", format!("{reason}\n"))
 }
 
-fn untrusted() -> Response<Full<Bytes>> {
-    refusal(StatusCode::FORBIDDEN, "allowed on the control socket only")
+fn forbidden() -> Response<Full<Bytes>> {
+    refusal(StatusCode::FORBIDDEN, "allowed on the control socket, and to a user of the API who may do this")
+}
+
+/// Returns the response to a request that the guard refuses.
+pub(super) fn denied(denial: Denial) -> Response<Full<Bytes>> {
+    let status = match denial {
+        Denial::Host => StatusCode::MISDIRECTED_REQUEST,
+        Denial::Credentials => StatusCode::UNAUTHORIZED,
+        Denial::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Denial::Origin => StatusCode::FORBIDDEN,
+    };
+    let mut response = refusal(status, denial);
+    let headers = response.headers_mut();
+    match denial {
+        Denial::Credentials => {
+            headers.append(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"remuxd\", charset=\"UTF-8\""),
+            );
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Denial::Failures { retry_after } => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs() + 1));
+        }
+        Denial::Host | Denial::Origin => {}
+    }
+    response
+}
+
+/// Whether a request of this method changes nothing.
+fn reads(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
 }
 
 fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {

@@ -2,10 +2,10 @@
 //!
 //! One [`Reloader`] replaces modules, vhosts and mounts while streams are live. SIGHUP, the file watch ([`watch`]) and
 //! the control socket ([`Control`]), which `remuxd reload`, `status`, `sessions`, `kick` and `ban` use, trigger it. [`Api`] answers requests
-//! on the control socket, and those that change nothing also over TCP.
+//! on the control socket and over TCP.
 //!
 //! Invariants: a reload applies completely or not at all, one at a time, and never on a network thread; only the host's
-//! own user and root can request one; no connection is touched by it.
+//! own user, root and users of the API who operate can request one; no connection is touched by it.
 //!
 //! Used by `host` and `main`; uses `candidate`, `net`, `http`, `stream`, `module`, `budget` and `conf`.
 
@@ -13,6 +13,7 @@ mod api;
 mod bans;
 mod command;
 mod control;
+mod guard;
 mod metrics;
 mod process;
 mod reload;

@@ -3,23 +3,29 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{debug, error};
+use tracing::{debug, error, info};
 
 use crate::log::LineLimit;
 
-use super::api::Api;
+use super::api::{self, Api};
 use super::control::Control;
+use super::guard::{Caller, Guard};
+use crate::conf::HttpApi;
 
 /// Maximum number of open connections on each of the two.
 const MAX_CONNECTIONS: usize = 64;
@@ -36,30 +42,29 @@ const MAX_BUFFER: usize = 16 << 10;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Those who can connect to a listener.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Peers {
-    /// The host's user and root. They may change the host, and take their time.
-    Trusted,
-    /// Anybody. A connection carries one request that changes nothing, for [`TCP_LIFETIME`] at most.
-    Any,
+/// The peer of a connection.
+#[derive(Clone)]
+enum Peer {
+    /// The host's user or root. They may operate, and take their time.
+    Local,
+    /// A client over TCP, whom the guard judges. The connection carries one request, for [`TCP_LIFETIME`] at most.
+    Remote(IpAddr, Arc<Guard>),
 }
 
 /// Serves the control socket until the task is dropped.
 pub async fn serve_control(api: Arc<Api>, control: Control) {
-    serve_all(api, Peers::Trusted, |cx| control.poll_accept(cx)).await;
+    serve_all(api, |cx| control.poll_accept(cx).map_ok(|socket| (socket, Peer::Local))).await;
 }
 
-/// Serves requests that change nothing over TCP, until the task is dropped.
-pub async fn serve_tcp(api: Arc<Api>, listener: TcpListener) {
-    serve_all(api, Peers::Any, |cx| listener.poll_accept(cx).map_ok(|(socket, _)| socket)).await;
+/// Serves requests over TCP, by the rules of `config`, until the task is dropped.
+pub async fn serve_tcp(api: Arc<Api>, listener: TcpListener, config: &HttpApi) {
+    let guard = Arc::new(Guard::new(config));
+    let remote = |peer: SocketAddr| Peer::Remote(peer.ip().to_canonical(), guard.clone());
+    serve_all(api, |cx| listener.poll_accept(cx).map_ok(|(socket, peer)| (socket, remote(peer)))).await;
 }
 
-async fn serve_all<S>(
-    api: Arc<Api>,
-    peers: Peers,
-    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
-) where
+async fn serve_all<S>(api: Arc<Api>, mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, Peer)>>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut failures = LineLimit::default();
@@ -67,13 +72,13 @@ async fn serve_all<S>(
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
         match poll_fn(&mut accept).await {
-            Ok(socket) => {
+            Ok((socket, peer)) => {
                 let api = api.clone();
                 tokio::spawn(async move {
-                    let served = serve(&api, peers, socket);
-                    match peers {
-                        Peers::Trusted => served.await,
-                        Peers::Any => drop(timeout(TCP_LIFETIME, served).await),
+                    let served = serve(&api, &peer, socket);
+                    match peer {
+                        Peer::Local => served.await,
+                        Peer::Remote(..) => drop(timeout(TCP_LIFETIME, served).await),
                     }
                     drop(permit);
                 });
@@ -88,22 +93,37 @@ async fn serve_all<S>(
     }
 }
 
-async fn serve<S>(api: &Arc<Api>, peers: Peers, socket: S)
+async fn serve<S>(api: &Arc<Api>, peer: &Peer, socket: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let respond = service_fn(|request| {
-        let api = api.clone();
-        async move { Ok::<_, Infallible>(api.respond(&request, peers == Peers::Trusted).await) }
+        let (api, peer) = (api.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(respond(&api, &peer, &request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .keep_alive(peers == Peers::Trusted)
+        .keep_alive(matches!(peer, Peer::Local))
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), respond)
         .await;
     if let Err(error) = served {
         debug!(%error, "API connection failed");
+    }
+}
+
+async fn respond<B>(api: &Api, peer: &Peer, request: &Request<B>) -> Response<Full<Bytes>> {
+    let Peer::Remote(address, guard) = peer else { return api.respond(request, Caller::Operator).await };
+    // Those who ask whether the host runs have no credentials.
+    if let Some(response) = api.probe(request) {
+        return response;
+    }
+    match guard.admit(request, *address, Instant::now()) {
+        Ok(caller) => api.respond(request, caller).await,
+        Err(denial) => {
+            info!(client = %address, %denial, path = request.uri().path(), "API request refused");
+            api::denied(denial)
+        }
     }
 }

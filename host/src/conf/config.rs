@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SessionLimits, SignedUrl};
+use super::api::HttpApi;
 use super::hooks::{HostHooks, HttpHooks};
 use super::pattern::MountPattern;
 use super::source::KeyPath;
@@ -104,15 +105,6 @@ pub struct CertificateFiles {
     /// `cert`: the server's certificate first, then the intermediate ones. Default `./conf/server.crt` of a listener
     /// (SRS).
     pub cert: PathBuf,
-}
-
-/// `[http_api]`: status and metrics over TCP, read-only.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpApi {
-    /// `enabled`, default false.
-    pub enabled: bool,
-    /// `listen`: `[ip:]port`, default `1985`.
-    pub listen: SocketAddr,
 }
 
 /// `[admin]`: the control socket of a running host.

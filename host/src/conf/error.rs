@@ -75,6 +75,9 @@ pub enum ValueError {
     /// The id has other characters than letters, digits, `-` and `_`.
     #[error("an id has letters, digits, - and _ only")]
     NotAnId,
+    /// The name of a user has a colon, which ends it in Basic credentials.
+    #[error("a name must not have a colon")]
+    NotAUserName,
     /// The secret is too short.
     #[error("{len} bytes are too short for a secret, {min} are needed")]
     SecretTooShort {

@@ -8,6 +8,7 @@
 //! Used by all; uses nothing.
 
 mod access;
+mod api;
 mod config;
 mod diagnostics;
 mod endpoint;
@@ -23,6 +24,7 @@ mod target;
 mod value;
 
 pub use access::*;
+pub use api::{ApiRole, ApiUser, HttpApi};
 pub use config::*;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
 pub use endpoint::Endpoint;

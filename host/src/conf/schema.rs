@@ -4,6 +4,7 @@
 //! checks. Names and defaults are those of SRS where SRS has the key.
 
 mod access;
+mod api;
 mod hooks;
 
 use std::path::PathBuf;
@@ -18,8 +19,8 @@ use super::pattern::MountPattern;
 use super::table::Table;
 use super::target::RedirectTarget;
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, listen_locally, loopback,
-    memory_limit, network, origin, redirect_status, size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, memory_limit, network, origin,
+    redirect_status, size, some, text,
 };
 
 /// The modules that are part of the host's release.
@@ -49,7 +50,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         rtmp: file.table("rtmp", rtmp),
         rtmps: file.table("rtmps", |table| tls_listener(table, 1443)),
         http_server: file.table("http_server", http_server),
-        http_api: file.table("http_api", http_api),
+        http_api: file.table("http_api", api::http_api),
         admin: file.table("admin", admin),
         shutdown: file.table("shutdown", shutdown),
         proxy: file.table("proxy", proxy),
@@ -126,13 +127,6 @@ fn certificate(table: &mut Table, [key, cert]: [&str; 2]) -> CertificateFiles {
 fn own_certificate(table: &mut Table) -> Option<CertificateFiles> {
     let files = certificate(table, ["", ""]);
     (!files.key.as_os_str().is_empty() || !files.cert.as_os_str().is_empty()).then_some(files)
-}
-
-fn http_api(table: &mut Table) -> HttpApi {
-    HttpApi {
-        enabled: table.key("enabled", false, flag),
-        listen: table.key("listen", loopback(1985), listen_locally),
-    }
 }
 
 fn admin(table: &mut Table) -> Admin {

@@ -17,8 +17,8 @@ use super::foreign::foreign;
 use super::source::{Entry, KeyPath, Location};
 use super::value::{Kind, setting, wrong_type};
 
-/// The key of a secret. A key of its table that is unknown may be this one, misspelt.
-const SECRET_KEY: &str = "secret";
+/// Keys of secrets. A key of their table that is unknown may be one of them, misspelt.
+const SECRET_KEYS: [&str; 3] = ["secret", "password", "token"];
 
 /// The state of reading one file.
 pub(super) struct Reading<'a> {
@@ -59,7 +59,7 @@ impl<'a> Reading<'a> {
         let known: Vec<_> = self.known.iter().filter(|(of, _)| *of == shape).map(|(_, key)| *key).collect();
         let table = if header.is_empty() { "the file".to_owned() } else { format!("[{header}]") };
         for (key, value) in entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
-            if known.contains(&SECRET_KEY) {
+            if SECRET_KEYS.iter().any(|key| known.contains(key)) {
                 self.diagnostics.source_mut().mask(value.span());
             }
             let hint = self.hint(&shape, &known, key.get_ref(), value);

@@ -6,9 +6,21 @@ use crate::conf::diagnostics::Diagnostics;
 use crate::conf::source::KeyPath;
 
 pub(super) fn check(config: &Config, diagnostics: &mut Diagnostics) {
+    check_api(config, diagnostics);
     for vhost in &config.vhosts {
         check_security(vhost, diagnostics);
         check_keys(vhost, diagnostics);
+    }
+}
+
+/// Who reaches the API may read everything, unless there are users.
+fn check_api(config: &Config, diagnostics: &mut Diagnostics) {
+    let api = &config.http_api;
+    if api.enabled && !api.listen.ip().is_loopback() && api.users.is_empty() {
+        let location = diagnostics.source().value(&KeyPath::of("http_api").key("listen"));
+        diagnostics
+            .error("everybody could read the API", location, "reached from other machines")
+            .help("add a user, [[http_api.user]], or listen on loopback: \"127.0.0.1:1985\"");
     }
 }
 

@@ -167,14 +167,14 @@ pub(super) fn long_secret(table: &mut Table) -> Option<Secret> {
 }
 
 /// Returns the value of a key that a table needs, or reports that it is missing, unless it was faulty.
-fn required<T>(table: &mut Table, key: &'static str, value: Option<T>) -> Option<T> {
+pub(super) fn required<T>(table: &mut Table, key: &'static str, value: Option<T>) -> Option<T> {
     if value.is_none() && table.is_unset(key) {
         fault(table, key, ValueError::Missing { key });
     }
     value
 }
 
-fn fault(table: &mut Table, key: &'static str, error: ValueError) {
+pub(super) fn fault(table: &mut Table, key: &'static str, error: ValueError) {
     let span: Range<usize> = table.span(key);
     table.checked::<()>(key, Err(vec![Spanned::new(span, error)]));
 }

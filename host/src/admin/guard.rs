@@ -1,0 +1,340 @@
+//! Guard of the API over TCP: who asks, and what they may do.
+//!
+//! - A request must name the host by an address, by `localhost` or by one of `http_api.hosts`: pages on the Web can make a
+//!   browser send requests to other names that lead here (DNS rebinding).
+//! - With users in the config, every request needs the credentials of one, in `Authorization` and nowhere else.
+//! - A request that changes something needs a user who may operate; if a browser sends it, its page must come from the API's own
+//!   origin.
+//! - An address with too many wrong credentials is refused for the rest of a minute, whatever it sends.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use hyper::header::{AUTHORIZATION, AsHeaderName, HOST, ORIGIN};
+use hyper::{HeaderMap, Method, Request};
+use parking_lot::Mutex;
+use sha2::Sha256;
+
+use crate::conf::{ApiRole, ApiUser, HttpApi, Secret};
+
+/// Limit of wrong credentials of an address in [`WINDOW`].
+const MAX_FAILURES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Limit of addresses whose failures are counted one by one; those beyond it count as one.
+const MAX_ADDRESSES: usize = 4096;
+
+/// What a client may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Without credentials, where none are needed: reads what names no client.
+    Anybody,
+    /// A user who reads.
+    Reader,
+    /// A user who operates, or a peer of the control socket.
+    Operator,
+}
+
+impl Caller {
+    /// Whether it may see addresses of clients.
+    pub fn sees_addresses(self) -> bool {
+        self != Caller::Anybody
+    }
+
+    /// Whether it may change something.
+    pub fn operates(self) -> bool {
+        self == Caller::Operator
+    }
+}
+
+/// The reason why a request is refused. Culprit: peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Denial {
+    /// `Host` names another host.
+    #[error("the API does not answer under this name")]
+    Host,
+    /// There are no credentials, or wrong ones.
+    #[error("credentials are needed")]
+    Credentials,
+    /// Too many wrong credentials came from the address.
+    #[error("too many wrong credentials; try again in {} s", retry_after.as_secs() + 1)]
+    Failures {
+        /// The time left.
+        retry_after: Duration,
+    },
+    /// The page that sends the request has another origin.
+    #[error("pages of other sites may change nothing")]
+    Origin,
+}
+
+/// The guard of one listener.
+pub(super) struct Guard {
+    hosts: Vec<String>,
+    users: Vec<User>,
+    failures: Mutex<Failures>,
+}
+
+struct User {
+    /// Authentication codes of what the user sends, by its password and its token.
+    password: Option<(String, Tag)>,
+    token: Option<Tag>,
+    role: ApiRole,
+}
+
+/// The code of a secret, to which others are compared in constant time.
+struct Tag([u8; 32]);
+
+impl Guard {
+    pub fn new(config: &HttpApi) -> Guard {
+        let tag = |secret: &Option<Secret>| secret.as_ref().map(|secret| Tag::of(secret.bytes()));
+        let user = |user: &ApiUser| User {
+            password: tag(&user.password).map(|tag| (user.name.clone(), tag)),
+            token: tag(&user.token),
+            role: user.role,
+        };
+        let users = config.users.iter().map(user).collect();
+        Guard { hosts: config.hosts.clone(), users, failures: Mutex::default() }
+    }
+
+    /// Decides on a request from `address`.
+    ///
+    /// # Errors
+    /// [`Denial`].
+    pub fn admit<B>(&self, request: &Request<B>, address: IpAddr, now: Instant) -> Result<Caller, Denial> {
+        let headers = request.headers();
+        let host = text(headers, HOST).filter(|host| self.answers(host)).ok_or(Denial::Host)?;
+        let caller = self.caller(headers, address, now)?;
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        if changes && headers.contains_key(ORIGIN) {
+            let origin = text(headers, ORIGIN).and_then(|origin| origin.split_once("://"));
+            if origin.is_none_or(|(_, of)| !of.eq_ignore_ascii_case(host)) {
+                return Err(Denial::Origin);
+            }
+        }
+        Ok(caller)
+    }
+
+    /// Whether the API answers under the name in `Host`, which may have a port.
+    fn answers(&self, host: &str) -> bool {
+        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let name = name.map_or(host, |(name, _)| name);
+        let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        address.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    fn caller(&self, headers: &HeaderMap, address: IpAddr, now: Instant) -> Result<Caller, Denial> {
+        if self.users.is_empty() {
+            return Ok(Caller::Anybody);
+        }
+        if let Some(retry_after) = self.failures.lock().blocked(address, now) {
+            return Err(Denial::Failures { retry_after });
+        }
+        let Some(credentials) = text(headers, AUTHORIZATION) else { return Err(Denial::Credentials) };
+        match self.role(credentials) {
+            Some(ApiRole::Read) => Ok(Caller::Reader),
+            Some(ApiRole::Operate) => Ok(Caller::Operator),
+            None => {
+                self.failures.lock().add(address, now);
+                Err(Denial::Credentials)
+            }
+        }
+    }
+
+    /// Returns the role of the user whose credentials these are.
+    fn role(&self, credentials: &str) -> Option<ApiRole> {
+        let (scheme, value) = credentials.split_once(' ')?;
+        let value = value.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            let own = |user: &&User| user.token.as_ref().is_some_and(|tag| tag.is_of(value.as_bytes()));
+            return self.users.iter().find(own).map(|user| user.role);
+        }
+        let decoded = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(value).ok())??;
+        let colon = decoded.iter().position(|byte| *byte == b':')?;
+        let (name, password) = (&decoded[..colon], &decoded[colon + 1..]);
+        let own = |user: &&User| {
+            let known = user.password.as_ref().filter(|(own, _)| own.as_bytes() == name);
+            known.is_some_and(|(_, tag)| tag.is_of(password))
+        };
+        self.users.iter().find(own).map(|user| user.role)
+    }
+}
+
+impl Tag {
+    fn of(secret: &[u8]) -> Tag {
+        Tag(Tag::mac(secret).finalize().into_bytes().into())
+    }
+
+    fn is_of(&self, secret: &[u8]) -> bool {
+        Tag::mac(secret).verify_slice(&self.0).is_ok()
+    }
+
+    /// The code of an empty message under the secret.
+    fn mac(secret: &[u8]) -> Hmac<Sha256> {
+        Hmac::new_from_slice(secret).expect("HMAC takes keys of any length")
+    }
+}
+
+/// The counts of wrong credentials, by address.
+#[derive(Default)]
+struct Failures(HashMap<IpAddr, Window>);
+
+/// The wrong credentials since a time.
+#[derive(Clone, Copy)]
+struct Window {
+    count: u32,
+    since: Instant,
+}
+
+impl Failures {
+    /// Returns how long an address stays refused.
+    fn blocked(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+        let window = self.0.get(&self.counted(address))?;
+        let left = WINDOW.checked_sub(now.duration_since(window.since)).filter(|left| !left.is_zero())?;
+        (window.count >= MAX_FAILURES).then_some(left)
+    }
+
+    fn add(&mut self, address: IpAddr, now: Instant) {
+        if self.0.len() > MAX_ADDRESSES {
+            self.0.retain(|_, window| now.duration_since(window.since) < WINDOW);
+        }
+        let window = self.0.entry(self.counted(address)).or_insert(Window { count: 0, since: now });
+        if now.duration_since(window.since) >= WINDOW {
+            *window = Window { count: 0, since: now };
+        }
+        window.count += 1;
+    }
+
+    /// Returns the address under which failures of `address` are counted.
+    fn counted(&self, address: IpAddr) -> IpAddr {
+        let is_full = self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&address);
+        if is_full { Ipv4Addr::UNSPECIFIED.into() } else { address }
+    }
+}
+
+/// Returns the value of a header that occurs once and is text.
+fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::Config;
+
+    const USERS: &str = "hosts = [\"api.example\"]\n\
+        [[http_api.user]]\nname = \"viewer\"\npassword = \"a password of a reader\"\n\
+        [[http_api.user]]\nname = \"ops\"\npassword = \"a password of an operator\"\nrole = \"operate\"\n\
+        token = \"a token of an operator\"\n";
+
+    fn guard(keys: &str) -> Guard {
+        Guard::new(&Config::parse(&format!("[http_api]\n{keys}"), "text").unwrap().http_api)
+    }
+
+    fn request(method: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let request = Request::builder().method(method).uri("/metrics");
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).unwrap()
+    }
+
+    fn basic(text: &str) -> String {
+        format!("Basic {}", BASE64_STANDARD.encode(text))
+    }
+
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn users_are_known_by_their_credentials() {
+        let guard = guard(USERS);
+        let rows = [
+            (basic("viewer:a password of a reader"), Ok(Caller::Reader)),
+            (basic("ops:a password of an operator"), Ok(Caller::Operator)),
+            ("Bearer a token of an operator".to_owned(), Ok(Caller::Operator)),
+            ("bearer  a token of an operator ".to_owned(), Ok(Caller::Operator)),
+            (basic("ops:a password of a reader"), Err(Denial::Credentials)),
+            (basic("ops"), Err(Denial::Credentials)),
+            (basic(":"), Err(Denial::Credentials)),
+            ("Basic ???".to_owned(), Err(Denial::Credentials)),
+            ("Bearer a password of an operator".to_owned(), Err(Denial::Credentials)),
+            ("Digest x".to_owned(), Err(Denial::Credentials)),
+            ("Bearer".to_owned(), Err(Denial::Credentials)),
+        ];
+        for (index, (credentials, expected)) in rows.into_iter().enumerate() {
+            let request = request("GET", &[("host", "127.0.0.1"), ("authorization", &credentials)]);
+            let peer = Ipv4Addr::from(index as u32).into();
+            assert_eq!(guard.admit(&request, peer, Instant::now()), expected, "{credentials}");
+        }
+        let without = request("GET", &[("host", "127.0.0.1")]);
+        assert_eq!(guard.admit(&without, PEER, Instant::now()), Err(Denial::Credentials));
+        assert_eq!(super::tests::guard("").admit(&without, PEER, Instant::now()), Ok(Caller::Anybody));
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        let guard = guard("hosts = [\"api.example\"]");
+        for (host, known) in [
+            ("127.0.0.1:1985", true),
+            ("192.0.2.1", true),
+            ("[::1]:1985", true),
+            ("[::1]", true),
+            ("localhost:1985", true),
+            ("API.example", true),
+            ("api.example:80", true),
+            ("evil.example:1985", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            let admitted = guard.admit(&request("GET", &[("host", host)]), PEER, Instant::now());
+            assert_eq!(admitted.is_ok(), known, "{host}: {admitted:?}");
+        }
+        for headers in [&[][..], &[("host", "127.0.0.1"), ("host", "localhost")]] {
+            assert_eq!(guard.admit(&request("GET", headers), PEER, Instant::now()), Err(Denial::Host));
+        }
+    }
+
+    #[test]
+    fn pages_of_other_sites_change_nothing() {
+        let guard = guard(USERS);
+        let token = ("authorization", "Bearer a token of an operator");
+        for (method, origin, admitted) in [
+            ("POST", "http://127.0.0.1:1985", true),
+            ("DELETE", "https://127.0.0.1:1985", true),
+            ("POST", "http://127.0.0.1", false),
+            ("POST", "https://evil.example", false),
+            ("DELETE", "null", false),
+            ("GET", "https://evil.example", true),
+        ] {
+            let headers = [("host", "127.0.0.1:1985"), ("origin", origin), token];
+            let result = guard.admit(&request(method, &headers), PEER, Instant::now());
+            assert_eq!(result, if admitted { Ok(Caller::Operator) } else { Err(Denial::Origin) }, "{origin}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_guesses_is_refused_for_a_minute() {
+        let guard = guard(USERS);
+        let (start, other) = (Instant::now(), IpAddr::from([192, 0, 2, 1]));
+        let good =
+            request("GET", &[("host", "127.0.0.1"), ("authorization", "Bearer a token of an operator")]);
+        let wrong = request("GET", &[("host", "127.0.0.1"), ("authorization", "Bearer guess")]);
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(guard.admit(&wrong, PEER, start), Err(Denial::Credentials));
+        }
+        let half = start + WINDOW / 2;
+        assert_eq!(guard.admit(&good, PEER, half), Err(Denial::Failures { retry_after: WINDOW / 2 }));
+        assert_eq!(guard.admit(&good, other, half), Ok(Caller::Operator));
+        assert_eq!(guard.admit(&good, PEER, start + WINDOW + Duration::from_millis(1)), Ok(Caller::Operator));
+        // Many addresses take no more memory, and count together.
+        for number in 0..MAX_ADDRESSES as u32 + MAX_FAILURES {
+            let _ = guard.admit(&wrong, Ipv4Addr::from(0x0a00_0000 + number).into(), half);
+        }
+        assert!(guard.failures.lock().0.len() <= MAX_ADDRESSES + 1);
+        assert!(guard.admit(&good, [10, 255, 0, 1].into(), half).is_err());
+        assert_eq!(guard.admit(&good, other, half + WINDOW), Ok(Caller::Operator));
+    }
+}
