@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use remuxd_tests::asking::{ALL, Ask};
 use remuxd_tests::capture::Capture;
+use remuxd_tests::flv::VIDEO;
 use remuxd_tests::hooks::{Call, HookServer, Reply};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
@@ -14,6 +15,7 @@ use remuxd_tests::rtmp::{Amf, Connection};
 use remuxd_tests::secrets::TOKEN;
 use remuxd_tests::tls::{Certificate, Files};
 use remuxd_tests::token::hmac_sha256;
+use remuxd_tests::tool::Ffmpeg;
 use remuxd_tests::wait::{SOON, wait_until};
 
 const VHOST: &str = "vhost.\"__defaultVhost__\"";
@@ -196,6 +198,58 @@ fn a_refused_connection_gets_a_status_and_each_of_several_hooks_must_allow() {
     first.answer(|_| Reply::Answer(200, "1".to_owned()));
     assert_eq!(connect().1, "NetConnection.Connect.Rejected");
     assert_eq!((first.calls().len(), second.calls().len()), (3, 2), "the first refusal decides");
+    let mut ffmpeg = Ffmpeg::Five.command();
+    ffmpeg.args(["-v", "warning", "-f", "lavfi", "-i", "sine", "-t", "1", "-c:a", "aac", "-f", "flv"]);
+    let output = ffmpeg.arg(host.rtmp_url(&host.key("film"))).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("This client may not connect."), "{printed}");
+}
+
+#[test]
+fn other_streams_of_a_connection_go_on_while_a_hook_is_asked() {
+    let server = HookServer::answering(|call| match call.text("stream") {
+        "held" => Reply::Held(200, "0".to_owned()),
+        _ => Reply::ok(),
+    });
+    let host = Host::start(&config(&(server.keys(&["on_publish", "on_play"]) + "timeout = 10\n")));
+    let mut publisher = Publisher::open(host.rtmp, &host.key("film"));
+    let mut media = Numbered::new(500);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(2));
+    let mut connection = Connection::open(host.rtmp).unwrap();
+    connection.connect("live").unwrap();
+    let (playing, publishing) = (connection.create_stream().unwrap(), connection.create_stream().unwrap());
+    assert_eq!(connection.play(playing, "film").unwrap(), "NetStream.Play.Start");
+    connection.command(publishing, "publish", &[Amf::Null, "held".into(), "live".into()]).unwrap();
+    let _ = server.wait("on_publish", 2);
+    for frame in 2..20 {
+        publisher.send(&media.frames(1));
+        let number = connection.read_until(|message| {
+            (message.kind == VIDEO && message.stream == playing)
+                .then(|| Numbered::number_in(&message.payload))
+                .flatten()
+                .filter(|number| *number == frame)
+        });
+        assert_eq!(number.unwrap(), frame);
+    }
+    server.release();
+    let status = connection.read_until(|message| message.status().filter(|_| message.stream == publishing));
+    assert_eq!(status.unwrap(), "NetStream.Publish.Start");
+}
+
+#[test]
+fn a_client_that_leaves_is_not_asked_about_further() {
+    let (first, second) = (HookServer::answering(|_| Reply::Held(200, "0".to_owned())), HookServer::start());
+    let urls = format!("on_play = [\"{}\", \"{}\"]\n", first.url("/a"), second.url("/b"));
+    let host = Host::start(&config(&(urls + &second.keys(&["on_stop"]) + "timeout = 10\n")));
+    let mut socket = TcpStream::connect(host.http).unwrap();
+    socket.write_all(b"GET /live/film.flv HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let _ = first.wait("on_play", 1);
+    drop(socket);
+    wait_until(SOON, "the client is gone", || host.sessions().is_empty());
+    first.release();
+    let _ = second.wait("on_stop", 1);
+    assert_eq!(second.of("on_play").len(), 0, "its answer would be of no use");
 }
 
 #[test]
