@@ -21,7 +21,8 @@
 //!   reload is judged by the new policy, which the router replaces together with the vhost;
 //! - [`Access::admit`] logs every refusal, with its reason and without secrets. What the peer is told, an [`Answer`], is
 //!   the same for all reasons of a kind;
-//! - to cancel a decision is to drop its future: a client that leaves is no longer judged;
+//! - to cancel a decision is to drop its future: a client that leaves is no longer judged. A hook that was asked already still
+//!   answers, to a task of its own, which tells the end of a session that it accepted;
 //! - what a rule must remember beyond one request (sessions, counts, cached answers) belongs to [`Access`], since a reload
 //!   replaces the policies.
 //!

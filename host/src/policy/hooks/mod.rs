@@ -2,7 +2,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `hooks.rs` | what all hooks of the host share, and the host's own hooks |
+//! | `shared.rs` | what all hooks of the host share, and the host's own hooks |
 //! | `vhost.rs` | the hooks of one vhost, replaced on reload |
 //! | `client.rs` | the client of one table of hooks: signatures, limits |
 //! | `event.rs` | the JSON of requests |

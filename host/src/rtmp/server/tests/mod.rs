@@ -356,6 +356,33 @@ fn holds_media_until_the_answer() {
 }
 
 #[test]
+fn what_follows_connect_waits_for_its_answer() {
+    let mut owner = Owner::new();
+    owner.accepts = false;
+    owner.feed(&bytes_of(&publisher(vec![Msg(MessageKind::VIDEO, 1, 0, VIDEO)]))).unwrap();
+    assert_eq!(owner.events.len(), 1, "connect alone: {:?}", owner.events);
+    owner.accepts = true;
+    owner.session.accept_connect();
+    owner.feed(&[]).unwrap();
+    assert_eq!(owner.media.len(), 1);
+}
+
+#[test]
+fn reads_nothing_while_much_follows_connect() {
+    let mut owner = Owner::new();
+    owner.accepts = false;
+    owner.feed(&bytes_of(&[connect("rtmp://ip/live", &[])])).unwrap();
+    let mut fed = 0;
+    while !owner.session.is_full() {
+        owner.feed(&[0; 4096]).unwrap();
+        fed += 4096;
+    }
+    assert_eq!(fed, 64 << 10);
+    owner.session.reject_connect(&Rejection::Denied);
+    assert!(owner.session.is_over());
+}
+
+#[test]
 fn reads_nothing_while_it_holds_much_media() {
     const LARGE: &[u8] = &[0x17; 200 << 10];
     let mut owner = Owner::new();
