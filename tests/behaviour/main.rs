@@ -29,6 +29,7 @@ mod hostile;
 mod http;
 mod http2;
 mod isolation;
+mod key_sets;
 mod layouts;
 mod lifecycle;
 mod limits;

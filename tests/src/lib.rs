@@ -14,7 +14,7 @@
 //! | [`http2`], [`floods`] | frames that no well-behaved client sends, and what attackers repeat |
 //! | [`tls`] | certificates, and a TLS client |
 //! | [`secrets`] | the secrets of tests, which no output of a host may show |
-//! | [`token`] | tokens and links, made by openssl |
+//! | [`token`], [`key_server`] | tokens and links, made by openssl, and a server of key sets |
 //! | [`hooks`] | a server of HTTP hooks |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
 //! | [`capture`] | a viewer that records FLV |
@@ -43,6 +43,7 @@ pub mod hooks;
 pub mod host;
 pub mod http;
 pub mod http2;
+pub mod key_server;
 pub mod module_dir;
 pub mod modules;
 pub mod neighbour;

@@ -65,6 +65,31 @@ impl Signer {
         format!("id = \"{id}\"\nalgorithm = \"{}\"\n{key}\n", self.algorithm)
     }
 
+    /// Returns the key as a member of a key set (RFC 7517).
+    ///
+    /// # Panics
+    /// For HS256.
+    #[must_use]
+    pub fn jwk(&self, id: &str) -> String {
+        let public = self.public_key();
+        let public = public.to_str().expect("text");
+        let der = openssl(&["pkey", "-pubin", "-in", public, "-outform", "DER"], &[]);
+        match self.algorithm {
+            // The point is the end of the DER: 4, x, y.
+            "ES256" => {
+                let (x, y) = der[der.len() - 64..].split_at(32);
+                let (x, y) = (base64url(x), base64url(y));
+                format!("{{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"{id}\",\"x\":\"{x}\",\"y\":\"{y}\"}}")
+            }
+            // The end of the DER: 256 bytes, then the exponent 65537 with its tag and length.
+            "RS256" => {
+                let n = base64url(&der[der.len() - 261..der.len() - 5]);
+                format!("{{\"kty\":\"RSA\",\"alg\":\"RS256\",\"kid\":\"{id}\",\"n\":\"{n}\",\"e\":\"AQAB\"}}")
+            }
+            _ => panic!("a shared secret has no public key"),
+        }
+    }
+
     /// Returns a token with these claims, JSON, and the id of this key.
     #[must_use]
     pub fn sign(&self, id: &str, claims: &str) -> String {

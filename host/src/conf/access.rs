@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::endpoint::Endpoint;
+
 /// `[vhost."NAME".security]`: the addresses that may publish and play.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Security {
@@ -135,6 +137,8 @@ pub struct Jwt {
     pub audience: String,
     /// `[[vhost."NAME".jwt.key]]`.
     pub keys: Vec<JwtKey>,
+    /// `jwks_url`: the URL of a set of further keys, over HTTPS or from loopback. Default, and for an empty string: none.
+    pub jwks_url: Option<Endpoint>,
 }
 
 /// `[[vhost."NAME".jwt.key]]`.

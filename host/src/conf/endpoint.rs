@@ -1,6 +1,7 @@
 //! Endpoints: URLs that the host itself asks.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use reqwest::Url;
 
@@ -15,6 +16,9 @@ pub enum EndpointError {
     /// It has no scheme, or another one.
     #[error("not a URL with the scheme http or https")]
     Scheme,
+    /// It is asked without TLS, though the answer must be authentic.
+    #[error("not https: whoever is between could forge the answer")]
+    Plain,
     /// It contains white space.
     #[error("a URL has no spaces")]
     Space,
@@ -49,6 +53,13 @@ impl Endpoint {
         &self.0
     }
 
+    /// Returns whether its host is an address of this machine.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.0.host_str().unwrap_or_default();
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
     /// Returns whether it is asked over TLS.
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
@@ -59,6 +70,9 @@ impl EndpointError {
     /// Returns advice on what to write instead.
     pub(super) fn help(&self) -> &'static str {
         match self {
+            EndpointError::Plain => {
+                "without TLS only from an address of this machine: \"http://127.0.0.1:8000/keys\""
+            }
             EndpointError::Space => "several URLs are a list: [\"http://…\", \"http://…\"]",
             _ => "write scheme, host and path: \"https://example.com/hooks\"",
         }
@@ -106,6 +120,21 @@ mod tests {
                 expected.map(str::to_owned).map_err(str::to_owned),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn loopback_is_an_address_of_this_machine_and_no_name() {
+        for (text, expected) in [
+            ("http://127.0.0.1:80/", true),
+            ("http://127.1.2.3/", true),
+            ("http://[::1]:8000/x", true),
+            ("http://localhost/", false),
+            ("http://127.0.0.1.example/", false),
+            ("http://127.0.0.1@a.example/", false),
+            ("http://10.0.0.1/", false),
+        ] {
+            assert_eq!(Endpoint::parse(text).unwrap().is_loopback(), expected, "{text}");
         }
     }
 }

@@ -9,6 +9,7 @@ use tracing::info;
 use super::admission::Admission;
 use super::bans::{Ban, BanError, BanTarget};
 use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, ask};
+use super::key_set::KeySets;
 use super::sessions::{Session, SessionId, Sessions};
 use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Proxy;
@@ -19,6 +20,7 @@ use crate::stream::StreamKey;
 pub struct Access {
     sessions: Arc<Sessions>,
     hooks: Arc<Hooks>,
+    key_sets: KeySets,
 }
 
 /// A request to connect over RTMP. It has no `Debug`: URL and parameters may be secrets.
@@ -42,7 +44,7 @@ impl Access {
     pub fn new(proxy: Proxy) -> Arc<Access> {
         let sessions = Sessions::new(proxy);
         let hooks = Hooks::new(sessions.next_id().to_string(), sessions.clone());
-        Arc::new(Access { sessions, hooks })
+        Arc::new(Access { sessions, hooks, key_sets: KeySets::default() })
     }
 
     /// Decides on a request, which came over `connection` if that is RTMP, and logs a refusal. Ready at once unless the vhost has
@@ -56,7 +58,7 @@ impl Access {
         request: Request,
         connection: Option<Arc<Connected>>,
     ) -> Result<Admission, Refusal> {
-        let decided = match policy.decide(&request, &self.sessions).await {
+        let decided = match policy.decide(&request, &self.sessions, &self.key_sets).await {
             Ok(admission) => self.ask_hooks(policy, &request, admission, connection).await,
             refused => refused,
         };

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::grant::Grant;
 use super::jwt::Tokens;
+use super::key_set::KeySets;
 use super::publish_key::PublicNames;
 use super::secure_link::Links;
 use super::signed_url::Signatures;
@@ -32,8 +33,13 @@ impl Credentials {
         }
     }
 
-    /// Checks the credentials of a request at the time `now`.
-    pub fn check(&self, request: &Request, now: SystemTime) -> Result<Grant, Refusal> {
+    /// Checks the credentials of a request at the time `now`. Waits if a token needs a key set that is not there yet.
+    pub async fn check(
+        &self,
+        request: &Request,
+        now: SystemTime,
+        key_sets: &KeySets,
+    ) -> Result<Grant, Refusal> {
         let action = request.action;
         let mut needed = false;
         if let Some(signatures) = self.signatures.as_ref().filter(|one| is_for(one.scope, action)) {
@@ -44,7 +50,7 @@ impl Credentials {
         }
         if let Some(tokens) = self.tokens.as_ref().filter(|one| is_for(one.scope, action)) {
             needed = true;
-            if let Some(granted) = tokens.check(request, now) {
+            if let Some(granted) = tokens.check(request, now, key_sets).await {
                 return granted;
             }
         }

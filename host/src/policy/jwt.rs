@@ -1,6 +1,6 @@
 //! JSON web tokens (RFC 7519), signed by HS256, RS256 or ES256.
 //!
-//! A key is for one algorithm, which the config names; what a token's header says only selects among the keys. Claims:
+//! A key is for one algorithm, which the config or its key set names; what a token's header says only selects among the keys. Claims:
 //! - `exp`, required: seconds since 1970;
 //! - `action`, required: `"publish"`, `"play"`, or a list of them;
 //! - `sub`: the session's subject, by which an operator may ban it;
@@ -9,15 +9,17 @@
 //!
 //! A token is in the query, or over HTTP in `Authorization: Bearer` (RFC 6750).
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde::Deserialize;
 
 use super::grant::{Grant, seconds};
+use super::key_set::{Key, KeySets};
 use super::{Refusal, Request, TokenError};
-use crate::conf::{Jwt, JwtMaterial, Scope};
+use crate::conf::{Endpoint, Jwt, JwtMaterial, Scope};
 
 /// How far the clock that issued a token may be ahead, in seconds: for `nbf` alone.
 const SKEW: u64 = 60;
@@ -27,11 +29,8 @@ pub(super) struct Tokens {
     pub scope: Scope,
     parameter: String,
     keys: Vec<Key>,
-}
-
-struct Key {
-    id: String,
-    key: DecodingKey,
+    /// The URL of further keys.
+    key_set: Option<Endpoint>,
     validation: Validation,
 }
 
@@ -63,23 +62,53 @@ impl Tokens {
                 JwtMaterial::Rs256(der) => (Algorithm::RS256, DecodingKey::from_rsa_der(der)),
                 JwtMaterial::Es256(der) => (Algorithm::ES256, DecodingKey::from_ec_der(der)),
             };
-            Some(Key { id: key.id.clone(), key: decoding, validation: validation(algorithm, config) })
+            Some(Key { id: key.id.clone(), algorithm, key: decoding })
         });
-        Tokens { scope: config.scope, parameter: config.parameter.clone(), keys: keys.collect() }
+        Tokens {
+            scope: config.scope,
+            parameter: config.parameter.clone(),
+            keys: keys.collect(),
+            key_set: config.jwks_url.clone(),
+            validation: validation(config),
+        }
     }
 
     /// Checks the token of a request; `None` if it has none.
-    pub fn check(&self, request: &Request, now: SystemTime) -> Option<Result<Grant, Refusal>> {
+    pub async fn check(
+        &self,
+        request: &Request,
+        now: SystemTime,
+        key_sets: &KeySets,
+    ) -> Option<Result<Grant, Refusal>> {
         let token = request.parameter(&self.parameter).or(request.bearer.as_deref())?;
-        let verified = self.verify(token, request, seconds(now));
+        let fetched = self.fetched(token, key_sets).await;
+        let verified = self.verify(token, request, seconds(now), &fetched);
         let granted =
             verified.map(|Claims { exp, sub, .. }| Grant::until(exp, self.scope.enforce_expiry, sub));
         Some(granted.map_err(Refusal::Token))
     }
 
+    /// Returns the keys of the key set, unless one of the config's own keys has signed the token, as it says.
+    async fn fetched(&self, token: &str, key_sets: &KeySets) -> Arc<[Key]> {
+        let none = || Arc::new([]);
+        let (Some(endpoint), Ok(Header { kid, .. })) = (&self.key_set, decode_header(token)) else {
+            return none();
+        };
+        match &kid {
+            Some(id) if self.keys.iter().any(|key| key.id == *id) => none(),
+            _ => key_sets.keys(endpoint, kid.as_deref()).await,
+        }
+    }
+
     /// Verifies a token, and returns its claims.
-    fn verify(&self, token: &str, request: &Request, now: u64) -> Result<Claims, TokenError> {
-        let claims = self.claims(token)?;
+    fn verify(
+        &self,
+        token: &str,
+        request: &Request,
+        now: u64,
+        fetched: &[Key],
+    ) -> Result<Claims, TokenError> {
+        let claims = self.claims(token, fetched)?;
         if claims.exp <= now {
             return Err(TokenError::Expired { ago: now - claims.exp });
         }
@@ -107,12 +136,13 @@ impl Tokens {
     }
 
     /// Returns the claims of a token that one of the keys has signed.
-    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
+    fn claims(&self, token: &str, fetched: &[Key]) -> Result<Claims, TokenError> {
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
         let named = |key: &&Key| header.kid.as_ref().is_none_or(|kid| *kid == key.id);
         let mut error = TokenError::UnknownKey;
-        for key in self.keys.iter().filter(named) {
-            match decode::<Claims>(token, &key.key, &key.validation) {
+        for key in self.keys.iter().chain(fetched).filter(named) {
+            let validation = Validation { algorithms: vec![key.algorithm], ..self.validation.clone() };
+            match decode::<Claims>(token, &key.key, &validation) {
                 Ok(token) => return Ok(token.claims),
                 Err(failed) => error = reason(failed.kind()),
             }
@@ -127,10 +157,9 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-/// Times are checked by [`Tokens::verify`], to the second.
-fn validation(algorithm: Algorithm, config: &Jwt) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.validate_exp = false;
+/// Returns what is checked of every token, beside the algorithm of the key. Times are checked by [`Tokens::verify`], to the second.
+fn validation(config: &Jwt) -> Validation {
+    let mut validation = Validation { validate_exp: false, ..Validation::default() };
     let mut required = vec!["exp"];
     if !config.issuer.is_empty() {
         validation.set_issuer(&[&config.issuer]);
@@ -225,7 +254,7 @@ mod tests {
         for (claims, expected) in rows {
             let request = request(Action::Play, "v", "live", "film");
             let token = token(Some("a"), Algorithm::HS256, SECRET, &claims);
-            let expiry = tokens.verify(&token, &request, NOW).map(|claims| claims.exp);
+            let expiry = tokens.verify(&token, &request, NOW, &[]).map(|claims| claims.exp);
             assert_eq!(expiry, expected, "{claims}");
         }
     }
@@ -254,7 +283,7 @@ mod tests {
             (String::new(), Err(TokenError::Malformed)),
         ];
         for (token, expected) in rows {
-            let expiry = tokens.verify(&token, &request, NOW).map(|claims| claims.exp);
+            let expiry = tokens.verify(&token, &request, NOW, &[]).map(|claims| claims.exp);
             assert_eq!(expiry, expected, "{token}");
         }
     }

@@ -42,6 +42,7 @@ mod credentials;
 mod grant;
 mod hooks;
 mod jwt;
+mod key_set;
 mod limits;
 mod outbound;
 mod publish_key;

@@ -7,6 +7,7 @@ use super::admission::Admission;
 use super::credentials::Credentials;
 use super::grant::{Grant, short_hash};
 use super::hooks::VhostHooks;
+use super::key_set::KeySets;
 use super::limits::Limits;
 use super::refer::check_page;
 use super::security::check_address;
@@ -40,16 +41,17 @@ impl Policy {
 
     /// Applies the rules in order; the first that refuses decides. The session counts from its limits on, so that rules that
     /// wait cannot let in too many.
-    #[expect(clippy::unused_async, reason = "hooks wait")]
     pub(super) async fn decide(
         &self,
         request: &Request,
         sessions: &Arc<Sessions>,
+        key_sets: &KeySets,
     ) -> Result<Admission, Refusal> {
         sessions.check_address(request.address)?;
         check_address(&self.security, request.action, request.address)?;
         check_page(&self.refer, request.action, &request.page_url)?;
-        let Grant { key, subject, ends } = self.credentials.check(request, SystemTime::now())?;
+        let Grant { key, subject, ends } =
+            self.credentials.check(request, SystemTime::now(), key_sets).await?;
         let entry = sessions.enter(&self.limits, request, key, subject.as_deref())?;
         Ok(Admission::new(entry, ends, self.limits.publisher_bitrate()))
     }

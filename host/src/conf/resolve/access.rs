@@ -56,7 +56,7 @@ fn check_keys(vhost: &Vhost, diagnostics: &mut Diagnostics) {
     let needed = |scope: &Scope| scope.enabled && (scope.publish || scope.play);
     let lacks = [
         ("signed_url", needed(&vhost.signed_url.scope) && vhost.signed_url.keys.is_empty()),
-        ("jwt", needed(&vhost.jwt.scope) && vhost.jwt.keys.is_empty()),
+        ("jwt", needed(&vhost.jwt.scope) && vhost.jwt.keys.is_empty() && vhost.jwt.jwks_url.is_none()),
         ("publish_key", vhost.publish_key.enabled && vhost.publish_key.keys.is_empty()),
         ("secure_link", vhost.secure_link.enabled && vhost.secure_link.secret.bytes().is_empty()),
     ];

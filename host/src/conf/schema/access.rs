@@ -5,10 +5,11 @@ use std::ops::Range;
 use toml::Spanned;
 
 use crate::conf::access::*;
+use crate::conf::endpoint::{Endpoint, EndpointError};
 use crate::conf::error::ValueError;
 use crate::conf::table::Table;
 use crate::conf::value::{
-    addresses, bitrate, flag, host_name, integer, list, public_key, secret, sha256, text,
+    addresses, bitrate, endpoint, flag, host_name, integer, list, public_key, secret, sha256, text,
 };
 
 pub(super) fn security(table: &mut Table) -> Security {
@@ -85,7 +86,20 @@ pub(super) fn jwt(table: &mut Table) -> Jwt {
         issuer: table.key("issuer", String::new(), text),
         audience: table.key("audience", String::new(), text),
         keys: table.tables("key", jwt_key),
+        jwks_url: table.endpoints("jwks_url", None, key_set_url),
     }
+}
+
+/// Reads the URL of a key set, over which nobody can forge one; an empty string is none.
+fn key_set_url(value: &Spanned<toml::de::DeValue>) -> Result<Option<Endpoint>, Vec<Spanned<ValueError>>> {
+    if text(value)?.is_empty() {
+        return Ok(None);
+    }
+    let url = endpoint(value)?;
+    if url.is_https() || url.is_loopback() {
+        return Ok(Some(url));
+    }
+    Err(vec![Spanned::new(value.span(), ValueError::Endpoint(EndpointError::Plain))])
 }
 
 /// Reads a key; `None` if nothing in it is set, or it is bad.
