@@ -20,8 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 const MAX_ASKING: usize = 256;
 /// Limit of requests that tell at the same time.
 const MAX_TELLING: usize = 32;
-/// Limit of events that wait to be told; further ones are dropped and counted.
-pub(super) const MAX_QUEUED: usize = 8192;
+/// Limit of events that wait to be told, each for one URL; further ones are dropped and counted. Enough for all viewers of a stream
+/// that ends; some 50 MiB if a server is dead.
+pub(super) const MAX_QUEUED: usize = 32_768;
 
 const TIMESTAMP: HeaderName = HeaderName::from_static("remuxd-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("remuxd-signature");
