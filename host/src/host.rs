@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin::{
-    Api, Cause, Control, Reloader, notes_path, remove_dead_sockets, serve_control, serve_tcp, socket_path,
-    watch,
+    AccessLog, Api, Cause, Control, Reloader, notes_path, remove_dead_sockets, serve_control, serve_tcp,
+    socket_path, watch,
 };
 use crate::budget::{Budget, machine_memory};
 use crate::candidate::{Candidate, InUse, formats_of};
@@ -157,6 +157,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let server = Server::new(config.clone(), hub.clone(), service, budget.clone(), lifecycle.clone());
     let api = Api::new(registry, hub, pool, budget, server.clone(), reloader.clone());
 
+    let access_log = start_access_log(&config, &server)?;
     let mut signals = StopSignals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &source, &error))?;
@@ -169,6 +170,10 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     }
     let mut admin = start_admin(&config, &source, file, &api, reloader.as_ref()).await?;
     admin.spawn(on_hangup(hangup, reloader.clone()));
+    admin.spawn(on_rotation(
+        signal(SignalKind::user_defined1()).context("cannot handle SIGUSR1")?,
+        access_log,
+    ));
     tokio::spawn(supervisor::keep_alive());
     if show_demo {
         start_demo(&listening, &mounts)?;
@@ -301,6 +306,23 @@ fn load_modules(modules: Prepared, registry: &Registry, config: &Config) -> Vec<
     }
     registry.adopt(&modules).release();
     demo_mounts(config, &modules)
+}
+
+/// Opens the access log, if there is one.
+fn start_access_log(config: &Config, server: &Server) -> anyhow::Result<Option<Arc<AccessLog>>> {
+    let Some(config) = &config.log.access else { return Ok(None) };
+    let log = AccessLog::open(config).with_context(|| format!("cannot open {}", config.file.display()))?;
+    server.access().set_log(log.clone());
+    Ok(Some(log))
+}
+
+/// Opens the access log again at SIGUSR1, which a rotation sends.
+async fn on_rotation(mut rotated: Signal, log: Option<Arc<AccessLog>>) {
+    while rotated.recv().await.is_some() {
+        if let Some(log) = &log {
+            log.reopen();
+        }
+    }
 }
 
 /// Reloads at SIGHUP. Signals that arrive during a reload cause one more.

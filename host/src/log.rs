@@ -4,10 +4,10 @@
 //! dropped and counted, and the log says so once it is read again.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use tracing::warn;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
@@ -20,7 +20,8 @@ const MAX_LINES: usize = 8192;
 /// Interval between two lines of a [`LineLimit`].
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+/// The counters of dropped lines, one for each log.
+static DROPPED: Mutex<Vec<ErrorCounter>> = Mutex::new(Vec::new());
 
 /// The running log. On drop, lines that wait are written, for at most a second.
 #[derive(Debug)]
@@ -37,8 +38,7 @@ pub fn start(log: &Log) -> anyhow::Result<LogWriter> {
     let filter = EnvFilter::try_new(&log.level).with_context(|| format!("log.level {:?}", log.level))?;
     let queue = NonBlockingBuilder::default().buffered_lines_limit(MAX_LINES).lossy(true).thread_name("log");
     let (writer, worker) = queue.finish(Output::default());
-    // The log of a process is started once.
-    let _ = DROPPED.set(writer.error_counter());
+    count_dropped(writer.error_counter());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // An error about writing the log would go to the same log.
@@ -53,9 +53,14 @@ pub fn start(log: &Log) -> anyhow::Result<LogWriter> {
     Ok(LogWriter { _worker: worker })
 }
 
-/// Number of lines that were dropped because nobody read the log.
+/// Adds the counter of a log to [`dropped_lines`].
+pub fn count_dropped(counter: ErrorCounter) {
+    DROPPED.lock().push(counter);
+}
+
+/// Number of lines that were dropped because a log was not read or not written in time.
 pub fn dropped_lines() -> usize {
-    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
+    DROPPED.lock().iter().map(ErrorCounter::dropped_lines).sum()
 }
 
 /// Limit of a line that peers can cause as often as they like: one in [`LINE_INTERVAL`].

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what tests share is test code too")]
 
 mod access;
+mod access_log;
 mod api;
 mod audio;
 mod authors;

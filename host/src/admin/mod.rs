@@ -9,6 +9,7 @@
 //!
 //! Used by `host` and `main`; uses `candidate`, `net`, `http`, `stream`, `module`, `budget` and `conf`.
 
+mod access_log;
 mod api;
 mod bans;
 mod command;
@@ -24,6 +25,7 @@ mod status;
 mod streams;
 mod watch;
 
+pub use access_log::AccessLog;
 pub use api::Api;
 pub use command::{
     StatusView, ban_command, bans_command, kick_command, reload_command, sessions_command, status_command,

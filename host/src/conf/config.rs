@@ -225,6 +225,26 @@ pub struct Log {
     pub level: String,
     /// `format`: `text` or `json`. Default `text`.
     pub json: bool,
+    /// `[log.access]`: a file of its own for access lines; `None` without `file`.
+    pub access: Option<AccessLogFile>,
+}
+
+/// `[log.access]`: the access lines in a file, beside those in the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLogFile {
+    /// `file`: lines are appended; opened again at SIGUSR1.
+    pub file: PathBuf,
+    /// `format`: `combined` or `json`. Default `combined`.
+    pub format: AccessFormat,
+}
+
+/// The format of an access line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// That of nginx and Apache, with more fields after it.
+    Combined,
+    /// A JSON object.
+    Json,
 }
 
 /// `[limits]`: resource limits for peers.

@@ -177,7 +177,16 @@ fn log(table: &mut Table) -> Log {
     Log {
         level: table.key("level", "info".to_owned(), directives),
         json: table.key("format", false, choice(&[("text", false), ("json", true)])),
+        access: table.table("access", access_log),
     }
+}
+
+/// Reads the table of the access log; `None` without a file.
+fn access_log(table: &mut Table) -> Option<AccessLogFile> {
+    let file = path(table, "file");
+    let formats = &[("combined", AccessFormat::Combined), ("json", AccessFormat::Json)];
+    let format = table.key("format", AccessFormat::Combined, choice(formats));
+    Some(AccessLogFile { file: file?, format })
 }
 
 fn limits(table: &mut Table) -> Limits {

@@ -1,5 +1,7 @@
 //! The request to the policy, from an HTTP request.
 
+use std::borrow::Cow;
+
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap, REFERER, USER_AGENT};
 
 use super::Client;
@@ -32,9 +34,10 @@ pub(super) fn play_request(
     }
 }
 
-/// Returns the value of a header; empty if it is missing or no text.
+/// Returns the value of a header; empty if it is missing.
 fn text(headers: &HeaderMap, name: impl AsHeaderName) -> String {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    value.map(Cow::into_owned).unwrap_or_default()
 }
 
 /// Returns the token of `Authorization: Bearer` (RFC 6750, 2.1).

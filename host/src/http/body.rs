@@ -14,7 +14,7 @@ use hyper::body::{Frame, SizeHint};
 
 use super::files::FileBody;
 use crate::budget::Charge;
-use crate::policy::Admission;
+use crate::policy::{Admission, Outcome};
 use crate::stream::{Span, SpanBuf, Viewer};
 
 /// The body of a response.
@@ -76,10 +76,18 @@ impl hyper::body::Body for Body {
                     Some(first) => Some(first),
                     None => std::task::ready!(live.viewer.poll_next(cx)),
                 };
-                span.map(|span| {
-                    live.admission.session().add_bytes(span.len());
-                    Data::Span(SpanBuf::new(span))
-                })
+                let session = live.admission.session();
+                session.set_skips(live.viewer.skipped());
+                match span {
+                    Some(span) => {
+                        session.add_bytes(span.len());
+                        Some(Data::Span(SpanBuf::new(span)))
+                    }
+                    None => {
+                        session.ends_because(Outcome::StreamEnded);
+                        None
+                    }
+                }
             }
             Body::File(file) => {
                 let next = std::task::ready!(file.poll_next(cx));

@@ -15,7 +15,7 @@ use crate::clock::TokioClock;
 use crate::conf::Mount;
 use crate::log::LineLimit;
 use crate::module::{Module, Pool, Recipe, Registry, Transport};
-use crate::policy::{Access, Protocol};
+use crate::policy::{Access, Outcome, Protocol};
 use crate::router::{Resolved, Route, query_pairs};
 use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, Viewer};
 
@@ -136,17 +136,24 @@ impl LiveMounts {
             };
             self.join(&mut target, &stream, deadline).await
         };
-        let (viewer, first) = tokio::select! {
-            joined = join => joined?,
+        let joined = tokio::select! {
+            joined = join => joined,
             _ = poll_fn(|cx| admission.poll_end(cx)) => return Err(Refusal::Forbidden),
         };
+        let (viewer, first) = joined.inspect_err(|refusal| {
+            let (status, reason) = (refusal.status().as_u16(), refusal.to_string());
+            admission.session().ends_because(Outcome::NotServed { status, reason });
+        })?;
         if !matches!(delivery, Delivery::Head) {
             let module = target.module().name();
             let session = admission.id();
             info!(client = %client.address, %session, stream = %target.route.key, module, "viewing");
         }
         let mut response = match delivery {
-            Delivery::Head => Response::new(Body::empty()),
+            Delivery::Head => {
+                admission.session().ends_because(Outcome::Answered);
+                Response::new(Body::empty())
+            }
             Delivery::Body => Response::new(Body::live(viewer, first, room, admission)),
             Delivery::WebSocket(upgrade) => {
                 return Ok(upgrade.accept(connection, viewer, first, room, admission));

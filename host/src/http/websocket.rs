@@ -27,7 +27,7 @@ use tokio_websockets::{CloseCode, Config, Error, Limits, Message, ServerBuilder,
 use tracing::debug;
 
 use crate::budget::Charge;
-use crate::policy::{Admission, End};
+use crate::policy::{Admission, End, Outcome};
 use crate::stream::{Span, Viewer};
 
 use super::{Body, ConnectionContext, Refusal, linger};
@@ -135,15 +135,24 @@ async fn serve(
     io: TokioIo<hyper::upgrade::Upgraded>,
     viewer: Viewer,
     first: Arc<Span>,
-    admission: Admission,
+    mut admission: Admission,
 ) {
     let mut socket = ServerBuilder::new()
         .limits(Limits::default().max_payload_len(Some(MAX_INCOMING)))
         // A whole span goes out in one write.
         .config(Config::default().flush_threshold(usize::MAX))
         .serve(io);
-    let outcome = watch(&mut socket, viewer, first, admission).await;
+    let session = admission.session().clone();
+    let outcome = watch(&mut socket, viewer, first, &mut admission).await;
     debug!(?outcome, "closing a WebSocket");
+    match &outcome {
+        Ok(Reason::StreamEnded) => session.ends_because(Outcome::StreamEnded),
+        // The admission has noted why.
+        Ok(Reason::Ended(_)) => {}
+        Ok(Reason::ViewerClosed | Reason::ViewerGone) => session.ends_because(Outcome::ClientLeft),
+        Err(error) => session.ends_because(Outcome::Broken { reason: error.to_string() }),
+    }
+    drop(admission);
     let (code, reason) = match outcome {
         Ok(Reason::StreamEnded) => (CloseCode::NORMAL_CLOSURE, "end of stream"),
         Ok(Reason::Ended(End::Expired)) => (CloseCode::NORMAL_CLOSURE, "access expired"),
@@ -184,9 +193,9 @@ async fn watch(
     socket: &mut Socket,
     mut viewer: Viewer,
     first: Arc<Span>,
-    mut admission: Admission,
+    admission: &mut Admission,
 ) -> Result<Reason, Error> {
-    send(socket, &first, &admission).await?;
+    send(socket, &first, admission).await?;
     drop(first);
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,7 +203,10 @@ async fn watch(
     loop {
         tokio::select! {
             span = poll_fn(|cx| viewer.poll_next(cx)) => match span {
-                Some(span) => send(socket, &span, &admission).await?,
+                Some(span) => {
+                    admission.session().set_skips(viewer.skipped());
+                    send(socket, &span, admission).await?;
+                }
                 None => return Ok(Reason::StreamEnded),
             },
             message = socket.next() => match message {

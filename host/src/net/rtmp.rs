@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
 use crate::budget::{Account, OverBudget};
-use crate::policy::Refusal;
+use crate::policy::{Outcome, Refusal};
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::handshake::Random;
 use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
@@ -84,6 +84,15 @@ impl Close {
             _ => false,
         }
     }
+
+    /// Returns why the sessions of the connection end.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Close::Closed => Outcome::ClientLeft,
+            Close::Stopping => Outcome::StreamEnded,
+            other => Outcome::Broken { reason: other.to_string() },
+        }
+    }
 }
 
 /// Serves one connection until it closes, at the latest at one of its deadlines.
@@ -117,6 +126,9 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
     };
     connection.session.charge_to(account);
     let close = connection.run(&mut socket).await;
+    let outcome = close.outcome();
+    connection.publishers.end_because(&outcome);
+    connection.players.end_because(&outcome);
     if close.is_over_budget() {
         connection.publishers.end_all(&Rejection::NoMemory, &mut connection.session);
         connection.players.end_all(PlayEnd::Stopped, &mut connection.session);

@@ -10,7 +10,7 @@ use super::admission::Admission;
 use super::bans::{Ban, BanError, BanTarget};
 use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, ask};
 use super::key_set::KeySets;
-use super::sessions::{Session, SessionId, Sessions};
+use super::sessions::{Session, SessionId, SessionLog, Sessions};
 use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Proxy;
 use crate::stream::StreamKey;
@@ -171,6 +171,11 @@ impl Access {
     /// Returns the bans that have not ended, the oldest first.
     pub fn bans(&self) -> Vec<Ban> {
         self.sessions.bans()
+    }
+
+    /// Sets the access log, once.
+    pub fn set_log(&self, log: Arc<dyn SessionLog>) {
+        self.sessions.set_log(log);
     }
 
     /// Returns the records of all sessions, the oldest first.

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
 use tokio::time::{Sleep, sleep};
-use tracing::info;
 
 use super::Action;
 use super::hooks::Ending;
 use super::limits::Bitrate;
-use super::sessions::{Entry, Order, Session, SessionId};
+use super::outcome::{End, Outcome};
+use super::sessions::{Entry, Session, SessionId};
 use crate::stream::StreamKey;
 
 /// The permission of one publisher, player or viewer. Held until the end of its session.
@@ -29,24 +29,6 @@ pub struct Admission {
     end: Option<End>,
     /// The task that is woken when an operator ends the session.
     owner: Option<Waker>,
-}
-
-/// The reason why a session ends before its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum End {
-    /// Its credentials have expired.
-    #[error("its credentials have expired")]
-    Expired,
-    /// It publishes more than it may.
-    #[error("it sends more than max_bitrate_per_stream, {limit} bit/s")]
-    Bitrate {
-        /// The limit, in bits per second.
-        limit: u64,
-    },
-    /// An operator ends it.
-    #[error(transparent)]
-    Order(#[from] Order),
 }
 
 impl Admission {
@@ -95,7 +77,7 @@ impl Admission {
         }
         let order = self.session().order().map(End::Order);
         let Some(end) = self.end.take().or(order) else { return Poll::Pending };
-        info!(session = %self.id(), stream = %self.key(), reason = %end, "session ended");
+        self.session().ends_because(Outcome::Ended(end));
         Poll::Ready(end)
     }
 

@@ -17,9 +17,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use tracing::info;
 
 use super::bans::{Ban, BanError, BanTarget, Bans};
 use super::limits::{Counted, Counts, Limits, WINDOW, subscriber};
+use super::outcome::{Order, Outcome};
 use super::request::MAX_TEXT;
 use super::{Action, Protocol, Refusal, Request};
 use crate::conf::Proxy;
@@ -34,23 +36,19 @@ pub struct Session {
     key: StreamKey,
     /// `None` if all of them are empty, to save memory.
     texts: Option<Box<Texts>>,
+    /// The extension of the mount; empty over RTMP.
+    format: Box<str>,
     started: Instant,
     bytes: AtomicU64,
+    /// Milliseconds from the start to the first byte, plus 1; 0 before.
+    first_byte: AtomicU32,
+    skips: AtomicU32,
+    /// Why it ended, as far as its owner knows.
+    outcome: OnceLock<Box<Outcome>>,
     /// What an operator has ordered.
     order: OnceLock<Order>,
     /// The task of the owner.
     owner: AtomicWaker,
-}
-
-/// The reason for which an operator ends a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Order {
-    /// By its id.
-    #[error("an operator has ended it")]
-    Kick,
-    /// By a ban.
-    #[error("an operator has banned its address, its subject or the stream")]
-    Ban,
 }
 
 /// What a client and its credentials say about it. Texts may have any characters: escape them where they are shown.
@@ -78,8 +76,12 @@ impl Session {
             address,
             key,
             texts,
+            format: request.format.as_str().into(),
             started: Instant::now(),
             bytes: AtomicU64::new(0),
+            first_byte: AtomicU32::new(0),
+            skips: AtomicU32::new(0),
+            outcome: OnceLock::new(),
             order: OnceLock::new(),
             owner: AtomicWaker::new(),
         }
@@ -138,7 +140,36 @@ impl Session {
 
     /// Adds to [`Session::bytes`]. For the owner of the session, once for each batch.
     pub fn add_bytes(&self, count: usize) {
-        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        if self.bytes.fetch_add(count as u64, Ordering::Relaxed) == 0 && count > 0 {
+            let millis = self.elapsed().as_millis().min(u128::from(u32::MAX - 1)) as u32;
+            self.first_byte.store(millis + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The extension of the mount that a viewer watches; empty over RTMP.
+    pub fn format(&self) -> &str {
+        &self.format
+    }
+
+    /// The time from the session's start to its first byte of media; `None` before.
+    pub fn first_byte(&self) -> Option<Duration> {
+        let millis = self.first_byte.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_millis(millis.into()))
+    }
+
+    /// Number of times that a viewer or player fell behind and moved to a newer keyframe.
+    pub fn skips(&self) -> u32 {
+        self.skips.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Session::skips`]. For the owner of the session.
+    pub fn set_skips(&self, skips: u64) {
+        self.skips.store(skips.min(u32::MAX.into()) as u32, Ordering::Relaxed);
+    }
+
+    /// Notes why the session ends. The first reason counts; without one the client left. For the owner of the session.
+    pub fn ends_because(&self, outcome: Outcome) {
+        let _ = self.outcome.set(Box::new(outcome));
     }
 
     /// What an operator has ordered. Its owner registers first.
@@ -176,6 +207,7 @@ fn cut(text: &str) -> Box<str> {
 /// The sessions of the host.
 #[derive(Debug)]
 pub(super) struct Sessions {
+    log: OnceLock<Arc<dyn SessionLog>>,
     ids: SessionIds,
     proxy: Proxy,
     table: Mutex<Table>,
@@ -206,7 +238,12 @@ impl Sessions {
             bans: Bans::default(),
             measured: Instant::now(),
         };
-        Arc::new(Sessions { ids: SessionIds::new(), proxy, table: Mutex::new(table) })
+        Arc::new(Sessions { log: OnceLock::new(), ids: SessionIds::new(), proxy, table: Mutex::new(table) })
+    }
+
+    /// Sets the access log, once.
+    pub fn set_log(&self, log: Arc<dyn SessionLog>) {
+        let _ = self.log.set(log);
     }
 
     /// Returns an id as sessions have it, for what is no session.
@@ -335,10 +372,47 @@ pub(super) struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut table = self.sessions.table.lock();
-        table.sessions.remove(&self.session.id);
-        table.counts.leave(self.sessions.counted(&self.session));
+        let Entry { sessions, session } = self;
+        {
+            let mut table = sessions.table.lock();
+            table.sessions.remove(&session.id);
+            table.counts.leave(sessions.counted(session));
+        }
+        let outcome = session.outcome.get().map_or(&Outcome::ClientLeft, |outcome| outcome);
+        log_end(session, outcome);
+        if let Some(log) = sessions.log.get() {
+            log.ended(session, outcome);
+        }
     }
+}
+
+/// What is told each end of a session.
+pub trait SessionLog: fmt::Debug + Send + Sync {
+    /// Notes that a session has ended.
+    fn ended(&self, session: &Session, outcome: &Outcome);
+}
+
+/// Writes the access line of a session to the log of the process.
+fn log_end(session: &Session, outcome: &Outcome) {
+    let first_byte_ms = session.first_byte().map(|time| time.as_millis() as u64);
+    info!(
+        target: "remuxd::access",
+        session = %session.id,
+        client = %session.address,
+        action = %session.action,
+        protocol = %session.protocol,
+        stream = %session.key,
+        format = &*session.format,
+        bytes = session.bytes(),
+        seconds = session.elapsed().as_secs_f64(),
+        first_byte_ms,
+        skips = session.skips(),
+        subject = session.subject(),
+        user_agent = session.user_agent(),
+        referer = session.page_url(),
+        reason = %outcome,
+        "session ended"
+    );
 }
 
 /// The id of a session: unique in this process, and most likely among all processes. Shown as 16 hexadecimal digits. Later

@@ -146,6 +146,11 @@ impl Viewer {
         next
     }
 
+    /// Number of times that it fell behind and moved to a newer keyframe.
+    pub fn skipped(&self) -> u64 {
+        self.reader.skipped()
+    }
+
     /// The mount that it watches.
     pub fn mount(&self) -> &Arc<LiveMount> {
         &self.mount

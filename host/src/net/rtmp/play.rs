@@ -16,7 +16,7 @@ use crate::budget::Charge;
 use crate::conf::Publish;
 use crate::media::{Packet, Tag, TagKind};
 use crate::net::server::Server;
-use crate::policy::Admission;
+use crate::policy::{Admission, Outcome};
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
 use crate::stream::{Reader, Stream, StreamKey, StreamWait};
 
@@ -137,6 +137,13 @@ impl Players {
         self.by_id.remove(&stream_id);
     }
 
+    /// Notes why the sessions of all players end.
+    pub fn end_because(&self, outcome: &Outcome) {
+        for playing in self.by_id.values() {
+            playing.admission.session().ends_because(outcome.clone());
+        }
+    }
+
     /// Sends the end of playing to all players.
     pub fn end_all(&self, end: PlayEnd, session: &mut ServerSession) {
         for stream_id in self.by_id.keys() {
@@ -179,6 +186,7 @@ impl Players {
             SourceEvent::Tags(tags) => {
                 if let Source::Reading { tags, .. } = &playing.source {
                     playing.tracks.note_skips(tags.skipped());
+                    playing.admission.session().set_skips(tags.skipped());
                 }
                 let mut sent = 0;
                 for tag in tags.iter().filter(|tag| playing.wants(tag)) {
@@ -189,6 +197,7 @@ impl Players {
                 playing.admission.session().add_bytes(sent);
             }
             SourceEvent::End => {
+                playing.admission.session().ends_because(Outcome::StreamEnded);
                 self.by_id.remove(&stream_id);
                 session.end_play(stream_id, PlayEnd::Unpublished);
             }
@@ -199,6 +208,8 @@ impl Players {
             }
             SourceEvent::Timeout => {
                 debug!(%peer, "nothing to play");
+                let reason = "this stream is not live".to_owned();
+                playing.admission.session().ends_because(Outcome::NotServed { status: 404, reason });
                 self.by_id.remove(&stream_id);
                 session.reject_play(stream_id, &Rejection::NotFound);
             }

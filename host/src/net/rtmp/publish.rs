@@ -15,7 +15,7 @@ use crate::budget::{Account, Charge};
 use crate::clock::TokioClock;
 use crate::media::Tag;
 use crate::net::server::Server;
-use crate::policy::Admission;
+use crate::policy::{Admission, Outcome};
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
 use crate::stream::{PublishError, Publisher};
 
@@ -90,10 +90,12 @@ impl Publishers {
         peer: SocketAddr,
         session: &mut ServerSession,
     ) {
-        if matches!(rejection, Rejection::Busy) {
+        if let Some(publishing) = self.by_id.remove(&stream_id)
+            && matches!(rejection, Rejection::Busy)
+        {
             info!(%peer, "publisher replaced");
+            publishing.admission.session().ends_because(Outcome::Replaced);
         }
-        self.by_id.remove(&stream_id);
         session.end_publish(stream_id, rejection);
     }
 
@@ -107,6 +109,13 @@ impl Publishers {
 
     pub fn stop(&mut self, stream_id: u32) {
         self.by_id.remove(&stream_id);
+    }
+
+    /// Notes why the sessions of all publishers end.
+    pub fn end_because(&self, outcome: &Outcome) {
+        for publishing in self.by_id.values() {
+            publishing.admission.session().ends_because(outcome.clone());
+        }
     }
 
     /// Polls for a publisher that must end: another one has replaced it, or its admission is over. Returns its message stream

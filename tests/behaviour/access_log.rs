@@ -1,0 +1,131 @@
+//! The access log: a line for each session, when it ends.
+
+use std::fs;
+use std::path::Path;
+
+use remuxd_tests::capture::Capture;
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::secrets::{self, TOKEN};
+use remuxd_tests::wait::{SOON, wait_for, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Starts a host with an access log.
+fn start(log: &Path, format: &str) -> Host {
+    let table = format!("[log]\nformat = \"json\"\n[log.access]\nfile = {log:?}\nformat = \"{format}\"");
+    Host::start(&Config::live().play("wait", "\"0s\"").tables(&table))
+}
+
+/// A stream that has three frames, and a viewer over HTTP, WebSocket and RTMP, each of whom has them.
+fn scene(host: &Host, key: &str) -> (Publisher, [Capture; 3]) {
+    let mut publisher = Publisher::open(host.rtmp, key);
+    let mut media = Numbered::new(500);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(3));
+    let path = format!("{}?token={TOKEN}", host.path(key));
+    let request = Request::get(&path)
+        .header("User-Agent", "a \"player\"\u{e9}")
+        .header("Referer", "https://a.example/?p=1");
+    let viewers = [Capture::request(host, request), Capture::websocket(host, key), Capture::rtmp(host, key)];
+    viewers.iter().for_each(|viewer| viewer.wait_access_units(3, SOON));
+    (publisher, viewers)
+}
+
+/// Waits until the log has `count` lines, and returns them.
+fn lines(log: &Path, count: usize) -> Vec<String> {
+    let lines = wait_for(SOON, &format!("{count} access lines"), || {
+        let text = fs::read_to_string(log).ok()?;
+        (text.ends_with('\n') && text.lines().count() >= count).then_some(text)
+    });
+    secrets::assert_hidden("the access log", &lines);
+    let lines: Vec<_> = lines.lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), count, "{lines:?}");
+    lines
+}
+
+#[test]
+fn sessions_are_logged_as_http_servers_log_requests() {
+    let scratch = Scratch::new();
+    let log = scratch.join("access.log");
+    let host = start(&log, "combined");
+    let (publisher, [http, websocket, rtmp]) = scene(&host, &host.key("film"));
+    assert_eq!(fs::read_to_string(&log).unwrap(), "", "nothing has ended");
+    let bytes = http.bytes();
+    drop(publisher);
+    for viewer in [http, websocket, rtmp] {
+        let _ = viewer.finish(SOON);
+    }
+    assert_eq!(Request::get("/live/nothing.flv").send(host.http).unwrap().status, 404);
+    let lines = lines(&log, 5);
+    let line = |start: &str| {
+        let found = lines.iter().find(|line| line.contains(start));
+        found.unwrap_or_else(|| panic!("no {start} in {lines:?}"))
+    };
+    let viewer = line("\"PLAY /live/film.flv HTTP\"");
+    assert!(viewer.starts_with("127.0.0.1 - - ["), "{viewer}");
+    let expected = format!("\" 200 {bytes} \"https://a.example/?p=1\" \"a \\x22player\\x22\u{e9}\" ");
+    assert!(viewer.contains(&expected), "`{expected}` is not in {viewer}");
+    assert!(viewer.ends_with(" \"the stream ended\""), "{viewer}");
+    for (start, end) in [
+        ("\"PLAY /live/film.flv WEBSOCKET\" 200 ", " \"the stream ended\""),
+        ("\"PLAY /live/film RTMP\" 200 ", " \"the stream ended\""),
+        ("\"PUBLISH /live/film RTMP\" 200 ", " \"the client left\""),
+        ("\"PLAY /live/nothing.flv HTTP\" 404 0 \"-\" \"-\" ", " \"not served: this stream is not live\""),
+    ] {
+        assert!(line(start).ends_with(end), "{start}: {}", line(start));
+    }
+    // What rotates logs moves the file, and sends a signal.
+    let moved = scratch.join("access.log.1");
+    fs::rename(&log, &moved).unwrap();
+    host.signal(Signal::USR1);
+    wait_until(SOON, "a new file", || {
+        assert_eq!(Request::get("/live/nothing.flv").send(host.http).unwrap().status, 404);
+        log.exists()
+    });
+    assert!(fs::read_to_string(&log).unwrap().lines().all(|line| line.contains("live/nothing.flv")));
+}
+
+#[test]
+fn with_json_every_line_is_json() {
+    let scratch = Scratch::new();
+    let log = scratch.join("access.log");
+    let host = start(&log, "json");
+    let key = host.key("film");
+    let (_publisher, [http, websocket, rtmp]) = scene(&host, &key);
+    let bytes = websocket.bytes();
+    let sessions = host.sessions();
+    let id = |protocol: &str| {
+        let own = sessions.iter().find(|one| one[1] == "play" && one[2] == protocol);
+        own.unwrap_or_else(|| panic!("{sessions:?}"))[0].clone()
+    };
+    assert!(host.command(&["kick", &id("websocket")]).status.success());
+    let _ = websocket.finish(SOON);
+    let line: Value = serde_json::from_str(&lines(&log, 1)[0]).unwrap();
+    let rows: [(&str, Value); 11] = [
+        ("session", id("websocket").into()),
+        ("action", "play".into()),
+        ("protocol", "websocket".into()),
+        ("app", "live".into()),
+        ("stream", "film".into()),
+        ("format", "flv".into()),
+        ("address", "127.0.0.1".into()),
+        ("status", 200.into()),
+        ("bytes", bytes.into()),
+        ("skips", 0.into()),
+        ("reason", "an operator has ended it".into()),
+    ];
+    for (field, expected) in rows {
+        assert_eq!(line[field], expected, "{field} in {line}");
+    }
+    let [first, all] = ["first_byte_seconds", "seconds"].map(|field| line[field].as_f64().unwrap());
+    assert!(first <= all, "{line}");
+    drop((http, rtmp));
+    let ended = host.wait_log(&["\"target\":\"remuxd::access\"", "an operator has ended it"]);
+    assert!(ended.contains(&id("websocket")), "{ended}");
+    for line in host.log().lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
+    }
+}
