@@ -106,7 +106,7 @@ impl HttpHost {
         let budget = Budget::new(MEMORY);
         let registry = Arc::new(Registry::of(vec![module]));
         let pool = Pool::new(1, Duration::from_secs(10), None);
-        let router = Router::new(config.vhosts.clone());
+        let router = Router::new(config.vhosts.clone(), &config.limits.sessions);
         let service = Service::new(config.clone(), router, hub.clone(), registry, pool, None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let server = Server::new(config, hub, service, budget.clone(), Lifecycle::default());
