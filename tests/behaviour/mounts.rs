@@ -324,7 +324,7 @@ fn mounts_that_share_no_request_are_no_collision() {
 fn wrong_redirects_are_errors_with_their_line() {
     let rule = |lines: &str| format!("[[vhost.\"__defaultVhost__\".redirect]]\nenabled = true\n{lines}\n");
     let rows = [
-        ("", 1, "not a URL"),
+        ("", 1, "`to` is missing"),
         ("to = \"b.example\"", 3, "not a URL"),
         ("to = \"http://[stream].example/\"", 3, "is not allowed in the host name"),
         ("to = \"http://[vhost]/\"", 3, "is not allowed in the host name"),
