@@ -87,7 +87,6 @@ impl Outbound {
         Outbound { client }
     }
 
-    #[allow(dead_code, reason = "for key sets, which follow")]
     /// Sends GET and reads the answer, both within `timeout`.
     ///
     /// # Errors
