@@ -13,10 +13,10 @@ use remuxd_tests::wait::{SOON, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Starts a host with an access log.
+/// Starts a host with an access log. Viewers wait for a stream, so they may come before its first frame does.
 fn start(log: &Path, format: &str) -> Host {
     let table = format!("[log]\nformat = \"json\"\n[log.access]\nfile = {log:?}\nformat = \"{format}\"");
-    Host::start(&Config::live().play("wait", "\"0s\"").tables(&table))
+    Host::start(&Config::live().play("wait", "\"3s\"").tables(&table))
 }
 
 /// A stream that has three frames, and a viewer over HTTP, WebSocket and RTMP, each of whom has them.
@@ -53,9 +53,9 @@ fn sessions_are_logged_as_http_servers_log_requests() {
     let host = start(&log, "combined");
     let (publisher, [http, websocket, rtmp]) = scene(&host, &host.key("film"));
     assert_eq!(fs::read_to_string(&log).unwrap(), "", "nothing has ended");
-    let bytes = http.bytes();
     drop(publisher);
-    for viewer in [http, websocket, rtmp] {
+    let bytes = http.finish(SOON).bytes.len();
+    for viewer in [websocket, rtmp] {
         let _ = viewer.finish(SOON);
     }
     assert_eq!(Request::get("/live/nothing.flv").send(host.http).unwrap().status, 404);
@@ -95,14 +95,13 @@ fn with_json_every_line_is_json() {
     let host = start(&log, "json");
     let key = host.key("film");
     let (_publisher, [http, websocket, rtmp]) = scene(&host, &key);
-    let bytes = websocket.bytes();
     let sessions = host.sessions();
     let id = |protocol: &str| {
         let own = sessions.iter().find(|one| one[1] == "play" && one[2] == protocol);
         own.unwrap_or_else(|| panic!("{sessions:?}"))[0].clone()
     };
     assert!(host.command(&["kick", &id("websocket")]).status.success());
-    let _ = websocket.finish(SOON);
+    let bytes = websocket.finish(SOON).bytes.len();
     let line: Value = serde_json::from_str(&lines(&log, 1)[0]).unwrap();
     let rows: [(&str, Value); 11] = [
         ("session", id("websocket").into()),
