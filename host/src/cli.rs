@@ -18,6 +18,10 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
 
+/// How long the end of the program waits for what still runs: a reload, or remuxers that are freed. A module that hangs then must not
+/// keep the process.
+const RUNTIME_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The config files that are tried, in this order.
 const DEFAULT_CONFIGS: [&str; 2] = ["conf/remuxd.toml", "/etc/remuxd/remuxd.toml"];
 
@@ -327,5 +331,8 @@ fn find_config(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 fn in_runtime(future: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the async runtime")?.block_on(future)
+    let runtime = runtime.context("cannot start the async runtime")?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(RUNTIME_TIMEOUT);
+    result
 }

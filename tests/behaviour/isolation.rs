@@ -264,6 +264,24 @@ fn hang_in_the_host() -> Result<(), String> {
 }
 
 #[test]
+fn a_host_whose_module_hangs_ends_when_it_is_told_to() {
+    // More remuxers than there are workers.
+    for (place, viewers) in [("tag", 1), ("drop", 1), ("drop", 5)] {
+        let mut scene = Scene::new("none", "workers = 2");
+        let live = Live::new(&scene);
+        let path = |number| format!("{}?do=hang&in={place}&title={number}", scene.hostile_path());
+        let viewers: Vec<_> = (0..viewers).map(|number| Viewer::new(&scene.host, &path(number))).collect();
+        if place == "drop" {
+            viewers.iter().for_each(|viewer| viewer.wait_number(1));
+        } else {
+            scene.host.wait_log(&["remuxer ended", "has not come back"]);
+        }
+        assert!(scene.host.terminate().success(), "{} in {place}", viewers.len());
+        drop((live, viewers));
+    }
+}
+
+#[test]
 fn a_remuxer_that_hangs_while_it_is_freed_does_not_keep_a_worker() {
     let ended = format!("a call took longer than {CALL_TIMEOUT:?}");
     for (isolation, fault) in [("none", "has not come back"), ("process", &*ended)] {
