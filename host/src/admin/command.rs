@@ -40,7 +40,7 @@ pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
     Ok(report.outcome != ReloadOutcome::Refused)
 }
 
-/// What `remuxd status` shows, and how.
+/// The content and the form of the output of `remuxd status`.
 #[derive(Clone, Debug, Default)]
 pub struct StatusView {
     /// The name of the only stream to show, with its sessions.

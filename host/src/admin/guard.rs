@@ -27,7 +27,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Limit of addresses whose failures are counted one by one; those beyond it count as one.
 const MAX_ADDRESSES: usize = 4096;
 
-/// What a client may do.
+/// The permissions of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Without credentials, where none are needed: reads what names no client.

@@ -6,7 +6,7 @@ use std::io;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// What the kernel reports about the process.
+/// The facts about the process that the kernel reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ProcessFacts {
     /// User and system time.

@@ -30,7 +30,7 @@ pub struct ApiUser {
     pub role: ApiRole,
 }
 
-/// What a user of the API may do.
+/// The permissions of a user of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiRole {
     /// Read everything.

@@ -241,7 +241,7 @@ pub struct AccessLogFile {
 /// The format of an access line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessFormat {
-    /// That of nginx and Apache, with more fields after it.
+    /// The format of nginx and Apache, with more fields after it.
     Combined,
     /// A JSON object.
     Json,

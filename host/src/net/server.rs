@@ -64,7 +64,7 @@ impl Server {
         })
     }
 
-    /// What all sessions share.
+    /// The state that all sessions share.
     pub fn access(&self) -> &Arc<Access> {
         &self.access
     }

@@ -13,7 +13,7 @@ pub(super) fn check(config: &Config, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// Who reaches the API may read everything, unless there are users.
+/// Without users, everybody who reaches the API may read it, so other machines must not.
 fn check_api(config: &Config, diagnostics: &mut Diagnostics) {
     let api = &config.http_api;
     if api.enabled && !api.listen.ip().is_loopback() && api.users.is_empty() {
