@@ -1,14 +1,11 @@
 //! Who may publish and play, over every protocol.
 
-use std::process::Command;
-
-use remuxd_tests::asking::{ALL, Ask};
+use remuxd_tests::asking::{ALL, Ask, show_refusals};
 use remuxd_tests::capture::Capture;
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::tls::{Certificate, Files};
-use remuxd_tests::tool::Ffmpeg;
 use remuxd_tests::wait::SOON;
 
 const VHOST: &str = "vhost.\"__defaultVhost__\"";
@@ -103,22 +100,10 @@ fn a_viewer_keeps_its_admission_over_a_reload() {
 fn encoders_and_players_show_that_they_are_refused() {
     let (host, _files) = start("[.security]\nenabled = true");
     let url = host.rtmp_url(&host.key("film"));
-    let mut ffmpeg = Ffmpeg::Five.command();
-    ffmpeg.args(["-v", "warning", "-f", "lavfi", "-i", "sine", "-t", "1", "-c:a", "aac", "-f", "flv", &url]);
-    let mut play = Ffmpeg::Five.command();
-    play.args(["-v", "warning", "-i", &url, "-f", "null", "-"]);
-    let mut rtmpdump = Command::new("rtmpdump");
-    rtmpdump.args(["--live", "--rtmp", &url, "--flv", "/dev/null"]);
-    for (mut command, shown) in [
-        (ffmpeg, "This client may not publish the stream."),
-        (play, "This client may not play the stream."),
-        (rtmpdump, "NetStream.Play.Failed"),
-    ] {
-        let output = command.output().unwrap();
-        let printed = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{command:?}: {printed}");
-        assert!(printed.contains(shown), "{command:?}: {printed}");
-    }
+    show_refusals(
+        (&url, "This client may not publish the stream."),
+        (&url, "This client may not play the stream."),
+    );
 }
 
 #[test]

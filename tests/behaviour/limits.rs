@@ -1,8 +1,6 @@
 //! Limits of publishers and viewers, over every protocol: of a stream, a vhost, the host and an address.
 
-use std::process::Command;
-
-use remuxd_tests::asking::{ALL, Ask};
+use remuxd_tests::asking::{ALL, Ask, show_refusals};
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::flv::{Tag, VIDEO};
 use remuxd_tests::host::{Config, Host};
@@ -192,23 +190,8 @@ fn encoders_and_players_show_that_there_is_no_room() {
     let viewer = Capture::http(&host, &key);
     viewer.wait_access_units(1, SOON);
     let (url, other) = (host.rtmp_url(&key), host.rtmp_url(&host.key("other")));
-    let mut ffmpeg = Ffmpeg::Five.command();
-    ffmpeg
-        .args(["-v", "warning", "-f", "lavfi", "-i", "sine", "-t", "1", "-c:a", "aac", "-f", "flv", &other]);
-    let mut play = Ffmpeg::Five.command();
-    play.args(["-v", "warning", "-i", &url, "-f", "null", "-"]);
-    let mut rtmpdump = Command::new("rtmpdump");
-    rtmpdump.args(["--live", "--rtmp", &url, "--flv", "/dev/null"]);
-    for (mut command, shown) in [
-        (ffmpeg, "The server accepts no more at the moment."),
-        (play, "The server accepts no more at the moment."),
-        (rtmpdump, "NetStream.Play.Failed"),
-    ] {
-        let output = command.output().unwrap();
-        let printed = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{command:?}: {printed}");
-        assert!(printed.contains(shown), "{command:?}: {printed}");
-    }
+    let shown = "The server accepts no more at the moment.";
+    show_refusals((&other, shown), (&url, shown));
 }
 
 /// ffmpeg reads no status while it sends, but fails.

@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 
 use crate::host::Host;
 use crate::http::Request;
 use crate::rtmp::{Connection, split_key};
+use crate::tool::Ffmpeg;
 use crate::{tls, websocket};
 
 /// What a client asks for, and over which protocol.
@@ -100,6 +102,27 @@ impl Ask {
             if self.publishes() { connection.publish(stream, &name) } else { connection.play(stream, &name) }
         };
         ask().expect("the host answers")
+    }
+}
+
+/// Asserts that ffmpeg and rtmpdump fail and show their users why: ffmpeg that publishes to the first URL the text beside it, ffmpeg
+/// that plays the second one that beside it, and rtmpdump the status.
+///
+/// # Panics
+/// When they do not.
+pub fn show_refusals((publish, refused): (&str, &str), (play, denied): (&str, &str)) {
+    let mut encoder = Ffmpeg::Five.command();
+    encoder
+        .args(["-v", "warning", "-f", "lavfi", "-i", "sine", "-t", "1", "-c:a", "aac", "-f", "flv", publish]);
+    let mut player = Ffmpeg::Five.command();
+    player.args(["-v", "warning", "-i", play, "-f", "null", "-"]);
+    let mut rtmpdump = Command::new("rtmpdump");
+    rtmpdump.args(["--live", "--rtmp", play, "--flv", "/dev/null"]);
+    for (mut command, shown) in [(encoder, refused), (player, denied), (rtmpdump, "NetStream.Play.Failed")] {
+        let output = command.output().expect("it is installed");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{command:?}: {printed}");
+        assert!(printed.contains(shown), "{command:?}: {printed}");
     }
 }
 
