@@ -76,7 +76,7 @@ pub mod stream {
 
 /// HTTP.
 pub mod http {
-    pub use crate::http::{ByteRange, Client, Condition, ConnectionContext, Service, Validators};
+    pub use crate::http::{ByteRange, Client, Condition, ConnectionContext, Service, Stall, Validators};
     pub use crate::lifecycle::Lifecycle;
 }
 

@@ -181,6 +181,7 @@ fn an_http_2_stream_that_takes_nothing_is_reset() {
             received += length;
         }
         assert!(received <= 65_535, "{received}");
+        host.wait_log(&["session ended", "outcome=\"stalled\"", "no progress for 1 s"]);
         // The other streams of the connection continue.
         next_piece(&mut other).await.unwrap();
         let mut again = requests.send_request(request()).await.unwrap().into_body();

@@ -89,6 +89,16 @@ fn variants_that_nobody_watches_make_room_and_the_default_is_never_refused() {
     scene.publisher.stop();
 }
 
+/// Of texts the name alone: they are what a viewer wrote.
+#[test]
+fn a_session_has_its_variant() {
+    let scene = Scene::new();
+    drop(scene.get("?at=0007&title=private&in=tag&other=1"));
+    let line = scene.host.wait_log(&["session ended", "in=tag&at=7&title"]);
+    assert!(!line.contains("private") && !line.contains("other"), "{line}");
+    scene.publisher.stop();
+}
+
 #[test]
 fn text_that_is_long_or_has_control_characters_is_refused() {
     let scene = Scene::new();

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use remuxd::testing::budget::Account;
 use remuxd::testing::conf::Config;
-use remuxd::testing::http::{ConnectionContext, Lifecycle, Service};
+use remuxd::testing::http::{ConnectionContext, Lifecycle, Service, Stall};
 use remuxd::testing::media::{Millis, Packet, Tag, TagKind};
 use remuxd::testing::module::{Pool, Registry};
 use remuxd::testing::router::Router;
@@ -160,6 +160,7 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             account: Account::unlimited(),
             guard: Arc::new(()),
             lifecycle: Lifecycle::default(),
+            stall: Stall::new(Duration::from_secs(30), None),
         },
     );
     let respond = service_fn(move |request| {

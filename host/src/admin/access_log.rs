@@ -96,9 +96,11 @@ impl Write for Output {
     }
 }
 
-/// Returns a line in the combined format of nginx and Apache, and after it duration, time to the first byte, session and reason:
+/// Returns a line in the combined format of nginx and Apache, and after it duration, time to the first byte, session, reason, skips,
+/// largest lag and variant:
 ///
-/// `192.0.2.7 - alice [29/Nov/2026:14:20:11 +0000] "PLAY /live/film.flv HTTP" 200 1234 "REFERER" "AGENT" 12.345 0.003 ID "REASON"`
+/// `192.0.2.7 - alice [29/Nov/2026:14:20:11 +0000] "PLAY /live/film.flv HTTP" 200 1234 "REFERER" "AGENT" 12.345 0.003 ID "REASON" 0
+/// 0.120 "track=2"`
 fn combined(session: &Session, outcome: &Outcome, now: Timestamp) -> String {
     let verb = match session.action() {
         Action::Publish => "PUBLISH",
@@ -121,7 +123,9 @@ fn combined(session: &Session, outcome: &Outcome, now: Timestamp) -> String {
     let first =
         session.first_byte().map_or_else(|| "-".to_owned(), |time| format!("{:.3}", time.as_secs_f64()));
     let seconds = session.elapsed().as_secs_f64();
-    let _ = writeln!(line, "{seconds:.3} {first} {} \"{}\"", session.id(), escaped(&outcome.to_string()));
+    let _ = write!(line, "{seconds:.3} {first} {} \"{}\" ", session.id(), escaped(&outcome.to_string()));
+    let (lag, variant) = (session.max_lag().as_secs_f64(), or_dash(session.variant()));
+    let _ = writeln!(line, "{} {lag:.3} \"{variant}\"", session.skips());
     line
 }
 
@@ -136,6 +140,7 @@ fn json_line(session: &Session, outcome: &Outcome, now: Timestamp) -> String {
         "app": &*key.app,
         "stream": &*key.stream,
         "format": session.format(),
+        "variant": session.variant(),
         "address": session.address(),
         "subject": session.subject(),
         "user_agent": session.user_agent(),
@@ -145,6 +150,8 @@ fn json_line(session: &Session, outcome: &Outcome, now: Timestamp) -> String {
         "seconds": session.elapsed().as_secs_f64(),
         "first_byte_seconds": session.first_byte().map(|time| time.as_secs_f64()),
         "skips": session.skips(),
+        "max_lag_seconds": session.max_lag().as_secs_f64(),
+        "outcome": outcome.name(),
         "reason": outcome.to_string(),
     });
     format!("{line}\n")

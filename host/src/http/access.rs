@@ -1,6 +1,7 @@
 //! The request to the policy, from an HTTP request.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap, REFERER, USER_AGENT};
 
@@ -8,12 +9,12 @@ use super::Client;
 use crate::policy::{Action, Protocol, Request};
 use crate::router::{Route, query_pairs};
 
-/// Returns the request to play the stream of `route`.
+/// Returns the request to play the stream of `route`, which came at `arrived`.
 pub(super) fn play_request(
     route: &Route,
     path: &str,
     query: &str,
-    protocol: Protocol,
+    (protocol, arrived): (Protocol, Instant),
     client: &Client,
     headers: &HeaderMap,
 ) -> Request {
@@ -21,6 +22,7 @@ pub(super) fn play_request(
     Request {
         action: Action::Play,
         protocol,
+        arrived,
         address: client.address,
         page_url: text(headers, REFERER),
         user_agent: text(headers, USER_AGENT),

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Frame, SizeHint};
 
+use super::connection::Stall;
 use super::files::FileBody;
 use crate::budget::Charge;
 use crate::policy::{Admission, Outcome};
@@ -37,6 +38,15 @@ pub struct LiveBody {
     /// The viewer's memory.
     _room: Charge,
     admission: Admission,
+    stall: Arc<Stall>,
+}
+
+impl Drop for LiveBody {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.stall.outcome() {
+            self.admission.session().ends_because(outcome);
+        }
+    }
 }
 
 impl Body {
@@ -46,9 +56,15 @@ impl Body {
     }
 
     /// Creates the body of a live stream: `first`, then the spans of `viewer`. It holds the viewer's memory,
-    /// `room`, and its admission.
-    pub(super) fn live(viewer: Viewer, first: Arc<Span>, room: Charge, admission: Admission) -> Body {
-        Body::Live(LiveBody { viewer, first: Some(first), _room: room, admission })
+    /// `room`, and its admission; `stall` tells why it may be dropped.
+    pub(super) fn live(
+        viewer: Viewer,
+        first: Arc<Span>,
+        room: Charge,
+        admission: Admission,
+        stall: Arc<Stall>,
+    ) -> Body {
+        Body::Live(LiveBody { viewer, first: Some(first), _room: room, admission, stall })
     }
 }
 
@@ -77,7 +93,7 @@ impl hyper::body::Body for Body {
                     None => std::task::ready!(live.viewer.poll_next(cx)),
                 };
                 let session = live.admission.session();
-                session.set_skips(live.viewer.skipped());
+                session.set_progress(live.viewer.skipped(), live.viewer.lag().0);
                 match span {
                     Some(span) => {
                         session.add_bytes(span.len());

@@ -119,7 +119,8 @@ impl LiveMounts {
     ) -> Result<Response<Body>, Refusal> {
         let Resolved { path, query, routes, .. } = resolved;
         let mut target = self.target(routes, &query, delivery.transport())?;
-        let request = play_request(&target.route, &path, &query, delivery.protocol(), client, headers);
+        let protocol = (delivery.protocol(), arrival.into_std());
+        let request = play_request(&target.route, &path, &query, protocol, client, headers);
         let mut admission = self.access.admit(&target.route.policy, request, None).await?;
         // While memory is short, also before the wait for a publisher.
         let room = connection.account.admit(delivery.memory())?;
@@ -144,6 +145,7 @@ impl LiveMounts {
             let (status, reason) = (refusal.status().as_u16(), refusal.to_string());
             admission.session().ends_because(Outcome::NotServed { status, reason });
         })?;
+        admission.session().set_variant(&target.recipe.variant());
         if !matches!(delivery, Delivery::Head) {
             let module = target.module().name();
             let session = admission.id();
@@ -154,7 +156,9 @@ impl LiveMounts {
                 admission.session().ends_because(Outcome::Answered);
                 Response::new(Body::empty())
             }
-            Delivery::Body => Response::new(Body::live(viewer, first, room, admission)),
+            Delivery::Body => {
+                Response::new(Body::live(viewer, first, room, admission, connection.stall.clone()))
+            }
             Delivery::WebSocket(upgrade) => {
                 return Ok(upgrade.accept(connection, viewer, first, room, admission));
             }

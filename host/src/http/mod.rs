@@ -35,7 +35,7 @@ mod websocket;
 
 pub use body::Body;
 pub use conditional::{ByteRange, Condition, Validators};
-pub use connection::ConnectionContext;
+pub use connection::{ConnectionContext, Stall};
 pub use forwarded::Client;
 #[cfg(test)]
 pub(crate) use forwarded::PublicOrigin;

@@ -30,6 +30,7 @@ use crate::budget::Charge;
 use crate::policy::{Admission, End, Outcome};
 use crate::stream::{Span, Viewer};
 
+use super::connection::Stall;
 use super::{Body, ConnectionContext, Refusal, linger};
 
 /// Suffix of the key in the hash of the handshake (RFC 6455, 1.3).
@@ -102,11 +103,11 @@ impl Upgrade {
         room: Charge,
         admission: Admission,
     ) -> Response<Body> {
-        let (upgraded, guard) = (self.upgraded, connection.guard.clone());
+        let (upgraded, guard, stall) = (self.upgraded, connection.guard.clone(), connection.stall.clone());
         tokio::spawn(async move {
             let _held = (guard, room);
             match upgraded.await {
-                Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first, admission).await,
+                Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first, admission, &stall).await,
                 Err(error) => debug!(%error, "a WebSocket was not opened"),
             }
         });
@@ -136,6 +137,7 @@ async fn serve(
     viewer: Viewer,
     first: Arc<Span>,
     mut admission: Admission,
+    stall: &Stall,
 ) {
     let mut socket = ServerBuilder::new()
         .limits(Limits::default().max_payload_len(Some(MAX_INCOMING)))
@@ -145,6 +147,9 @@ async fn serve(
     let session = admission.session().clone();
     let outcome = watch(&mut socket, viewer, first, &mut admission).await;
     debug!(?outcome, "closing a WebSocket");
+    if let Some(outcome) = stall.outcome() {
+        session.ends_because(outcome);
+    }
     match &outcome {
         Ok(Reason::StreamEnded) => session.ends_because(Outcome::StreamEnded),
         // The admission has noted why.
@@ -204,7 +209,7 @@ async fn watch(
         tokio::select! {
             span = poll_fn(|cx| viewer.poll_next(cx)) => match span {
                 Some(span) => {
-                    admission.session().set_skips(viewer.skipped());
+                    admission.session().set_progress(viewer.skipped(), viewer.lag().0);
                     send(socket, &span, admission).await?;
                 }
                 None => return Ok(Reason::StreamEnded),

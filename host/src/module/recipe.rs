@@ -7,7 +7,7 @@ use remuxd_plugin_api::{Options, Setup, StreamFacts};
 
 use super::fault::ModuleFault;
 use super::loaded::{Module, OwnProcess};
-use super::options::{OptionError, OptionKind, resolve_options};
+use super::options::{OptionError, OptionKind, OptionSpec, resolve_options};
 use super::remuxer::Remuxer;
 
 /// A generation of a module and a value for each of its options. It keeps what the mount and the viewer asked for, so that
@@ -88,6 +88,18 @@ impl Recipe {
     /// Whether it has the values of the mount, which a URL without a query gets.
     pub fn is_default(&self) -> bool {
         self.is_default
+    }
+
+    /// The options that the first viewer picked, as a log may show them: normalized, in the order of the declaration, of texts the
+    /// name alone. Empty if they change nothing.
+    pub fn variant(&self) -> String {
+        let is_picked = |spec: &&OptionSpec| self.picked.iter().any(|(key, _)| *key == spec.name);
+        let picked = self.module.options().iter().filter(|_| !self.is_default).filter(is_picked);
+        let shown = picked.map(|spec| match spec.kind {
+            OptionKind::Text => spec.name.clone(),
+            _ => format!("{}={}", spec.name, self.options.text(&spec.name)),
+        });
+        shown.collect::<Vec<_>>().join("&")
     }
 
     /// The number of the track that its remuxers get.

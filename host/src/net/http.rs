@@ -24,12 +24,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::debug;
 
 use crate::budget::{Kind, OverBudget};
-use crate::http::{Body, ConnectionContext};
+use crate::http::{Body, ConnectionContext, Stall};
 
 use super::opening::Opened;
 use super::receive_rate::Limited;
 use super::server::Server;
-use super::stall::{Streams, Watched};
+use super::stall::{Streams, Watched, stream_stall};
 use super::tls;
 
 /// Limit of hyper's buffer for one HTTP/1.1 connection, in bytes; also limits the request head.
@@ -66,12 +66,13 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let Opened { socket, peer, deadline, account, receive_rate, slot } = opened;
     let guard = Arc::new((slot, server.tasks.token()));
     let lifecycle = server.lifecycle.clone();
-    let connection = ConnectionContext { peer, account, guard, lifecycle };
+    let stall = Stall::new(server.config.limits.send_timeout, None);
+    let connection = ConnectionContext { peer, account, guard, lifecycle, stall: stall.clone() };
     let http2 = tokio::select! {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,
         () = server.lifecycle.draining() => return,
     };
-    let socket = Limited::new(socket, receive_rate);
+    let socket = Limited::new(socket, receive_rate, stall);
     let first = FirstRequest::new(deadline);
     let result = match http2 {
         Ok(Ok(false)) => {
@@ -98,7 +99,7 @@ async fn drive_http2(
     first: &FirstRequest,
 ) -> Result<(), Close> {
     let _buffers = connection.account.charge(Kind::Connections, HTTP2_MEMORY)?;
-    let streams = Streams::new(server.config.limits.send_timeout);
+    let streams = Streams::new(server.config.limits.send_timeout, connection.stall.clone());
     let serving = pin!(serve_http2(server, socket, connection, first.clone(), streams.clone()));
     let idle = || streams.none_for(server.config.limits.handshake_timeout);
     tokio::select! {
@@ -196,8 +197,11 @@ fn serve_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let service = server.service.clone();
     let respond = service_fn(move |request| {
         first.arrived();
-        let (service, connection) = (service.clone(), connection.clone());
-        async move { Ok::<_, Infallible>(service.respond(request, &connection).await.map(Watched::new)) }
+        let (service, mut connection) = (service.clone(), connection.clone());
+        async move {
+            connection.stall = stream_stall().unwrap_or(connection.stall);
+            Ok::<_, Infallible>(service.respond(request, &connection).await.map(Watched::new))
+        }
     });
     http2::Builder::new(streams)
         .timer(TokioTimer::new())

@@ -18,6 +18,9 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::stall::is_stall;
+use crate::http::Stall;
+
 /// Seconds of `limits.receive_rate` that a bucket holds.
 const CAPACITY: i64 = 4;
 
@@ -79,7 +82,7 @@ impl ReceiveRate {
     }
 }
 
-/// A socket whose reads are limited.
+/// A socket whose reads are limited. It notes when the peer has stalled.
 pub(super) struct Limited<S> {
     socket: S,
     /// `None` for a trusted proxy, which sends the requests of many clients.
@@ -89,11 +92,22 @@ pub(super) struct Limited<S> {
     /// The newest pause in a row; 0 after a read.
     pause: Duration,
     paused: Option<Pin<Box<Sleep>>>,
+    stall: Arc<Stall>,
 }
 
 impl<S> Limited<S> {
-    pub(super) fn new(socket: S, rate: Option<Arc<ReceiveRate>>) -> Limited<S> {
-        Limited { socket, rate, sent: 0, pause: Duration::ZERO, paused: None }
+    pub(super) fn new(socket: S, rate: Option<Arc<ReceiveRate>>, stall: Arc<Stall>) -> Limited<S> {
+        Limited { socket, rate, sent: 0, pause: Duration::ZERO, paused: None, stall }
+    }
+
+    /// Notes a stall, which the first call after it reports, whatever it is.
+    fn checked<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result
+            && is_stall(error)
+        {
+            self.stall.note();
+        }
+        result
     }
 
     /// Waits until the bucket is not empty. The pauses of a connection in vain double, so that many of them cost little.
@@ -119,7 +133,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_rate(cx));
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        ready!(self.checked(read))?;
         let (received, sent) = (buffer.filled().len() - before, std::mem::take(&mut self.sent));
         self.pause = Duration::ZERO;
         if let Some(rate) = &self.rate {
@@ -134,7 +149,7 @@ impl<S: AsyncWrite + Unpin> Limited<S> {
         if let Poll::Ready(Ok(count)) = &result {
             self.sent = self.sent.saturating_add(*count);
         }
-        result
+        self.checked(result)
     }
 }
 
@@ -158,7 +173,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.checked(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

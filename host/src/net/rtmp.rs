@@ -32,6 +32,7 @@ use crate::rtmp::{Buffers, ConnectRequest, MAX_UNREAD_REPLIES, SessionError};
 
 use super::opening::Opened;
 use super::server::Server;
+use super::stall::is_stall;
 use deadline::{MediaDeadline, MessageDeadline};
 use play::Players;
 use publish::Publishers;
@@ -85,9 +86,10 @@ impl Close {
         }
     }
 
-    /// Returns why the sessions of the connection end.
-    fn outcome(&self) -> Outcome {
+    /// Returns why the sessions of the connection end, whose sockets have this `send_timeout`.
+    fn outcome(&self, send_timeout: Duration) -> Outcome {
         match self {
+            Close::Io(error) if is_stall(error) => Outcome::Stalled { limit: send_timeout },
             Close::Closed => Outcome::ClientLeft,
             Close::Stopping => Outcome::StreamEnded,
             other => Outcome::Broken { reason: other.to_string() },
@@ -126,7 +128,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
     };
     connection.session.charge_to(account);
     let close = connection.run(&mut socket).await;
-    let outcome = close.outcome();
+    let outcome = close.outcome(connection.server.config.limits.send_timeout);
     connection.publishers.end_because(&outcome);
     connection.players.end_because(&outcome);
     if close.is_over_budget() {

@@ -10,7 +10,7 @@
 //! show whether a stream was of use.
 
 use std::future::Future;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -23,6 +23,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use crate::http::Stall;
+
 /// Number of progress checks per stall timeout.
 const CHECKS: u32 = 4;
 
@@ -34,11 +36,17 @@ tokio::task_local! {
     static PROGRESS: Arc<Progress>;
 }
 
+/// Whether an error of a socket is that of `TCP_USER_TIMEOUT`: the peer has accepted no byte for `limits.send_timeout`.
+pub(super) fn is_stall(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
+}
+
 /// Executor of one connection's HTTP/2 streams. It resets a stream that has unsent bytes and writes none for `limit`, up
 /// to a quarter longer.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     limit: Duration,
+    connection: Arc<Stall>,
     counts: watch::Sender<Counts>,
 }
 
@@ -51,8 +59,8 @@ struct Counts {
 }
 
 impl Streams {
-    pub(super) fn new(limit: Duration) -> Streams {
-        Streams { limit, counts: watch::Sender::default() }
+    pub(super) fn new(limit: Duration, connection: Arc<Stall>) -> Streams {
+        Streams { limit, connection, counts: watch::Sender::default() }
     }
 
     /// Resolves when no stream was open for `limit`.
@@ -80,9 +88,10 @@ struct Open {
 }
 
 impl Open {
-    fn new(counts: &watch::Sender<Counts>) -> Open {
+    fn new(Streams { limit, connection, counts }: &Streams) -> Open {
         counts.send_modify(|counts| counts.open += 1);
-        Open { counts: counts.clone(), progress: Arc::default() }
+        let progress = Progress::new(Stall::new(*limit, Some(connection.clone())));
+        Open { counts: counts.clone(), progress: Arc::new(progress) }
     }
 }
 
@@ -98,7 +107,7 @@ impl Drop for Open {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let (limit, open) = (self.limit, Open::new(&self.counts));
+        let (limit, open) = (self.limit, Open::new(self));
         tokio::spawn(async move {
             let progress = &open.progress;
             tokio::select! {
@@ -109,8 +118,13 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
     }
 }
 
+/// Returns the stall of the HTTP/2 stream that the current task serves; `None` for another task.
+pub(super) fn stream_stall() -> Option<Arc<Stall>> {
+    PROGRESS.try_with(|progress| progress.stall.clone()).ok()
+}
+
 /// Counters of a stream's bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
     /// Bytes handed over by the body and not yet written.
     unsent: AtomicUsize,
@@ -118,16 +132,27 @@ struct Progress {
     sent: AtomicUsize,
     /// Whether a byte was written, or the response has no body.
     useful: AtomicBool,
+    stall: Arc<Stall>,
 }
 
 impl Progress {
-    /// Resolves when bytes have waited for `limit` without one being written.
+    fn new(stall: Arc<Stall>) -> Progress {
+        Progress {
+            unsent: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
+            useful: AtomicBool::new(false),
+            stall,
+        }
+    }
+
+    /// Resolves when bytes have waited for `limit` without one being written, which it notes for the stream's body.
     async fn stall(&self, limit: Duration) {
         let mut checks = Checks::default();
         while checks.still < CHECKS {
             sleep(limit / CHECKS).await;
             checks.add(self.unsent.load(Relaxed), self.sent.load(Relaxed));
         }
+        self.stall.note();
     }
 }
 
@@ -158,7 +183,8 @@ pub(super) struct Watched<B> {
 impl<B: Body> Watched<B> {
     pub(super) fn new(body: B) -> Watched<B> {
         // Outside a stream's task no watch reads it.
-        let progress = PROGRESS.try_with(Arc::clone).unwrap_or_default();
+        let progress = PROGRESS.try_with(Arc::clone);
+        let progress = progress.unwrap_or_else(|_| Arc::new(Progress::new(Stall::new(Duration::ZERO, None))));
         progress.useful.store(body.is_end_stream(), Relaxed);
         Watched { body, progress }
     }
@@ -227,9 +253,13 @@ impl<D: Buf> Drop for WatchedData<D> {
 mod tests {
     use super::*;
 
+    fn progress() -> Progress {
+        Progress::new(Stall::new(Duration::ZERO, None))
+    }
+
     /// Returns the time until a stream that does `act` every `limit / 2` is stalled.
     async fn time_to_stall(limit: Duration, act: impl Fn(&Progress)) -> Option<Duration> {
-        let progress = Progress::default();
+        let progress = progress();
         let started = tokio::time::Instant::now();
         tokio::select! {
             () = progress.stall(limit) => Some(started.elapsed()),
@@ -274,7 +304,7 @@ mod tests {
 
     #[test]
     fn data_count_what_is_written_and_what_is_dropped() {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(progress());
         progress.unsent.store(10, Relaxed);
         let mut data = WatchedData { data: bytes::Bytes::from_static(b"0123456789"), progress };
         let progress = data.progress.clone();

@@ -1,5 +1,7 @@
 //! Outcomes: why sessions end.
 
+use std::time::Duration;
+
 /// The reason for which a session ended, as its access line has it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +28,12 @@ pub enum Outcome {
         status: u16,
         /// The reason.
         reason: String,
+    },
+    /// Its client accepted no byte for `limits.send_timeout`.
+    #[error("closed: no progress for {} s (limits.send_timeout)", limit.as_secs_f64())]
+    Stalled {
+        /// `limits.send_timeout`.
+        limit: Duration,
     },
     /// Its connection broke, or broke the rules of the protocol.
     #[error("{reason}")]
@@ -65,6 +73,23 @@ pub enum Order {
 }
 
 impl Outcome {
+    /// Returns the name of its kind, for programs that read the log, and in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::ClientLeft => "client_left",
+            Outcome::StreamEnded => "stream_ended",
+            Outcome::Ended(End::Expired) => "expired",
+            Outcome::Ended(End::Bitrate { .. }) => "bitrate",
+            Outcome::Ended(End::Order(Order::Kick)) => "kicked",
+            Outcome::Ended(End::Order(Order::Ban)) => "banned",
+            Outcome::Replaced => "replaced",
+            Outcome::Answered => "answered",
+            Outcome::NotServed { .. } => "not_served",
+            Outcome::Stalled { .. } => "stalled",
+            Outcome::Broken { .. } => "broken",
+        }
+    }
+
     /// Returns the status that a log in the format of HTTP servers shows.
     pub fn status(&self) -> u16 {
         match self {

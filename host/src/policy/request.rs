@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use crate::stream::StreamKey;
 
@@ -14,6 +15,8 @@ pub struct Request {
     pub action: Action,
     /// How the client is connected.
     pub protocol: Protocol,
+    /// When it came.
+    pub arrived: Instant,
     /// The stream, after routing: the name of the vhost as configured, the stream without the extension of a mount.
     pub key: StreamKey,
     /// The client's address. Behind trusted proxies, the address that they report.
@@ -91,6 +94,7 @@ pub(super) mod tests {
         Request {
             action,
             protocol: Protocol::Http,
+            arrived: Instant::now(),
             key: StreamKey::new(vhost, app, stream),
             address: [127, 0, 0, 1].into(),
             page_url: String::new(),

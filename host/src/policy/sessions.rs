@@ -38,11 +38,17 @@ pub struct Session {
     texts: Option<Box<Texts>>,
     /// The extension of the mount; empty over RTMP.
     format: Box<str>,
+    /// The options that a viewer picked. Unset if there are none.
+    variant: OnceLock<Box<str>>,
+    /// When its request came.
     started: Instant,
     bytes: AtomicU64,
-    /// Milliseconds from the start to the first byte, plus 1; 0 before.
+    /// Milliseconds from the request to the first byte, plus 1; 0 before.
     first_byte: AtomicU32,
     skips: AtomicU32,
+    /// In milliseconds: the last one, and the largest so far.
+    lag: AtomicU32,
+    max_lag: AtomicU32,
     /// Why it ended, as far as its owner knows.
     outcome: OnceLock<Box<Outcome>>,
     /// What an operator has ordered.
@@ -77,10 +83,13 @@ impl Session {
             key,
             texts,
             format: request.format.as_str().into(),
-            started: Instant::now(),
+            variant: OnceLock::new(),
+            started: request.arrived,
             bytes: AtomicU64::new(0),
             first_byte: AtomicU32::new(0),
             skips: AtomicU32::new(0),
+            lag: AtomicU32::new(0),
+            max_lag: AtomicU32::new(0),
             outcome: OnceLock::new(),
             order: OnceLock::new(),
             owner: AtomicWaker::new(),
@@ -127,7 +136,7 @@ impl Session {
         self.texts.as_ref().map_or("", |texts| &texts.page_url)
     }
 
-    /// The time since the session's start.
+    /// The time since the session's request.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -151,7 +160,20 @@ impl Session {
         &self.format
     }
 
-    /// The time from the session's start to its first byte of media; `None` before.
+    /// The options of the format that a viewer picked, such as `track=2`, of texts the name alone; empty if it picked none. At most
+    /// 256 bytes of them.
+    pub fn variant(&self) -> &str {
+        self.variant.get().map_or("", |variant| variant)
+    }
+
+    /// Sets [`Session::variant`], once. For the owner of the session.
+    pub fn set_variant(&self, variant: &str) {
+        if !variant.is_empty() {
+            let _ = self.variant.set(cut(variant));
+        }
+    }
+
+    /// The time from the session's request to its first byte of media; `None` before.
     pub fn first_byte(&self) -> Option<Duration> {
         let millis = self.first_byte.load(Ordering::Relaxed).checked_sub(1)?;
         Some(Duration::from_millis(millis.into()))
@@ -162,9 +184,25 @@ impl Session {
         self.skips.load(Ordering::Relaxed)
     }
 
-    /// Sets [`Session::skips`]. For the owner of the session.
-    pub fn set_skips(&self, skips: u64) {
+    /// How far what a viewer or player was sent last was behind the newest media.
+    pub fn lag(&self) -> Duration {
+        Duration::from_millis(self.lag.load(Ordering::Relaxed).into())
+    }
+
+    /// The largest [`Session::lag`] so far.
+    pub fn max_lag(&self) -> Duration {
+        Duration::from_millis(self.max_lag.load(Ordering::Relaxed).into())
+    }
+
+    /// Sets [`Session::skips`], and [`Session::lag`] in milliseconds. For the owner of the session, once for each batch.
+    pub fn set_progress(&self, skips: u64, lag: i64) {
+        let lag = lag.clamp(0, u32::MAX.into()) as u32;
         self.skips.store(skips.min(u32::MAX.into()) as u32, Ordering::Relaxed);
+        self.lag.store(lag, Ordering::Relaxed);
+        // The owner alone writes.
+        if lag > self.max_lag.load(Ordering::Relaxed) {
+            self.max_lag.store(lag, Ordering::Relaxed);
+        }
     }
 
     /// Notes why the session ends. The first reason counts; without one the client left. For the owner of the session.
@@ -403,13 +441,16 @@ fn log_end(session: &Session, outcome: &Outcome) {
         protocol = %session.protocol,
         stream = %session.key,
         format = &*session.format,
+        variant = session.variant(),
         bytes = session.bytes(),
         seconds = session.elapsed().as_secs_f64(),
         first_byte_ms,
         skips = session.skips(),
+        max_lag_ms = session.max_lag().as_millis() as u64,
         subject = session.subject(),
         user_agent = session.user_agent(),
         referer = session.page_url(),
+        outcome = outcome.name(),
         reason = %outcome,
         "session ended"
     );

@@ -151,6 +151,11 @@ impl Viewer {
         self.reader.skipped()
     }
 
+    /// How far the last media that it got were behind the newest of the mount.
+    pub fn lag(&self) -> Millis {
+        self.reader.lag()
+    }
+
     /// The mount that it watches.
     pub fn mount(&self) -> &Arc<LiveMount> {
         &self.mount

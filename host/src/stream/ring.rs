@@ -177,6 +177,7 @@ impl<E: Entry> Ring<E> {
             pace,
             cursor: Cursor::Joining { after, replay: Replayed::All },
             skipped: 0,
+            lag: Millis(0),
         }
     }
 }
@@ -189,6 +190,7 @@ pub struct Reader<E: Entry> {
     pace: Pace,
     cursor: Cursor,
     skipped: u64,
+    lag: Millis,
 }
 
 impl<E: Entry> Reader<E> {
@@ -196,6 +198,7 @@ impl<E: Entry> Reader<E> {
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<E::Batch>>> {
         let mut state = self.ring.state.lock();
         if let Some(batch) = state.read(&mut self.cursor, self.pace, &mut self.skipped) {
+            self.lag = state.lag(self.cursor);
             return Poll::Ready(Some(batch));
         }
         if state.ended {
@@ -218,9 +221,14 @@ impl<E: Entry> Reader<E> {
         matches!(self.cursor, Cursor::Joining { .. })
     }
 
-    /// Number of entries that this reader missed because it was too slow.
+    /// Number of times that this reader was too slow and moved to a newer join point.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Time between the last entry of the last batch and the newest entry that there was then.
+    pub fn lag(&self) -> Millis {
+        self.lag
     }
 }
 

@@ -186,7 +186,7 @@ impl Players {
             SourceEvent::Tags(tags) => {
                 if let Source::Reading { tags, .. } = &playing.source {
                     playing.tracks.note_skips(tags.skipped());
-                    playing.admission.session().set_skips(tags.skipped());
+                    playing.admission.session().set_progress(tags.skipped(), tags.lag().0);
                 }
                 let mut sent = 0;
                 for tag in tags.iter().filter(|tag| playing.wants(tag)) {

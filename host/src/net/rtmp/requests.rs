@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tracing::info;
 
@@ -161,6 +162,7 @@ impl Requests {
         let request = Request {
             action,
             protocol: Protocol::Rtmp,
+            arrived: Instant::now(),
             key,
             address: peer.ip().to_canonical(),
             page_url: client.connect.page_url.clone(),

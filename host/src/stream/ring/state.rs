@@ -226,7 +226,15 @@ impl<E: Entry> State<E> {
         }
     }
 
-    /// Returns the next batch for a reader at `cursor`, and moves the cursor.
+    /// Returns the time between the last entry that a reader at `cursor` has read and the newest one.
+    pub(super) fn lag(&self, cursor: Cursor) -> Millis {
+        let Cursor::At { next, .. } = cursor else { return Millis(0) };
+        let last = next.checked_sub(self.first + 1).and_then(|index| self.entries.get(index as usize));
+        let times = last.zip(self.entries.back());
+        Millis(times.map_or(0, |(last, newest)| newest.dts().0.saturating_sub(last.dts().0).max(0)))
+    }
+
+    /// Returns the next batch for a reader at `cursor`, and moves the cursor. Counts in `skipped` if the reader fell out.
     pub(super) fn read(
         &mut self,
         cursor: &mut Cursor,
@@ -236,7 +244,7 @@ impl<E: Entry> State<E> {
         if let Cursor::At { next, .. } = *cursor
             && next < self.first
         {
-            *skipped += self.first - next;
+            *skipped += 1;
             *cursor = Cursor::Joining { after: self.newest_join(), replay: Replayed::Configs };
         }
         let (from, replay, replayed, limit) = match *cursor {

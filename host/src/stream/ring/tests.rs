@@ -136,7 +136,7 @@ fn holds_one_gop_without_readers_and_the_window_with() {
     ring.push(Letter('e', 101), EntryRole::Media);
     assert_eq!(ring.held(), (3, 3), "only the newest GOP is within the window");
     assert_eq!(read(&mut reader), "Dde", "a reader that fell out goes on at a join point");
-    assert_eq!(reader.skipped(), 2);
+    assert_eq!(reader.skipped(), 1, "once, past two entries");
     drop(reader);
     push(&ring, "Ff");
     assert_eq!(ring.held(), (2, 2));
@@ -294,4 +294,20 @@ fn entries_that_were_returned_are_read_again_in_order() {
     ring.push(Letter('e', 200), EntryRole::Media);
     assert_eq!((read(&mut reader), reader.skipped()), ("1Be".into(), 1));
     assert_eq!((ring.newest(), reader.is_joining()), (Some(Millis(200)), false));
+}
+
+#[test]
+fn a_reader_knows_how_far_it_is_behind() {
+    let limits = RingLimits { window: Millis(10_000), max_gop_bytes: 1_000, ..LIMITS };
+    let ring = Ring::new(RingLimits { max_gop_entries: 1000, ..limits });
+    ring.push(Letter('A', 0), EntryRole::Join);
+    let mut reader = ring.reader(JoinAt::Newest, Pace::Each);
+    assert_eq!((read(&mut reader), reader.lag()), ("A".into(), Millis(0)));
+    // More than a batch: after the first one it is behind by what is left.
+    (1..=2 * MAX_BATCH_ENTRIES).for_each(|n| ring.push(Letter('b', n as i64), EntryRole::Media));
+    let mut cx = Context::from_waker(Waker::noop());
+    for left in [MAX_BATCH_ENTRIES as i64, 0] {
+        assert!(reader.poll_read(&mut cx).is_ready());
+        assert_eq!(reader.lag(), Millis(left));
+    }
 }
