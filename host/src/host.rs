@@ -150,7 +150,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
             certificates,
             router,
             hub.clone(),
-            hooks.clone(),
+            service.access().clone(),
         )
     });
     let lifecycle = Lifecycle::default();

@@ -382,7 +382,11 @@ fn mounts_and_modules_come_and_go() {
     ts.wait_for(SOON, "more TS", |bytes| (bytes.len() > before).then_some(()));
     // Settings that a reload cannot change are reported.
     scene.host.write_config(&only_flv.clone().limits("max_connections", "7").toml());
-    assert!(scene.host.reload().contains("[limits] has changed and takes effect at the next start"));
+    let printed = scene.host.reload();
+    assert!(
+        printed.contains("limits.max_connections: 100000 -> 7; takes effect at the next start"),
+        "{printed}"
+    );
     scene.finish();
 }
 

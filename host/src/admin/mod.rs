@@ -12,8 +12,10 @@
 mod access_log;
 mod api;
 mod bans;
+mod change;
 mod command;
 mod control;
+mod diff;
 mod guard;
 mod metrics;
 mod process;

@@ -20,12 +20,14 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 
+use super::change::Effect;
+use super::diff::{Audience, changes};
 use super::report::{ModuleChange, ModuleReport, ReloadOutcome, ReloadReport};
 use crate::candidate::{Candidate, InUse, module_dir};
-use crate::conf::Config;
-use crate::module::{OffFile, Prepared, Registry};
+use crate::conf::{Config, ReloadMode};
+use crate::module::{OffFile, Outcome, Prepared, Registry};
 use crate::net::Certificates;
-use crate::policy::{Hooks, ReloadFacts};
+use crate::policy::{Access, ReloadFacts};
 use crate::router::Router;
 use crate::stream::{EndReason, Hub, LiveMount};
 use crate::supervisor;
@@ -53,7 +55,7 @@ pub struct Reloader {
     certificates: Arc<Certificates>,
     router: Arc<ArcSwap<Router>>,
     hub: Arc<Hub>,
-    hooks: Arc<Hooks>,
+    access: Arc<Access>,
     last: Mutex<Option<ReloadReport>>,
     counts: [AtomicU64; 3],
 }
@@ -67,7 +69,7 @@ impl Reloader {
         certificates: Arc<Certificates>,
         router: Arc<ArcSwap<Router>>,
         hub: Arc<Hub>,
-        hooks: Arc<Hooks>,
+        access: Arc<Access>,
     ) -> Arc<Reloader> {
         Arc::new(Reloader {
             file,
@@ -78,7 +80,7 @@ impl Reloader {
             certificates,
             router,
             hub,
-            hooks,
+            access,
             last: Mutex::default(),
             counts: Default::default(),
         })
@@ -164,7 +166,7 @@ impl Reloader {
     /// Tells the hooks.
     fn tell(&self, report: &ReloadReport) {
         let change = |module: &ModuleReport| (module.name.clone(), module.change.to_string());
-        self.hooks.reloaded(&ReloadFacts {
+        self.access.hooks().reloaded(&ReloadFacts {
             outcome: report.outcome.to_string(),
             took_ms: report.took_ms as u64,
             modules: report.modules.iter().map(change).collect(),
@@ -173,12 +175,17 @@ impl Reloader {
 
     /// Puts a candidate in use, unless it is refused, changes nothing, or this is a dry run.
     fn reload_to(&self, candidate: Candidate, report: &mut ReloadReport, runtime: &Handle) {
-        let is_new = self.is_new(&candidate);
         let Candidate { config, mut modules, certificates, router, diagnostics } = candidate;
+        let audience = Audience::of(&self.access, &self.hub);
+        let removed = self.removed(&modules);
         match diagnostics.finish() {
             Err(errors) => report.errors = errors.to_string(),
             Ok(_) => {
-                report.needs_restart = needs_restart(&self.started, &config);
+                report.changes = changes(&self.started, &self.config(), &config, &audience);
+                let is_new = report.has_changes()
+                    || modules.has_new()
+                    || certificates.has_new()
+                    || !removed.is_empty();
                 report.outcome = match modules.has_failures() {
                     true => ReloadOutcome::Refused,
                     false if is_new => ReloadOutcome::Applied,
@@ -190,24 +197,32 @@ impl Reloader {
         if apply {
             modules = self.registry.load_all(modules, &config.modules);
         }
-        report.modules = modules.outcomes().iter().map(ModuleReport::of).collect();
+        let of_module = |name: &str| audience.of_module(name);
+        let outcomes = modules.outcomes().iter();
+        report.modules =
+            outcomes.map(|outcome| ModuleReport::of(outcome, of_module(&outcome.name))).collect();
+        if report.outcome == ReloadOutcome::Applied {
+            report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name, of_module(name))));
+        }
         if apply && modules.has_failures() {
             report.outcome = ReloadOutcome::Refused;
         } else if apply {
             self.certificates.adopt(certificates);
             self.apply(&Arc::new(config), router, &modules, report, runtime);
+        } else if report.outcome == ReloadOutcome::Applied {
+            let stays = |name: &str| match modules.outcomes().iter().find(|one| one.name == name) {
+                Some(Outcome { result: Ok(change), .. }) => change.is_new().then_some(config.modules.reload),
+                _ => Some(ReloadMode::Drain),
+            };
+            (report.handed_over, report.draining) = self.hub.foresee(stays);
         }
     }
 
-    /// Whether a candidate differs from what is in use.
-    fn is_new(&self, candidate: &Candidate) -> bool {
-        let Candidate { config, modules, certificates, .. } = candidate;
-        let current = self.current.lock();
-        modules.has_new()
-            || certificates.has_new()
-            || self.registry.modules().len() != modules.outcomes().len()
-            || (&current.modules, &current.vhosts, &current.limits.sessions, &current.http_hooks)
-                != (&config.modules, &config.vhosts, &config.limits.sessions, &config.http_hooks)
+    /// Returns the names of the loaded modules that are not among `prepared`.
+    fn removed(&self, prepared: &Prepared) -> Vec<String> {
+        let modules = self.registry.modules();
+        let is_gone = |name: &&str| prepared.outcomes().iter().all(|outcome| outcome.name != **name);
+        modules.iter().map(|module| module.name()).filter(is_gone).map(str::to_owned).collect()
     }
 
     fn apply(
@@ -221,14 +236,14 @@ impl Reloader {
         *self.current.lock() = config.clone();
         let adopted = self.registry.adopt(prepared);
         self.router.store(Arc::new(router));
-        self.hooks.set_host(&config.http_hooks);
+        self.access.hooks().set_host(&config.http_hooks);
         let swept = self.hub.sweep(config.modules.reload, |name| self.registry.named(name));
         report.handed_over = swept.handed_over;
         report.draining = swept.draining.len();
         if let Some(limit) = config.modules.drain_timeout {
             swept.draining.iter().for_each(|mount| drain(mount, limit, runtime));
         }
-        report.modules.extend(adopted.release().iter().map(|name| ModuleReport::removed(name)));
+        adopted.release();
     }
 }
 
@@ -265,8 +280,11 @@ fn log(report: &ReloadReport, cause: Cause, unfinished: bool) {
     if !report.errors.is_empty() {
         warn!(dry_run, "config refused\n{}", report.errors);
     }
-    for key in &report.needs_restart {
-        warn!("{key} has changed and takes effect at the next start");
+    for change in report.needs_restart() {
+        warn!(dry_run, "{change}");
+    }
+    for change in report.changes.iter().filter(|change| change.effect != Effect::NextStart && !dry_run) {
+        info!("reload: {change}");
     }
     let (took_ms, handed_over, draining) = (report.took_ms as u64, report.handed_over, report.draining);
     match report.outcome {
@@ -275,45 +293,7 @@ fn log(report: &ReloadReport, cause: Cause, unfinished: bool) {
         ReloadOutcome::Unchanged if cause == Cause::FileChange => debug!("nothing to reload"),
         _ if dry_run => info!(took_ms, outcome = %report.outcome, "dry run of a reload; nothing has changed"),
         ReloadOutcome::Applied => info!(took_ms, handed_over, draining, "reloaded"),
-        ReloadOutcome::Unchanged if report.needs_restart.is_empty() => info!(took_ms, "nothing to reload"),
+        ReloadOutcome::Unchanged if report.changes.is_empty() => info!(took_ms, "nothing to reload"),
         ReloadOutcome::Unchanged => info!(took_ms, "nothing that a reload changes"),
     }
-}
-
-/// Returns the keys that differ from those the host was started with and that no reload changes.
-fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    // A reload replaces certificates and limits of sessions.
-    let mut new = new.clone();
-    new.limits.sessions = old.limits.sessions;
-    new.http_server.https.certificate = old.http_server.https.certificate.clone();
-    new.rtmps.certificate = old.rtmps.certificate.clone();
-    // Destructured so that a new table cannot be forgotten here.
-    let Config {
-        rtmp,
-        rtmps,
-        http_server,
-        proxy,
-        http_api,
-        admin,
-        modules,
-        log,
-        limits,
-        shutdown: _,
-        http_hooks: _,
-        vhosts: _,
-    } = old;
-    let fixed = [
-        ("[rtmp]", *rtmp == new.rtmp),
-        ("[rtmps]", *rtmps == new.rtmps),
-        ("[http_server]", *http_server == new.http_server),
-        ("[proxy]", *proxy == new.proxy),
-        ("[http_api]", *http_api == new.http_api),
-        ("[admin]", *admin == new.admin),
-        ("[log]", *log == new.log),
-        ("[limits]", *limits == new.limits),
-        ("modules.workers", modules.workers == new.modules.workers),
-        ("modules.call_timeout", modules.call_timeout == new.modules.call_timeout),
-        ("modules.watch", modules.watch == new.modules.watch),
-    ];
-    fixed.into_iter().filter(|(_, same)| !same).map(|(key, _)| key.to_owned()).collect()
 }

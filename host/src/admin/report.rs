@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::change::{ChangeReport, Effect};
 use crate::module::{Change, Outcome, Step};
 
 /// The report of a reload. Made once the reload is over; its texts are for people.
@@ -16,14 +17,14 @@ pub struct ReloadReport {
     pub dry_run: bool,
     /// Duration in milliseconds.
     pub took_ms: f64,
+    /// The changes of the config, and whom each touches.
+    pub changes: Vec<ChangeReport>,
     /// One entry for each module in the order of the config, then the removed ones.
     pub modules: Vec<ModuleReport>,
-    /// Number of live mounts that go over to a new generation at their next join point.
+    /// Number of live mounts that go over to a new remuxer at their next join point; after a dry run: would.
     pub handed_over: usize,
-    /// Number of live mounts that stay on an old generation until their viewers leave.
+    /// Number of live mounts that keep their remuxer until their viewers leave.
     pub draining: usize,
-    /// Changed keys that take effect at the next start only.
-    pub needs_restart: Vec<String>,
     /// The errors in the config file, rendered; empty when there are none.
     pub errors: String,
 }
@@ -61,6 +62,8 @@ pub struct ModuleReport {
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Number of viewers on generations that this one replaces or that are removed.
+    pub viewers: usize,
     /// Duration in milliseconds.
     pub took_ms: f64,
 }
@@ -88,17 +91,28 @@ impl ReloadReport {
             outcome: ReloadOutcome::Refused,
             dry_run,
             took_ms: 0.0,
+            changes: Vec::new(),
             modules: Vec::new(),
             handed_over: 0,
             draining: 0,
-            needs_restart: Vec::new(),
             errors: String::new(),
         }
+    }
+
+    /// Returns the changes that take effect at the next start only.
+    pub(super) fn needs_restart(&self) -> impl Iterator<Item = &ChangeReport> {
+        self.changes.iter().filter(|change| change.effect == Effect::NextStart)
+    }
+
+    /// Returns whether a reload makes a change of the config.
+    pub(super) fn has_changes(&self) -> bool {
+        self.changes.iter().any(|change| change.effect != Effect::NextStart)
     }
 }
 
 impl ModuleReport {
-    pub(super) fn of(outcome: &Outcome) -> ModuleReport {
+    /// Returns the report of an outcome; `viewers` is the number of those whom the module serves now.
+    pub(super) fn of(outcome: &Outcome, viewers: usize) -> ModuleReport {
         let (change, generation) = match &outcome.result {
             Ok(Change::Loaded(module)) => (ModuleChange::Loaded, Some(module.generation())),
             Ok(Change::Unchanged(module)) => (ModuleChange::Unchanged, Some(module.generation())),
@@ -114,11 +128,12 @@ impl ModuleReport {
             file: outcome.file.clone(),
             step: error.map(|error| error.step()),
             reason: error.map(ToString::to_string),
+            viewers: if change == ModuleChange::Unchanged { 0 } else { viewers },
             took_ms: outcome.took.as_secs_f64() * 1e3,
         }
     }
 
-    pub(super) fn removed(name: &str) -> ModuleReport {
+    pub(super) fn removed(name: &str, viewers: usize) -> ModuleReport {
         ModuleReport {
             name: name.to_owned(),
             change: ModuleChange::Removed,
@@ -127,6 +142,7 @@ impl ModuleReport {
             file: PathBuf::new(),
             step: None,
             reason: None,
+            viewers,
             took_ms: 0.0,
         }
     }
@@ -177,30 +193,40 @@ impl fmt::Display for ModuleReport {
                 write!(f, ", {file} in {:.0} ms", self.took_ms)?;
             }
         }
-        Ok(())
+        match self.viewers {
+            0 => Ok(()),
+            1 => f.write_str(", 1 viewer"),
+            viewers => write!(f, ", {viewers} viewers"),
+        }
     }
 }
 
-/// Formats the errors, a line for each module, and the outcome.
+/// Formats the errors, a line for each change and module, and the outcome.
 impl fmt::Display for ReloadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.errors.is_empty() {
             writeln!(f, "{}", self.errors.trim_end())?;
         }
+        for change in &self.changes {
+            writeln!(f, "{change}")?;
+        }
         for module in &self.modules {
             writeln!(f, "{}", module.to_string().trim_end())?;
         }
-        for key in &self.needs_restart {
-            writeln!(f, "{key} has changed and takes effect at the next start")?;
-        }
         let took = format_args!("{:.0} ms", self.took_ms);
         match (self.outcome, self.dry_run) {
-            (ReloadOutcome::Applied, true) => write!(f, "would be reloaded ({took})"),
+            (ReloadOutcome::Applied, true) => {
+                let (handed_over, draining) = (self.handed_over, self.draining);
+                write!(
+                    f,
+                    "would be reloaded ({took}); live mounts: {handed_over} handed over, {draining} draining"
+                )
+            }
             (ReloadOutcome::Applied, false) => {
                 let (handed_over, draining) = (self.handed_over, self.draining);
                 write!(f, "reloaded in {took}; live mounts: {handed_over} handed over, {draining} draining")
             }
-            (ReloadOutcome::Unchanged, _) if self.needs_restart.is_empty() => {
+            (ReloadOutcome::Unchanged, _) if self.changes.is_empty() => {
                 write!(f, "nothing has changed ({took})")
             }
             (ReloadOutcome::Unchanged, _) => write!(f, "nothing else has changed ({took})"),

@@ -13,6 +13,7 @@ use super::hooks::{HostHooks, HttpHooks};
 use super::pattern::MountPattern;
 use super::source::KeyPath;
 use super::target::RedirectTarget;
+use super::values::{Difference, Values};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,15 @@ pub struct Config {
     pub http_hooks: HostHooks,
     /// `[vhost."NAME"]`, in the order of the file.
     pub vhosts: Vec<Arc<Vhost>>,
+    /// Every key with its value.
+    pub(super) values: Values,
+}
+
+impl Config {
+    /// Returns what is different in `new`, key by key.
+    pub fn differences(&self, new: &Config) -> Vec<Difference> {
+        self.values.differences(&new.values)
+    }
 }
 
 /// `[rtmp]`: ingest and play over RTMP.

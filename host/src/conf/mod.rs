@@ -3,7 +3,7 @@
 //! [`Config`] is what the rest of the host sees: validated, with every default filled in, and without a trace of the
 //! file. [`Diagnostics`] collects the errors of a file, all of them before anything listens; [`Source`] has the
 //! location of each key. `schema` lists the keys of a file, `table` and `value` read them, `resolve` checks the
-//! result as a whole. A vhost inherits from no other vhost: keys that it does not set are at their defaults.
+//! result as a whole, and `values` tells two configs apart. A vhost inherits from no other vhost: keys that it does not set are at their defaults.
 //!
 //! Used by all; uses nothing.
 
@@ -18,10 +18,12 @@ mod hooks;
 mod pattern;
 mod resolve;
 mod schema;
+mod show;
 mod source;
 mod table;
 mod target;
 mod value;
+mod values;
 
 pub use access::*;
 pub use api::{ApiRole, ApiUser, HttpApi};
@@ -31,3 +33,4 @@ pub use endpoint::Endpoint;
 pub use hooks::*;
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
 pub use source::{KeyPath, Location, Source};
+pub use values::{Difference, DifferenceKind, Shown};

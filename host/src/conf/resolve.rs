@@ -66,7 +66,8 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
     let is_toml = errors.is_empty();
     let mut reading = Reading::new(Diagnostics::of(Arc::new(Source::new(name, text))));
     let config = reading.read(root.get_ref(), schema::config);
-    let Reading { mut diagnostics, known, .. } = reading;
+    let Reading { mut diagnostics, known, values, .. } = reading;
+    let config = Config { values, ..config };
     for error in errors {
         let location = error.span().map(Location);
         if !diagnostics.covers(&location) {

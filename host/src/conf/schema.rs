@@ -22,6 +22,7 @@ use super::value::{
     any_ip, choice, directives, duration, flag, integer, list, listen, memory_limit, network, origin,
     redirect_status, size, some, text,
 };
+use super::values::Values;
 
 /// The modules that are part of the host's release.
 const DEFAULT_MODULES: [&str; 5] = ["flv", "ts", "mp3", "aac", "websocket-flv"];
@@ -62,6 +63,8 @@ pub(super) fn config(file: &mut Table) -> Config {
         limits: file.table("limits", limits),
         http_hooks: file.table("http_hooks", hooks::host_hooks),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
+        // Known once all keys are read.
+        values: Values::default(),
     }
 }
 
@@ -176,7 +179,7 @@ fn own_module(table: &mut Table, name: &str) -> OwnModule {
 fn log(table: &mut Table) -> Log {
     Log {
         level: table.key("level", "info".to_owned(), directives),
-        json: table.key("format", false, choice(&[("text", false), ("json", true)])),
+        json: table.key("format", "text", choice(&[("text", "text"), ("json", "json")])) == "json",
         access: table.table("access", access_log),
     }
 }
@@ -220,8 +223,8 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
         publish: table.table("publish", publish),
         play: table.table("play", play),
         https: table.table("https", own_certificate),
-        mounts: table.tables("http_remux", |table| mount(table, name).map(Arc::new)),
-        redirects: table.tables("redirect", |table| redirect(table, name).map(Arc::new)),
+        mounts: table.tables("http_remux", "mount", |table| mount(table, name).map(Arc::new)),
+        redirects: table.tables("redirect", "path", |table| redirect(table, name).map(Arc::new)),
     }
 }
 

@@ -5,7 +5,7 @@
 //! were left out (a disabled mount, for one) have none, and an index counts the tables that were kept.
 
 use std::collections::HashMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::ops::Range;
 
 /// A config file as read, with asterisks in place of secrets.
@@ -141,6 +141,45 @@ impl KeyPath {
         self.join(|_| "*".to_owned())
     }
 
+    /// Returns whether this is a key of `table` or of a table in it.
+    pub(super) fn is_within(&self, table: &KeyPath) -> bool {
+        self.0.starts_with(&table.0)
+    }
+
+    /// Returns the path of the table `name` in place of the last step.
+    pub(super) fn renamed(&self, name: &str) -> KeyPath {
+        let parent = self.0.split_last().map_or(&[][..], |(_, parent)| parent);
+        KeyPath(parent.to_vec()).name(name)
+    }
+
+    /// Returns the path of the same key, if it is within `from`, in the table `to`.
+    pub(super) fn moved(&self, from: &KeyPath, to: &KeyPath) -> KeyPath {
+        let rest = self.0.strip_prefix(&from.0[..]);
+        rest.map_or_else(|| self.clone(), |rest| KeyPath([&to.0, rest].concat()))
+    }
+
+    /// Returns the tables around the key that have a name or an index, the outermost first.
+    pub(super) fn named_tables(&self) -> impl Iterator<Item = KeyPath> + use<'_> {
+        let lengths = (1..self.0.len()).filter(|len| !matches!(self.0[len - 1], Step::Key(_)));
+        lengths.map(|len| KeyPath(self.0[..len].to_vec()))
+    }
+
+    /// Returns the steps with a key of the schema.
+    pub fn keys(&self) -> impl Iterator<Item = &'static str> + use<'_> {
+        self.0.iter().filter_map(|step| match step {
+            Step::Key(key) => Some(*key),
+            Step::Name(_) | Step::Index(_) => None,
+        })
+    }
+
+    /// Returns the names in it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|step| match step {
+            Step::Name(name) => Some(&**name),
+            Step::Key(_) | Step::Index(_) => None,
+        })
+    }
+
     fn join(&self, quote: impl Fn(&str) -> String) -> String {
         let mut text = String::new();
         for step in &self.0 {
@@ -153,6 +192,13 @@ impl KeyPath {
             };
         }
         text
+    }
+}
+
+/// Formats the path as in the file: `vhost."example.com".play.wait`.
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.header())
     }
 }
 

@@ -14,8 +14,10 @@ use super::access::Secret;
 use super::diagnostics::{Diagnostic, Diagnostics};
 use super::error::{Hint, TABLES, ValueError, closest};
 use super::foreign::foreign;
+use super::show::Show;
 use super::source::{Entry, KeyPath, Location};
 use super::value::{Kind, setting, wrong_type};
+use super::values::Values;
 
 /// Keys of secrets. A key of their table that is unknown may be one of them, misspelt.
 const SECRET_KEYS: [&str; 3] = ["secret", "password", "token"];
@@ -25,6 +27,8 @@ pub(super) struct Reading<'a> {
     pub(super) diagnostics: Diagnostics,
     /// Keys that were asked for, with the shape of their table: `("vhost.*.play", "gop_cache")`.
     pub(super) known: Vec<(String, &'static str)>,
+    /// Keys that were asked for, with their values.
+    pub(super) values: Values,
     /// Tables in which unknown keys are errors.
     strict: Vec<(KeyPath, &'a DeTable<'a>)>,
 }
@@ -40,7 +44,7 @@ pub(super) struct Table<'r, 'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(diagnostics: Diagnostics) -> Reading<'a> {
-        Reading { diagnostics, known: Vec::new(), strict: Vec::new() }
+        Reading { diagnostics, known: Vec::new(), values: Values::default(), strict: Vec::new() }
     }
 
     /// Reads the root table, then reports every key that nothing asked for.
@@ -106,15 +110,22 @@ impl<'a> Reading<'a> {
 
 impl<'a> Table<'_, 'a> {
     /// Reads the value of `key`; returns `default` if it is absent or faulty.
-    pub(super) fn key<T>(&mut self, key: &'static str, default: T, kind: impl Kind<T>) -> T {
-        let Some((name, value)) = self.entry(key) else { return default };
-        let Some(read) = self.checked(key, kind(value)) else { return default };
+    pub(super) fn key<T: Show>(&mut self, key: &'static str, default: T, kind: impl Kind<T>) -> T {
+        let value = self.read_key(key, kind).unwrap_or(default);
+        self.reading.values.record(self.path.clone().key(key), value.show());
+        value
+    }
+
+    /// Reads the value of `key`; `None` if it is absent or faulty.
+    fn read_key<T>(&mut self, key: &'static str, kind: impl Kind<T>) -> Option<T> {
+        let (name, value) = self.entry(key)?;
+        let read = self.checked(key, kind(value))?;
         let path = self.path.clone().key(key);
         for (index, element) in value.get_ref().as_array().into_iter().flatten().enumerate() {
             self.record(path.clone().index(index), element.span(), element.span());
         }
         self.record(path, name.span(), value.span());
-        read
+        Some(read)
     }
 
     /// Reads a secret; returns an empty one if it is absent or faulty. Messages do not show its text.
@@ -128,7 +139,7 @@ impl<'a> Table<'_, 'a> {
     }
 
     /// Reads a value with URLs that the host asks. Messages do not show their queries.
-    pub(super) fn endpoints<T>(&mut self, key: &'static str, default: T, kind: impl Kind<T>) -> T {
+    pub(super) fn endpoints<T: Show>(&mut self, key: &'static str, default: T, kind: impl Kind<T>) -> T {
         if let Some(span) = self.entry(key).map(|(_, value)| value.span()) {
             self.reading.diagnostics.source_mut().mask_queries(span);
         }
@@ -191,10 +202,11 @@ impl<'a> Table<'_, 'a> {
         in_order(entry).into_iter().map(&mut read).collect()
     }
 
-    /// Reads the tables in the list `key`; leaves out those for which `read` returns `None`.
+    /// Reads the tables in the list `key`, which their own key `id` tells apart; leaves out those for which `read` returns `None`.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
+        id: &'static str,
         mut read: impl FnMut(&mut Table<'_, 'a>) -> Option<T>,
     ) -> Vec<T> {
         let Some((name, value)) = self.entry(key) else { return Vec::new() };
@@ -206,9 +218,16 @@ impl<'a> Table<'_, 'a> {
         let mut kept = Vec::new();
         for value in array {
             let path = self.path.clone().key(key).index(kept.len());
+            let recorded = self.reading.values.len();
             match read(&mut self.strict(path.clone(), Some((name, value)))) {
-                Some(table) => kept.push(table),
-                None => self.reading.diagnostics.source_mut().forget(&path),
+                Some(table) => {
+                    self.reading.values.name_table(recorded, &path, id);
+                    kept.push(table);
+                }
+                None => {
+                    self.reading.values.truncate(recorded);
+                    self.reading.diagnostics.source_mut().forget(&path);
+                }
             }
         }
         kept
@@ -222,7 +241,9 @@ impl<'a> Table<'_, 'a> {
         let mut read = |(key, value): (&Spanned<Cow<str>>, &Spanned<DeValue>)| {
             let name = key.get_ref();
             let setting = table.checked(name, setting(value))?;
-            table.record(table.path.clone().name(&**name), key.span(), value.span());
+            let path = table.path.clone().name(&**name);
+            table.record(path.clone(), key.span(), value.span());
+            table.reading.values.record(path, setting.show());
             Some((name.to_string(), setting))
         };
         in_order(entry).into_iter().filter_map(&mut read).collect()

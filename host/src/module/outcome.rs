@@ -69,6 +69,11 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether there is a new generation.
+    pub fn is_new(&self) -> bool {
+        !matches!(self, Change::Unchanged(_))
+    }
+
     /// The module's description.
     pub fn description(&self) -> &Arc<Description> {
         match self {
@@ -143,9 +148,7 @@ impl Prepared {
 
     /// Whether there is a new generation among the modules.
     pub fn has_new(&self) -> bool {
-        self.outcomes
-            .iter()
-            .any(|outcome| matches!(outcome.result, Ok(Change::Checked(_) | Change::Loaded(_))))
+        self.outcomes.iter().any(|outcome| outcome.result.as_ref().is_ok_and(Change::is_new))
     }
 }
 

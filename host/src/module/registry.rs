@@ -54,19 +54,16 @@ pub struct Registry {
 #[must_use = "superseded generations stay mapped until they are released"]
 pub struct Adopted {
     superseded: Vec<Arc<Module>>,
-    /// Names that are no longer answered.
-    removed: Vec<String>,
 }
 
 impl Adopted {
     /// Releases generations that nobody uses any more, once the live mounts were handed over: until then a mount may still
     /// fall back. One that is switched off keeps its fallback: it is nobody's fallback itself, so it lengthens no chain,
-    /// and its mounts need the way out. Returns the names that are no longer answered.
-    pub fn release(self) -> Vec<String> {
+    /// and its mounts need the way out.
+    pub fn release(self) {
         for old in self.superseded.iter().filter(|old| !old.is_off()) {
             old.set_fallback(None);
         }
-        self.removed
     }
 }
 
@@ -139,7 +136,7 @@ impl Registry {
     /// [`Hub::sweep`](crate::stream::Hub::sweep)), and after that calls [`Adopted::release`].
     pub fn adopt(&self, prepared: &Prepared) -> Adopted {
         let (before, table) = (self.table.read().clone(), Arc::new(table_of(&prepared.outcomes)));
-        let mut adopted = Adopted { superseded: Vec::new(), removed: Vec::new() };
+        let mut adopted = Adopted { superseded: Vec::new() };
         for old in before.iter() {
             match table.iter().find(|module| module.name() == old.name()) {
                 Some(new) if Arc::ptr_eq(old, new) => {}
@@ -147,7 +144,7 @@ impl Registry {
                     new.set_fallback(Some(old.standing()).filter(|old| !old.is_off()));
                     adopted.superseded.push(old.clone());
                 }
-                None => adopted.removed.push(old.name().to_owned()),
+                None => {}
             }
         }
         // A build that runs as the config says was loaded by an operator.

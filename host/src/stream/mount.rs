@@ -52,6 +52,11 @@ impl LiveMount {
         self.fill.recipe().module().clone()
     }
 
+    /// The pattern of the mount for which it was made.
+    pub fn pattern(&self) -> String {
+        self.fill.recipe().mount().to_owned()
+    }
+
     /// The generation of the current remuxer.
     pub fn running(&self) -> Option<Arc<Module>> {
         self.fill.running()

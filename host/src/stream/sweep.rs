@@ -40,6 +40,19 @@ impl Hub {
         }
         sweep
     }
+
+    /// Counts the live mounts that a sweep would hand over, and those that would drain. `mode` returns what a reload does to a
+    /// module's mounts: nothing, or what [`sweep`](Self::sweep) does in this mode.
+    pub fn foresee(&self, mode: impl Fn(&str) -> Option<ReloadMode>) -> (usize, usize) {
+        let mounts = self.streams().into_iter().flat_map(|stream| stream.live_mounts());
+        mounts.filter_map(|mount| mode(mount.module().name())).fold(
+            (0, 0),
+            |(handed_over, draining), mode| match mode {
+                ReloadMode::Handover => (handed_over + 1, draining),
+                ReloadMode::Drain => (handed_over, draining + 1),
+            },
+        )
+    }
 }
 
 impl Sweep {

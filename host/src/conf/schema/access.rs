@@ -43,7 +43,7 @@ fn scope(table: &mut Table) -> Scope {
 }
 
 pub(super) fn signed_url(table: &mut Table) -> SignedUrl {
-    SignedUrl { scope: scope(table), keys: table.tables("key", signing_key) }
+    SignedUrl { scope: scope(table), keys: table.tables("key", "id", signing_key) }
 }
 
 /// Reads a key; `None` if nothing in it is set, as in conf/remuxd.toml, or it is bad.
@@ -85,7 +85,7 @@ pub(super) fn jwt(table: &mut Table) -> Jwt {
         parameter: table.key("parameter", "token".to_owned(), text),
         issuer: table.key("issuer", String::new(), text),
         audience: table.key("audience", String::new(), text),
-        keys: table.tables("key", jwt_key),
+        keys: table.tables("key", "id", jwt_key),
         jwks_url: table.endpoints("jwks_url", None, key_set_url),
     }
 }
@@ -130,7 +130,10 @@ fn algorithm(value: &Spanned<toml::de::DeValue>) -> Result<Option<&'static str>,
 }
 
 pub(super) fn publish_keys(table: &mut Table) -> PublishKeys {
-    PublishKeys { enabled: table.key("enabled", false, flag), keys: table.tables("key", publish_key) }
+    PublishKeys {
+        enabled: table.key("enabled", false, flag),
+        keys: table.tables("key", "stream", publish_key),
+    }
 }
 
 /// Reads a key; `None` if nothing in it is set, or it is bad.

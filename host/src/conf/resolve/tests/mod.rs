@@ -61,7 +61,8 @@ fn sample_documents_the_built_in_defaults() {
     let empty = Config::default();
     assert!(empty.vhosts.is_empty() && empty.modules.own.is_empty());
     let modules = Modules { own: Vec::new(), ..defaults.modules.clone() };
-    assert_eq!(Config { vhosts: Vec::new(), modules, ..defaults }, empty);
+    let values = empty.values.clone();
+    assert_eq!(Config { vhosts: Vec::new(), modules, values, ..defaults }, empty);
 }
 
 #[test]
