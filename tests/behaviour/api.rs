@@ -8,34 +8,40 @@ use remuxd_tests::host::{API, Config, Host, remuxd};
 use remuxd_tests::http::{Request, Response};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
-use remuxd_tests::wait::SOON;
+use remuxd_tests::wait::{SOON, wait_until};
 
-const READER: &str = "reader:5ecret-of-the-reader";
-const OPERATOR: &str = "ops:5ecret-of-the-operator";
-const TOKEN: &str = "5ecret-token-of-the-operator";
+pub(crate) const READER: &str = "reader:5ecret-of-the-reader";
+pub(crate) const OPERATOR: &str = "ops:5ecret-of-the-operator";
+pub(crate) const TOKEN: &str = "5ecret-token-of-the-operator";
 
 /// Starts a host whose API has a user who reads and one who operates.
 fn start() -> (Host, SocketAddr) {
+    start_with("")
+}
+
+/// As [`start`], with more keys in `[http_api]`.
+pub(crate) fn start_with(keys: &str) -> (Host, SocketAddr) {
     let user = |credentials: &str, more: &str| {
         let (name, password) = credentials.split_once(':').unwrap();
         format!("[[http_api.user]]\nname = \"{name}\"\npassword = \"{password}\"\n{more}\n")
     };
     let operator = format!("token = \"{TOKEN}\"\nrole = \"operate\"");
-    let table = format!("{API}hosts = [\"api.example\"]\n{}{}", user(READER, ""), user(OPERATOR, &operator));
+    let table =
+        format!("{API}hosts = [\"api.example\"]\n{keys}\n{}{}", user(READER, ""), user(OPERATOR, &operator));
     let host = Host::start(&Config::live().tables(&table));
     let api = host.api.unwrap();
     (host, api)
 }
 
-fn basic(request: Request, credentials: &str) -> Request {
+pub(crate) fn basic(request: Request, credentials: &str) -> Request {
     request.header("Authorization", &format!("Basic {}", remuxd_tests::token::base64(credentials.as_bytes())))
 }
 
-fn send(request: &Request, api: SocketAddr) -> Response {
+pub(crate) fn send(request: &Request, api: SocketAddr) -> Response {
     request.send(api).expect("the API answers")
 }
 
-fn status(request: Request, api: SocketAddr) -> u16 {
+pub(crate) fn status(request: Request, api: SocketAddr) -> u16 {
     send(&request, api).status
 }
 
@@ -173,4 +179,36 @@ fn curl_logs_in() {
     assert_eq!(curl(&["--user", READER]), "200");
     assert_eq!(curl(&["--user", "reader:wrong-5ecret"]), "401");
     assert_eq!(curl(&["--header", &format!("Authorization: Bearer {TOKEN}")]), "200");
+}
+
+#[test]
+fn lists_come_in_parts() {
+    let (host, api) = start();
+    let read = |path: &str| -> serde_json::Value {
+        serde_json::from_str(&send(&basic(Request::get(path), READER), api).text().unwrap()).unwrap()
+    };
+    let _publishers: Vec<_> =
+        (0..5).map(|number| Publisher::open(host.rtmp, &host.key(&format!("s{number}")))).collect();
+    wait_until(SOON, "all are published", || read("/api/v2/streams")["total"] == 5);
+    let names = |page: &serde_json::Value, list: &str, name: &str| -> Vec<String> {
+        let entries = page[list].as_array().unwrap().iter();
+        entries.map(|one| one[name].as_str().unwrap().to_owned()).collect()
+    };
+    for (list, name, path) in [("streams", "name", "/api/v2/streams"), ("sessions", "id", "/api/v2/sessions")]
+    {
+        let all = names(&read(path), list, name);
+        assert!(all.len() == 5 && all.is_sorted(), "{all:?}");
+        let mut parts = Vec::new();
+        for start in (0..6).step_by(2) {
+            let part = read(&format!("{path}?start={start}&count=2"));
+            assert_eq!((&part["total"], &part["start"]), (&5.into(), &start.into()));
+            parts.extend(names(&part, list, name));
+        }
+        assert_eq!(parts, all);
+        assert!(names(&read(&format!("{path}?start=99")), list, name).is_empty());
+        for query in ["count=0", "count=10001", "start=-1", "count=x"] {
+            assert_eq!(status(basic(Request::get(&format!("{path}?{query}")), READER), api), 400, "{query}");
+        }
+    }
+    assert_eq!(read("/api/v2/bans?count=1")["total"], 0);
 }

@@ -54,6 +54,7 @@ mod shapes;
 mod shutdown;
 mod slow;
 mod slow_modules;
+mod srs_api;
 mod srs_page;
 mod status;
 mod tls;

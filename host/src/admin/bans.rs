@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::api::Page;
 use crate::policy::{Access, Ban, BanError, BanTarget};
-use crate::router::query_pairs;
+use crate::router::query_value;
 
 /// A ban. Its value may have any characters.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct BanStatus {
     /// `address`, `subject` or `stream`.
     pub kind: String,
@@ -18,20 +20,27 @@ pub(super) struct BanStatus {
     pub seconds: u64,
 }
 
-/// The bans of a host, the oldest first.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct BanList(Vec<BanStatus>);
+/// A part of the list of bans, the oldest first.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(super) struct BanList {
+    /// The number of all bans.
+    pub total: usize,
+    /// The number of those before this part.
+    pub start: usize,
+    pub bans: Vec<BanStatus>,
+}
 
 /// The number of sessions that a command has ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Ended {
     pub ended: usize,
 }
 
 impl BanList {
-    pub(super) fn of(access: &Access) -> BanList {
-        let now = Instant::now();
-        BanList(access.bans().iter().map(|ban| BanStatus::of(ban, now)).collect())
+    pub(super) fn of(access: &Access, page: Page) -> BanList {
+        let (now, bans) = (Instant::now(), access.bans());
+        let part = page.cut(&bans).map(|ban| BanStatus::of(ban, now)).collect();
+        BanList { total: bans.len(), start: page.start, bans: part }
     }
 }
 
@@ -49,7 +58,7 @@ impl BanStatus {
 impl fmt::Display for BanList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<8} {:>8}  value", "ban", "seconds")?;
-        for BanStatus { kind, value, seconds } in &self.0 {
+        for BanStatus { kind, value, seconds } in &self.bans {
             writeln!(f, "{kind:<8} {seconds:>8}  {}", value.replace('\n', "\\n"))?;
         }
         Ok(())
@@ -74,5 +83,5 @@ fn target(query: &str) -> Result<BanTarget, BanError> {
 
 /// Returns the value of a parameter; empty if it is missing.
 fn parameter(query: &str, name: &str) -> String {
-    query_pairs(query).find(|(own, _)| own == name).map(|(_, value)| value.into()).unwrap_or_default()
+    query_value(query, name).unwrap_or_default()
 }

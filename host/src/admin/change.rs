@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::conf::{Difference, DifferenceKind, Shown};
 
 /// A key of the config that has another value, or a table that was added or removed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeReport {
     /// The path of the key or table: `vhost."example.com".play.wait`.
     pub key: String,
@@ -30,7 +31,7 @@ pub struct ChangeReport {
 }
 
 /// What has happened to a key or table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
     /// The table is new.
@@ -42,7 +43,7 @@ pub enum ChangeKind {
 }
 
 /// When a change takes effect, and for whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// At once, and nobody who is connected notices.
@@ -62,7 +63,7 @@ pub enum Effect {
 }
 
 /// A number of clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Touched {
     /// Viewers and players.
     pub viewers: usize,

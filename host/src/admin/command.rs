@@ -23,6 +23,10 @@ use crate::output::print;
 /// Maximum size of a response, in bytes.
 const MAX_RESPONSE: u64 = 16 << 20;
 
+/// Lists as long as they get.
+const ALL_STREAMS: &str = "/api/v2/streams?count=10000";
+const ALL_SESSIONS: &str = "/api/v2/sessions?count=10000";
+
 /// Interval of `remuxd status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -83,7 +87,7 @@ struct Status {
 impl Status {
     fn of(file: &Path) -> anyhow::Result<Status> {
         Ok(Status {
-            streams: request::<StreamList>(file, "GET", "/api/v2/streams")
+            streams: request::<StreamList>(file, "GET", ALL_STREAMS)
                 .map_or_else(|_| Vec::new(), |list| list.streams),
             modules: request(file, "GET", "/api/v1/modules")?,
             memory: request(file, "GET", "/api/v1/memory").ok(),
@@ -138,16 +142,16 @@ struct StreamDetails {
 }
 
 fn stream_status(file: &Path, name: &str, json: bool) -> anyhow::Result<String> {
-    let StreamList { streams } = request(file, "GET", "/api/v2/streams")?;
-    let sessions: SessionList = request(file, "GET", "/api/v2/sessions")?;
+    let StreamList { streams, .. } = request(file, "GET", ALL_STREAMS)?;
+    let sessions: SessionList = request(file, "GET", ALL_SESSIONS)?;
     let stream = streams.into_iter().find(|stream| stream.name == name);
     let stream = stream.with_context(|| format!("there is no stream {name}"))?;
     let sessions: Vec<_> = sessions.sessions.into_iter().filter(|session| session.stream == name).collect();
     if json {
         return json_of(&StreamDetails { stream, sessions });
     }
-    let sessions = SessionList { total: sessions.len(), sessions };
-    Ok(format!("{}\n{sessions}", StreamList { streams: vec![stream] }))
+    let sessions = SessionList { total: sessions.len(), start: 0, sessions };
+    Ok(format!("{}\n{sessions}", StreamList { total: 1, start: 0, streams: vec![stream] }))
 }
 
 fn json_of(value: &impl Serialize) -> anyhow::Result<String> {
@@ -159,7 +163,7 @@ fn json_of(value: &impl Serialize) -> anyhow::Result<String> {
 /// # Errors
 /// No host runs with `file`, or it does not respond.
 pub fn sessions_command(file: &Path) -> anyhow::Result<()> {
-    let sessions: SessionList = request(file, "GET", "/api/v2/sessions")?;
+    let sessions: SessionList = request(file, "GET", ALL_SESSIONS)?;
     Ok(print(visible(&sessions.to_string()))?)
 }
 
@@ -198,7 +202,7 @@ pub fn unban_command(file: &Path, kind: &str, value: &str) -> anyhow::Result<()>
 /// # Errors
 /// No host runs with `file`, or it does not respond.
 pub fn bans_command(file: &Path) -> anyhow::Result<()> {
-    let bans: BanList = request(file, "GET", "/api/v2/bans")?;
+    let bans: BanList = request(file, "GET", "/api/v2/bans?count=10000")?;
     Ok(print(visible(&bans.to_string()))?)
 }
 

@@ -74,6 +74,7 @@ pub(super) enum Denial {
 pub(super) struct Guard {
     hosts: Vec<String>,
     users: Vec<User>,
+    jsonp: bool,
     failures: Mutex<Failures>,
 }
 
@@ -96,7 +97,12 @@ impl Guard {
             role: user.role,
         };
         let users = config.users.iter().map(user).collect();
-        Guard { hosts: config.hosts.clone(), users, failures: Mutex::default() }
+        Guard { hosts: config.hosts.clone(), users, jsonp: config.jsonp, failures: Mutex::default() }
+    }
+
+    /// Whether the listener answers with JSONP.
+    pub fn jsonp(&self) -> bool {
+        self.jsonp
     }
 
     /// Decides on a request from `address`.

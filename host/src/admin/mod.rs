@@ -17,6 +17,7 @@ mod command;
 mod control;
 mod diff;
 mod guard;
+mod machine;
 mod metrics;
 mod process;
 mod reload;

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::change::{ChangeReport, Effect};
 use crate::module::{Change, Outcome, Step};
 
 /// The report of a reload. Made once the reload is over; its texts are for people.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadReport {
     /// The outcome of the whole.
     pub outcome: ReloadOutcome,
@@ -30,7 +31,7 @@ pub struct ReloadReport {
 }
 
 /// The outcome of a reload.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ReloadOutcome {
     /// The new config and modules are in use; after a dry run: would be.
@@ -42,7 +43,7 @@ pub enum ReloadOutcome {
 }
 
 /// The report of one module.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ModuleReport {
     /// Its name.
     pub name: String,
@@ -57,6 +58,7 @@ pub struct ModuleReport {
     /// The file that it was looked for in; empty if it was removed.
     pub file: PathBuf,
     /// The step that refused it.
+    #[schemars(with = "Option<String>")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<Step>,
     /// Why it was refused.
@@ -69,7 +71,7 @@ pub struct ModuleReport {
 }
 
 /// The outcome of a reload for one module.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ModuleChange {
     /// A new generation is loaded.

@@ -113,14 +113,16 @@ where
     }
 }
 
-async fn respond<B>(api: &Api, peer: &Peer, request: &Request<B>) -> Response<Full<Bytes>> {
-    let Peer::Remote(address, guard) = peer else { return api.respond(request, Caller::Operator).await };
+async fn respond<B>(api: &Arc<Api>, peer: &Peer, request: &Request<B>) -> Response<Full<Bytes>> {
+    let Peer::Remote(address, guard) = peer else {
+        return api::respond(api, request, Caller::Operator, false).await;
+    };
     // Those who ask whether the host runs have no credentials.
-    if let Some(response) = api.probe(request) {
+    if let Some(response) = api::probe(api, request) {
         return response;
     }
     match guard.admit(request, *address, Instant::now()) {
-        Ok(caller) => api.respond(request, caller).await,
+        Ok(caller) => api::respond(api, request, caller, guard.jsonp()).await,
         Err(denial) => {
             info!(client = %address, %denial, path = request.uri().path(), "API request refused");
             api::denied(denial)

@@ -3,23 +3,25 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::api::Page;
 use crate::policy::{Access, Session};
 
-/// The largest number of sessions in one list.
-const MAX_LISTED: usize = 10_000;
-
-/// A list of sessions, the oldest first.
-#[derive(Debug, Serialize, Deserialize)]
+/// A part of the list of sessions, the oldest first.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct SessionList {
-    /// The number of all sessions; a list has at most 10000.
+    /// The number of all sessions.
     pub total: usize,
+    /// The number of those before this part.
+    #[serde(default)]
+    pub start: usize,
     pub sessions: Vec<SessionStatus>,
 }
 
 /// The record of a session. It may have any characters.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct SessionStatus {
     pub id: String,
     pub action: String,
@@ -36,10 +38,10 @@ pub(super) struct SessionStatus {
 }
 
 impl SessionList {
-    pub(super) fn of(access: &Access) -> SessionList {
-        let sessions = access.sessions();
-        let listed = sessions.iter().take(MAX_LISTED).map(|session| SessionStatus::of(session));
-        SessionList { total: sessions.len(), sessions: listed.collect() }
+    pub(super) fn of(access: &Access, page: Page) -> SessionList {
+        let (total, sessions) = access.session_page(page.range());
+        let sessions = sessions.iter().map(|session| SessionStatus::of(session)).collect();
+        SessionList { total, start: page.start, sessions }
     }
 }
 
@@ -63,7 +65,7 @@ impl SessionStatus {
 /// A table. The caller escapes characters that could control a terminal.
 impl fmt::Display for SessionList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SessionList { total, sessions } = self;
+        let SessionList { total, sessions, .. } = self;
         writeln!(
             f,
             "{:<16} {:<7} {:<9} {:<24} {:<15} {:>8} {:>12}  subject",
@@ -104,7 +106,7 @@ mod tests {
             seconds: 7,
             bytes: 8,
         };
-        let list = SessionList { total: 3, sessions: vec![session(""), session("a\nb")] };
+        let list = SessionList { total: 3, start: 0, sessions: vec![session(""), session("a\nb")] };
         let lines: Vec<_> = list.to_string().lines().map(str::to_owned).collect();
         let line = "00000001         play    websocket live/film                192.0.2.1              7            8";
         assert_eq!(lines[1..], [line.to_owned(), format!("{line}  a\\nb"), "and 1 more".to_owned()]);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Usage;
@@ -11,7 +12,7 @@ use crate::module::{Generation, Registry, Standing, Transport};
 use crate::stream::{Hub, LiveMount};
 
 /// The status of one generation of a module.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct ModuleStatus {
     pub name: String,
     pub version: String,
@@ -47,7 +48,7 @@ pub(super) struct ModuleStatus {
 }
 
 /// The state of a generation.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ModuleState {
     /// New viewers get it.
@@ -79,7 +80,7 @@ impl fmt::Display for ModuleState {
 }
 
 /// The memory that the host keeps for peers, in bytes.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct MemoryStatus {
     /// `limits.max_memory`.
     pub limit: u64,

@@ -5,20 +5,28 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::api::Page;
 use crate::media::Codec;
 use crate::policy::{Access, Action, Protocol, Session};
 use crate::stream::{Hub, LiveMount, Stream, StreamKey};
 
-/// The streams that are live or whose viewers wait for the publisher, by name.
-#[derive(Debug, Serialize, Deserialize)]
+/// A part of the list of streams that are live or whose viewers wait for the publisher, by name.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct StreamList {
+    /// The number of all streams.
+    #[serde(default)]
+    pub total: usize,
+    /// The number of those before this part.
+    #[serde(default)]
+    pub start: usize,
     pub streams: Vec<StreamStatus>,
 }
 
 /// The status of one stream.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct StreamStatus {
     /// `APP/STREAM`, after `VHOST/` on another vhost than the default one; control characters are escaped.
     pub name: String,
@@ -47,7 +55,7 @@ pub(super) struct StreamStatus {
 }
 
 /// The publisher of a stream.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PublisherStatus {
     /// Seconds since it came.
     pub seconds: u64,
@@ -57,7 +65,7 @@ pub(super) struct PublisherStatus {
 }
 
 /// One format of a stream.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct MountStatus {
     pub module: String,
     pub generation: u64,
@@ -67,20 +75,21 @@ pub(super) struct MountStatus {
 }
 
 impl StreamList {
-    /// Returns the streams, with addresses if `trusted`.
-    pub(super) fn of(hub: &Hub, access: &Access, trusted: bool) -> StreamList {
-        let mut sessions: HashMap<StreamKey, Vec<Arc<Session>>> = HashMap::new();
+    /// Returns the streams of a page, with addresses if `trusted`.
+    pub(super) fn of(hub: &Hub, access: &Access, trusted: bool, page: Page) -> StreamList {
+        let mut streams = hub.streams();
+        streams.sort_by_cached_key(|stream| stream.key().to_string());
+        let shown: Vec<_> = page.cut(&streams).collect();
+        let mut sessions: HashMap<&StreamKey, Vec<Arc<Session>>> =
+            shown.iter().map(|stream| (stream.key(), Vec::new())).collect();
         for session in access.sessions() {
-            sessions.entry(session.key().clone()).or_default().push(session);
+            if let Some(own) = sessions.get_mut(session.key()) {
+                own.push(session);
+            }
         }
-        let streams = hub.streams();
-        let status = |stream: &Arc<Stream>| {
-            let sessions = sessions.get(stream.key()).map(Vec::as_slice).unwrap_or_default();
-            StreamStatus::of(stream, sessions, trusted)
-        };
-        let mut streams: Vec<_> = streams.iter().map(status).collect();
-        streams.sort_by(|one, other| one.name.cmp(&other.name));
-        StreamList { streams }
+        let status = |stream: &Arc<Stream>| StreamStatus::of(stream, &sessions[stream.key()], trusted);
+        let part = shown.iter().map(|stream| status(stream)).collect();
+        StreamList { total: streams.len(), start: page.start, streams: part }
     }
 }
 
@@ -246,7 +255,7 @@ mod tests {
             players: 3,
             ..stream("film")
         };
-        let list = StreamList { streams: vec![stream("away"), film] };
+        let list = StreamList { total: 2, start: 0, streams: vec![stream("away"), film] };
         let lines: Vec<_> = list.to_string().lines().skip(1).map(str::to_owned).collect();
         assert_eq!(
             lines,

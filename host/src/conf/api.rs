@@ -13,6 +13,8 @@ pub struct HttpApi {
     pub listen: SocketAddr,
     /// `hosts`: names under which it answers, beside addresses and `localhost`. Default none.
     pub hosts: Vec<String>,
+    /// `jsonp`: answer GET requests of pages with SRS's shapes with a call of the function that `?callback=` names. Default false.
+    pub jsonp: bool,
     /// `[[http_api.user]]`. Without one, everybody who reaches it may read what names no client.
     pub users: Vec<ApiUser>,
 }

@@ -31,6 +31,7 @@ mod redirect;
 mod refusal;
 mod request;
 mod service;
+mod version;
 mod websocket;
 
 pub use body::Body;
@@ -44,3 +45,4 @@ pub use page::{Page, Pages};
 pub use probe::probe;
 pub use refusal::Refusal;
 pub use service::Service;
+pub use version::Version;

@@ -1,7 +1,9 @@
-//! Probes of load balancers and supervisors, the same on the HTTP listener and on the API's.
+//! Probes of load balancers and supervisors, on the HTTP listener and on the API's.
 
 use hyper::StatusCode;
+use serde_json::json;
 
+use super::{Page, Version};
 use crate::lifecycle::Lifecycle;
 
 /// Returns the status and the body for a probe; `None` if `path` is not one.
@@ -14,4 +16,11 @@ pub fn probe(path: &str, lifecycle: &Lifecycle) -> Option<(StatusCode, &'static 
         "/readyz" => Some((StatusCode::SERVICE_UNAVAILABLE, "stopping\n")),
         _ => None,
     }
+}
+
+/// Returns the page with which SRS's HTTP listener answers health checks; `None` if `path` is not its path. It tells nothing but the
+/// version, which `Server` tells too; that of the API says more.
+pub(super) fn versions(path: &str) -> Option<Page> {
+    let body = || json!({ "code": 0, "data": Version::of_host() }).to_string().into();
+    (path == "/api/v1/versions").then(|| Page { content_type: "application/json", body: body() })
 }

@@ -12,6 +12,7 @@ use tracing::{debug, info};
 use super::cors::Cors;
 use super::files::Files;
 use super::live::{Delivery, LiveMounts};
+use super::probe::versions;
 use super::websocket::Upgrade;
 use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, probe, redirect, request};
 use crate::conf::Config;
@@ -110,6 +111,9 @@ impl Service {
         let (host, query) = (request::host(request), uri.query().unwrap_or(""));
         if let Some((status, body)) = probe(uri.path(), &connection.lifecycle) {
             return Ok(respond_with_probe(status, body, request.method()));
+        }
+        if let Some(page) = versions(uri.path()) {
+            return Ok(respond_with_page(page, request.method()));
         }
         let resolved = self.router.load().resolve(host, uri.path(), query)?;
         if let Some(page) = self.pages.as_ref().and_then(|pages| pages.page(&resolved.path, client)) {

@@ -69,6 +69,11 @@ impl Server {
         &self.access
     }
 
+    /// The config that the host was started with.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
     /// The phase of the host.
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle

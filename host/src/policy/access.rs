@@ -1,6 +1,7 @@
 //! Access: the decision on a request, and what the host remembers about decisions.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::bans::{Ban, BanError, BanTarget};
 use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, ask};
 use super::key_set::KeySets;
 use super::sessions::{Session, SessionId, SessionLog, Sessions};
+use super::totals::Totals;
 use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Proxy;
 use crate::stream::StreamKey;
@@ -181,6 +183,21 @@ impl Access {
     /// Returns the records of all sessions, the oldest first.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.sessions.list()
+    }
+
+    /// Returns the number of sessions, and the records of some by their places in [`Access::sessions`].
+    pub fn session_page(&self, places: Range<usize>) -> (usize, Vec<Arc<Session>>) {
+        self.sessions.page(places)
+    }
+
+    /// Returns the record of a session.
+    pub fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.find(id)
+    }
+
+    /// Returns the records of all sessions, the oldest first, and what those before them amount to.
+    pub fn amounts(&self) -> (Vec<Arc<Session>>, Totals) {
+        self.sessions.amounts()
     }
 
     /// The hooks of the host.

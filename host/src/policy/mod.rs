@@ -55,6 +55,7 @@ mod secure_link;
 mod security;
 mod sessions;
 mod signed_url;
+mod totals;
 
 pub use access::{Access, ConnectionRequest};
 pub use admission::Admission;
@@ -65,5 +66,6 @@ pub use outcome::{End, Order, Outcome};
 pub use refusal::{Answer, Refusal, SignatureError, TokenError};
 pub use request::{Action, Protocol, Request};
 pub use rules::Policy;
-pub use sessions::{Session, SessionLog};
+pub use sessions::{Session, SessionId, SessionLog};
 pub use signed_url::sign;
+pub use totals::Amount;

@@ -4,11 +4,12 @@
 //! bytes to its socket, or has received some. So whoever reads records takes no lock of a session. The lock of the table
 //! is held at the start and at the end of sessions, and to list them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::ParseIntError;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,7 @@ use super::bans::{Ban, BanError, BanTarget, Bans};
 use super::limits::{Counted, Counts, Limits, WINDOW, subscriber};
 use super::outcome::{Order, Outcome};
 use super::request::MAX_TEXT;
+use super::totals::{Amount, Ended, Totals};
 use super::{Action, Protocol, Refusal, Request};
 use crate::conf::Proxy;
 use crate::stream::StreamKey;
@@ -147,6 +149,14 @@ impl Session {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// [`Session::bytes`] by direction.
+    pub fn amount(&self) -> Amount {
+        match self.action {
+            Action::Publish => Amount { sent: 0, received: self.bytes() },
+            Action::Play => Amount { sent: self.bytes(), received: 0 },
+        }
+    }
+
     /// Adds to [`Session::bytes`]. For the owner of the session, once for each batch.
     pub fn add_bytes(&self, count: usize) {
         if self.bytes.fetch_add(count as u64, Ordering::Relaxed) == 0 && count > 0 {
@@ -253,11 +263,20 @@ pub(super) struct Sessions {
 
 #[derive(Debug)]
 struct Table {
-    sessions: HashMap<SessionId, Row>,
+    /// In the order of their start.
+    sessions: BTreeMap<SessionId, Row>,
     counts: Counts,
+    ended: Ended,
     bans: Bans,
     /// When the bitrates were measured last.
     measured: Instant,
+}
+
+impl Table {
+    /// The sessions, the oldest first.
+    fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
+        self.sessions.values().map(|row| row.session.clone())
+    }
 }
 
 #[derive(Debug)]
@@ -271,8 +290,9 @@ impl Sessions {
     /// Creates the table. Requests that name one of the trusted proxies as their client have no limits of an address.
     pub fn new(proxy: Proxy) -> Arc<Sessions> {
         let table = Table {
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             counts: Counts::default(),
+            ended: Ended::default(),
             bans: Bans::default(),
             measured: Instant::now(),
         };
@@ -320,16 +340,31 @@ impl Sessions {
             self.measure(&mut table, now);
         }
         table.counts.enter(self.counted(&session), limits)?;
+        table.ended.enter(&session.key);
         table.sessions.insert(session.id, Row { session: session.clone(), measured: 0 });
         Ok(Entry { sessions: self.clone(), session })
     }
 
     /// Returns all sessions, the oldest first.
     pub fn list(&self) -> Vec<Arc<Session>> {
-        let mut sessions: Vec<_> =
-            self.table.lock().sessions.values().map(|row| row.session.clone()).collect();
-        sessions.sort_by_key(|session| session.id);
-        sessions
+        self.table.lock().sessions().collect()
+    }
+
+    /// Returns the number of sessions, and some of them by their places in [`Sessions::list`].
+    pub fn page(&self, places: Range<usize>) -> (usize, Vec<Arc<Session>>) {
+        let table = self.table.lock();
+        (table.sessions.len(), table.sessions().skip(places.start).take(places.len()).collect())
+    }
+
+    /// Returns a session.
+    pub fn find(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.table.lock().sessions.get(&id).map(|row| row.session.clone())
+    }
+
+    /// Returns all sessions, the oldest first, and what those before them amount to.
+    pub fn amounts(&self) -> (Vec<Arc<Session>>, Totals) {
+        let table = self.table.lock();
+        (table.sessions().collect(), table.ended.totals())
     }
 
     /// Checks whether an address is banned, before anything else is done for it.
@@ -344,8 +379,7 @@ impl Sessions {
 
     /// Ends a session. Returns false if there is none.
     pub fn kick(&self, id: SessionId) -> bool {
-        let session = self.table.lock().sessions.get(&id).map(|row| row.session.clone());
-        session.is_some_and(|session| {
+        self.find(id).is_some_and(|session| {
             session.end(Order::Kick);
             true
         })
@@ -414,6 +448,7 @@ impl Drop for Entry {
         {
             let mut table = sessions.table.lock();
             table.sessions.remove(&session.id);
+            table.ended.leave(&session.key, session.amount());
             table.counts.leave(sessions.counted(session));
         }
         let outcome = session.outcome.get().map_or(&Outcome::ClientLeft, |outcome| outcome);

@@ -14,5 +14,5 @@ mod query;
 mod resolve;
 
 pub use path::{INDEX, InvalidPath};
-pub use query::{host_without_port, query_pairs};
+pub use query::{host_without_port, query_pairs, query_value};
 pub use resolve::{Named, Redirection, Resolved, Route, Router};

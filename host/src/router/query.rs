@@ -15,6 +15,11 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, s
     })
 }
 
+/// Returns the value of the first parameter of a query with this name, decoded.
+pub fn query_value(query: &str, name: &str) -> Option<String> {
+    query_pairs(query).find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
+}
+
 /// Returns the name of a Host without its port, and without the final dot of an absolute name.
 pub fn host_without_port(host: &str) -> &str {
     let host = match host.rsplit_once(':') {

@@ -49,6 +49,15 @@ pub(super) struct Source {
     state: Mutex<State>,
 }
 
+/// The tags with the configurations of a stream's decoders; empty where there is none.
+#[derive(Clone, Debug, Default)]
+pub struct SequenceHeaders {
+    /// The body of the newest one of video.
+    pub video: Bytes,
+    /// The body of the newest one of audio.
+    pub audio: Bytes,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Number of publishers so far; only the newest may push.
@@ -117,6 +126,12 @@ impl Source {
     /// The codecs of the tracks that the newest publisher sends.
     pub(super) fn codecs(&self) -> Codecs {
         self.state.lock().tracks.codecs()
+    }
+
+    /// The newest publisher's sequence headers.
+    pub(super) fn sequence_headers(&self) -> SequenceHeaders {
+        let state = self.state.lock();
+        SequenceHeaders { video: state.video_header.clone(), audio: state.audio_header.clone() }
     }
 
     /// What its publishers have sent.

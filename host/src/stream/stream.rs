@@ -13,7 +13,7 @@ use super::mount::{LiveMount, Viewer};
 use super::pacing::{Clock, StreamPacer, dirty_within};
 use super::renditions::{RenditionWait, Renditions};
 use super::ring::{JoinAt, Pace, Reader, Ring};
-use super::source::Source;
+use super::source::{SequenceHeaders, Source};
 use super::tracks::Codecs;
 use super::traffic::StreamStats;
 use crate::budget::Account;
@@ -71,6 +71,11 @@ impl Stream {
     /// The codecs of the tracks that its newest publisher sends.
     pub fn codecs(&self) -> Codecs {
         self.source.codecs()
+    }
+
+    /// The configurations of the decoders, as its newest publisher has sent them.
+    pub fn sequence_headers(&self) -> SequenceHeaders {
+        self.source.sequence_headers()
     }
 
     /// What its publishers have sent.

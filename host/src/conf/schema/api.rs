@@ -12,6 +12,7 @@ pub(super) fn http_api(table: &mut Table) -> HttpApi {
         enabled: table.key("enabled", false, flag),
         listen: table.key("listen", loopback(1985), listen_locally),
         hosts: table.key("hosts", Vec::new(), list(host_name)),
+        jsonp: table.key("jsonp", false, flag),
         users: table.tables("user", "name", user),
     }
 }

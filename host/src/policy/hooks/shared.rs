@@ -112,6 +112,11 @@ impl Hooks {
         }
     }
 
+    /// The names of the machine and of this process, as events have them.
+    pub fn ids(&self) -> (&str, &str) {
+        (&self.server_id, &self.service_id)
+    }
+
     /// The counters.
     pub fn counts(&self) -> &HookCounts {
         &self.counts

@@ -1,0 +1,23 @@
+//! The API: one table of routes ([`table`]), from which requests are dispatched, wrong methods refused, and the description at
+//! `/api/v2/openapi.json` made.
+//!
+//! `/api/v1` has the shapes of SRS's API (`srs`) beside some pages of our own, `/api/v2` is ours alone. Peers of the control
+//! socket are users who operate; over TCP the [guard](super::guard) knows who asks.
+//!
+//! Invariants: a GET changes nothing; whatever a page lists has a bound; pages run on blocking threads, since they take time for
+//! each session and read files of the kernel.
+
+mod dispatch;
+mod jsonp;
+mod openapi;
+mod pages;
+mod paging;
+mod reply;
+mod route;
+mod srs;
+mod state;
+mod table;
+
+pub(super) use dispatch::{denied, probe, respond};
+pub(super) use paging::Page;
+pub use state::Api;
