@@ -4,6 +4,7 @@
 //! second is without limit for them, so that the other limits are tested too.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,16 +93,8 @@ fn frames_are_read_at_the_rate_of_their_address() {
     let rows: [(&str, &dyn Fn()); 2] = [
         ("HTTP/2 pings", &|| {
             // Two connections share the rate of their address.
-            let mut sockets = [(), ()].map(|()| floods::open_from([127, 0, 0, 3].into(), host.http).unwrap());
-            let pings = frame(PING, 0, 0, &[0; 8]).repeat(200);
-            for socket in &mut sockets {
-                socket.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b"")].concat()).unwrap();
-            }
-            for number in 0..SENT / pings.len() {
-                let socket = &mut sockets[number % 2];
-                socket.write_all(&pings).unwrap();
-                socket.read_exact(&mut vec![0; pings.len()]).unwrap();
-            }
+            let sockets = [(), ()].map(|()| floods::open_from([127, 0, 0, 3].into(), host.http).unwrap());
+            send_pings(sockets, SENT);
         }),
         ("WebSocket pings", &|| {
             let socket = floods::open_from([127, 0, 0, 4].into(), host.http).unwrap();
@@ -176,4 +169,28 @@ fn early_data_is_not_accepted() {
     let (second, may_be_early) = connect();
     assert_eq!(second.handshake_kind(), Some(HandshakeKind::Resumed), "a client of the same session");
     assert!(!may_be_early && !second.is_early_data_accepted(), "the ticket allows no early data");
+}
+
+/// A trusted proxy sends the requests of many clients. Limited to 1 KiB/s, it would need a minute.
+#[test]
+fn a_trusted_proxy_is_read_without_a_rate() {
+    let config = Config::live().limits("receive_rate", "\"1KiB\"");
+    let host = Host::start(&config.tables("[proxy]\ntrusted = [\"127.0.0.3\"]\n"));
+    let sockets = [(), ()].map(|()| floods::open_from([127, 0, 0, 3].into(), host.http).unwrap());
+    let started = Instant::now();
+    send_pings(sockets, 64 << 10);
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+/// Sends HTTP/2 pings of `len` bytes in all over two connections, and reads the answers.
+fn send_pings(mut sockets: [TcpStream; 2], len: usize) {
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(200);
+    for socket in &mut sockets {
+        socket.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b"")].concat()).unwrap();
+    }
+    for number in 0..len / pings.len() {
+        let socket = &mut sockets[number % 2];
+        socket.write_all(&pings).unwrap();
+        socket.read_exact(&mut vec![0; pings.len()]).unwrap();
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! [`Config`] is what the rest of the host sees: validated, with every default filled in, and without a trace of the
 //! file. [`Diagnostics`] collects the errors of a file, all of them before anything listens; [`Source`] has the
-//! location of each key. `schema` lists the keys of a file, `table` and `value` read them, `resolve` checks the
-//! result as a whole, and `values` tells two configs apart. A vhost inherits from no other vhost: keys that it does not set are at their defaults.
+//! location of each key. `schema` lists the keys of a file, `table`, `value` and `secrets` read them, `resolve` checks the
+//! result as a whole, and `values` tells two configs apart. A vhost inherits from no other vhost: keys that it does not set are at
+//! their defaults.
 //!
 //! Used by all; uses nothing.
 
@@ -13,11 +14,13 @@ mod config;
 mod diagnostics;
 mod endpoint;
 mod error;
+mod file;
 mod foreign;
 mod hooks;
 mod pattern;
 mod resolve;
 mod schema;
+mod secrets;
 mod show;
 mod source;
 mod table;
@@ -30,6 +33,7 @@ pub use api::{ApiRole, ApiUser, HttpApi};
 pub use config::*;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
 pub use endpoint::Endpoint;
+pub use file::read_file;
 pub use hooks::*;
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
 pub use source::{KeyPath, Location, Source};

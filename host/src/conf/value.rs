@@ -11,22 +11,20 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use rustls::pki_types::SubjectPublicKeyInfoDer;
-use rustls::pki_types::pem::PemObject;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
 
-use super::access::{Addresses, Secret};
+use super::access::Addresses;
 use super::config::MemoryLimit;
 use super::endpoint::Endpoint;
-use super::error::{BOOLEAN, SECRET, STRING, ValueError, closest};
+use super::error::{BOOLEAN, STRING, ValueError, closest};
 
 /// A kind of value.
 pub(super) trait Kind<T>: Fn(&Spanned<DeValue>) -> Result<T, Vec<Spanned<ValueError>>> {}
 
 impl<T, F: Fn(&Spanned<DeValue>) -> Result<T, Vec<Spanned<ValueError>>>> Kind<T> for F {}
 
-fn fault<T>(value: &Spanned<DeValue>, error: ValueError) -> Result<T, Vec<Spanned<ValueError>>> {
+pub(super) fn fault<T>(value: &Spanned<DeValue>, error: ValueError) -> Result<T, Vec<Spanned<ValueError>>> {
     Err(vec![Spanned::new(value.span(), error)])
 }
 
@@ -222,69 +220,6 @@ pub(super) fn addresses(value: &Spanned<DeValue>) -> Result<Addresses, Vec<Spann
         return Ok(Addresses::All);
     }
     network(value).map(Addresses::Network)
-}
-
-/// Reads a secret: a string, `{ file = "PATH" }` or `{ env = "NAME" }`. The end of a file's last line is no part of it.
-pub(super) fn secret(value: &Spanned<DeValue>) -> Result<Secret, Vec<Spanned<ValueError>>> {
-    if let Some(text) = value.get_ref().as_str() {
-        return Ok(Secret::new(text.as_bytes().to_vec()));
-    }
-    let table = value.get_ref().as_table().filter(|table| table.len() == 1);
-    let source = table.and_then(|table| table.iter().next());
-    let Some((kind, name)) = source.and_then(|(kind, name)| Some((kind.get_ref(), name.get_ref().as_str()?)))
-    else {
-        return wrong_type(value, SECRET);
-    };
-    let unreadable = |reason: String| ValueError::Unreadable { name: name.to_owned(), reason };
-    let read = match &**kind {
-        "file" => std::fs::read(name).map_err(|error| unreadable(error.to_string())),
-        "env" => match std::env::var_os(name) {
-            Some(value) => Ok(value.into_encoded_bytes()),
-            None => Err(unreadable("there is no such environment variable".to_owned())),
-        },
-        _ => return wrong_type(value, SECRET),
-    };
-    match read {
-        Ok(mut bytes) => {
-            let end = bytes.trim_ascii_end().len();
-            bytes.truncate(end);
-            Ok(Secret::new(bytes))
-        }
-        Err(error) => fault(value, error),
-    }
-}
-
-/// Reads the public key of a PEM file, as SubjectPublicKeyInfo; an empty string is none.
-pub(super) fn public_key(value: &Spanned<DeValue>) -> Result<Option<Vec<u8>>, Vec<Spanned<ValueError>>> {
-    let name = text(value)?;
-    if name.is_empty() {
-        return Ok(None);
-    }
-    let pem = match std::fs::read(&name) {
-        Ok(pem) => pem,
-        Err(error) => return fault(value, ValueError::Unreadable { name, reason: error.to_string() }),
-    };
-    match SubjectPublicKeyInfoDer::from_pem_slice(&pem) {
-        Ok(key) => Ok(Some(key.to_vec())),
-        Err(_) => fault(value, ValueError::NotAPublicKey { name }),
-    }
-}
-
-/// Reads a SHA-256 in hexadecimal digits; an empty string is none.
-pub(super) fn sha256(value: &Spanned<DeValue>) -> Result<Option<[u8; 32]>, Vec<Spanned<ValueError>>> {
-    let digits = text(value)?;
-    if digits.is_empty() {
-        return Ok(None);
-    }
-    let mut hash = [0; 32];
-    let is_hash = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
-        match digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
-            Some(value) if is_hash => *byte = value,
-            _ => return fault(value, ValueError::NotASha256),
-        }
-    }
-    Ok(Some(hash))
 }
 
 /// Reads an origin: scheme, host and port, as browsers send it (RFC 6454, 6.2).

@@ -7,10 +7,9 @@ use toml::Spanned;
 use crate::conf::access::*;
 use crate::conf::endpoint::{Endpoint, EndpointError};
 use crate::conf::error::ValueError;
+use crate::conf::secrets::{public_key, secret, sha256};
 use crate::conf::table::Table;
-use crate::conf::value::{
-    addresses, bitrate, endpoint, flag, host_name, integer, list, public_key, secret, sha256, text,
-};
+use crate::conf::value::{addresses, bitrate, endpoint, flag, host_name, integer, list, text};
 
 pub(super) fn security(table: &mut Table) -> Security {
     Security {

@@ -4,8 +4,9 @@ use super::access::{fault, required};
 use crate::conf::access::Secret;
 use crate::conf::api::{ApiRole, ApiUser, HttpApi, MIN_PASSWORD};
 use crate::conf::error::ValueError;
+use crate::conf::secrets::secret;
 use crate::conf::table::Table;
-use crate::conf::value::{choice, flag, host_name, list, listen_locally, loopback, secret, text};
+use crate::conf::value::{choice, flag, host_name, list, listen_locally, loopback, text};
 
 pub(super) fn http_api(table: &mut Table) -> HttpApi {
     HttpApi {

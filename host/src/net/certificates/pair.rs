@@ -1,11 +1,8 @@
 //! A private key and a certificate in two files: read, validated, and polled for changes.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -13,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::{CertificateError, Part};
 use super::owner::Owner;
-use crate::conf::{CertificateFiles, Diagnostics};
+use crate::conf::{CertificateFiles, Diagnostics, read_file};
 use crate::net::tls::provider;
 
 /// Limit of the length of a file, in bytes.
@@ -113,8 +110,11 @@ impl Contents {
     fn read(files: &CertificateFiles) -> Contents {
         let mut hash = Sha256::new();
         let mut read = |part, path: &Path| {
-            let contents =
-                read(path).map_err(|source| CertificateError::Read { part, path: path.into(), source });
+            let contents = read_file(path, MAX_FILE).map_err(|source| CertificateError::Read {
+                part,
+                path: path.into(),
+                source,
+            });
             match &contents {
                 Ok(bytes) => hash.update(Sha256::digest(bytes)),
                 Err(error) => hash.update(error.to_string()),
@@ -142,21 +142,6 @@ impl Contents {
             }]
         })?;
         Ok(Certificate { hash: self.hash, key: Arc::new(certified), names })
-    }
-}
-
-/// Reads a regular file. Does not block on other kinds, such as a FIFO without a writer or an endless device.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 {
-        ..=MAX_FILE => Ok(bytes),
-        _ => Err(io::Error::other(format!("longer than {MAX_FILE} bytes"))),
     }
 }
 
