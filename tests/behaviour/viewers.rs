@@ -13,7 +13,7 @@ use remuxd_tests::modules::built;
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::times::gap;
 use remuxd_tests::tool::root;
-use remuxd_tests::wait::SOON;
+use remuxd_tests::wait::{SOON, wait_until};
 
 /// Starts a host with a publisher that has sent `frames`, and waits until they have arrived.
 fn live(config: &Config, frames: u32) -> (Host, String, Publisher, Numbered) {
@@ -114,6 +114,23 @@ fn an_unknown_stream_is_404_after_wait() {
         matches!(&refusal, tungstenite::Error::Http(response) if response.status() == 404),
         "{refusal:?}"
     );
+}
+
+/// `wait` is for streams that are not live.
+#[test]
+fn a_viewer_of_a_publisher_that_has_just_begun_gets_200_without_wait() {
+    let host = Host::start(&Config::live().play("wait", "0"));
+    let key = host.key("begins");
+    let mut publisher = Publisher::open(host.rtmp, &key);
+    let path = host.path(&key);
+    let address = host.http;
+    let viewer = std::thread::spawn(move || Request::get(&path).send(address).unwrap().status);
+    let session = "remuxd_sessions{action=\"play\",protocol=\"http\"} 1";
+    wait_until(SOON, "the viewer's session", || host.api_page("/metrics").contains(session));
+    let mut media = Numbered::new(500);
+    publisher.send(&media.headers());
+    publisher.send(&media.frames(30));
+    assert_eq!(viewer.join().unwrap(), 200);
 }
 
 #[test]

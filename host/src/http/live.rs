@@ -26,8 +26,8 @@ use super::{Body, Client, ConnectionContext, Refusal};
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Time limit for a remuxer's first block.
-const REMUX_TIME: Duration = Duration::from_secs(5);
+/// Time limit for the first media of a stream that is live, and for a remuxer's first block. `wait` may be longer.
+const MEDIA_TIME: Duration = Duration::from_secs(10);
 /// Time limit for the second track of a stream.
 const TRACK_WAIT: Duration = Duration::from_secs(1);
 
@@ -184,11 +184,13 @@ impl LiveMounts {
             let mut carriage = rendition.carriage();
             // The viewer attaches before the wait, so that it gets the first frame if it was here before it.
             let mut viewer = self.watch(target, stream)?;
-            wait_for_carriage(&mut carriage, target.module(), deadline).await?;
+            // `wait` is for streams that are not live. Its publisher may have begun a moment ago, or the next keyframe be far.
+            let media_deadline =
+                if stream.is_live() { deadline.max(Instant::now() + MEDIA_TIME) } else { deadline };
+            wait_for_carriage(&mut carriage, target.module(), media_deadline).await?;
             drop(carriage);
-            // The remuxer gets its full time even if the wait for the stream has used up `wait`.
-            let remux_deadline = deadline.max(Instant::now() + REMUX_TIME);
-            match first_span(&mut viewer, &rendition, remux_deadline).await {
+            let media_deadline = deadline.max(Instant::now() + MEDIA_TIME);
+            match first_span(&mut viewer, &rendition, media_deadline).await {
                 Ok(first) => return Ok((viewer, first)),
                 // The mount ended before the viewer's first byte: the next one begins with the new preamble.
                 Err(_) if viewer.mount().end_reason() == Some(EndReason::Outdated) => {}
