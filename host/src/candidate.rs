@@ -6,15 +6,16 @@
 //!
 //! Invariant: nothing of a candidate's modules is mapped into this process, and building it changes nothing.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::conf::{Config, ConfigErrors, Diagnostics, KeyPath, Location, Mount, Vhost, Warnings};
+use crate::conf::{Config, ConfigErrors, Diagnostics, KeyPath, Location, Mount, Source, Vhost, Warnings};
 use crate::module::{
     Description, OffFile, OptionError, Outcome, Prepared, Registry, Transport, check_options,
 };
-use crate::net::{Certificates, NewCertificates};
+use crate::net::{Certificates, ListenError, NewCertificates};
 use crate::router::Router;
 
 /// A config and what it names.
@@ -102,6 +103,23 @@ pub fn check(file: &Path) -> Result<Warnings, ConfigErrors> {
     let mut candidate = Candidate::of_file(file, &in_use)?;
     candidate.report_failures(|_| true);
     candidate.diagnostics.finish()
+}
+
+/// Returns the error of an address that cannot be listened on, with its line of the file.
+pub fn cannot_listen(config: &Config, source: &Arc<Source>, error: &ListenError) -> ConfigErrors {
+    let mut diagnostics = Diagnostics::of(source.clone());
+    let listeners = config.listeners();
+    let listener = listeners.iter().find(|listener| listener.address == error.address);
+    let location = listener.and_then(|listener| source.value(&listener.path));
+    let diagnostic =
+        diagnostics.error(format!("cannot listen on {}", error.address), location, &error.source);
+    if error.source.kind() == ErrorKind::AddrInUse {
+        diagnostic.help("another process uses it; they can share it if both have `reuse_port = true`");
+    }
+    if error.source.kind() == ErrorKind::PermissionDenied && error.address.port() < 1024 {
+        diagnostic.help("ports below 1024 need the capability CAP_NET_BIND_SERVICE: AmbientCapabilities= of systemd, or setcap");
+    }
+    diagnostics.into_errors()
 }
 
 /// Returns the location of a module's name in `modules.load`.

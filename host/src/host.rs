@@ -1,23 +1,22 @@
 //! The host: starts modules, listeners and administration, and stops at a signal.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin::{
-    AccessLog, Api, Cause, Control, Reloader, notes_path, remove_dead_sockets, serve_control, serve_tcp,
-    socket_path, watch,
+    AccessLog, Api, Cause, Control, OpenedLog, Reloader, Running, memory_limit, notes_path,
+    raise_descriptor_limit, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
 };
-use crate::budget::{Budget, machine_memory};
-use crate::candidate::{Candidate, InUse, formats_of};
-use crate::conf::{Config, ConfigErrors, Diagnostics, Shutdown, Source, Warnings};
+use crate::budget::Budget;
+use crate::candidate::{Candidate, InUse, cannot_listen, formats_of};
+use crate::conf::{Config, ConfigErrors, Current, ListenerKind, Shutdown, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
 use crate::lifecycle::Lifecycle;
@@ -25,16 +24,13 @@ use crate::module::{
     CrashNote, CrashNotes, FaultNote, FaultObserver, Generation, OffFile, Outcome, Pool, Prepared, Registry,
     Transport,
 };
-use crate::net::{Certificates, ListenError, Listening, NewCertificates, Server, publish_loop};
+use crate::net::{Certificates, NewCertificates, Server, publish_loop};
 use crate::output::print;
 use crate::policy::Hooks;
 use crate::router::Router;
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Hub, StreamKey};
 use crate::supervisor;
-
-/// Memory of a machine that does not report it, in bytes.
-const UNKNOWN_MEMORY: u64 = 1 << 30;
 
 /// Timeout for connections to finish when their streams have ended.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -122,9 +118,9 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     for line in warnings.lines() {
         warn!("{line}");
     }
-    raise_descriptor_limit(config.limits.max_connections);
+    raise_descriptor_limit(&config.limits);
     return_memory_when_idle();
-    let budget = Budget::new(memory_limit(&config));
+    let budget = Budget::new(memory_limit(&config.limits));
     let mounts = load_modules(modules, &registry, &config);
     for Generation { name, reason, .. } in registry.generations() {
         if let Some(reason) = reason {
@@ -132,43 +128,47 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         }
     }
     let notes = notes.map(Arc::new);
-    let (config, registry) = (Arc::new(config), Arc::new(registry));
+    let (current, registry) = (Current::new(config), Arc::new(registry));
+    let config = current.config();
     let hub = Hub::new();
     let pool = Pool::new(config.modules.workers, config.modules.call_timeout, notes.clone());
     let pages = show_demo.then(|| -> Box<dyn Pages> { Box::new(DemoPages(mounts.clone())) });
-    let service = Service::new(config.clone(), router, hub.clone(), registry.clone(), pool.clone(), pages);
+    let service = Service::new(current.clone(), router, hub.clone(), registry.clone(), pool.clone(), pages);
     let certificates = Arc::new(Certificates::new(certificates));
-    let hooks = service.access().hooks().clone();
+    let (router, access) = (service.router().clone(), service.access().clone());
+    let hooks = access.hooks().clone();
     hooks.set_host(&config.http_hooks);
     pool.faults().observe(fault_observer(hooks.clone()));
-    let reloader = file.clone().map(|file| {
-        let (router, certificates) = (service.router().clone(), certificates.clone());
-        Reloader::new(
-            file,
-            config.clone(),
-            registry.clone(),
-            certificates,
-            router,
-            hub.clone(),
-            service.access().clone(),
-        )
-    });
+    let access_log = start_access_log(&config)?;
+    access.set_log(access_log.clone());
     let lifecycle = Lifecycle::default();
-    let server = Server::new(config.clone(), hub.clone(), service, budget.clone(), lifecycle.clone());
+    let server = Server::new(current.clone(), hub.clone(), service, budget.clone(), lifecycle.clone());
+    let running = Running {
+        current: current.clone(),
+        registry: registry.clone(),
+        pool: pool.clone(),
+        certificates: certificates.clone(),
+        router,
+        hub: hub.clone(),
+        access,
+        server: server.clone(),
+        access_log: access_log.clone(),
+        budget: budget.clone(),
+    };
+    let reloader = file.clone().map(|file| Reloader::new(file, running));
     let api = Api::new(registry, hub, pool, budget, server.clone(), reloader.clone());
 
-    let access_log = start_access_log(&config, &server)?;
     let mut signals = StopSignals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
-    let listening = server.listen(&certificates).map_err(|error| cannot_listen(&config, &source, &error))?;
-    for address in &listening.rtmp {
-        print(format_args!("listening rtmp {address}\n"))?;
+    let opened = server.bind(&config).and_then(|mut new| new.listen().map(|()| new));
+    let opened = opened.map_err(|error| cannot_listen(&config, &source, &error))?;
+    server.adopt(opened, &config, &certificates);
+    tokio::spawn(certificates.watch(lifecycle.clone()));
+    let listening = server.listening();
+    for (kind, address) in &listening {
+        print(format_args!("listening {kind} {address}\n"))?;
     }
-    let others = [("rtmps", listening.rtmps), ("http", listening.http), ("https", listening.https)];
-    for (protocol, address) in others.into_iter().filter_map(|(protocol, at)| Some((protocol, at?))) {
-        print(format_args!("listening {protocol} {address}\n"))?;
-    }
-    let mut admin = start_admin(&config, &source, file, &api, reloader.as_ref()).await?;
+    let mut admin = start_admin(&config, file, &api, &server, reloader.as_ref()).await;
     admin.spawn(on_hangup(hangup, reloader.clone()));
     admin.spawn(on_rotation(
         signal(SignalKind::user_defined1()).context("cannot handle SIGUSR1")?,
@@ -183,7 +183,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let stop = signals.next().await;
     supervisor::stopping().await;
     if stop == Stop::Gracefully {
-        let shutdown = reloader.map_or(config.shutdown, |reloader| reloader.config().shutdown);
+        let shutdown = current.config().shutdown;
         tokio::select! {
             () = leave(&server, &lifecycle, shutdown) => {}
             _ = signals.next() => {}
@@ -263,33 +263,6 @@ fn fault_observer(hooks: Arc<Hooks>) -> FaultObserver {
     })
 }
 
-/// Raises the soft limit of open files to the hard limit, and warns if the connections do not fit.
-fn raise_descriptor_limit(max_connections: usize) {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%error, "cannot raise the limit of open files");
-    }
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if limit < max_connections as u64 {
-        warn!(
-            limit,
-            max_connections,
-            "fewer open files than limits.max_connections are allowed (ulimit -n, LimitNOFILE)"
-        );
-    }
-}
-
-/// Returns the memory that peers may make the host keep, in bytes.
-fn memory_limit(config: &Config) -> usize {
-    let memory = machine_memory().unwrap_or_else(|| {
-        warn!(assumed = UNKNOWN_MEMORY, "the kernel does not report the size of the memory");
-        UNKNOWN_MEMORY
-    });
-    let limit = config.limits.max_memory.of(memory);
-    info!(limit, memory, "memory for peers");
-    limit
-}
-
 /// Makes the allocator return unused memory to the system also while nothing is allocated, on a thread of its own.
 fn return_memory_when_idle() {
     #[cfg(not(fuzzing))]
@@ -308,20 +281,20 @@ fn load_modules(modules: Prepared, registry: &Registry, config: &Config) -> Vec<
     demo_mounts(config, &modules)
 }
 
-/// Opens the access log, if there is one.
-fn start_access_log(config: &Config, server: &Server) -> anyhow::Result<Option<Arc<AccessLog>>> {
-    let Some(config) = &config.log.access else { return Ok(None) };
-    let log = AccessLog::open(config).with_context(|| format!("cannot open {}", config.file.display()))?;
-    server.access().set_log(log.clone());
-    Ok(Some(log))
+/// Starts the access log, whose file may be none.
+fn start_access_log(config: &Config) -> anyhow::Result<Arc<AccessLog>> {
+    let log = AccessLog::default();
+    if let Some(config) = &config.log.access {
+        let opened = OpenedLog::open(config);
+        log.replace(Some(opened.with_context(|| format!("cannot open {}", config.file.display()))?));
+    }
+    Ok(Arc::new(log))
 }
 
 /// Opens the access log again at SIGUSR1, which a rotation sends.
-async fn on_rotation(mut rotated: Signal, log: Option<Arc<AccessLog>>) {
+async fn on_rotation(mut rotated: Signal, log: Arc<AccessLog>) {
     while rotated.recv().await.is_some() {
-        if let Some(log) = &log {
-            log.reopen();
-        }
+        log.reopen();
     }
 }
 
@@ -338,11 +311,11 @@ async fn on_hangup(mut hangup: Signal, reloader: Option<Arc<Reloader>>) {
 /// Starts the control socket, the API and the file watch.
 async fn start_admin(
     config: &Config,
-    source: &Arc<Source>,
     file: Option<PathBuf>,
     api: &Arc<Api>,
+    server: &Server,
     reloader: Option<&Arc<Reloader>>,
-) -> anyhow::Result<JoinSet<()>> {
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     match file.map(|file| Control::open(socket_path(&file, config))) {
         Some(Ok(control)) => {
@@ -355,36 +328,11 @@ async fn start_admin(
         }
         None => {}
     }
-    if config.http_api.enabled {
-        let address = config.http_api.listen;
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|error| ListenError { address, source: error });
-        let listener = listener.map_err(|error| cannot_listen(config, source, &error))?;
-        print(format_args!("listening http_api {}\n", listener.local_addr()?))?;
-        let (api, rules) = (api.clone(), config.http_api.clone());
-        tasks.spawn(async move { serve_tcp(api, listener, &rules).await });
-    }
-    if let Some(reloader) = reloader.filter(|_| config.modules.watch) {
+    tasks.spawn(serve_tcp(api.clone(), server.api_listener()));
+    if let Some(reloader) = reloader {
         tasks.spawn(watch(reloader.clone()));
     }
-    Ok(tasks)
-}
-
-/// Returns the error with the line of the file that has the address.
-fn cannot_listen(config: &Config, source: &Arc<Source>, error: &ListenError) -> anyhow::Error {
-    let mut diagnostics = Diagnostics::of(source.clone());
-    let listeners = config.listeners();
-    let listener = listeners.iter().find(|(address, _)| *address == error.address);
-    let location = listener.and_then(|(_, path)| source.value(path));
-    let diagnostic =
-        diagnostics.error(format!("cannot listen on {}", error.address), location, &error.source);
-    if error.source.kind() == std::io::ErrorKind::AddrInUse {
-        diagnostic.help("another process uses it; they can share it if both have `reuse_port = true`");
-    }
-    if error.source.kind() == std::io::ErrorKind::PermissionDenied && error.address.port() < 1024 {
-        diagnostic.help("ports below 1024 need the capability CAP_NET_BIND_SERVICE: AmbientCapabilities= of systemd, or setcap");
-    }
-    diagnostics.into_errors().into()
+    tasks
 }
 
 /// Returns the mounts of all vhosts that play a sample, one for each format that answers and carries one.
@@ -408,21 +356,22 @@ fn demo_mounts(config: &Config, modules: &Prepared) -> Vec<DemoMount> {
         .collect()
 }
 
-fn start_demo(listening: &Listening, mounts: &[DemoMount]) -> std::io::Result<()> {
-    let local = |mut address: std::net::SocketAddr| {
+fn start_demo(listening: &[(ListenerKind, SocketAddr)], mounts: &[DemoMount]) -> std::io::Result<()> {
+    let local = |kind| {
+        let (_, mut address) = *listening.iter().find(|(one, _)| *one == kind)?;
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        address
+        Some(address)
     };
-    if let Some(http) = listening.http.map(local) {
+    if let Some(http) = local(ListenerKind::Http) {
         print(format_args!("page       http://{http}/\n"))?;
         for mount in mounts {
             let scheme = if mount.transport == "http" { "http" } else { "ws" };
             print(format_args!("{:10} {scheme}://{http}{}\n", mount.transport, mount.url))?;
         }
     }
-    let Some(rtmp) = listening.rtmp.first().copied().map(local) else { return Ok(()) };
+    let Some(rtmp) = local(ListenerKind::Rtmp) else { return Ok(()) };
     for sample in &SAMPLES {
         let url = format!("rtmp://{rtmp}/{}/{}", demo::APP, sample.stream);
         print(format_args!("rtmp       {url}\n"))?;

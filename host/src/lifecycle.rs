@@ -43,6 +43,11 @@ impl Lifecycle {
         self.stopping.cancel();
     }
 
+    /// Returns a token that is cancelled at the latest when the host drains.
+    pub fn until_draining(&self) -> CancellationToken {
+        self.draining.child_token()
+    }
+
     /// Waits until the host drains.
     pub async fn draining(&self) {
         self.draining.cancelled().await;

@@ -4,13 +4,19 @@
 //! dropped and counted, and the log says so once it is read again.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use parking_lot::Mutex;
 use tracing::warn;
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::conf::Log;
 
@@ -22,6 +28,18 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The counters of dropped lines, one for each log.
 static DROPPED: Mutex<Vec<ErrorCounter>> = Mutex::new(Vec::new());
+
+/// What a reload changes of the log; empty before it has started.
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+/// Layers below the one that writes the lines.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+struct Control {
+    filter: Handle<EnvFilter, Registry>,
+    lines: Handle<Box<dyn Layer<Filtered> + Send + Sync>, Filtered>,
+    writer: NonBlocking,
+}
 
 /// The running log. On drop, lines that wait are written, for at most a second.
 #[derive(Debug)]
@@ -39,18 +57,35 @@ pub fn start(log: &Log) -> anyhow::Result<LogWriter> {
     let queue = NonBlockingBuilder::default().buffered_lines_limit(MAX_LINES).lossy(true).thread_name("log");
     let (writer, worker) = queue.finish(Output::default());
     count_dropped(writer.error_counter());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, filter_handle) = reload::Layer::new(filter);
+    let (lines, lines_handle) = reload::Layer::new(lines(log.json, writer.clone()));
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    // Set once, since only one subscriber can be the global one.
+    let _ = CONTROL.set(Control { filter: filter_handle, lines: lines_handle, writer });
+    Ok(LogWriter { _worker: worker })
+}
+
+/// Changes level and format of the running log.
+///
+/// # Errors
+/// `log.level` is no filter. Culprit: operator.
+pub fn set(log: &Log) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(&log.level)?;
+    if let Some(Control { filter: old, lines: old_lines, writer }) = CONTROL.get() {
+        // Fails only if the log has ended.
+        let _ = old.reload(filter);
+        let _ = old_lines.reload(lines(log.json, writer.clone()));
+    }
+    Ok(())
+}
+
+fn lines(json: bool, writer: NonBlocking) -> Box<dyn Layer<Filtered> + Send + Sync> {
+    let lines = fmt::layer()
         // An error about writing the log would go to the same log.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(writer);
-    if log.json {
-        subscriber.json().init()
-    } else {
-        subscriber.init()
-    }
-    Ok(LogWriter { _worker: worker })
+    if json { Box::new(lines.json()) } else { Box::new(lines) }
 }
 
 /// Adds the counter of a log to [`dropped_lines`].

@@ -5,7 +5,7 @@
 
 /// The config.
 pub mod conf {
-    pub use crate::conf::{Config, Proxy};
+    pub use crate::conf::{Config, Current, Proxy};
 }
 
 /// The memory budget.

@@ -16,7 +16,7 @@ use bytes::{Buf, Bytes};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use remuxd::testing::budget::Account;
-use remuxd::testing::conf::Config;
+use remuxd::testing::conf::{Config, Current};
 use remuxd::testing::http::{ConnectionContext, Lifecycle, Service, Stall};
 use remuxd::testing::media::{Millis, Packet, Tag, TagKind};
 use remuxd::testing::module::{Pool, Registry};
@@ -230,7 +230,7 @@ fn payloads_are_shared_from_the_tag_to_the_iovecs() {
         assert!(publisher.push(later, Millis(600)));
         let pool = Pool::new(1, DEADLINE, None);
         let router = Router::new(config.vhosts.clone(), &config.limits.sessions);
-        let service = Service::new(Arc::new(config), router, hub, Arc::new(registry), pool, None);
+        let service = Service::new(Current::new(config), router, hub, Arc::new(registry), pool, None);
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let mut shared = Vec::new();

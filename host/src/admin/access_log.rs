@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde_json::json;
 use tracing::warn;
@@ -22,9 +23,13 @@ use crate::policy::{Action, Outcome, Session, SessionLog};
 /// Maximum number of lines that wait to be written. Further ones are dropped and counted.
 const MAX_LINES: usize = 8192;
 
-/// An access log. On drop, lines that wait are written, for at most a second.
+/// The access log of the host, which may have no file. A reload replaces the file.
+#[derive(Debug, Default)]
+pub struct AccessLog(ArcSwapOption<OpenedLog>);
+
+/// An access log with its file. On drop, lines that wait are written, for at most a second.
 #[derive(Debug)]
-pub struct AccessLog {
+pub struct OpenedLog {
     format: AccessFormat,
     lines: NonBlocking,
     /// Number of times that the file was to be opened again.
@@ -33,28 +38,43 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
+    /// Replaces the file by another one, or by none.
+    pub fn replace(&self, opened: Option<OpenedLog>) {
+        self.0.store(opened.map(Arc::new));
+    }
+
+    /// Makes the next line open the file again, which a rotation has moved.
+    pub fn reopen(&self) {
+        if let Some(opened) = &*self.0.load() {
+            opened.reopens.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl SessionLog for AccessLog {
+    fn ended(&self, session: &Session, outcome: &Outcome) {
+        if let Some(opened) = &*self.0.load() {
+            opened.write(session, outcome);
+        }
+    }
+}
+
+impl OpenedLog {
     /// Opens the file, to which lines are appended.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn open(config: &AccessLogFile) -> io::Result<Arc<AccessLog>> {
+    pub fn open(config: &AccessLogFile) -> io::Result<OpenedLog> {
         let reopens = Arc::<AtomicUsize>::default();
         let (file, path) = (open(&config.file)?, config.file.clone());
         let output = Output { file, path, opened: 0, reopens: reopens.clone() };
         let queue = NonBlockingBuilder::default().buffered_lines_limit(MAX_LINES).lossy(true);
         let (lines, worker) = queue.thread_name("access-log").finish(output);
         count_dropped(lines.error_counter());
-        Ok(Arc::new(AccessLog { format: config.format, lines, reopens, _worker: worker }))
+        Ok(OpenedLog { format: config.format, lines, reopens, _worker: worker })
     }
 
-    /// Makes the next line open the file again, which a rotation has moved.
-    pub fn reopen(&self) {
-        self.reopens.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl SessionLog for AccessLog {
-    fn ended(&self, session: &Session, outcome: &Outcome) {
+    fn write(&self, session: &Session, outcome: &Outcome) {
         let line = match self.format {
             AccessFormat::Combined => combined(session, outcome, Timestamp::now()),
             AccessFormat::Json => json_line(session, outcome, Timestamp::now()),

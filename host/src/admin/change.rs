@@ -88,7 +88,7 @@ impl ChangeReport {
     }
 }
 
-/// Formats one line: `limits.send_timeout: 30s -> 10s; for new clients; 2 viewers keep the old value`.
+/// Formats one line: `limits.send_timeout: 30s -> 10s; for new clients, not for 2 viewers`.
 impl fmt::Display for ChangeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ChangeReport { key, change, old, new, effect, reason, touched } = self;
@@ -105,12 +105,13 @@ impl fmt::Display for ChangeReport {
         let anybody = *touched != Touched::default();
         match effect {
             Effect::AtOnce => f.write_str("; at once"),
-            Effect::NewClients if anybody => write!(f, "; for new clients; {touched} keep the old value"),
+            Effect::NewClients if anybody => write!(f, "; for new clients, not for {touched}"),
             Effect::NewClients => f.write_str("; for new clients"),
             Effect::Live if anybody => write!(f, "; at once, for {touched}"),
             Effect::Live => f.write_str("; at once"),
-            Effect::HandedOver => write!(f, "; {touched} go over at the next keyframe"),
-            Effect::Drained => write!(f, "; {touched} stay until they leave"),
+            Effect::HandedOver => write!(f, "; at the next keyframe, for {touched}"),
+            Effect::Drained if anybody => write!(f, "; not for {touched}, until they leave"),
+            Effect::Drained => f.write_str("; at once"),
             Effect::Generations => f.write_str("; by new generations of the modules"),
             Effect::NextStart => {
                 write!(f, "; takes effect at the next start: {}", reason.as_deref().unwrap_or_default())

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::change::{ChangeReport, Effect, Touched};
-use crate::conf::{Config, Difference, DifferenceKind, KeyPath};
+use crate::conf::{Config, Difference, DifferenceKind, KeyPath, ReloadMode};
 use crate::policy::{Access, Action};
 use crate::stream::Hub;
 
@@ -70,7 +70,7 @@ pub(super) fn changes(
 ) -> Vec<ChangeReport> {
     let made = old.differences(new).into_iter().filter(|one| restart_reason(&one.path).is_none());
     let made = made.map(|one| {
-        let (effect, touched) = effect_of(&one, audience);
+        let (effect, touched) = effect_of(&one, new.modules.reload, audience);
         ChangeReport::of(&one, effect, touched)
     });
     let later = started.differences(new).into_iter().filter_map(|one| {
@@ -86,23 +86,12 @@ fn restart_reason(path: &KeyPath) -> Option<&'static str> {
     let keys: Vec<_> = path.keys().collect();
     match keys[..] {
         ["admin", "socket"] => Some("the commands find the running host by this path"),
-        ["rtmp" | "rtmps" | "http_server" | "proxy" | "http_api" | "log", .., key]
-            if !["key", "cert"].contains(&key) =>
-        {
-            Some("it is read at the start alone")
-        }
-        ["limits", key]
-            if !key.contains("viewers") && !key.contains("publishers") && !key.contains("bitrate") =>
-        {
-            Some("it is read at the start alone")
-        }
-        ["modules", "workers" | "call_timeout" | "watch"] => Some("it is read at the start alone"),
         _ => None,
     }
 }
 
 /// Returns when a difference takes effect, and whom it touches.
-fn effect_of(difference: &Difference, audience: &Audience) -> (Effect, Touched) {
+fn effect_of(difference: &Difference, mode: ReloadMode, audience: &Audience) -> (Effect, Touched) {
     let Difference { path, kind } = difference;
     let keys: Vec<_> = path.keys().collect();
     let mut names = path.names();
@@ -120,19 +109,31 @@ fn effect_of(difference: &Difference, audience: &Audience) -> (Effect, Touched) 
         (["vhost", "http_remux"], DifferenceKind::Removed) => {
             (Effect::Drained, audience.of_mount(vhost, second))
         }
-        (["vhost", "http_remux", ..], DifferenceKind::Changed { .. }) => {
-            (Effect::NewClients, audience.of_mount(vhost, second))
+        (["vhost", "http_remux", "options"], DifferenceKind::Changed { .. }) => {
+            let effect = match mode {
+                ReloadMode::Handover => Effect::HandedOver,
+                ReloadMode::Drain => Effect::Drained,
+            };
+            (effect, audience.of_mount(vhost, second))
         }
+        (["vhost", "http_remux", ..], DifferenceKind::Changed { .. }) => (Effect::AtOnce, nobody),
         (_, DifferenceKind::Added) | (["vhost", "redirect", ..], _) => (Effect::AtOnce, nobody),
         (["vhost", "play", "gop_cache" | "wait"], _) | (["vhost", "publish", "publish_conflict"], _) => {
             (Effect::AtOnce, nobody)
+        }
+        (["vhost", "publish", "normal_timeout" | "republish_wait"] | ["vhost", "play", ..], _) => {
+            (Effect::Live, own)
         }
         (["vhost", ..], _) => (Effect::NewClients, own),
         (["module", ..], _)
         | (["modules", "dir" | "load" | "optional" | "max_output" | "max_faults" | "unload"], _) => {
             (Effect::Generations, nobody)
         }
-        (["limits", ..], _) => (Effect::NewClients, audience.all),
+        (["limits", "max_memory"], _) => (Effect::AtOnce, nobody),
+        (
+            ["limits" | "proxy", ..] | ["rtmp", "chunk_size" | "window_ack_size"] | [.., "proxy_protocol"],
+            _,
+        ) => (Effect::NewClients, audience.all),
         _ => (Effect::AtOnce, nobody),
     }
 }
@@ -158,26 +159,43 @@ mod tests {
         let base = "[[vhost.a.http_remux]]\nenabled = true\nmount = \"/[app]/[stream].flv\"\n\
             [[vhost.a.http_remux]]\nenabled = true\nmount = \"/[app]/[stream].ts\"\n";
         let without_ts = base.split_inclusive('\n').take(3).collect::<String>();
-        let rows: [(&str, &str); 11] = [
+        let rows: [(&str, &str); 15] = [
             (base, ""),
             (
                 &without_ts,
-                "vhost.\"a\".http_remux.\"/[app]/[stream].ts\": removed; 1 viewer stay until they leave",
+                "vhost.\"a\".http_remux.\"/[app]/[stream].ts\": removed; not for 1 viewer, until they leave",
             ),
-            ("", "vhost.\"a\": removed; 2 viewers and 1 publisher stay until they leave"),
+            ("", "vhost.\"a\": removed; not for 2 viewers and 1 publisher, until they leave"),
             (&format!("{base}[vhost.b]"), "vhost.\"b\": added; at once"),
             (&format!("{base}[vhost.a.play]\nwait = 3"), "vhost.\"a\".play.wait: 10s -> 3s; at once"),
             (
+                &format!("{base}[vhost.a.play]\nmerge_write = 1"),
+                "vhost.\"a\".play.merge_write: 40ms -> 1s; at once, for 2 viewers and 1 publisher",
+            ),
+            (
+                &format!("{base}[vhost.a.http_remux.options]\nx = 1"),
+                "vhost.\"a\".http_remux.\"/[app]/[stream].ts\".options.\"x\": not set -> 1; at the next keyframe, for 1 viewer",
+            ),
+            (
+                &format!("{base}[vhost.a.http_remux.options]\nx = 1\n[modules]\nreload = \"drain\""),
+                "modules.reload: handover -> drain; at once\n\
+                 vhost.\"a\".http_remux.\"/[app]/[stream].ts\".options.\"x\": not set -> 1; not for 1 viewer, until they leave",
+            ),
+            (
+                &format!("{base}fast_cache = 1"),
+                "vhost.\"a\".http_remux.\"/[app]/[stream].ts\".fast_cache: 5s -> 1s; at once",
+            ),
+            (
                 &format!("{base}[vhost.a.security]\nenabled = true"),
-                "vhost.\"a\".security.enabled: false -> true; for new clients; 2 viewers and 1 publisher keep the old value",
+                "vhost.\"a\".security.enabled: false -> true; for new clients, not for 2 viewers and 1 publisher",
             ),
             (
                 &format!("[vhost.a]\nenabled = false\n{base}"),
-                "vhost.\"a\".enabled: true -> false; 2 viewers and 1 publisher stay until they leave",
+                "vhost.\"a\".enabled: true -> false; not for 2 viewers and 1 publisher, until they leave",
             ),
             (
                 &format!("{base}[limits]\nmax_viewers = 9"),
-                "limits.max_viewers: 0 -> 9; for new clients; 7 viewers and 2 publishers keep the old value",
+                "limits.max_viewers: 0 -> 9; for new clients, not for 7 viewers and 2 publishers",
             ),
             (&format!("{base}[shutdown]\nshutdown_grace = 1"), "shutdown.shutdown_grace: 10s -> 1s; at once"),
             (

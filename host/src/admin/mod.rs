@@ -22,13 +22,15 @@ mod metrics;
 mod process;
 mod reload;
 mod report;
+mod resources;
+mod running;
 mod server;
 mod sessions;
 mod status;
 mod streams;
 mod watch;
 
-pub use access_log::AccessLog;
+pub use access_log::{AccessLog, OpenedLog};
 pub use api::Api;
 pub use command::{
     StatusView, ban_command, bans_command, kick_command, reload_command, sessions_command, status_command,
@@ -36,5 +38,7 @@ pub use command::{
 };
 pub use control::{Control, notes_path, remove_dead_sockets, socket_path};
 pub use reload::{Cause, Reloader};
+pub use resources::{memory_limit, raise_descriptor_limit};
+pub use running::Running;
 pub use server::{serve_control, serve_tcp};
 pub use watch::watch;

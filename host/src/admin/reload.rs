@@ -1,12 +1,11 @@
-//! Reload: new modules, vhosts and mounts while streams are live.
+//! Reload: another config and other modules while streams are live.
 //!
-//! A reload replaces modules, vhosts with everything in them, certificates, and the limits of sessions. A live stream keeps
-//! the settings of the vhost that it was published on until it ends, and a viewer keeps its mount. Listeners, other limits
-//! and the log do not change; the report names such keys, and they take effect at the next start.
+//! A reload replaces the config as a whole. What it means for clients that are there, each change in the report says; nobody is
+//! disconnected by it. Keys that it cannot change are named in the report, and take effect at the next start.
 //!
-//! The order: build the [`Candidate`], which changes nothing; a refusal or a dry run ends here. Then map its modules,
-//! which fails after all the checks only if the machine has run out of something; swap modules, certificates and router;
-//! sweep the live mounts.
+//! The order: build the [`Candidate`], which changes nothing; a refusal or a dry run ends here. Then map its modules and open
+//! what its settings need, which fails after all the checks only if the machine has run out of something; swap settings, modules,
+//! certificates and router; sweep the live mounts.
 //!
 //! Reloads run one at a time, in the order in which they were requested. A waiting one holds no thread.
 
@@ -15,21 +14,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tracing::{debug, error, info, warn};
 
-use super::change::Effect;
+use super::change::{ChangeReport, Effect};
 use super::diff::{Audience, changes};
-use super::report::{ModuleChange, ModuleReport, ReloadOutcome, ReloadReport};
-use crate::candidate::{Candidate, InUse, module_dir};
-use crate::conf::{Config, ReloadMode};
-use crate::module::{OffFile, Outcome, Prepared, Registry};
-use crate::net::Certificates;
-use crate::policy::{Access, ReloadFacts};
+use super::report::{ListenerReport, ModuleChange, ModuleReport, ReloadOutcome, ReloadReport};
+use super::running::{OpenError, Opened, Running};
+use crate::candidate::{Candidate, InUse, cannot_listen, module_dir};
+use crate::conf::Config;
+use crate::module::{OffFile, Outcome, Prepared};
+use crate::net::NewCertificates;
+use crate::policy::ReloadFacts;
 use crate::router::Router;
-use crate::stream::{EndReason, Hub, LiveMount};
+use crate::stream::{EndReason, LiveMount};
 use crate::supervisor;
 
 /// The cause of a reload.
@@ -41,46 +41,29 @@ pub enum Cause {
     FileChange,
 }
 
-/// Replaces modules, vhosts and mounts.
-#[derive(Debug)]
+/// Puts another content of the config file in force.
 pub struct Reloader {
     file: PathBuf,
-    /// The config that the host was started with. Its listeners, log and most limits stay in use.
+    /// The config that the host was started with, for what needs a restart.
     started: Arc<Config>,
-    /// The config whose vhosts and modules are in use.
-    current: Mutex<Arc<Config>>,
+    running: Running,
     /// Held for a whole reload.
-    running: Arc<tokio::sync::Mutex<()>>,
-    registry: Arc<Registry>,
-    certificates: Arc<Certificates>,
-    router: Arc<ArcSwap<Router>>,
-    hub: Arc<Hub>,
-    access: Arc<Access>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Notified when another config is in force.
+    applied: Notify,
     last: Mutex<Option<ReloadReport>>,
     counts: [AtomicU64; 3],
 }
 
 impl Reloader {
-    /// Returns a reloader of `file`, whose content is in use as `config`.
-    pub fn new(
-        file: PathBuf,
-        config: Arc<Config>,
-        registry: Arc<Registry>,
-        certificates: Arc<Certificates>,
-        router: Arc<ArcSwap<Router>>,
-        hub: Arc<Hub>,
-        access: Arc<Access>,
-    ) -> Arc<Reloader> {
+    /// Returns a reloader of `file`, whose content is in force in `running`.
+    pub fn new(file: PathBuf, running: Running) -> Arc<Reloader> {
         Arc::new(Reloader {
             file,
-            started: config.clone(),
-            current: Mutex::new(config),
-            running: Arc::default(),
-            registry,
-            certificates,
-            router,
-            hub,
-            access,
+            started: running.current.config(),
+            running,
+            turn: Arc::default(),
+            applied: Notify::new(),
             last: Mutex::default(),
             counts: Default::default(),
         })
@@ -90,7 +73,7 @@ impl Reloader {
     pub async fn reload(self: &Arc<Self>, dry_run: bool, cause: Cause) -> ReloadReport {
         let (reloader, runtime) = (self.clone(), Handle::current());
         // The caller may be dropped before the work is done, so the work owns the lock.
-        let guard = self.running.clone().lock_owned().await;
+        let guard = self.turn.clone().lock_owned().await;
         let work = move || {
             let _guard = guard;
             reloader.reload_now(dry_run, cause, &runtime)
@@ -123,9 +106,20 @@ impl Reloader {
         self.counts[outcome as usize].load(Ordering::Relaxed)
     }
 
-    /// The config in use.
+    /// The config in force.
     pub fn config(&self) -> Arc<Config> {
-        self.current.lock().clone()
+        self.running.current.config()
+    }
+
+    /// Waits until the config in force satisfies `wanted`.
+    pub async fn wait_for(&self, wanted: impl Fn(&Config) -> bool) {
+        loop {
+            let applied = self.applied.notified();
+            if wanted(&self.config()) {
+                return;
+            }
+            applied.await;
+        }
     }
 
     /// The directory of the modules.
@@ -137,12 +131,12 @@ impl Reloader {
         let began = Instant::now();
         let mut report = ReloadReport::new(dry_run);
         let in_use = InUse {
-            registry: &self.registry,
+            registry: &self.running.registry,
             off_file: match cause {
                 Cause::Operator => OffFile::LoadAgain,
                 Cause::FileChange => OffFile::StaysOff,
             },
-            certificates: Some(&self.certificates),
+            certificates: Some(&self.running.certificates),
         };
         let mut unfinished = false;
         match Candidate::of_file(&self.file, &in_use) {
@@ -166,7 +160,7 @@ impl Reloader {
     /// Tells the hooks.
     fn tell(&self, report: &ReloadReport) {
         let change = |module: &ModuleReport| (module.name.clone(), module.change.to_string());
-        self.access.hooks().reloaded(&ReloadFacts {
+        self.running.access.hooks().reloaded(&ReloadFacts {
             outcome: report.outcome.to_string(),
             took_ms: report.took_ms as u64,
             modules: report.modules.iter().map(change).collect(),
@@ -176,75 +170,101 @@ impl Reloader {
     /// Puts a candidate in use, unless it is refused, changes nothing, or this is a dry run.
     fn reload_to(&self, candidate: Candidate, report: &mut ReloadReport, runtime: &Handle) {
         let Candidate { config, mut modules, certificates, router, diagnostics } = candidate;
-        let audience = Audience::of(&self.access, &self.hub);
+        let audience = Audience::of(&self.running.access, &self.running.hub);
         let removed = self.removed(&modules);
-        match diagnostics.finish() {
-            Err(errors) => report.errors = errors.to_string(),
+        let source = diagnostics.source().clone();
+        let bound = match diagnostics.finish() {
             Ok(_) => {
-                report.changes = changes(&self.started, &self.config(), &config, &audience);
-                let is_new = report.has_changes()
-                    || modules.has_new()
-                    || certificates.has_new()
-                    || !removed.is_empty();
-                report.outcome = match modules.has_failures() {
-                    true => ReloadOutcome::Refused,
-                    false if is_new => ReloadOutcome::Applied,
-                    false => ReloadOutcome::Unchanged,
-                };
+                self.running.server.bind(&config).map_err(|error| cannot_listen(&config, &source, &error))
             }
+            Err(errors) => Err(errors),
+        };
+        let listeners = bound.inspect_err(|errors| report.errors = errors.to_string()).ok();
+        if let Some(listeners) = &listeners {
+            report.changes = changes(&self.started, &self.config(), &config, &audience);
+            report.listeners = listeners.changes().iter().map(ListenerReport::of).collect();
+            let is_new =
+                report.has_changes() || modules.has_new() || certificates.has_new() || !removed.is_empty();
+            report.outcome = match modules.has_failures() {
+                true => ReloadOutcome::Refused,
+                false if is_new => ReloadOutcome::Applied,
+                false => ReloadOutcome::Unchanged,
+            };
         }
-        let apply = report.outcome == ReloadOutcome::Applied && !report.dry_run;
-        if apply {
-            modules = self.registry.load_all(modules, &config.modules);
+        let applies = report.outcome == ReloadOutcome::Applied;
+        let mut opened = None;
+        if applies && !report.dry_run {
+            modules = self.running.registry.load_all(modules, &config.modules);
+            opened = listeners.filter(|_| !modules.has_failures());
+            if modules.has_failures() {
+                report.outcome = ReloadOutcome::Refused;
+            }
         }
         let of_module = |name: &str| audience.of_module(name);
         let outcomes = modules.outcomes().iter();
         report.modules =
             outcomes.map(|outcome| ModuleReport::of(outcome, of_module(&outcome.name))).collect();
-        if report.outcome == ReloadOutcome::Applied {
+        if applies {
             report.modules.extend(removed.iter().map(|name| ModuleReport::removed(name, of_module(name))));
         }
-        if apply && modules.has_failures() {
-            report.outcome = ReloadOutcome::Refused;
-        } else if apply {
-            self.certificates.adopt(certificates);
-            self.apply(&Arc::new(config), router, &modules, report, runtime);
-        } else if report.outcome == ReloadOutcome::Applied {
-            let stays = |name: &str| match modules.outcomes().iter().find(|one| one.name == name) {
-                Some(Outcome { result: Ok(change), .. }) => change.is_new().then_some(config.modules.reload),
-                _ => Some(ReloadMode::Drain),
+        if applies && report.dry_run {
+            let is_new = |name: &str| match modules.outcomes().iter().find(|one| one.name == name)? {
+                Outcome { result: Ok(change), .. } => Some(change.is_new()),
+                Outcome { result: Err(_), .. } => None,
             };
-            (report.handed_over, report.draining) = self.hub.foresee(stays);
+            let hub = &self.running.hub;
+            (report.handed_over, report.draining) =
+                hub.foresee(&router.vhosts(), config.modules.reload, is_new);
+        }
+        let Some(listeners) = opened else { return };
+        match self.running.open(&config, listeners) {
+            Ok(opened) => {
+                report.listeners = opened.listeners().iter().map(ListenerReport::of).collect();
+                let settings = Settings { config: Arc::new(config), opened, certificates, router };
+                self.apply(settings, &modules, report, runtime);
+            }
+            Err(OpenError::Listener(error)) => {
+                report.outcome = ReloadOutcome::Refused;
+                report.errors = cannot_listen(&config, &source, &error).to_string();
+            }
+            Err(error) => {
+                report.outcome = ReloadOutcome::Refused;
+                report.errors = format!("error: {error}\n");
+            }
         }
     }
 
     /// Returns the names of the loaded modules that are not among `prepared`.
     fn removed(&self, prepared: &Prepared) -> Vec<String> {
-        let modules = self.registry.modules();
+        let modules = self.running.registry.modules();
         let is_gone = |name: &&str| prepared.outcomes().iter().all(|outcome| outcome.name != **name);
         modules.iter().map(|module| module.name()).filter(is_gone).map(str::to_owned).collect()
     }
 
-    fn apply(
-        &self,
-        config: &Arc<Config>,
-        router: Router,
-        prepared: &Prepared,
-        report: &mut ReloadReport,
-        runtime: &Handle,
-    ) {
-        *self.current.lock() = config.clone();
-        let adopted = self.registry.adopt(prepared);
-        self.router.store(Arc::new(router));
-        self.access.hooks().set_host(&config.http_hooks);
-        let swept = self.hub.sweep(config.modules.reload, |name| self.registry.named(name));
+    fn apply(&self, settings: Settings, prepared: &Prepared, report: &mut ReloadReport, runtime: &Handle) {
+        let Settings { config, opened, certificates, router } = settings;
+        self.running.adopt(&config, opened, certificates);
+        let adopted = self.running.registry.adopt(prepared);
+        let vhosts = router.vhosts();
+        self.running.router.store(Arc::new(router));
+        let registry = &self.running.registry;
+        let swept = self.running.hub.sweep(&vhosts, config.modules.reload, |name| registry.named(name));
         report.handed_over = swept.handed_over;
         report.draining = swept.draining.len();
         if let Some(limit) = config.modules.drain_timeout {
             swept.draining.iter().for_each(|mount| drain(mount, limit, runtime));
         }
         adopted.release();
+        self.applied.notify_waiters();
     }
+}
+
+/// What a reload puts in force beside modules.
+struct Settings {
+    config: Arc<Config>,
+    opened: Opened,
+    certificates: NewCertificates,
+    router: Router,
 }
 
 /// Ends a mount after `limit`, unless it goes over to another generation before.
@@ -255,6 +275,7 @@ fn drain(mount: &Arc<LiveMount>, limit: Duration, runtime: &Handle) {
         tokio::time::sleep(limit).await;
         if let Some(mount) = mount.upgrade()
             && mount.module().generation() == generation
+            && mount.is_draining()
         {
             info!(module = %mount.module().name(), generation, ?limit, "drained mount ended");
             mount.end(EndReason::Drained);
@@ -283,8 +304,13 @@ fn log(report: &ReloadReport, cause: Cause, unfinished: bool) {
     for change in report.needs_restart() {
         warn!(dry_run, "{change}");
     }
-    for change in report.changes.iter().filter(|change| change.effect != Effect::NextStart && !dry_run) {
+    let is_made = |change: &&ChangeReport| change.effect != Effect::NextStart;
+    let applied = !dry_run && report.outcome == ReloadOutcome::Applied;
+    for change in report.changes.iter().filter(is_made).filter(|_| applied) {
         info!("reload: {change}");
+    }
+    for listener in report.listeners.iter().filter(|_| applied) {
+        info!("reload: {listener}");
     }
     let (took_ms, handed_over, draining) = (report.took_ms as u64, report.handed_over, report.draining);
     match report.outcome {

@@ -1,6 +1,7 @@
 //! The report of a reload, for the log, the API and the command line.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{ChangeReport, Effect};
 use crate::module::{Change, Outcome, Step};
+use crate::net::ListenerChange;
 
 /// The report of a reload. Made once the reload is over; its texts are for people.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +22,8 @@ pub struct ReloadReport {
     pub took_ms: f64,
     /// The changes of the config, and whom each touches.
     pub changes: Vec<ChangeReport>,
+    /// The listeners that are opened and closed.
+    pub listeners: Vec<ListenerReport>,
     /// One entry for each module in the order of the config, then the removed ones.
     pub modules: Vec<ModuleReport>,
     /// Number of live mounts that go over to a new remuxer at their next join point; after a dry run: would.
@@ -40,6 +44,19 @@ pub enum ReloadOutcome {
     Unchanged,
     /// The config or a module was refused. Nothing has changed.
     Refused,
+}
+
+/// The report of a listener that is opened or closed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct ListenerReport {
+    /// What it is for: `rtmp`, `rtmps`, `http`, `https` or `http_api`.
+    pub kind: String,
+    /// Its address; in a dry run that of the config, whose port may be 0.
+    pub address: SocketAddr,
+    /// Whether it is opened, else closed.
+    pub opened: bool,
+    /// The number of its connections, which stay open.
+    pub connections: usize,
 }
 
 /// The report of one module.
@@ -94,6 +111,7 @@ impl ReloadReport {
             dry_run,
             took_ms: 0.0,
             changes: Vec::new(),
+            listeners: Vec::new(),
             modules: Vec::new(),
             handed_over: 0,
             draining: 0,
@@ -109,6 +127,26 @@ impl ReloadReport {
     /// Returns whether a reload makes a change of the config.
     pub(super) fn has_changes(&self) -> bool {
         self.changes.iter().any(|change| change.effect != Effect::NextStart)
+    }
+}
+
+impl ListenerReport {
+    pub(super) fn of(change: &ListenerChange) -> ListenerReport {
+        let ListenerChange { kind, address, opens, connections } = *change;
+        ListenerReport { kind: kind.to_string(), address, opened: opens, connections }
+    }
+}
+
+/// Formats one line: `http 127.0.0.1:8080: closed; 2 connections stay`.
+impl fmt::Display for ListenerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ListenerReport { kind, address, opened, connections } = self;
+        match (opened, connections) {
+            (true, _) => write!(f, "{kind} {address}: opened"),
+            (false, 0) => write!(f, "{kind} {address}: closed"),
+            (false, 1) => write!(f, "{kind} {address}: closed; 1 connection stays"),
+            (false, _) => write!(f, "{kind} {address}: closed; {connections} connections stay"),
+        }
     }
 }
 
@@ -211,6 +249,9 @@ impl fmt::Display for ReloadReport {
         }
         for change in &self.changes {
             writeln!(f, "{change}")?;
+        }
+        for listener in &self.listeners {
+            writeln!(f, "{listener}")?;
         }
         for module in &self.modules {
             writeln!(f, "{}", module.to_string().trim_end())?;

@@ -1,7 +1,7 @@
 //! Serves the API on the control socket and over TCP.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,8 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, error, info};
 
@@ -25,7 +24,7 @@ use crate::log::LineLimit;
 use super::api::{self, Api};
 use super::control::Control;
 use super::guard::{Caller, Guard};
-use crate::conf::HttpApi;
+use crate::net::ApiListener;
 
 /// Maximum number of open connections on each of the two.
 const MAX_CONNECTIONS: usize = 64;
@@ -56,11 +55,27 @@ pub async fn serve_control(api: Arc<Api>, control: Control) {
     serve_all(api, |cx| control.poll_accept(cx).map_ok(|socket| (socket, Peer::Local))).await;
 }
 
-/// Serves requests over TCP, by the rules of `config`, until the task is dropped.
-pub async fn serve_tcp(api: Arc<Api>, listener: TcpListener, config: &HttpApi) {
-    let guard = Arc::new(Guard::new(config));
+/// Serves requests over TCP until the task is dropped, by the listener and the rules that the config in force has.
+pub async fn serve_tcp(api: Arc<Api>, mut in_force: watch::Receiver<Option<ApiListener>>) {
+    loop {
+        let listener = in_force.borrow_and_update().clone();
+        let serving = async {
+            match listener {
+                Some(listener) => serve_listener(api.clone(), listener).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = serving => return,
+            changed = in_force.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn serve_listener(api: Arc<Api>, ApiListener { socket, config }: ApiListener) {
+    let guard = Arc::new(Guard::new(&config));
     let remote = |peer: SocketAddr| Peer::Remote(peer.ip().to_canonical(), guard.clone());
-    serve_all(api, |cx| listener.poll_accept(cx).map_ok(|(socket, peer)| (socket, remote(peer)))).await;
+    serve_all(api, |cx| socket.poll_accept(cx).map_ok(|(socket, peer)| (socket, remote(peer)))).await;
 }
 
 async fn serve_all<S>(api: Arc<Api>, mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, Peer)>>)

@@ -26,12 +26,16 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Interval of checks for another directory, and of retries if the directory cannot be watched.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reloads when a library in the module directory changes, until the task is dropped.
+/// Reloads when a library in the module directory changes, while `modules.watch` is set, until the task is dropped.
 pub async fn watch(reloader: Arc<Reloader>) {
     // Changes may have happened before the watch started.
     let mut missed = false;
     let mut reported = false;
     loop {
+        if !reloader.config().modules.watch {
+            reloader.wait_for(|config| config.modules.watch).await;
+            missed = false;
+        }
         let dir = reloader.module_dir();
         let watched = identity(&dir).await;
         let (sender, changes) = mpsc::channel(1);
@@ -63,8 +67,13 @@ async fn follow(
     watched: Option<Identity>,
     mut changes: mpsc::Receiver<()>,
 ) {
-    while reloader.module_dir() == dir && identity(dir).await == watched {
-        match timeout(CHECK_INTERVAL, changes.recv()).await {
+    let is_wanted = || reloader.config().modules.watch && reloader.module_dir() == dir;
+    while is_wanted() && identity(dir).await == watched {
+        let changed = tokio::select! {
+            changed = timeout(CHECK_INTERVAL, changes.recv()) => changed,
+            () = reloader.wait_for(|config| !config.modules.watch) => return,
+        };
+        match changed {
             Ok(Some(())) => {
                 while let Ok(Some(())) = timeout(QUIET, changes.recv()).await {}
                 reloader.reload(false, Cause::FileChange).await;

@@ -40,7 +40,7 @@ pub struct Budget(Arc<Total>);
 #[derive(Debug)]
 struct Total {
     /// In bytes.
-    limit: usize,
+    limit: AtomicUsize,
     /// Bytes charged, by kind.
     used: [AtomicUsize; Kind::ALL.len()],
     /// Number of newcomers that were not admitted.
@@ -111,11 +111,16 @@ impl Budget {
     /// Creates a budget of `limit` bytes.
     pub fn new(limit: usize) -> Budget {
         Budget(Arc::new(Total {
-            limit,
+            limit: AtomicUsize::new(limit),
             used: Default::default(),
             refused: AtomicU64::new(0),
             exceeded: AtomicU64::new(0),
         }))
+    }
+
+    /// Sets another limit. What is charged stays, also beyond it: new charges fail then, and newcomers are refused before.
+    pub fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Relaxed);
     }
 
     /// Creates an address that holds nothing.
@@ -127,7 +132,7 @@ impl Budget {
     pub fn usage(&self) -> Usage {
         let Total { limit, used, refused, exceeded } = &*self.0;
         Usage {
-            limit: *limit,
+            limit: limit.load(Relaxed),
             used: Kind::ALL.map(|kind| (kind, used[kind as usize].load(Relaxed))),
             refused: refused.load(Relaxed),
             exceeded: exceeded.load(Relaxed),
@@ -136,6 +141,10 @@ impl Budget {
 }
 
 impl Total {
+    fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+
     fn used(&self) -> usize {
         self.used.iter().map(|used| used.load(Relaxed)).sum()
     }
@@ -174,7 +183,7 @@ impl Account {
     /// The rest of the memory is reserved for peers that are connected already.
     pub fn admit(&self, bytes: usize) -> Result<Charge, OverBudget> {
         let (part, whole) = ADMITTED;
-        self.check(bytes, self.total().limit / whole * part).inspect_err(|_| {
+        self.check(bytes, self.total().limit() / whole * part).inspect_err(|_| {
             self.total().refused.fetch_add(1, Relaxed);
         })?;
         self.add(Kind::Connections, bytes);
@@ -194,7 +203,7 @@ impl Account {
     }
 
     fn add_share(&self, kind: Kind, bytes: usize) -> Result<(), OverBudget> {
-        self.check(bytes, self.total().limit).inspect_err(|_| {
+        self.check(bytes, self.total().limit()).inspect_err(|_| {
             self.total().exceeded.fetch_add(1, Relaxed);
         })?;
         self.add(kind, bytes);

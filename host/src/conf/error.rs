@@ -123,6 +123,12 @@ pub enum ValueError {
         /// The directive.
         directive: String,
     },
+    /// Log directives whose levels are right, but not the rest.
+    #[error("`{directives}` is not a filter of the log")]
+    NotAFilter {
+        /// The directives.
+        directives: String,
+    },
     /// The list is empty but must not be.
     #[error("must not be empty")]
     Empty,
@@ -189,7 +195,7 @@ impl ValueError {
                 "write the host name without scheme, port and path: \"example.com\"".to_owned()
             }
             ValueError::NotOneOf { closest: Some(word), .. } => format!("did you mean \"{word}\"?"),
-            ValueError::NotALevel { .. } => {
+            ValueError::NotALevel { .. } | ValueError::NotAFilter { .. } => {
                 "levels are off, error, warn, info, debug and trace; a list has commas: \"info,remuxd::rtmp=debug\""
                     .to_owned()
             }

@@ -12,6 +12,7 @@ use toml::de::DeTable;
 use super::config::{Accept, Config, Limits, Modules, Vhost};
 use super::diagnostics::{ConfigErrors, Diagnostics};
 use super::error::closest;
+use super::listener::ListenerConfig;
 use super::pattern::{DEFAULT_VHOST, MountPattern};
 use super::schema;
 use super::source::{KeyPath, Location, Source};
@@ -92,24 +93,6 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
 }
 
 impl Config {
-    /// Returns the address of every listener that is enabled, with the path of its key, whose first step is its table.
-    pub fn listeners(&self) -> Vec<(SocketAddr, KeyPath)> {
-        let Config { rtmp, rtmps, http_server: http, http_api: api, .. } = self;
-        let listen = |table: KeyPath| table.key("listen");
-        let rtmp = rtmp.listen.iter().enumerate();
-        let rtmp = rtmp.map(|(index, address)| (*address, listen(KeyPath::of("rtmp")).index(index)));
-        let others = [
-            (http.enabled, http.listen, KeyPath::of("http_server")),
-            (api.enabled, api.listen, KeyPath::of("http_api")),
-            (http.https.enabled, http.https.listen, KeyPath::of("http_server").key("https")),
-            (rtmps.enabled, rtmps.listen, KeyPath::of("rtmps")),
-        ];
-        let others = others.into_iter().filter(|(enabled, ..)| *enabled);
-        rtmp.chain(others.map(|(_, address, table)| (address, listen(table)))).collect()
-    }
-}
-
-impl Config {
     /// Returns how each listener of streams accepts, with the path of its table.
     fn accepts(&self) -> [(KeyPath, &Accept); 4] {
         let http = &self.http_server;
@@ -159,9 +142,9 @@ fn check_shared_ports(config: &Config, diagnostics: &mut Diagnostics) {
 /// Two listeners must not have the same address.
 fn check_listeners(config: &Config, diagnostics: &mut Diagnostics) {
     let listeners = config.listeners();
-    for (index, (address, path)) in listeners.iter().enumerate() {
-        let overlapping = listeners[..index].iter().find(|(other, _)| overlap(address, other));
-        let Some((taken, before)) = overlapping else { continue };
+    for (index, ListenerConfig { address, path, .. }) in listeners.iter().enumerate() {
+        let overlapping = listeners[..index].iter().find(|other| overlap(address, &other.address));
+        let Some(ListenerConfig { address: taken, path: before, .. }) = overlapping else { continue };
         let title =
             format!("{taken} of {} and {address} of {} are one address", before.table(), path.table());
         let (here, there) = (diagnostics.source().value(path), diagnostics.source().value(before));

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use toml::Spanned;
 use toml::de::{DeInteger, DeValue};
+use tracing_subscriber::EnvFilter;
 
 use super::access::Addresses;
 use super::config::MemoryLimit;
@@ -327,6 +328,9 @@ pub(super) fn directives(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned
         ["off", "error", "warn", "info", "debug", "trace"].iter().any(|name| level.eq_ignore_ascii_case(name))
     };
     match directives.split(',').find(|directive| !level(directive)) {
+        None if EnvFilter::try_new(&directives).is_err() => {
+            fault(value, ValueError::NotAFilter { directives })
+        }
         None => Ok(directives),
         Some(directive) => fault(value, ValueError::NotALevel { directive: directive.trim().to_owned() }),
     }
@@ -483,9 +487,11 @@ mod tests {
 
     #[test]
     fn directives_name_levels() {
-        for good in ["info", "WARN", "info,remuxd::rtmp=debug", "off, remuxd = trace"] {
+        for good in ["info", "WARN", "info,remuxd::rtmp=debug", "off,remuxd=trace"] {
             assert_eq!(read(directives, &format!("{good:?}")), Ok(good.to_owned()));
         }
+        let filter = ValueError::NotAFilter { directives: "a::[{=info".to_owned() };
+        assert_eq!(read(directives, "\"a::[{=info\""), Err(filter));
         for (bad, directive) in [("inof", "inof"), ("info,remuxd", "remuxd"), ("info,a=b", "a=b"), ("", "")] {
             let error = ValueError::NotALevel { directive: directive.to_owned() };
             assert_eq!(read(directives, &format!("{bad:?}")), Err(error));

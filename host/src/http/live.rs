@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::clock::TokioClock;
-use crate::conf::Mount;
+use crate::conf::{Mount, Vhost};
 use crate::log::LineLimit;
 use crate::module::{Module, Pool, Recipe, Registry, Transport};
 use crate::policy::{Access, Outcome, Protocol};
@@ -220,19 +220,22 @@ impl LiveMounts {
 
     /// Attaches a viewer to the target's mount. The first viewer of a mount starts its pacer.
     ///
-    /// The module may have changed while the request waited, so it is looked up again.
+    /// The module and the mount's settings may have changed while the request waited, so they are looked up again.
     fn watch(&self, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
         let Target { route, transport, recipe } = target;
         let mount = &route.mount;
-        let look_up = || {
+        let look_up = |vhost: &Vhost| {
+            let newest = vhost.mounts.iter().find(|one| one.pattern.text == mount.pattern.text);
+            // Until a reload has reached the stream, its vhost lacks a new mount.
+            let newest = newest.unwrap_or(mount);
             let module = self.registry.find(&mount.pattern.extension, *transport);
             let module = module.ok_or(Refusal::NotMounted)?;
-            if !Arc::ptr_eq(&module, recipe.module()) {
-                *recipe = recipe.of(module)?;
+            if !Arc::ptr_eq(&module, recipe.module()) || recipe.set() != newest.options {
+                *recipe = recipe.with(module, &newest.options)?;
             }
-            Ok::<_, Refusal>(recipe.clone())
+            Ok::<_, Refusal>((recipe.clone(), newest.fast_cache))
         };
-        let watched = stream.watch(look_up, mount.fast_cache, &self.pool);
+        let watched = stream.watch(look_up, &self.pool);
         let (viewer, pacer) = watched.inspect_err(|refusal| self.report(refusal, stream, mount))?;
         if let Some(pacer) = pacer {
             tokio::spawn(pacer.run::<TokioClock>());

@@ -15,7 +15,7 @@ use super::live::{Delivery, LiveMounts};
 use super::probe::versions;
 use super::websocket::Upgrade;
 use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, probe, redirect, request};
-use crate::conf::Config;
+use crate::conf::{Current, HttpServer};
 use crate::module::{Pool, Registry};
 use crate::policy::Access;
 use crate::router::Router;
@@ -26,17 +26,17 @@ const SERVER_NAME: HeaderValue = HeaderValue::from_static(concat!("remuxd/", env
 
 /// The HTTP service of a host, shared by all connections.
 pub struct Service {
-    config: Arc<Config>,
+    current: Arc<Current>,
     router: Arc<ArcSwap<Router>>,
     pages: Option<Box<dyn Pages>>,
     live: LiveMounts,
-    files: Option<Files>,
+    files: Files,
 }
 
 impl Service {
     /// Creates a service over the streams of `hub` and the formats of `registry`.
     pub fn new(
-        config: Arc<Config>,
+        current: Arc<Current>,
         router: Router,
         hub: Arc<Hub>,
         registry: Arc<Registry>,
@@ -46,9 +46,9 @@ impl Service {
         Arc::new(Service {
             router: Arc::new(ArcSwap::from_pointee(router)),
             pages,
-            files: config.http_server.dir.clone().map(|dir| Files::new(dir, registry.clone())),
-            live: LiveMounts::new(hub, registry, pool, Access::new(config.proxy.clone())),
-            config,
+            files: Files::new(registry.clone()),
+            live: LiveMounts::new(hub, registry, pool, Access::new(current.clone())),
+            current,
         })
     }
 
@@ -69,16 +69,19 @@ impl Service {
         connection: &ConnectionContext,
     ) -> Response<Body> {
         let peer = connection.peer;
-        let crossdomain = self.config.http_server.crossdomain;
-        let cors = Cors::of(&request, crossdomain, &self.config.http_server.origins);
-        let client = Client::of(&request, peer.ip(), &self.config.proxy);
+        let config = self.current.config();
+        let crossdomain = config.http_server.crossdomain;
+        let cors = Cors::of(&request, crossdomain, &config.http_server.origins);
+        let client = Client::of(&request, peer.ip(), &config.proxy);
         let checked = match request::check(&request) {
             Ok(()) => request::check_body(&mut request).await,
             refused => refused,
         };
         let outcome = match checked {
             Ok(()) => match *request.method() {
-                Method::GET | Method::HEAD => self.get(&mut request, connection, &client).await,
+                Method::GET | Method::HEAD => {
+                    self.get(&mut request, connection, &client, &config.http_server).await
+                }
                 Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
                 _ => Err(Refusal::Method { crossdomain }),
             },
@@ -105,6 +108,7 @@ impl Service {
         request: &mut Request<B>,
         connection: &ConnectionContext,
         client: &Client,
+        config: &HttpServer,
     ) -> Result<Response<Body>, Refusal> {
         let arrival = Instant::now();
         let uri = request.uri();
@@ -128,9 +132,9 @@ impl Service {
             return redirect::respond(redirection);
         }
         if !matches!(delivery, Delivery::WebSocket(_))
-            && let Some(files) = &self.files
+            && let Some(dir) = &config.dir
             && !self.live.is_live(&resolved.routes, arrival).await
-            && let Some(response) = files.respond(request, &resolved, &connection.account).await?
+            && let Some(response) = self.files.respond(dir, request, &resolved, &connection.account).await?
         {
             return Ok(response);
         }

@@ -59,8 +59,21 @@ impl Recipe {
     /// # Errors
     /// As for [`new`](Self::new), if the generation has other options.
     pub fn of(&self, module: Arc<Module>) -> Result<Recipe, OptionError> {
-        let next = Recipe::resolve(module, self.set.clone(), self.picked.clone())?;
+        self.with(module, &self.set)
+    }
+
+    /// Asks `module` for what the same viewer picked on a mount that sets these options.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new), if it has other options.
+    pub fn with(&self, module: Arc<Module>, set: &[(String, String)]) -> Result<Recipe, OptionError> {
+        let next = Recipe::resolve(module, set.to_vec(), self.picked.clone())?;
         Ok(next.of_mount(&self.mount))
+    }
+
+    /// The options that the mount sets.
+    pub fn set(&self) -> &[(String, String)] {
+        &self.set
     }
 
     fn resolve(

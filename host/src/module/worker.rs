@@ -126,7 +126,8 @@ struct PoolInner {
     threads: Mutex<Vec<Arc<ThreadState>>>,
     /// Number of replaced threads whose call has not returned.
     hung: AtomicUsize,
-    call_limit: Duration,
+    /// In microseconds.
+    call_limit: AtomicU64,
     started: Instant,
     notes: Option<Arc<CrashNotes>>,
 }
@@ -168,17 +169,14 @@ impl Pool {
     /// Starts `workers` threads (0: one per core) and a watchdog for module calls longer than `call_limit`. The threads keep
     /// `notes` of their calls.
     pub fn new(workers: usize, call_limit: Duration, notes: Option<Arc<CrashNotes>>) -> Arc<Pool> {
-        let workers = match workers {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        };
+        let workers = count(workers);
         let shared = Arc::new(PoolInner {
             queue: Mutex::new(Lanes::new(workers)),
             available: Condvar::new(),
             closing: Condvar::new(),
             threads: Mutex::default(),
             hung: AtomicUsize::new(0),
-            call_limit,
+            call_limit: AtomicU64::new(micros(call_limit)),
             started: Instant::now(),
             notes,
         });
@@ -188,6 +186,14 @@ impl Pool {
         let watched = shared.clone();
         start_thread("remuxd-watchdog", move || watched.watch());
         Arc::new(Pool { inner: shared, faults: FaultWatch::default() })
+    }
+
+    /// Changes the number of threads, and the limit of calls that begin later. Threads that are too many exit after their turn.
+    pub fn set(&self, workers: usize, call_limit: Duration) {
+        self.inner.call_limit.store(micros(call_limit), Ordering::Relaxed);
+        let more = self.inner.queue.lock().resize(count(workers));
+        (0..more).for_each(|_| self.inner.start_worker(Role::Shared));
+        self.inner.available.notify_all();
     }
 
     /// The observer of faults.
@@ -208,6 +214,18 @@ impl Drop for Pool {
         self.inner.available.notify_all();
         self.inner.closing.notify_all();
     }
+}
+
+/// Returns the number of threads for `modules.workers`.
+fn count(workers: usize) -> usize {
+    match workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) {
@@ -247,6 +265,13 @@ impl PoolInner {
                 return None;
             }
             let Role::Own(lane) = role else {
+                if queue.take_surplus() {
+                    drop(queue);
+                    // It may have been woken for a task.
+                    self.available.notify_one();
+                    self.threads.lock().retain(|other| !Arc::ptr_eq(other, thread));
+                    return None;
+                }
                 match queue.pop() {
                     Some(task) => return Some(task),
                     None => self.available.wait(&mut queue),
@@ -344,6 +369,11 @@ impl PoolInner {
         drop(queue);
         report_slow(&module, took);
         self.start_worker(Role::Own(lane));
+    }
+
+    /// The limit of a module call.
+    fn call_limit(&self) -> Duration {
+        Duration::from_micros(self.call_limit.load(Ordering::Relaxed))
     }
 
     fn micros(&self) -> u64 {

@@ -23,9 +23,6 @@ const MIN_SWEEP: usize = 1024;
 /// The addresses that have connections or hold memory, or had a connection in this second.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    max_open: usize,
-    max_rate: u32,
-    receive_rate: u32,
     budget: Budget,
     started: Instant,
     table: Mutex<Table>,
@@ -41,7 +38,8 @@ struct Table {
 #[derive(Debug)]
 struct Address {
     memory: budget::Address,
-    receive_rate: Option<Arc<ReceiveRate>>,
+    /// The bucket, and the `limits.receive_rate` that it is for. Connections keep the one that they began with.
+    receive_rate: (u32, Option<Arc<ReceiveRate>>),
     open: usize,
     /// The second of the newest connection, and the number of connections in it.
     second: u64,
@@ -67,42 +65,48 @@ pub(super) enum AddressLimit {
 }
 
 impl Addresses {
-    pub(super) fn new(limits: &Limits, budget: Budget) -> Arc<Addresses> {
-        Arc::new(Addresses {
-            max_open: limits.max_connections_per_address,
-            max_rate: limits.accept_rate,
-            receive_rate: limits.receive_rate,
-            budget,
-            started: Instant::now(),
-            table: Mutex::default(),
-        })
+    pub(super) fn new(budget: Budget) -> Arc<Addresses> {
+        Arc::new(Addresses { budget, started: Instant::now(), table: Mutex::default() })
     }
 
-    /// Counts a new connection.
+    /// Counts a new connection, by the `limits` in force.
     ///
     /// # Errors
     /// The address has reached a limit.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<AddressSlot, AddressLimit> {
-        self.enter_at(address, self.started.elapsed().as_secs())
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: &Limits,
+    ) -> Result<AddressSlot, AddressLimit> {
+        self.enter_at(address, limits, self.started.elapsed().as_secs())
     }
 
-    fn enter_at(self: &Arc<Self>, address: IpAddr, second: u64) -> Result<AddressSlot, AddressLimit> {
+    fn enter_at(
+        self: &Arc<Self>,
+        address: IpAddr,
+        limits: &Limits,
+        second: u64,
+    ) -> Result<AddressSlot, AddressLimit> {
+        let (max_open, max_rate) = (limits.max_connections_per_address, limits.accept_rate);
         let address = subscriber(address);
         let mut table = self.table.lock();
         table.sweep(second);
-        let entry = table.entry(address, self);
+        let entry = table.entry(address, &self.budget);
         if entry.second != second {
             (entry.second, entry.accepted) = (second, 0);
         }
-        if self.max_rate > 0 && entry.accepted >= self.max_rate {
-            return Err(AddressLimit::Rate(self.max_rate));
+        if max_rate > 0 && entry.accepted >= max_rate {
+            return Err(AddressLimit::Rate(max_rate));
         }
         entry.accepted += 1;
-        if self.max_open > 0 && entry.open >= self.max_open {
-            return Err(AddressLimit::Open(self.max_open));
+        if max_open > 0 && entry.open >= max_open {
+            return Err(AddressLimit::Open(max_open));
         }
         entry.open += 1;
-        let (account, receive_rate) = (entry.memory.account(), entry.receive_rate.clone());
+        if entry.receive_rate.0 != limits.receive_rate {
+            entry.receive_rate = (limits.receive_rate, ReceiveRate::new(limits.receive_rate));
+        }
+        let (account, receive_rate) = (entry.memory.account(), entry.receive_rate.1.clone());
         Ok(AddressSlot { addresses: self.clone(), address, account, receive_rate })
     }
 
@@ -110,7 +114,7 @@ impl Addresses {
     pub(super) fn account_of(&self, client: IpAddr) -> Account {
         let mut table = self.table.lock();
         table.sweep(self.started.elapsed().as_secs());
-        table.entry(subscriber(client), self).memory.account()
+        table.entry(subscriber(client), &self.budget).memory.account()
     }
 
     /// Creates the account of a connection of a trusted proxy.
@@ -132,10 +136,10 @@ impl AddressSlot {
 }
 
 impl Table {
-    fn entry(&mut self, address: IpAddr, limits: &Addresses) -> &mut Address {
+    fn entry(&mut self, address: IpAddr, budget: &Budget) -> &mut Address {
         self.addresses.entry(address).or_insert_with(|| Address {
-            memory: limits.budget.address(),
-            receive_rate: ReceiveRate::new(limits.receive_rate),
+            memory: budget.address(),
+            receive_rate: (0, None),
             open: 0,
             second: 0,
             accepted: 0,
@@ -165,10 +169,12 @@ mod tests {
     use crate::budget::Kind;
     use crate::conf::Config;
 
-    fn addresses(max_open: usize, max_rate: u32) -> Arc<Addresses> {
-        let limits = Config::default().limits;
-        let limits = Limits { max_connections_per_address: max_open, accept_rate: max_rate, ..limits };
-        Addresses::new(&limits, Budget::new(1200))
+    fn limits(max_connections_per_address: usize, accept_rate: u32) -> Limits {
+        Limits { max_connections_per_address, accept_rate, ..Config::default().limits }
+    }
+
+    fn addresses() -> Arc<Addresses> {
+        Addresses::new(Budget::new(1200))
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -177,8 +183,8 @@ mod tests {
 
     #[test]
     fn an_address_has_a_limit_of_open_connections_of_its_own() {
-        let addresses = addresses(2, 0);
-        let enter = |address: &str| addresses.enter_at(ip(address), 0);
+        let (addresses, two) = (addresses(), limits(2, 0));
+        let enter = |address: &str| addresses.enter_at(ip(address), &two, 0);
         let (first, _second) = (enter("192.0.2.1").unwrap(), enter("192.0.2.1").unwrap());
         assert_eq!(enter("::ffff:192.0.2.1").unwrap_err(), AddressLimit::Open(2));
         let _other = enter("192.0.2.2").unwrap();
@@ -187,22 +193,26 @@ mod tests {
         let _network = (enter("2001:db8::1").unwrap(), enter("2001:db8::2").unwrap());
         assert_eq!(enter("2001:db8::ffff:0:0:3").unwrap_err(), AddressLimit::Open(2));
         let _neighbour = enter("2001:db8:0:1::1").unwrap();
+        // Other limits hold for those who come after them.
+        let lower = addresses.enter_at(ip("192.0.2.2"), &limits(1, 0), 0);
+        assert_eq!(lower.unwrap_err(), AddressLimit::Open(1));
+        let _more = addresses.enter_at(ip("192.0.2.1"), &limits(3, 0), 0).unwrap();
     }
 
     #[test]
     fn an_address_has_a_limit_of_connections_in_a_second() {
-        let addresses = addresses(0, 2);
+        let (addresses, two) = (addresses(), limits(0, 2));
         let rows = [(0, true), (0, true), (0, false), (1, true), (1, true), (1, false), (5, true)];
         for (second, is_accepted) in rows {
-            assert_eq!(addresses.enter_at(ip("192.0.2.1"), second).is_ok(), is_accepted, "{second}");
+            assert_eq!(addresses.enter_at(ip("192.0.2.1"), &two, second).is_ok(), is_accepted, "{second}");
         }
     }
 
     #[test]
     fn connections_of_an_address_share_its_memory() {
-        let addresses = addresses(0, 0);
+        let (addresses, none) = (addresses(), limits(0, 0));
         let charge = |account: &Account| account.charge(Kind::Connections, 200).map(drop);
-        let slot = |address: &str| addresses.enter(ip(address)).unwrap();
+        let slot = |address: &str| addresses.enter(ip(address), &none).unwrap();
         let held = addresses.account_of(ip("2001:db8::1")).charge(Kind::Messages, 200).unwrap();
         // 200 of the connection, 400 of its address and 400 of all are within 1200, another 200 are not.
         let same = slot("2001:db8::2").account().charge(Kind::Connections, 200).unwrap();
@@ -215,18 +225,18 @@ mod tests {
 
     #[test]
     fn addresses_that_left_are_forgotten() {
-        let addresses = addresses(1, 0);
+        let (addresses, one) = (addresses(), limits(1, 0));
         let account = addresses.account_of(ip("192.0.2.9"));
         let held = account.charge(Kind::Messages, 400).unwrap();
         drop(account);
-        let stays = addresses.enter_at(ip("192.0.2.1"), 0).unwrap();
+        let stays = addresses.enter_at(ip("192.0.2.1"), &one, 0).unwrap();
         for number in 0..10_000_u32 {
-            drop(addresses.enter_at(IpAddr::V4(number.into()), u64::from(number / 100)));
+            drop(addresses.enter_at(IpAddr::V4(number.into()), &one, u64::from(number / 100)));
         }
         assert!(addresses.table.lock().addresses.len() <= 2 * MIN_SWEEP);
-        assert_eq!(addresses.enter_at(ip("192.0.2.1"), 200).unwrap_err(), AddressLimit::Open(1));
+        assert_eq!(addresses.enter_at(ip("192.0.2.1"), &one, 200).unwrap_err(), AddressLimit::Open(1));
         drop(stays);
-        drop(addresses.enter_at(ip("192.0.2.1"), 200).unwrap());
+        drop(addresses.enter_at(ip("192.0.2.1"), &one, 200).unwrap());
         addresses.account_of(ip("192.0.2.9")).charge(Kind::Messages, 134).unwrap_err();
         drop(held);
     }

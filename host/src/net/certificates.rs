@@ -39,8 +39,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Certificates {
     pairs: Mutex<Vec<Pair>>,
-    /// The resolvers of all listeners, which stay the same until the host stops.
-    resolvers: Vec<(Owner, Arc<Resolver>)>,
+    /// The resolvers of the listeners in use. That of a listener stays the same as long as it is enabled.
+    resolvers: Mutex<Vec<(Owner, Arc<Resolver>)>>,
 }
 
 /// The certificates of the next config, read and not yet in use. `None` keeps the owner's current pair.
@@ -51,19 +51,14 @@ impl NewCertificates {
     /// Reads the certificates of enabled listeners and of vhosts; none if no listener uses TLS. Invalid files are errors
     /// of the config.
     ///
-    /// With `running`, only files with changed paths are read. A listener that the config no longer has keeps its
-    /// certificate; a new one gets none until the host is restarted.
+    /// With `running`, only files with changed paths are read.
     pub fn read(
         config: &Config,
         running: Option<&Certificates>,
         diagnostics: &mut Diagnostics,
     ) -> NewCertificates {
         let owners = Owner::all(config);
-        let listeners: Vec<Owner> = match running {
-            Some(running) => running.resolvers.iter().map(|(owner, _)| owner.clone()).collect(),
-            None => owners.iter().map(|(owner, _)| owner.clone()).filter(Owner::is_listener).collect(),
-        };
-        if listeners.is_empty() {
+        if !owners.iter().any(|(owner, _)| owner.is_listener()) {
             return NewCertificates::default();
         }
         let used = running.map(|running| running.pairs.lock());
@@ -71,15 +66,8 @@ impl NewCertificates {
         let mut new = Vec::new();
         for (owner, files) in owners {
             let same = used.iter().any(|pair| pair.owner == owner && pair.files == *files);
-            if !owner.is_listener() || listeners.contains(&owner) {
-                let pair = if same { None } else { Pair::read(owner.clone(), files, diagnostics) };
-                new.push((owner, pair));
-            }
-        }
-        for listener in listeners {
-            if new.iter().all(|(owner, _)| *owner != listener) {
-                new.push((listener, None));
-            }
+            let pair = if same { None } else { Pair::read(owner.clone(), files, diagnostics) };
+            new.push((owner, pair));
         }
         NewCertificates(new)
     }
@@ -93,10 +81,11 @@ impl NewCertificates {
 impl Certificates {
     /// Creates the certificates that the host starts with.
     pub fn new(new: NewCertificates) -> Certificates {
-        let pairs: Vec<_> = new.0.into_iter().filter_map(|(_, pair)| pair).collect();
-        let listeners = pairs.iter().filter(|pair| pair.owner.is_listener());
-        let resolvers = listeners.map(|pair| (pair.owner.clone(), Arc::new(Resolver::new(&pairs, pair))));
-        Certificates { resolvers: resolvers.collect(), pairs: Mutex::new(pairs) }
+        let certificates = Certificates::default();
+        let pairs = new.0.into_iter().filter_map(|(_, pair)| pair);
+        certificates.pairs.lock().extend(pairs);
+        certificates.update_resolvers(&certificates.pairs.lock());
+        certificates
     }
 
     /// Replaces the certificates in use.
@@ -115,16 +104,20 @@ impl Certificates {
 
     /// Returns the resolver of a listener; `None` if the listener is disabled.
     pub(super) fn resolver(&self, listener: &Owner) -> Option<Arc<dyn ResolvesServerCert>> {
-        let (_, resolver) = self.resolvers.iter().find(|(owner, _)| owner == listener)?;
+        let resolvers = self.resolvers.lock();
+        let (_, resolver) = resolvers.iter().find(|(owner, _)| owner == listener)?;
         Some(resolver.clone())
     }
 
     /// Polls the files until the host stops, and logs the changes.
-    pub(super) async fn watch(self: Arc<Self>, lifecycle: Lifecycle) {
-        while !self.resolvers.is_empty() {
+    pub async fn watch(self: Arc<Self>, lifecycle: Lifecycle) {
+        loop {
             tokio::select! {
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
                 () = lifecycle.stopping() => return,
+            }
+            if self.pairs.lock().is_empty() {
+                continue;
             }
             // Reads may block for long, as on a network filesystem.
             let certificates = self.clone();
@@ -154,12 +147,22 @@ impl Certificates {
         changes
     }
 
+    /// Updates the resolvers of the listeners among `pairs`; drops those of others.
     fn update_resolvers(&self, pairs: &[Pair]) {
-        for (owner, resolver) in &self.resolvers {
-            if let Some(pair) = pairs.iter().find(|pair| pair.owner == *owner) {
-                resolver.replace(pairs, pair);
+        let mut resolvers = self.resolvers.lock();
+        let listeners = pairs.iter().filter(|pair| pair.owner.is_listener());
+        let updated = listeners.map(|listener| {
+            let owner = listener.owner.clone();
+            match resolvers.iter().find(|(one, _)| *one == owner) {
+                Some((_, resolver)) => {
+                    resolver.replace(pairs, listener);
+                    (owner, resolver.clone())
+                }
+                None => (owner, Arc::new(Resolver::new(pairs, listener))),
             }
-        }
+        });
+        let updated = updated.collect();
+        *resolvers = updated;
     }
 }
 

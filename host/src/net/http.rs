@@ -21,6 +21,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::budget::{Kind, OverBudget};
@@ -61,16 +62,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// The start of the HTTP/2 connection preface (RFC 9113, 3.4). No HTTP/1.1 method begins so.
 pub(super) const HTTP2_PREFACE: &[u8] = b"PRI";
 
-/// Serves one connection until it closes, or the host drains and its responses are complete.
+/// Serves one connection until it closes, or its listener is closed or the host drains and its responses are complete.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
-    let Opened { socket, peer, deadline, account, receive_rate, slot } = opened;
+    let Opened { socket, peer, deadline, account, receive_rate, left, slot } = opened;
     let guard = Arc::new((slot, server.tasks.token()));
     let lifecycle = server.lifecycle.clone();
-    let stall = Stall::new(server.config.limits.send_timeout, None);
+    let stall = Stall::new(server.config().limits.send_timeout, None);
     let connection = ConnectionContext { peer, account, guard, lifecycle, stall: stall.clone() };
     let http2 = tokio::select! {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,
-        () = server.lifecycle.draining() => return,
+        () = left.cancelled() => return,
     };
     let socket = Limited::new(socket, receive_rate, stall);
     let first = FirstRequest::new(deadline);
@@ -79,10 +80,10 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
             let serving = pin!(serve_http1(&server, socket, connection, first.clone()));
             let finish = http1::UpgradeableConnection::graceful_shutdown;
             // Between requests hyper's header_read_timeout applies.
-            drive(&server, serving, finish, &first, pending).await
+            drive(&left, serving, finish, &first, pending).await
         }
         // Boxed, so that an HTTP/1.1 viewer's task is not as large as this.
-        Ok(Ok(true)) => Box::pin(drive_http2(&server, socket, connection, &first)).await,
+        Ok(Ok(true)) => Box::pin(drive_http2(&server, &left, socket, connection, &first)).await,
         Ok(Err(error)) => Err(Close::Io(error)),
         Err(_) => Err(Close::NoRequest),
     };
@@ -94,16 +95,20 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
 /// Serves HTTP/2 until the connection closes, or the host drains and its responses are complete.
 async fn drive_http2(
     server: &Server,
+    left: &CancellationToken,
     socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     connection: ConnectionContext,
     first: &FirstRequest,
 ) -> Result<(), Close> {
     let _buffers = connection.account.charge(Kind::Connections, HTTP2_MEMORY)?;
-    let streams = Streams::new(server.config.limits.send_timeout, connection.stall.clone());
+    let config = server.config();
+    let (idle_timeout, send_timeout) = (config.limits.handshake_timeout, config.limits.send_timeout);
+    drop(config);
+    let streams = Streams::new(send_timeout, connection.stall.clone());
     let serving = pin!(serve_http2(server, socket, connection, first.clone(), streams.clone()));
-    let idle = || streams.none_for(server.config.limits.handshake_timeout);
+    let idle = || streams.none_for(idle_timeout);
     tokio::select! {
-        result = drive(server, serving, http2::Connection::graceful_shutdown, first, idle) => result,
+        result = drive(left, serving, http2::Connection::graceful_shutdown, first, idle) => result,
         () = streams.useless() => Err(Close::Resets),
     }
 }
@@ -176,7 +181,7 @@ fn serve_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     http1::Builder::new()
         .timer(TokioTimer::new())
         // Applies to requests after the first.
-        .header_read_timeout(server.config.limits.handshake_timeout)
+        .header_read_timeout(server.config().limits.handshake_timeout)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(socket), respond)
         .with_upgrades()
@@ -217,10 +222,10 @@ fn serve_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         .serve_connection(TokioIo::new(socket), respond)
 }
 
-/// Drives a connection until it closes or its first request is late. When the host drains or the connection is `idle`,
+/// Drives a connection until it closes or its first request is late. When it should close (`left`) or is `idle`,
 /// calls `finish` to shut it down gracefully; if its peer leaves it open and it becomes idle again, it is closed.
 async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
-    server: &Server,
+    left: &CancellationToken,
     mut connection: Pin<impl DerefMut<Target = C>>,
     finish: fn(Pin<&mut C>),
     first: &FirstRequest,
@@ -230,7 +235,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
         result = connection.as_mut() => return Ok(result?),
         () = first.late() => return Err(Close::NoRequest),
         () = idle() => {}
-        () = server.lifecycle.draining() => {}
+        () = left.cancelled() => {}
     }
     finish(connection.as_mut());
     tokio::select! {

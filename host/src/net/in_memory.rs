@@ -41,15 +41,18 @@ pub struct Peer {
 /// left first; `None` if the host accepts no connection.
 pub async fn serve(server: &Arc<Server>, peer: Peer) -> Option<(Vec<u8>, bool)> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let permit = server.connections.clone().try_acquire_owned().ok()?;
-    let (account, receive_rate, slot) = admit(server, address, permit, Plain::MEMORY)?;
+    let config = server.config();
+    let enter = || server.connections.enter(config.limits.max_connections);
+    let connection = [enter()?, enter()?];
+    let (account, receive_rate, slot) = admit(server, &config, address, connection, Plain::MEMORY)?;
     let (read, left) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<bool>>::default());
     let (open, closed) = oneshot::channel();
-    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let deadline = Instant::now() + config.limits.handshake_timeout;
     // A viewer of a stream that sends nothing may leave without the host's notice.
     let longest = peer.stays.saturating_add(UNNOTICED);
     let socket = Socket { peer, read: read.clone(), left: left.clone(), leaves: None, _open: open };
-    let opened = Opened { socket, peer: address, deadline, account, receive_rate, slot };
+    let left = server.lifecycle().until_draining();
+    let opened = Opened { socket, peer: address, deadline, account, receive_rate, left, slot };
     if timeout(longest, http::serve(server.clone(), opened)).await.is_err() {
         *left.lock() = true;
     }

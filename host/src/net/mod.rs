@@ -10,11 +10,13 @@
 
 mod addresses;
 mod certificates;
+mod connections;
 mod http;
 #[cfg(fuzzing)]
 pub mod in_memory;
 mod listen;
 mod listener;
+mod listeners;
 mod opening;
 pub mod proxy;
 mod publish;
@@ -25,7 +27,8 @@ mod stall;
 mod tls;
 
 pub use certificates::{Certificates, NewCertificates};
-pub use listen::Listening;
+pub use listen::{ListenerChange, NewListeners};
 pub use listener::ListenError;
+pub use listeners::ApiListener;
 pub use publish::publish_loop;
 pub use server::Server;

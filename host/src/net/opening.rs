@@ -5,21 +5,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::addresses::AddressSlot;
+use super::connections::ConnectionSlot;
 use super::proxy;
 use super::receive_rate::ReceiveRate;
 use super::server::Server;
 use crate::budget::{Account, Charge, Kind};
+use crate::conf::Config;
 
 /// A connection that was accepted.
 pub(super) struct Accepted {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) permit: OwnedSemaphorePermit,
+    /// Its slots of all connections, and of those of its listener.
+    pub(super) slots: [ConnectionSlot; 2],
+    /// Cancelled when the listener is closed or the host drains.
+    pub(super) left: CancellationToken,
 }
 
 /// A connection whose PROXY header and TLS handshake are complete; the next byte belongs to the application protocol.
@@ -33,14 +38,16 @@ pub(super) struct Opened<S> {
     pub(super) account: Account,
     /// The limit of what the peer may send over HTTP; `None` for a trusted proxy, or if there is no limit.
     pub(super) receive_rate: Option<Arc<ReceiveRate>>,
+    /// Cancelled when the connection should close once it has nothing to serve.
+    pub(super) left: CancellationToken,
     /// Held until the connection closes.
     pub(super) slot: Slot,
 }
 
-/// A slot of `limits.max_connections`, one of `limits.max_connections_per_address` unless the peer is a trusted proxy, and
+/// A slot of `limits.max_connections`, one of its listener, one of `limits.max_connections_per_address` unless the peer is a trusted proxy, and
 /// the memory of the connection's own buffers.
 pub(super) struct Slot {
-    _connection: OwnedSemaphorePermit,
+    _connection: [ConnectionSlot; 2],
     _address: Option<AddressSlot>,
     _buffers: Charge,
 }
@@ -61,7 +68,7 @@ pub(super) trait Transport: Clone + Send + Sync + 'static {
 }
 
 /// Plain TCP, without a handshake.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Plain;
 
 impl Transport for Plain {
@@ -96,13 +103,14 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
     accepted: Accepted,
     serve: fn(Arc<Server>, Opened<T::Socket>) -> F,
 ) {
-    let Accepted { mut socket, mut peer, permit } = accepted;
-    let deadline = Instant::now() + server.config.limits.handshake_timeout;
+    let Accepted { mut socket, mut peer, slots, left } = accepted;
+    let config = server.config();
+    let deadline = Instant::now() + config.limits.handshake_timeout;
     let opening = async {
         if proxy_protocol {
-            peer = proxy::take(&server.config.proxy, &mut socket, peer, deadline).await?;
+            peer = proxy::take(&config.proxy, &mut socket, peer, deadline).await?;
         }
-        let (account, receive_rate, slot) = admit(&server, peer, permit, T::MEMORY)?;
+        let (account, receive_rate, slot) = admit(&server, &config, peer, slots, T::MEMORY)?;
         let opened = timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late));
         Some(opened.map(|socket| (socket, account, receive_rate, slot)))
     };
@@ -112,7 +120,7 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
     };
     match opened {
         Some(Ok((socket, account, receive_rate, slot))) => {
-            let opened = Opened { socket, peer, deadline, account, receive_rate, slot };
+            let opened = Opened { socket, peer, deadline, account, receive_rate, left, slot };
             server.tasks.spawn(serve(server.clone(), opened));
         }
         Some(Err(error)) => debug!(%peer, %error, "connection closed before it began"),
@@ -125,14 +133,15 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
 /// which is logged.
 pub(super) fn admit(
     server: &Server,
+    config: &Config,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    connection: [ConnectionSlot; 2],
     memory: usize,
 ) -> Option<(Account, Option<Arc<ReceiveRate>>, Slot)> {
-    let address = if server.config.proxy.trusts(peer.ip()) {
+    let address = if config.proxy.trusts(peer.ip()) {
         None
     } else {
-        let entered = server.addresses.enter(peer.ip());
+        let entered = server.addresses.enter(peer.ip(), &config.limits);
         Some(entered.inspect_err(|limit| server.refuse(peer, *limit)).ok()?)
     };
     let account = match &address {
@@ -142,5 +151,5 @@ pub(super) fn admit(
     let receive_rate = address.as_ref().and_then(AddressSlot::receive_rate).cloned();
     let buffers = account.charge(Kind::Connections, memory);
     let buffers = buffers.inspect_err(|over| server.refuse(peer, *over)).ok()?;
-    Some((account, receive_rate, Slot { _connection: permit, _address: address, _buffers: buffers }))
+    Some((account, receive_rate, Slot { _connection: connection, _address: address, _buffers: buffers }))
 }

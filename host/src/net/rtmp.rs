@@ -99,13 +99,14 @@ impl Close {
 
 /// Serves one connection until it closes, at the latest at one of its deadlines.
 pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
-    let Opened { mut socket, peer, deadline, account, receive_rate: _, slot: _slot } = opened;
-    let limits = &server.config.limits;
+    let Opened { mut socket, peer, deadline, account, receive_rate: _, left: _, slot: _slot } = opened;
+    let config = server.config();
+    let limits = &config.limits;
     let seed = RandomState::new().hash_one(peer);
     let (epoch, random) = (server.now().0 as u32, Random::from_seed(seed));
     let settings = ServerSettings {
-        chunk_size: server.config.rtmp.chunk_size,
-        window_ack_size: server.config.rtmp.window_ack_size,
+        chunk_size: config.rtmp.chunk_size,
+        window_ack_size: config.rtmp.window_ack_size,
         limits: ChunkLimits {
             max_message: limits.max_message,
             max_buffered: limits.max_buffered,
@@ -126,9 +127,11 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
         unflushed: false,
         server,
     };
+    let send_timeout = limits.send_timeout;
+    drop(config);
     connection.session.charge_to(account);
     let close = connection.run(&mut socket).await;
-    let outcome = close.outcome(connection.server.config.limits.send_timeout);
+    let outcome = close.outcome(send_timeout);
     connection.publishers.end_because(&outcome);
     connection.players.end_because(&outcome);
     if close.is_over_budget() {
@@ -271,7 +274,7 @@ impl Connection {
             Event::Connect { request } => {
                 self.connect = request;
                 // From SRS's own proxy header, which precedes C0.
-                let trusted = self.server.config.proxy.trusts(peer.ip());
+                let trusted = self.server.config().proxy.trusts(peer.ip());
                 if let Some(client) = session.proxied_client().filter(|_| trusted) {
                     self.peer.set_ip(client.into());
                     self.account = self.server.addresses.account_of(client.into());
@@ -287,8 +290,7 @@ impl Connection {
             Event::Publish { stream_id, name, kind } => self.request(stream_id, Use::Publish(kind), name),
             Event::Play { stream_id, name } => self.request(stream_id, Use::Play, name),
             Event::Media { stream_id, tag } => {
-                media.renew();
-                self.publishers.push(stream_id, tag, peer, session);
+                self.publishers.push(stream_id, tag, peer, session, media);
             }
             Event::Unpublish { stream_id } => {
                 self.requests.stop(stream_id);

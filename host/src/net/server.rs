@@ -6,12 +6,11 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::budget::Budget;
-use crate::conf::Config;
+use crate::conf::{Config, Current};
 use crate::http::Service;
 use crate::lifecycle::Lifecycle;
 use crate::log::LineLimit;
@@ -22,16 +21,18 @@ use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Hub, StreamKey};
 
 use super::addresses::Addresses;
+use super::connections::Connections;
+use super::listeners::Listeners;
 
 /// A server of connections.
 pub struct Server {
-    pub(super) config: Arc<Config>,
+    current: Arc<Current>,
     pub(super) hub: Arc<Hub>,
     pub(super) router: Arc<ArcSwap<Router>>,
     pub(super) access: Arc<Access>,
     pub(super) service: Arc<Service>,
-    /// Slots of `limits.max_connections`.
-    pub(super) connections: Arc<Semaphore>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) listeners: Listeners,
     pub(super) addresses: Arc<Addresses>,
     pub(super) lifecycle: Lifecycle,
     /// Tasks that a stopping server waits for.
@@ -43,7 +44,7 @@ pub struct Server {
 impl Server {
     /// Creates a server without listeners. Its peers' memory is charged to `budget`.
     pub fn new(
-        config: Arc<Config>,
+        current: Arc<Current>,
         hub: Arc<Hub>,
         service: Arc<Service>,
         budget: Budget,
@@ -52,9 +53,10 @@ impl Server {
         Arc::new(Server {
             router: service.router().clone(),
             access: service.access().clone(),
-            connections: Arc::new(Semaphore::new(config.limits.max_connections.min(Semaphore::MAX_PERMITS))),
-            addresses: Addresses::new(&config.limits, budget),
-            config,
+            connections: Arc::default(),
+            listeners: Listeners::default(),
+            addresses: Addresses::new(budget),
+            current,
             hub,
             service,
             lifecycle,
@@ -64,14 +66,14 @@ impl Server {
         })
     }
 
+    /// The config in force. A connection reads it when it begins.
+    pub fn config(&self) -> Arc<Config> {
+        self.current.config()
+    }
+
     /// The state that all sessions share.
     pub fn access(&self) -> &Arc<Access> {
         &self.access
-    }
-
-    /// The config that the host was started with.
-    pub fn config(&self) -> &Arc<Config> {
-        &self.config
     }
 
     /// The phase of the host.
@@ -81,22 +83,18 @@ impl Server {
 
     /// Returns the number of open connections, and its limit.
     pub fn connections(&self) -> (usize, usize) {
-        let limit = self.config.limits.max_connections;
-        (limit.saturating_sub(self.connections.available_permits()), limit)
+        (self.connections.open(), self.config().limits.max_connections)
     }
 
-    /// Waits until there is no connection. Those that come later are refused: the listeners must be closed.
+    /// Waits until there is no connection. The listeners must be closed.
     pub async fn idle(&self) {
-        // All slots: at most `Semaphore::MAX_PERMITS` of them, and far fewer by the bounds of `limits.max_connections`.
-        let all = self.config.limits.max_connections as u32;
-        if let Ok(slots) = self.connections.acquire_many(all).await {
-            slots.forget();
-        }
+        self.connections.idle().await;
     }
 
     /// Stops the server: closes the listeners, ends all streams, and waits until each connection has sent what it has.
     pub async fn stop(&self) {
         self.lifecycle.stop();
+        self.close_listeners();
         self.hub.end_all();
         self.tasks.close();
         self.tasks.wait().await;

@@ -35,7 +35,7 @@ const MAX_UNSENT: usize = 32 * 1024;
 pub(super) type Socket = Box<TlsStream<TcpStream>>;
 
 /// The application protocol inside TLS.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inside {
     Http,
     Rtmp,
@@ -49,9 +49,9 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Creates a transport that presents these certificates.
-    pub(super) fn new(certificates: Arc<dyn ResolvesServerCert>, inside: Inside) -> Tls {
-        Tls { acceptor: TlsAcceptor::from(Arc::new(server_config(certificates, inside))), inside }
+    /// Creates a transport with the settings of a listener.
+    pub(super) fn new(config: Arc<ServerConfig>, inside: Inside) -> Tls {
+        Tls { acceptor: TlsAcceptor::from(config), inside }
     }
 }
 

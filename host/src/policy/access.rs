@@ -14,7 +14,7 @@ use super::key_set::KeySets;
 use super::sessions::{Session, SessionId, SessionLog, Sessions};
 use super::totals::Totals;
 use super::{Action, Policy, Protocol, Refusal, Request};
-use crate::conf::Proxy;
+use crate::conf::Current;
 use crate::stream::StreamKey;
 
 /// What all sessions of the host share. It outlives the policies, which a reload replaces.
@@ -42,9 +42,9 @@ pub struct ConnectionRequest {
 }
 
 impl Access {
-    /// Creates it without sessions, for a host behind the proxies in `proxy`. Hooks are asked by the runtime around it.
-    pub fn new(proxy: Proxy) -> Arc<Access> {
-        let sessions = Sessions::new(proxy);
+    /// Creates it without sessions, for a host behind the trusted proxies of `current`. Hooks are asked by the runtime around it.
+    pub fn new(current: Arc<Current>) -> Arc<Access> {
+        let sessions = Sessions::new(current);
         let hooks = Hooks::new(sessions.next_id().to_string(), sessions.clone());
         Arc::new(Access { sessions, hooks, key_sets: KeySets::default() })
     }

@@ -26,7 +26,7 @@ use super::outcome::{Order, Outcome};
 use super::request::MAX_TEXT;
 use super::totals::{Amount, Ended, Totals};
 use super::{Action, Protocol, Refusal, Request};
-use crate::conf::Proxy;
+use crate::conf::Current;
 use crate::stream::StreamKey;
 
 /// The record of one session. It has no query and no credentials, and its `Debug` none of the client's texts.
@@ -257,7 +257,7 @@ fn cut(text: &str) -> Box<str> {
 pub(super) struct Sessions {
     log: OnceLock<Arc<dyn SessionLog>>,
     ids: SessionIds,
-    proxy: Proxy,
+    current: Arc<Current>,
     table: Mutex<Table>,
 }
 
@@ -282,13 +282,15 @@ impl Table {
 #[derive(Debug)]
 struct Row {
     session: Arc<Session>,
+    /// It counts for its address: that was no trusted proxy when it began.
+    is_limited: bool,
     /// [`Session::bytes`] when it was measured last.
     measured: u64,
 }
 
 impl Sessions {
     /// Creates the table. Requests that name one of the trusted proxies as their client have no limits of an address.
-    pub fn new(proxy: Proxy) -> Arc<Sessions> {
+    pub fn new(current: Arc<Current>) -> Arc<Sessions> {
         let table = Table {
             sessions: BTreeMap::new(),
             counts: Counts::default(),
@@ -296,7 +298,7 @@ impl Sessions {
             bans: Bans::default(),
             measured: Instant::now(),
         };
-        Arc::new(Sessions { log: OnceLock::new(), ids: SessionIds::new(), proxy, table: Mutex::new(table) })
+        Arc::new(Sessions { log: OnceLock::new(), ids: SessionIds::new(), current, table: Mutex::new(table) })
     }
 
     /// Sets the access log, once.
@@ -337,11 +339,13 @@ impl Sessions {
             return Err(Refusal::Banned { target: target.clone() });
         }
         if limits.need_bitrates() {
-            self.measure(&mut table, now);
+            Sessions::measure(&mut table, now);
         }
-        table.counts.enter(self.counted(&session), limits)?;
+        // The address of a proxy, which has many clients, is not limited.
+        let is_limited = !self.current.config().proxy.trusts(session.address);
+        table.counts.enter(counted(&session, is_limited), limits)?;
         table.ended.enter(&session.key);
-        table.sessions.insert(session.id, Row { session: session.clone(), measured: 0 });
+        table.sessions.insert(session.id, Row { session: session.clone(), is_limited, measured: 0 });
         Ok(Entry { sessions: self.clone(), session })
     }
 
@@ -392,7 +396,7 @@ impl Sessions {
     pub fn ban(&self, target: &BanTarget, time: Duration) -> Result<usize, BanError> {
         let covered: Vec<_> = {
             let mut table = self.table.lock();
-            table.bans.add(target.clone(), time, &self.proxy.trusted, Instant::now())?;
+            table.bans.add(target.clone(), time, &self.current.config().proxy.trusted, Instant::now())?;
             let sessions = table.sessions.values().map(|row| &row.session);
             sessions.filter(|session| session.is_covered_by(target)).cloned().collect()
         };
@@ -410,15 +414,9 @@ impl Sessions {
         self.table.lock().bans.current(Instant::now()).cloned().collect()
     }
 
-    /// Returns what a session counts as. The address of a proxy, which has many clients, is not limited.
-    fn counted<'a>(&self, session: &'a Session) -> Counted<'a> {
-        let address = (!self.proxy.trusts(session.address)).then(|| subscriber(session.address));
-        Counted { key: &session.key, action: session.action, address }
-    }
-
     /// Measures what viewers are sent, unless it is measured already. Takes time for each session, but at most once in
     /// [`WINDOW`].
-    fn measure(&self, table: &mut Table, now: Instant) {
+    fn measure(table: &mut Table, now: Instant) {
         let Table { sessions, counts, measured: last, .. } = table;
         if now.saturating_duration_since(*last) < WINDOW {
             return;
@@ -429,10 +427,16 @@ impl Sessions {
             let bytes = row.session.bytes();
             let bits = (bytes - std::mem::replace(&mut row.measured, bytes)) * 8;
             let bitrate = u128::from(bits) * 1000 / period.as_millis();
-            (self.counted(&row.session), bitrate as u64)
+            (counted(&row.session, row.is_limited), bitrate as u64)
         }));
         *last = now;
     }
+}
+
+/// Returns what a session counts as.
+fn counted(session: &Session, is_limited: bool) -> Counted<'_> {
+    let address = is_limited.then(|| subscriber(session.address));
+    Counted { key: &session.key, action: session.action, address }
 }
 
 /// A session in the table, which it leaves when this is dropped.
@@ -447,9 +451,10 @@ impl Drop for Entry {
         let Entry { sessions, session } = self;
         {
             let mut table = sessions.table.lock();
-            table.sessions.remove(&session.id);
             table.ended.leave(&session.key, session.amount());
-            table.counts.leave(sessions.counted(session));
+            if let Some(row) = table.sessions.remove(&session.id) {
+                table.counts.leave(counted(session, row.is_limited));
+            }
         }
         let outcome = session.outcome.get().map_or(&Outcome::ClientLeft, |outcome| outcome);
         log_end(session, outcome);

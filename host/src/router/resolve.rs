@@ -85,6 +85,11 @@ impl Router {
         Router { sites: vhosts.into_iter().map(site).collect() }
     }
 
+    /// Returns its vhosts.
+    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        self.sites.iter().map(|site| site.vhost.clone()).collect()
+    }
+
     /// Resolves a request's URL: its host, with or without port, its path, and its query without the `?`.
     ///
     /// # Errors

@@ -24,6 +24,12 @@ pub enum HandoverError {
     /// It answers fewer extensions or other transports, or carries other tracks.
     #[error("it answers other requests")]
     OtherFormat,
+    /// The mount's options select another track, which has a ring of its own. Culprit: none.
+    #[error("it is of track {track}")]
+    OtherTrack {
+        /// The number of the track.
+        track: u8,
+    },
 }
 
 /// Why a mount cannot be watched.

@@ -99,7 +99,7 @@ impl Fill {
             draining: false,
             job: None,
         };
-        let blocks = Ring::new(ring_limits(source.vhost(), history));
+        let blocks = Ring::new(ring_limits(&source.vhost(), history));
         let position = AtomicI64::new(i64::MIN);
         Arc::new(Fill { source, blocks, faults, position, skips: Mutex::default(), state: Mutex::new(state) })
     }
@@ -158,16 +158,22 @@ impl Fill {
         self.state.lock().draining = true;
     }
 
-    /// Makes `module` the generation of the next remuxer, which starts at the next join point.
-    pub(super) fn hand_over(&self, module: &Arc<Module>) -> Result<(), HandoverError> {
+    /// Makes the next remuxer, which starts at the next join point, one of `module` with these options of the mount. Returns whether
+    /// that is another one.
+    pub(super) fn hand_over(
+        &self,
+        module: &Arc<Module>,
+        options: &[(String, String)],
+    ) -> Result<bool, HandoverError> {
         let now = self.recipe();
-        let next = if Arc::ptr_eq(now.module(), module) { now } else { self.recipe_of(module, &now)? };
+        let is_same = Arc::ptr_eq(now.module(), module) && now.set() == options;
+        let next = if is_same { now } else { self.recipe_of(module, &now, options)? };
         let mut state = self.state.lock();
         state.draining = false;
         // Dropped after the lock: it may be the last owner of a library.
         let _before = std::mem::replace(&mut state.recipe, next);
         drop(state);
-        Ok(())
+        Ok(!is_same)
     }
 
     /// Returns the recipe of the next remuxer. If its generation fails on this stream or is switched off, the good one before it
@@ -180,7 +186,7 @@ impl Fill {
         }
         let (stream, module) = (self.source.key(), recipe.module().name());
         if !chosen.is_off() {
-            match self.recipe_of(&chosen, &recipe) {
+            match self.recipe_of(&chosen, &recipe, recipe.set()) {
                 Ok(next) => {
                     if self.replace(&recipe, &next) {
                         let (from, to) = (recipe.module().generation(), chosen.generation());
@@ -212,8 +218,13 @@ impl Fill {
         is_old
     }
 
-    /// Returns the recipe for another generation, with the same options.
-    fn recipe_of(&self, module: &Arc<Module>, now: &Recipe) -> Result<Arc<Recipe>, HandoverError> {
+    /// Returns the recipe for another generation, with these options of the mount.
+    fn recipe_of(
+        &self,
+        module: &Arc<Module>,
+        now: &Recipe,
+        options: &[(String, String)],
+    ) -> Result<Arc<Recipe>, HandoverError> {
         let old = now.module();
         let answers = |extension| module.extensions().contains(extension);
         let codecs = self.source.codecs();
@@ -224,7 +235,11 @@ impl Fill {
         {
             return Err(HandoverError::OtherFormat);
         }
-        Ok(Arc::new(now.of(module.clone())?))
+        let next = now.with(module.clone(), options)?;
+        match next.track() {
+            track if track == now.track() => Ok(Arc::new(next)),
+            track => Err(HandoverError::OtherTrack { track }),
+        }
     }
 
     /// Ends the mount for its viewers, cleanly, and lets its job end. The first reason counts.

@@ -30,6 +30,8 @@ struct State {
     streams: HashMap<StreamKey, Arc<Stream>>,
     /// Tasks that wait for a stream to be published, by its name. There is no entry without a task.
     waiting: HashMap<StreamKey, Wakers>,
+    /// The vhosts of the config in force; none before the first reload.
+    vhosts: Vec<Arc<Vhost>>,
 }
 
 impl Hub {
@@ -51,6 +53,9 @@ impl Hub {
     ) -> Result<(Publisher, Option<StreamPacer>), PublishError> {
         let (publisher, waiting) = {
             let mut state = self.state.lock();
+            // A reload may have come since the publisher was admitted.
+            let current = state.vhosts.iter().find(|one| one.name == vhost.name).cloned();
+            let vhost = current.as_ref().unwrap_or(vhost);
             let stream = state
                 .streams
                 .entry(key.clone())
@@ -119,6 +124,13 @@ impl Hub {
     /// Number of viewers and players that wait for a stream to be published.
     pub fn waiting(&self) -> usize {
         self.state.lock().waiting.values().map(Wakers::len).sum()
+    }
+
+    /// Publishes from now on on these vhosts. Returns the streams that were there before.
+    pub(super) fn adopt(&self, vhosts: &[Arc<Vhost>]) -> Vec<Arc<Stream>> {
+        let mut state = self.state.lock();
+        state.vhosts = vhosts.to_vec();
+        state.streams.values().cloned().collect()
     }
 
     /// All streams, in no order.

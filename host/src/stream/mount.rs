@@ -9,16 +9,18 @@
 //! pending joins the running mount too; `docs/decisions/new-viewers-join-the-running-mount.md` has the reasons.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::error::HandoverError;
 use super::fill::{EndReason, Fill};
 use super::remux::RemuxJob;
-use super::ring::{JoinAt, Pace, Reader, Ring};
-use super::source::Source;
+use super::ring::{JoinAt, Reader, Ring};
+use super::source::{Source, ring_limits};
 use super::span::Span;
 use crate::budget::Charge;
+use crate::conf::Vhost;
 use crate::media::Millis;
 use crate::module::{Module, OutBlock, Pool, Recipe};
 use crate::sync::Mutex;
@@ -27,8 +29,8 @@ use crate::sync::Mutex;
 #[derive(Debug)]
 pub struct LiveMount {
     fill: Arc<Fill>,
-    /// Length of history that a new viewer gets at once.
-    history: Millis,
+    /// Length of history that a new viewer gets at once, in milliseconds.
+    history: AtomicI64,
     /// When a viewer left last, or when the mount was created.
     left: Mutex<Instant>,
     /// The memory of the mount itself.
@@ -39,7 +41,7 @@ impl LiveMount {
     /// Creates a mount that nothing fills yet.
     pub(super) fn new(source: Arc<Source>, recipe: Recipe, history: Millis, room: Charge) -> Arc<LiveMount> {
         let (fill, left) = (Fill::new(source, recipe, history), Mutex::new(Instant::now()));
-        Arc::new(LiveMount { fill, history, left, _room: room })
+        Arc::new(LiveMount { fill, history: AtomicI64::new(history.0), left, _room: room })
     }
 
     /// Starts to fill the ring, from join point `at` of the stream on.
@@ -87,12 +89,34 @@ impl LiveMount {
         self.fill.blocks()
     }
 
-    /// Lets `module`, another generation, take over: at the next join point of the stream, on the same ring.
+    /// Lets `module` take over with these options of the mount: at the next join point of the stream, on the same ring. Returns whether
+    /// that changes anything.
     ///
     /// # Errors
     /// [`HandoverError`]: the generation cannot continue the mount. The old one stays.
-    pub fn hand_over(&self, module: &Arc<Module>) -> Result<(), HandoverError> {
-        self.fill.hand_over(module)
+    pub fn hand_over(
+        &self,
+        module: &Arc<Module>,
+        options: &[(String, String)],
+    ) -> Result<bool, HandoverError> {
+        self.fill.hand_over(module, options)
+    }
+
+    /// The options that the mount in the config set when its recipe was made.
+    pub(super) fn options(&self) -> Vec<(String, String)> {
+        self.fill.recipe().set().to_vec()
+    }
+
+    /// Follows another config of its vhost, in which new viewers get `history` at once.
+    pub(super) fn follow(&self, vhost: &Vhost, history: Millis) {
+        let history = if self.module().is_audio_only() { history } else { Millis(0) };
+        self.history.store(history.0, Ordering::Relaxed);
+        self.blocks().set_limits(ring_limits(vhost, history));
+    }
+
+    /// Whether new viewers get another mount.
+    pub fn is_draining(&self) -> bool {
+        self.fill.is_draining()
     }
 
     /// Marks it as draining: it keeps its generation, and new viewers get another mount.
@@ -113,7 +137,9 @@ impl LiveMount {
             let same_module = own.module().name() == recipe.module().name();
             same_module && recipe.of(own.module().clone()).is_ok_and(|recipe| recipe.equals(&own))
         };
-        self.history == history && !self.fill.is_draining() && (own.equals(recipe) || is_older_one())
+        self.history.load(Ordering::Relaxed) == history.0
+            && !self.fill.is_draining()
+            && (own.equals(recipe) || is_older_one())
     }
 
     /// Ends it for its viewers, cleanly.
@@ -137,8 +163,8 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    pub(super) fn new(mount: Arc<LiveMount>, at: JoinAt, pace: Pace) -> Viewer {
-        Viewer { reader: mount.blocks().reader(at, pace), mount }
+    pub(super) fn new(mount: Arc<LiveMount>, at: JoinAt) -> Viewer {
+        Viewer { reader: mount.blocks().follower(at), mount }
     }
 
     /// Returns what to write next; `None` when the mount has ended.

@@ -10,8 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::ring::{Entry, Ring};
-use crate::conf::Vhost;
-use crate::media::Tag;
+use super::source::Source;
 
 /// A source of ticks.
 pub trait Clock: Send + 'static {
@@ -29,22 +28,43 @@ pub trait Clock: Send + 'static {
 #[derive(Debug)]
 #[must_use = "RTMP players wait for ever without it"]
 pub struct StreamPacer {
-    tags: Arc<Ring<Tag>>,
-    every: Duration,
+    source: Arc<Source>,
 }
 
 impl StreamPacer {
-    pub(super) fn new(tags: Arc<Ring<Tag>>, vhost: &Vhost) -> StreamPacer {
-        StreamPacer { tags, every: vhost.play.merge_write }
+    pub(super) fn new(source: Arc<Source>) -> StreamPacer {
+        StreamPacer { source }
     }
 
     /// Flushes the ring at each tick until it ends.
     pub async fn run<C: Clock>(self) {
-        let mut clock = C::new(self.every);
-        while poll_fn(|cx| self.tags.poll_dirty(cx)).await {
-            clock.tick().await;
-            self.tags.flush();
+        let tags = self.source.tags();
+        let mut ticks = Ticks::<C>::default();
+        while poll_fn(|cx| tags.poll_dirty(cx)).await {
+            ticks.next(self.source.vhost().play.merge_write).await;
+            tags.flush();
         }
+    }
+}
+
+/// The ticks of a pacer, whose interval may change.
+pub(super) struct Ticks<C>(Option<(Duration, C)>);
+
+impl<C> Default for Ticks<C> {
+    fn default() -> Ticks<C> {
+        Ticks(None)
+    }
+}
+
+impl<C: Clock> Ticks<C> {
+    /// Waits for the next tick of a clock with this interval.
+    pub async fn next(&mut self, every: Duration) {
+        let clock = match self.0.take() {
+            Some((before, clock)) if before == every => clock,
+            _ => C::new(every),
+        };
+        let (_, clock) = self.0.insert((every, clock));
+        clock.tick().await;
     }
 }
 

@@ -19,7 +19,7 @@ use proptest::test_runner::{Config as Runs, TestCaseError, TestRunner};
 
 use self::model::{Generation, Model, Mount, Refusal};
 use self::steps::{Kind, Letter, Step, load, step};
-use super::ring::{JoinAt, Pace};
+use super::ring::JoinAt;
 use super::{EndReason, Hub, LiveMount, MountError, PublishError, Publisher, Stream, StreamKey, Viewer};
 use crate::budget::Account;
 use crate::conf::{Config, ReloadMode, Vhost};
@@ -181,8 +181,10 @@ impl World {
         let Some(stream) = source.stream.clone().filter(|_| self.model.streams[at].exists) else { return };
         let live = self.model.streams[at].live;
         let module = self.generations[self.generations.len() - 1].standing();
-        let recipe = Recipe::new(module, &[], std::iter::empty()).unwrap();
-        let watched = stream.watch(|| Ok::<_, MountError>(recipe), Duration::ZERO, &self.pool);
+        let recipe = Recipe::new(module, &[], std::iter::empty())
+            .unwrap()
+            .of_mount(&self.vhost.mounts[0].pattern.text);
+        let watched = stream.watch(|_| Ok::<_, MountError>((recipe, Duration::ZERO)), &self.pool);
         let expected = self.model.watch(at);
         let viewer = match watched {
             Ok((viewer, _)) => viewer,
@@ -212,7 +214,7 @@ impl World {
         };
         if is_new {
             source.mounts.push(viewer.mount().clone());
-            add(Viewer::new(viewer.mount().clone(), JoinAt::Newest, Pace::Each), 0, true);
+            add(Viewer::new(viewer.mount().clone(), JoinAt::Newest), 0, true);
             add(viewer, 0, false);
             while self.model.needs_keyframe(at) {
                 self.push(at, Letter::Key);
@@ -235,7 +237,7 @@ impl World {
         // As the registry does.
         next.set_fallback(Some(old.standing()).filter(|old| !old.is_off()));
         let mode = if drain { ReloadMode::Drain } else { ReloadMode::Handover };
-        self.hub.sweep(mode, |_| Some(next.clone()));
+        self.hub.sweep(std::slice::from_ref(&self.vhost), mode, |_| Some(next.clone()));
         if !old.is_off() {
             old.set_fallback(None);
         }
@@ -322,7 +324,8 @@ fn run(vhost: &Arc<Vhost>, steps: &[Step]) -> Result<(), TestCaseError> {
 
 #[test]
 fn viewers_get_what_the_model_says() {
-    let config = "[vhost.a.play]\nmin_latency = true\nqueue_length = 10\n";
+    let config =
+        "[vhost.a.play]\nmin_latency = true\nqueue_length = 10\n[[vhost.a.http_remux]]\nenabled = true\n";
     let vhost = Config::parse(config, "remuxd.toml").unwrap().vhosts[0].clone();
     let cases =
         std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(SEQUENCES);

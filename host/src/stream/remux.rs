@@ -202,7 +202,7 @@ impl RemuxJob {
             let start = Start { source, join: tag, facts: source.facts(tag.dts), state: &[] };
             return match work.remuxer.take() {
                 Some(old) => self.hand_over(old, work, start, recipe, watch),
-                None => self.start(work, start, recipe, watch),
+                None => self.start(work, start, recipe, true, watch).map(drop),
             };
         }
         // No remuxer can use a tag before a join point.
@@ -237,7 +237,19 @@ impl RemuxJob {
             self.retire(old, watch)
         };
         let start = Start { state: &state, ..start };
-        let Err((module, fault)) = self.start(work, start, recipe, watch) else {
+        let continues = before.options() == recipe.options();
+        let started = self.start(work, start, recipe, continues, watch);
+        if let Ok(false) = started {
+            info!(
+                stream = %self.fill.source().key(),
+                module = %before.module().name(),
+                "mount keeps its options for the viewers who are there"
+            );
+            self.fill.replace(recipe, &before);
+            self.fill.drain();
+            return self.start(work, start, &before, true, watch).map(drop);
+        }
+        let Err((module, fault)) = started else {
             if self.is_current() {
                 info!(
                     stream = %self.fill.source().key(),
@@ -258,19 +270,21 @@ impl RemuxJob {
             // The old generation keeps what it can carry.
             self.fill.replace(recipe, &before);
         }
-        self.start(work, start, &before, watch)
+        self.start(work, start, &before, true, watch).map(drop)
     }
 
-    /// Starts a remuxer at a join point.
+    /// Starts a remuxer at a join point. Unless it `continues` with the options of the one before, it must begin with the same
+    /// preamble: otherwise nothing is sent of it, and the result is false.
     fn start(
         &self,
         work: &mut Work,
         start: Start<'_>,
         recipe: &Arc<Recipe>,
+        continues: bool,
         watch: &CallWatch,
-    ) -> Result<(), (Arc<Module>, ModuleFault)> {
+    ) -> Result<bool, (Arc<Module>, ModuleFault)> {
         if !self.is_current() {
-            return Ok(());
+            return Ok(true);
         }
         self.set_called(recipe.module(), watch);
         let join = start.join;
@@ -302,10 +316,22 @@ impl RemuxJob {
         let (more, result) = remuxer.tag(&join, watch);
         result.map_err(fail)?;
         out.extend(more);
+        if !continues && has_begun && self.has_other_preamble(&out) {
+            remuxer.free(watch).map_err(fail)?;
+            return Ok(false);
+        }
         // Kept even if the job must end, so that it is freed in the end.
         work.remuxer = Some(remuxer);
         self.fill.start(self.epoch, recipe.module(), renewed, out);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether `blocks` have a preamble that is not the one with which responses begin.
+    fn has_other_preamble(&self, blocks: &[OutBlock]) -> bool {
+        let now = self.fill.blocks().preamble();
+        let bytes = |block: &OutBlock| block.parts.iter().flatten().copied().collect::<Vec<_>>();
+        let mut preambles = blocks.iter().filter(|block| block_role(block) == EntryRole::Preamble);
+        preambles.any(|block| now.as_ref().is_none_or(|now| bytes(now) != bytes(block)))
     }
 
     /// Whether `blocks` are configurations and preambles alone, and the configurations are those that viewers have.

@@ -19,6 +19,7 @@ use super::entries::MAX_TRACK;
 use super::ring::{JoinAt, Pace, Reader};
 use super::source::Source;
 use super::tracks::{Codecs, GONE, TRACK_WAIT};
+use crate::conf::Vhost;
 use crate::media::{Millis, Packet, Tag, TagKind};
 use crate::sync::Mutex;
 
@@ -105,6 +106,13 @@ impl Renditions {
         over.iter().for_each(|one| one.source.end());
     }
 
+    /// Follows another config of the vhost, track 0 included.
+    pub(super) fn set_vhost(&self, vhost: &Arc<Vhost>) {
+        let state = self.state.lock();
+        self.base.set_vhost(vhost);
+        state.feeds.iter().for_each(|one| one.source.set_vhost(vhost));
+    }
+
     pub(super) fn leave(&self, publisher: u64) {
         let state = self.state.lock();
         if state.publisher == publisher {
@@ -134,7 +142,7 @@ impl State {
 impl Feed {
     /// Creates the rendition of a track whose first tag is `tag`, with the configurations of the kinds that it may lack.
     fn new(track: u8, base: &Source, tag: &Tag, now: Millis) -> Feed {
-        let source = Arc::new(Source::new(base.key().clone(), base.vhost().clone(), base.account()));
+        let source = Arc::new(Source::new(base.key().clone(), base.vhost(), base.account()));
         let publisher = source.take_over(base.account());
         let mut feed = Feed { track, source, publisher, audio: None, video: None };
         *feed.own(tag.kind) = Some(base.age());

@@ -139,6 +139,11 @@ impl<E: Entry> Ring<E> {
         state.head() == 0 && state.replay.preamble.is_none()
     }
 
+    /// The preamble that readers begin with.
+    pub fn preamble(&self) -> Option<E> {
+        self.state.lock().replay.preamble.clone()
+    }
+
     /// The configurations in force, by slot.
     pub fn configs(&self) -> Vec<(u8, E)> {
         self.state.lock().configs.clone()
@@ -161,6 +166,31 @@ impl<E: Entry> Ring<E> {
         ((state.bytes_after - state.bytes_before) as usize, state.entries.len())
     }
 
+    /// Changes the limits. Readers that are beyond them continue at the newest join point, and followers change their pace.
+    pub fn set_limits(&self, limits: RingLimits) {
+        let (each, merged, pacer) = {
+            let mut state = self.state.lock();
+            state.limits = limits;
+            state.trim();
+            // So that the pacer looks at its interval too.
+            state.dirty = !state.ended;
+            (state.each.take(), state.merged.take(), state.pacer.take())
+        };
+        wake(each);
+        wake(merged);
+        if let Some(pacer) = pacer {
+            pacer.wake();
+        }
+    }
+
+    /// Creates a reader whose pace is that of [`RingLimits::pace`], also when it changes.
+    pub fn follower(self: &Arc<Self>, join: JoinAt) -> Reader<E> {
+        let pace = self.state.lock().limits.pace;
+        let mut reader = self.reader(join, pace);
+        reader.follows = true;
+        reader
+    }
+
     /// Creates a reader.
     pub fn reader(self: &Arc<Self>, join: JoinAt, pace: Pace) -> Reader<E> {
         let mut state = self.state.lock();
@@ -175,6 +205,7 @@ impl<E: Entry> Ring<E> {
             ring: self.clone(),
             key,
             pace,
+            follows: false,
             cursor: Cursor::Joining { after, replay: Replayed::All },
             skipped: 0,
             lag: Millis(0),
@@ -188,6 +219,8 @@ pub struct Reader<E: Entry> {
     ring: Arc<Ring<E>>,
     key: usize,
     pace: Pace,
+    /// Whether its pace is that of the ring.
+    follows: bool,
     cursor: Cursor,
     skipped: u64,
     lag: Millis,
@@ -197,6 +230,11 @@ impl<E: Entry> Reader<E> {
     /// Waits for the next batch; `None` when the ring has ended and everything was read.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<E::Batch>>> {
         let mut state = self.ring.state.lock();
+        if self.follows && self.pace != state.limits.pace {
+            state.wakers(self.pace).leave(self.key);
+            self.pace = state.limits.pace;
+            self.key = state.wakers(self.pace).register();
+        }
         if let Some(batch) = state.read(&mut self.cursor, self.pace, &mut self.skipped) {
             self.lag = state.lag(self.cursor);
             return Poll::Ready(Some(batch));

@@ -24,11 +24,11 @@ use super::entries::config_slot;
 use super::error::PublishError;
 use super::faults::Faults;
 use super::key::StreamKey;
-use super::ring::{EntryRole, Ring, RingLimits};
+use super::ring::{EntryRole, Pace, Ring, RingLimits};
 use super::tracks::{Codecs, TRACK_WAIT, TrackStates};
 use super::traffic::{StreamStats, Traffic};
 use crate::budget::Account;
-use crate::conf::{Mount, Vhost};
+use crate::conf::Vhost;
 use crate::media::{Millis, Packet, Tag, TagKind, Timeline};
 use crate::module::StreamFacts;
 use crate::sync::{Mutex, MutexGuard};
@@ -40,7 +40,8 @@ const KEYFRAME_WAIT: Millis = Millis(3_000);
 #[derive(Debug)]
 pub(super) struct Source {
     key: StreamKey,
-    vhost: Arc<Vhost>,
+    /// The vhost that it is published on, as the config in force has it.
+    vhost: Mutex<Arc<Vhost>>,
     tags: Arc<Ring<Tag>>,
     audio: Arc<Ring<Tag>>,
     faults: Faults,
@@ -83,12 +84,11 @@ struct State {
 impl Source {
     /// Creates the source of a stream that the owner of `account` will publish.
     pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>, account: Account) -> Source {
-        let history = vhost.mounts.iter().map(|mount| history_of(mount)).max().unwrap_or(Millis(0));
         Source {
             tags: Ring::new(ring_limits(&vhost, Millis(0))),
-            audio: Ring::new(ring_limits(&vhost, history)),
+            audio: Ring::new(ring_limits(&vhost, longest_history(&vhost))),
             key,
-            vhost,
+            vhost: Mutex::new(vhost),
             faults: Faults::default(),
             account: Mutex::new(account),
             state: Mutex::default(),
@@ -99,8 +99,15 @@ impl Source {
         &self.key
     }
 
-    pub(super) fn vhost(&self) -> &Arc<Vhost> {
-        &self.vhost
+    pub(super) fn vhost(&self) -> Arc<Vhost> {
+        self.vhost.lock().clone()
+    }
+
+    /// Follows another config of the vhost.
+    pub(super) fn set_vhost(&self, vhost: &Arc<Vhost>) {
+        *self.vhost.lock() = vhost.clone();
+        self.tags.set_limits(ring_limits(vhost, Millis(0)));
+        self.audio.set_limits(ring_limits(vhost, longest_history(vhost)));
     }
 
     /// The ring of all tags.
@@ -209,6 +216,7 @@ impl Source {
 
     /// Places a tag on the timeline and appends it to the rings. Returns false if another publisher has taken over.
     pub(super) fn push(&self, publisher: u64, mut tag: Tag, now: Millis) -> bool {
+        let reduce_sequence_header = self.vhost.lock().play.reduce_sequence_header;
         // Held over both rings, so that the tags of two publishers cannot mix.
         let mut state = self.state.lock();
         if state.publisher != publisher || !state.live {
@@ -217,7 +225,7 @@ impl Source {
         state.traffic.add(&tag, Instant::now());
         let header = state.audio_header.clone();
         let other_codec = state.tracks.declare(&tag);
-        let mut role = state.role(&tag, self.vhost.play.reduce_sequence_header);
+        let mut role = state.role(&tag, reduce_sequence_header);
         if other_codec {
             self.tags.mark_change();
         }
@@ -357,15 +365,17 @@ impl State {
     }
 }
 
-/// Length of audio history that a viewer of `mount` gets at once.
-fn history_of(mount: &Mount) -> Millis {
-    Millis(mount.fast_cache.as_millis() as i64)
+/// Length of audio history that a viewer of one of the vhost's mounts gets at once, at most.
+fn longest_history(vhost: &Vhost) -> Millis {
+    let longest = vhost.mounts.iter().map(|mount| mount.fast_cache).max();
+    Millis(longest.unwrap_or_default().as_millis() as i64)
 }
 
 /// Limits of the ring of a stream or of a mount.
 pub(super) fn ring_limits(vhost: &Vhost, history: Millis) -> RingLimits {
     let play = &vhost.play;
     RingLimits {
+        pace: if play.min_latency { Pace::Each } else { Pace::Merged },
         window: Millis(play.queue_length.as_millis() as i64),
         history,
         max_bytes: play.queue_max_bytes,

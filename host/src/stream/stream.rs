@@ -10,9 +10,9 @@ use super::error::{MountError, PublishError};
 use super::fill::EndReason;
 use super::key::StreamKey;
 use super::mount::{LiveMount, Viewer};
-use super::pacing::{Clock, StreamPacer, dirty_within};
+use super::pacing::{Clock, StreamPacer, Ticks, dirty_within};
 use super::renditions::{RenditionWait, Renditions};
-use super::ring::{JoinAt, Pace, Reader, Ring};
+use super::ring::{JoinAt, Reader, Ring};
 use super::source::{SequenceHeaders, Source};
 use super::tracks::Codecs;
 use super::traffic::StreamStats;
@@ -48,9 +48,14 @@ impl Stream {
         self.source.key()
     }
 
-    /// The vhost that it is published on.
-    pub fn vhost(&self) -> &Arc<Vhost> {
+    /// The vhost that it is published on, as the config in force has it.
+    pub fn vhost(&self) -> Arc<Vhost> {
         self.source.vhost()
+    }
+
+    /// Follows another config of the vhost, with all its renditions.
+    pub(super) fn set_vhost(&self, vhost: &Arc<Vhost>) {
+        self.renditions.set_vhost(vhost);
     }
 
     /// Whether it has a publisher now. Without one its viewers wait for the publisher to return.
@@ -90,36 +95,31 @@ impl Stream {
 
     /// Creates a reader of its tags for an RTMP player.
     pub fn play(&self) -> Reader<Tag> {
-        self.tags().reader(self.join_at(), self.pace())
+        self.tags().follower(self.join_at())
     }
 
     fn join_at(&self) -> JoinAt {
         if self.vhost().play.gop_cache && self.is_live() { JoinAt::Newest } else { JoinAt::Next }
     }
 
-    fn pace(&self) -> Pace {
-        if self.vhost().play.min_latency { Pace::Each } else { Pace::Merged }
-    }
-
-    /// Attaches a viewer to the mount of `recipe`, which starts if it is the first. `recipe` is called under the lock on
-    /// the stream's mounts, so that a reload reaches the mount either before or after this; it must look the module up.
-    /// The viewer gets `fast_cache` of audio at once where the module carries audio alone. The caller spawns the pacer of a
-    /// mount that started.
+    /// Attaches a viewer to the mount of a recipe, which starts if it is the first. `recipe` is called under the lock on
+    /// the stream's mounts, so that a reload reaches the mount either before or after this; it must look up the module, and the
+    /// mount in the vhost. Beside the recipe it returns the length of audio that the viewer gets at once where the module carries
+    /// audio alone. The caller spawns the pacer of a mount that started.
     ///
     /// # Errors
     /// Those of `recipe`, and [`MountError`]: too many variants, too many faults, no memory, or a module that is switched
     /// off.
     pub fn watch<E: From<MountError>>(
         self: &Arc<Self>,
-        recipe: impl FnOnce() -> Result<Recipe, E>,
-        fast_cache: Duration,
+        recipe: impl FnOnce(&Vhost) -> Result<(Recipe, Duration), E>,
         pool: &Arc<Pool>,
     ) -> Result<(Viewer, Option<MountPacer>), E> {
         // Before the lock, since it writes to the log.
         self.live_mounts().iter().for_each(|mount| mount.settle());
         let Attached { viewer, started, evicted } = {
             let mut mounts = self.mounts.lock();
-            let recipe = recipe()?;
+            let (recipe, fast_cache) = recipe(&self.vhost())?;
             self.attach(&mut mounts, recipe, fast_cache, pool)?
         };
         if let Some(mount) = evicted {
@@ -159,13 +159,13 @@ impl Stream {
         };
         mounts.retain(|mount| !mount.blocks().is_ended());
         if let Some(mount) = mounts.iter().find(|mount| mount.serves(&recipe, history)) {
-            let viewer = Viewer::new(mount.clone(), join_at, self.pace());
+            let viewer = Viewer::new(mount.clone(), join_at);
             return Ok(Attached { viewer, started: false, evicted: None });
         }
         let room = source.account().admit(MOUNT_MEMORY)?;
         let evicted = if recipe.is_default() { None } else { make_room(mounts, module)? };
         let mount = LiveMount::new(source, recipe, history, room);
-        let viewer = Viewer::new(mount.clone(), join_at, self.pace());
+        let viewer = Viewer::new(mount.clone(), join_at);
         // At the viewer's own join point, so that it misses nothing of it.
         mount.start(join_at, pool);
         mounts.push(mount);
@@ -256,16 +256,15 @@ impl MountPacer {
     /// Flushes the mount's ring at each tick until it ends, or until it has had no viewer for the vhost's `idle_timeout`.
     pub async fn run<C: Clock>(self) {
         let MountPacer { stream, mount } = self;
-        let play = &stream.vhost().play;
-        let mut clock = C::new(play.merge_write);
+        let mut ticks = Ticks::<C>::default();
         let blocks = mount.blocks();
         let mut idle = false;
         loop {
-            // Without viewers a ring is never dirty, so that the timeout expires.
-            match dirty_within::<_, C>(blocks, play.idle_timeout).await {
+            // Without viewers a ring is dirty only after a reload, so that the timeout expires.
+            match dirty_within::<_, C>(blocks, stream.vhost().play.idle_timeout).await {
                 Some(false) => break,
                 Some(true) => {
-                    clock.tick().await;
+                    ticks.next(stream.vhost().play.merge_write).await;
                     blocks.flush();
                     idle = false;
                 }
@@ -299,7 +298,7 @@ impl Publisher {
 
     /// Returns the pacer of the stream's ring for its first publisher.
     pub(super) fn pacer(&self) -> Option<StreamPacer> {
-        (self.id == 1).then(|| StreamPacer::new(self.stream.tags().clone(), self.stream.vhost()))
+        (self.id == 1).then(|| StreamPacer::new(self.stream.source.clone()))
     }
 
     /// Appends a tag with the publisher's own timestamp. `now` is when it was received, on one steady clock for the whole

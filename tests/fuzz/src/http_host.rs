@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use remuxd::testing::budget::{Account, Budget};
-use remuxd::testing::conf::Config;
+use remuxd::testing::conf::{Config, Current};
 use remuxd::testing::http::{Lifecycle, Service};
 use remuxd::testing::media::{Millis, Tag, TagKind};
 use remuxd::testing::module::{Pool, Registry, Terms, linked};
@@ -83,7 +83,8 @@ impl HttpHost {
     /// # Panics
     /// When the viewer gets nothing.
     pub fn start() -> HttpHost {
-        let config = Arc::new(Config::parse(CONFIG, "fuzz.toml").expect("a config without errors"));
+        let current = Current::new(Config::parse(CONFIG, "fuzz.toml").expect("a config without errors"));
+        let config = current.config();
         let terms = Terms { generation: 1, max_output: 1 << 20, max_faults: 5, unload: false };
         let module = linked::<Flv>(&terms).expect("the module is loaded");
         let (hub, vhost) = (Hub::new(), config.vhosts[0].clone());
@@ -107,9 +108,9 @@ impl HttpHost {
         let registry = Arc::new(Registry::of(vec![module]));
         let pool = Pool::new(1, Duration::from_secs(10), None);
         let router = Router::new(config.vhosts.clone(), &config.limits.sessions);
-        let service = Service::new(config.clone(), router, hub.clone(), registry, pool, None);
+        let service = Service::new(current.clone(), router, hub.clone(), registry, pool, None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let server = Server::new(config, hub, service, budget.clone(), Lifecycle::default());
+        let server = Server::new(current, hub, service, budget.clone(), Lifecycle::default());
         let request = format!("GET {PATH} HTTP/1.1\r\nHost: a.example\r\n\r\n");
         let viewer =
             Peer { sends: request.into(), step: usize::MAX, reads: usize::MAX, stays: Duration::MAX / 4 };

@@ -59,6 +59,6 @@ impl Api {
 
     /// The config in use.
     pub(super) fn config(&self) -> Arc<Config> {
-        self.reloader.as_ref().map_or_else(|| self.server.config().clone(), |reloader| reloader.config())
+        self.server.config()
     }
 }

@@ -10,7 +10,7 @@ mod pseudo;
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -58,30 +58,30 @@ struct Recording {
     prologue: Option<(Bytes, u64)>,
 }
 
-/// The static files of a directory.
+/// Static files, with the content types of modules.
 pub(super) struct Files {
-    dir: Arc<Path>,
     registry: Arc<Registry>,
 }
 
 impl Files {
-    /// Serves the files of `dir`; a file with an extension of a module of `registry` has its content type.
-    pub(super) fn new(dir: PathBuf, registry: Arc<Registry>) -> Files {
-        Files { dir: dir.into(), registry }
+    /// A file with an extension of a module of `registry` has its content type.
+    pub(super) fn new(registry: Arc<Registry>) -> Files {
+        Files { registry }
     }
 
-    /// Answers a GET or HEAD with the file that its URL names; `None` if there is none. Its memory is charged to `account`.
+    /// Answers a GET or HEAD with the file of `dir` that its URL names; `None` if there is none. Its memory is charged to `account`.
     ///
     /// # Errors
     /// [`Refusal`] when the request's conditions or ranges do not fit the file, or it cannot be read, or memory is short.
     pub(super) async fn respond<B>(
         &self,
+        dir: &Path,
         request: &Request<B>,
         resolved: &Resolved,
         account: &Account,
     ) -> Result<Option<Response<Body>>, Refusal> {
         let Some(name) = &resolved.file else { return Ok(None) };
-        let (dir, path, start) = (self.dir.clone(), name.clone(), pseudo::start(&resolved.query));
+        let (dir, path, start) = (dir.to_owned(), name.clone(), pseudo::start(&resolved.query));
         let found =
             spawn_blocking(move || find(&dir, &path, start)).await.map_err(|_| Refusal::Unavailable)?;
         match found {

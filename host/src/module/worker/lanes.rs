@@ -22,8 +22,10 @@ pub(super) struct Lanes<T> {
     lanes: Vec<Lane<T>>,
     /// Fast lanes with tasks, by number, in the order of their turns.
     ready: VecDeque<usize>,
-    /// Largest number of threads that a lane has of its own.
-    max_own: usize,
+    /// Number of shared threads, and the largest number of threads that a lane has of its own.
+    workers: usize,
+    /// Number of shared threads that are to exit.
+    surplus: usize,
     pub closed: bool,
 }
 
@@ -66,8 +68,25 @@ pub(super) enum Next<T> {
 }
 
 impl<T> Lanes<T> {
-    pub fn new(max_own: usize) -> Lanes<T> {
-        Lanes { lanes: Vec::new(), ready: VecDeque::new(), max_own, closed: false }
+    /// Creates the lanes of a pool with this number of shared threads.
+    pub fn new(workers: usize) -> Lanes<T> {
+        Lanes { lanes: Vec::new(), ready: VecDeque::new(), workers, surplus: 0, closed: false }
+    }
+
+    /// Changes the number of shared threads. Returns how many the caller must start; those that are too many get `true` of
+    /// [`take_surplus`](Self::take_surplus).
+    pub fn resize(&mut self, workers: usize) -> usize {
+        let running = self.workers + self.surplus;
+        self.workers = workers;
+        self.surplus = running.saturating_sub(workers);
+        workers.saturating_sub(running)
+    }
+
+    /// Whether the shared thread that asks must exit.
+    pub fn take_surplus(&mut self) -> bool {
+        let takes = self.surplus > 0;
+        self.surplus -= usize::from(takes);
+        takes
     }
 
     /// Returns the number of the lane with this name.
@@ -105,7 +124,7 @@ impl<T> Lanes<T> {
             self.make_ready(lane);
             return Taker::Shared;
         }
-        if at.tasks.len() > at.idle && at.own < self.max_own {
+        if at.tasks.len() > at.idle && at.own < self.workers {
             at.own += 1;
             return Taker::NewOwn;
         }
@@ -139,7 +158,7 @@ impl<T> Lanes<T> {
             self.make_ready(lane);
         }
         let at = &mut self.lanes[lane];
-        if at.slow_until.is_none() || at.own > self.max_own {
+        if at.slow_until.is_none() || at.own > self.workers {
             at.own -= 1;
             return Next::End;
         }
@@ -243,6 +262,19 @@ mod tests {
         assert_eq!([lanes.next_own(a, later), lanes.next_own(a, later)], [Next::End; 2]);
         assert_eq!((all(&mut lanes), lanes.lanes[a].own), (vec!["b2", "a3", "a4"], 0));
         assert_eq!(push(&mut lanes, "a5"), Taker::Shared);
+    }
+
+    #[test]
+    fn another_number_of_threads_starts_some_or_lets_some_exit() {
+        let mut lanes = with(&[]);
+        // The number, the threads to start, and how many then may exit at once.
+        for (workers, started, exits) in [(5, 3, 0), (2, 0, 3), (2, 0, 0), (1, 0, 1), (4, 3, 0)] {
+            assert_eq!(lanes.resize(workers), started, "{workers}");
+            assert_eq!((0..9).filter(|_| lanes.take_surplus()).count(), exits, "{workers}");
+        }
+        // Those that have not exited yet stay.
+        assert_eq!((lanes.resize(1), lanes.resize(3)), (0, 0));
+        assert_eq!((0..9).filter(|_| lanes.take_surplus()).count(), 1);
     }
 
     #[test]

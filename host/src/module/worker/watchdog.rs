@@ -20,9 +20,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 impl PoolInner {
     /// Checks all threads again and again, until the pool is closed.
     pub(super) fn watch(self: &Arc<Self>) {
-        let pause = CallTime::interval(self.call_limit).min(LONGEST_PAUSE);
         loop {
             {
+                let pause = CallTime::interval(self.call_limit()).min(LONGEST_PAUSE);
                 let mut queue = self.queue.lock();
                 if !queue.closed {
                     self.closing.wait_for(&mut queue, pause);
@@ -42,12 +42,13 @@ impl PoolInner {
     /// Reports a call over the limit and replaces its thread.
     fn check_call(self: &Arc<Self>, thread: &Arc<ThreadState>) {
         let began = thread.call_began.load(Ordering::Acquire);
-        if !self.exceeds(&mut thread.call.lock(), self.call_limit, began, thread) {
+        let limit = self.call_limit();
+        if !self.exceeds(&mut thread.call.lock(), limit, began, thread) {
             return;
         }
         let elapsed = Duration::from_micros(self.micros().saturating_sub(began));
         let Some(task) = thread.task.lock().clone() else { return };
-        warn!(job = task.job.name(), ?elapsed, limit = ?self.call_limit, "a module call takes too long");
+        warn!(job = task.job.name(), ?elapsed, ?limit, "a module call takes too long");
         task.job.on_hang(elapsed);
         if self.hung.load(Ordering::Relaxed) >= MAX_HUNG {
             error!(limit = MAX_HUNG, "too many hung threads; this one is not replaced");

@@ -67,7 +67,7 @@ fn load(dir: &Dir, vhosts: &[(&str, &str)]) -> Result<Certificates, String> {
 
 /// Returns the first name in the certificate that a client gets who asks for `name`.
 fn answer(certificates: &Certificates, name: Option<&str>) -> String {
-    let (_, resolver) = &certificates.resolvers[0];
+    let resolver = certificates.resolvers.lock()[0].1.clone();
     let key = resolver.find(name);
     let certificate = webpki::EndEntityCert::try_from(&key.cert[0]).unwrap();
     let name = certificate.valid_dns_names().next().unwrap();
@@ -241,9 +241,8 @@ fn a_reload_reads_files_at_other_paths() {
     }
     std::fs::write(dir.files("bad").key, "garbage").unwrap();
     let certificates = load(&dir, &[("a.example", "a")]).unwrap();
-    let disabled =
-        config(&dir, "nowhere", &[("b.example", "b")]).replace("enabled = true", "enabled = false");
-    let one_more = config(&dir, "other", &[]) + "[rtmps]\nenabled = true\nkey = \"/no\"\ncert = \"/no\"\n";
+    let without = |text: &str| text.replace("enabled = true", "enabled = false");
+    let unreadable = "[rtmps]\nenabled = true\nkey = \"/no/bad.key\"\ncert = \"/no/bad.crt\"\n";
     for (text, has_new, default, a, b) in [
         (config(&dir, "default", &[("a.example", "a")]), Some(false), "default", "a", "default"),
         (config(&dir, "other", &[("a.example", "a")]), Some(true), "other", "a", "other"),
@@ -252,9 +251,7 @@ fn a_reload_reads_files_at_other_paths() {
         // All or nothing.
         (config(&dir, "default", &[("a.example", "bad")]), None, "other", "a", "b"),
         (config(&dir, "bad", &[("a.example", "b")]), None, "other", "a", "b"),
-        // A running listener keeps a certificate; one that does not run gets none.
-        (disabled, Some(false), "other", "other", "b"),
-        (one_more, Some(false), "other", "other", "other"),
+        (config(&dir, "other", &[]) + unreadable, None, "other", "a", "b"),
         (config(&dir, "default", &[]), Some(true), "default", "default", "default"),
     ] {
         let taken = reload(&certificates, &text);
@@ -266,6 +263,13 @@ fn a_reload_reads_files_at_other_paths() {
             assert_eq!(answer(&certificates, name), format!("{expected}.pem"), "{name:?} of\n{text}");
         }
     }
+    // A listener that is disabled has none, and reads one when it is enabled again.
+    let text = config(&dir, "default", &[("a.example", "a")]);
+    assert_eq!(reload(&certificates, &without(&text)), Ok(false));
+    assert!(certificates.resolver(&Owner::Https).is_none() && certificates.pairs.lock().is_empty());
+    assert_eq!(reload(&certificates, &text), Ok(true));
+    assert_eq!(answer(&certificates, Some("a.example")), "a.pem");
+    assert_eq!(reload(&certificates, &config(&dir, "default", &[])), Ok(false));
     // Only the files of the current config are polled.
     dir.write("other", &pair(&["late.pem"]));
     dir.write("a", &pair(&["late.pem"]));

@@ -178,7 +178,8 @@ impl Players {
             SourceEvent::Stream(stream) => {
                 info!(%peer, stream = %stream.key(), "play started");
                 // The longest time without a tag on a stream that does not end.
-                let Publish { normal_timeout, republish_wait, firstpkt_timeout, .. } = stream.vhost().publish;
+                let Publish { normal_timeout, republish_wait, firstpkt_timeout, .. } =
+                    stream.vhost().publish.clone();
                 media.allow(normal_timeout + republish_wait + firstpkt_timeout);
                 playing.source = Source::Reading { key: stream.key().clone(), tags: stream.play() };
                 session.accept_play(stream_id);

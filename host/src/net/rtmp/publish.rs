@@ -64,18 +64,29 @@ impl Publishers {
         }
         media.allow(vhost.publish.firstpkt_timeout.max(vhost.publish.normal_timeout));
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
-        let republish_wait = vhost.publish.republish_wait;
         let server = self.server.clone();
-        let publishing = Publishing { server, publisher, deadline, republish_wait, _room: room, admission };
+        let publishing =
+            Publishing { server, publisher, deadline, ends_at_once: false, _room: room, admission };
         self.by_id.insert(stream_id, publishing);
         session.accept_publish(stream_id);
     }
 
-    /// Pushes a tag to its stream. A publisher that has been replaced ends.
-    pub fn push(&mut self, stream_id: u32, tag: Tag, peer: SocketAddr, session: &mut ServerSession) {
+    /// Pushes a tag to its stream, and renews the deadlines. A publisher that has been replaced ends.
+    pub fn push(
+        &mut self,
+        stream_id: u32,
+        tag: Tag,
+        peer: SocketAddr,
+        session: &mut ServerSession,
+        media: &mut MediaDeadline,
+    ) {
+        media.renew();
         let now = self.server.now();
         let Some(publishing) = self.by_id.get_mut(&stream_id) else { return };
-        publishing.deadline = Instant::now() + publishing.publisher.stream().vhost().publish.normal_timeout;
+        // A reload may have changed it.
+        let normal_timeout = publishing.publisher.stream().vhost().publish.normal_timeout;
+        media.allow(normal_timeout);
+        publishing.deadline = Instant::now() + normal_timeout;
         publishing.admission.receive(tag.payload.len());
         if !publishing.publisher.push(tag, now) {
             self.end(stream_id, &Rejection::Busy, peer, session);
@@ -139,8 +150,8 @@ struct Publishing {
     publisher: Publisher,
     /// Deadline of the next tag.
     deadline: Instant,
-    /// How long viewers wait for a publisher to return.
-    republish_wait: Duration,
+    /// Whether the stream ends with it, else after the vhost's `republish_wait`.
+    ends_at_once: bool,
     _room: Charge,
     admission: Admission,
 }
@@ -148,7 +159,7 @@ struct Publishing {
 impl Publishing {
     /// Ends the stream when this is dropped.
     fn end_stream_at_once(&mut self) {
-        self.republish_wait = Duration::ZERO;
+        self.ends_at_once = true;
     }
 }
 
@@ -157,7 +168,7 @@ impl Drop for Publishing {
         let left = self.publisher.leave();
         let stream = self.publisher.stream().clone();
         let server = self.server.clone();
-        let wait = self.republish_wait;
+        let wait = if self.ends_at_once { Duration::ZERO } else { stream.vhost().publish.republish_wait };
         self.server.tasks.spawn(async move {
             tokio::select! {
                 () = sleep(wait) => {}

@@ -132,12 +132,12 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conf::Config;
+    use crate::conf::{Config, Current};
     use crate::policy::sessions::Sessions;
 
     #[tokio::test]
     async fn events_beyond_the_limit_are_dropped_and_counted() {
-        let hooks = Hooks::new("1".to_owned(), Sessions::new(Config::default().proxy));
+        let hooks = Hooks::new("1".to_owned(), Sessions::new(Current::new(Config::default())));
         // Nobody answers: the listener accepts none.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

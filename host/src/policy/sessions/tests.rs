@@ -1,7 +1,7 @@
 use std::task::{Context, Poll, Wake};
 
 use super::*;
-use crate::conf::Config;
+use crate::conf::{Config, Current};
 use crate::policy::request::tests::request;
 use crate::policy::{Admission, End};
 
@@ -14,8 +14,8 @@ fn ids_are_unique_and_of_one_length() {
 }
 
 fn sessions() -> Arc<Sessions> {
-    let proxy = Config::parse("[proxy]\ntrusted = [\"10.0.0.0/8\"]", "text").unwrap().proxy;
-    Sessions::new(proxy)
+    let config = Config::read_text("[proxy]\ntrusted = [\"10.0.0.0/8\"]", "text").0;
+    Sessions::new(Current::new(config))
 }
 
 /// Limits of the host and of the vhost `v`.
@@ -276,7 +276,7 @@ fn newcomers_are_refused_while_viewers_are_sent_too_much() {
         viewers.iter().zip(bytes).for_each(|(viewer, bytes)| viewer.session.add_bytes(bytes));
         publisher.session.add_bytes(1 << 30);
         now += Duration::from_secs(seconds);
-        sessions.measure(&mut sessions.table.lock(), now);
+        Sessions::measure(&mut sessions.table.lock(), now);
     };
     let refused = |host: &str, address: &str| {
         // Measured again not before 5 s have passed, which they have not.

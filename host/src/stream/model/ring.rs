@@ -39,6 +39,7 @@ impl Entry for Number {
 
 fn limits(window: i64) -> RingLimits {
     RingLimits {
+        pace: Pace::Merged,
         window: Millis(window),
         history: Millis(0),
         max_bytes: 1_000,

@@ -3,7 +3,8 @@ use std::thread;
 
 use bytes::Bytes;
 use remuxd_plugin_api::{
-    Block, Format, FormatInfo, RemuxError, Remuxer as Author, Setup, Sink, Tag as AuthorTag, Transport,
+    Block, Format, FormatInfo, OptionKind, OptionSpec, RemuxError, Remuxer as Author, Setup, Sink,
+    Tag as AuthorTag, Transport,
 };
 
 use super::super::{Hub, MountError, Publisher, StreamKey, Viewer};
@@ -22,11 +23,13 @@ const TERMS: Terms = Terms { generation: 0, max_output: 1 << 16, max_faults: 2, 
 
 /// Generation `N` of a format of text. It writes `h` and the last byte of a configuration; `N`, a count that goes on with
 /// the state, and the last byte of a frame; and `$` in the end. The keyframe P has a preamble, `^`, and a discontinuity is `~`.
-/// C has another configuration, X cannot be made, U carries nothing, the frame u cannot be carried, the frames p, z and f go
+/// With the option `head` it begins with that preamble. C has another configuration, X cannot be made, U carries nothing, the frame u cannot be carried, the frames p, z and f go
 /// wrong, and s, S and w hang until they are released.
 struct Text<const N: char>;
 
 struct TextRemuxer<const N: char> {
+    /// The preamble that it has not written yet.
+    head: String,
     count: u8,
     dts: Millis,
 }
@@ -43,7 +46,13 @@ impl<const N: char> Format for Text<N> {
             content_type: "text/plain",
             video_codecs: &[Codec::H264],
             audio_codecs: &[],
-            options: &[],
+            options: &[OptionSpec {
+                name: "head",
+                kind: OptionKind::Text,
+                default: "",
+                doc: "A preamble.",
+                variant: false,
+            }],
         }
     }
 
@@ -54,13 +63,18 @@ impl<const N: char> Format for Text<N> {
         if N == 'U' {
             return Err(RemuxError::Unsupported(Codec::H264));
         }
-        Ok(TextRemuxer { count: setup.state.first().copied().unwrap_or(b'0'), dts: Millis(0) })
+        let head = setup.options.text("head").to_owned();
+        Ok(TextRemuxer { head, count: setup.state.first().copied().unwrap_or(b'0'), dts: Millis(0) })
     }
 }
 
 impl<const N: char> Author for TextRemuxer<N> {
     fn tag(&mut self, tag: &AuthorTag, sink: &mut dyn Sink) -> Result<(), RemuxError> {
         let last = tag.payload.slice(tag.payload.len() - 1..);
+        if !self.head.is_empty() {
+            let parts = vec![std::mem::take(&mut self.head).into_bytes().into()];
+            sink.block(Block { flags: BlockFlags::PREAMBLE, parts, dts: tag.dts, track: 0 })?;
+        }
         let (flags, dts) = match (tag.packet, &*last) {
             (Packet::SEQUENCE_HEADER, _) => {
                 let title = if N == 'C' { b"H" } else { b"h" };
@@ -185,7 +199,7 @@ impl Rig {
     /// The error of another viewer.
     fn refusal(&self) -> Option<MountError> {
         let recipe = Recipe::new(self.first.clone(), &[], std::iter::empty()).unwrap();
-        self.publisher.stream().watch(|| Ok(recipe), Duration::ZERO, &self.pool).err()
+        self.publisher.stream().watch(|_| Ok((recipe, Duration::ZERO)), &self.pool).err()
     }
 
     /// Hands over to generation 2, `N`, before which generation 1 was good.
@@ -197,13 +211,13 @@ impl Rig {
     }
 
     fn hand_over(&self, module: &Arc<Module>) {
-        self.viewer.mount().hand_over(module).unwrap();
+        self.viewer.mount().hand_over(module, &[]).unwrap();
     }
 }
 
 fn watch(publisher: &Publisher, module: &Arc<Module>, pool: &Arc<Pool>) -> Viewer {
     let recipe = Recipe::new(module.clone(), &[], std::iter::empty()).unwrap();
-    publisher.stream().watch(|| Ok::<_, MountError>(recipe), Duration::ZERO, pool).unwrap().0
+    publisher.stream().watch(|_| Ok::<_, MountError>((recipe, Duration::ZERO)), pool).unwrap().0
 }
 
 fn ended_unsupported(viewer: &Viewer) -> bool {
@@ -247,6 +261,34 @@ fn a_successor_goes_on_at_the_next_keyframe_with_the_state_and_no_configuration_
     let mut late = watch(&rig.publisher, &next, &rig.pool);
     assert_eq!(read(&mut late, 8), "hHB3DB4d");
     assert!(Arc::ptr_eq(late.mount(), rig.viewer.mount()), "viewers are not split");
+}
+
+#[test]
+fn other_options_take_over_unless_responses_would_begin_in_another_way() {
+    let head = |text: &str| [("head".to_owned(), text.to_owned())];
+    let late = |rig: &Rig, text: &str| {
+        let recipe = Recipe::new(rig.first.clone(), &head(text), std::iter::empty()).unwrap();
+        let recipe = |_: &_| Ok::<_, MountError>((recipe, Duration::ZERO));
+        rig.publisher.stream().watch(recipe, &rig.pool).unwrap().0
+    };
+    let mut rig = Rig::new();
+    rig.publish("HBb");
+    rig.sees("hHA0BA1b");
+    let mount = rig.viewer.mount().clone();
+    // No other value: nothing happens. Another one: the viewers keep what they have, and others get a mount of their own.
+    assert!(!mount.hand_over(&rig.first, &[]).unwrap());
+    assert!(mount.hand_over(&rig.first, &head("^")).unwrap());
+    rig.publish("Dd");
+    rig.sees("$A2DA3d");
+    assert!(mount.is_draining());
+    let mut second = late(&rig, "^");
+    assert!(!Arc::ptr_eq(second.mount(), &mount));
+    assert_eq!(read(&mut second, 7), "^hHA0DA1d");
+    // The same preamble, though the options are not those that were set.
+    assert!(second.mount().hand_over(&module::<'B'>(2), &head("^")).unwrap());
+    rig.publish("E");
+    assert_eq!(read(&mut second, 4), "$B2E");
+    rig.sees("A4E");
 }
 
 #[test]

@@ -31,9 +31,11 @@ pub enum EntryRole {
     Preamble,
 }
 
-/// Limits of what a ring holds.
+/// Limits of what a ring holds, and how its followers are woken.
 #[derive(Clone, Copy, Debug)]
 pub struct RingLimits {
+    /// The pace of [`Ring::follower`](super::Ring::follower)s.
+    pub pace: Pace,
     /// How far behind the newest entry a reader may fall, beyond `history`.
     pub window: Millis,
     /// Length of history kept before the newest join point; the upper bound for [`JoinAt::Before`].

@@ -16,7 +16,7 @@ const MAX_BATCH_BYTES: u64 = 512 * 1024;
 
 #[derive(Debug)]
 pub(super) struct State<E: Entry> {
-    limits: RingLimits,
+    pub(super) limits: RingLimits,
     pub(super) entries: VecDeque<Slot<E>>,
     /// Sequence number of the first entry held.
     first: u64,

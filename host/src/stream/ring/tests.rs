@@ -35,6 +35,7 @@ impl Wake for Count {
 }
 
 const LIMITS: RingLimits = RingLimits {
+    pace: Pace::Merged,
     window: Millis(100),
     history: Millis(0),
     max_bytes: 1_000,
@@ -235,6 +236,42 @@ fn wakes_each_reader_by_its_pace_and_the_pacer_once() {
     wait();
     ring.end();
     assert_eq!(count(), [2, 2, 1]);
+}
+
+#[test]
+fn other_limits_hold_for_readers_that_are_there() {
+    let ring = Ring::new(RingLimits { max_gop_entries: 100, ..LIMITS });
+    let (mut follower, mut each) = (ring.follower(JoinAt::Newest), ring.reader(JoinAt::Newest, Pace::Each));
+    ring.push(Letter('A', 0), EntryRole::Join);
+    assert_eq!((read(&mut follower), read(&mut each)), ("A".into(), "A".into()));
+    // A follower waits for a flush, until the ring says otherwise.
+    ring.push(Letter('b', 10), EntryRole::Media);
+    assert_eq!((read(&mut follower), read(&mut each)), ("".into(), "b".into()));
+    let count = Arc::<Count>::default();
+    let waker = Waker::from(count.clone());
+    assert!(follower.poll_read(&mut Context::from_waker(&waker)).is_pending());
+    ring.set_limits(RingLimits { max_gop_entries: 100, pace: Pace::Each, ..LIMITS });
+    assert_eq!((count.0.load(Ordering::Relaxed), read(&mut follower)), (1, "b".into()));
+    ring.push(Letter('c', 20), EntryRole::Media);
+    assert_eq!(read(&mut follower), "c");
+    assert_eq!(ring.reader_count(), 2);
+    ring.set_limits(LIMITS);
+    ring.push(Letter('d', 30), EntryRole::Media);
+    assert_eq!(read(&mut follower), "");
+    ring.flush();
+    assert_eq!(read(&mut follower), "d");
+    // The window becomes shorter than a reader is behind.
+    ring.push(Letter('E', 60), EntryRole::Join);
+    ring.push(Letter('f', 70), EntryRole::Media);
+    assert_eq!(ring.held().1, 6);
+    ring.set_limits(RingLimits { window: Millis(5), ..LIMITS });
+    assert_eq!(ring.held().1, 2);
+    ring.flush();
+    assert_eq!((read(&mut follower), follower.skipped()), ("Ef".into(), 0), "it had read up to there");
+    // A pacer looks at its interval.
+    assert!(ring.poll_dirty(&mut Context::from_waker(Waker::noop())).is_pending());
+    ring.set_limits(LIMITS);
+    assert!(ring.poll_dirty(&mut Context::from_waker(Waker::noop())).is_ready());
 }
 
 #[test]

@@ -333,7 +333,7 @@ fn errors_of_a_good_file_show_later_with_their_line() {
     let source = diagnostics.source().clone();
     assert!(diagnostics.finish().is_ok());
     let mut diagnostics = Diagnostics::of(source.clone());
-    let (_, path) = &config.listeners()[0];
+    let path = &config.listeners()[0].path;
     diagnostics.error("cannot listen", source.value(path), "in use");
     let expected = "2:11: cannot listen; in use";
     assert_eq!(diagnostics.into_errors().facts(), [expected]);

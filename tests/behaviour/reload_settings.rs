@@ -1,0 +1,281 @@
+//! Settings of the host that a reload changes, each by what it does afterwards, while a viewer watches.
+
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use remuxd_tests::capture::Capture;
+use remuxd_tests::host::{Config, Host};
+use remuxd_tests::http::Request;
+use remuxd_tests::publisher::{Numbered, Pace, Publisher};
+use remuxd_tests::scratch::Scratch;
+use remuxd_tests::socket::connect_from;
+use remuxd_tests::wait::{SOON, wait_until};
+use serde_json::Value;
+
+use crate::reload::scene::Scene;
+
+/// A host with a stream, and a viewer who is watching since before any reload.
+struct Watched {
+    host: Host,
+    key: String,
+    publisher: Pace,
+    viewer: Capture,
+}
+
+impl Watched {
+    fn new(config: &Config) -> Watched {
+        let host = Host::start(config);
+        let key = host.key("film");
+        let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(500));
+        let viewer = Capture::http(&host, &key);
+        viewer.wait_access_units(10, SOON);
+        Watched { host, key, publisher, viewer }
+    }
+
+    /// Reloads with another config, whose report must have each of `lines`.
+    fn reload(&self, config: &Config, lines: &[&str]) {
+        self.host.write_config(&config.toml());
+        let planned = self.host.command(&["reload", "--dry-run"]);
+        let planned = String::from_utf8(planned.stdout).unwrap();
+        let printed = self.host.reload();
+        for line in lines {
+            assert!(planned.lines().any(|one| one.starts_with(line)), "no {line:?} in the plan\n{planned}");
+            assert!(printed.lines().any(|one| one.starts_with(line)), "no {line:?} in\n{printed}");
+        }
+    }
+
+    /// Asserts that the viewer got every frame, whatever was reloaded meanwhile.
+    fn finish(self) {
+        let before = self.viewer.tags().len();
+        self.viewer.wait_until(SOON, "more frames", |tags| tags.len() > before + 10);
+        let published = self.publisher.stop() - 1;
+        self.viewer
+            .wait_until(SOON, "the last frame", |tags| Numbered::numbers(tags).last() == Some(&published));
+        let numbers = Numbered::numbers(&self.viewer.tags());
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    }
+}
+
+/// Whether the host closes a connection at once that comes from this address.
+fn is_refused(from: Ipv4Addr, host: SocketAddr) -> bool {
+    let mut socket = connect_from(from, host);
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    matches!(socket.read(&mut [0]), Ok(0)) || socket.take_error().unwrap().is_some()
+}
+
+#[test]
+fn limits_of_connections_hold_for_those_that_come_later() {
+    let (one, other) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9));
+    let config = Config::live();
+    let scene = Watched::new(&config);
+    let http = scene.host.http;
+    assert!(!is_refused(one, http));
+    // The publisher and the viewer are two already.
+    scene.reload(
+        &config.clone().limits("max_connections", "2"),
+        &["limits.max_connections: 100000 -> 2; for new clients, not for 1 viewer and 1 publisher"],
+    );
+    assert_eq!(scene.host.metric("remuxd_max_connections"), 2);
+    wait_until(SOON, "others have left", || is_refused(one, http) && is_refused(other, http));
+    scene.reload(
+        &config.clone().limits("max_connections_per_address", "2"),
+        &["limits.max_connections: 2 -> 100000; ", "limits.max_connections_per_address: 4096 -> 2; "],
+    );
+    assert!(is_refused(one, http) && !is_refused(other, http));
+    // A connection that sends nothing is closed after a second instead of ten.
+    scene.reload(&config.limits("handshake_timeout", "1"), &["limits.handshake_timeout: 10s -> 1s; "]);
+    let (mut socket, began) = (TcpStream::connect(http).unwrap(), Instant::now());
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    scene.finish();
+}
+
+#[test]
+fn less_memory_is_refused_to_newcomers_and_taken_from_nobody() {
+    let config = Config::live().limits("max_memory", "\"1GiB\"");
+    let scene = Watched::new(&config);
+    let limit = || scene.host.api_json("/api/v1/memory")["limit"].as_u64().unwrap();
+    assert_eq!(limit(), 1 << 30);
+    scene.reload(
+        &config.limits("max_memory", "\"64MiB\""),
+        &["limits.max_memory: 1073741824 -> 67108864; at once"],
+    );
+    assert_eq!(limit(), 64 << 20);
+    scene.finish();
+}
+
+#[test]
+fn the_log_gets_another_level_and_format() {
+    let config = Config::live();
+    let scene = Watched::new(&config);
+    let miss = |path: &str| assert_eq!(Request::get(path).send(scene.host.http).unwrap().status, 404);
+    miss("/live/first.mp9");
+    scene.reload(
+        &config.clone().tables("[log]\nlevel = \"remuxd=debug,info\""),
+        &["log.level: info -> remuxd=debug,info; at once"],
+    );
+    miss("/live/second.mp9");
+    let refused = scene.host.wait_log(&["DEBUG", "refused", "404"]);
+    assert!(!scene.host.log().split(&refused).next().unwrap().contains("DEBUG"), "{}", scene.host.log());
+    scene.reload(
+        &config.clone().tables("[log]\nlevel = \"info\"\nformat = \"json\""),
+        &["log.format: text -> json; at once", "log.level: remuxd=debug,info -> info; at once"],
+    );
+    let line = scene.host.wait_log(&["\"reloaded\""]);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["fields"]["message"], "reloaded");
+    // A level that is none refuses the reload, and changes nothing.
+    scene.host.write_config(&config.tables("[log]\nlevel = \"remuxd::[{=info\"\nformat = \"text\"").toml());
+    let output = scene.host.command(&["reload"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(printed.contains("bad value for `level`"), "{printed}");
+    scene.host.wait_log(&["\"reload refused; nothing has changed\""]);
+    scene.finish();
+}
+
+#[test]
+fn an_access_log_is_opened_moved_and_closed() {
+    let scratch = Scratch::new();
+    let [first, second] = ["first.log", "second.log"].map(|name| scratch.join(name));
+    let config = Config::live();
+    let with = |file: &Path| config.clone().tables(&format!("[log.access]\nfile = {file:?}"));
+    let scene = Watched::new(&config);
+    let lines = |file: &Path| std::fs::read_to_string(file).unwrap_or_default().lines().count();
+    scene.reload(&with(&first).play("wait", "0"), &["log.access.file: \"\" -> "]);
+    let gone = || {
+        let response = Request::get("/live/nobody.flv").send(scene.host.http).unwrap();
+        assert_eq!(response.status, 404);
+    };
+    gone();
+    wait_until(SOON, "a line", || lines(&first) == 1);
+    scene.reload(&with(&second).play("wait", "0"), &["log.access.file: "]);
+    gone();
+    wait_until(SOON, "a line in the other file", || lines(&second) == 1);
+    scene.reload(&config.clone().play("wait", "0"), &["log.access.file: "]);
+    gone();
+    assert_eq!((lines(&first), lines(&second)), (1, 1));
+    // A file that cannot be opened refuses the reload.
+    scene.host.write_config(&with(&scratch.join("no/where.log")).play("wait", "9").toml());
+    let output = scene.host.command(&["reload"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        printed.contains("cannot open ") && printed.contains("refused; nothing has changed"),
+        "{printed}"
+    );
+    gone();
+    scene.finish();
+}
+
+#[test]
+fn a_proxy_is_trusted_by_requests_that_come_later() {
+    let config = Config::live();
+    let scene = Watched::new(&config);
+    let watch = || {
+        let request = Request::get(&scene.host.path(&scene.key)).header("X-Forwarded-For", "192.0.2.7");
+        let response = request.send(scene.host.http).unwrap();
+        assert_eq!(response.status, 200);
+        response
+    };
+    let addresses = || scene.host.sessions().into_iter().map(|row| row[4].clone()).collect::<Vec<_>>();
+    let before = watch();
+    assert!(!addresses().contains(&"192.0.2.7".to_owned()));
+    scene.reload(
+        &config.clone().tables("[proxy]\ntrusted = [\"127.0.0.1\"]"),
+        &["proxy.trusted: [] -> [127.0.0.1/32]; for new clients, not for 2 viewers and 1 publisher"],
+    );
+    let _after = watch();
+    assert_eq!(addresses().iter().filter(|address| *address == "192.0.2.7").count(), 1, "{:?}", addresses());
+    // Sessions that were counted for their address leave its count although it is trusted now.
+    scene.reload(
+        &config.limits("max_viewers_per_address", "3"),
+        &["limits.max_viewers_per_address: 0 -> 3; "],
+    );
+    drop(before);
+    scene.host.wait_viewers(2);
+    let _again = watch();
+    scene.finish();
+}
+
+#[test]
+fn pages_of_other_sites_and_files_follow_the_config() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.join("page.html"), "a page").unwrap();
+    let config = Config::live();
+    let scene = Watched::new(&config);
+    let get = || {
+        let request = Request::get("/page.html").header("Origin", "https://a.example");
+        let response = request.send(scene.host.http).unwrap();
+        (response.status, response.header("access-control-allow-origin").map(str::to_owned))
+    };
+    assert_eq!(get(), (404, Some("*".to_owned())));
+    let served = config.clone().http("dir", &format!("{:?}", scratch.path()));
+    scene.reload(
+        &served.clone().http("crossdomain", "false"),
+        &["http_server.crossdomain: true -> false; at once", "http_server.dir: \"\" -> /"],
+    );
+    assert_eq!(get(), (200, None));
+    scene.reload(
+        &served.http("origins", "[\"https://a.example\"]"),
+        &["http_server.origins: [] -> [https://a.example]; at once"],
+    );
+    assert_eq!(get(), (200, Some("https://a.example".to_owned())));
+    scene.reload(&config, &["http_server.dir: "]);
+    assert_eq!(get(), (404, Some("*".to_owned())));
+    scene.finish();
+}
+
+/// Number of the host's threads with this name.
+fn threads(host: &Host, name: &str) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", host.pid())).unwrap().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|one| one.trim_end() == name).count()
+}
+
+#[test]
+fn the_pool_of_workers_grows_and_shrinks() {
+    let modules = |keys: &str| Config::live().tables(&format!("[modules]\n{keys}"));
+    let scene = Watched::new(&modules("workers = 1"));
+    let workers = |count: usize| {
+        wait_until(SOON, "the workers", || threads(&scene.host, "remuxd-worker") == count);
+    };
+    workers(1);
+    scene.reload(
+        &modules("workers = 4\ncall_timeout = 5"),
+        &["modules.workers: 1 -> 4; at once", "modules.call_timeout: 1s -> 5s; at once"],
+    );
+    workers(4);
+    scene.reload(&modules("workers = 2"), &["modules.workers: 4 -> 2; at once"]);
+    workers(2);
+    scene.finish();
+}
+
+/// Number of the host's watches of directories.
+fn watches(host: &Host) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap().flatten();
+    let links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    links.filter(|link| link.ends_with("anon_inode:inotify")).count()
+}
+
+#[test]
+fn the_watch_of_modules_begins_and_ends() {
+    let mut scene = Scene::new("");
+    let toml = scene.host.config();
+    let watching = toml.replacen("[modules]\n", "[modules]\nwatch = true\n", 1);
+    assert_ne!(watching, toml);
+    scene.host.write_config(&watching);
+    assert!(scene.host.reload().contains("modules.watch: false -> true; at once"));
+    wait_until(SOON, "the directory is watched", || watches(&scene.host) == 1);
+    scene.modules.put_build("flv", 1);
+    let new = scene.wait_current(1);
+    scene.advance();
+    scene.wait_handover(new);
+    scene.host.write_config(&toml);
+    assert!(scene.host.reload().contains("modules.watch: true -> false; at once"));
+    wait_until(SOON, "nothing is watched", || watches(&scene.host) == 0);
+    scene.finish();
+}
