@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin::{
-    AccessLog, Api, Cause, Control, OpenedLog, Reloader, Running, memory_limit, notes_path,
+    AccessLog, Api, Cause, Control, FaultLog, OpenedLog, Reloader, Running, memory_limit, notes_path,
     raise_descriptor_limit, remove_dead_sockets, serve_control, serve_tcp, socket_path, watch,
 };
 use crate::budget::Budget;
@@ -138,7 +138,8 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let (router, access) = (service.router().clone(), service.access().clone());
     let hooks = access.hooks().clone();
     hooks.set_host(&config.http_hooks);
-    pool.faults().observe(fault_observer(hooks.clone()));
+    let faults = Arc::<FaultLog>::default();
+    pool.faults().observe(fault_observer(hooks.clone(), faults.clone()));
     let access_log = start_access_log(&config)?;
     access.set_log(access_log.clone());
     let lifecycle = Lifecycle::default();
@@ -156,7 +157,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         budget: budget.clone(),
     };
     let reloader = file.clone().map(|file| Reloader::new(file, running));
-    let api = Api::new(registry, hub, pool, budget, server.clone(), reloader.clone());
+    let api = Api::new(registry, hub, pool, budget, server.clone(), reloader.clone(), faults);
 
     let mut signals = StopSignals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
@@ -254,9 +255,10 @@ async fn finish(server: &Server, hooks: &Hooks) {
     hooks.flush(FLUSH_TIMEOUT).await;
 }
 
-/// Returns what tells the hooks about faults of modules.
-fn fault_observer(hooks: Arc<Hooks>) -> FaultObserver {
+/// Returns what tells the hooks and the API about faults of modules.
+fn fault_observer(hooks: Arc<Hooks>, faults: Arc<FaultLog>) -> FaultObserver {
     Box::new(move |note| {
+        faults.add(note);
         let FaultNote { vhost, app, stream, module, generation, fault } = note;
         let key = StreamKey::new(vhost, app, stream);
         hooks.fault(&key, module, *generation, &fault.to_string());

@@ -11,6 +11,7 @@ pub struct Request {
     path: String,
     version: &'static str,
     headers: Vec<(String, String)>,
+    body: String,
 }
 
 /// A response whose head has been read.
@@ -49,7 +50,13 @@ impl Request {
     /// Returns a request with any method.
     #[must_use]
     pub fn new(method: &str, path: &str) -> Request {
-        Request { method: method.into(), path: path.into(), version: "HTTP/1.1", headers: Vec::new() }
+        Request {
+            method: method.into(),
+            path: path.into(),
+            version: "HTTP/1.1",
+            headers: Vec::new(),
+            body: String::new(),
+        }
     }
 
     /// Returns a GET request.
@@ -63,6 +70,12 @@ impl Request {
     pub fn header(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Adds a body, and its length.
+    #[must_use]
+    pub fn body(self, body: &str) -> Request {
+        Request { body: body.into(), ..self.header("Content-Length", &body.len().to_string()) }
     }
 
     /// Makes it an HTTP/1.0 request.
@@ -94,6 +107,7 @@ impl Request {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("\r\n");
+        head.push_str(&self.body);
         socket.write_all(head.as_bytes())?;
         let mut input = BufReader::new(socket);
         let status_line = read_line(&mut input)?;

@@ -61,6 +61,14 @@ fn nine() -> &'static Path {
     })
 }
 
+/// Returns schemathesis of the virtual environment of `tests/run`, or of the system.
+#[must_use]
+pub fn schemathesis() -> PathBuf {
+    Some(target_dir().join("venv/bin/schemathesis"))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| "schemathesis".into())
+}
+
 /// Runs `command` to its end.
 ///
 /// # Errors
@@ -71,6 +79,6 @@ pub fn run(command: &mut Command) -> Result<Output, String> {
     if output.status.success() {
         return Ok(output);
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{line}: {}\n{stderr}", output.status))
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    Err(format!("{line}: {}\n{stdout}\n{stderr}", output.status))
 }

@@ -2,23 +2,28 @@
 //!
 //! - A request must name the host by an address, by `localhost` or by one of `http_api.hosts`: pages on the Web can make a
 //!   browser send requests to other names that lead here (DNS rebinding).
-//! - With users in the config, every request needs the credentials of one, in `Authorization` and nowhere else.
+//! - With users in the config, every request needs the credentials of one, in `Authorization` and nowhere else, or the cookie of a
+//!   [login](super::logins), which `POST /api/v2/session` gives for such credentials.
 //! - A request that changes something needs a user who may operate; if a browser sends it, its page must come from the API's own
-//!   origin.
+//!   origin. With a cookie, the browser must say so: another service on the same machine is the same site.
 //! - An address with too many wrong credentials is refused for the rest of a minute, whatever it sends.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use hyper::header::{AUTHORIZATION, AsHeaderName, HOST, ORIGIN};
+use hyper::header::{AUTHORIZATION, AsHeaderName, COOKIE, HOST, ORIGIN};
 use hyper::{HeaderMap, Method, Request};
 use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use sha2::Sha256;
 
+use super::logins::{Login, Logins};
 use crate::conf::{ApiRole, ApiUser, HttpApi, Secret};
 
 /// Limit of wrong credentials of an address in [`WINDOW`].
@@ -26,6 +31,23 @@ const MAX_FAILURES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Limit of addresses whose failures are counted one by one; those beyond it count as one.
 const MAX_ADDRESSES: usize = 4096;
+
+/// The names of the cookie of a login: over HTTP, and over HTTPS, where no page without TLS can set it.
+pub(super) const COOKIES: [&str; 2] = ["remuxd", "__Host-remuxd"];
+
+/// Credentials in the body of a request.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Credentials {
+    /// Of a user with a password.
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub password: String,
+    /// Of a user with a token.
+    #[serde(default)]
+    pub token: Option<String>,
+}
 
 /// The permissions of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +70,16 @@ impl Caller {
     pub fn operates(self) -> bool {
         self == Caller::Operator
     }
+}
+
+/// A request that is admitted.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Admitted {
+    pub caller: Caller,
+    /// The user; `None` where nobody needs to be one.
+    pub user: Option<Arc<str>>,
+    /// The end of the user's login; `None` for one who sends credentials.
+    pub login_ends: Option<Instant>,
 }
 
 /// The reason why a request is refused. Culprit: peer.
@@ -76,11 +108,13 @@ pub(super) struct Guard {
     users: Vec<User>,
     jsonp: bool,
     failures: Mutex<Failures>,
+    logins: Logins,
 }
 
 struct User {
+    name: Arc<str>,
     /// Authentication codes of what the user sends, by its password and its token.
-    password: Option<(String, Tag)>,
+    password: Option<Tag>,
     token: Option<Tag>,
     role: ApiRole,
 }
@@ -92,12 +126,19 @@ impl Guard {
     pub fn new(config: &HttpApi) -> Guard {
         let tag = |secret: &Option<Secret>| secret.as_ref().map(|secret| Tag::of(secret.bytes()));
         let user = |user: &ApiUser| User {
-            password: tag(&user.password).map(|tag| (user.name.clone(), tag)),
+            name: user.name.as_str().into(),
+            password: tag(&user.password),
             token: tag(&user.token),
             role: user.role,
         };
         let users = config.users.iter().map(user).collect();
-        Guard { hosts: config.hosts.clone(), users, jsonp: config.jsonp, failures: Mutex::default() }
+        Guard {
+            hosts: config.hosts.clone(),
+            users,
+            jsonp: config.jsonp,
+            failures: Mutex::default(),
+            logins: Logins::default(),
+        }
     }
 
     /// Whether the listener answers with JSONP.
@@ -109,18 +150,49 @@ impl Guard {
     ///
     /// # Errors
     /// [`Denial`].
-    pub fn admit<B>(&self, request: &Request<B>, address: IpAddr, now: Instant) -> Result<Caller, Denial> {
+    pub fn admit<B>(&self, request: &Request<B>, address: IpAddr, now: Instant) -> Result<Admitted, Denial> {
         let headers = request.headers();
         let host = text(headers, HOST).filter(|host| self.answers(host)).ok_or(Denial::Host)?;
-        let caller = self.caller(headers, address, now)?;
+        let admitted = self.admitted(headers, address, now)?;
         let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if changes && headers.contains_key(ORIGIN) {
-            let origin = text(headers, ORIGIN).and_then(|origin| origin.split_once("://"));
-            if origin.is_none_or(|(_, of)| !of.eq_ignore_ascii_case(host)) {
-                return Err(Denial::Origin);
-            }
+        let needs_origin = admitted.login_ends.is_some();
+        if changes && !is_of(headers, host, needs_origin) { Err(Denial::Origin) } else { Ok(admitted) }
+    }
+
+    /// Logs a user in whose credentials are in `Authorization`, or in the body of a request. Returns the value of the cookie.
+    ///
+    /// # Errors
+    /// [`Denial`].
+    pub fn log_in(
+        &self,
+        headers: &HeaderMap,
+        body: Option<&Credentials>,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<String, Denial> {
+        let host = text(headers, HOST).filter(|host| self.answers(host)).ok_or(Denial::Host)?;
+        // No page of another site logs a user in under a name that it has picked.
+        if !is_of(headers, host, false) {
+            return Err(Denial::Origin);
         }
-        Ok(caller)
+        let User { name, role, .. } = self.known(address, now, || match body {
+            Some(Credentials { token: Some(token), .. }) => Some(self.bearer(token)),
+            Some(Credentials { name, password, .. }) => {
+                Some(self.basic(name.as_bytes(), password.as_bytes()))
+            }
+            None => text(headers, AUTHORIZATION).map(|credentials| self.user(credentials)),
+        })?;
+        Ok(self.logins.add(name.clone(), *role, now))
+    }
+
+    /// Ends the login of a request. Returns false if it has none.
+    pub fn log_out(&self, headers: &HeaderMap) -> bool {
+        cookie(headers).is_some_and(|cookie| self.logins.remove(cookie))
+    }
+
+    /// Whether it has users.
+    pub fn has_users(&self) -> bool {
+        !self.users.is_empty()
     }
 
     /// Whether the API answers under the name in `Host`, which may have a port.
@@ -133,40 +205,67 @@ impl Guard {
             || self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    fn caller(&self, headers: &HeaderMap, address: IpAddr, now: Instant) -> Result<Caller, Denial> {
+    fn admitted(&self, headers: &HeaderMap, address: IpAddr, now: Instant) -> Result<Admitted, Denial> {
         if self.users.is_empty() {
-            return Ok(Caller::Anybody);
+            return Ok(Admitted { caller: Caller::Anybody, user: None, login_ends: None });
         }
+        let caller = |role| match role {
+            ApiRole::Read => Caller::Reader,
+            ApiRole::Operate => Caller::Operator,
+        };
+        // A cookie cannot be guessed, so a wrong one, such as an old one, is not counted.
+        let login = || cookie(headers).and_then(|cookie| self.logins.find(cookie, now));
+        if let Some(login) = (!headers.contains_key(AUTHORIZATION)).then(login).flatten() {
+            let Login { name, role, ends } = login;
+            return Ok(Admitted { caller: caller(role), user: Some(name), login_ends: Some(ends) });
+        }
+        let credentials = || text(headers, AUTHORIZATION).map(|credentials| self.user(credentials));
+        let User { name, role, .. } = self.known(address, now, credentials)?;
+        Ok(Admitted { caller: caller(*role), user: Some(name.clone()), login_ends: None })
+    }
+
+    /// Returns the user whose credentials an address has sent. `find` returns none if there are no credentials.
+    ///
+    /// # Errors
+    /// There are none, they are wrong, or too many from this address were.
+    fn known<'a>(
+        &'a self,
+        address: IpAddr,
+        now: Instant,
+        find: impl FnOnce() -> Option<Option<&'a User>>,
+    ) -> Result<&'a User, Denial> {
         if let Some(retry_after) = self.failures.lock().blocked(address, now) {
             return Err(Denial::Failures { retry_after });
         }
-        let Some(credentials) = text(headers, AUTHORIZATION) else { return Err(Denial::Credentials) };
-        match self.role(credentials) {
-            Some(ApiRole::Read) => Ok(Caller::Reader),
-            Some(ApiRole::Operate) => Ok(Caller::Operator),
-            None => {
-                self.failures.lock().add(address, now);
-                Err(Denial::Credentials)
-            }
-        }
+        find().ok_or(Denial::Credentials)?.ok_or_else(|| {
+            self.failures.lock().add(address, now);
+            Denial::Credentials
+        })
     }
 
-    /// Returns the role of the user whose credentials these are.
-    fn role(&self, credentials: &str) -> Option<ApiRole> {
+    /// Returns the user whose credentials these are, as in `Authorization`.
+    fn user(&self, credentials: &str) -> Option<&User> {
         let (scheme, value) = credentials.split_once(' ')?;
         let value = value.trim();
         if scheme.eq_ignore_ascii_case("bearer") {
-            let own = |user: &&User| user.token.as_ref().is_some_and(|tag| tag.is_of(value.as_bytes()));
-            return self.users.iter().find(own).map(|user| user.role);
+            return self.bearer(value);
         }
         let decoded = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(value).ok())??;
         let colon = decoded.iter().position(|byte| *byte == b':')?;
-        let (name, password) = (&decoded[..colon], &decoded[colon + 1..]);
+        self.basic(&decoded[..colon], &decoded[colon + 1..])
+    }
+
+    fn bearer(&self, token: &str) -> Option<&User> {
+        let own = |user: &&User| user.token.as_ref().is_some_and(|tag| tag.is_of(token.as_bytes()));
+        self.users.iter().find(own)
+    }
+
+    fn basic(&self, name: &[u8], password: &[u8]) -> Option<&User> {
         let own = |user: &&User| {
-            let known = user.password.as_ref().filter(|(own, _)| own.as_bytes() == name);
-            known.is_some_and(|(_, tag)| tag.is_of(password))
+            let tag = user.password.as_ref().filter(|_| user.name.as_bytes() == name);
+            tag.is_some_and(|tag| tag.is_of(password))
         };
-        self.users.iter().find(own).map(|user| user.role)
+        self.users.iter().find(own)
     }
 }
 
@@ -222,6 +321,22 @@ impl Failures {
     }
 }
 
+/// Whether a request comes from a page of the API's own origin, or from no page, unless it must say so.
+fn is_of(headers: &HeaderMap, host: &str, must_say: bool) -> bool {
+    if !headers.contains_key(ORIGIN) {
+        return !must_say;
+    }
+    let origin = text(headers, ORIGIN).and_then(|origin| origin.split_once("://"));
+    origin.is_some_and(|(_, of)| of.eq_ignore_ascii_case(host))
+}
+
+/// Returns the cookie of a login.
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| COOKIES.contains(name)).map(|(_, value)| value)
+}
+
 /// Returns the value of a header that occurs once and is text.
 fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
@@ -240,6 +355,10 @@ mod tests {
 
     fn guard(keys: &str) -> Guard {
         Guard::new(&Config::parse(&format!("[http_api]\n{keys}"), "text").unwrap().http_api)
+    }
+
+    fn admit(guard: &Guard, request: &Request<()>, address: IpAddr, now: Instant) -> Result<Caller, Denial> {
+        guard.admit(request, address, now).map(|admitted| admitted.caller)
     }
 
     fn request(method: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -272,11 +391,11 @@ mod tests {
         for (index, (credentials, expected)) in rows.into_iter().enumerate() {
             let request = request("GET", &[("host", "127.0.0.1"), ("authorization", &credentials)]);
             let peer = Ipv4Addr::from(index as u32).into();
-            assert_eq!(guard.admit(&request, peer, Instant::now()), expected, "{credentials}");
+            assert_eq!(admit(&guard, &request, peer, Instant::now()), expected, "{credentials}");
         }
         let without = request("GET", &[("host", "127.0.0.1")]);
-        assert_eq!(guard.admit(&without, PEER, Instant::now()), Err(Denial::Credentials));
-        assert_eq!(super::tests::guard("").admit(&without, PEER, Instant::now()), Ok(Caller::Anybody));
+        assert_eq!(admit(&guard, &without, PEER, Instant::now()), Err(Denial::Credentials));
+        assert_eq!(admit(&super::tests::guard(""), &without, PEER, Instant::now()), Ok(Caller::Anybody));
     }
 
     #[test]
@@ -295,11 +414,11 @@ mod tests {
             ("127.0.0.1.evil.example", false),
             ("", false),
         ] {
-            let admitted = guard.admit(&request("GET", &[("host", host)]), PEER, Instant::now());
+            let admitted = admit(&guard, &request("GET", &[("host", host)]), PEER, Instant::now());
             assert_eq!(admitted.is_ok(), known, "{host}: {admitted:?}");
         }
         for headers in [&[][..], &[("host", "127.0.0.1"), ("host", "localhost")]] {
-            assert_eq!(guard.admit(&request("GET", headers), PEER, Instant::now()), Err(Denial::Host));
+            assert_eq!(admit(&guard, &request("GET", headers), PEER, Instant::now()), Err(Denial::Host));
         }
     }
 
@@ -316,7 +435,7 @@ mod tests {
             ("GET", "https://evil.example", true),
         ] {
             let headers = [("host", "127.0.0.1:1985"), ("origin", origin), token];
-            let result = guard.admit(&request(method, &headers), PEER, Instant::now());
+            let result = admit(&guard, &request(method, &headers), PEER, Instant::now());
             assert_eq!(result, if admitted { Ok(Caller::Operator) } else { Err(Denial::Origin) }, "{origin}");
         }
     }
@@ -329,18 +448,86 @@ mod tests {
             request("GET", &[("host", "127.0.0.1"), ("authorization", "Bearer a token of an operator")]);
         let wrong = request("GET", &[("host", "127.0.0.1"), ("authorization", "Bearer guess")]);
         for _ in 0..MAX_FAILURES {
-            assert_eq!(guard.admit(&wrong, PEER, start), Err(Denial::Credentials));
+            assert_eq!(admit(&guard, &wrong, PEER, start), Err(Denial::Credentials));
         }
         let half = start + WINDOW / 2;
-        assert_eq!(guard.admit(&good, PEER, half), Err(Denial::Failures { retry_after: WINDOW / 2 }));
-        assert_eq!(guard.admit(&good, other, half), Ok(Caller::Operator));
-        assert_eq!(guard.admit(&good, PEER, start + WINDOW + Duration::from_millis(1)), Ok(Caller::Operator));
+        assert_eq!(admit(&guard, &good, PEER, half), Err(Denial::Failures { retry_after: WINDOW / 2 }));
+        assert_eq!(admit(&guard, &good, other, half), Ok(Caller::Operator));
+        assert_eq!(
+            admit(&guard, &good, PEER, start + WINDOW + Duration::from_millis(1)),
+            Ok(Caller::Operator)
+        );
         // Many addresses take no more memory, and count together.
         for number in 0..MAX_ADDRESSES as u32 + MAX_FAILURES {
-            let _ = guard.admit(&wrong, Ipv4Addr::from(0x0a00_0000 + number).into(), half);
+            let _ = admit(&guard, &wrong, Ipv4Addr::from(0x0a00_0000 + number).into(), half);
         }
         assert!(guard.failures.lock().0.len() <= MAX_ADDRESSES + 1);
-        assert!(guard.admit(&good, [10, 255, 0, 1].into(), half).is_err());
-        assert_eq!(guard.admit(&good, other, half + WINDOW), Ok(Caller::Operator));
+        assert!(admit(&guard, &good, [10, 255, 0, 1].into(), half).is_err());
+        assert_eq!(admit(&guard, &good, other, half + WINDOW), Ok(Caller::Operator));
+    }
+
+    #[test]
+    fn a_login_stands_for_credentials() {
+        let guard = guard(USERS);
+        let (now, host) = (Instant::now(), ("host", "127.0.0.1:1985"));
+        let body = |name: &str, password: &str, token: Option<&str>| Credentials {
+            name: name.to_owned(),
+            password: password.to_owned(),
+            token: token.map(str::to_owned),
+        };
+        let log_in = |headers: &[(&str, &str)], body: Option<Credentials>| {
+            guard.log_in(request("POST", headers).headers(), body.as_ref(), PEER, now)
+        };
+        let basic = basic("ops:a password of an operator");
+        let good = [
+            log_in(&[host], Some(body("viewer", "a password of a reader", None))),
+            log_in(&[host], Some(body("", "", Some("a token of an operator")))),
+            log_in(&[host, ("authorization", &basic)], None),
+            log_in(&[host, ("origin", "http://127.0.0.1:1985"), ("authorization", &basic)], None),
+        ];
+        let cookies = good.map(Result::unwrap);
+        for (headers, body, denial) in [
+            (&[host][..], None, Denial::Credentials),
+            (&[host], Some(body("viewer", "a password of an operator", None)), Denial::Credentials),
+            (&[host], Some(body("", "", Some("guess"))), Denial::Credentials),
+            (&[("host", "evil.example"), ("authorization", &basic)], None, Denial::Host),
+            (&[host, ("origin", "https://evil.example"), ("authorization", &basic)], None, Denial::Origin),
+        ] {
+            assert_eq!(log_in(headers, body), Err(denial));
+        }
+        let with = |method: &str, cookie: &str, more: &[(&str, &str)]| {
+            let value = format!("a=b; remuxd={cookie}; c");
+            admit(&guard, &request(method, &[&[host, ("cookie", &value)], more].concat()), PEER, now)
+        };
+        assert_eq!(with("GET", &cookies[0], &[]), Ok(Caller::Reader));
+        assert_eq!(with("GET", &cookies[1], &[]), Ok(Caller::Operator));
+        assert_eq!(with("GET", "guess", &[]), Err(Denial::Credentials));
+        // Credentials count before a cookie.
+        assert_eq!(with("GET", &cookies[0], &[("authorization", &basic)]), Ok(Caller::Operator));
+        // What changes something must come from a page of the API, and say so.
+        let own = ("origin", "http://127.0.0.1:1985");
+        assert_eq!(with("DELETE", &cookies[1], &[own]), Ok(Caller::Operator));
+        for origin in [&[][..], &[("origin", "http://127.0.0.1:8080")], &[("origin", "null")], &[own, own]] {
+            assert_eq!(with("DELETE", &cookies[1], origin), Err(Denial::Origin), "{origin:?}");
+        }
+        let value = format!("__Host-remuxd={}", cookies[1]);
+        let secure = request("GET", &[host, ("cookie", &value)]);
+        assert_eq!(admit(&guard, &secure, PEER, now), Ok(Caller::Operator));
+        assert!(guard.log_out(secure.headers()) && !guard.log_out(secure.headers()));
+        assert_eq!(with("GET", &cookies[1], &[]), Err(Denial::Credentials));
+    }
+
+    #[test]
+    fn logging_in_is_no_way_around_the_limit_of_guesses() {
+        let guard = guard(USERS);
+        let (now, request) = (Instant::now(), request("POST", &[("host", "127.0.0.1")]));
+        let log_in = |password: &str| {
+            let body = Credentials { name: "ops".to_owned(), password: password.to_owned(), token: None };
+            guard.log_in(request.headers(), Some(&body), PEER, now)
+        };
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(log_in("guess"), Err(Denial::Credentials));
+        }
+        assert_eq!(log_in("a password of an operator"), Err(Denial::Failures { retry_after: WINDOW }));
     }
 }

@@ -16,9 +16,13 @@ mod change;
 mod command;
 mod control;
 mod diff;
+mod faults;
 mod guard;
+mod limits;
+mod logins;
 mod machine;
 mod metrics;
+mod mounts;
 mod process;
 mod reload;
 mod report;
@@ -37,6 +41,7 @@ pub use command::{
     unban_command,
 };
 pub use control::{Control, notes_path, remove_dead_sockets, socket_path};
+pub use faults::FaultLog;
 pub use reload::{Cause, Reloader};
 pub use resources::{memory_limit, raise_descriptor_limit};
 pub use running::Running;

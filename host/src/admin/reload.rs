@@ -21,7 +21,9 @@ use tracing::{debug, error, info, warn};
 
 use super::change::{ChangeReport, Effect};
 use super::diff::{Audience, changes};
-use super::report::{ListenerReport, ModuleChange, ModuleReport, ReloadOutcome, ReloadReport};
+use super::report::{
+    ListenerReport, ModuleChange, ModuleReport, ReloadEntry, ReloadHistory, ReloadOutcome, ReloadReport,
+};
 use super::running::{OpenError, Opened, Running};
 use crate::candidate::{Candidate, InUse, cannot_listen, module_dir};
 use crate::conf::Config;
@@ -51,7 +53,7 @@ pub struct Reloader {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Notified when another config is in force.
     applied: Notify,
-    last: Mutex<Option<ReloadReport>>,
+    reports: Mutex<ReloadHistory>,
     counts: [AtomicU64; 3],
 }
 
@@ -64,7 +66,7 @@ impl Reloader {
             running,
             turn: Arc::default(),
             applied: Notify::new(),
-            last: Mutex::default(),
+            reports: Mutex::default(),
             counts: Default::default(),
         })
     }
@@ -98,7 +100,12 @@ impl Reloader {
 
     /// Returns the report of the last reload that was not a dry run.
     pub fn last(&self) -> Option<ReloadReport> {
-        self.last.lock().clone()
+        self.reports.lock().last().cloned()
+    }
+
+    /// Returns the number of reloads that were no dry runs, and those after the first `known` ones that are kept.
+    pub(super) fn reports_since(&self, known: u64) -> (u64, Vec<ReloadEntry>) {
+        self.reports.lock().since(known)
     }
 
     /// Returns the number of reloads with this outcome, without dry runs.
@@ -151,7 +158,7 @@ impl Reloader {
         let pending = cause == Cause::FileChange && unfinished;
         if !dry_run && !pending {
             self.counts[report.outcome as usize].fetch_add(1, Ordering::Relaxed);
-            *self.last.lock() = Some(report.clone());
+            self.reports.lock().add(report.clone());
             self.tell(&report);
         }
         report

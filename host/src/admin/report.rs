@@ -1,13 +1,16 @@
 //! The report of a reload, for the log, the API and the command line.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::change::{ChangeReport, Effect};
+use super::faults::time_of;
 use crate::module::{Change, Outcome, Step};
 use crate::net::ListenerChange;
 
@@ -32,6 +35,59 @@ pub struct ReloadReport {
     pub draining: usize,
     /// The errors in the config file, rendered; empty when there are none.
     pub errors: String,
+}
+
+/// A past reload.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct ReloadEntry {
+    /// Its number since the host was started; the first is 1.
+    pub number: u64,
+    /// When it was over, in RFC 3339.
+    pub time: String,
+    pub report: ReloadReport,
+}
+
+/// A part of the list of past reloads, the newest first. 20 are kept.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ReloadList {
+    /// The number of reloads that are kept.
+    pub total: usize,
+    /// The number of those before this part.
+    pub start: usize,
+    pub reloads: Vec<ReloadEntry>,
+}
+
+/// The newest reloads that were no dry runs.
+#[derive(Debug, Default)]
+pub(super) struct ReloadHistory {
+    /// The newest last.
+    newest: VecDeque<ReloadEntry>,
+    count: u64,
+}
+
+/// Number of reports that are kept.
+const MAX_REPORTS: usize = 20;
+
+impl ReloadHistory {
+    /// Adds a report; the oldest goes if there are too many.
+    pub fn add(&mut self, report: ReloadReport) {
+        self.count += 1;
+        if self.newest.len() == MAX_REPORTS {
+            self.newest.pop_front();
+        }
+        let time = time_of(SystemTime::now());
+        self.newest.push_back(ReloadEntry { number: self.count, time, report });
+    }
+
+    /// Returns the newest report.
+    pub fn last(&self) -> Option<&ReloadReport> {
+        self.newest.back().map(|entry| &entry.report)
+    }
+
+    /// Returns those after the first `known` ones, the oldest first, and the number of all so far.
+    pub fn since(&self, known: u64) -> (u64, Vec<ReloadEntry>) {
+        (self.count, self.newest.iter().filter(|entry| entry.number > known).cloned().collect())
+    }
 }
 
 /// The outcome of a reload.

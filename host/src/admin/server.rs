@@ -3,27 +3,25 @@
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use crate::log::LineLimit;
 
-use super::api::{self, Api};
+use super::api::{self, Api, Peer, Stay};
 use super::control::Control;
-use super::guard::{Caller, Guard};
+use super::guard::Guard;
 use crate::net::ApiListener;
 
 /// Maximum number of open connections on each of the two.
@@ -32,7 +30,8 @@ const MAX_CONNECTIONS: usize = 64;
 /// Timeout for a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Lifetime of a connection over TCP: one request, and a response that fits into memory. Slow peers must not keep others out.
+/// Lifetime of a connection over TCP: one request, and a response that fits into memory. Slow peers must not keep others out. A
+/// subscription of events lasts longer.
 const TCP_LIFETIME: Duration = Duration::from_secs(15);
 
 /// Buffer size of a connection in bytes, and so the limit of a request head.
@@ -40,15 +39,6 @@ const MAX_BUFFER: usize = 16 << 10;
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// The peer of a connection.
-#[derive(Clone)]
-enum Peer {
-    /// The host's user or root. They may operate, and take their time.
-    Local,
-    /// A client over TCP, whom the guard judges. The connection carries one request, for [`TCP_LIFETIME`] at most.
-    Remote(IpAddr, Arc<Guard>),
-}
 
 /// Serves the control socket until the task is dropped.
 pub async fn serve_control(api: Arc<Api>, control: Control) {
@@ -74,7 +64,11 @@ pub async fn serve_tcp(api: Arc<Api>, mut in_force: watch::Receiver<Option<ApiLi
 
 async fn serve_listener(api: Arc<Api>, ApiListener { socket, config }: ApiListener) {
     let guard = Arc::new(Guard::new(&config));
-    let remote = |peer: SocketAddr| Peer::Remote(peer.ip().to_canonical(), guard.clone());
+    let remote = |peer: SocketAddr| Peer::Remote {
+        address: peer.ip().to_canonical(),
+        guard: guard.clone(),
+        is_secure: false,
+    };
     serve_all(api, |cx| socket.poll_accept(cx).map_ok(|(socket, peer)| (socket, remote(peer)))).await;
 }
 
@@ -90,12 +84,17 @@ where
             Ok((socket, peer)) => {
                 let api = api.clone();
                 tokio::spawn(async move {
-                    let served = serve(&api, &peer, socket);
+                    let stay = OnceLock::new();
+                    let mut served = pin!(serve(&api, &peer, socket, &stay));
                     match peer {
                         Peer::Local => served.await,
-                        Peer::Remote(..) => drop(timeout(TCP_LIFETIME, served).await),
+                        Peer::Remote { .. } if timeout(TCP_LIFETIME, &mut served).await.is_ok() => {}
+                        // Subscribers have a limit of their own.
+                        Peer::Remote { .. } => {
+                            drop(permit);
+                            stay_on(served, &stay).await;
+                        }
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
@@ -108,13 +107,30 @@ where
     }
 }
 
-async fn serve<S>(api: &Arc<Api>, peer: &Peer, socket: S)
+/// Goes on with a connection if its response is one that stays.
+async fn stay_on(served: impl Future<Output = ()>, stay: &OnceLock<Stay>) {
+    if let Some(Stay(close)) = stay.get() {
+        tokio::select! {
+            () = served => {}
+            () = close.cancelled() => {}
+        }
+    }
+}
+
+/// Serves a connection; notes in `stay` that its response is one that stays.
+async fn serve<S>(api: &Arc<Api>, peer: &Peer, socket: S, stay: &OnceLock<Stay>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let respond = service_fn(|request| {
         let (api, peer) = (api.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(respond(&api, &peer, &request).await) }
+        async move {
+            let response = api::respond(&api, &peer, request).await;
+            if let Some(token) = response.extensions().get::<Stay>() {
+                let _ = stay.set(token.clone());
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -125,22 +141,5 @@ where
         .await;
     if let Err(error) = served {
         debug!(%error, "API connection failed");
-    }
-}
-
-async fn respond<B>(api: &Arc<Api>, peer: &Peer, request: &Request<B>) -> Response<Full<Bytes>> {
-    let Peer::Remote(address, guard) = peer else {
-        return api::respond(api, request, Caller::Operator, false).await;
-    };
-    // Those who ask whether the host runs have no credentials.
-    if let Some(response) = api::probe(api, request) {
-        return response;
-    }
-    match guard.admit(request, *address, Instant::now()) {
-        Ok(caller) => api::respond(api, request, caller, guard.jsonp()).await,
-        Err(denial) => {
-            info!(client = %address, %denial, path = request.uri().path(), "API request refused");
-            api::denied(denial)
-        }
     }
 }

@@ -47,6 +47,16 @@ pub(super) struct ModuleStatus {
     pub reason: Option<String>,
 }
 
+/// A part of the list of mapped generations, by name and age.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ModuleList {
+    /// The number of all generations.
+    pub total: usize,
+    /// The number of those before this part.
+    pub start: usize,
+    pub modules: Vec<ModuleStatus>,
+}
+
 /// The state of a generation.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]

@@ -1,59 +1,73 @@
 //! Dispatch: from a request to the route that answers it.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode};
 
+use super::events::Subscription;
 use super::jsonp::Callback;
-use super::reply::{Refused, Reply, TEXT};
+use super::peer::Peer;
+use super::reply::{Refused, Reply};
 use super::route::{Call, Route};
 use super::state::Api;
 use super::table::routes;
-use crate::admin::guard::{Caller, Denial};
-use crate::http;
+use crate::admin::guard::Admitted;
 
-/// Answers a probe, for which nobody needs credentials; `None` for other requests.
-pub(in crate::admin) fn probe<B>(api: &Api, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
-    let reads = [Method::GET, Method::HEAD].contains(request.method());
-    let (status, body) = http::probe(request.uri().path(), &api.lifecycle).filter(|_| reads)?;
-    Some(Reply::new(status, TEXT, body).response())
+/// The longest body of a request, in bytes.
+const MAX_BODY: usize = 4096;
+
+/// Answers a request.
+pub(in crate::admin) async fn respond<B: hyper::body::Body<Error: Into<Box<dyn Error + Send + Sync>>>>(
+    api: &Arc<Api>,
+    peer: &Peer,
+    request: Request<B>,
+) -> Response<Either<Full<Bytes>, Subscription>> {
+    let (head, body) = request.into_parts();
+    let head = Request::from_parts(head, ());
+    let found = find(head.method(), head.uri().path());
+    let needs = found.as_ref().ok().map(|(route, _)| route.needs);
+    let reply = match (peer.admit(&head, needs), found) {
+        (Err(denial), _) => Reply::from(denial),
+        (_, Err(refused)) => refused.into(),
+        (Ok(admitted), Ok((route, id))) => {
+            answer(api, peer, &head, body, admitted, route, id).await.unwrap_or_else(Reply::from)
+        }
+    };
+    reply.response()
 }
 
-/// Answers a request of `caller`, on a listener that may answer with JSONP.
-pub(in crate::admin) async fn respond<B>(
+async fn answer<B: hyper::body::Body<Error: Into<Box<dyn Error + Send + Sync>>>>(
     api: &Arc<Api>,
-    request: &Request<B>,
-    caller: Caller,
-    jsonp: bool,
-) -> Response<Full<Bytes>> {
-    match answer(api, request, caller, jsonp).await {
-        Ok(reply) => reply,
-        Err(refused) => refused.into(),
-    }
-    .response()
-}
-
-async fn answer<B>(
-    api: &Arc<Api>,
-    request: &Request<B>,
-    caller: Caller,
-    jsonp: bool,
+    peer: &Peer,
+    head: &Request<()>,
+    body: B,
+    admitted: Admitted,
+    route: &Route,
+    id: &str,
 ) -> Result<Reply, Refused> {
-    let (route, id) = find(request.method(), request.uri().path())?;
-    let query = request.uri().query().unwrap_or_default();
-    let callback = if route.is_srs && jsonp && route.method == Method::GET {
-        Callback::of(query, request.headers())?
-    } else {
-        None
+    let query = head.uri().query().unwrap_or_default();
+    let jsonp = route.is_srs && route.method == Method::GET && peer.gets_jsonp();
+    let callback = if jsonp { Callback::of(query, head.headers())? } else { None };
+    // The browser of somebody who is logged in sends the cookie for the script of another page, too.
+    if callback.is_some() && admitted.login_ends.is_some() {
+        return Err(Refused::Forbidden);
+    }
+    let body = match route.body {
+        Some(_) => Limited::new(body, MAX_BODY).collect().await.map_err(|_| Refused::Body)?.to_bytes(),
+        None => Bytes::new(),
     };
     let call = Call {
-        path: request.uri().path().to_owned(),
+        path: head.uri().path().to_owned(),
         query: query.to_owned(),
         id: id.to_owned(),
-        headers: request.headers().clone(),
-        caller,
+        headers: head.headers().clone(),
+        body,
+        admitted,
+        peer: peer.clone(),
+        is_head: *head.method() == Method::HEAD,
     };
     let reply = route.answer(api, call).await?;
     Ok(match callback {
@@ -82,11 +96,6 @@ fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, &'a str),
         }
     }
     Err(Refused::Method { allowed: allowed.join(", ") })
-}
-
-/// Returns the response to a request that the guard refuses.
-pub(in crate::admin) fn denied(denial: Denial) -> Response<Full<Bytes>> {
-    Reply::from(denial).response()
 }
 
 #[cfg(test)]

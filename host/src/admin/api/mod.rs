@@ -8,16 +8,22 @@
 //! each session and read files of the kernel.
 
 mod dispatch;
+mod events;
 mod jsonp;
+mod login;
+mod needs;
 mod openapi;
 mod pages;
 mod paging;
+mod peer;
 mod reply;
 mod route;
 mod srs;
 mod state;
 mod table;
 
-pub(super) use dispatch::{denied, probe, respond};
+pub(super) use dispatch::respond;
+pub(super) use events::Stay;
 pub(super) use paging::Page;
+pub(super) use peer::Peer;
 pub use state::Api;

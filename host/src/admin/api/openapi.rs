@@ -5,8 +5,10 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::needs::Needs;
 use super::reply::{JSON, TEXT};
-use super::route::{Kind, Needs, Parameter, Route};
+use super::route::{Kind, Parameter, Route};
+use crate::admin::guard::COOKIES;
 
 /// Returns the description of these routes.
 pub(super) fn document(routes: &[Route]) -> Value {
@@ -20,6 +22,7 @@ pub(super) fn document(routes: &[Route]) -> Value {
         path[route.method.as_str().to_ascii_lowercase()] = operation(route, &mut schemas);
     }
     let basic = json!({ "type": "http", "scheme": "basic" });
+    let cookie = json!({ "type": "apiKey", "in": "cookie", "name": COOKIES[0] });
     let bearer = json!({ "type": "http", "scheme": "bearer" });
     json!({
         "openapi": "3.1.0",
@@ -31,7 +34,7 @@ pub(super) fn document(routes: &[Route]) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas.take_definitions(true),
-            "securitySchemes": { "basic": basic, "bearer": bearer },
+            "securitySchemes": { "basic": basic, "bearer": bearer, "cookie": cookie },
         },
     })
 }
@@ -59,20 +62,26 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
         parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": schema }));
     }
     let name = route.path.trim_start_matches('/').replace(['/', '.'], "_").replace(['{', '}'], "");
-    let users = json!([{ "basic": [] }, { "bearer": [] }]);
+    let users = json!([{ "basic": [] }, { "bearer": [] }, { "cookie": [] }]);
     let security = match route.needs {
         Needs::Nothing => json!([]),
+        Needs::Login => json!([{}, { "basic": [] }, { "bearer": [] }, { "cookie": [] }]),
         // Without users in the config, everybody who reaches it.
-        Needs::Admission => json!([{}, { "basic": [] }, { "bearer": [] }]),
+        Needs::Admission => json!([{}, { "basic": [] }, { "bearer": [] }, { "cookie": [] }]),
         Needs::User | Needs::Operator => users,
     };
-    json!({
+    let mut operation = json!({
         "operationId": format!("{}_{name}", route.method.as_str().to_ascii_lowercase()),
         "summary": route.text,
         "security": security,
         "parameters": parameters,
         "responses": responses,
-    })
+    });
+    if let Some(body) = route.body {
+        let content = json!({ JSON: { "schema": body(schemas).to_value() } });
+        operation["requestBody"] = json!({ "required": false, "content": content });
+    }
+    operation
 }
 
 /// Returns the statuses that a route may answer with, beside 200.
@@ -84,6 +93,9 @@ fn statuses(route: &Route) -> Vec<StatusCode> {
             StatusCode::MISDIRECTED_REQUEST,
             StatusCode::TOO_MANY_REQUESTS,
         ]);
+    }
+    if route.body.is_some() {
+        statuses.extend([StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE]);
     }
     if matches!(route.needs, Needs::User | Needs::Operator) || route.method != Method::GET {
         statuses.push(StatusCode::FORBIDDEN);

@@ -4,18 +4,23 @@ use std::sync::Arc;
 
 use hyper::StatusCode;
 
+use super::events::{Full, subscribe};
 use super::paging::Page;
-use super::reply::{Refused, Reply};
+use super::reply::{EVENTS, Refused, Reply};
 use super::route::Call;
 use super::state::Api;
 use crate::admin::bans::{self, BanList, Ended};
+use crate::admin::faults::FaultList;
+use crate::admin::limits::{LimitsStatus, Use};
 use crate::admin::metrics::{self, Facts};
+use crate::admin::mounts::MountList;
 use crate::admin::process::ProcessFacts;
 use crate::admin::reload::Cause;
-use crate::admin::report::{ReloadOutcome, ReloadReport};
+use crate::admin::report::{ReloadList, ReloadOutcome, ReloadReport};
 use crate::admin::sessions::SessionList;
-use crate::admin::status::{MemoryStatus, ModuleStatus, module_statuses};
+use crate::admin::status::{MemoryStatus, ModuleList, ModuleStatus, module_statuses};
 use crate::admin::streams::StreamList;
+use crate::policy::Action;
 
 /// The content type of metrics.
 pub(super) const METRICS: &str = "text/plain; version=0.0.4";
@@ -58,7 +63,7 @@ pub(super) async fn reload(api: Arc<Api>, call: Call) -> Result<Reply, Refused> 
 }
 
 pub(super) fn streams(api: &Api, call: &Call) -> Result<StreamList, Refused> {
-    Ok(StreamList::of(&api.hub, &api.access, call.caller.sees_addresses(), Page::of(&call.query)?))
+    Ok(StreamList::of(&api.hub, &api.access, call.admitted.caller.sees_addresses(), Page::of(&call.query)?))
 }
 
 pub(super) fn sessions(api: &Api, call: &Call) -> Result<SessionList, Refused> {
@@ -86,4 +91,51 @@ pub(super) fn unban(api: &Api, call: &Call) -> Result<Ended, Refused> {
         Ok(false) => Err(Refused::Missing("there is no such ban")),
         Err(error) => Err(Refused::Parameter(error.to_string())),
     }
+}
+
+pub(super) fn module_list(api: &Api, call: &Call) -> Result<ModuleList, Refused> {
+    let (modules, page) = (modules(api), Page::of(&call.query)?);
+    let total = modules.len();
+    Ok(ModuleList { total, start: page.start, modules: page.cut(modules).collect() })
+}
+
+pub(super) fn mounts(api: &Api, call: &Call) -> Result<MountList, Refused> {
+    Ok(MountList::of(&api.hub, &api.registry, Page::of(&call.query)?))
+}
+
+pub(super) fn faults(api: &Api, call: &Call) -> Result<FaultList, Refused> {
+    Ok(api.faults.list(Page::of(&call.query)?))
+}
+
+pub(super) fn reloads(api: &Api, call: &Call) -> Result<ReloadList, Refused> {
+    let page = Page::of(&call.query)?;
+    let reports = api.reloader.as_ref().map(|reloader| reloader.reports_since(0).1).unwrap_or_default();
+    let total = reports.len();
+    Ok(ReloadList { total, start: page.start, reloads: page.cut(reports.into_iter().rev()).collect() })
+}
+
+pub(super) fn limits(api: &Api, _: &Call) -> Result<LimitsStatus, Refused> {
+    let (config, sessions) = (api.config(), api.access.sessions());
+    let limits = &config.limits.sessions;
+    let (connections, max_connections) = api.server.connections();
+    let count = |action, limit: u32| {
+        let sessions = sessions.iter().filter(|session| session.action() == action);
+        Use::of(sessions.count(), limit)
+    };
+    Ok(LimitsStatus {
+        connections: Use::of(connections, max_connections as u64),
+        descriptors: Use::of_descriptors(),
+        memory: MemoryStatus::of(&api.budget.usage()),
+        viewers: count(Action::Play, limits.max_viewers),
+        publishers: count(Action::Publish, limits.max_publishers),
+        waiting: api.hub.waiting(),
+        hung_threads: api.pool.hung(),
+    })
+}
+
+pub(super) async fn events(api: Arc<Api>, call: Call) -> Result<Reply, Refused> {
+    if call.is_head {
+        return Ok(Reply::new(StatusCode::OK, EVENTS, ""));
+    }
+    subscribe(&api).map(Reply::events).map_err(|Full| Refused::Busy)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
@@ -11,9 +11,11 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use super::events::Subscription;
 use crate::admin::guard::Denial;
 
 pub(super) const JSON: &str = "application/json";
+pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The reply to a request.
@@ -22,13 +24,15 @@ pub(super) struct Reply {
     pub status: StatusCode,
     pub content_type: &'static str,
     pub body: Bytes,
+    /// What follows the body, as it happens.
+    pub events: Option<Subscription>,
     /// Further headers.
     pub headers: HeaderMap,
 }
 
 impl Reply {
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-        Reply { status, content_type, body: body.into(), headers: HeaderMap::new() }
+        Reply { status, content_type, body: body.into(), events: None, headers: HeaderMap::new() }
     }
 
     pub fn json(status: StatusCode, value: &impl Serialize) -> Reply {
@@ -36,15 +40,29 @@ impl Reply {
         Reply::new(status, JSON, serde_json::to_vec(value).unwrap_or_default())
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
+    /// Returns a reply that goes on until the subscription ends.
+    pub fn events(subscription: Subscription) -> Reply {
+        Reply { events: Some(subscription), ..Reply::new(StatusCode::OK, EVENTS, Bytes::new()) }
+    }
+
+    /// Adds a header.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
         self.headers.append(name, value);
         self
     }
 
     /// Returns the response. No cache keeps it, and no browser takes it for something else than it is.
-    pub fn response(self) -> Response<Full<Bytes>> {
-        let Reply { status, content_type, body, headers } = self;
-        let mut response = Response::new(Full::new(body));
+    pub fn response(self) -> Response<Either<Full<Bytes>, Subscription>> {
+        let Reply { status, content_type, body, events, headers } = self;
+        let mut response = match events {
+            Some(events) => {
+                let stay = events.stay();
+                let mut response = Response::new(Either::Right(events));
+                response.extensions_mut().insert(stay);
+                response
+            }
+            None => Response::new(Either::Left(Full::new(body))),
+        };
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         let headers = response.headers_mut();
@@ -64,6 +82,12 @@ pub(super) enum Refused {
     /// A parameter is wrong.
     #[error("{0}")]
     Parameter(String),
+    /// The body of the request is too long, or did not come.
+    #[error("the body must have at most 4096 bytes")]
+    Body,
+    /// Credentials are wrong.
+    #[error(transparent)]
+    Denied(Denial),
     /// Whoever asks may not.
     #[error("allowed on the control socket, and to a user of the API who may do this")]
     Forbidden,
@@ -73,6 +97,9 @@ pub(super) enum Refused {
         /// The methods that it has.
         allowed: String,
     },
+    /// There are as many subscriptions as there may be.
+    #[error("too many pages follow the events")]
+    Busy,
     /// The page failed. Culprit: host.
     #[error("the page failed; the log has more")]
     Failed,
@@ -83,8 +110,11 @@ impl Refused {
         match self {
             Refused::Missing(_) => StatusCode::NOT_FOUND,
             Refused::Parameter(_) => StatusCode::BAD_REQUEST,
+            Refused::Body => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::Denied(denial) => status(*denial),
             Refused::Forbidden => StatusCode::FORBIDDEN,
             Refused::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Refused::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -92,6 +122,9 @@ impl Refused {
 
 impl From<Refused> for Reply {
     fn from(refused: Refused) -> Reply {
+        if let Refused::Denied(denial) = refused {
+            return Reply::from(denial);
+        }
         let reply = Reply::new(refused.status(), TEXT, format!("{refused}\n"));
         match refused {
             Refused::Method { allowed } => match HeaderValue::try_from(allowed) {
@@ -105,13 +138,7 @@ impl From<Refused> for Reply {
 
 impl From<Denial> for Reply {
     fn from(denial: Denial) -> Reply {
-        let status = match denial {
-            Denial::Host => StatusCode::MISDIRECTED_REQUEST,
-            Denial::Credentials => StatusCode::UNAUTHORIZED,
-            Denial::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Denial::Origin => StatusCode::FORBIDDEN,
-        };
-        let reply = Reply::new(status, TEXT, format!("{denial}\n"));
+        let reply = Reply::new(status(denial), TEXT, format!("{denial}\n"));
         match denial {
             Denial::Credentials => reply
                 .with(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"remuxd\", charset=\"UTF-8\""))
@@ -121,6 +148,15 @@ impl From<Denial> for Reply {
             }
             Denial::Host | Denial::Origin => reply,
         }
+    }
+}
+
+fn status(denial: Denial) -> StatusCode {
+    match denial {
+        Denial::Host => StatusCode::MISDIRECTED_REQUEST,
+        Denial::Credentials => StatusCode::UNAUTHORIZED,
+        Denial::Failures { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Denial::Origin => StatusCode::FORBIDDEN,
     }
 }
 

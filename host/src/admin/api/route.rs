@@ -3,17 +3,19 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::{HeaderMap, Method, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
+use super::needs::Needs;
+use super::peer::Peer;
 use super::reply::{JSON, Refused, Reply};
 use super::srs::{Code, Envelope};
 use super::state::Api;
-use crate::admin::guard::Caller;
+use crate::admin::guard::Admitted;
 
 /// A request, once it is known who asks and which route answers.
-#[derive(Debug)]
 pub(super) struct Call {
     /// The path, without a slash at its end.
     pub path: String,
@@ -21,20 +23,12 @@ pub(super) struct Call {
     /// What the path has in place of `{id}`; empty for a route without one.
     pub id: String,
     pub headers: HeaderMap,
-    pub caller: Caller,
-}
-
-/// The permission that a route needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Needs {
-    /// None, not even credentials: for probes.
-    Nothing,
-    /// Credentials, if the API has users.
-    Admission,
-    /// A user, since the page names clients.
-    User,
-    /// A user who operates.
-    Operator,
+    /// Empty unless the route reads it.
+    pub body: Bytes,
+    pub admitted: Admitted,
+    pub peer: Peer,
+    /// Whether only the head of the reply is asked for.
+    pub is_head: bool,
 }
 
 /// A parameter of the query.
@@ -78,6 +72,8 @@ pub(super) struct Route {
     /// What it does, in one sentence.
     pub text: &'static str,
     pub parameters: &'static [Parameter],
+    /// The schema of the body that it reads.
+    pub body: Option<fn(&mut SchemaGenerator) -> Schema>,
     pub shape: Shape,
     /// Statuses beside 200 and those that follow from what it needs and takes.
     pub statuses: &'static [StatusCode],
@@ -143,13 +139,18 @@ pub(super) fn task<F: Future<Output = Result<Reply, Refused>> + Send + 'static>(
 ) -> Route {
     let run = Box::new(move |api, call| -> Answered { Box::pin(page(api, call)) });
     let (parameters, statuses, is_srs) = (&[][..], &[][..], false);
-    Route { method, path, needs, text, parameters, shape, statuses, is_srs, run }
+    Route { method, path, needs, text, parameters, body: None, shape, statuses, is_srs, run }
 }
 
 impl Route {
     /// Sets the parameters of the query.
     pub fn takes(self, parameters: &'static [Parameter]) -> Route {
         Route { parameters, ..self }
+    }
+
+    /// Makes it read the body, which has this form.
+    pub fn reads<T: JsonSchema>(self) -> Route {
+        Route { body: Some(|generator| generator.subschema_for::<T>()), ..self }
     }
 
     /// Adds statuses.
@@ -171,9 +172,9 @@ impl Route {
     /// Whoever asks may not, or the page refuses.
     pub async fn answer(&self, api: &Arc<Api>, call: Call) -> Result<Reply, Refused> {
         let may = match self.needs {
-            Needs::Nothing | Needs::Admission => true,
-            Needs::User => call.caller.sees_addresses(),
-            Needs::Operator => call.caller.operates(),
+            Needs::Nothing | Needs::Login | Needs::Admission => true,
+            Needs::User => call.admitted.caller.sees_addresses(),
+            Needs::Operator => call.admitted.caller.operates(),
         };
         if may { (self.run)(api.clone(), call).await } else { Err(Refused::Forbidden) }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::events::Feed;
 use super::srs::{Identity, Rates, Samples};
+use crate::admin::faults::FaultLog;
 use crate::admin::reload::Reloader;
 use crate::budget::Budget;
 use crate::conf::Config;
@@ -23,6 +25,8 @@ pub struct Api {
     /// `None` without a config file.
     pub(super) reloader: Option<Arc<Reloader>>,
     pub(super) lifecycle: Lifecycle,
+    pub(super) faults: Arc<FaultLog>,
+    pub(super) feed: Feed,
     /// For the pages with SRS's shapes.
     pub(super) identity: Identity,
     pub(super) rates: Rates,
@@ -38,6 +42,7 @@ impl Api {
         budget: Budget,
         server: Arc<Server>,
         reloader: Option<Arc<Reloader>>,
+        faults: Arc<FaultLog>,
     ) -> Arc<Api> {
         let (access, lifecycle) = (server.access().clone(), server.lifecycle().clone());
         let (identity, rates, samples) =
@@ -51,6 +56,8 @@ impl Api {
             server,
             reloader,
             lifecycle,
+            faults,
+            feed: Feed::default(),
             identity,
             rates,
             samples,

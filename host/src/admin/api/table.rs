@@ -4,12 +4,15 @@ use std::sync::LazyLock;
 
 use hyper::{Method, StatusCode};
 
+use super::login::{self, LoggedIn, LoggedOut};
+use super::needs::Needs;
 use super::openapi;
 use super::paging::Page;
-use super::reply::{Refused, Reply, TEXT};
-use super::route::{Call, Kind, Needs, Parameter, Route, Shape, json, reply, srs, task};
+use super::reply::{EVENTS, Refused, Reply, TEXT};
+use super::route::{Call, Kind, Parameter, Route, Shape, json, reply, srs, task};
 use super::state::Api;
 use super::{pages, srs as shapes};
+use crate::admin::guard::Credentials;
 use crate::admin::report::ReloadReport;
 
 /// Returns all routes.
@@ -100,10 +103,60 @@ fn ours() -> Vec<Route> {
             pages::streams,
         )
         .takes(&PAGE),
+        json(
+            get.clone(),
+            "/api/v2/mounts",
+            Admission,
+            "Each format that each stream is mounted in, by the name of the stream.",
+            pages::mounts,
+        )
+        .takes(&PAGE),
+        json(
+            get.clone(),
+            "/api/v2/modules",
+            Admission,
+            "Every mapped generation of every module, with its state and its faults.",
+            pages::module_list,
+        )
+        .takes(&PAGE),
+        json(get.clone(), "/api/v2/faults", Admission, "The newest faults of modules, the newest first.", pages::faults)
+            .takes(&PAGE),
+        json(get.clone(), "/api/v2/reloads", Admission, "The newest reloads, the newest first.", pages::reloads)
+            .takes(&PAGE),
+        json(get.clone(), "/api/v2/limits", Admission, "The use of what is limited.", pages::limits),
+        task(
+            get.clone(),
+            "/api/v2/events",
+            Admission,
+            "What goes on, as server-sent events.",
+            Shape::text(EVENTS),
+            pages::events,
+        )
+        .may_be(&[StatusCode::SERVICE_UNAVAILABLE]),
         json(get.clone(), "/api/v2/sessions", User, "The sessions, the oldest first.", pages::sessions).takes(&PAGE),
         json(delete.clone(), "/api/v2/sessions/{id}", Operator, "Ends a session.", pages::kick)
             .may_be(&[StatusCode::NOT_FOUND]),
         json(get.clone(), "/api/v2/bans", User, "The bans, the oldest first.", pages::bans).takes(&PAGE),
+        json(get.clone(), "/api/v2/session", Admission, "Who asks, and what they may do.", login::status),
+        reply(
+            post.clone(),
+            "/api/v2/session",
+            Needs::Login,
+            "Logs in, with credentials in the body or in Authorization: the reply has a cookie.",
+            Shape::json::<LoggedIn>(),
+            login::log_in,
+        )
+        .reads::<Credentials>()
+        .may_be(&[StatusCode::NOT_FOUND]),
+        reply(
+            delete.clone(),
+            "/api/v2/session",
+            Admission,
+            "Logs out.",
+            Shape::json::<LoggedOut>(),
+            login::log_out,
+        )
+        .may_be(&[StatusCode::NOT_FOUND]),
         json(get, "/api/v2/openapi.json", Admission, "This description.", |_, _| Ok(openapi::document(routes()))),
         json(post, "/api/v2/bans", Operator, "Bans, and ends the sessions that it covers.", pages::ban)
             .takes(&[BAN_KIND, BAN_VALUE, BAN_SECONDS]),

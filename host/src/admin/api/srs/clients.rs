@@ -83,8 +83,9 @@ fn describe(api: &Api, call: &Call, sessions: &[Arc<Session>]) -> Vec<Client> {
 
 impl Client {
     fn of(api: &Api, call: &Call, port: u16, session: &Session, rate: u64) -> Client {
-        let shown =
-            |text: &dyn Fn() -> String| if call.caller.sees_addresses() { text() } else { String::new() };
+        let shown = |text: &dyn Fn() -> String| {
+            if call.admitted.caller.sees_addresses() { text() } else { String::new() }
+        };
         let (key, identity) = (session.key(), &api.identity);
         let Sum { amount, kbps, .. } = Sum::of(session, rate);
         let publish = session.action() == Action::Publish;

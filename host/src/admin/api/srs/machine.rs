@@ -96,7 +96,7 @@ pub(in crate::admin::api) fn summaries(api: &Api, call: &Call) -> Result<Data<Su
     let (machine, tally) = (Machine::read(), Tally::of(api));
     let shares = Shares::of(api, &machine);
     let memory = Memory::of(&machine);
-    let shown = |text: String| if call.caller.sees_addresses() { text } else { String::new() };
+    let shown = |text: String| if call.admitted.caller.sees_addresses() { text } else { String::new() };
     let arguments: Vec<_> = std::env::args_os().map(|one| one.to_string_lossy().into_owned()).collect();
     let directory = std::env::current_dir().unwrap_or_default();
     let (now_ms, [sockets, established, waiting, udp]) = (now_ms(), machine.sockets);
