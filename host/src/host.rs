@@ -330,7 +330,7 @@ async fn start_admin(
         }
         None => {}
     }
-    tasks.spawn(serve_tcp(api.clone(), server.api_listener()));
+    tasks.spawn(serve_tcp(api.clone(), server.api_listeners()));
     if let Some(reloader) = reloader {
         tasks.spawn(watch(reloader.clone()));
     }

@@ -8,6 +8,7 @@ use remuxd_tests::host::{API, Config, Host, remuxd};
 use remuxd_tests::http::{Request, Response};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
+use remuxd_tests::tls::{Certificate, Files, served_certificate};
 use remuxd_tests::wait::{SOON, wait_until};
 
 pub(crate) const READER: &str = "reader:5ecret-of-the-reader";
@@ -155,6 +156,7 @@ fn an_open_api_is_for_the_machine_alone() {
         ("[::]:0", "", false),
         ("127.0.0.1:0", "", true),
         ("[::1]:0", "", true),
+        ("127.0.0.1:0", "[http_api.https]\nenabled = true\nlisten = \"0.0.0.0:0\"", false),
         ("0.0.0.0:0", "[[http_api.user]]\nname = \"a\"\ntoken = \"5ecret-5ecret-5ecret\"", true),
     ] {
         let toml = format!("[http_api]\nenabled = true\nlisten = \"{listen}\"\n{user}\n");
@@ -211,4 +213,41 @@ fn lists_come_in_parts() {
         }
     }
     assert_eq!(read("/api/v2/bans?count=1")["total"], 0);
+}
+
+#[test]
+fn the_api_speaks_https() {
+    let files = Files::of(&Certificate::of(&["127.0.0.1"]));
+    let tls = format!("[http_api.https]\nenabled = true\nlisten = \"127.0.0.1:0\"\n{}", files.toml());
+    let user = format!("[[http_api.user]]\nname = \"ops\"\ntoken = \"{TOKEN}\"\nrole = \"operate\"");
+    let host = Host::start(&Config::live().tables(&format!("{API}{tls}\n{user}")));
+    let (plain, api) = (host.api.unwrap(), host.https_api.unwrap());
+    let curl = |arguments: &[&str], path: &str| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--include", "--cacert"]).arg(files.cert()).args(arguments);
+        String::from_utf8(command.arg(format!("https://{api}{path}")).output().unwrap().stdout).unwrap()
+    };
+    let token = format!("Authorization: Bearer {TOKEN}");
+    assert!(curl(&[], "/metrics").starts_with("HTTP/1.1 401"));
+    assert!(curl(&["--http2", "--header", &token], "/metrics").starts_with("HTTP/1.1 200"));
+    assert!(curl(&["--max-time", "2", "--header", &token], "/api/v2/events").contains("event: numbers"));
+    let login = curl(&["--request", "POST", "--header", &token], "/api/v2/session");
+    let cookie = login.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    assert!(cookie.starts_with("__Host-remuxd=") && cookie.trim_end().ends_with("; Secure"), "{cookie}");
+    // A login is one on both listeners.
+    let cookie = cookie.split(';').next().unwrap();
+    assert_eq!(status(Request::get("/metrics").header("Cookie", cookie), plain), 200);
+    let own = format!("https://{api}");
+    let log_out = ["--request", "DELETE", "--header", &format!("Cookie: {cookie}")];
+    assert!(curl(&log_out, "/api/v2/session").starts_with("HTTP/1.1 403"));
+    let own = format!("Origin: {own}");
+    assert!(
+        curl(&[&log_out[..], &["--header", &own]].concat(), "/api/v2/session").starts_with("HTTP/1.1 200")
+    );
+    assert!(Request::get("/metrics").send(api).is_err(), "without TLS");
+    // A renewed certificate is used without a restart.
+    let before = served_certificate(api, None).unwrap();
+    files.write(&Certificate::of(&["127.0.0.1"]));
+    wait_until(SOON, "the new certificate is served", || served_certificate(api, None).unwrap() != before);
+    assert!(curl(&["--header", &token], "/metrics").starts_with("HTTP/1.1 200"));
 }

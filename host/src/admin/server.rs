@@ -1,7 +1,7 @@
 //! Serves the API on the control socket and over TCP.
 
 use std::convert::Infallible;
-use std::future::{pending, poll_fn};
+use std::future::{Ready, pending, poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -9,12 +9,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error};
 
 use crate::log::LineLimit;
@@ -42,16 +44,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves the control socket until the task is dropped.
 pub async fn serve_control(api: Arc<Api>, control: Control) {
-    serve_all(api, |cx| control.poll_accept(cx).map_ok(|socket| (socket, Peer::Local))).await;
+    serve_all(api, |cx| control.poll_accept(cx).map_ok(|socket| (socket, Peer::Local)), ready_now).await;
 }
 
-/// Serves requests over TCP until the task is dropped, by the listener and the rules that the config in force has.
-pub async fn serve_tcp(api: Arc<Api>, mut in_force: watch::Receiver<Option<ApiListener>>) {
+/// Serves requests over TCP until the task is dropped, by the listeners and the rules that the config in force has.
+pub async fn serve_tcp(api: Arc<Api>, mut in_force: watch::Receiver<Vec<ApiListener>>) {
     loop {
-        let listener = in_force.borrow_and_update().clone();
+        let listeners = in_force.borrow_and_update().clone();
         let serving = async {
-            match listener {
-                Some(listener) => serve_listener(api.clone(), listener).await,
+            match listeners.first() {
+                Some(ApiListener { config, .. }) => {
+                    // Guesses and logins count for both.
+                    let guard = Arc::new(Guard::new(config));
+                    join_all(listeners.iter().map(|one| serve_listener(&api, one, &guard))).await;
+                }
                 None => pending().await,
             }
         };
@@ -62,19 +68,34 @@ pub async fn serve_tcp(api: Arc<Api>, mut in_force: watch::Receiver<Option<ApiLi
     }
 }
 
-async fn serve_listener(api: Arc<Api>, ApiListener { socket, config }: ApiListener) {
-    let guard = Arc::new(Guard::new(&config));
+async fn serve_listener(api: &Arc<Api>, listener: &ApiListener, guard: &Arc<Guard>) {
+    let ApiListener { socket, tls, .. } = listener;
     let remote = |peer: SocketAddr| Peer::Remote {
         address: peer.ip().to_canonical(),
         guard: guard.clone(),
-        is_secure: false,
+        is_secure: tls.is_some(),
     };
-    serve_all(api, |cx| socket.poll_accept(cx).map_ok(|(socket, peer)| (socket, remote(peer)))).await;
+    let accept =
+        |cx: &mut Context<'_>| socket.poll_accept(cx).map_ok(|(socket, peer)| (socket, remote(peer)));
+    match tls.clone().map(TlsAcceptor::from) {
+        Some(tls) => serve_all(api.clone(), accept, move |socket| tls.accept(socket)).await,
+        None => serve_all(api.clone(), accept, ready_now).await,
+    }
 }
 
-async fn serve_all<S>(api: Arc<Api>, mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(S, Peer)>>)
-where
+/// Opens a connection without a handshake.
+fn ready_now<S>(socket: S) -> Ready<io::Result<S>> {
+    ready(Ok(socket))
+}
+
+/// Accepts connections; a task each performs the handshake, if there is one, and serves it.
+async fn serve_all<A, S, F>(
+    api: Arc<Api>,
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(A, Peer)>>,
+    open: impl Fn(A) -> F,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
 {
     let mut failures = LineLimit::default();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -82,10 +103,10 @@ where
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
         match poll_fn(&mut accept).await {
             Ok((socket, peer)) => {
-                let api = api.clone();
+                let (api, opening) = (api.clone(), open(socket));
                 tokio::spawn(async move {
                     let stay = OnceLock::new();
-                    let mut served = pin!(serve(&api, &peer, socket, &stay));
+                    let mut served = pin!(serve(&api, &peer, opening, &stay));
                     match peer {
                         Peer::Local => served.await,
                         Peer::Remote { .. } if timeout(TCP_LIFETIME, &mut served).await.is_ok() => {}
@@ -118,10 +139,18 @@ async fn stay_on(served: impl Future<Output = ()>, stay: &OnceLock<Stay>) {
 }
 
 /// Serves a connection; notes in `stay` that its response is one that stays.
-async fn serve<S>(api: &Arc<Api>, peer: &Peer, socket: S, stay: &OnceLock<Stay>)
-where
+async fn serve<S>(
+    api: &Arc<Api>,
+    peer: &Peer,
+    opening: impl Future<Output = io::Result<S>>,
+    stay: &OnceLock<Stay>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let socket = match opening.await {
+        Ok(socket) => socket,
+        Err(error) => return debug!(%error, "API connection closed before it began"),
+    };
     let respond = service_fn(|request| {
         let (api, peer) = (api.clone(), peer.clone());
         async move {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SessionLimits, SignedUrl};
 use super::api::HttpApi;
+use super::certificate::CertificateFiles;
 use super::hooks::{HostHooks, HttpHooks};
 use super::pattern::MountPattern;
 use super::source::KeyPath;
@@ -105,16 +106,6 @@ pub struct TlsListener {
     pub certificate: CertificateFiles,
     /// Settings of the listener; the PROXY protocol comes before TLS.
     pub accept: Accept,
-}
-
-/// A certificate chain and its private key, as PEM files. Relative paths start at the working directory.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CertificateFiles {
-    /// `key`: default `./conf/server.key` of a listener (SRS).
-    pub key: PathBuf,
-    /// `cert`: the server's certificate first, then the intermediate ones. Default `./conf/server.crt` of a listener
-    /// (SRS).
-    pub cert: PathBuf,
 }
 
 /// `[admin]`: the control socket of a running host.

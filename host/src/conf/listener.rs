@@ -19,6 +19,15 @@ pub enum ListenerKind {
     Https,
     /// The API.
     HttpApi,
+    /// The API over TLS.
+    HttpsApi,
+}
+
+impl ListenerKind {
+    /// Whether it is for the API.
+    pub fn is_api(self) -> bool {
+        matches!(self, ListenerKind::HttpApi | ListenerKind::HttpsApi)
+    }
 }
 
 /// A listener that a config enables.
@@ -45,10 +54,12 @@ impl Config {
             accept: rtmp.accept.clone(),
         };
         let plain = Accept { proxy_protocol: false, reuse_port: false };
+        let api_table = KeyPath::of("http_api");
         let (http_table, https) = (KeyPath::of("http_server"), &http.https);
         let others = [
             (http.enabled, ListenerKind::Http, http.listen, http_table.clone(), &http.accept),
-            (api.enabled, ListenerKind::HttpApi, api.listen, KeyPath::of("http_api"), &plain),
+            (api.enabled, ListenerKind::HttpApi, api.listen, api_table.clone(), &plain),
+            (api.https.enabled, ListenerKind::HttpsApi, api.https.listen, api_table.key("https"), &plain),
             (https.enabled, ListenerKind::Https, https.listen, http_table.key("https"), &https.accept),
             (rtmps.enabled, ListenerKind::Rtmps, rtmps.listen, KeyPath::of("rtmps"), &rtmps.accept),
         ];
@@ -71,6 +82,7 @@ impl fmt::Display for ListenerKind {
             ListenerKind::Http => "http",
             ListenerKind::Https => "https",
             ListenerKind::HttpApi => "http_api",
+            ListenerKind::HttpsApi => "https_api",
         })
     }
 }

@@ -10,6 +10,7 @@
 
 mod access;
 mod api;
+mod certificate;
 mod config;
 mod current;
 mod diagnostics;
@@ -32,6 +33,7 @@ mod values;
 
 pub use access::*;
 pub use api::{ApiRole, ApiUser, HttpApi};
+pub use certificate::CertificateFiles;
 pub use config::*;
 pub use current::Current;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};

@@ -234,12 +234,14 @@ fn check_names(config: &Config, diagnostics: &mut Diagnostics) {
 
 /// A certificate needs two files.
 fn check_certificates(config: &Config, diagnostics: &mut Diagnostics) {
+    let (https, rtmps, api) = (&config.http_server.https, &config.rtmps, &config.http_api.https);
     let listeners = [
-        (KeyPath::of("http_server").key("https"), &config.http_server.https),
-        (KeyPath::of("rtmps"), &config.rtmps),
+        (https.enabled, KeyPath::of("http_server").key("https"), &https.certificate),
+        (rtmps.enabled, KeyPath::of("rtmps"), &rtmps.certificate),
+        (api.enabled, KeyPath::of("http_api").key("https"), &api.certificate),
     ];
-    let listeners = listeners.into_iter().filter(|(_, tls)| tls.enabled);
-    let listeners = listeners.map(|(table, tls)| (table, &tls.certificate));
+    let listeners = listeners.into_iter().filter(|(enabled, ..)| *enabled);
+    let listeners = listeners.map(|(_, table, certificate)| (table, certificate));
     let vhosts = config.vhosts.iter();
     let vhosts = vhosts.filter_map(|vhost| Some((vhost.path().key("https"), vhost.https.as_ref()?)));
     for (table, files) in listeners.chain(vhosts) {

@@ -5,6 +5,7 @@
 
 mod access;
 mod api;
+mod certificate;
 mod hooks;
 
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use self::certificate::{DEFAULT_CERTIFICATE, certificate};
+use super::certificate::CertificateFiles;
 use super::config::*;
 use super::error::ValueError;
 use super::pattern::MountPattern;
@@ -26,8 +29,6 @@ use super::values::Values;
 
 /// The modules that are part of the host's release.
 const DEFAULT_MODULES: [&str; 5] = ["flv", "ts", "mp3", "aac", "websocket-flv"];
-/// The private key and the certificate of SRS.
-const DEFAULT_CERTIFICATE: [&str; 2] = ["./conf/server.key", "./conf/server.crt"];
 /// The mount of SRS.
 const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 
@@ -116,13 +117,6 @@ fn tls_listener(table: &mut Table, port: u16) -> TlsListener {
         listen: table.key("listen", any_ip(port), listen),
         certificate: certificate(table, DEFAULT_CERTIFICATE),
         accept: accept(table),
-    }
-}
-
-fn certificate(table: &mut Table, [key, cert]: [&str; 2]) -> CertificateFiles {
-    CertificateFiles {
-        key: table.key("key", key.to_owned(), text).into(),
-        cert: table.key("cert", cert.to_owned(), text).into(),
     }
 }
 

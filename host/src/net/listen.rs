@@ -61,11 +61,10 @@ impl Server {
             .iter()
             .map(|want| take(&mut open, |one| one.kind() == want.kind && one.address == want.address))
             .collect();
-        let is_api = |kind| kind == ListenerKind::HttpApi;
         for (want, kept) in wanted.iter().zip(&mut kept).filter(|(want, _)| want.address.port() != 0) {
             if kept.is_none() {
                 *kept = take(&mut open, |one| {
-                    one.address == want.address && is_api(one.kind()) == is_api(want.kind)
+                    one.address == want.address && one.kind().is_api() == want.kind.is_api()
                 });
             }
         }
@@ -112,14 +111,17 @@ impl Server {
             if before.kind != want.kind || before.accept != want.accept {
                 listener.serve(serving(&want, certificates));
             }
-            if is_new && want.kind != ListenerKind::HttpApi {
+            if is_new && !want.kind.is_api() {
                 self.tasks.spawn(listener::accept(self.clone(), listener.clone()));
             }
             open.push(listener);
         }
-        let api = open.iter().find(|listener| listener.kind() == ListenerKind::HttpApi);
-        let api = api
-            .map(|listener| ApiListener { socket: listener.socket.clone(), config: config.http_api.clone() });
+        let api = open.iter().filter(|listener| listener.kind().is_api()).map(|listener| ApiListener {
+            socket: listener.socket.clone(),
+            tls: listener.serving().tls.clone(),
+            config: config.http_api.clone(),
+        });
+        let api: Vec<_> = api.collect();
         self.listeners.api.send_if_modified(|before| {
             let changes = *before != api;
             *before = api;
@@ -135,8 +137,8 @@ impl Server {
         open.iter().map(|listener| (listener.kind(), listener.local)).collect()
     }
 
-    /// Returns the listener of the API that is in use, which changes.
-    pub fn api_listener(&self) -> watch::Receiver<Option<ApiListener>> {
+    /// Returns the listeners of the API that are in use, which change.
+    pub fn api_listeners(&self) -> watch::Receiver<Vec<ApiListener>> {
         self.listeners.api.subscribe()
     }
 
@@ -144,7 +146,7 @@ impl Server {
     pub(super) fn close_listeners(&self) {
         let open = std::mem::take(&mut *self.listeners.open.lock());
         open.iter().for_each(|listener| listener.closed.cancel());
-        self.listeners.api.send_replace(None);
+        self.listeners.api.send_replace(Vec::new());
     }
 
     /// Forgets a listener that accepts no more.
@@ -195,6 +197,7 @@ fn serving(want: &ListenerConfig, certificates: &Certificates) -> Serving {
     let tls = match want.kind {
         ListenerKind::Https => tls(&Owner::Https, Inside::Http),
         ListenerKind::Rtmps => tls(&Owner::Rtmps, Inside::Rtmp),
+        ListenerKind::HttpsApi => tls(&Owner::Api, Inside::Api),
         ListenerKind::Rtmp | ListenerKind::Http | ListenerKind::HttpApi => None,
     };
     Serving { kind: want.kind, accept: want.accept.clone(), tls }

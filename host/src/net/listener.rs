@@ -131,7 +131,7 @@ fn serve(server: &Arc<Server>, listener: &Arc<Listener>, socket: TcpStream, peer
             tasks.spawn(open(server, Tls::new(tls, Inside::Http), proxy, accepted, http::serve));
         }
         // A TLS listener has a certificate, and the API accepts by itself.
-        (ListenerKind::Rtmps | ListenerKind::Https | ListenerKind::HttpApi, _) => {}
+        (ListenerKind::Rtmps | ListenerKind::Https | ListenerKind::HttpApi | ListenerKind::HttpsApi, _) => {}
     }
 }
 

@@ -19,14 +19,16 @@ use crate::lifecycle::Lifecycle;
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub open: Mutex<Vec<Arc<Listener>>>,
-    pub api: watch::Sender<Option<ApiListener>>,
+    pub api: watch::Sender<Vec<ApiListener>>,
 }
 
-/// The listener of the API and its rules. Whoever serves the API accepts from it.
+/// A listener of the API and its rules. Whoever serves the API accepts from it.
 #[derive(Clone, Debug)]
 pub struct ApiListener {
     /// The socket, which closes when this is dropped.
     pub socket: Arc<TcpListener>,
+    /// The settings of TLS, if it speaks it.
+    pub tls: Option<Arc<ServerConfig>>,
     /// The rules.
     pub config: HttpApi,
 }
@@ -59,13 +61,15 @@ pub(super) struct Serving {
 
 impl Default for Listeners {
     fn default() -> Listeners {
-        Listeners { open: Mutex::default(), api: watch::Sender::new(None) }
+        Listeners { open: Mutex::default(), api: watch::Sender::new(Vec::new()) }
     }
 }
 
 impl PartialEq for ApiListener {
     fn eq(&self, other: &ApiListener) -> bool {
-        Arc::ptr_eq(&self.socket, &other.socket) && self.config == other.config
+        Arc::ptr_eq(&self.socket, &other.socket)
+            && self.tls.is_some() == other.tls.is_some()
+            && self.config == other.config
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) type Socket = Box<TlsStream<TcpStream>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inside {
     Http,
+    /// The API, which speaks HTTP/1.1 alone.
+    Api,
     Rtmp,
 }
 
@@ -62,9 +64,12 @@ pub(super) fn server_config(certificates: Arc<dyn ResolvesServerCert>, inside: I
         .expect("aws-lc has cipher suites of both versions")
         .with_no_client_auth()
         .with_cert_resolver(certificates);
-    if inside == Inside::Http {
-        config.alpn_protocols = HTTP.iter().map(|name| name.to_vec()).collect();
-    }
+    let names = match inside {
+        Inside::Http => HTTP,
+        Inside::Api => &HTTP[1..],
+        Inside::Rtmp => &[],
+    };
+    config.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
     config
 }
 

@@ -97,6 +97,8 @@ pub struct Host {
     pub rtmps: Option<SocketAddr>,
     /// Address of HTTPS.
     pub https: Option<SocketAddr>,
+    /// Address of the API over TLS.
+    pub https_api: Option<SocketAddr>,
     /// Address of the API.
     pub api: Option<SocketAddr>,
     stdout: Text,
@@ -211,6 +213,7 @@ impl Host {
             rtmps: None,
             https: None,
             api: None,
+            https_api: None,
             stdout,
             log,
             expected_end: false,
@@ -223,7 +226,7 @@ impl Host {
         host.rtmp = host.address("rtmp").unwrap_or_else(|| panic!("no RTMP in:\n{}", host.stdout()));
         host.http = host.address("http").unwrap_or(unknown);
         (host.rtmps, host.https) = (host.address("rtmps"), host.address("https"));
-        host.api = host.address("http_api");
+        (host.api, host.https_api) = (host.address("http_api"), host.address("https_api"));
         host
     }
 

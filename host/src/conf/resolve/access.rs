@@ -1,5 +1,7 @@
 //! Checks of access rules.
 
+use std::net::SocketAddr;
+
 use crate::conf::access::{AddressRules, Scope, Security};
 use crate::conf::config::{Config, Vhost};
 use crate::conf::diagnostics::Diagnostics;
@@ -16,8 +18,13 @@ pub(super) fn check(config: &Config, diagnostics: &mut Diagnostics) {
 /// Without users, everybody who reaches the API may read it, so other machines must not.
 fn check_api(config: &Config, diagnostics: &mut Diagnostics) {
     let api = &config.http_api;
-    if api.enabled && !api.listen.ip().is_loopback() && api.users.is_empty() {
-        let location = diagnostics.source().value(&KeyPath::of("http_api").key("listen"));
+    let table = KeyPath::of("http_api");
+    let listeners =
+        [(api.enabled, api.listen, table.clone()), (api.https.enabled, api.https.listen, table.key("https"))];
+    let exported =
+        |(enabled, listen, _): &(bool, SocketAddr, KeyPath)| *enabled && !listen.ip().is_loopback();
+    for (.., table) in listeners.into_iter().filter(exported).filter(|_| api.users.is_empty()) {
+        let location = diagnostics.source().value(&table.key("listen"));
         diagnostics
             .error("everybody could read the API", location, "reached from other machines")
             .help("add a user, [[http_api.user]], or listen on loopback: \"127.0.0.1:1985\"");

@@ -1,8 +1,9 @@
 //! The table of the API.
 
 use super::access::{fault, required};
+use super::certificate::{DEFAULT_CERTIFICATE, certificate};
 use crate::conf::access::Secret;
-use crate::conf::api::{ApiRole, ApiUser, HttpApi, MIN_PASSWORD};
+use crate::conf::api::{ApiRole, ApiTls, ApiUser, HttpApi, MIN_PASSWORD};
 use crate::conf::error::ValueError;
 use crate::conf::secrets::secret;
 use crate::conf::table::Table;
@@ -12,9 +13,18 @@ pub(super) fn http_api(table: &mut Table) -> HttpApi {
     HttpApi {
         enabled: table.key("enabled", false, flag),
         listen: table.key("listen", loopback(1985), listen_locally),
+        https: table.table("https", https),
         hosts: table.key("hosts", Vec::new(), list(host_name)),
         jsonp: table.key("jsonp", false, flag),
         users: table.tables("user", "name", user),
+    }
+}
+
+fn https(table: &mut Table) -> ApiTls {
+    ApiTls {
+        enabled: table.key("enabled", false, flag),
+        listen: table.key("listen", loopback(1990), listen_locally),
+        certificate: certificate(table, DEFAULT_CERTIFICATE),
     }
 }
 

@@ -9,15 +9,21 @@ use crate::conf::{CertificateFiles, Config, KeyPath};
 pub(in super::super) enum Owner {
     Https,
     Rtmps,
+    Api,
     Vhost(String),
 }
 
 impl Owner {
     /// Returns the owners in `config`, with their files: all enabled TLS listeners, then the enabled vhosts.
     pub fn all(config: &Config) -> Vec<(Owner, &CertificateFiles)> {
-        let listeners = [(Owner::Https, &config.http_server.https), (Owner::Rtmps, &config.rtmps)];
-        let listeners = listeners.into_iter().filter(|(_, listener)| listener.enabled);
-        let listeners = listeners.map(|(owner, tls)| (owner, &tls.certificate));
+        let (https, rtmps, api) = (&config.http_server.https, &config.rtmps, &config.http_api.https);
+        let listeners = [
+            (https.enabled, Owner::Https, &https.certificate),
+            (rtmps.enabled, Owner::Rtmps, &rtmps.certificate),
+            (api.enabled, Owner::Api, &api.certificate),
+        ];
+        let listeners = listeners.into_iter().filter(|(enabled, ..)| *enabled);
+        let listeners = listeners.map(|(_, owner, certificate)| (owner, certificate));
         let vhosts = config.vhosts.iter().filter(|vhost| vhost.enabled);
         let vhosts =
             vhosts.filter_map(|vhost| Some((Owner::Vhost(vhost.name.clone()), vhost.https.as_ref()?)));
@@ -33,6 +39,7 @@ impl Owner {
         match self {
             Owner::Https => KeyPath::of("http_server").key("https"),
             Owner::Rtmps => KeyPath::of("rtmps"),
+            Owner::Api => KeyPath::of("http_api").key("https"),
             Owner::Vhost(name) => KeyPath::of("vhost").name(name).key("https"),
         }
     }
@@ -43,6 +50,7 @@ impl fmt::Display for Owner {
         match self {
             Owner::Https => out.write_str("[http_server.https]"),
             Owner::Rtmps => out.write_str("[rtmps]"),
+            Owner::Api => out.write_str("[http_api.https]"),
             Owner::Vhost(name) => write!(out, "[vhost.{name:?}.https]"),
         }
     }
