@@ -17,6 +17,7 @@ use anyhow::{Context, bail};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
+use tracing::{Level, error};
 
 /// How long the end of the program waits for what still runs: a reload, or remuxers that are freed. A module that hangs then must not
 /// keep the process.
@@ -232,9 +233,15 @@ pub fn main() -> ExitCode {
         }
         Some(Command::Bans) => find_config(cli.config).and_then(|file| admin::bans_command(&file)),
         Some(Command::Sign(command)) => sign_command(cli.config, command),
-        Some(Command::Demo) => demo(cli.config),
+        Some(Command::Demo) => match demo(cli.config) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Some(Command::Module(command)) => module(command),
-        Some(Command::Run) | None => run(cli.config),
+        Some(Command::Run) | None => match run(cli.config) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -246,21 +253,31 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(config: Option<PathBuf>) -> anyhow::Result<()> {
+fn run(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     crate::checkout::build_modules()?;
-    let start = Start::of_file(find_config(config)?)?;
-    let _log = log::start(&start.config().log)?;
-    in_runtime(host::run(start, false))
+    run_host(Start::of_file(find_config(config)?)?, false)
 }
 
-fn demo(config: Option<PathBuf>) -> anyhow::Result<()> {
+fn demo(config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     crate::checkout::build_modules()?;
     let start = match config {
         Some(file) => Start::of_file(file)?,
         None => Start::of_text(crate::demo::CONFIG, "the demo's own config")?,
     };
+    run_host(start, true)
+}
+
+/// Runs a host. Where the lines of its log are JSON, an error that ends it is one too, and is not returned.
+fn run_host(start: Start, show_demo: bool) -> anyhow::Result<ExitCode> {
+    let json = start.config().log.json;
     let _log = log::start(&start.config().log)?;
-    in_runtime(host::run(start, true))
+    match in_runtime(host::run(start, show_demo)) {
+        Err(error) if json && tracing::enabled!(Level::ERROR) => {
+            error!("{error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 fn check(config: Option<PathBuf>) -> anyhow::Result<()> {

@@ -159,11 +159,13 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let reloader = file.clone().map(|file| Reloader::new(file, running));
     let api = Api::new(registry, hub, pool, budget, server.clone(), reloader.clone(), faults);
 
+    server.access().limit_series(config.metrics.max_series());
     let mut signals = StopSignals::new()?;
     let hangup = signal(SignalKind::hangup()).context("cannot handle SIGHUP")?;
     let opened = server.bind(&config).and_then(|mut new| new.listen().map(|()| new));
     let opened = opened.map_err(|error| cannot_listen(&config, &source, &error))?;
     server.adopt(opened, &config, &certificates);
+    server.set_certificates(certificates.clone());
     tokio::spawn(certificates.watch(lifecycle.clone()));
     let listening = server.listening();
     for (kind, address) in &listening {

@@ -78,6 +78,7 @@ pub mod stream {
 pub mod http {
     pub use crate::http::{ByteRange, Client, Condition, ConnectionContext, Service, Stall, Validators};
     pub use crate::lifecycle::Lifecycle;
+    pub use crate::policy::ConnectionId;
 }
 
 /// Routing.

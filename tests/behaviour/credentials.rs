@@ -245,6 +245,11 @@ fn a_viewers_name_does_not_allow_to_publish() {
     for ask in ALL.into_iter().filter(|ask| !ask.publishes()) {
         check(&host, ask, &host.key(&name), "", false);
     }
+    for name in [&name, PUBLISH_NAME] {
+        let unknown = Request::get(&format!("/live/{name}.none")).send(host.http).unwrap();
+        assert_eq!(unknown.status, 404);
+    }
+    host.wait_nth_log("path=\"/live/#", 2);
     host.wait_log(&["publishing", "stream=live/film"]);
     host.wait_log(&["access refused", "stream=live/#", "no publish_key has this name"]);
     // Neither page shows the secret name: the kit looks.

@@ -202,7 +202,7 @@ fn newcomers_are_refused_while_memory_is_short() {
     assert_eq!(player.play(stream, "good").unwrap(), "NetStream.Play.Failed");
     host.wait_log(&["refused", "action=publish", "127.0.0.99", "limits.max_memory"]);
     host.wait_log(&["refused", "action=play", "127.0.0.99", "limits.max_memory"]);
-    host.wait_log(&["viewer refused", "127.0.0.99", "limits.max_memory"]);
+    host.wait_log(&["refused client=127.0.0.99", "limits.max_memory"]);
     assert_eq!(host.metric("remuxd_memory_refused_total"), 3);
     assert_eq!(host.metric("remuxd_memory_exceeded_total"), 0, "those that were there before are served");
 

@@ -44,4 +44,15 @@ fn a_port_in_use_is_reported_with_its_location() {
             assert!(printed.contains(part), "{part} is not in:\n{printed}");
         }
     }
+    // As JSON, also in the log of a host that does not start.
+    let json = Config::live().rtmp("listen", &format!("[\"{}\"]", first.rtmp));
+    std::fs::write(&file, json.tables("[log]\nformat = \"json\"").toml()).unwrap();
+    let output = remuxd(&["--config", file.to_str().unwrap()]);
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    let lines = printed.lines().map(serde_json::from_str::<serde_json::Value>);
+    let lines: Vec<_> =
+        lines.map(|line| line.unwrap_or_else(|error| panic!("{error} in {printed}"))).collect();
+    let last = lines.last().unwrap()["fields"]["message"].as_str().unwrap();
+    assert!(last.contains(&format!("cannot listen on {}", first.rtmp)), "{last}");
 }

@@ -68,7 +68,7 @@ fn beside_slow_remuxers(isolation: &str) {
     }
     let page = host.api_page("/metrics");
     for name in ["remuxd_module_lag_seconds", "remuxd_module_lag_skips_total"] {
-        assert!(page.contains(&format!("{name}{{module=\"hostile\",")), "{page}");
+        assert!(page.contains(&format!("{name}{{module=\"hostile\"}}")), "{page}");
     }
     let status = host.command(&["status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();

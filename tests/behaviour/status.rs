@@ -80,7 +80,14 @@ fn a_stream_is_shown_with_its_sessions() {
         assert_eq!(printed.matches(session).count(), 1, "{printed}");
     }
     let json: Value = serde_json::from_str(&status(&host, &["live/film", "--json"])).unwrap();
-    assert_eq!(json["sessions"].as_array().unwrap().len(), 2);
+    let sessions = json["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 2);
+    let viewer = sessions.iter().find(|session| session["action"] == "play").unwrap();
+    assert_eq!((&viewer["format"], &viewer["skips"]), (&"flv".into(), &0.into()), "{viewer}");
+    assert!(
+        viewer["first_byte_ms"].is_u64() && viewer["connection"].as_str().unwrap().len() == 16,
+        "{viewer}"
+    );
     let unknown = host.command(&["status", "live/nothing"]);
     assert!(!unknown.status.success());
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no stream live/nothing"));

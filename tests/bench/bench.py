@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -66,6 +67,22 @@ enabled = true
 on_play = "{hook}"
 on_stop = "{hook}"
 """
+
+# Appended for a host that writes an access log and is scraped.
+OBSERVED = """\
+[http_api]
+enabled = true
+listen = "127.0.0.1:0"
+
+[metrics]
+per_stream = true
+
+[log.access]
+file = "{log}"
+"""
+
+# Time between two scrapes: a third of Prometheus's default.
+SCRAPE_S = 5
 
 # Time that the hook takes for each answer: a tick, so that a mount whose first viewer waited for it has the same phase as one
 # without. The cost of a viewer depends on how long after a picture the tick comes.
@@ -175,14 +192,14 @@ class Host:
     name = "host"
     path = None
 
-    def __init__(self, binary, merge, min_latency=False, wrapper=(), access=""):
+    def __init__(self, binary, merge, min_latency=False, wrapper=(), access="", tables=""):
         config = SCRATCH / "remuxd.toml"
-        config.write_text(CONFIG.format(merge=merge, min_latency=str(min_latency).lower()) + access)
+        config.write_text(CONFIG.format(merge=merge, min_latency=str(min_latency).lower()) + access + tables)
         self.source = None
         self.process = Process("host", [*wrapper, binary, "--config", config], SERVER_CPU)
         try:
             found = addresses(self.process, patience=120 if wrapper else 20)
-            self.http = found["http"]
+            self.http, self.api = found["http"], found.get("http_api")
             self.source = Process("source", [TOOLS / "source", "--rtmp", found["rtmp"]], LOAD_CPU)
             self.source.line(20)
             if access:
@@ -216,6 +233,35 @@ class Guarded(Host):
     def stop(self):
         super().stop()
         self.hook.shutdown()
+
+
+class Observed(Host):
+    """The host with an access log, and metrics of each stream that are scraped."""
+
+    name = "observed"
+
+    def __init__(self, binary, merge):
+        self.over, self.failure = threading.Event(), None
+        super().__init__(binary, merge, tables=OBSERVED.format(log=SCRATCH / "access.log"))
+        self.scraper = threading.Thread(target=self.scrape, daemon=True)
+        self.scraper.start()
+
+    def scrape(self):
+        while not self.over.wait(SCRAPE_S):
+            try:
+                with urllib.request.urlopen(f"http://{self.api}/metrics", timeout=SCRAPE_S) as page:
+                    if b"remuxd_stream_viewers{" not in page.read():
+                        self.failure = "the page has no metrics of the stream"
+            except OSError as error:
+                self.failure = str(error)
+
+    def stop(self):
+        self.over.set()
+        if self.source:
+            self.scraper.join()
+        super().stop()
+        if self.failure:
+            raise Failed(f"no metrics: {self.failure}")
 
 
 def addresses(process, patience=20):

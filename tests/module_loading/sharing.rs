@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use remuxd::testing::budget::Account;
 use remuxd::testing::conf::{Config, Current};
-use remuxd::testing::http::{ConnectionContext, Lifecycle, Service, Stall};
+use remuxd::testing::http::{ConnectionContext, ConnectionId, Lifecycle, Service, Stall};
 use remuxd::testing::media::{Millis, Packet, Tag, TagKind};
 use remuxd::testing::module::{Pool, Registry};
 use remuxd::testing::router::Router;
@@ -156,6 +156,7 @@ async fn shared_bytes<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let (service, context) = (
         service.clone(),
         ConnectionContext {
+            id: ConnectionId::NONE,
             peer: ([127, 0, 0, 1], 1).into(),
             account: Account::unlimited(),
             guard: Arc::new(()),

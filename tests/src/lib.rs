@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`asking`] | asking for a stream over any protocol, and the answer |
 //! | [`host`] | the host process, its addresses, log, memory and CPU time |
-//! | [`facts`] | facts that the host's API reports |
+//! | [`facts`], [`metrics`] | facts that the host's API reports, and its metrics |
 //! | [`clip`], [`encoder`] | short files to publish, and the encoders that publish them |
 //! | [`rtmp`], [`http`], [`websocket`], [`socket`] | clients on plain sockets |
 //! | [`http2`], [`floods`] | frames that no well-behaved client sends, and what attackers repeat |
@@ -21,6 +21,7 @@
 //! | [`neighbour`] | a healthy stream whose viewers must get every frame |
 //! | [`fetch`] | a viewer that records any format as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
+//! | [`prometheus`] | Prometheus, which scrapes the host |
 //! | [`flv`], [`audio`], [`ts`] | readers of the served formats |
 //! | [`compare`], [`times`], [`decode`] | comparing, timing and decoding what was served |
 //! | [`browser`], [`player`] | players in headless Chromium; mpv and VLC |
@@ -44,10 +45,12 @@ pub mod host;
 pub mod http;
 pub mod http2;
 pub mod key_server;
+pub mod metrics;
 pub mod module_dir;
 pub mod modules;
 pub mod neighbour;
 pub mod player;
+pub mod prometheus;
 pub mod proxy;
 pub mod publisher;
 pub mod rtmp;

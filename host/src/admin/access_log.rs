@@ -154,6 +154,7 @@ fn json_line(session: &Session, outcome: &Outcome, now: Timestamp) -> String {
     let line = json!({
         "time": now.to_string(),
         "session": session.id().to_string(),
+        "connection": session.connection().to_string(),
         "action": session.action().to_string(),
         "protocol": session.protocol().to_string(),
         "vhost": &*key.vhost,

@@ -1,252 +1,308 @@
-//! Metrics in the Prometheus text format 0.0.4.
+//! Metrics of the host. docs/metrics.md lists them; a test compares it with the page.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write};
-use std::sync::Arc;
 
+use super::exposition::{Kind, Page};
 use super::process::ProcessFacts;
 use super::reload::Reloader;
 use super::report::ReloadOutcome;
 use super::status::ModuleStatus;
+use super::stream_metrics::stream_families;
 use crate::budget::{Budget, Usage};
 use crate::log::dropped_lines;
-use crate::module::Pool;
-use crate::policy::{HookAction, HookCounts, HookResult, Session};
+use crate::module::{ModuleCounts, Pool, Registry};
+use crate::net::Server;
+use crate::policy::{Access, Action, HookAction, HookCounts, HookResult, Session};
 use crate::stream::Hub;
 
 /// The facts that the metrics show.
 pub(super) struct Facts<'a> {
     pub modules: &'a [ModuleStatus],
+    pub registry: &'a Registry,
     pub hub: &'a Hub,
     pub pool: &'a Pool,
     pub budget: &'a Budget,
     /// `None` without a config file.
     pub reloader: Option<&'a Reloader>,
-    pub sessions: &'a [Arc<Session>],
-    /// The number of open connections, and its limit.
-    pub connections: (usize, usize),
-    pub hooks: &'a HookCounts,
+    pub access: &'a Access,
+    pub server: &'a Server,
     pub process: ProcessFacts,
 }
 
 /// Returns the page of all metrics.
 pub(super) fn page(facts: &Facts<'_>) -> String {
-    let Facts { modules, hub, pool, budget, reloader, sessions, connections, hooks, process } = *facts;
-    let mut page = String::new();
-    let mut generations: Vec<(&str, usize)> = Vec::new();
-    for module in modules {
-        match generations.last_mut() {
-            Some((name, count)) if *name == module.name => *count += 1,
-            _ => generations.push((&module.name, 1)),
-        }
-    }
-    family(
-        &mut page,
-        ("remuxd_module_generations", "gauge", "Generations of a module that are mapped."),
-        generations.iter().map(|(name, count)| (format!("module=\"{name}\""), *count)),
+    let Facts { modules, registry, hub, pool, budget, reloader, access, server, process } = *facts;
+    let mut page = Page::default();
+    page.family(Kind::Gauge, "remuxd_build_info", &["version"], "1, with the host's version.")
+        .add([env!("CARGO_PKG_VERSION")], 1);
+    connection_families(&mut page, server);
+    session_families(&mut page, access);
+    page.gauge("remuxd_streams", hub.streams().len(), "Streams that are live or have waiting viewers.");
+    page.gauge(
+        "remuxd_waiting",
+        hub.waiting(),
+        "Viewers and players that wait for a stream to be published.",
     );
-    let mut by_generation = |name, kind, help, value: fn(&ModuleStatus) -> u64| {
-        let samples = modules.iter().map(|module| (labels(module), value(module)));
-        family(&mut page, (name, kind, help), samples);
-    };
-    by_generation(
-        "remuxd_module_memory_bytes",
-        "gauge",
-        "Address space of a generation's image.",
-        |module| module.retained_bytes,
-    );
-    by_generation("remuxd_module_mounts", "gauge", "Live mounts that a generation remuxes.", |module| {
-        module.mounts as u64
-    });
-    by_generation("remuxd_module_viewers", "gauge", "Viewers of a generation's mounts.", |module| {
-        module.viewers as u64
-    });
-    by_generation("remuxd_module_faults_total", "counter", "Faults of a generation's remuxers.", |module| {
-        module.faults
-    });
-    by_generation(
-        "remuxd_module_skips_total",
-        "counter",
-        "Viewers of a generation's mounts that fell behind and moved to a newer keyframe.",
-        |module| module.skips,
-    );
-    by_generation(
-        "remuxd_module_lag_skips_total",
-        "counter",
-        "Mounts of a generation that were too slow for their stream and moved to a newer keyframe.",
-        |module| module.lag_skips,
-    );
-    family(
-        &mut page,
-        (
-            "remuxd_module_lag_seconds",
-            "gauge",
-            "Longest time that a mount of a generation is behind its stream.",
-        ),
-        modules.iter().map(|module| (labels(module), module.lag_ms as f64 / 1000.0)),
-    );
-    family(
-        &mut page,
-        ("remuxd_module_state", "gauge", "1 for the state that a generation is in."),
-        modules.iter().map(|module| (format!("{},state=\"{}\"", labels(module), module.state), 1)),
-    );
-    family(
-        &mut page,
-        ("remuxd_hung_threads", "gauge", "Threads that hang in a module call."),
-        [(String::new(), pool.hung())],
-    );
-    family(
-        &mut page,
-        ("remuxd_streams", "gauge", "Streams that are live or have waiting viewers."),
-        [(String::new(), hub.streams().len())],
-    );
-    family(
-        &mut page,
-        ("remuxd_waiting", "gauge", "Viewers and players that wait for a stream to be published."),
-        [(String::new(), hub.waiting())],
-    );
-    session_families(&mut page, sessions, connections);
+    module_families(&mut page, modules, registry);
+    page.gauge("remuxd_hung_threads", pool.hung(), "Threads that hang in a module call.");
     memory_families(&mut page, &budget.usage());
-    family(
-        &mut page,
-        (
-            "remuxd_log_dropped_lines_total",
-            "counter",
-            "Lines of the log that were dropped, because it was not read.",
-        ),
-        [(String::new(), dropped_lines())],
+    hook_families(&mut page, access.hooks().counts());
+    reload_families(&mut page, reloader);
+    page.counter(
+        "remuxd_log_dropped_lines_total",
+        dropped_lines(),
+        "Lines of the log that were dropped, because it was not read.",
     );
-    if let Some(reloader) = reloader {
-        let samples = ReloadOutcome::ALL.map(|one| (format!("outcome=\"{one}\""), reloader.count(one)));
-        family(&mut page, ("remuxd_reloads_total", "counter", "Reloads, without dry runs."), samples);
+    let mut expiries = page.family(
+        Kind::Gauge,
+        "remuxd_certificate_not_after_seconds",
+        &["owner", "vhost"],
+        "End of the validity of a certificate in use, or of one that it is signed by, in seconds since 1970.",
+    );
+    for (owner, vhost, not_after) in server.certificate_expiries() {
+        expiries.add([owner, &vhost], not_after);
     }
-    let version = concat!("version=\"", env!("CARGO_PKG_VERSION"), "\"").to_owned();
-    family(&mut page, ("remuxd_build_info", "gauge", "1, with the host's version."), [(version, 1)]);
-    hook_families(&mut page, hooks);
     process_families(&mut page, process);
-    page
+    stream_families(&mut page, hub, access);
+    page.text()
 }
 
-fn session_families(page: &mut String, sessions: &[Arc<Session>], (connections, limit): (usize, usize)) {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for session in sessions {
-        let labels = format!("action=\"{}\",protocol=\"{}\"", session.action(), session.protocol());
-        *counts.entry(labels).or_default() += 1;
-    }
-    family(page, ("remuxd_sessions", "gauge", "Publishers, players and viewers."), counts);
-    let samples = [(String::new(), connections)];
-    family(
-        page,
-        ("remuxd_connections", "gauge", "Open connections on all listeners, without the API's."),
-        samples,
+fn connection_families(page: &mut Page, server: &Server) {
+    let (connections, limit) = server.connections();
+    page.gauge("remuxd_connections", connections, "Open connections on all listeners, without the API's.");
+    page.gauge("remuxd_max_connections", limit, "limits.max_connections.");
+    let mut responses = page.family(
+        Kind::Counter,
+        "remuxd_http_responses_total",
+        &["status"],
+        "Responses of the HTTP listeners, without those to requests that break HTTP.",
     );
-    family(page, ("remuxd_max_connections", "gauge", "limits.max_connections."), [(String::new(), limit)]);
+    for (status, count) in server.responses().counts() {
+        responses.add([&status.to_string()], count);
+    }
+    let mut refusals = page.family(
+        Kind::Counter,
+        "remuxd_refusals_total",
+        &["reason"],
+        "Connections, requests, publishers and viewers that were refused.",
+    );
+    for (reason, count) in server.access().refusals().counts() {
+        refusals.add([reason], count);
+    }
+}
+
+fn session_families(page: &mut Page, access: &Access) {
+    let mut sessions: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for session in access.sessions() {
+        let key = |session: &Session| (session.action().to_string(), session.protocol().to_string());
+        *sessions.entry(key(&session)).or_default() += 1;
+    }
+    let labels = &["action", "protocol"];
+    let mut family = page.family(
+        Kind::Gauge,
+        "remuxd_sessions",
+        labels,
+        "Publishers, players and viewers, also those that wait for a stream.",
+    );
+    for ((action, protocol), count) in sessions {
+        family.add([&action, &protocol], count);
+    }
+    let (totals, ends) = access.groups();
+    let (publishers, viewers): (Vec<_>, Vec<_>) =
+        totals.iter().partition(|totals| totals.group.action == Action::Publish);
+    let mut family = page.family(Kind::Gauge, "remuxd_publishers", &["vhost"], "Publishers.");
+    for totals in &publishers {
+        family.add([&totals.group.vhost], totals.open);
+    }
+    let mut family = page.family(
+        Kind::Counter,
+        "remuxd_received_bytes_total",
+        &["vhost"],
+        "Bytes of media from publishers.",
+    );
+    for totals in &publishers {
+        family.add([&totals.group.vhost], totals.done.bytes);
+    }
+    let labels = &["vhost", "format"];
+    let mut family = page.family(
+        Kind::Gauge,
+        "remuxd_viewers",
+        labels,
+        "Viewers that get media, and players as format rtmp.",
+    );
+    for totals in &viewers {
+        family.add([&totals.group.vhost, &totals.group.format], totals.open);
+    }
+    let mut family = page.family(
+        Kind::Counter,
+        "remuxd_sent_bytes_total",
+        labels,
+        "Bytes of media to viewers, without the framing of the transport.",
+    );
+    for totals in &viewers {
+        family.add([&totals.group.vhost, &totals.group.format], totals.done.bytes);
+    }
+    let mut family =
+        page.family(Kind::Counter, "remuxd_joins_total", labels, "Viewers that have got their first byte.");
+    for totals in &viewers {
+        family.add([&totals.group.vhost, &totals.group.format], totals.group.first_byte.count());
+    }
+    let mut family = page.family(
+        Kind::Counter,
+        "remuxd_skips_total",
+        labels,
+        "Times that a viewer fell behind and moved to a newer keyframe.",
+    );
+    for totals in &viewers {
+        family.add([&totals.group.vhost, &totals.group.format], totals.done.skips);
+    }
+    let mut family = page.family(
+        Kind::Histogram,
+        "remuxd_first_byte_seconds",
+        labels,
+        "Time from the request of a viewer to its first byte.",
+    );
+    for totals in &viewers {
+        family.add_histogram([&totals.group.vhost, &totals.group.format], &totals.group.first_byte);
+    }
+    let mut family = page.family(
+        Kind::Counter,
+        "remuxd_sessions_ended_total",
+        &["action", "outcome"],
+        "Sessions that have ended.",
+    );
+    for (action, outcome, count) in ends {
+        family.add([&action.to_string(), outcome], count);
+    }
+}
+
+/// The metrics of modules. Counters are those of all generations, so that a reload begins no new series.
+fn module_families(page: &mut Page, modules: &[ModuleStatus], registry: &Registry) {
+    let mut info = page.family(
+        Kind::Gauge,
+        "remuxd_module_info",
+        &["module", "generation", "version", "state"],
+        "1, for each generation of a module that is mapped.",
+    );
+    for ModuleStatus { name, generation, version, state, .. } in modules {
+        info.add([name, &generation.to_string(), version, &state.to_string()], 1);
+    }
+    let mut names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
+    names.dedup();
+    let mut gauge = |name, help, value: fn(&[&ModuleStatus]) -> f64| {
+        let mut family = page.family(Kind::Gauge, name, &["module"], help);
+        for module in &names {
+            let own: Vec<_> = modules.iter().filter(|one| one.name == *module).collect();
+            family.add([module], value(&own));
+        }
+    };
+    gauge("remuxd_module_generations", "Generations of a module that are mapped.", |own| own.len() as f64);
+    gauge("remuxd_module_memory_bytes", "Address space of a module's images.", |own| {
+        own.iter().map(|module| module.retained_bytes).sum::<u64>() as f64
+    });
+    gauge("remuxd_module_mounts", "Live mounts that a module remuxes.", |own| {
+        own.iter().map(|module| module.mounts).sum::<usize>() as f64
+    });
+    gauge("remuxd_module_viewers", "Viewers of a module's mounts.", |own| {
+        own.iter().map(|module| module.viewers).sum::<usize>() as f64
+    });
+    gauge(
+        "remuxd_module_lag_seconds",
+        "Longest time that a mount of a module is behind its stream.",
+        |own| own.iter().map(|module| module.lag_ms).max().unwrap_or(0) as f64 / 1000.0,
+    );
+    let totals = registry.counts();
+    let mut counter = |name, help, value: fn(&ModuleCounts) -> u64| {
+        let mut family = page.family(Kind::Counter, name, &["module"], help);
+        for (module, counts) in &totals {
+            family.add([module], value(counts));
+        }
+    };
+    counter("remuxd_module_faults_total", "Faults of a module's remuxers.", |counts| counts.faults);
+    counter(
+        "remuxd_module_skips_total",
+        "Times that a viewer of a module's mounts fell behind and moved to a newer keyframe.",
+        |counts| counts.skips,
+    );
+    counter(
+        "remuxd_module_lag_skips_total",
+        "Times that a mount of a module was too slow for its stream and moved to a newer keyframe.",
+        |counts| counts.lag_skips,
+    );
+}
+
+fn reload_families(page: &mut Page, reloader: Option<&Reloader>) {
+    let labels = &["outcome"];
+    let mut family = page.family(Kind::Counter, "remuxd_reloads_total", labels, "Reloads, without dry runs.");
+    for outcome in ReloadOutcome::ALL.into_iter().filter(|_| reloader.is_some()) {
+        family.add([&outcome.to_string()], reloader.map_or(0, |reloader| reloader.count(outcome)));
+    }
 }
 
 /// The metrics of the process that every client library of Prometheus has.
-fn process_families(page: &mut String, process: ProcessFacts) {
-    let mut metric = |name, kind, help, value: &dyn Display| {
-        family(page, (name, kind, help), [(String::new(), value)]);
-    };
+fn process_families(page: &mut Page, process: ProcessFacts) {
     let ProcessFacts { cpu_seconds, threads, start_seconds, .. } = process;
-    metric("process_cpu_seconds_total", "counter", "User and system time.", &cpu_seconds);
-    metric("process_threads", "gauge", "Threads.", &threads);
-    metric("process_start_time_seconds", "gauge", "Start, in seconds since 1970.", &start_seconds);
+    page.counter("process_cpu_seconds_total", cpu_seconds, "User and system time.");
+    page.gauge("process_threads", threads, "Threads.");
+    page.gauge("process_start_time_seconds", start_seconds, "Start, in seconds since 1970.");
     let ProcessFacts { virtual_bytes, resident_bytes, open_files, max_files, .. } = process;
-    metric("process_virtual_memory_bytes", "gauge", "Address space.", &virtual_bytes);
-    metric("process_resident_memory_bytes", "gauge", "Resident memory.", &resident_bytes);
-    metric("process_open_fds", "gauge", "Open file descriptors.", &open_files);
-    metric("process_max_fds", "gauge", "Limit of open file descriptors.", &max_files);
+    page.gauge("process_virtual_memory_bytes", virtual_bytes, "Address space.");
+    page.gauge("process_resident_memory_bytes", resident_bytes, "Resident memory.");
+    page.gauge("process_open_fds", open_files, "Open file descriptors.");
+    page.gauge("process_max_fds", max_files, "Limit of open file descriptors.");
 }
 
 /// The metrics of HTTP hooks. Hooks that were never called have no samples.
-fn hook_families(page: &mut String, counts: &HookCounts) {
-    let results = |action| HookResult::ALL.map(|result| (action, result, counts.requests(action, result)));
-    let called = HookAction::ALL.into_iter().flat_map(results).filter(|(.., count)| *count > 0);
-    family(
-        page,
-        (
-            "remuxd_hook_requests_total",
-            "counter",
-            "Requests to HTTP hooks, and decisions by a kept allowance.",
-        ),
-        called.map(|(action, result, count)| {
-            (format!("action=\"{action}\",result=\"{}\"", result.name()), count)
-        }),
+fn hook_families(page: &mut Page, counts: &HookCounts) {
+    let mut requests = page.family(
+        Kind::Counter,
+        "remuxd_hook_requests_total",
+        &["action", "result"],
+        "Requests to HTTP hooks, and decisions by a kept allowance.",
     );
-    let name = "remuxd_hook_seconds";
-    // Writing to a string cannot fail.
-    let _ = writeln!(page, "# HELP {name} Time of requests to HTTP hooks.\n# TYPE {name} histogram");
     for action in HookAction::ALL {
-        let latency = counts.latency(action);
-        let count = latency.count();
-        if count == 0 {
-            continue;
+        for result in HookResult::ALL.into_iter().filter(|result| counts.requests(action, *result) > 0) {
+            requests.add([&action.to_string(), result.name()], counts.requests(action, result));
         }
-        for (bound, below) in latency.buckets() {
-            let _ = writeln!(page, "{name}_bucket{{action=\"{action}\",le=\"{bound}\"}} {below}");
-        }
-        let _ = writeln!(page, "{name}_bucket{{action=\"{action}\",le=\"+Inf\"}} {count}");
-        let _ = writeln!(page, "{name}_sum{{action=\"{action}\"}} {}", latency.sum());
-        let _ = writeln!(page, "{name}_count{{action=\"{action}\"}} {count}");
     }
-    let lost = [("dropped", counts.dropped()), ("given_up", counts.given_up())];
-    family(
-        page,
-        ("remuxd_hook_events_lost_total", "counter", "Events that did not reach their HTTP hook."),
-        lost.map(|(reason, count)| (format!("reason=\"{reason}\""), count)),
-    );
-}
-
-fn memory_families(page: &mut String, usage: &Usage) {
-    let without_labels = |value: u64| [(String::new(), value)];
-    family(
-        page,
-        ("remuxd_memory_budget_bytes", "gauge", "limits.max_memory: memory for peers, all together."),
-        without_labels(usage.limit as u64),
-    );
-    family(
-        page,
-        ("remuxd_memory_used_bytes", "gauge", "Memory that the host keeps for peers."),
-        usage.used.map(|(kind, bytes)| (format!("kind=\"{}\"", kind.name()), bytes)),
-    );
-    family(
-        page,
-        (
-            "remuxd_memory_refused_total",
-            "counter",
-            "New publishers, viewers and mounts that were refused because memory was short.",
-        ),
-        without_labels(usage.refused),
-    );
-    family(
-        page,
-        (
-            "remuxd_memory_exceeded_total",
-            "counter",
-            "Times that a peer needed more memory than its share, which ended its connection or a remuxer.",
-        ),
-        without_labels(usage.exceeded),
-    );
-}
-
-/// Returns the labels that identify a generation. Module names and numbers need no escaping.
-fn labels(module: &ModuleStatus) -> String {
-    let ModuleStatus { name, generation, .. } = module;
-    format!("module=\"{name}\",generation=\"{generation}\"")
-}
-
-fn family(
-    page: &mut String,
-    (name, kind, help): (&str, &str, &str),
-    samples: impl IntoIterator<Item = (String, impl Display)>,
-) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    for (labels, value) in samples {
-        let _ = match labels.as_str() {
-            "" => writeln!(page, "{name} {value}"),
-            _ => writeln!(page, "{name}{{{labels}}} {value}"),
-        };
+    let mut times =
+        page.family(Kind::Histogram, "remuxd_hook_seconds", &["action"], "Time of requests to HTTP hooks.");
+    for action in HookAction::ALL {
+        times.add_histogram([&action.to_string()], counts.latency(action));
     }
+    page.family(
+        Kind::Counter,
+        "remuxd_hook_events_lost_total",
+        &["reason"],
+        "Events that did not reach their HTTP hook.",
+    )
+    .add(["dropped"], counts.dropped())
+    .add(["given_up"], counts.given_up());
+}
+
+fn memory_families(page: &mut Page, usage: &Usage) {
+    page.gauge(
+        "remuxd_memory_budget_bytes",
+        usage.limit,
+        "limits.max_memory: memory for peers, all together.",
+    );
+    let mut used = page.family(
+        Kind::Gauge,
+        "remuxd_memory_used_bytes",
+        &["kind"],
+        "Memory that the host keeps for peers.",
+    );
+    for (kind, bytes) in usage.used {
+        used.add([kind.name()], bytes);
+    }
+    page.counter(
+        "remuxd_memory_refused_total",
+        usage.refused,
+        "New publishers, viewers and mounts that were refused because memory was short.",
+    );
+    page.counter(
+        "remuxd_memory_exceeded_total",
+        usage.exceeded,
+        "Times that a peer needed more memory than its share, which ended its connection or a remuxer.",
+    );
 }

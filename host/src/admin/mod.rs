@@ -16,6 +16,7 @@ mod change;
 mod command;
 mod control;
 mod diff;
+mod exposition;
 mod faults;
 mod guard;
 mod limits;
@@ -31,6 +32,7 @@ mod running;
 mod server;
 mod sessions;
 mod status;
+mod stream_metrics;
 mod streams;
 mod watch;
 

@@ -27,6 +27,15 @@ pub(super) struct SessionStatus {
     pub action: String,
     pub protocol: String,
     pub stream: String,
+    /// The extension of the mount; empty over RTMP.
+    #[serde(default)]
+    pub format: String,
+    /// The options of the format that the viewer picked, of texts the name alone.
+    #[serde(default)]
+    pub variant: String,
+    /// The id of the connection, as in the log.
+    #[serde(default)]
+    pub connection: String,
     pub address: IpAddr,
     pub subject: String,
     pub user_agent: String,
@@ -35,6 +44,15 @@ pub(super) struct SessionStatus {
     pub seconds: u64,
     /// Bytes of media: sent to a viewer or player, or received from a publisher.
     pub bytes: u64,
+    /// Milliseconds from the request to the first byte of media; none before.
+    #[serde(default)]
+    pub first_byte_ms: Option<u64>,
+    /// Number of times that a viewer or player fell behind and moved to a newer keyframe.
+    #[serde(default)]
+    pub skips: u32,
+    /// How far what a viewer or player was sent last was behind the newest media, in milliseconds.
+    #[serde(default)]
+    pub lag_ms: u64,
 }
 
 impl SessionList {
@@ -52,12 +70,18 @@ impl SessionStatus {
             action: session.action().to_string(),
             protocol: session.protocol().to_string(),
             stream: session.key().to_string(),
+            format: session.format().to_owned(),
+            variant: session.variant().to_owned(),
+            connection: session.connection().to_string(),
             address: session.address(),
             subject: session.subject().to_owned(),
             user_agent: session.user_agent().to_owned(),
             page_url: session.page_url().to_owned(),
             seconds: session.elapsed().as_secs(),
             bytes: session.bytes(),
+            first_byte_ms: session.first_byte().map(|time| time.as_millis() as u64),
+            skips: session.skips(),
+            lag_ms: session.lag().as_millis() as u64,
         }
     }
 }
@@ -99,12 +123,18 @@ mod tests {
             action: "play".to_owned(),
             protocol: "websocket".to_owned(),
             stream: "live/film".to_owned(),
+            format: "flv".to_owned(),
+            variant: String::new(),
+            connection: String::new(),
             address: [192, 0, 2, 1].into(),
             subject: subject.to_owned(),
             user_agent: String::new(),
             page_url: String::new(),
             seconds: 7,
             bytes: 8,
+            first_byte_ms: Some(1),
+            skips: 0,
+            lag_ms: 0,
         };
         let list = SessionList { total: 3, start: 0, sessions: vec![session(""), session("a\nb")] };
         let lines: Vec<_> = list.to_string().lines().map(str::to_owned).collect();

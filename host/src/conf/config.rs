@@ -11,6 +11,7 @@ use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SessionLimits
 use super::api::HttpApi;
 use super::certificate::CertificateFiles;
 use super::hooks::{HostHooks, HttpHooks};
+use super::metrics::Metrics;
 use super::pattern::MountPattern;
 use super::source::KeyPath;
 use super::target::RedirectTarget;
@@ -37,6 +38,8 @@ pub struct Config {
     pub modules: Modules,
     /// `[log]`.
     pub log: Log,
+    /// `[metrics]`.
+    pub metrics: Metrics,
     /// `[limits]`.
     pub limits: Limits,
     /// `[http_hooks]`.

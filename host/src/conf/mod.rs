@@ -20,6 +20,7 @@ mod file;
 mod foreign;
 mod hooks;
 mod listener;
+mod metrics;
 mod pattern;
 mod resolve;
 mod schema;

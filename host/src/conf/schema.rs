@@ -18,6 +18,7 @@ use self::certificate::{DEFAULT_CERTIFICATE, certificate};
 use super::certificate::CertificateFiles;
 use super::config::*;
 use super::error::ValueError;
+use super::metrics::Metrics;
 use super::pattern::MountPattern;
 use super::table::Table;
 use super::target::RedirectTarget;
@@ -61,6 +62,7 @@ pub(super) fn config(file: &mut Table) -> Config {
             Modules { own: file.named("module", own_module), ..modules }
         },
         log: file.table("log", log),
+        metrics: file.table("metrics", metrics),
         limits: file.table("limits", limits),
         http_hooks: file.table("http_hooks", hooks::host_hooks),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
@@ -184,6 +186,13 @@ fn access_log(table: &mut Table) -> Option<AccessLogFile> {
     let formats = &[("combined", AccessFormat::Combined), ("json", AccessFormat::Json)];
     let format = table.key("format", AccessFormat::Combined, choice(formats));
     Some(AccessLogFile { file: file?, format })
+}
+
+fn metrics(table: &mut Table) -> Metrics {
+    Metrics {
+        per_stream: table.key("per_stream", false, flag),
+        max_series: table.key("max_series", 20_000, integer(100..=1_000_000)),
+    }
 }
 
 fn limits(table: &mut Table) -> Limits {

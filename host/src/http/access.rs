@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap, REFERER, USER_AGENT};
 
-use super::Client;
+use super::{Client, ConnectionContext};
 use crate::policy::{Action, Protocol, Request};
 use crate::router::{Route, query_pairs};
 
@@ -17,11 +17,13 @@ pub(super) fn play_request(
     (protocol, arrived): (Protocol, Instant),
     client: &Client,
     headers: &HeaderMap,
+    connection: &ConnectionContext,
 ) -> Request {
     let key = route.key.clone();
     Request {
         action: Action::Play,
         protocol,
+        connection: connection.id,
         arrived,
         address: client.address,
         page_url: text(headers, REFERER),

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use crate::budget::Account;
 use crate::lifecycle::Lifecycle;
-use crate::policy::Outcome;
+use crate::policy::{ConnectionId, Outcome};
 
 /// A connection, as its requests see it.
 #[derive(Clone, Debug)]
 pub struct ConnectionContext {
+    /// The connection's id.
+    pub id: ConnectionId,
     /// The client's address. Behind a proxy that sends PROXY headers, the address from the header.
     pub peer: SocketAddr,
     /// The memory that the host keeps for the connection.

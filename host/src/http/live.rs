@@ -15,11 +15,12 @@ use crate::clock::TokioClock;
 use crate::conf::{Mount, Vhost};
 use crate::log::LineLimit;
 use crate::module::{Module, Pool, Recipe, Registry, Transport};
-use crate::policy::{Access, Outcome, Protocol};
+use crate::policy::{Access, Admission, Outcome, Protocol};
 use crate::router::{Resolved, Route, query_pairs};
 use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, Viewer};
 
 use super::access::play_request;
+use super::refused::Refused;
 use super::websocket::{self, Upgrade};
 use super::{Body, Client, ConnectionContext, Refusal};
 
@@ -28,6 +29,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 /// Time limit for the first media of a stream that is live, and for a remuxer's first block. `wait` may be longer.
 const MEDIA_TIME: Duration = Duration::from_secs(10);
+/// Number of lines about requests that wait, at once.
+const WAIT_LINES: u32 = 100;
 /// Time limit for the second track of a stream.
 const TRACK_WAIT: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,8 @@ pub(super) struct LiveMounts {
     access: Arc<Access>,
     /// Limits the lines about refused variants.
     refused_variants: Mutex<LineLimit>,
+    /// Limits the lines about requests that wait for a publisher.
+    waits: Mutex<LineLimit>,
 }
 
 /// The form of a live response.
@@ -84,7 +89,8 @@ impl LiveMounts {
         pool: Arc<Pool>,
         access: Arc<Access>,
     ) -> LiveMounts {
-        LiveMounts { hub, registry, pool, access, refused_variants: Mutex::default() }
+        let waits = Mutex::new(LineLimit::burst(WAIT_LINES));
+        LiveMounts { hub, registry, pool, access, refused_variants: Mutex::default(), waits }
     }
 
     pub(super) fn access(&self) -> &Arc<Access> {
@@ -116,17 +122,22 @@ impl LiveMounts {
         client: &Client,
         headers: &HeaderMap,
         connection: &ConnectionContext,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, Refused> {
         let Resolved { path, query, routes, .. } = resolved;
         let mut target = self.target(routes, &query, delivery.transport())?;
         let protocol = (delivery.protocol(), arrival.into_std());
-        let request = play_request(&target.route, &path, &query, protocol, client, headers);
-        let mut admission = self.access.admit(&target.route.policy, request, None).await?;
+        let request = play_request(&target.route, &path, &query, protocol, client, headers, connection);
+        let admitted = self.access.admit(&target.route.policy, request, None).await;
+        let mut admission = admitted.map_err(Refused::reported)?;
         // While memory is short, also before the wait for a publisher.
-        let room = connection.account.admit(delivery.memory())?;
+        let refused = |refusal: Refusal, admission: &Admission| {
+            Refused::of_session(refusal, admission, self.access.refusals(), client, connection)
+        };
+        let room = connection.account.admit(delivery.memory());
+        let room = room.map_err(|over| refused(over.into(), &admission))?;
         let deadline = deadline(&target.route, arrival);
         if !self.hub.find(&target.route.key).is_some_and(|stream| stream.is_live()) {
-            info!(client = %client.address, stream = %target.route.key, "waiting for a publisher");
+            self.report_wait(client, connection, &admission);
             admission.want();
         }
         let wait = self.hub.wait_for(target.route.key.clone());
@@ -139,17 +150,14 @@ impl LiveMounts {
         };
         let joined = tokio::select! {
             joined = join => joined,
-            _ = poll_fn(|cx| admission.poll_end(cx)) => return Err(Refusal::Forbidden),
+            _ = poll_fn(|cx| admission.poll_end(cx)) => return Err(Refused::reported(Refusal::Forbidden)),
         };
-        let (viewer, first) = joined.inspect_err(|refusal| {
-            let (status, reason) = (refusal.status().as_u16(), refusal.to_string());
-            admission.session().ends_because(Outcome::NotServed { status, reason });
-        })?;
+        let (viewer, first) = joined.map_err(|refusal| refused(refusal, &admission))?;
         admission.session().set_variant(&target.recipe.variant());
         if !matches!(delivery, Delivery::Head) {
+            let (session, connection, stream) = (admission.id(), connection.id, &target.route.key);
             let module = target.module().name();
-            let session = admission.id();
-            info!(client = %client.address, %session, stream = %target.route.key, module, "viewing");
+            info!(client = %client.address, %connection, %session, %stream, module, "viewing");
         }
         let mut response = match delivery {
             Delivery::Head => {
@@ -165,7 +173,7 @@ impl LiveMounts {
         };
         let content_type = HeaderValue::from_str(target.module().content_type());
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, content_type.map_err(|_| Refusal::Unavailable)?);
+        headers.insert(CONTENT_TYPE, content_type.map_err(|_| Refused::from(Refusal::Unavailable))?);
         headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         Ok(response)
     }
@@ -241,6 +249,15 @@ impl LiveMounts {
             tokio::spawn(pacer.run::<TokioClock>());
         }
         Ok(viewer)
+    }
+
+    /// Logs that a request waits for its publisher, in some lines every few seconds: nobody knows yet whether there is one.
+    fn report_wait(&self, client: &Client, connection: &ConnectionContext, admission: &Admission) {
+        let line = self.waits.lock().line(std::time::Instant::now());
+        if let Some(before) = line {
+            let (session, stream, connection) = (admission.id(), admission.key(), connection.id);
+            info!(client = %client.address, %connection, %session, %stream, before, "waiting for a publisher");
+        }
     }
 
     /// Logs that a variant is refused, in a line every few seconds.

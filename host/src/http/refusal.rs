@@ -143,6 +143,42 @@ impl From<MountError> for Refusal {
 }
 
 impl Refusal {
+    /// Returns the name of its kind, in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::Path => "path",
+            Refusal::TargetTooLong { .. } => "long_url",
+            Refusal::Host => "host",
+            Refusal::Content => "content",
+            Refusal::Option(_) => "option",
+            Refusal::Handshake | Refusal::WebSocketVersion => "websocket_handshake",
+            Refusal::UnknownUpgrade => "upgrade",
+            Refusal::Unauthorized | Refusal::Forbidden => "access",
+            Refusal::TooMany | Refusal::Full => "session_limit",
+            Refusal::NotMounted => "not_mounted",
+            Refusal::WebSocketOnly => "websocket_only",
+            Refusal::NotLive => "not_live",
+            Refusal::NoTrack { .. } => "no_track",
+            Refusal::Precondition => "precondition",
+            Refusal::Range { .. } => "range",
+            Refusal::Method { .. } => "method",
+            Refusal::Codec { .. } => "codec",
+            Refusal::Faults { .. } => "faults",
+            Refusal::TooManyVariants { .. } => "variants",
+            Refusal::NoMemory(_) => "memory",
+            Refusal::Unavailable => "unavailable",
+        }
+    }
+
+    /// Returns the reason for the log: of options in the query no value, of memory whose share it is.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Refusal::Option(_) => "the format does not take an option in the query".to_owned(),
+            Refusal::NoMemory(over) => over.to_string(),
+            other => other.to_string(),
+        }
+    }
+
     /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match self {

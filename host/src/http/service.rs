@@ -7,12 +7,13 @@ use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
-use tracing::{debug, info};
 
 use super::cors::Cors;
 use super::files::Files;
 use super::live::{Delivery, LiveMounts};
 use super::probe::versions;
+use super::refused::{Refused, report};
+use super::responses::Responses;
 use super::websocket::Upgrade;
 use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, probe, redirect, request};
 use crate::conf::{Current, HttpServer};
@@ -31,6 +32,7 @@ pub struct Service {
     pages: Option<Box<dyn Pages>>,
     live: LiveMounts,
     files: Files,
+    responses: Responses,
 }
 
 impl Service {
@@ -48,6 +50,7 @@ impl Service {
             pages,
             files: Files::new(registry.clone()),
             live: LiveMounts::new(hub, registry, pool, Access::new(current.clone())),
+            responses: Responses::default(),
             current,
         })
     }
@@ -60,6 +63,11 @@ impl Service {
     /// Returns what all sessions share.
     pub fn access(&self) -> &Arc<Access> {
         self.live.access()
+    }
+
+    /// Returns the numbers of responses so far, by status.
+    pub fn responses(&self) -> &Responses {
+        &self.responses
     }
 
     /// Answers one request that came over `connection`.
@@ -83,17 +91,18 @@ impl Service {
                     self.get(&mut request, connection, &client, &config.http_server).await
                 }
                 Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
-                _ => Err(Refusal::Method { crossdomain }),
+                _ => Err(Refusal::Method { crossdomain }.into()),
             },
-            Err(refusal) => Err(refusal),
+            Err(refusal) => Err(refusal.into()),
         };
-        let mut response = outcome.unwrap_or_else(|refusal| {
-            if let Refusal::NoMemory(over) = &refusal {
-                info!(client = %client.address, %peer, %over, "viewer refused");
+        let mut response = outcome.unwrap_or_else(|Refused { refusal, is_reported }| {
+            if !is_reported {
+                let path = self.router.load().shown(request.uri().path());
+                report(&refusal, &path, self.access().refusals(), &client, connection);
             }
-            debug!(client = %client.address, %peer, status = refusal.status().as_u16(), %refusal, "refused");
             refusal.response(&request)
         });
+        self.responses.count(response.status());
         let headers = response.headers_mut();
         headers.insert(SERVER, SERVER_NAME);
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -109,7 +118,7 @@ impl Service {
         connection: &ConnectionContext,
         client: &Client,
         config: &HttpServer,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, Refused> {
         let arrival = Instant::now();
         let uri = request.uri();
         let (host, query) = (request::host(request), uri.query().unwrap_or(""));
@@ -129,7 +138,7 @@ impl Service {
             None => Delivery::Body,
         };
         if let Some(redirection) = resolved.redirect {
-            return redirect::respond(redirection);
+            return Ok(redirect::respond(redirection)?);
         }
         if !matches!(delivery, Delivery::WebSocket(_))
             && let Some(dir) = &config.dir

@@ -19,6 +19,26 @@ pub struct Known {
     counters: Arc<Counters>,
 }
 
+/// What remuxers of a module, or the viewers of their mounts, have counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ModuleCounts {
+    /// Faults of remuxers.
+    pub faults: u64,
+    /// Times that a viewer fell behind and moved to a newer keyframe.
+    pub skips: u64,
+    /// Times that a mount was too slow for its stream and moved to a newer keyframe.
+    pub lag_skips: u64,
+}
+
+impl ModuleCounts {
+    /// Adds those of another generation.
+    pub fn add(&mut self, other: ModuleCounts) {
+        self.faults += other.faults;
+        self.skips += other.skips;
+        self.lag_skips += other.lag_skips;
+    }
+}
+
 /// A generation whose code is still loaded.
 #[derive(Clone, Debug)]
 pub struct Generation {
@@ -93,6 +113,19 @@ impl Known {
         }
     }
 
+    /// The module's name.
+    pub fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// What it has counted so far.
+    pub fn counts(&self) -> ModuleCounts {
+        let Counters { faults, skips, lag_skips } = &*self.counters;
+        let [faults, skips, lag_skips] =
+            [faults, skips, lag_skips].map(|count| count.load(Ordering::Relaxed));
+        ModuleCounts { faults, skips, lag_skips }
+    }
+
     /// Whether its code is still loaded.
     pub fn is_alive(&self) -> bool {
         self.code.is_alive()
@@ -112,9 +145,7 @@ impl Known {
             }
             _ => Standing::Superseded,
         };
-        let faults = self.counters.faults.load(Ordering::Relaxed);
-        let skips = self.counters.skips.load(Ordering::Relaxed);
-        let lag_skips = self.counters.lag_skips.load(Ordering::Relaxed);
+        let ModuleCounts { faults, skips, lag_skips } = self.counts();
         let reason = self.module.upgrade().and_then(|module| module.note());
         Generation { faults, skips, lag_skips, standing, reason, ..self.facts.clone() }
     }

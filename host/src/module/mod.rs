@@ -33,7 +33,7 @@ mod worker;
 pub use description::{Description, transport_name};
 pub use error::LoadError;
 pub use fault::ModuleFault;
-pub use generation::{Generation, Standing};
+pub use generation::{Generation, ModuleCounts, Standing};
 #[cfg(any(test, fuzzing))]
 pub use load::loader::linked;
 pub use load::loader::load_module;

@@ -12,6 +12,7 @@
 //!
 //! Each generation keeps the good one before it, for the streams on which it fails itself.
 
+use std::collections::BTreeMap;
 use std::fs::ReadDir;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use tracing::info;
 
 use super::description::is_name;
 use super::error::LoadError;
-use super::generation::{Generation, Known};
+use super::generation::{Generation, Known, ModuleCounts};
 use super::load::loader::load_module;
 use super::load::probe::probe;
 use super::load::stage::{Stage, Staged};
@@ -43,6 +44,8 @@ pub struct Registry {
     table: RwLock<Arc<Vec<Arc<Module>>>>,
     /// Generations that were loaded and may still be, in their order.
     known: Mutex<Vec<Known>>,
+    /// What generations that are no longer loaded have counted, by module. Locked after `known`.
+    gone: Mutex<BTreeMap<String, ModuleCounts>>,
     generations: AtomicU64,
     stage: Stage,
     /// Builds in whose calls the last host ended, and which no operator has reloaded since.
@@ -73,6 +76,7 @@ impl Registry {
         Registry {
             table: RwLock::default(),
             known: Mutex::default(),
+            gone: Mutex::default(),
             generations: AtomicU64::new(0),
             stage: Stage::new(),
             crashed: Mutex::default(),
@@ -176,8 +180,25 @@ impl Registry {
     pub fn generations(&self) -> Vec<Generation> {
         let table = self.table.read().clone();
         let mut known = self.known.lock();
-        known.retain(|known| known.is_alive());
+        self.forget(&mut known);
         known.iter().map(|known| known.now(&table)).collect()
+    }
+
+    /// Returns what all generations of each module have counted so far, also those that are no longer loaded.
+    pub fn counts(&self) -> BTreeMap<String, ModuleCounts> {
+        let mut known = self.known.lock();
+        self.forget(&mut known);
+        let mut counts = self.gone.lock().clone();
+        known.iter().for_each(|known| counts.entry(known.name().to_owned()).or_default().add(known.counts()));
+        counts
+    }
+
+    /// Forgets generations that are no longer loaded, but for their counts.
+    fn forget(&self, known: &mut Vec<Known>) {
+        let mut gone = self.gone.lock();
+        for known in known.extract_if(.., |known| !known.is_alive()) {
+            gone.entry(known.name().to_owned()).or_default().add(known.counts());
+        }
     }
 
     /// Performs all checks before a module is mapped, including those against the modules of `others`.

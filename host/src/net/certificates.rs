@@ -14,6 +14,7 @@
 //! its second file may still be written.
 
 mod error;
+mod expiry;
 mod owner;
 mod pair;
 mod resolver;
@@ -100,6 +101,17 @@ impl Certificates {
             pairs.extend(pair.or_else(kept));
         }
         self.update_resolvers(&pairs);
+    }
+
+    /// Returns the end of the validity of each certificate in use, or of an earlier one in its chain, in seconds since 1970, with
+    /// the kind of its owner and the name of a vhost.
+    pub fn expiries(&self) -> Vec<(&'static str, String, i64)> {
+        let pairs = self.pairs.lock();
+        let expiry = |pair: &Pair| {
+            let (owner, vhost) = pair.owner.labels();
+            Some((owner, vhost.to_owned(), expiry::of_chain(&pair.used.key.cert)?))
+        };
+        pairs.iter().filter_map(expiry).collect()
     }
 
     /// Returns the resolver of a listener; `None` if the listener is disabled.

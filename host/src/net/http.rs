@@ -22,12 +22,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use crate::budget::{Kind, OverBudget};
 use crate::http::{Body, ConnectionContext, Stall};
 
 use super::opening::Opened;
+use super::peer::Peer;
 use super::receive_rate::Limited;
 use super::server::Server;
 use super::stall::{Streams, Watched, stream_stall};
@@ -68,7 +69,8 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
     let guard = Arc::new((slot, server.tasks.token()));
     let lifecycle = server.lifecycle.clone();
     let stall = Stall::new(server.config().limits.send_timeout, None);
-    let connection = ConnectionContext { peer, account, guard, lifecycle, stall: stall.clone() };
+    let Peer { address, id } = peer;
+    let connection = ConnectionContext { id, peer: address, account, guard, lifecycle, stall: stall.clone() };
     let http2 = tokio::select! {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,
         () = left.cancelled() => return,
@@ -87,8 +89,17 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
         Ok(Err(error)) => Err(Close::Io(error)),
         Err(_) => Err(Close::NoRequest),
     };
-    if let Err(error) = result {
-        debug!(%peer, %error, "connection closed");
+    if let Err(close) = result {
+        report(&server, peer, &close);
+    }
+}
+
+/// Reports that a connection closes early.
+fn report(server: &Server, Peer { address: peer, id: connection }: Peer, close: &Close) {
+    match close.refusal().map(|reason| server.access.refusals().count(reason)) {
+        Some(Some(before)) => info!(%peer, %connection, reason = %close, before, "http connection closed"),
+        Some(None) => {}
+        None => debug!(%peer, %connection, reason = %close, "http connection closed"),
     }
 }
 
@@ -128,6 +139,19 @@ enum Close {
     OverBudget(#[from] OverBudget),
     #[error("too many requests were reset before their responses")]
     Resets,
+}
+
+impl Close {
+    /// The name of the refusal; `None` if the peer has left or does nothing.
+    fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Close::Http(error) if error.is_parse() || error.is_parse_too_large() => Some("http_protocol"),
+            Close::OverBudget(_) => Some("memory"),
+            Close::Resets => Some("http_resets"),
+            Close::NoRequest => Some("no_request"),
+            Close::Http(_) | Close::Io(_) | Close::Idle => None,
+        }
+    }
 }
 
 /// A stream that carries HTTP: TCP or TLS.

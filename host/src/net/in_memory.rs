@@ -44,7 +44,8 @@ pub async fn serve(server: &Arc<Server>, peer: Peer) -> Option<(Vec<u8>, bool)> 
     let config = server.config();
     let enter = || server.connections.enter(config.limits.max_connections);
     let connection = [enter()?, enter()?];
-    let (account, receive_rate, slot) = admit(server, &config, address, connection, Plain::MEMORY)?;
+    let client = super::peer::Peer { address, id: server.access.next_connection() };
+    let (account, receive_rate, slot) = admit(server, &config, client, connection, Plain::MEMORY)?;
     let (read, left) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<bool>>::default());
     let (open, closed) = oneshot::channel();
     let deadline = Instant::now() + config.limits.handshake_timeout;
@@ -52,7 +53,7 @@ pub async fn serve(server: &Arc<Server>, peer: Peer) -> Option<(Vec<u8>, bool)> 
     let longest = peer.stays.saturating_add(UNNOTICED);
     let socket = Socket { peer, read: read.clone(), left: left.clone(), leaves: None, _open: open };
     let left = server.lifecycle().until_draining();
-    let opened = Opened { socket, peer: address, deadline, account, receive_rate, left, slot };
+    let opened = Opened { socket, peer: client, deadline, account, receive_rate, left, slot };
     if timeout(longest, http::serve(server.clone(), opened)).await.is_err() {
         *left.lock() = true;
     }

@@ -14,6 +14,7 @@ use crate::log::LineLimit;
 
 use super::listeners::Listener;
 use super::opening::{Accepted, Plain, open};
+use super::peer::Peer;
 use super::server::Server;
 use super::tls::{Inside, Tls};
 use super::{http, rtmp};
@@ -71,7 +72,7 @@ pub(super) async fn accept(server: Arc<Server>, listener: Arc<Listener>) {
             () = listener.closed.cancelled() => break,
         };
         match accepted {
-            Ok((socket, peer)) => serve(&server, &listener, socket, peer),
+            Ok((socket, address)) => serve(&server, &listener, socket, address),
             Err(error) => {
                 // The process is out of files or memory, or a connection died in the queue: the listener goes on.
                 if let Some(before) = failures.line(Instant::now()) {
@@ -103,13 +104,14 @@ fn accept_waiting(listener: &Listener) -> Option<(TcpStream, SocketAddr)> {
 }
 
 /// Opens a connection and serves it, in a task of its own.
-fn serve(server: &Arc<Server>, listener: &Arc<Listener>, socket: TcpStream, peer: SocketAddr) {
+fn serve(server: &Arc<Server>, listener: &Arc<Listener>, socket: TcpStream, address: SocketAddr) {
+    let peer = Peer { address, id: server.access.next_connection() };
     let limits = &server.config().limits;
     let Some(slot) = server.connections.enter(limits.max_connections) else {
-        return server.refuse(peer, ConnectionLimit(limits.max_connections));
+        return server.refuse("connection_limit", peer, ConnectionLimit(limits.max_connections));
     };
     if let Err(error) = tune(&socket, limits) {
-        return debug!(%peer, %error, "connection lost at once");
+        return debug!(peer = %peer.address, connection = %peer.id, %error, "connection lost at once");
     }
     // Counted for the report of a reload only.
     let Some(of_listener) = listener.connections.enter(usize::MAX) else { return };

@@ -11,6 +11,7 @@
 mod addresses;
 mod certificates;
 mod connections;
+mod crypto;
 mod http;
 #[cfg(fuzzing)]
 pub mod in_memory;
@@ -18,6 +19,7 @@ mod listen;
 mod listener;
 mod listeners;
 mod opening;
+mod peer;
 pub mod proxy;
 mod publish;
 mod receive_rate;

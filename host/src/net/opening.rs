@@ -1,16 +1,16 @@
 //! Opening of connections: the PROXY header, then the TLS handshake, both within the deadline of the first request.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::addresses::AddressSlot;
 use super::connections::ConnectionSlot;
+use super::peer::Peer;
 use super::proxy;
 use super::receive_rate::ReceiveRate;
 use super::server::Server;
@@ -20,7 +20,7 @@ use crate::conf::Config;
 /// A connection that was accepted.
 pub(super) struct Accepted {
     pub(super) socket: TcpStream,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     /// Its slots of all connections, and of those of its listener.
     pub(super) slots: [ConnectionSlot; 2],
     /// Cancelled when the listener is closed or the host drains.
@@ -30,8 +30,7 @@ pub(super) struct Accepted {
 /// A connection whose PROXY header and TLS handshake are complete; the next byte belongs to the application protocol.
 pub(super) struct Opened<S> {
     pub(super) socket: S,
-    /// The client's address. Behind a trusted proxy, the address from the PROXY header.
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     /// Deadline for the first complete request, or for RTMP publish or play: `limits.handshake_timeout` after accept.
     pub(super) deadline: Instant,
     /// The memory that the host keeps for this peer.
@@ -94,6 +93,14 @@ pub(super) enum OpenError {
     Late,
 }
 
+impl OpenError {
+    /// Whether the peer has left, which is no fault of it.
+    fn is_left(&self) -> bool {
+        // rustls reports a violation of its protocol as invalid data.
+        matches!(self, OpenError::Io(error) if error.kind() != io::ErrorKind::InvalidData)
+    }
+}
+
 /// Reads the PROXY header if one is required, performs the TLS handshake, then spawns `serve` as a separate task so that
 /// the long-lived task does not keep the handshake's stack.
 pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
@@ -108,7 +115,7 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
     let deadline = Instant::now() + config.limits.handshake_timeout;
     let opening = async {
         if proxy_protocol {
-            peer = proxy::take(&config.proxy, &mut socket, peer, deadline).await?;
+            peer.address = proxy::take(&server, &config, &mut socket, peer, deadline).await?;
         }
         let (account, receive_rate, slot) = admit(&server, &config, peer, slots, T::MEMORY)?;
         let opened = timeout_at(deadline, transport.open(socket)).await.unwrap_or(Err(OpenError::Late));
@@ -123,9 +130,18 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
             let opened = Opened { socket, peer, deadline, account, receive_rate, left, slot };
             server.tasks.spawn(serve(server.clone(), opened));
         }
-        Some(Err(error)) => debug!(%peer, %error, "connection closed before it began"),
+        Some(Err(error)) => report(&server, peer, &error),
         // The refusal was logged.
         None => {}
+    }
+}
+
+/// Reports that a connection closes before its protocol begins. A peer that left is no refusal.
+fn report(server: &Server, Peer { address: peer, id: connection }: Peer, error: &OpenError) {
+    if error.is_left() {
+        debug!(%peer, %connection, %error, "connection closed before it began");
+    } else if let Some(before) = server.access.refusals().count("tls") {
+        info!(%peer, %connection, %error, before, "connection closed before it began");
     }
 }
 
@@ -134,15 +150,16 @@ pub(super) async fn open<T: Transport, F: Future<Output = ()> + Send + 'static>(
 pub(super) fn admit(
     server: &Server,
     config: &Config,
-    peer: SocketAddr,
+    peer: Peer,
     connection: [ConnectionSlot; 2],
     memory: usize,
 ) -> Option<(Account, Option<Arc<ReceiveRate>>, Slot)> {
-    let address = if config.proxy.trusts(peer.ip()) {
+    let client = peer.address.ip();
+    let address = if config.proxy.trusts(client) {
         None
     } else {
-        let entered = server.addresses.enter(peer.ip(), &config.limits);
-        Some(entered.inspect_err(|limit| server.refuse(peer, *limit)).ok()?)
+        let entered = server.addresses.enter(client, &config.limits);
+        Some(entered.inspect_err(|limit| server.refuse("connection_limit", peer, *limit)).ok()?)
     };
     let account = match &address {
         Some(slot) => slot.account().clone(),
@@ -150,6 +167,6 @@ pub(super) fn admit(
     };
     let receive_rate = address.as_ref().and_then(AddressSlot::receive_rate).cloned();
     let buffers = account.charge(Kind::Connections, memory);
-    let buffers = buffers.inspect_err(|over| server.refuse(peer, *over)).ok()?;
+    let buffers = buffers.inspect_err(|over| server.refuse("memory", peer, *over)).ok()?;
     Some((account, receive_rate, Slot { _connection: connection, _address: address, _buffers: buffers }))
 }

@@ -11,9 +11,11 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info};
+use tracing::info;
 
-use crate::conf::Proxy;
+use super::peer::Peer;
+use super::server::Server;
+use crate::conf::Config;
 
 /// The signature of version 2 (section 2.2). No version 1 header is shorter.
 const V2_PREFIX: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -75,26 +77,31 @@ pub enum Rest {
 /// Reads the header of a new connection. Returns the address in it, else the peer's own; `None`, after logging the
 /// reason, if the connection must be closed.
 pub(super) async fn take(
-    proxy: &Proxy,
+    server: &Server,
+    config: &Config,
     socket: &mut TcpStream,
-    peer: SocketAddr,
+    Peer { address: peer, id: connection }: Peer,
     deadline: Instant,
 ) -> Option<SocketAddr> {
-    if !proxy.trusts(peer.ip()) {
-        info!(%peer, "connection refused: not a trusted proxy");
+    let refusals = server.access.refusals();
+    if !config.proxy.trusts(peer.ip()) {
+        if let Some(before) = refusals.count("untrusted_proxy") {
+            info!(%peer, %connection, before, "connection refused: not a trusted proxy");
+        }
         return None;
     }
-    match timeout_at(deadline, read(socket)).await {
-        Ok(Ok(source)) => Some(source.unwrap_or(peer)),
-        Ok(Err(error)) => {
-            info!(%peer, %error, "connection refused: no usable PROXY protocol header");
-            None
-        }
-        Err(_) => {
-            debug!(%peer, "no PROXY protocol header in time");
-            None
-        }
+    let header = timeout_at(deadline, read(socket)).await;
+    if let Ok(Ok(source)) = header {
+        return Some(source.unwrap_or(peer));
     }
+    let before = refusals.count("proxy_header")?;
+    match header {
+        Ok(Err(error)) => {
+            info!(%peer, %connection, %error, before, "connection refused: no usable PROXY protocol header");
+        }
+        _ => info!(%peer, %connection, before, "connection refused: no PROXY protocol header in time"),
+    }
+    None
 }
 
 /// Reads the header and nothing behind it.

@@ -11,7 +11,6 @@ mod requests;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -31,6 +30,7 @@ use crate::rtmp::tc_url::StreamName;
 use crate::rtmp::{Buffers, ConnectRequest, MAX_UNREAD_REPLIES, SessionError};
 
 use super::opening::Opened;
+use super::peer::Peer;
 use super::server::Server;
 use super::stall::is_stall;
 use deadline::{MediaDeadline, MessageDeadline};
@@ -86,6 +86,19 @@ impl Close {
         }
     }
 
+    /// The name of the refusal; `None` if the peer has left, or ended what it did.
+    fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Close::OverBudget(_) => Some("memory"),
+            Close::Session(error) if error.is_over_budget() => Some("memory"),
+            Close::Session(_) => Some("rtmp_protocol"),
+            Close::NoMedia => Some("no_media"),
+            Close::Unfinished => Some("unfinished_message"),
+            Close::NoReader { .. } => Some("no_reader"),
+            Close::Closed | Close::Io(_) | Close::Over | Close::Stopping => None,
+        }
+    }
+
     /// Returns why the sessions of the connection end, whose sockets have this `send_timeout`.
     fn outcome(&self, send_timeout: Duration) -> Outcome {
         match self {
@@ -102,7 +115,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
     let Opened { mut socket, peer, deadline, account, receive_rate: _, left: _, slot: _slot } = opened;
     let config = server.config();
     let limits = &config.limits;
-    let seed = RandomState::new().hash_one(peer);
+    let seed = RandomState::new().hash_one(peer.address);
     let (epoch, random) = (server.now().0 as u32, Random::from_seed(seed));
     let settings = ServerSettings {
         chunk_size: config.rtmp.chunk_size,
@@ -146,12 +159,23 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
         };
         let _ = timeout(LINGER, last).await;
     }
-    info!(%peer, reason = %close, "rtmp connection closed");
+    report(&connection.server, connection.peer, &close);
+}
+
+/// Reports that a connection closes. Peers that do nothing but leave cannot fill the log either.
+fn report(server: &Server, Peer { address: peer, id: connection }: Peer, close: &Close) {
+    let line = match close.refusal() {
+        Some(reason) => server.access.refusals().count(reason),
+        None => server.closings.lock().line(std::time::Instant::now()),
+    };
+    if let Some(before) = line {
+        info!(%peer, %connection, reason = %close, before, "rtmp connection closed");
+    }
 }
 
 struct Connection {
     server: Arc<Server>,
-    peer: SocketAddr,
+    peer: Peer,
     /// The memory that the host keeps for the client.
     account: Account,
     session: ServerSession,
@@ -274,9 +298,9 @@ impl Connection {
             Event::Connect { request } => {
                 self.connect = request;
                 // From SRS's own proxy header, which precedes C0.
-                let trusted = self.server.config().proxy.trusts(peer.ip());
+                let trusted = self.server.config().proxy.trusts(peer.address.ip());
                 if let Some(client) = session.proxied_client().filter(|_| trusted) {
-                    self.peer.set_ip(client.into());
+                    self.peer.address.set_ip(client.into());
                     self.account = self.server.addresses.account_of(client.into());
                     session.charge_to(self.account.clone());
                 }

@@ -1,7 +1,6 @@
 //! The state that all connections share.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -11,7 +10,7 @@ use tracing::warn;
 
 use crate::budget::Budget;
 use crate::conf::{Config, Current};
-use crate::http::Service;
+use crate::http::{Responses, Service};
 use crate::lifecycle::Lifecycle;
 use crate::log::LineLimit;
 use crate::media::Millis;
@@ -21,8 +20,10 @@ use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Hub, StreamKey};
 
 use super::addresses::Addresses;
+use super::certificates::Certificates;
 use super::connections::Connections;
 use super::listeners::Listeners;
+use super::peer::Peer;
 
 /// A server of connections.
 pub struct Server {
@@ -34,12 +35,19 @@ pub struct Server {
     pub(super) connections: Arc<Connections>,
     pub(super) listeners: Listeners,
     pub(super) addresses: Arc<Addresses>,
+    /// Those of the listeners, once there are any.
+    pub(super) certificates: OnceLock<Arc<Certificates>>,
     pub(super) lifecycle: Lifecycle,
     /// Tasks that a stopping server waits for.
     pub(super) tasks: TaskTracker,
     started: Instant,
     refusals: Mutex<LineLimit>,
+    /// Limits the lines about RTMP connections that close without a fault.
+    pub(super) closings: Mutex<LineLimit>,
 }
+
+/// Number of lines about closed connections at once.
+const CLOSINGS: u32 = 100;
 
 impl Server {
     /// Creates a server without listeners. Its peers' memory is charged to `budget`.
@@ -56,6 +64,7 @@ impl Server {
             connections: Arc::default(),
             listeners: Listeners::default(),
             addresses: Addresses::new(budget),
+            certificates: OnceLock::new(),
             current,
             hub,
             service,
@@ -63,6 +72,7 @@ impl Server {
             tasks: TaskTracker::new(),
             started: Instant::now(),
             refusals: Mutex::default(),
+            closings: Mutex::new(LineLimit::burst(CLOSINGS)),
         })
     }
 
@@ -86,6 +96,22 @@ impl Server {
         (self.connections.open(), self.config().limits.max_connections)
     }
 
+    /// Returns the numbers of HTTP responses.
+    pub fn responses(&self) -> &Responses {
+        self.service.responses()
+    }
+
+    /// Sets the certificates that [`Server::certificate_expiries`] is about, once.
+    pub fn set_certificates(&self, certificates: Arc<Certificates>) {
+        let _ = self.certificates.set(certificates);
+    }
+
+    /// Returns the end of the validity of each certificate in use, in seconds since 1970, with its owner: `https`, `rtmps`, `http_api`, or
+    /// `vhost` and the name of one.
+    pub fn certificate_expiries(&self) -> Vec<(&'static str, String, i64)> {
+        self.certificates.get().map(|certificates| certificates.expiries()).unwrap_or_default()
+    }
+
     /// Waits until there is no connection. The listeners must be closed.
     pub async fn idle(&self) {
         self.connections.idle().await;
@@ -100,11 +126,12 @@ impl Server {
         self.tasks.wait().await;
     }
 
-    /// Reports that a connection is closed because of a limit, in a line every few seconds.
-    pub(super) fn refuse(&self, peer: SocketAddr, limit: impl std::error::Error) {
+    /// Counts a connection that is closed because of a limit, and reports it, in a line every few seconds.
+    pub(super) fn refuse(&self, reason: &'static str, peer: Peer, limit: impl std::error::Error) {
+        self.access.refusals().count(reason);
         let line = self.refusals.lock().line(Instant::now());
         if let Some(before) = line {
-            warn!(%peer, %limit, before, "connection refused");
+            warn!(peer = %peer.address, connection = %peer.id, %limit, before, "connection refused");
         }
     }
 

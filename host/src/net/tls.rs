@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::ResolvesServerCert;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, ServerConnection};
@@ -17,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::crypto::provider;
 use super::opening::{OpenError, Plain, Transport};
 use crate::http::linger;
 
@@ -98,11 +98,6 @@ impl Transport for Tls {
         let limit = |connection: &mut ServerConnection| connection.set_buffer_limit(Some(MAX_UNSENT));
         Ok(Box::new(self.acceptor.accept_with(socket, limit).await?))
     }
-}
-
-/// Returns the cryptography of all TLS connections and certificates: aws-lc.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// Answers a plain HTTP request on a TLS port, and gives the peer time to read the answer.

@@ -9,9 +9,14 @@ use tracing::info;
 
 use super::admission::Admission;
 use super::bans::{Ban, BanError, BanTarget};
+use super::groups::GroupTotals;
 use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, ask};
+use super::ids::{ConnectionId, SessionId};
 use super::key_set::KeySets;
-use super::sessions::{Session, SessionId, SessionLog, Sessions};
+use super::refusals::Refusals;
+use super::session::Session;
+use super::sessions::{SessionLog, Sessions};
+use super::stream_totals::StreamTotals;
 use super::totals::Totals;
 use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Current;
@@ -27,6 +32,8 @@ pub struct Access {
 
 /// A request to connect over RTMP. It has no `Debug`: URL and parameters may be secrets.
 pub struct ConnectionRequest {
+    /// The connection.
+    pub id: ConnectionId,
     /// The app, with the vhost as configured; the stream is not known yet.
     pub key: StreamKey,
     /// The client's address.
@@ -45,7 +52,7 @@ impl Access {
     /// Creates it without sessions, for a host behind the trusted proxies of `current`. Hooks are asked by the runtime around it.
     pub fn new(current: Arc<Current>) -> Arc<Access> {
         let sessions = Sessions::new(current);
-        let hooks = Hooks::new(sessions.next_id().to_string(), sessions.clone());
+        let hooks = Hooks::new(sessions.ids.session().to_string(), sessions.clone());
         Arc::new(Access { sessions, hooks, key_sets: KeySets::default() })
     }
 
@@ -64,10 +71,12 @@ impl Access {
             Ok(admission) => self.ask_hooks(policy, &request, admission, connection).await,
             refused => refused,
         };
-        if let Err(refusal) = &decided {
-            let Request { action, protocol, address, .. } = &request;
+        if let Err(refusal) = &decided
+            && let Some(before) = self.refusals().count(refusal.name())
+        {
+            let Request { action, protocol, address, connection, .. } = &request;
             let stream = policy.shown(&request);
-            info!(client = %address, %action, %protocol, %stream, reason = %refusal, "access refused");
+            info!(client = %address, %connection, %action, %protocol, %stream, reason = %refusal, before, "access refused");
         }
         decided
     }
@@ -113,11 +122,11 @@ impl Access {
         policy: &Policy,
         request: ConnectionRequest,
     ) -> Result<Arc<Connected>, Refusal> {
-        let id = self.sessions.next_id().to_string();
+        let ConnectionRequest { id: connection, key, address, tc_url, query, page_url, user_agent } = request;
+        let id = connection.to_string();
         // Whatever a banned client asks for is refused; hooks are not asked about it.
-        let is_banned = self.sessions.check_address(request.address).is_err();
+        let is_banned = self.sessions.check_address(address).is_err();
         let Some(vhost) = policy.hooks().filter(|_| !is_banned) else { return Ok(Connected::new(id, None)) };
-        let ConnectionRequest { key, address, tc_url, query, page_url, user_agent } = request;
         let facts = Facts {
             client_id: id.clone(),
             session_id: String::new(),
@@ -135,15 +144,28 @@ impl Access {
             Ok(ending) => Ok(Connected::new(id, Some(ending))),
             Err(refusal) => {
                 let refusal = Refusal::from(refusal);
-                info!(client = %address, action = "connect", vhost = %key.vhost, reason = %refusal, "access refused");
+                if let Some(before) = self.refusals().count(refusal.name()) {
+                    let vhost = &key.vhost;
+                    info!(client = %address, %connection, action = "connect", %vhost, reason = %refusal, before, "access refused");
+                }
                 Err(refusal)
             }
         }
     }
 
     /// Accepts an RTMP connection to no vhost: whatever it asks for will be refused.
-    pub fn connect_to_none(&self) -> Arc<Connected> {
-        Connected::new(self.sessions.next_id().to_string(), None)
+    pub fn connect_to_none(&self, id: ConnectionId) -> Arc<Connected> {
+        Connected::new(id.to_string(), None)
+    }
+
+    /// Returns the id of a new connection.
+    pub fn next_connection(&self) -> ConnectionId {
+        self.sessions.ids.connection()
+    }
+
+    /// The refusals of the host, by this and by others.
+    pub fn refusals(&self) -> &Refusals {
+        &self.sessions.refusals
     }
 
     /// Ends a session, in the way of its protocol. Returns false if there is none with this id.
@@ -198,6 +220,21 @@ impl Access {
     /// Returns the records of all sessions, the oldest first, and what those before them amount to.
     pub fn amounts(&self) -> (Vec<Arc<Session>>, Totals) {
         self.sessions.amounts()
+    }
+
+    /// Returns what all sessions have done so far, and the numbers of those that have ended, by action and kind of the end.
+    pub fn groups(&self) -> (Vec<GroupTotals>, Vec<(Action, &'static str, u64)>) {
+        self.sessions.groups()
+    }
+
+    /// Returns what is known of each stream, if [`Access::limit_series`] keeps any.
+    pub fn streams(&self) -> Vec<StreamTotals> {
+        self.sessions.streams()
+    }
+
+    /// Limits the number of series of streams; 0, the default, keeps none.
+    pub fn limit_series(&self, max_series: usize) {
+        self.sessions.limit_series(max_series);
     }
 
     /// The hooks of the host.

@@ -9,9 +9,11 @@ use tokio::time::{Sleep, sleep};
 
 use super::Action;
 use super::hooks::Ending;
+use super::ids::SessionId;
 use super::limits::Bitrate;
 use super::outcome::{End, Outcome};
-use super::sessions::{Entry, Session, SessionId};
+use super::session::Session;
+use super::sessions::Entry;
 use crate::stream::StreamKey;
 
 /// The permission of one publisher, player or viewer. Held until the end of its session.

@@ -76,6 +76,11 @@ impl Credentials {
         self.names.as_ref().map_or_else(|| text.to_owned(), |names| names.without_secrets(text))
     }
 
+    /// Whether publishers have secret names.
+    pub fn has_secret_names(&self) -> bool {
+        self.names.is_some()
+    }
+
     /// Whether the name in a request may be a secret.
     pub fn hides_name(&self, request: &Request) -> bool {
         let names = self.names.as_ref();

@@ -19,7 +19,7 @@
 //! Invariants:
 //! - one decision for each session. A viewer that stays connected over a reload keeps its admission; what comes after the
 //!   reload is judged by the new policy, which the router replaces together with the vhost;
-//! - [`Access::admit`] logs every refusal, with its reason and without secrets. What the peer is told, an [`Answer`], is
+//! - [`Access::admit`] logs and counts every refusal ([`Refusals`]), with its reason and without secrets. What the peer is told, an [`Answer`], is
 //!   the same for all reasons of a kind;
 //! - to cancel a decision is to drop its future: a client that leaves is no longer judged. A hook that was asked already still
 //!   answers, to a task of its own, which tells the end of a session that it accepted;
@@ -40,7 +40,11 @@ mod admission;
 mod bans;
 mod credentials;
 mod grant;
+mod group;
+mod groups;
+mod histogram;
 mod hooks;
+mod ids;
 mod jwt;
 mod key_set;
 mod limits;
@@ -49,23 +53,31 @@ mod outcome;
 mod publish_key;
 mod refer;
 mod refusal;
+mod refusals;
 mod request;
 mod rules;
 mod secure_link;
 mod security;
+mod session;
 mod sessions;
 mod signed_url;
+mod stream_totals;
 mod totals;
 
 pub use access::{Access, ConnectionRequest};
 pub use admission::Admission;
 pub use bans::{Ban, BanError, BanTarget};
+pub use histogram::Histogram;
 pub use hooks::{Connected, HookAction, HookCounts, HookResult, Hooks, ReloadFacts};
+pub use ids::{ConnectionId, SessionId};
 pub use limits::subscriber;
 pub use outcome::{End, Order, Outcome};
 pub use refusal::{Answer, Refusal, SignatureError, TokenError};
+pub use refusals::Refusals;
 pub use request::{Action, Protocol, Request};
 pub use rules::Policy;
-pub use sessions::{Session, SessionId, SessionLog};
+pub use session::Session;
+pub use sessions::SessionLog;
 pub use signed_url::sign;
+pub use stream_totals::{FormatTotals, StreamTotals};
 pub use totals::Amount;

@@ -136,6 +136,22 @@ impl From<HookRefusal> for Refusal {
 }
 
 impl Refusal {
+    /// Returns the name of its kind, in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Refusal::Banned { .. } => "banned",
+            Refusal::AddressDenied { .. } | Refusal::AddressNotAllowed => "security",
+            Refusal::Page { .. } => "refer",
+            Refusal::NoCredentials => "no_credentials",
+            Refusal::Signature(_) => "signed_url",
+            Refusal::Token(_) => "jwt",
+            Refusal::Link(_) => "secure_link",
+            Refusal::UnknownPublishName { .. } | Refusal::SecretName => "publish_key",
+            Refusal::Hook(_) => "hook",
+            Refusal::Limit(_) => "session_limit",
+        }
+    }
+
     /// Returns what the peer is told.
     pub fn answer(&self) -> Answer {
         match self {

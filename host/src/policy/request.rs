@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::ids::ConnectionId;
 use crate::stream::StreamKey;
 
 /// Length that a text of a client is cut to where it is kept, in bytes.
@@ -15,6 +16,8 @@ pub struct Request {
     pub action: Action,
     /// How the client is connected.
     pub protocol: Protocol,
+    /// Its connection.
+    pub connection: ConnectionId,
     /// When it came.
     pub arrived: Instant,
     /// The stream, after routing: the name of the vhost as configured, the stream without the extension of a mount.
@@ -47,7 +50,7 @@ impl Request {
 }
 
 /// What a client wants to do with a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// Send it.
     Publish,
@@ -94,6 +97,7 @@ pub(super) mod tests {
         Request {
             action,
             protocol: Protocol::Http,
+            connection: ConnectionId::NONE,
             arrived: Instant::now(),
             key: StreamKey::new(vhost, app, stream),
             address: [127, 0, 0, 1].into(),

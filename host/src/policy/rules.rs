@@ -62,8 +62,13 @@ impl Policy {
     }
 
     /// Returns a URL or a part of it, with public names in place of secret ones.
-    pub(super) fn without_secrets(&self, text: &str) -> String {
+    pub fn without_secrets(&self, text: &str) -> String {
         self.credentials.without_secrets(text)
+    }
+
+    /// Whether names of publishers are secrets.
+    pub fn has_secret_names(&self) -> bool {
+        self.credentials.has_secret_names()
     }
 
     /// Returns the stream of a request as a log may show it.

@@ -142,6 +142,18 @@ impl Router {
         Some(Named { vhost: vhost.clone(), policy: policy.clone(), key })
     }
 
+    /// Returns a path that names no stream as the log may show it: with public names in place of secret ones. If a vhost has secret
+    /// names, `#` stands for the last name of the path, which may be a mistyped one.
+    pub fn shown(&self, path: &str) -> String {
+        let path = self.sites.iter().fold(path.to_owned(), |path, site| site.policy.without_secrets(&path));
+        if !self.sites.iter().any(|site| site.policy.has_secret_names()) {
+            return path;
+        }
+        let (parents, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        let extension = name.rsplit_once('.').map(|(_, extension)| format!(".{extension}"));
+        format!("{parents}/#{}", extension.unwrap_or_default())
+    }
+
     /// Returns the vhost of a name; `None` if it is disabled.
     fn site(&self, name: &str) -> Option<&Site> {
         let is_same = |one: &str, other: &str| bare(one).eq_ignore_ascii_case(bare(other));

@@ -32,6 +32,8 @@ pub struct StreamStats {
     pub bits_per_second: f64,
     /// Pictures per second, over the same time.
     pub pictures_per_second: f64,
+    /// Time since the last tag, or since the publisher came.
+    pub idle: Duration,
     /// Width and height in pixels, as the publisher's metadata have them.
     pub size: Option<(u32, u32)>,
 }
@@ -46,26 +48,29 @@ pub(super) struct Traffic {
     seconds: [Amount; WINDOW + 1],
     /// Number of the current second since `began`.
     second: u64,
+    /// When the last tag came, or the publisher.
+    last: Instant,
     /// Payload of the newest metadata.
     metadata: Bytes,
 }
 
 impl Default for Traffic {
     fn default() -> Traffic {
-        let (total, seconds) = Default::default();
-        Traffic { total, began: Instant::now(), seconds, second: 0, metadata: Bytes::new() }
+        let (total, seconds, now) = (Amount::default(), Default::default(), Instant::now());
+        Traffic { total, began: now, seconds, second: 0, last: now, metadata: Bytes::new() }
     }
 }
 
 impl Traffic {
     /// Starts with another publisher.
     pub(super) fn begin(&mut self, now: Instant) {
-        *self = Traffic { total: self.total, began: now, ..Traffic::default() };
+        *self = Traffic { total: self.total, began: now, last: now, ..Traffic::default() };
     }
 
     /// Adds a tag.
     pub(super) fn add(&mut self, tag: &Tag, now: Instant) {
         self.advance(now);
+        self.last = now;
         let is_frame = tag.header.packet == Packet::CODED_FRAME;
         if tag.kind == TagKind::SCRIPT {
             self.metadata = tag.payload.clone();
@@ -90,9 +95,9 @@ impl Traffic {
     pub(super) fn stats(&mut self, is_live: bool, now: Instant) -> StreamStats {
         self.advance(now);
         let published = now.saturating_duration_since(self.began);
-        let total = self.total;
+        let (total, idle) = (self.total, now.saturating_duration_since(self.last));
         if !is_live {
-            return StreamStats { total, ..StreamStats::default() };
+            return StreamStats { total, idle, ..StreamStats::default() };
         }
         let current = self.second as usize % (WINDOW + 1);
         // The seconds that are over, and for a new publisher also this one.
@@ -109,6 +114,7 @@ impl Traffic {
             total,
             bits_per_second: sum.bytes as f64 * 8.0 / seconds,
             pictures_per_second: sum.pictures as f64 / seconds,
+            idle,
             size: size(&self.metadata),
         }
     }
@@ -160,6 +166,7 @@ mod tests {
         let stats = traffic.stats(true, start + 15_000 * MILLIS);
         assert_eq!((stats.pictures_per_second, stats.bits_per_second), (40.0, 40.0 * length * 8.0));
         assert_eq!((stats.total.pictures, stats.published), (450, Some(15_000 * MILLIS)));
+        assert_eq!(stats.idle, 20 * MILLIS, "since the last tag");
         // Silence shows within the window.
         assert_eq!(traffic.stats(true, start + 19_000 * MILLIS).pictures_per_second, 10.0);
         assert_eq!(traffic.stats(true, start + 3_600_000 * MILLIS).pictures_per_second, 0.0);

@@ -26,15 +26,16 @@ use crate::policy::Action;
 pub(super) const METRICS: &str = "text/plain; version=0.0.4";
 
 pub(super) fn metrics(api: &Api, _: &Call) -> Result<Reply, Refused> {
+    api.access.limit_series(api.config().metrics.max_series());
     let page = metrics::page(&Facts {
         modules: &modules(api),
+        registry: &api.registry,
         hub: &api.hub,
         pool: &api.pool,
         budget: &api.budget,
         reloader: api.reloader.as_deref(),
-        sessions: &api.access.sessions(),
-        connections: api.server.connections(),
-        hooks: api.access.hooks().counts(),
+        access: &api.access,
+        server: &api.server,
         process: ProcessFacts::read().unwrap_or_default(),
     });
     Ok(Reply::new(StatusCode::OK, METRICS, page))

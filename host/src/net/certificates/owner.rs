@@ -34,6 +34,16 @@ impl Owner {
         !matches!(self, Owner::Vhost(_))
     }
 
+    /// Returns the kind of owner and the name of the vhost, for metrics.
+    pub fn labels(&self) -> (&'static str, &str) {
+        match self {
+            Owner::Https => ("https", ""),
+            Owner::Rtmps => ("rtmps", ""),
+            Owner::Api => ("http_api", ""),
+            Owner::Vhost(name) => ("vhost", name),
+        }
+    }
+
     /// Returns the location of the table in the config.
     pub fn path(&self) -> KeyPath {
         match self {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::error::{CertificateError, Part};
 use super::owner::Owner;
 use crate::conf::{CertificateFiles, Diagnostics, read_file};
-use crate::net::tls::provider;
+use crate::net::crypto::provider;
 
 /// Limit of the length of a file, in bytes.
 const MAX_FILE: u64 = 1 << 20;

@@ -1,20 +1,20 @@
 //! Playing: from the hub's streams to the client.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use remuxd_bitstream::flv::TagHeader;
 use tokio::time::{Sleep, sleep};
-use tracing::{debug, info};
+use tracing::info;
 
 use super::deadline::MediaDeadline;
 use super::requests::Admitted;
 use crate::budget::Charge;
 use crate::conf::Publish;
 use crate::media::{Packet, Tag, TagKind};
+use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{Admission, Outcome};
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
@@ -76,11 +76,11 @@ impl Players {
         &mut self,
         stream_id: u32,
         Admitted { vhost, admission, room }: Admitted,
-        peer: SocketAddr,
+        peer: Peer,
         media: &mut MediaDeadline,
     ) {
         let key = admission.key().clone();
-        info!(%peer, session = %admission.id(), stream = %key, "playing");
+        info!(peer = %peer.address, connection = %peer.id, session = %admission.id(), stream = %key, "playing");
         if !self.server.hub.find(&key).is_some_and(|stream| stream.is_live()) {
             admission.want();
         }
@@ -169,14 +169,14 @@ impl Players {
         &mut self,
         stream_id: u32,
         event: SourceEvent,
-        peer: SocketAddr,
+        peer: Peer,
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
         let Some(playing) = self.by_id.get_mut(&stream_id) else { return };
         match event {
             SourceEvent::Stream(stream) => {
-                info!(%peer, stream = %stream.key(), "play started");
+                info!(peer = %peer.address, connection = %peer.id, stream = %stream.key(), "play started");
                 // The longest time without a tag on a stream that does not end.
                 let Publish { normal_timeout, republish_wait, firstpkt_timeout, .. } =
                     stream.vhost().publish.clone();
@@ -208,7 +208,11 @@ impl Players {
                 session.end_play(stream_id, PlayEnd::Stopped);
             }
             SourceEvent::Timeout => {
-                debug!(%peer, "nothing to play");
+                if let Some(before) = self.server.access.refusals().count("not_live") {
+                    let (session, stream) = (playing.admission.id(), playing.admission.key());
+                    let (connection, peer) = (peer.id, peer.address);
+                    info!(%peer, %connection, %session, %stream, before, "refused: this stream is not live");
+                }
                 let reason = "this stream is not live".to_owned();
                 playing.admission.session().ends_because(Outcome::NotServed { status: 404, reason });
                 self.by_id.remove(&stream_id);

@@ -1,7 +1,6 @@
 //! Publishing: from the client's tags to the hub's streams.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use super::requests::Admitted;
 use crate::budget::{Account, Charge};
 use crate::clock::TokioClock;
 use crate::media::Tag;
+use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{Admission, Outcome};
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
@@ -45,7 +45,7 @@ impl Publishers {
         stream_id: u32,
         Admitted { vhost, admission, room }: Admitted,
         kind: PublishKind,
-        (peer, account): (SocketAddr, &Account),
+        (peer, account): (Peer, &Account),
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
@@ -53,12 +53,17 @@ impl Publishers {
         let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost, account.clone()) {
             Ok(published) => published,
             Err(PublishError::Busy) => {
-                info!(%peer, stream = %key, "publisher refused: the stream is live");
+                let reason = "the stream is live".to_owned();
+                admission.session().ends_because(Outcome::NotServed { status: 409, reason });
+                if let Some(before) = self.server.access.refusals().count("busy") {
+                    let (session, connection, peer) = (admission.id(), peer.id, peer.address);
+                    info!(%peer, %connection, %session, stream = %key, before, "publisher refused: the stream is live");
+                }
                 session.reject_publish(stream_id, &Rejection::Busy);
                 return;
             }
         };
-        info!(%peer, session = %admission.id(), stream = %key, ?kind, "publishing");
+        info!(peer = %peer.address, connection = %peer.id, session = %admission.id(), stream = %key, ?kind, "publishing");
         if let Some(pacer) = pacer {
             self.server.tasks.spawn(pacer.run::<TokioClock>());
         }
@@ -76,7 +81,7 @@ impl Publishers {
         &mut self,
         stream_id: u32,
         tag: Tag,
-        peer: SocketAddr,
+        peer: Peer,
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
@@ -94,17 +99,11 @@ impl Publishers {
     }
 
     /// Ends a publisher: `Busy` if another one has replaced it.
-    pub fn end(
-        &mut self,
-        stream_id: u32,
-        rejection: &Rejection,
-        peer: SocketAddr,
-        session: &mut ServerSession,
-    ) {
+    pub fn end(&mut self, stream_id: u32, rejection: &Rejection, peer: Peer, session: &mut ServerSession) {
         if let Some(publishing) = self.by_id.remove(&stream_id)
             && matches!(rejection, Rejection::Busy)
         {
-            info!(%peer, "publisher replaced");
+            info!(peer = %peer.address, connection = %peer.id, "publisher replaced");
             publishing.admission.session().ends_because(Outcome::Replaced);
         }
         session.end_publish(stream_id, rejection);

@@ -4,7 +4,6 @@
 //! media that the client sends in the meantime.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +13,7 @@ use tracing::info;
 
 use crate::budget::{Account, Charge};
 use crate::conf::Vhost;
+use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{
     Action, Admission, Answer, Connected, ConnectionRequest, End, Order, Protocol, Refusal, Request,
@@ -75,7 +75,7 @@ pub(super) enum Decided {
 
 /// The client of a connection, as a request needs it.
 pub(super) struct Client<'a> {
-    pub peer: SocketAddr,
+    pub peer: Peer,
     pub account: &'a Account,
     pub connect: &'a ConnectRequest,
 }
@@ -110,12 +110,14 @@ impl Requests {
         let access = self.server.access.clone();
         let named = name.and_then(|name| Some((self.server.stream(&name)?, name)));
         let Some((Named { policy, key, .. }, name)) = named else {
-            self.connecting = Some(Box::pin(async move { Ok(access.connect_to_none()) }));
+            let id = client.peer.id;
+            self.connecting = Some(Box::pin(async move { Ok(access.connect_to_none(id)) }));
             return;
         };
         let request = ConnectionRequest {
+            id: client.peer.id,
             key,
-            address: client.peer.ip().to_canonical(),
+            address: client.peer.address.ip().to_canonical(),
             tc_url: tc_url.clone(),
             query: name.params.strip_prefix('?').unwrap_or_default().to_owned(),
             page_url: page_url.clone(),
@@ -143,7 +145,10 @@ impl Requests {
     ) {
         let (peer, action) = (client.peer, wanted.action());
         let Some(Named { vhost, policy, key }) = self.server.stream(name) else {
-            info!(%peer, %action, vhost = ?name.vhost, "refused: no vhost has this name");
+            if let Some(before) = self.server.access.refusals().count("no_vhost") {
+                let (vhost, connection, peer) = (&name.vhost, peer.id, peer.address);
+                info!(%peer, %connection, %action, ?vhost, before, "refused: no vhost has this name");
+            }
             return wanted.reject(stream_id, &Rejection::NotFound, session);
         };
         let memory = match wanted {
@@ -154,7 +159,10 @@ impl Requests {
             Ok(room) => room,
             Err(over) => {
                 // Whether the name is a secret is known only to the policy.
-                info!(%peer, %action, vhost = vhost.name, %over, "refused");
+                if let Some(before) = self.server.access.refusals().count("memory") {
+                    let (vhost, connection, peer) = (&vhost.name, peer.id, peer.address);
+                    info!(%peer, %connection, %action, vhost, %over, before, "refused");
+                }
                 return wanted.reject(stream_id, &Rejection::NoMemory, session);
             }
         };
@@ -162,9 +170,10 @@ impl Requests {
         let request = Request {
             action,
             protocol: Protocol::Rtmp,
+            connection: peer.id,
             arrived: Instant::now(),
             key,
-            address: peer.ip().to_canonical(),
+            address: peer.address.ip().to_canonical(),
             page_url: client.connect.page_url.clone(),
             user_agent: client.connect.flash_ver.clone(),
             tc_url: client.connect.tc_url.clone(),

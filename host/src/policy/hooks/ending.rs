@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::event::{Facts, Totals, client_event};
 use super::{HookAction, Hooks, VhostHooks};
-use crate::policy::sessions::Session;
+use crate::policy::session::Session;
 
 /// What a session owes the hooks: its `Drop` queues the end, if a hook may have accepted the session.
 pub(in crate::policy) struct Ending {

@@ -1,17 +1,10 @@
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake};
 
 use super::*;
 use crate::conf::{Config, Current};
 use crate::policy::request::tests::request;
 use crate::policy::{Admission, End};
-
-#[test]
-fn ids_are_unique_and_of_one_length() {
-    let ids = SessionIds::new();
-    let shown: Vec<_> = (0..3).map(|_| ids.next().to_string()).collect();
-    assert!(shown.iter().all(|id| id.len() == 16), "{shown:?}");
-    assert!(shown[0] != shown[1] && shown[1] != shown[2], "{shown:?}");
-}
 
 fn sessions() -> Arc<Sessions> {
     let config = Config::read_text("[proxy]\ntrusted = [\"10.0.0.0/8\"]", "text").0;

@@ -29,7 +29,7 @@ enabled = true
 mount = \"/[app]/[stream].flv\"
 ";
     let expected = [
-        "1:1: unknown key `listn`; no such key in the file; help: its keys are `rtmp`, `rtmps`, `http_server`, `http_api`, `admin`, `shutdown`, `proxy`, `modules`, `module`, `log`, `limits`, `http_hooks` or `vhost`",
+        "1:1: unknown key `listn`; no such key in the file; help: its keys are `rtmp`, `rtmps`, `http_server`, `http_api`, `admin`, `shutdown`, `proxy`, `modules`, `module`, `log`, `metrics`, `limits`, `http_hooks` or `vhost`",
         "4:14: bad value for `chunk_size`; must be 128 to 65536",
         r#"5:11: bad value for `listen`; not an address to listen on; help: write [ip:]port with a numeric ip: "8080", "127.0.0.1:8080", "[::]:8080""#,
         r#"5:16: bad value for `listen`; not an address to listen on; help: write [ip:]port with a numeric ip: "8080", "127.0.0.1:8080", "[::]:8080""#,
