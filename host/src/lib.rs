@@ -3,7 +3,7 @@
 //! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`policy`] → [`stream`] → [`module`] →
 //! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`], [`budget`], [`lifecycle`] and [`sync`] are used by all and use none. [`candidate`] builds
 //! everything that a config would run; [`host`] runs it; [`clock`] gives tokio's time to [`stream`]; [`demo`] has the samples
-//! and the page of `remuxd demo`; [`output`] writes to the terminal, [`log`] to the log.
+//! and the page of `remuxd demo`; [`player`] plays mounts in pages; [`output`] writes to the terminal, [`log`] to the log.
 //!
 //! The crate is the program: only [`main`] and what tests from outside use ([`testing`]) are public, so that the compiler
 //! finds code that nothing uses.
@@ -28,6 +28,7 @@ mod media;
 mod module;
 mod net;
 mod output;
+mod player;
 mod policy;
 mod router;
 mod rtmp;

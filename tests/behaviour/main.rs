@@ -15,6 +15,7 @@ mod certificates;
 mod changes;
 mod chaos;
 mod check;
+mod console;
 mod credentials;
 mod demo;
 mod encoders;

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::tool::{root, run};
@@ -78,6 +79,56 @@ pub fn play(player: Player, url: &str, tracks: &str, within: Duration) -> Result
         waits: number("waits") as u64,
         errors,
     })
+}
+
+/// The console as a browser showed it, while it was operated.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operated {
+    /// Errors of its scripts.
+    pub errors: Vec<String>,
+    /// URLs at other hosts that it asked for.
+    pub foreign: Vec<String>,
+    /// Pages that were wider than a screen.
+    pub overflows: Vec<String>,
+    /// Codecs of the stream.
+    pub chips: Vec<String>,
+    /// Rows of the stream's mounts.
+    pub mounts: Vec<String>,
+    /// Pictures that its player showed.
+    pub played: u64,
+    /// The row of the viewer before it was kicked.
+    pub viewer: String,
+    /// The row of the ban that followed.
+    pub ban: String,
+    /// Names and values of the limits.
+    pub meters: Vec<String>,
+    /// Rows of the certificates.
+    pub certificates: Vec<String>,
+    /// Names of the modules.
+    pub modules: Vec<String>,
+    /// The dry run of the reload.
+    pub dry_run: String,
+    /// Its report.
+    pub reload: String,
+}
+
+/// Operates a host by the console at `url`: logs in, plays `stream`, kicks and bans its viewer from `address`, lifts the ban, reloads
+/// and logs out. With `CONSOLE_SCREENSHOTS`, a folder, draws the pages there.
+///
+/// # Errors
+/// When the browser does not start, or something does not appear that must.
+pub fn operate(
+    url: &str,
+    (user, password): (&str, &str),
+    stream: &str,
+    address: &str,
+) -> Result<Operated, String> {
+    let mut command = Command::new("node");
+    command.current_dir(root().join("tests/browser")).arg("console.mjs");
+    command.args([url, user, password, stream, address]).args(std::env::var_os("CONSOLE_SCREENSHOTS"));
+    let output = run(&mut command)?;
+    serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
 }
 
 /// A player in a page that plays a changing stream.

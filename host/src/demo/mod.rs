@@ -1,8 +1,8 @@
 //! The content of `remuxd demo`: sample streams that loop, and a page that plays every mount.
 //!
 //! The samples are published over RTMP like any stream. A mount shows the first sample that its format can carry. The page
-//! knows no format: it lists the URLs that the host gives it and plays those that mpegts.js (Apache-2.0, see
-//! `mpegts.LICENSE`) or the browser itself supports.
+//! knows no format: it lists the URLs that the host gives it and plays those that mpegts.js or the browser
+//! itself supports.
 
 use bytes::Bytes;
 use remuxd_bitstream::flv::read_file;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::http::{Client, Page, Pages};
 use crate::media::{Codec, Millis, Packet, Tag};
 use crate::module::{Description, Transport};
+use crate::player;
 
 /// The config of the demo, unless the operator gives another.
 pub const CONFIG: &str = include_str!("demo.toml");
@@ -47,7 +48,6 @@ pub static SAMPLES: [Sample; 2] = [
 ];
 
 const PAGE: &str = include_str!("page.html");
-static PLAYER: &[u8] = include_bytes!("mpegts.js");
 
 /// Placeholder of the page's list of mounts.
 const MOUNTS_MARK: &str = "/*MOUNTS*/[]";
@@ -114,10 +114,9 @@ impl Pages for DemoPages {
                 let body = PAGE.replacen(MOUNTS_MARK, &list, 1).into();
                 Some(Page { content_type: "text/html; charset=utf-8", body })
             }
-            "/mpegts.js" => Some(Page {
-                content_type: "text/javascript; charset=utf-8",
-                body: Bytes::from_static(PLAYER),
-            }),
+            "/mpegts.js" => {
+                Some(Page { content_type: player::CONTENT_TYPE, body: Bytes::from_static(player::SCRIPT) })
+            }
             _ => None,
         }
     }

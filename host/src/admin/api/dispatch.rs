@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::header::WWW_AUTHENTICATE;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::events::Subscription;
@@ -14,6 +15,7 @@ use super::reply::{Refused, Reply};
 use super::route::{Call, Route};
 use super::state::Api;
 use super::table::routes;
+use crate::admin::console;
 use crate::admin::guard::Admitted;
 
 /// The longest body of a request, in bytes.
@@ -27,15 +29,23 @@ pub(in crate::admin) async fn respond<B: hyper::body::Body<Error: Into<Box<dyn E
 ) -> Response<Either<Full<Bytes>, Subscription>> {
     let (head, body) = request.into_parts();
     let head = Request::from_parts(head, ());
+    let reads = [Method::GET, Method::HEAD].contains(head.method());
+    if let Some(file) = console::file(head.uri().path()).filter(|_| reads && !matches!(peer, Peer::Local)) {
+        return file.response();
+    }
     let found = find(head.method(), head.uri().path());
     let needs = found.as_ref().ok().map(|(route, _)| route.needs);
-    let reply = match (peer.admit(&head, needs), found) {
+    let mut reply = match (peer.admit(&head, needs), found) {
         (Err(denial), _) => Reply::from(denial),
         (_, Err(refused)) => refused.into(),
         (Ok(admitted), Ok((route, id))) => {
             answer(api, peer, &head, body, admitted, route, id).await.unwrap_or_else(Reply::from)
         }
     };
+    // At a challenge to a script a browser asks its user for credentials, before the page can (Fetch, 4.6).
+    if head.headers().get("sec-fetch-dest").is_some_and(|of| of == "empty") {
+        reply.headers.remove(WWW_AUTHENTICATE);
+    }
     reply.response()
 }
 

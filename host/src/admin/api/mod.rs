@@ -26,4 +26,5 @@ pub(super) use dispatch::respond;
 pub(super) use events::Stay;
 pub(super) use paging::Page;
 pub(super) use peer::Peer;
+pub(super) use reply::Reply;
 pub use state::Api;

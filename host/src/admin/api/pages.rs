@@ -11,6 +11,7 @@ use super::route::Call;
 use super::state::Api;
 use crate::admin::bans::{self, BanList, Ended};
 use crate::admin::faults::FaultList;
+use crate::admin::host_status::{CertificateList, HostStatus};
 use crate::admin::limits::{LimitsStatus, Use};
 use crate::admin::metrics::{self, Facts};
 use crate::admin::mounts::MountList;
@@ -61,6 +62,15 @@ pub(super) async fn reload(api: Arc<Api>, call: Call) -> Result<Reply, Refused> 
     let report = reloader.reload(call.query == "dry_run=1", Cause::Operator).await;
     let refused = report.outcome == ReloadOutcome::Refused;
     Ok(Reply::json(if refused { StatusCode::CONFLICT } else { StatusCode::OK }, &report))
+}
+
+pub(super) fn host(api: &Api, _: &Call) -> Result<HostStatus, Refused> {
+    let process = ProcessFacts::read().map_err(|_| Refused::Failed)?;
+    Ok(HostStatus::of(&process, &api.server))
+}
+
+pub(super) fn certificates(api: &Api, _: &Call) -> Result<CertificateList, Refused> {
+    Ok(CertificateList::of(&api.server))
 }
 
 pub(super) fn streams(api: &Api, call: &Call) -> Result<StreamList, Refused> {

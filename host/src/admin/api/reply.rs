@@ -20,7 +20,7 @@ pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The reply to a request.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(in crate::admin) struct Reply {
     pub status: StatusCode,
     pub content_type: &'static str,
     pub body: Bytes,

@@ -95,6 +95,14 @@ fn ours() -> Vec<Route> {
         )
         .takes(&[Parameter { name: "dry_run", text: "1: change nothing", kind: Kind::Anything }])
         .may_be(&[StatusCode::NOT_FOUND, StatusCode::CONFLICT]),
+        json(get.clone(), "/api/v2/host", Admission, "The host itself, and its listeners.", pages::host),
+        json(
+            get.clone(),
+            "/api/v2/certificates",
+            Admission,
+            "When the certificates in use end.",
+            pages::certificates,
+        ),
         json(
             get.clone(),
             "/api/v2/streams",
