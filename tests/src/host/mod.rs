@@ -2,6 +2,7 @@
 
 mod config;
 mod process;
+mod urls;
 
 pub use config::{API, Config};
 pub use process::{Host, executable, remuxd};
