@@ -43,7 +43,7 @@ enum Command {
     Run,
     /// Check the config and its modules, and report all errors
     Check,
-    /// Make the running server load new builds of modules and the vhosts and mounts of the config
+    /// Make the running server apply its config file and load new builds of modules
     Reload {
         /// Report what would happen, and change nothing
         #[arg(long)]

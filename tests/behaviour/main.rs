@@ -53,6 +53,7 @@ mod recordings;
 mod redirect;
 mod refusals;
 mod reload;
+mod reload_crowd;
 mod reload_listeners;
 mod reload_races;
 mod reload_settings;
