@@ -369,7 +369,7 @@ fn a_thousand_viewers_notice_nothing_of_seventy_reloads_of_every_kind() {
 
     publisher.stop();
     let seen = crowd.join().unwrap();
-    let faults: Vec<_> = seen.iter().filter(|seen| seen.fault.is_some()).collect();
+    let faults: Vec<_> = seen.iter().filter_map(|seen| Some((seen.format, seen.fault.as_ref()?))).collect();
     assert!(faults.is_empty(), "{} of {VIEWERS}: {:?}", faults.len(), &faults[..faults.len().min(5)]);
     assert!(seen.iter().all(|seen| seen.checked > 100), "{:?}", seen.iter().map(|seen| seen.checked).min());
 }

@@ -11,7 +11,8 @@ use remuxd_tests::http::Request;
 use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::socket::connect_from;
-use remuxd_tests::wait::{SOON, wait_until};
+use remuxd_tests::wait::{SOON, wait_for, wait_until};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::reload::scene::Scene;
@@ -227,6 +228,31 @@ fn pages_of_other_sites_and_files_follow_the_config() {
     scene.reload(&config, &["http_server.dir: "]);
     assert_eq!(get(), (404, Some("*".to_owned())));
     scene.finish();
+}
+
+#[test]
+fn the_path_of_the_control_socket_needs_a_restart_and_the_report_says_why() {
+    let config = Config::live();
+    let host = Host::start(&config);
+    let scratch = Scratch::new();
+    let socket = format!("[admin]\nsocket = {:?}", scratch.join("control.sock"));
+    host.write_config(&config.clone().tables(&socket).limits("max_viewers", "9").toml());
+    // The command would look for the host at the new path.
+    host.signal(Signal::HUP);
+    let report = || {
+        let page = Request::get("/api/v1/reload").send(host.api.unwrap()).unwrap();
+        (page.status == 200).then(|| serde_json::from_str::<Value>(&page.text().unwrap()).unwrap())
+    };
+    let report = wait_for(SOON, "the report", report);
+    assert_eq!(report["outcome"], "applied", "{report}");
+    let change = |key: &str| {
+        let changes = report["changes"].as_array().unwrap().iter();
+        changes.clone().find(|change| change["key"] == key).unwrap_or_else(|| panic!("{report}"))
+    };
+    assert_eq!(change("limits.max_viewers")["effect"], "new-clients");
+    assert_eq!(change("admin.socket")["effect"], "next-start");
+    assert_eq!(change("admin.socket")["reason"], "the commands find the running host by this path");
+    host.wait_log(&["WARN", "admin.socket: ", "takes effect at the next start"]);
 }
 
 /// Number of the host's threads with this name.
