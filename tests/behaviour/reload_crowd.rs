@@ -198,7 +198,9 @@ impl Draft {
                 self.publish.insert("republish_wait", number.to_string());
                 self.play.insert("wait", (60 + number).to_string());
             }
-            "options" => self.options = format!("header_wait = {number}\ncolor_info = {}", step.is_multiple_of(2)),
+            "options" => {
+                self.options = format!("header_wait = {number}\ncolor_info = {}", step.is_multiple_of(2))
+            }
             "mount" => *self.mounts.get_mut("aac").unwrap() ^= true,
             "another mount" => *self.mounts.get_mut("ts").unwrap() ^= true,
             "vhost" => {

@@ -215,6 +215,12 @@ fn the_api_moves_and_gets_users_and_names() {
         "{printed}"
     );
     assert_eq!((ask(old, "x"), ask(old, "Bearer a token of sixteen bytes")), (401, 200));
+    let report = Request::get("/api/v1/reload").header("Authorization", "Bearer a token of sixteen bytes");
+    let report = report.send(old).unwrap().text().unwrap();
+    assert!(
+        report.contains("\"key\":\"http_api.user.\\\"a\\\"\"") && !report.contains("sixteen"),
+        "{report}"
+    );
     // Another token.
     let printed =
         scene.reload(&api(&format!("listen = \"127.0.0.1:0\"\n{}", user.replace("sixteen", "17 more"))));

@@ -250,6 +250,8 @@ fn the_path_of_the_control_socket_needs_a_restart_and_the_report_says_why() {
         changes.clone().find(|change| change["key"] == key).unwrap_or_else(|| panic!("{report}"))
     };
     assert_eq!(change("limits.max_viewers")["effect"], "new-clients");
+    // Those who reach the API without credentials see no values.
+    assert!(change("limits.max_viewers").get("new").is_none(), "{report}");
     assert_eq!(change("admin.socket")["effect"], "next-start");
     assert_eq!(change("admin.socket")["reason"], "the commands find the running host by this path");
     host.wait_log(&["WARN", "admin.socket: ", "takes effect at the next start"]);

@@ -175,6 +175,13 @@ impl ReloadReport {
         }
     }
 
+    /// Removes the values of the config.
+    pub(super) fn hide_values(&mut self) {
+        for change in &mut self.changes {
+            (change.old, change.new) = (None, None);
+        }
+    }
+
     /// Returns the changes that take effect at the next start only.
     pub(super) fn needs_restart(&self) -> impl Iterator<Item = &ChangeReport> {
         self.changes.iter().filter(|change| change.effect == Effect::NextStart)

@@ -52,9 +52,14 @@ pub(super) fn memory(api: &Api, _: &Call) -> Result<MemoryStatus, Refused> {
 
 const NO_FILE: Refused = Refused::Missing("there is no config file to reload");
 
-pub(super) fn last_reload(api: &Api, _: &Call) -> Result<ReloadReport, Refused> {
+pub(super) fn last_reload(api: &Api, call: &Call) -> Result<ReloadReport, Refused> {
     let reloader = api.reloader.as_ref().ok_or(NO_FILE)?;
-    reloader.last().ok_or(Refused::Missing("no reload yet"))
+    let mut report = reloader.last().ok_or(Refused::Missing("no reload yet"))?;
+    // Access rules and proxies are lists of addresses.
+    if !call.admitted.caller.sees_addresses() {
+        report.hide_values();
+    }
+    Ok(report)
 }
 
 pub(super) async fn reload(api: Arc<Api>, call: Call) -> Result<Reply, Refused> {
@@ -120,7 +125,10 @@ pub(super) fn faults(api: &Api, call: &Call) -> Result<FaultList, Refused> {
 
 pub(super) fn reloads(api: &Api, call: &Call) -> Result<ReloadList, Refused> {
     let page = Page::of(&call.query)?;
-    let reports = api.reloader.as_ref().map(|reloader| reloader.reports_since(0).1).unwrap_or_default();
+    let mut reports = api.reloader.as_ref().map(|reloader| reloader.reports_since(0).1).unwrap_or_default();
+    if !call.admitted.caller.sees_addresses() {
+        reports.iter_mut().for_each(|entry| entry.report.hide_values());
+    }
     let total = reports.len();
     Ok(ReloadList { total, start: page.start, reloads: page.cut(reports.into_iter().rev()).collect() })
 }

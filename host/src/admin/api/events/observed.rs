@@ -62,8 +62,10 @@ impl Observed {
             ((module.name, module.generation), observed)
         });
         let (faults, new_faults) = api.faults.since(known[0]);
-        let (reloads, new_reloads) =
+        let (reloads, mut new_reloads) =
             api.reloader.as_ref().map(|reloader| reloader.reports_since(known[1])).unwrap_or_default();
+        // Events are the same for all who see them.
+        new_reloads.iter_mut().for_each(|entry| entry.report.hide_values());
         Observed {
             streams: streams
                 .into_iter()
