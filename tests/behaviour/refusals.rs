@@ -122,3 +122,14 @@ fn all_lines_of_a_connection_have_its_id() {
 fn wait_line_of(host: &Host, message: &str) -> Value {
     wait_for(SOON, message, || lines(host).into_iter().find(|line| line["fields"]["message"] == message))
 }
+
+#[test]
+fn levels_may_differ_by_area() {
+    let host = Host::start(
+        &Config::live().play("wait", "\"0s\"").tables("[log]\nlevel = \"warn,remuxd::net=info\""),
+    );
+    assert_eq!(Request::get("/live/other.flv").send(host.http).unwrap().status, 404);
+    send(host.rtmp, &[7; 2000]);
+    host.wait_log(&["rtmp connection closed", "RTMP version 7"]);
+    assert!(!host.log().contains(" refused "), "{}", host.log());
+}

@@ -35,7 +35,7 @@ pub(in crate::admin) async fn respond<B: hyper::body::Body<Error: Into<Box<dyn E
     }
     let found = find(head.method(), head.uri().path());
     let needs = found.as_ref().ok().map(|(route, _)| route.needs);
-    let mut reply = match (peer.admit(&head, needs), found) {
+    let mut reply = match (peer.admit(&head, needs, api.access.refusals()), found) {
         (Err(denial), _) => Reply::from(denial),
         (_, Err(refused)) => refused.into(),
         (Ok(admitted), Ok((route, id))) => {

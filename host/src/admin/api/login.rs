@@ -59,7 +59,7 @@ pub(super) fn status(_: &Api, call: &Call) -> Result<LoginStatus, Refused> {
     Ok(LoginStatus { user: call.admitted.user.as_deref().map(str::to_owned), role, seconds: left })
 }
 
-pub(super) fn log_in(_: &Api, call: &Call) -> Result<Reply, Refused> {
+pub(super) fn log_in(api: &Api, call: &Call) -> Result<Reply, Refused> {
     let Peer::Remote { address, guard, is_secure } = &call.peer else { return Err(NO_USERS) };
     if !guard.has_users() {
         return Err(NO_USERS);
@@ -70,7 +70,7 @@ pub(super) fn log_in(_: &Api, call: &Call) -> Result<Reply, Refused> {
     };
     let cookie = guard.log_in(&call.headers, body.as_ref(), *address, Instant::now());
     let cookie = cookie.map_err(|denial| {
-        call.peer.log(denial, &call.path);
+        call.peer.log(denial, &call.path, api.access.refusals());
         Refused::Denied(denial)
     })?;
     let reply = Reply::json(StatusCode::OK, &LoggedIn { seconds: LIFETIME.as_secs() });

@@ -9,6 +9,7 @@ use tracing::info;
 
 use super::needs::Needs;
 use crate::admin::guard::{Admitted, Caller, Denial, Guard};
+use crate::policy::Refusals;
 
 /// The peer of a connection.
 #[derive(Clone)]
@@ -26,7 +27,12 @@ pub(in crate::admin) enum Peer {
 
 impl Peer {
     /// Decides on a request for a page that needs this; `None` if there is no such page.
-    pub(super) fn admit<B>(&self, request: &Request<B>, needs: Option<Needs>) -> Result<Admitted, Denial> {
+    pub(super) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        needs: Option<Needs>,
+        refusals: &Refusals,
+    ) -> Result<Admitted, Denial> {
         let caller = |caller| Admitted { caller, user: None, login_ends: None };
         match self {
             Peer::Local => Ok(caller(Caller::Operator)),
@@ -36,15 +42,17 @@ impl Peer {
             }
             Peer::Remote { address, guard, .. } => {
                 let admitted = guard.admit(request, *address, Instant::now());
-                admitted.inspect_err(|denial| self.log(*denial, request.uri().path()))
+                admitted.inspect_err(|denial| self.log(*denial, request.uri().path(), refusals))
             }
         }
     }
 
-    /// Logs that a request is refused.
-    pub(super) fn log(&self, denial: Denial, path: &str) {
-        if let Peer::Remote { address, .. } = self {
-            info!(client = %address, %denial, path, "API request refused");
+    /// Counts a request that is refused, and logs it, unless there were many.
+    pub(super) fn log(&self, denial: Denial, path: &str, refusals: &Refusals) {
+        if let Peer::Remote { address, .. } = self
+            && let Some(before) = refusals.count("api")
+        {
+            info!(client = %address, %denial, path, before, "API request refused");
         }
     }
 
