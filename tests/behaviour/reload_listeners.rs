@@ -1,5 +1,6 @@
 //! Listeners that a reload opens, moves and closes, while viewers and publishers stay connected.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use remuxd_tests::capture::{Capture, End};
@@ -221,11 +222,17 @@ fn the_api_moves_and_gets_users_and_names() {
         report.contains("\"key\":\"http_api.user.\\\"a\\\"\"") && !report.contains("sixteen"),
         "{report}"
     );
-    // Another token.
+    // Another token: events for the old one end too.
+    let events = Request::get("/api/v2/events").header("Authorization", "Bearer a token of sixteen bytes");
+    let mut events = events.send(old).unwrap();
+    assert_eq!(events.status, 200);
     let printed =
         scene.reload(&api(&format!("listen = \"127.0.0.1:0\"\n{}", user.replace("sixteen", "17 more"))));
     assert!(printed.contains("http_api.user.\"a\".token: changed; at once"), "{printed}");
     assert_eq!(ask(old, "Bearer a token of sixteen bytes"), 401);
+    events.body.socket().set_read_timeout(Some(SOON)).unwrap();
+    let ended = std::io::copy(&mut events.body, &mut std::io::sink());
+    assert!(!ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "events go on");
     let moved = free_address();
     let printed = scene.reload(&api(&format!("listen = \"{moved}\"")));
     assert!(printed.contains(&format!("http_api {moved}: opened")), "{printed}");

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::log::LineLimit;
@@ -51,12 +52,15 @@ pub async fn serve_control(api: Arc<Api>, control: Control) {
 pub async fn serve_tcp(api: Arc<Api>, mut in_force: watch::Receiver<Vec<ApiListener>>) {
     loop {
         let listeners = in_force.borrow_and_update().clone();
+        // Whom the old rules admitted must not stay.
+        let replaced = CancellationToken::new();
+        let _replaces = replaced.clone().drop_guard();
         let serving = async {
             match listeners.first() {
                 Some(ApiListener { config, .. }) => {
                     // Guesses and logins count for both.
                     let guard = Arc::new(Guard::new(config));
-                    join_all(listeners.iter().map(|one| serve_listener(&api, one, &guard))).await;
+                    join_all(listeners.iter().map(|one| serve_listener(&api, one, &guard, &replaced))).await;
                 }
                 None => pending().await,
             }
@@ -68,12 +72,18 @@ pub async fn serve_tcp(api: Arc<Api>, mut in_force: watch::Receiver<Vec<ApiListe
     }
 }
 
-async fn serve_listener(api: &Arc<Api>, listener: &ApiListener, guard: &Arc<Guard>) {
+async fn serve_listener(
+    api: &Arc<Api>,
+    listener: &ApiListener,
+    guard: &Arc<Guard>,
+    replaced: &CancellationToken,
+) {
     let ApiListener { socket, tls, .. } = listener;
     let remote = |peer: SocketAddr| Peer::Remote {
         address: peer.ip().to_canonical(),
         guard: guard.clone(),
         is_secure: tls.is_some(),
+        replaced: replaced.clone(),
     };
     let accept =
         |cx: &mut Context<'_>| socket.poll_accept(cx).map_ok(|(socket, peer)| (socket, remote(peer)));
@@ -111,9 +121,9 @@ async fn serve_all<A, S, F>(
                         Peer::Local => served.await,
                         Peer::Remote { .. } if timeout(TCP_LIFETIME, &mut served).await.is_ok() => {}
                         // Subscribers have a limit of their own.
-                        Peer::Remote { .. } => {
+                        Peer::Remote { ref replaced, .. } => {
                             drop(permit);
-                            stay_on(served, &stay).await;
+                            stay_on(served, &stay, replaced).await;
                         }
                     }
                 });
@@ -128,12 +138,13 @@ async fn serve_all<A, S, F>(
     }
 }
 
-/// Goes on with a connection if its response is one that stays.
-async fn stay_on(served: impl Future<Output = ()>, stay: &OnceLock<Stay>) {
+/// Goes on with a connection if its response is one that stays, until the rules that admitted it are replaced.
+async fn stay_on(served: impl Future<Output = ()>, stay: &OnceLock<Stay>, replaced: &CancellationToken) {
     if let Some(Stay(close)) = stay.get() {
         tokio::select! {
             () = served => {}
             () = close.cancelled() => {}
+            () = replaced.cancelled() => {}
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn status(_: &Api, call: &Call) -> Result<LoginStatus, Refused> {
 }
 
 pub(super) fn log_in(api: &Api, call: &Call) -> Result<Reply, Refused> {
-    let Peer::Remote { address, guard, is_secure } = &call.peer else { return Err(NO_USERS) };
+    let Peer::Remote { address, guard, is_secure, .. } = &call.peer else { return Err(NO_USERS) };
     if !guard.has_users() {
         return Err(NO_USERS);
     }

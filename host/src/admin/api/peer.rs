@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::Request;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::needs::Needs;
@@ -22,6 +23,8 @@ pub(in crate::admin) enum Peer {
         guard: Arc<Guard>,
         /// Whether it is connected over TLS.
         is_secure: bool,
+        /// Cancelled when a reload has replaced the guard.
+        replaced: CancellationToken,
     },
 }
 
