@@ -52,8 +52,8 @@ pub async fn serve(server: &Arc<Server>, peer: Peer) -> Option<(Vec<u8>, bool)> 
     // A viewer of a stream that sends nothing may leave without the host's notice.
     let longest = peer.stays.saturating_add(UNNOTICED);
     let socket = Socket { peer, read: read.clone(), left: left.clone(), leaves: None, _open: open };
-    let left = server.lifecycle().until_draining();
-    let opened = Opened { socket, peer: client, deadline, account, receive_rate, left, slot };
+    let drains = server.lifecycle().until_draining();
+    let opened = Opened { socket, peer: client, deadline, account, receive_rate, left: drains, slot };
     if timeout(longest, http::serve(server.clone(), opened)).await.is_err() {
         *left.lock() = true;
     }
