@@ -81,6 +81,9 @@ fn data_that_break_a_module_take_its_format_from_no_other_stream() {
             let retry_after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
             assert!((1..=6).contains(&retry_after), "{retry_after}");
             assert!(refused.text().unwrap().contains("fails on this stream"));
+            let fault = &scene.host.api_json("/api/v2/faults?count=1")["faults"][0];
+            assert_eq!(fault["module"], "hostile");
+            assert_eq!(Some(fault["stream"].as_str().unwrap()), attacker.path[1..].strip_suffix(".hostile"));
             // The publisher is as welcome as before: its stream is served again after the pause.
             wait_until(SOON, "the stream is served again", || attacker.status(&scene.host) == 200);
         }

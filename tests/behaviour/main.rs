@@ -44,6 +44,7 @@ mod minutes;
 mod mounts;
 mod names;
 mod neighbours;
+mod pages;
 mod players;
 mod processes;
 mod prometheus;

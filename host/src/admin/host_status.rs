@@ -26,7 +26,7 @@ pub(super) struct HostStatus {
 /// An open listener.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ListenerStatus {
-    /// `rtmp`, `rtmps`, `http`, `https` or `http_api`.
+    /// `rtmp`, `rtmps`, `http`, `https`, `http_api` or `https_api`.
     pub kind: String,
     #[schemars(with = "String")]
     pub address: SocketAddr,
@@ -43,33 +43,5 @@ impl HostStatus {
             uptime_seconds: uptime.max(0.0) as u64,
             listeners: server.listening().into_iter().map(listener).collect(),
         }
-    }
-}
-
-/// The certificates in use.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct CertificateList {
-    pub certificates: Vec<CertificateStatus>,
-}
-
-/// A certificate in use.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct CertificateStatus {
-    /// The listener that has it; `vhost` for one of a vhost, which all listeners use.
-    pub listener: &'static str,
-    /// The vhost; empty for that of a listener.
-    pub vhost: String,
-    /// When it, or one that signs it, ends; RFC 3339.
-    pub not_after: String,
-}
-
-impl CertificateList {
-    pub(super) fn of(server: &Server) -> CertificateList {
-        let certificate = |(listener, vhost, seconds)| CertificateStatus {
-            listener,
-            vhost,
-            not_after: Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default(),
-        };
-        CertificateList { certificates: server.certificate_expiries().into_iter().map(certificate).collect() }
     }
 }

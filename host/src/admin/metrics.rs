@@ -11,7 +11,7 @@ use super::stream_metrics::stream_families;
 use crate::budget::{Budget, Usage};
 use crate::log::dropped_lines;
 use crate::module::{ModuleCounts, Pool, Registry};
-use crate::net::Server;
+use crate::net::{CertificateFacts, Server};
 use crate::policy::{Access, Action, HookAction, HookCounts, HookResult, Session};
 use crate::stream::Hub;
 
@@ -59,8 +59,10 @@ pub(super) fn page(facts: &Facts<'_>) -> String {
         &["owner", "vhost"],
         "End of the validity of a certificate in use, or of one that it is signed by, in seconds since 1970.",
     );
-    for (owner, vhost, not_after) in server.certificate_expiries() {
-        expiries.add([owner, &vhost], not_after);
+    for CertificateFacts { owner, vhost, not_after, .. } in server.certificate_facts() {
+        if let Some(not_after) = not_after {
+            expiries.add([owner, &vhost], not_after);
+        }
     }
     process_families(&mut page, process);
     stream_families(&mut page, hub, access);

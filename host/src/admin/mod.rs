@@ -12,6 +12,7 @@
 mod access_log;
 mod api;
 mod bans;
+mod certificates;
 mod change;
 mod command;
 mod console;

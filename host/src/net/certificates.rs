@@ -36,6 +36,19 @@ use resolver::Resolver;
 /// Time between two polls of the files.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The facts about a certificate in use.
+#[derive(Clone, Debug)]
+pub struct CertificateFacts {
+    /// `https`, `rtmps`, `http_api` or `vhost`.
+    pub owner: &'static str,
+    /// The name of the vhost; empty for a listener.
+    pub vhost: String,
+    /// Its DNS names, wildcards included, in lower case.
+    pub names: Vec<String>,
+    /// The end of its validity, or of an earlier one in its chain, in seconds since 1970; `None` if it cannot be read.
+    pub not_after: Option<i64>,
+}
+
 /// The certificates in use.
 #[derive(Debug, Default)]
 pub struct Certificates {
@@ -103,15 +116,19 @@ impl Certificates {
         self.update_resolvers(&pairs);
     }
 
-    /// Returns the end of the validity of each certificate in use, or of an earlier one in its chain, in seconds since 1970, with
-    /// the kind of its owner and the name of a vhost.
-    pub fn expiries(&self) -> Vec<(&'static str, String, i64)> {
+    /// Returns the facts about each certificate in use.
+    pub fn facts(&self) -> Vec<CertificateFacts> {
         let pairs = self.pairs.lock();
-        let expiry = |pair: &Pair| {
+        let facts = |pair: &Pair| {
             let (owner, vhost) = pair.owner.labels();
-            Some((owner, vhost.to_owned(), expiry::of_chain(&pair.used.key.cert)?))
+            CertificateFacts {
+                owner,
+                vhost: vhost.to_owned(),
+                names: pair.used.names.clone(),
+                not_after: expiry::of_chain(&pair.used.key.cert),
+            }
         };
-        pairs.iter().filter_map(expiry).collect()
+        pairs.iter().map(facts).collect()
     }
 
     /// Returns the resolver of a listener; `None` if the listener is disabled.

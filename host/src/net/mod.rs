@@ -28,7 +28,7 @@ mod server;
 mod stall;
 mod tls;
 
-pub use certificates::{Certificates, NewCertificates};
+pub use certificates::{CertificateFacts, Certificates, NewCertificates};
 pub use listen::{ListenerChange, NewListeners};
 pub use listener::ListenError;
 pub use listeners::ApiListener;

@@ -20,7 +20,7 @@ use crate::rtmp::tc_url::StreamName;
 use crate::stream::{Hub, StreamKey};
 
 use super::addresses::Addresses;
-use super::certificates::Certificates;
+use super::certificates::{CertificateFacts, Certificates};
 use super::connections::Connections;
 use super::listeners::Listeners;
 use super::peer::Peer;
@@ -101,15 +101,14 @@ impl Server {
         self.service.responses()
     }
 
-    /// Sets the certificates that [`Server::certificate_expiries`] is about, once.
+    /// Sets the certificates that [`Server::certificate_facts`] is about, once.
     pub fn set_certificates(&self, certificates: Arc<Certificates>) {
         let _ = self.certificates.set(certificates);
     }
 
-    /// Returns the end of the validity of each certificate in use, in seconds since 1970, with its owner: `https`, `rtmps`, `http_api`, or
-    /// `vhost` and the name of one.
-    pub fn certificate_expiries(&self) -> Vec<(&'static str, String, i64)> {
-        self.certificates.get().map(|certificates| certificates.expiries()).unwrap_or_default()
+    /// Returns the facts about each certificate in use.
+    pub fn certificate_facts(&self) -> Vec<CertificateFacts> {
+        self.certificates.get().map(|certificates| certificates.facts()).unwrap_or_default()
     }
 
     /// Waits until there is no connection. The listeners must be closed.

@@ -10,8 +10,9 @@ use super::reply::{EVENTS, Refused, Reply};
 use super::route::Call;
 use super::state::Api;
 use crate::admin::bans::{self, BanList, Ended};
+use crate::admin::certificates::CertificateList;
 use crate::admin::faults::FaultList;
-use crate::admin::host_status::{CertificateList, HostStatus};
+use crate::admin::host_status::HostStatus;
 use crate::admin::limits::{LimitsStatus, Use};
 use crate::admin::metrics::{self, Facts};
 use crate::admin::mounts::MountList;
@@ -74,10 +75,6 @@ pub(super) fn host(api: &Api, _: &Call) -> Result<HostStatus, Refused> {
     Ok(HostStatus::of(&process, &api.server))
 }
 
-pub(super) fn certificates(api: &Api, _: &Call) -> Result<CertificateList, Refused> {
-    Ok(CertificateList::of(&api.server))
-}
-
 pub(super) fn streams(api: &Api, call: &Call) -> Result<StreamList, Refused> {
     Ok(StreamList::of(&api.hub, &api.access, call.admitted.caller.sees_addresses(), Page::of(&call.query)?))
 }
@@ -131,6 +128,11 @@ pub(super) fn reloads(api: &Api, call: &Call) -> Result<ReloadList, Refused> {
     }
     let total = reports.len();
     Ok(ReloadList { total, start: page.start, reloads: page.cut(reports.into_iter().rev()).collect() })
+}
+
+pub(super) fn certificates(api: &Api, call: &Call) -> Result<CertificateList, Refused> {
+    let (page, now) = (Page::of(&call.query)?, jiff::Timestamp::now());
+    Ok(CertificateList::of(api.server.certificate_facts(), page, now))
 }
 
 pub(super) fn limits(api: &Api, _: &Call) -> Result<LimitsStatus, Refused> {

@@ -98,13 +98,6 @@ fn ours() -> Vec<Route> {
         json(get.clone(), "/api/v2/host", Admission, "The host itself, and its listeners.", pages::host),
         json(
             get.clone(),
-            "/api/v2/certificates",
-            Admission,
-            "When the certificates in use end.",
-            pages::certificates,
-        ),
-        json(
-            get.clone(),
             "/api/v2/streams",
             Admission,
             "The streams that are live or whose viewers wait for the publisher, by name; addresses for users.",
@@ -131,6 +124,14 @@ fn ours() -> Vec<Route> {
             .takes(&PAGE),
         json(get.clone(), "/api/v2/reloads", Admission, "The newest reloads, the newest first.", pages::reloads)
             .takes(&PAGE),
+        json(
+            get.clone(),
+            "/api/v2/certificates",
+            Admission,
+            "The certificates in use, with their names and the end of their validity.",
+            pages::certificates,
+        )
+        .takes(&PAGE),
         json(get.clone(), "/api/v2/limits", Admission, "The use of what is limited.", pages::limits),
         task(
             get.clone(),
