@@ -31,7 +31,7 @@ export class SessionsPage {
     const sessions = table(heads, this.#body);
     this.nodes = [
       element("div", { class: "bar" }, this.#total, this.#filter),
-      element("div", { class: "card" }, sessions, this.#note),
+      element("div", { class: "card sessions" }, sessions, this.#note),
       element("div", { class: "bar" }, element("span"), element("div", { class: "chips" }, this.#back, this.#on)),
     ];
   }
@@ -125,7 +125,7 @@ class SessionRow {
     const client = [subject, agent, from].filter(Boolean).join(" · ");
     this.node = element("tr", { "data-session": id },
       cell("session", {}, element("code", {}, id)),
-      cell("stream", {}, stream),
+      cell("stream", { class: "stream" }, stream),
       cell("as", {}, action === "publish" ? `publisher, ${protocol}` : protocol),
       cell("address", {}, address),
       this.#age, this.#bytes, this.#rate,
