@@ -34,7 +34,7 @@ pub async fn watch(reloader: Arc<Reloader>) {
     loop {
         if !reloader.config().modules.watch {
             reloader.wait_for(|config| config.modules.watch).await;
-            missed = false;
+            missed = true;
         }
         let dir = reloader.module_dir();
         let watched = identity(&dir).await;
