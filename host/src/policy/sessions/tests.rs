@@ -260,11 +260,14 @@ fn no_number_of_requests_at_once_exceeds_a_limit() {
 fn newcomers_are_refused_while_viewers_are_sent_too_much() {
     let (one, two) = ("192.0.2.1", "192.0.2.2");
     let sessions = sessions();
-    let enter =
-        |address| sessions.enter(&limits("", ""), &of(Action::Play, "v", "a", address), None, None).unwrap();
-    let viewers = [enter(one), enter(two)];
-    let publisher = sessions.enter(&limits("", ""), &of(Action::Publish, "v", "a", one), None, None).unwrap();
+    // Time passes only as the test says.
     let mut now = Instant::now();
+    let enter = |action, address| {
+        let request = Request { arrived: now, ..of(action, "v", "a", address) };
+        sessions.enter(&limits("", ""), &request, None, None).unwrap()
+    };
+    let viewers = [enter(Action::Play, one), enter(Action::Play, two)];
+    let publisher = enter(Action::Publish, one);
     let mut pass = |seconds: u64, bytes: [usize; 2]| {
         viewers.iter().zip(bytes).for_each(|(viewer, bytes)| viewer.session.add_bytes(bytes));
         publisher.session.add_bytes(1 << 30);
