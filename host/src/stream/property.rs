@@ -32,6 +32,9 @@ const STEPS: usize = 60;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Time for reducing a sequence that fails, in milliseconds: each attempt that fails takes [`DEADLINE`].
 const SHRINK: u32 = 180_000;
+/// Time from one keyframe to the next at most, in milliseconds, of the 10 s that rings keep: a new mount that comes to its start only
+/// when the next keyframe is there would fall out of the ring, as the model does not.
+const LONGEST_GOP: i64 = 7000;
 /// A mount that is closed opens again after 5 s; a sequence that takes so long is not judged.
 const CLOSED: Duration = Duration::from_secs(4);
 
@@ -54,6 +57,8 @@ struct Source {
     publisher: Option<Publisher>,
     left: u64,
     clock: i64,
+    /// The time of the newest keyframe.
+    keyframe: i64,
     mounts: Vec<Arc<LiveMount>>,
 }
 
@@ -154,6 +159,8 @@ impl World {
     }
 
     fn send(&mut self, at: usize, letter: Letter) {
+        let is_long = self.streams[at].clock - self.streams[at].keyframe >= LONGEST_GOP;
+        let letter = if is_long { Letter::Key } else { letter };
         let is_harmless = !letter.breaks(Kind::Fragile);
         if self.streams[at].publisher.is_none() || (self.model.is_ambiguous() && !is_harmless) {
             return;
@@ -171,6 +178,9 @@ impl World {
         let source = &mut self.streams[at];
         let Some(publisher) = &source.publisher else { return };
         source.clock += 1000;
+        if letter.is_key() {
+            source.keyframe = source.clock;
+        }
         let clock = Millis(source.clock);
         assert!(publisher.push(Tag::new(TagKind::VIDEO, clock, letter.body()), clock));
         self.model.push(at, letter);
