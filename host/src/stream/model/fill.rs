@@ -162,7 +162,7 @@ fn a_fallback_undoes_no_reload() {
             let fill = fill.clone();
             thread::spawn(move || fill.settle().map(|recipe| recipe.module().generation()))
         });
-        fill.hand_over(&next).unwrap();
+        fill.hand_over(&next, &[]).unwrap();
         for settled in settles {
             let settled = settled.join().unwrap();
             assert!(matches!(settled, Some(1 | 3)), "{settled:?}, but 2 has failed");
