@@ -47,7 +47,10 @@ fn the_page_in_a_browser_shows_and_operates_the_host() {
     let _ = viewer.finish(SOON);
     assert!(shown.ban.contains("address") && shown.ban.contains(&VIEWER.to_string()), "{shown:?}");
     assert!(shown.meters.iter().any(|meter| meter.starts_with("Connections")), "{shown:?}");
-    assert!(shown.certificates.iter().any(|row| row.contains("https")), "{shown:?}");
+    assert!(
+        shown.certificates.iter().any(|row| row.contains("https") && row.contains("stream.example")),
+        "{shown:?}"
+    );
     assert!(shown.modules.iter().any(|name| name == "flv"), "{shown:?}");
     for report in [&shown.dry_run, &shown.reload] {
         assert!(report.contains("play.wait: 60s → 7s"), "{report}");

@@ -14,7 +14,7 @@ export class HostPage {
   #listeners = element("tbody");
   #listenerList = new KeyedList(this.#listeners, ({ kind, address }) => `${kind} ${address}`, listenerRow);
   #certificates = element("tbody");
-  #certificateTable = table(["listener", "vhost", { text: "left", end: true }], this.#certificates);
+  #certificateTable = table(["of", "names", { text: "left", end: true }], this.#certificates);
   #certificateList = new KeyedList(this.#certificates, ({ listener, vhost }) => `${listener} ${vhost}`, certificateRow);
   #noCertificate = element("p", { class: "dim" }, "No listener uses TLS.");
   #bans = element("tbody");
@@ -100,14 +100,17 @@ function listenerRow({ kind, address }) {
 }
 
 function certificateRow({ listener, vhost }) {
+  const names = element("td", { "data-head": "names" });
   const left = badge("");
-  const update = ({ not_after: end }) => {
-    const days = Math.floor((new Date(end) - Date.now()) / 86_400_000);
-    setBadge(left, days < 0 ? "expired" : `${count(days)} days`, days < 0 ? "bad" : days < SOON ? "warn" : "good");
-    left.title = end;
+  const update = ({ names: own, not_after: end, seconds_left: seconds }) => {
+    const days = Math.floor(seconds / 86400);
+    setText(names, own.join(", "));
+    if (seconds == null) setBadge(left, "unknown", "warn");
+    else setBadge(left, days < 0 ? "expired" : `${count(days)} days`, days < 0 ? "bad" : days < SOON ? "warn" : "good");
+    left.title = end ?? "";
   };
-  const node = element("tr", {}, element("td", { "data-head": "listener" }, listener),
-    element("td", { "data-head": "vhost" }, vhost), element("td", { "data-head": "left", class: "end" }, left));
+  const node = element("tr", {}, element("td", { "data-head": "of" }, vhost || listener), names,
+    element("td", { "data-head": "left", class: "end" }, left));
   return { node, update };
 }
 
