@@ -12,7 +12,7 @@ use crate::budget::{Budget, Usage};
 use crate::log::dropped_lines;
 use crate::module::{ModuleCounts, Pool, Registry};
 use crate::net::{CertificateFacts, Server};
-use crate::policy::{Access, Action, HookAction, HookCounts, HookResult, Session};
+use crate::policy::{Access, Action, GroupTotals, HookAction, HookCounts, HookResult, Session};
 use crate::stream::Hub;
 
 /// The facts that the metrics show.
@@ -126,38 +126,33 @@ fn session_families(page: &mut Page, access: &Access) {
         family.add([&totals.group.vhost], totals.done.bytes);
     }
     let labels = &["vhost", "format"];
-    let mut family = page.family(
+    let mut by_format = |kind, name, help, value: fn(&GroupTotals) -> u64| {
+        let mut family = page.family(kind, name, labels, help);
+        for totals in &viewers {
+            family.add([&totals.group.vhost, &totals.group.format], value(totals));
+        }
+    };
+    by_format(
         Kind::Gauge,
         "remuxd_viewers",
-        labels,
         "Viewers that get media, and players as format rtmp.",
+        |totals| totals.open as u64,
     );
-    for totals in &viewers {
-        family.add([&totals.group.vhost, &totals.group.format], totals.open);
-    }
-    let mut family = page.family(
+    by_format(
         Kind::Counter,
         "remuxd_sent_bytes_total",
-        labels,
         "Bytes of media to viewers, without the framing of the transport.",
+        |totals| totals.done.bytes,
     );
-    for totals in &viewers {
-        family.add([&totals.group.vhost, &totals.group.format], totals.done.bytes);
-    }
-    let mut family =
-        page.family(Kind::Counter, "remuxd_joins_total", labels, "Viewers that have got their first byte.");
-    for totals in &viewers {
-        family.add([&totals.group.vhost, &totals.group.format], totals.group.first_byte.count());
-    }
-    let mut family = page.family(
+    by_format(Kind::Counter, "remuxd_joins_total", "Viewers that have got their first byte.", |totals| {
+        totals.group.first_byte.count()
+    });
+    by_format(
         Kind::Counter,
         "remuxd_skips_total",
-        labels,
         "Times that a viewer fell behind and moved to a newer keyframe.",
+        |totals| totals.done.skips,
     );
-    for totals in &viewers {
-        family.add([&totals.group.vhost, &totals.group.format], totals.done.skips);
-    }
     let mut family = page.family(
         Kind::Histogram,
         "remuxd_first_byte_seconds",

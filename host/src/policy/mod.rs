@@ -67,6 +67,7 @@ mod totals;
 pub use access::{Access, ConnectionRequest};
 pub use admission::Admission;
 pub use bans::{Ban, BanError, BanTarget};
+pub use groups::GroupTotals;
 pub use histogram::Histogram;
 pub use hooks::{Connected, HookAction, HookCounts, HookResult, Hooks, ReloadFacts};
 pub use ids::{ConnectionId, SessionId};
