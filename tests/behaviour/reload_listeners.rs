@@ -11,16 +11,16 @@ use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::tls::{self, Certificate, Files};
 use remuxd_tests::wait::{SOON, wait_until};
 
-/// A host with a stream, and a viewer over HTTP.
-struct Watched {
-    host: Host,
-    key: String,
-    publisher: Pace,
-    viewer: Capture,
+/// A host with a stream, and a viewer over HTTP who watches since before any reload.
+pub struct Watched {
+    pub host: Host,
+    pub key: String,
+    pub publisher: Pace,
+    pub viewer: Capture,
 }
 
 impl Watched {
-    fn new(config: &Config) -> Watched {
+    pub fn new(config: &Config) -> Watched {
         let host = Host::start(config);
         let key = host.key("film");
         let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(500));
@@ -43,13 +43,14 @@ impl Watched {
     }
 
     /// Asserts that the viewer got every frame and a clean end, whatever was reloaded meanwhile.
-    fn finish(self) {
+    pub fn finish(self) {
         let before = self.viewer.tags().len();
         self.viewer.wait_until(SOON, "more frames", |tags| tags.len() > before + 10);
-        self.publisher.stop();
+        let published = self.publisher.stop() - 1;
         let recording = self.viewer.finish(SOON);
         assert_eq!(recording.end, End::Clean);
         let numbers = Numbered::numbers(&recording.tags);
+        assert_eq!(numbers.last(), Some(&published));
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     }
 }

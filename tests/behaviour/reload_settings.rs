@@ -5,10 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use remuxd_tests::capture::Capture;
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
-use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::socket::connect_from;
 use remuxd_tests::wait::{SOON, wait_for, wait_until};
@@ -16,27 +14,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::reload::scene::Scene;
-
-/// A host with a stream, and a viewer who is watching since before any reload.
-struct Watched {
-    host: Host,
-    key: String,
-    publisher: Pace,
-    viewer: Capture,
-}
+use crate::reload_listeners::Watched;
 
 impl Watched {
-    fn new(config: &Config) -> Watched {
-        let host = Host::start(config);
-        let key = host.key("film");
-        let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(500));
-        let viewer = Capture::http(&host, &key);
-        viewer.wait_access_units(10, SOON);
-        Watched { host, key, publisher, viewer }
-    }
-
     /// Reloads with another config, whose report must have each of `lines`.
-    fn reload(&self, config: &Config, lines: &[&str]) {
+    fn reload_showing(&self, config: &Config, lines: &[&str]) {
         self.host.write_config(&config.toml());
         let planned = self.host.command(&["reload", "--dry-run"]);
         let planned = String::from_utf8(planned.stdout).unwrap();
@@ -45,17 +27,6 @@ impl Watched {
             assert!(planned.lines().any(|one| one.starts_with(line)), "no {line:?} in the plan\n{planned}");
             assert!(printed.lines().any(|one| one.starts_with(line)), "no {line:?} in\n{printed}");
         }
-    }
-
-    /// Asserts that the viewer got every frame, whatever was reloaded meanwhile.
-    fn finish(self) {
-        let before = self.viewer.tags().len();
-        self.viewer.wait_until(SOON, "more frames", |tags| tags.len() > before + 10);
-        let published = self.publisher.stop() - 1;
-        self.viewer
-            .wait_until(SOON, "the last frame", |tags| Numbered::numbers(tags).last() == Some(&published));
-        let numbers = Numbered::numbers(&self.viewer.tags());
-        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
     }
 }
 
@@ -74,19 +45,20 @@ fn limits_of_connections_hold_for_those_that_come_later() {
     let http = scene.host.http;
     assert!(!is_refused(one, http));
     // The publisher and the viewer are two already.
-    scene.reload(
+    scene.reload_showing(
         &config.clone().limits("max_connections", "2"),
         &["limits.max_connections: 100000 -> 2; for new clients, not for 1 viewer and 1 publisher"],
     );
     assert_eq!(scene.host.metric("remuxd_max_connections"), 2);
     wait_until(SOON, "others have left", || is_refused(one, http) && is_refused(other, http));
-    scene.reload(
+    scene.reload_showing(
         &config.clone().limits("max_connections_per_address", "2"),
         &["limits.max_connections: 2 -> 100000; ", "limits.max_connections_per_address: 4096 -> 2; "],
     );
     assert!(is_refused(one, http) && !is_refused(other, http));
     // A connection that sends nothing is closed after a second instead of ten.
-    scene.reload(&config.limits("handshake_timeout", "1"), &["limits.handshake_timeout: 10s -> 1s; "]);
+    scene
+        .reload_showing(&config.limits("handshake_timeout", "1"), &["limits.handshake_timeout: 10s -> 1s; "]);
     let (mut socket, began) = (TcpStream::connect(http).unwrap(), Instant::now());
     socket.set_read_timeout(Some(SOON)).unwrap();
     assert_eq!(socket.read(&mut [0]).unwrap(), 0);
@@ -100,7 +72,7 @@ fn less_memory_is_refused_to_newcomers_and_taken_from_nobody() {
     let scene = Watched::new(&config);
     let limit = || scene.host.api_json("/api/v1/memory")["limit"].as_u64().unwrap();
     assert_eq!(limit(), 1 << 30);
-    scene.reload(
+    scene.reload_showing(
         &config.limits("max_memory", "\"64MiB\""),
         &["limits.max_memory: 1073741824 -> 67108864; at once"],
     );
@@ -115,14 +87,14 @@ fn the_log_gets_another_level_and_format() {
     // A client that leaves in the middle of a request: a line of the level debug.
     let leave = || TcpStream::connect(scene.host.http).unwrap().write_all(b"GET /live").unwrap();
     leave();
-    scene.reload(
+    scene.reload_showing(
         &config.clone().tables("[log]\nlevel = \"remuxd=debug,info\""),
         &["log.level: info -> remuxd=debug,info; at once"],
     );
     leave();
     let closed = scene.host.wait_log(&["DEBUG", "http connection closed"]);
     assert!(!scene.host.log().split(&closed).next().unwrap().contains("DEBUG"), "{}", scene.host.log());
-    scene.reload(
+    scene.reload_showing(
         &config.clone().tables("[log]\nlevel = \"info\"\nformat = \"json\""),
         &["log.format: text -> json; at once", "log.level: remuxd=debug,info -> info; at once"],
     );
@@ -147,17 +119,17 @@ fn an_access_log_is_opened_moved_and_closed() {
     let with = |file: &Path| config.clone().tables(&format!("[log.access]\nfile = {file:?}"));
     let scene = Watched::new(&config);
     let lines = |file: &Path| std::fs::read_to_string(file).unwrap_or_default().lines().count();
-    scene.reload(&with(&first).play("wait", "0"), &["log.access.file: \"\" -> "]);
+    scene.reload_showing(&with(&first).play("wait", "0"), &["log.access.file: \"\" -> "]);
     let gone = || {
         let response = Request::get("/live/nobody.flv").send(scene.host.http).unwrap();
         assert_eq!(response.status, 404);
     };
     gone();
     wait_until(SOON, "a line", || lines(&first) == 1);
-    scene.reload(&with(&second).play("wait", "0"), &["log.access.file: "]);
+    scene.reload_showing(&with(&second).play("wait", "0"), &["log.access.file: "]);
     gone();
     wait_until(SOON, "a line in the other file", || lines(&second) == 1);
-    scene.reload(&config.clone().play("wait", "0"), &["log.access.file: "]);
+    scene.reload_showing(&config.clone().play("wait", "0"), &["log.access.file: "]);
     gone();
     assert_eq!((lines(&first), lines(&second)), (1, 1));
     // A file that cannot be opened refuses the reload.
@@ -186,14 +158,14 @@ fn a_proxy_is_trusted_by_requests_that_come_later() {
     let addresses = || scene.host.sessions().into_iter().map(|row| row[4].clone()).collect::<Vec<_>>();
     let before = watch();
     assert!(!addresses().contains(&"192.0.2.7".to_owned()));
-    scene.reload(
+    scene.reload_showing(
         &config.clone().tables("[proxy]\ntrusted = [\"127.0.0.1\"]"),
         &["proxy.trusted: [] -> [127.0.0.1/32]; for new clients, not for 2 viewers and 1 publisher"],
     );
     let _after = watch();
     assert_eq!(addresses().iter().filter(|address| *address == "192.0.2.7").count(), 1, "{:?}", addresses());
     // Sessions that were counted for their address leave its count although it is trusted now.
-    scene.reload(
+    scene.reload_showing(
         &config.limits("max_viewers_per_address", "3"),
         &["limits.max_viewers_per_address: 0 -> 3; "],
     );
@@ -216,17 +188,17 @@ fn pages_of_other_sites_and_files_follow_the_config() {
     };
     assert_eq!(get(), (404, Some("*".to_owned())));
     let served = config.clone().http("dir", &format!("{:?}", scratch.path()));
-    scene.reload(
+    scene.reload_showing(
         &served.clone().http("crossdomain", "false"),
         &["http_server.crossdomain: true -> false; at once", "http_server.dir: \"\" -> /"],
     );
     assert_eq!(get(), (200, None));
-    scene.reload(
+    scene.reload_showing(
         &served.http("origins", "[\"https://a.example\"]"),
         &["http_server.origins: [] -> [https://a.example]; at once"],
     );
     assert_eq!(get(), (200, Some("https://a.example".to_owned())));
-    scene.reload(&config, &["http_server.dir: "]);
+    scene.reload_showing(&config, &["http_server.dir: "]);
     assert_eq!(get(), (404, Some("*".to_owned())));
     scene.finish();
 }
@@ -273,12 +245,12 @@ fn the_pool_of_workers_grows_and_shrinks() {
         wait_until(SOON, "the workers", || threads(&scene.host, "remuxd-worker") == count);
     };
     workers(1);
-    scene.reload(
+    scene.reload_showing(
         &modules("workers = 4\ncall_timeout = 5"),
         &["modules.workers: 1 -> 4; at once", "modules.call_timeout: 1s -> 5s; at once"],
     );
     workers(4);
-    scene.reload(&modules("workers = 2"), &["modules.workers: 4 -> 2; at once"]);
+    scene.reload_showing(&modules("workers = 2"), &["modules.workers: 4 -> 2; at once"]);
     workers(2);
     scene.finish();
 }
