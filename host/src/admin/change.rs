@@ -12,7 +12,7 @@ use crate::conf::{Difference, DifferenceKind, Shown};
 pub struct ChangeReport {
     /// The path of the key or table: `vhost."example.com".play.wait`.
     pub key: String,
-    /// What has happened to it.
+    /// The kind of change.
     pub change: ChangeKind,
     /// The value before; without both values, they are secrets that differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,12 +25,12 @@ pub struct ChangeReport {
     /// Why it needs a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who is touched in the way of the effect.
+    /// Number of clients that the effect touches.
     #[serde(flatten)]
     pub touched: Touched,
 }
 
-/// What has happened to a key or table.
+/// The kind of a change of a key or table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {

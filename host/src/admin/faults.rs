@@ -36,7 +36,7 @@ pub(super) struct FaultEntry {
     pub stream: String,
     pub module: String,
     pub generation: u64,
-    /// What has happened, in one line.
+    /// The fault, in one line.
     pub fault: String,
 }
 

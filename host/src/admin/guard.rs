@@ -39,12 +39,12 @@ pub(super) const COOKIES: [&str; 2] = ["remuxd", "__Host-remuxd"];
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Credentials {
-    /// Of a user with a password.
+    /// Credentials of a user with a password.
     #[serde(default)]
     pub name: String,
     #[serde(default)]
     pub password: String,
-    /// Of a user with a token.
+    /// Credentials of a user with a token.
     #[serde(default)]
     pub token: Option<String>,
 }

@@ -9,10 +9,10 @@ use rustix::param::{clock_ticks_per_second, page_size};
 /// Processor time since the machine, and since the process was started, in clock ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ticks {
-    /// Of all processors, idle or not.
+    /// Time of all processors, idle or not.
     pub total: u64,
     pub idle: u64,
-    /// Of this process.
+    /// Time of this process.
     pub own: u64,
     /// Kilobytes that were read from and written to disks.
     pub disk: [u64; 2],
@@ -155,7 +155,7 @@ pub(super) mod field {
     pub const RSS: usize = 20;
 }
 
-/// What the kernel's files say.
+/// The facts in the kernel's files.
 #[derive(Default)]
 struct Texts<'a> {
     own: &'a str,

@@ -266,7 +266,7 @@ impl Reloader {
     }
 }
 
-/// What a reload puts in force beside modules.
+/// The settings that a reload puts in force beside modules.
 struct Settings {
     config: Arc<Config>,
     opened: Opened,

@@ -105,7 +105,7 @@ pub enum ReloadOutcome {
 /// The report of a listener that is opened or closed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct ListenerReport {
-    /// What it is for: `rtmp`, `rtmps`, `http`, `https`, `http_api` or `https_api`.
+    /// Its protocol: `rtmp`, `rtmps`, `http`, `https`, `http_api` or `https_api`.
     pub kind: String,
     /// Its address; in a dry run that of the config, whose port may be 0.
     pub address: SocketAddr,

@@ -1,4 +1,4 @@
-//! What the machine grants: memory for peers, and open files.
+//! Resources of the machine: memory for peers, and open files.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};

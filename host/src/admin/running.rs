@@ -43,7 +43,7 @@ pub struct Running {
     pub budget: Budget,
 }
 
-/// What a new config needs and the machine may refuse, opened and not in use.
+/// Resources of a new config that the machine may refuse, opened and not in use.
 pub(super) struct Opened {
     /// Another access log, or none; `None` keeps the one that is there.
     access_log: Option<Option<OpenedLog>>,

@@ -16,7 +16,7 @@ const LABELS: &[&str] = &["vhost", "app", "stream", "overflow"];
 /// The labels of one of its formats.
 const FORMAT_LABELS: &[&str] = &["vhost", "app", "stream", "overflow", "format"];
 
-/// What the metrics show of a stream beside its totals.
+/// The present state of a stream, which the metrics show beside its totals.
 #[derive(Clone, Copy, Debug, Default)]
 struct Now {
     bytes_per_second: f64,

@@ -38,7 +38,7 @@ enum Source {
 /// A listener that a reload opens or closes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerChange {
-    /// What it is for.
+    /// Its protocol.
     pub kind: ListenerKind,
     /// Its address; before it listens, that of the config.
     pub address: SocketAddr,

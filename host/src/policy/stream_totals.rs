@@ -19,7 +19,7 @@ const KEPT: Duration = Duration::from_secs(600);
 const STREAM_SERIES: usize = 5;
 const FORMAT_SERIES: usize = 3;
 
-/// What is known of a stream, or of those that are counted together.
+/// The totals of a stream, or of those that are counted together.
 #[derive(Clone, Debug)]
 pub struct StreamTotals {
     /// The stream; `None` for those that are counted together.
@@ -34,12 +34,12 @@ pub struct StreamTotals {
     pub formats: BTreeMap<Box<str>, FormatTotals>,
 }
 
-/// What is known of one format of a stream.
+/// The totals of one format of a stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FormatTotals {
     /// Number of viewers or players now.
     pub viewers: usize,
-    /// What viewers have got.
+    /// Totals of what viewers have got.
     pub done: Done,
 }
 

@@ -14,7 +14,7 @@ use super::state::Api;
 use crate::admin::guard::{COOKIES, Caller, Credentials};
 use crate::admin::logins::LIFETIME;
 
-/// Who asks, and what they may do.
+/// The client of the API and its role.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct LoginStatus {
     /// The name of the user; `null` where nobody needs to be one, and on the control socket.
@@ -24,7 +24,7 @@ pub(super) struct LoginStatus {
     seconds: Option<u64>,
 }
 
-/// What whoever asks may do.
+/// The role of a client of the API.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Role {

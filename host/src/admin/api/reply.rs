@@ -24,7 +24,7 @@ pub(in crate::admin) struct Reply {
     pub status: StatusCode,
     pub content_type: &'static str,
     pub body: Bytes,
-    /// What follows the body, as it happens.
+    /// The events that follow the body, if it has no end.
     pub events: Option<Subscription>,
     /// Further headers.
     pub headers: HeaderMap,

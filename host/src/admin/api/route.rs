@@ -20,7 +20,7 @@ pub(super) struct Call {
     /// The path, without a slash at its end.
     pub path: String,
     pub query: String,
-    /// What the path has in place of `{id}`; empty for a route without one.
+    /// The part of the path in place of `{id}`; empty for a route without one.
     pub id: String,
     pub headers: HeaderMap,
     /// Empty unless the route reads it.
@@ -69,7 +69,7 @@ pub(super) struct Route {
     /// The path; its last part may be `{id}`.
     pub path: &'static str,
     pub needs: Needs,
-    /// What it does, in one sentence.
+    /// Its summary, in one sentence.
     pub text: &'static str,
     pub parameters: &'static [Parameter],
     /// The schema of the body that it reads.

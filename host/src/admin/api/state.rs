@@ -1,4 +1,4 @@
-//! What the pages of the API read and change.
+//! The parts of the host that the pages of the API read and change.
 
 use std::sync::Arc;
 

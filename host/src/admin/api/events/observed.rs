@@ -11,7 +11,7 @@ use crate::admin::report::ReloadEntry;
 use crate::admin::status::module_statuses;
 use crate::admin::streams::{StreamList, StreamStatus};
 
-/// What is compared with what was a second ago.
+/// A snapshot, which is compared with that of a second ago.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Observed {
     /// By name.
@@ -34,7 +34,7 @@ pub(super) struct ObservedStream {
     pub kilobits_per_second: f64,
 }
 
-/// What a stream carries.
+/// The codecs and the picture size of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Media {
     pub video: String,

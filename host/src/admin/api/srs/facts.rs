@@ -25,7 +25,7 @@ pub(in crate::admin::api) struct Authors {
     contributors: &'static str,
 }
 
-/// What the host has of SRS's features.
+/// The features of SRS that the host has.
 #[derive(Serialize, JsonSchema)]
 pub(in crate::admin::api) struct Features {
     /// Empty.

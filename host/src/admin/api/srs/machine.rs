@@ -257,9 +257,9 @@ const SELF_FIELDS: [&str; 41] = [
 /// Shares of processors, and rates of disks.
 #[derive(Debug, PartialEq)]
 struct Shares {
-    /// Of one processor, by this process.
+    /// Share of one processor that this process uses.
     own: f64,
-    /// Of all processors.
+    /// Share of all processors that is in use.
     busy: f64,
     /// Kilobytes read and written in a second.
     disk: [u64; 2],
