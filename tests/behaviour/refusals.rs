@@ -98,29 +98,52 @@ fn a_flood_of_refusals_has_few_lines() {
     }
 }
 
+/// Publishes, replaces the publisher, plays over RTMP, and views over HTTP and WebSocket: every line that one of these connections
+/// causes has its id, and those of a session also the id of the session.
 #[test]
 fn all_lines_of_a_connection_have_its_id() {
-    let host = Host::start(&Config::live().tables("[log]\nformat = \"json\""));
+    let tables = "[log]\nformat = \"json\"\nlevel = \"info,remuxd::net=debug,remuxd::http=debug\"";
+    let config = Config::live().publish("publish_conflict", "\"replace\"").tables(tables);
+    let host = Host::start(&config);
     let key = host.key("film");
-    drop(Publisher::open(host.rtmp, &key));
-    let lines_of = |id: &str| {
-        let own = lines(&host).into_iter().filter(|line| line["fields"]["connection"] == *id);
-        own.map(|line| line["fields"]["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let started = wait_line_of(&host, "publishing");
-    let id = started["fields"]["connection"].as_str().unwrap();
-    let expected = ["publishing", "session ended", "rtmp connection closed"];
-    wait_until(SOON, "all lines", || {
-        expected.iter().all(|message| lines_of(id).iter().any(|one| one == message))
-    });
-    let peer = &started["fields"]["peer"];
-    for line in lines(&host).iter().filter(|line| line["fields"]["peer"] == *peer) {
-        assert_eq!(line["fields"]["connection"], id, "{line}");
+    let replaced = Publisher::open(host.rtmp, &key);
+    let publisher = Publisher::open(host.rtmp, &key).repeat(Clip::H264Aac);
+    assert_eq!(Ask::RtmpPlay.status(&host, &key, "", ""), "NetStream.Play.Start");
+    drop(Request::get(&host.path(&key)).send(host.http).unwrap());
+    drop(websocket::open(host.http, &host.path(&key), &[]).unwrap());
+    drop(replaced);
+    host.wait_viewers(0);
+    publisher.stop();
+    // Of each kind of connection, the lines from its session's first one to its own last one.
+    let rows = [
+        (0, "publishing", &["publisher replaced", "session ended", "rtmp connection closed"][..]),
+        (1, "publishing", &["publisher left", "session ended", "rtmp connection closed"]),
+        (0, "playing", &["play started", "session ended", "rtmp connection closed"]),
+        (0, "viewing", &["mount started", "session ended", "http connection closed"]),
+        (1, "viewing", &["closing a WebSocket", "session ended"]),
+    ];
+    for (nth, first, others) in rows {
+        let is_first = |line: &Value| line["fields"]["message"] == first;
+        let line = wait_for(SOON, first, || lines(&host).into_iter().filter(is_first).nth(nth));
+        for message in others {
+            let of_it = |one: &Value| {
+                one["fields"]["message"] == *message
+                    && one["fields"]["connection"] == line["fields"]["connection"]
+            };
+            let of_it = wait_for(SOON, message, || lines(&host).into_iter().find(of_it));
+            if !message.ends_with(" closed") && !message.starts_with("closing") {
+                assert_eq!(of_it["fields"]["session"], line["fields"]["session"], "{of_it}");
+            }
+        }
     }
-}
-
-fn wait_line_of(host: &Host, message: &str) -> Value {
-    wait_for(SOON, message, || lines(host).into_iter().find(|line| line["fields"]["message"] == message))
+    for line in lines(&host) {
+        let (target, fields) = (line["target"].as_str().unwrap(), &line["fields"]);
+        let names_client = ["peer", "client", "session"].iter().any(|name| !fields[name].is_null());
+        let areas = ["remuxd::http", "remuxd::net::http", "remuxd::net::rtmp"];
+        if names_client || areas.iter().any(|area| target.starts_with(area)) {
+            assert_eq!(fields["connection"].as_str().map(str::len), Some(16), "{line}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Requests for live mounts. The status line is sent when the outcome is known.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,9 +16,11 @@ use crate::clock::TokioClock;
 use crate::conf::{Mount, Vhost};
 use crate::log::LineLimit;
 use crate::module::{Module, Pool, Recipe, Registry, Transport};
-use crate::policy::{Access, Admission, Outcome, Protocol};
+use crate::policy::{Access, Admission, ConnectionId, Outcome, Protocol, SessionId};
 use crate::router::{Resolved, Route, query_pairs};
-use crate::stream::{Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, Viewer};
+use crate::stream::{
+    Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, StreamKey, Viewer,
+};
 
 use super::access::play_request;
 use super::refused::Refused;
@@ -129,6 +132,7 @@ impl LiveMounts {
         let request = play_request(&target.route, &path, &query, protocol, client, headers, connection);
         let admitted = self.access.admit(&target.route.policy, request, None).await;
         let mut admission = admitted.map_err(Refused::reported)?;
+        let asker = Asker { client: client.address, connection: connection.id, session: admission.id() };
         // While memory is short, also before the wait for a publisher.
         let refused = |refusal: Refusal, admission: &Admission| {
             Refused::of_session(refusal, admission, self.access.refusals(), client, connection)
@@ -137,7 +141,7 @@ impl LiveMounts {
         let room = room.map_err(|over| refused(over.into(), &admission))?;
         let deadline = deadline(&target.route, arrival);
         if !self.hub.find(&target.route.key).is_some_and(|stream| stream.is_live()) {
-            self.report_wait(client, connection, &admission);
+            self.report_wait(asker, admission.key());
             admission.want();
         }
         let wait = self.hub.wait_for(target.route.key.clone());
@@ -146,7 +150,7 @@ impl LiveMounts {
                 stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
                 () = connection.lifecycle.stopping() => return Err(Refusal::Unavailable),
             };
-            self.join(&mut target, &stream, deadline).await
+            self.join(&mut target, &stream, asker, deadline).await
         };
         let joined = tokio::select! {
             joined = join => joined,
@@ -155,9 +159,8 @@ impl LiveMounts {
         let (viewer, first) = joined.map_err(|refusal| refused(refusal, &admission))?;
         admission.session().set_variant(&target.recipe.variant());
         if !matches!(delivery, Delivery::Head) {
-            let (session, connection, stream) = (admission.id(), connection.id, &target.route.key);
-            let module = target.module().name();
-            info!(client = %client.address, %connection, %session, %stream, module, "viewing");
+            let (Asker { client, connection, session }, stream) = (asker, &target.route.key);
+            info!(%client, %connection, %session, %stream, module = target.module().name(), "viewing");
         }
         let mut response = match delivery {
             Delivery::Head => {
@@ -183,6 +186,7 @@ impl LiveMounts {
         &self,
         target: &mut Target,
         stream: &Arc<Stream>,
+        asker: Asker,
         deadline: Instant,
     ) -> Result<(Viewer, Arc<Span>), Refusal> {
         let track = target.recipe.track();
@@ -191,7 +195,7 @@ impl LiveMounts {
             let rendition = rendition.ok_or(Refusal::NoTrack { track })?;
             let mut carriage = rendition.carriage();
             // The viewer attaches before the wait, so that it gets the first frame if it was here before it.
-            let mut viewer = self.watch(target, stream)?;
+            let mut viewer = self.watch(target, stream, asker)?;
             // `wait` is for streams that are not live. Its publisher may have begun a moment ago, or the next keyframe be far.
             let media_deadline =
                 if stream.is_live() { deadline.max(Instant::now() + MEDIA_TIME) } else { deadline };
@@ -229,7 +233,7 @@ impl LiveMounts {
     /// Attaches a viewer to the target's mount. The first viewer of a mount starts its pacer.
     ///
     /// The module and the mount's settings may have changed while the request waited, so they are looked up again.
-    fn watch(&self, target: &mut Target, stream: &Arc<Stream>) -> Result<Viewer, Refusal> {
+    fn watch(&self, target: &mut Target, stream: &Arc<Stream>, asker: Asker) -> Result<Viewer, Refusal> {
         let Target { route, transport, recipe } = target;
         let mount = &route.mount;
         let look_up = |vhost: &Vhost| {
@@ -244,31 +248,41 @@ impl LiveMounts {
             Ok::<_, Refusal>((recipe.clone(), newest.fast_cache))
         };
         let watched = stream.watch(look_up, &self.pool);
-        let (viewer, pacer) = watched.inspect_err(|refusal| self.report(refusal, stream, mount))?;
+        let (viewer, pacer) = watched.inspect_err(|refusal| self.report(refusal, stream, mount, asker))?;
         if let Some(pacer) = pacer {
+            let (Asker { client, connection, session }, stream) = (asker, stream.key());
+            info!(%client, %connection, %session, %stream, module = target.module().name(), "mount started");
             tokio::spawn(pacer.run::<TokioClock>());
         }
         Ok(viewer)
     }
 
     /// Logs that a request waits for its publisher, in some lines every few seconds: nobody knows yet whether there is one.
-    fn report_wait(&self, client: &Client, connection: &ConnectionContext, admission: &Admission) {
+    fn report_wait(&self, Asker { client, connection, session }: Asker, stream: &StreamKey) {
         let line = self.waits.lock().line(std::time::Instant::now());
         if let Some(before) = line {
-            let (session, stream, connection) = (admission.id(), admission.key(), connection.id);
-            info!(client = %client.address, %connection, %session, %stream, before, "waiting for a publisher");
+            info!(%client, %connection, %session, %stream, before, "waiting for a publisher");
         }
     }
 
     /// Logs that a variant is refused, in a line every few seconds.
-    fn report(&self, refusal: &Refusal, stream: &Stream, mount: &Mount) {
+    fn report(&self, refusal: &Refusal, stream: &Stream, mount: &Mount, asker: Asker) {
         let Refusal::TooManyVariants { limit } = *refusal else { return };
         let line = self.refused_variants.lock().line(std::time::Instant::now());
         if let Some(before) = line {
-            let (stream, mount) = (stream.key(), &mount.pattern.text);
-            warn!(%stream, mount, limit, before, "variant refused: viewers watch too many others");
+            let (Asker { client, connection, session }, stream) = (asker, stream.key());
+            let (mount, message) = (&mount.pattern.text, "variant refused: viewers watch too many others");
+            warn!(%client, %connection, %session, %stream, mount, limit, before, "{message}");
         }
     }
+}
+
+/// The client and the ids of a request, as every line of the log about it has them.
+#[derive(Clone, Copy)]
+struct Asker {
+    client: IpAddr,
+    connection: ConnectionId,
+    session: SessionId,
 }
 
 /// The mount that answers a request, with the recipe for its remuxer.

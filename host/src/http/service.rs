@@ -143,7 +143,7 @@ impl Service {
         if !matches!(delivery, Delivery::WebSocket(_))
             && let Some(dir) = &config.dir
             && !self.live.is_live(&resolved.routes, arrival).await
-            && let Some(response) = self.files.respond(dir, request, &resolved, &connection.account).await?
+            && let Some(response) = self.files.respond(dir, request, &resolved, connection).await?
         {
             return Ok(response);
         }

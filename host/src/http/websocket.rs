@@ -108,7 +108,10 @@ impl Upgrade {
             let _held = (guard, room);
             match upgraded.await {
                 Ok(upgraded) => serve(TokioIo::new(upgraded), viewer, first, admission, &stall).await,
-                Err(error) => debug!(%error, "a WebSocket was not opened"),
+                Err(error) => {
+                    let connection = admission.session().connection();
+                    debug!(%connection, %error, "a WebSocket was not opened");
+                }
             }
         });
         let mut response = Response::new(Body::empty());
@@ -146,7 +149,7 @@ async fn serve(
         .serve(io);
     let session = admission.session().clone();
     let outcome = watch(&mut socket, viewer, first, &mut admission).await;
-    debug!(?outcome, "closing a WebSocket");
+    debug!(connection = %session.connection(), ?outcome, "closing a WebSocket");
     if let Some(outcome) = stall.outcome() {
         session.ends_because(outcome);
     }

@@ -115,7 +115,7 @@ async fn drive_http2(
     let config = server.config();
     let (idle_timeout, send_timeout) = (config.limits.handshake_timeout, config.limits.send_timeout);
     drop(config);
-    let streams = Streams::new(send_timeout, connection.stall.clone());
+    let streams = Streams::new(connection.id, send_timeout, connection.stall.clone());
     let serving = pin!(serve_http2(server, socket, connection, first.clone(), streams.clone()));
     let idle = || streams.none_for(idle_timeout);
     tokio::select! {

@@ -243,7 +243,7 @@ impl Connection {
                 Decided::Request(stream_id, wanted, decision) => self.on_decision(stream_id, wanted, decision),
             },
             (stream_id, rejection) = poll_fn(|cx| publishers.poll_end(cx)) => {
-                self.publishers.end(stream_id, &rejection, self.peer, &mut self.session);
+                self.publishers.end(stream_id, &rejection, &mut self.session);
             }
             () = sleep_until(self.next_check), if holds => {}
             () = sleep_until(deadline) => return Err(late),
@@ -314,7 +314,7 @@ impl Connection {
             Event::Publish { stream_id, name, kind } => self.request(stream_id, Use::Publish(kind), name),
             Event::Play { stream_id, name } => self.request(stream_id, Use::Play, name),
             Event::Media { stream_id, tag } => {
-                self.publishers.push(stream_id, tag, peer, session, media);
+                self.publishers.push(stream_id, tag, session, media);
             }
             Event::Unpublish { stream_id } => {
                 self.requests.stop(stream_id);

@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use crate::http::Stall;
+use crate::policy::ConnectionId;
 
 /// Number of progress checks per stall timeout.
 const CHECKS: u32 = 4;
@@ -45,6 +46,7 @@ pub(super) fn is_stall(error: &io::Error) -> bool {
 /// to a quarter longer.
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
+    id: ConnectionId,
     limit: Duration,
     connection: Arc<Stall>,
     counts: watch::Sender<Counts>,
@@ -59,8 +61,8 @@ struct Counts {
 }
 
 impl Streams {
-    pub(super) fn new(limit: Duration, connection: Arc<Stall>) -> Streams {
-        Streams { limit, connection, counts: watch::Sender::default() }
+    pub(super) fn new(id: ConnectionId, limit: Duration, connection: Arc<Stall>) -> Streams {
+        Streams { id, limit, connection, counts: watch::Sender::default() }
     }
 
     /// Resolves when no stream was open for `limit`.
@@ -88,7 +90,7 @@ struct Open {
 }
 
 impl Open {
-    fn new(Streams { limit, connection, counts }: &Streams) -> Open {
+    fn new(Streams { limit, connection, counts, .. }: &Streams) -> Open {
         counts.send_modify(|counts| counts.open += 1);
         let progress = Progress::new(Stall::new(*limit, Some(connection.clone())));
         Open { counts: counts.clone(), progress: Arc::new(progress) }
@@ -107,12 +109,14 @@ impl Drop for Open {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let (limit, open) = (self.limit, Open::new(self));
+        let (connection, limit, open) = (self.id, self.limit, Open::new(self));
         tokio::spawn(async move {
             let progress = &open.progress;
             tokio::select! {
                 () = PROGRESS.scope(progress.clone(), stream) => {}
-                () = progress.stall(limit) => debug!("an HTTP/2 stream is reset: its viewer accepts no bytes"),
+                () = progress.stall(limit) => {
+                    debug!(%connection, "an HTTP/2 stream is reset: its viewer accepts no bytes");
+                }
             }
         });
     }

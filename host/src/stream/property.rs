@@ -96,7 +96,7 @@ impl World {
             Step::Publish(at) => self.publish(at),
             Step::Unpublish(at) => {
                 if let Some(publisher) = self.streams[at].publisher.take() {
-                    self.streams[at].left = publisher.leave();
+                    self.streams[at].left = publisher.leave().unwrap();
                     self.model.streams[at].live = false;
                 }
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::error::{MountError, PublishError};
 use super::fill::EndReason;
@@ -126,10 +126,7 @@ impl Stream {
             mount.end(EndReason::Idle);
             debug!(stream = %self.key(), module = %mount.module().name(), "variant stopped, to make room");
         }
-        let pacer = started.then(|| {
-            info!(stream = %self.key(), module = %viewer.mount().module().name(), "mount started");
-            MountPacer { stream: self.clone(), mount: viewer.mount().clone() }
-        });
+        let pacer = started.then(|| MountPacer { stream: self.clone(), mount: viewer.mount().clone() });
         Ok((viewer, pacer))
     }
 
@@ -292,7 +289,7 @@ impl Publisher {
     }
 
     /// Its number among the publishers of the stream; the first is 1.
-    pub(super) fn id(&self) -> u64 {
+    pub fn id(&self) -> u64 {
         self.id
     }
 
@@ -314,13 +311,11 @@ impl Publisher {
         self.stream.source.poll_replaced(self.id, cx)
     }
 
-    /// Stops publishing. Returns the argument for [`Hub::expire`](super::Hub::expire).
-    pub fn leave(&self) -> u64 {
+    /// Stops publishing. Returns the argument for [`Hub::expire`](super::Hub::expire); `None` if another publisher has taken
+    /// over, or this one has left before.
+    pub fn leave(&self) -> Option<u64> {
         self.stream.renditions.leave(self.id);
-        if self.stream.source.leave(self.id) {
-            info!(stream = %self.stream.key(), publisher = self.id, "publisher left");
-        }
-        self.id
+        self.stream.source.leave(self.id).then_some(self.id)
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) use self::body::FileBody;
 
 use super::conditional::{ByteRange, Condition, Validators};
 use super::media_type::{UNKNOWN, media_type};
-use super::{Body, Refusal};
-use crate::budget::{Account, Charge};
+use super::{Body, ConnectionContext, Refusal};
+use crate::budget::Charge;
 use crate::module::{Registry, Transport};
 use crate::router::{INDEX, Resolved};
 
@@ -78,7 +78,7 @@ impl Files {
         dir: &Path,
         request: &Request<B>,
         resolved: &Resolved,
-        account: &Account,
+        connection: &ConnectionContext,
     ) -> Result<Option<Response<Body>>, Refusal> {
         let Some(name) = &resolved.file else { return Ok(None) };
         let (dir, path, start) = (dir.to_owned(), name.clone(), pseudo::start(&resolved.query));
@@ -92,13 +92,13 @@ impl Files {
                     Some(module) => module.content_type(),
                     None => media_type(extension).unwrap_or(UNKNOWN),
                 };
-                let room = account.admit(body::MEMORY)?;
+                let room = connection.account.admit(body::MEMORY)?;
                 send(recording, media, request.method(), request.headers(), room).map(Some)
             }
             Ok(Found::Directory) => Ok(Some(to_directory(&resolved.path, request.uri().query()))),
             Ok(Found::Nothing) => Ok(None),
             Err(error) => {
-                warn!(%error, "a file cannot be served");
+                warn!(connection = %connection.id, %error, "a file cannot be served");
                 Err(Refusal::Unavailable)
             }
         }

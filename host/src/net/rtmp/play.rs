@@ -176,7 +176,8 @@ impl Players {
         let Some(playing) = self.by_id.get_mut(&stream_id) else { return };
         match event {
             SourceEvent::Stream(stream) => {
-                info!(peer = %peer.address, connection = %peer.id, stream = %stream.key(), "play started");
+                let (Peer { address: peer, id: connection }, id) = (peer, playing.admission.id());
+                info!(%peer, %connection, session = %id, stream = %stream.key(), "play started");
                 // The longest time without a tag on a stream that does not end.
                 let Publish { normal_timeout, republish_wait, firstpkt_timeout, .. } =
                     stream.vhost().publish.clone();

@@ -63,28 +63,29 @@ impl Publishers {
                 return;
             }
         };
-        info!(peer = %peer.address, connection = %peer.id, session = %admission.id(), stream = %key, ?kind, "publishing");
         if let Some(pacer) = pacer {
             self.server.tasks.spawn(pacer.run::<TokioClock>());
         }
         media.allow(vhost.publish.firstpkt_timeout.max(vhost.publish.normal_timeout));
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
         let server = self.server.clone();
-        let publishing =
-            Publishing { server, publisher, deadline, ends_at_once: false, _room: room, admission };
+        let publishing = Publishing {
+            server,
+            peer,
+            kind,
+            publisher,
+            deadline,
+            ends_at_once: false,
+            _room: room,
+            admission,
+        };
+        publishing.log("publishing");
         self.by_id.insert(stream_id, publishing);
         session.accept_publish(stream_id);
     }
 
     /// Pushes a tag to its stream, and renews the deadlines. A publisher that has been replaced ends.
-    pub fn push(
-        &mut self,
-        stream_id: u32,
-        tag: Tag,
-        peer: Peer,
-        session: &mut ServerSession,
-        media: &mut MediaDeadline,
-    ) {
+    pub fn push(&mut self, stream_id: u32, tag: Tag, session: &mut ServerSession, media: &mut MediaDeadline) {
         media.renew();
         let now = self.server.now();
         let Some(publishing) = self.by_id.get_mut(&stream_id) else { return };
@@ -94,16 +95,16 @@ impl Publishers {
         publishing.deadline = Instant::now() + normal_timeout;
         publishing.admission.receive(tag.payload.len());
         if !publishing.publisher.push(tag, now) {
-            self.end(stream_id, &Rejection::Busy, peer, session);
+            self.end(stream_id, &Rejection::Busy, session);
         }
     }
 
     /// Ends a publisher: `Busy` if another one has replaced it.
-    pub fn end(&mut self, stream_id: u32, rejection: &Rejection, peer: Peer, session: &mut ServerSession) {
+    pub fn end(&mut self, stream_id: u32, rejection: &Rejection, session: &mut ServerSession) {
         if let Some(publishing) = self.by_id.remove(&stream_id)
             && matches!(rejection, Rejection::Busy)
         {
-            info!(peer = %peer.address, connection = %peer.id, "publisher replaced");
+            publishing.log("publisher replaced");
             publishing.admission.session().ends_because(Outcome::Replaced);
         }
         session.end_publish(stream_id, rejection);
@@ -146,6 +147,8 @@ impl Publishers {
 /// A publisher. After it is dropped, its stream expires after `republish_wait`.
 struct Publishing {
     server: Arc<Server>,
+    peer: Peer,
+    kind: PublishKind,
     publisher: Publisher,
     /// Deadline of the next tag.
     deadline: Instant,
@@ -160,11 +163,19 @@ impl Publishing {
     fn end_stream_at_once(&mut self) {
         self.ends_at_once = true;
     }
+
+    /// Writes a line about it to the log.
+    fn log(&self, message: &str) {
+        let Peer { address: peer, id: connection } = self.peer;
+        let (session, stream, publisher) = (self.admission.id(), self.admission.key(), self.publisher.id());
+        info!(%peer, %connection, %session, %stream, publisher, kind = ?self.kind, "{message}");
+    }
 }
 
 impl Drop for Publishing {
     fn drop(&mut self) {
-        let left = self.publisher.leave();
+        let Some(left) = self.publisher.leave() else { return };
+        self.log("publisher left");
         let stream = self.publisher.stream().clone();
         let server = self.server.clone();
         let wait = if self.ends_at_once { Duration::ZERO } else { stream.vhost().publish.republish_wait };

@@ -58,7 +58,7 @@ fn a_publisher_is_never_on_a_stream_that_the_hub_has_dropped() {
     check(move || {
         let hub = Hub::new();
         let first = publish(&hub, &vhost, "x");
-        let left = first.leave();
+        let left = first.leave().unwrap();
         let expiry = thread::spawn({
             let (hub, stream) = (hub.clone(), first.stream().clone());
             move || hub.expire(&stream, left)
