@@ -128,6 +128,8 @@ fn calls_that_hang_move_the_module_to_another_process() {
     late.fails_at("hang");
     late.fails_at("hang");
     assert_eq!(scene.host.metric("remuxd_hung_threads"), 2, "no thread for a third");
+    // Those that ended the process of their own count as well.
+    assert_eq!(scene.host.metric("remuxd_module_hung_calls_total{module=\"hostile\"}"), 6);
     streams[2].goes_on();
     streams[2].viewer.assert_gaps(&[]);
 }

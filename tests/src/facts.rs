@@ -30,7 +30,7 @@ impl Host {
         serde_json::from_str(&self.api_page(path)).expect("the page is JSON")
     }
 
-    /// Returns the value of a metric without labels.
+    /// Returns the value of a metric; one with labels is named with them, as the page has them.
     ///
     /// # Panics
     /// As [`Host::api_page`], and when there is no such metric.

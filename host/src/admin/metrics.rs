@@ -217,6 +217,11 @@ fn module_families(page: &mut Page, modules: &[ModuleStatus], registry: &Registr
     };
     counter("remuxd_module_faults_total", "Faults of a module's remuxers.", |counts| counts.faults);
     counter(
+        "remuxd_module_hung_calls_total",
+        "Calls of a module that took longer than modules.call_timeout.",
+        |counts| counts.hung_calls,
+    );
+    counter(
         "remuxd_module_skips_total",
         "Times that a viewer of a module's mounts fell behind and moved to a newer keyframe.",
         |counts| counts.skips,

@@ -116,6 +116,11 @@ pub enum ModuleFault {
 }
 
 impl ModuleFault {
+    /// Whether it is a call that exceeded `modules.call_timeout`, in this process or in one of the module.
+    pub fn is_hung_call(&self) -> bool {
+        matches!(self, ModuleFault::Hung { .. } | ModuleFault::TimedOut { .. })
+    }
+
     /// Whether it ended the process that its remuxer shares with others, or holds a thread of this one for good.
     pub fn ends_process(&self) -> bool {
         matches!(

@@ -24,6 +24,8 @@ pub struct Known {
 pub struct ModuleCounts {
     /// Faults of remuxers.
     pub faults: u64,
+    /// Those of them that are calls over `modules.call_timeout`.
+    pub hung_calls: u64,
     /// Times that a viewer fell behind and moved to a newer keyframe.
     pub skips: u64,
     /// Times that a mount was too slow for its stream and moved to a newer keyframe.
@@ -34,6 +36,7 @@ impl ModuleCounts {
     /// Adds those of another generation.
     pub fn add(&mut self, other: ModuleCounts) {
         self.faults += other.faults;
+        self.hung_calls += other.hung_calls;
         self.skips += other.skips;
         self.lag_skips += other.lag_skips;
     }
@@ -120,10 +123,10 @@ impl Known {
 
     /// What it has counted so far.
     pub fn counts(&self) -> ModuleCounts {
-        let Counters { faults, skips, lag_skips } = &*self.counters;
-        let [faults, skips, lag_skips] =
-            [faults, skips, lag_skips].map(|count| count.load(Ordering::Relaxed));
-        ModuleCounts { faults, skips, lag_skips }
+        let Counters { faults, hung_calls, skips, lag_skips } = &*self.counters;
+        let [faults, hung_calls, skips, lag_skips] =
+            [faults, hung_calls, skips, lag_skips].map(|count| count.load(Ordering::Relaxed));
+        ModuleCounts { faults, hung_calls, skips, lag_skips }
     }
 
     /// Whether its code is still loaded.
@@ -145,7 +148,7 @@ impl Known {
             }
             _ => Standing::Superseded,
         };
-        let ModuleCounts { faults, skips, lag_skips } = self.counts();
+        let ModuleCounts { faults, skips, lag_skips, .. } = self.counts();
         let reason = self.module.upgrade().and_then(|module| module.note());
         Generation { faults, skips, lag_skips, standing, reason, ..self.facts.clone() }
     }

@@ -26,6 +26,9 @@ impl Module {
             return;
         }
         self.counters.faults.fetch_add(1, Ordering::Relaxed);
+        if fault.is_hung_call() {
+            self.counters.hung_calls.fetch_add(1, Ordering::Relaxed);
+        }
         if self.evidence.lock().add_fault(stream, Instant::now()) {
             judge(self);
         }

@@ -84,6 +84,8 @@ impl WeakCode {
 pub(super) struct Counters {
     /// Faults of its remuxers.
     pub faults: AtomicU64,
+    /// Those of them that are calls over `modules.call_timeout`.
+    pub hung_calls: AtomicU64,
     /// Times that a viewer of its mounts fell behind and moved to a newer keyframe.
     pub skips: AtomicU64,
     /// Times that a mount was too slow for its stream and moved to a newer keyframe.
@@ -336,9 +338,13 @@ impl Module {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use remuxd_plugin_api::{Format, FormatInfo, RemuxError, Sink, Tag};
 
     use super::*;
+    use crate::module::ModuleCounts;
+    use crate::module::generation::Known;
     use crate::module::linked;
 
     const TERMS: Terms = Terms { generation: 1, max_output: 0, max_faults: 2, unload: false };
@@ -387,5 +393,21 @@ mod tests {
         assert!(module.remuxer(&setup("")).is_ok());
         let fault = module.remuxer(&setup("a\nlong\u{7} story")).err();
         assert_eq!(fault, Some(ModuleFault::Remux { message: "a long story".into() }));
+    }
+
+    #[test]
+    fn hung_calls_are_faults_with_a_counter_of_their_own() {
+        let module = linked::<Null>(&TERMS).unwrap();
+        let rows = [
+            (ModuleFault::Hung { elapsed: Duration::from_secs(2) }, (1, 1)),
+            (ModuleFault::TimedOut { limit: Duration::from_secs(1) }, (2, 2)),
+            (ModuleFault::Poisoned, (3, 2)),
+            (ModuleFault::Bystander, (3, 2)),
+        ];
+        for (fault, expected) in rows {
+            module.on_fault("live/film", &fault);
+            let ModuleCounts { faults, hung_calls, .. } = Known::new(&module).counts();
+            assert_eq!((faults, hung_calls), expected, "{fault:?}");
+        }
     }
 }
