@@ -1,12 +1,14 @@
 //! `remuxd status` and the API's streams.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use remuxd_tests::capture::Capture;
 use remuxd_tests::clip::{Clip, FRAME_RATE};
 use remuxd_tests::host::{Config, Host, executable};
 use remuxd_tests::http::Request;
+use remuxd_tests::proxy::free_address;
 use remuxd_tests::publisher::Publisher;
 use remuxd_tests::wait::{SOON, poll_for, wait_until};
 use serde_json::Value;
@@ -91,6 +93,30 @@ fn a_stream_is_shown_with_its_sessions() {
     let unknown = host.command(&["status", "live/nothing"]);
     assert!(!unknown.status.success());
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no stream live/nothing"));
+}
+
+#[test]
+fn listeners_are_shown_with_their_addresses() {
+    let config = Config::live();
+    let host = Host::start(&config);
+    let shows = |second: Option<SocketAddr>| {
+        let listener = |(kind, address): (&str, Option<SocketAddr>)| Some(format!("{kind} {}", address?));
+        let listeners =
+            [("rtmp", Some(host.rtmp)), ("rtmp", second), ("http", Some(host.http)), ("http_api", host.api)];
+        let expected: Vec<_> = listeners.into_iter().filter_map(listener).collect();
+        let json: Value = serde_json::from_str(&status(&host, &["--json"])).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let shown = json["host"]["listeners"].as_array().unwrap().iter();
+        let shown: Vec<_> =
+            shown.map(|one| format!("{} {}", text(&one["kind"]), text(&one["address"]))).collect();
+        assert_eq!(shown, expected);
+        assert_eq!(status(&host, &[]).lines().next(), Some(&*format!("listening: {}", expected.join(", "))));
+    };
+    shows(None);
+    let second = free_address();
+    host.write_config(&config.rtmp("listen", &format!("[\"127.0.0.1:0\", \"{second}\"]")).toml());
+    host.reload();
+    shows(Some(second));
 }
 
 #[test]

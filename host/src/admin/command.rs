@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::bans::{BanList, Ended};
 use super::control::{connect, socket_path};
+use super::host_status::HostStatus;
 use super::report::{ReloadOutcome, ReloadReport};
 use super::sessions::{SessionList, SessionStatus};
 use super::status::{MemoryStatus, ModuleStatus};
@@ -55,7 +56,7 @@ pub struct StatusView {
     pub watch: bool,
 }
 
-/// Prints streams, modules and memory of the host that runs with `file`, or one stream and its sessions.
+/// Prints listeners, streams, modules and memory of the host that runs with `file`, or one stream and its sessions.
 ///
 /// # Errors
 /// No host runs with `file`, it does not respond, or it has no such stream.
@@ -78,6 +79,8 @@ pub fn status_command(file: &Path, view: &StatusView) -> anyhow::Result<()> {
 /// Everything that `remuxd status` shows.
 #[derive(Serialize)]
 struct Status {
+    /// `None` from a host of an earlier version.
+    host: Option<HostStatus>,
     streams: Vec<StreamStatus>,
     modules: Vec<ModuleStatus>,
     /// `None` from a host of an earlier version.
@@ -87,6 +90,7 @@ struct Status {
 impl Status {
     fn of(file: &Path) -> anyhow::Result<Status> {
         Ok(Status {
+            host: request(file, "GET", "/api/v2/host").ok(),
             streams: request::<StreamList>(file, "GET", ALL_STREAMS)
                 .map_or_else(|_| Vec::new(), |list| list.streams),
             modules: request(file, "GET", "/api/v1/modules")?,
@@ -97,7 +101,10 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { streams, modules, memory } = self;
+        let Status { host, streams, modules, memory } = self;
+        if let Some(host) = host {
+            writeln!(f, "{host}\n")?;
+        }
         write_streams(streams, f)?;
         writeln!(
             f,

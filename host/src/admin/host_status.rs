@@ -1,20 +1,21 @@
-//! The host itself, for the console.
+//! The host itself, for the console and `remuxd status`.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::process::ProcessFacts;
 use crate::conf::ListenerKind;
 use crate::net::Server;
 
 /// The host itself.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct HostStatus {
     /// Its version.
-    pub version: &'static str,
+    pub version: String,
     /// The id of its process.
     pub pid: u32,
     /// Seconds since its start.
@@ -24,7 +25,7 @@ pub(super) struct HostStatus {
 }
 
 /// An open listener.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct ListenerStatus {
     /// `rtmp`, `rtmps`, `http`, `https`, `http_api` or `https_api`.
     pub kind: String,
@@ -38,10 +39,45 @@ impl HostStatus {
             |(kind, address): (ListenerKind, _)| ListenerStatus { kind: kind.to_string(), address };
         let uptime = Timestamp::now().as_millisecond() as f64 / 1e3 - process.start_seconds;
         HostStatus {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_seconds: uptime.max(0.0) as u64,
             listeners: server.listening().into_iter().map(listener).collect(),
+        }
+    }
+}
+
+/// The open listeners, in one line.
+impl fmt::Display for HostStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listener = |ListenerStatus { kind, address }: &ListenerStatus| format!("{kind} {address}");
+        let listeners: Vec<_> = self.listeners.iter().map(listener).collect();
+        let listeners = if listeners.is_empty() { "nowhere".to_owned() } else { listeners.join(", ") };
+        write!(f, "listening: {listeners}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_its_listeners_in_a_line() {
+        let listener = |(kind, address): (&str, &str)| ListenerStatus {
+            kind: kind.to_owned(),
+            address: address.parse().unwrap(),
+        };
+        let rows: [(&[_], &str); 2] = [
+            (
+                &[("rtmp", "0.0.0.0:1935"), ("http", "[::]:8080")],
+                "listening: rtmp 0.0.0.0:1935, http [::]:8080",
+            ),
+            (&[], "listening: nowhere"),
+        ];
+        for (listeners, line) in rows {
+            let listeners = listeners.iter().copied().map(listener).collect();
+            let host = HostStatus { version: String::new(), pid: 1, uptime_seconds: 0, listeners };
+            assert_eq!(host.to_string(), line);
         }
     }
 }
