@@ -55,6 +55,7 @@ mod redirect;
 mod refusals;
 mod reload;
 mod reload_crowd;
+mod reload_limits;
 mod reload_listeners;
 mod reload_races;
 mod reload_settings;

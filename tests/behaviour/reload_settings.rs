@@ -1,14 +1,12 @@
 //! Settings of the host that a reload changes, each by what it does afterwards, while a viewer watches.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::http::Request;
 use remuxd_tests::scratch::Scratch;
-use remuxd_tests::socket::connect_from;
 use remuxd_tests::wait::{SOON, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -18,7 +16,7 @@ use crate::reload_listeners::Watched;
 
 impl Watched {
     /// Reloads with another config, whose report must have each of `lines`.
-    fn reload_showing(&self, config: &Config, lines: &[&str]) {
+    pub fn reload_showing(&self, config: &Config, lines: &[&str]) {
         self.host.write_config(&config.toml());
         let planned = self.host.command(&["reload", "--dry-run"]);
         let planned = String::from_utf8(planned.stdout).unwrap();
@@ -28,56 +26,6 @@ impl Watched {
             assert!(printed.lines().any(|one| one.starts_with(line)), "no {line:?} in\n{printed}");
         }
     }
-}
-
-/// Whether the host closes a connection at once that comes from this address.
-fn is_refused(from: Ipv4Addr, host: SocketAddr) -> bool {
-    let mut socket = connect_from(from, host);
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    matches!(socket.read(&mut [0]), Ok(0)) || socket.take_error().unwrap().is_some()
-}
-
-#[test]
-fn limits_of_connections_hold_for_those_that_come_later() {
-    let (one, other) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9));
-    let config = Config::live();
-    let scene = Watched::new(&config);
-    let http = scene.host.http;
-    assert!(!is_refused(one, http));
-    // The publisher and the viewer are two already.
-    scene.reload_showing(
-        &config.clone().limits("max_connections", "2"),
-        &["limits.max_connections: 100000 -> 2; for new clients, not for 1 viewer and 1 publisher"],
-    );
-    assert_eq!(scene.host.metric("remuxd_max_connections"), 2);
-    wait_until(SOON, "others have left", || is_refused(one, http) && is_refused(other, http));
-    scene.reload_showing(
-        &config.clone().limits("max_connections_per_address", "2"),
-        &["limits.max_connections: 2 -> 100000; ", "limits.max_connections_per_address: 4096 -> 2; "],
-    );
-    assert!(is_refused(one, http) && !is_refused(other, http));
-    // A connection that sends nothing is closed after a second instead of ten.
-    scene
-        .reload_showing(&config.limits("handshake_timeout", "1"), &["limits.handshake_timeout: 10s -> 1s; "]);
-    let (mut socket, began) = (TcpStream::connect(http).unwrap(), Instant::now());
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    assert_eq!(socket.read(&mut [0]).unwrap(), 0);
-    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
-    scene.finish();
-}
-
-#[test]
-fn less_memory_is_refused_to_newcomers_and_taken_from_nobody() {
-    let config = Config::live().limits("max_memory", "\"1GiB\"");
-    let scene = Watched::new(&config);
-    let limit = || scene.host.api_json("/api/v1/memory")["limit"].as_u64().unwrap();
-    assert_eq!(limit(), 1 << 30);
-    scene.reload_showing(
-        &config.limits("max_memory", "\"64MiB\""),
-        &["limits.max_memory: 1073741824 -> 67108864; at once"],
-    );
-    assert_eq!(limit(), 64 << 20);
-    scene.finish();
 }
 
 #[test]

@@ -12,12 +12,15 @@ use remuxd_tests::scratch::Scratch;
 use remuxd_tests::wait::{SOON, wait_until};
 use rustix::process::Signal;
 
+fn config(grace_start_wait: &str, shutdown_grace: &str) -> Config {
+    Config::live().tables(&format!(
+        "[shutdown]\ngrace_start_wait = \"{grace_start_wait}\"\nshutdown_grace = \"{shutdown_grace}\"\n"
+    ))
+}
+
 /// Starts a host with these times, and a stream with a viewer over each protocol, who has its first frame.
 fn start(grace_start_wait: &str, shutdown_grace: &str) -> (Host, Publisher, Numbered, [Capture; 3]) {
-    let table = format!(
-        "[shutdown]\ngrace_start_wait = \"{grace_start_wait}\"\nshutdown_grace = \"{shutdown_grace}\"\n"
-    );
-    let host = Host::start(&Config::live().tables(&table));
+    let host = Host::start(&config(grace_start_wait, shutdown_grace));
     let key = host.key("film");
     let mut publisher = Publisher::open(host.rtmp, &key);
     let mut media = Numbered::new(500);
@@ -65,7 +68,19 @@ fn a_host_that_leaves_is_not_ready_but_serves_new_clients() {
 
 #[test]
 fn a_host_that_drains_accepts_nobody_and_ends_with_its_last_session() {
-    let (mut host, mut publisher, mut media, viewers) = start("0s", "1h");
+    drains(start("0s", "1h"));
+}
+
+#[test]
+fn grace_start_wait_follows_a_reload() {
+    let scene = start("1h", "1h");
+    scene.0.write_config(&config("0s", "1h").toml());
+    assert!(scene.0.reload().contains("shutdown.grace_start_wait: 3600s -> 0s; at once"));
+    drains(scene);
+}
+
+/// Stops a host, which must accept nobody from then on, and end once its stream does.
+fn drains((mut host, mut publisher, mut media, viewers): (Host, Publisher, Numbered, [Capture; 3])) {
     host.signal(Signal::QUIT);
     for address in [host.http, host.rtmp] {
         wait_until(SOON, "the listener is closed", || TcpStream::connect(address).is_err());
@@ -81,7 +96,19 @@ fn a_host_that_drains_accepts_nobody_and_ends_with_its_last_session() {
 
 #[test]
 fn sessions_that_outlast_the_grace_end_cleanly() {
-    let (mut host, _publisher, _media, viewers) = start("0s", "500ms");
+    outlast(start("0s", "500ms"));
+}
+
+#[test]
+fn shutdown_grace_follows_a_reload() {
+    let scene = start("0s", "1h");
+    scene.0.write_config(&config("0s", "500ms").toml());
+    assert!(scene.0.reload().contains("shutdown.shutdown_grace: 3600s -> 500ms; at once"));
+    outlast(scene);
+}
+
+/// Stops a host, which must end its stream although the publisher goes on.
+fn outlast((mut host, _publisher, _media, viewers): (Host, Publisher, Numbered, [Capture; 3])) {
     host.signal(Signal::TERM);
     for viewer in viewers {
         assert_eq!(viewer.finish(SOON).end, End::Clean);
