@@ -40,6 +40,8 @@ fn the_page_in_a_browser_shows_and_operates_the_host() {
 
     let Operated { errors, foreign, overflows, .. } = &shown;
     assert!(errors.is_empty() && foreign.is_empty() && overflows.is_empty(), "{shown:?}");
+    // Two lists every two seconds; the curve's samples come with the events.
+    assert!(shown.subscriptions == 1 && shown.requests <= 10, "{shown:?}");
     assert_eq!(shown.chips[..2], ["avc1 320×180", "mp4a"], "{shown:?}");
     assert!(shown.mounts.iter().any(|row| row.contains("/live/film.flv")), "{shown:?}");
     assert!(shown.played > 20, "{shown:?}");

@@ -14,7 +14,8 @@ const PAGES = ["streams", "sessions", "modules", "host"];
 const SOON = 30_000;
 
 await withTab({ html: "", names: [], url }, async (tab, open) => {
-  const facts = { errors: [], foreign: [] };
+  const facts = { errors: [], foreign: [], subscriptions: 0 };
+  let requests = 0;
   tab.setDefaultTimeout(SOON);
   tab.on("pageerror", (error) => facts.errors.push(error.message));
   tab.on("console", (message) => {
@@ -23,9 +24,21 @@ await withTab({ html: "", names: [], url }, async (tab, open) => {
     if (message.type() === "error" && !isExpected) facts.errors.push(message.text());
   });
   tab.on("request", (request) => {
-    const { hostname, protocol } = new URL(request.url());
+    const { hostname, protocol, pathname } = new URL(request.url());
+    requests += pathname.startsWith("/api/");
+    facts.subscriptions += pathname === "/api/v2/events";
     if (protocol.startsWith("http") && hostname !== new URL(url).hostname) facts.foreign.push(request.url());
   });
+  // Returns the number of requests to the API while the curve of the stream gets this many samples, one each second.
+  const requestsIn = async (samples) => {
+    const has = (least) => tab.waitForFunction(([name, points]) => (
+      document.querySelector(`[data-stream="${name}"] .line`).getAttribute("d").split("L").length >= points
+    ), [stream, least]);
+    await has(4);
+    const before = requests;
+    await has(4 + samples);
+    return requests - before;
+  };
   const dialog = tab.locator("dialog[open]");
   const card = tab.locator(`[data-stream="${stream}"]`);
 
@@ -39,6 +52,7 @@ await withTab({ html: "", names: [], url }, async (tab, open) => {
   await dialog.waitFor({ state: "detached" });
 
   await card.getByText("live", { exact: true }).waitFor();
+  facts.requests = await requestsIn(6);
   facts.chips = await card.locator(".chips .badge").allTextContents();
   facts.mounts = await card.locator("tbody tr").allTextContents();
   await card.getByRole("button", { name: "Play" }).first().click();

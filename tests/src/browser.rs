@@ -89,6 +89,10 @@ pub struct Operated {
     pub errors: Vec<String>,
     /// URLs at other hosts that it asked for.
     pub foreign: Vec<String>,
+    /// Number of its subscriptions to events.
+    pub subscriptions: u64,
+    /// Number of its requests to the API in six seconds in which nothing happened.
+    pub requests: u64,
     /// Pages that were wider than a screen.
     pub overflows: Vec<String>,
     /// Codecs of the stream.

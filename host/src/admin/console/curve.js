@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Samples of a curve: one each second. */
+/** Samples of a curve: one each second while the host sends events. */
 const SAMPLES = 120;
 
 /** The newest samples of each stream, which outlast the page that shows them. */

@@ -37,7 +37,7 @@ export class HostPage {
 
   async update(store) {
     this.#store = store;
-    this.#facts.replaceChildren(...[["version", store.version], ["up", duration(store.uptime_seconds)], ["process", store.pid]]
+    this.#facts.replaceChildren(...[["version", store.version], ["up", duration((Date.now() - store.started) / 1000)], ["process", store.pid]]
       .map(([name, value]) => element("span", {}, `${name} `, element("b", {}, String(value)))));
     this.#listenerList.show(store.listeners);
     const [limits, { certificates }, { bans }] = await Promise.all([

@@ -19,7 +19,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The files in `/console/`: name, content type and content.
-const FILES: [(&str, &str, &str); 13] = [
+const FILES: [(&str, &str, &str); 14] = [
     ("", HTML, include_str!("index.html")),
     ("console.css", CSS, include_str!("console.css")),
     ("main.js", SCRIPT, include_str!("main.js")),
@@ -27,6 +27,7 @@ const FILES: [(&str, &str, &str); 13] = [
     ("curve.js", SCRIPT, include_str!("curve.js")),
     ("dialog.js", SCRIPT, include_str!("dialog.js")),
     ("elements.js", SCRIPT, include_str!("elements.js")),
+    ("feed.js", SCRIPT, include_str!("feed.js")),
     ("format.js", SCRIPT, include_str!("format.js")),
     ("host.js", SCRIPT, include_str!("host.js")),
     ("modules.js", SCRIPT, include_str!("modules.js")),

@@ -1,13 +1,16 @@
 // The page of streams: a card for each, with its rate, viewers, mounts and players.
 
+import { read } from "./api.js";
 import { Curve } from "./curve.js";
 import { KeyedList, badge, element, setBadge, setText } from "./elements.js";
 import { bitrate, count, duration } from "./format.js";
 import { Player, isPlayable } from "./player.js";
 
 const DEFAULT_VHOST = "__defaultVhost__";
+/** The page shows at most this many streams and mounts. */
+const SHOWN = "?count=1000";
 
-/** The page. `update` gets the store after each change. */
+/** The page. */
 export class StreamsPage {
   #totals = element("p", { class: "totals" });
   #filter = element("input", { type: "search", placeholder: "Filter streams", "aria-label": "Filter streams" });
@@ -18,15 +21,26 @@ export class StreamsPage {
   nodes = [element("div", { class: "bar" }, this.#totals, this.#filter), this.#empty, this.#cards];
 
   constructor() {
-    this.#filter.addEventListener("input", () => this.update(this.#store));
+    this.#filter.addEventListener("input", () => this.redraw());
   }
 
   focusFilter() {
     this.#filter.focus();
   }
 
-  update(store) {
+  /** Fetches the streams and their mounts, and shows them. */
+  async update(store) {
+    const [{ streams }, { mounts }] = await Promise.all([read(`/api/v2/streams${SHOWN}`), read(`/api/v2/mounts${SHOWN}`)]);
+    Object.assign(store, { streams, mounts });
+    if (!store.isFed) store.rates.add(streams.map(({ name, kilobits_per_second: rate }) => [name, rate]));
     this.#store = store;
+    this.redraw();
+  }
+
+  /** Shows the store again, which has changed. */
+  redraw() {
+    const store = this.#store;
+    if (!store) return;
     const streams = store.streams;
     const words = this.#filter.value.toLowerCase();
     const shown = streams.filter((stream) => stream.name.toLowerCase().includes(words));
