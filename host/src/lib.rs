@@ -18,6 +18,7 @@ mod candidate;
 mod checkout;
 mod cli;
 mod clock;
+mod cluster;
 mod conf;
 mod demo;
 mod host;
