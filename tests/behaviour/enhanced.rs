@@ -157,6 +157,8 @@ fn a_track_has_its_own_configuration_and_join_points_and_the_audio_of_track_0() 
     let mut publisher = Publisher::open(host.rtmp, &key);
     publisher.send(&headers());
     publisher.send(&second(0));
+    // Before the next keyframe, at which it would join otherwise.
+    watcher.wait_until(SOON, "a second", |tags| pictures(tags).len() == 11);
     publisher.send(&second(1));
     watcher.wait_until(SOON, "two seconds", |tags| pictures(tags).len() == 21);
     let (first, other) = (view(""), view("?track=2"));
