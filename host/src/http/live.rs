@@ -251,7 +251,8 @@ impl LiveMounts {
         let (viewer, pacer) = watched.inspect_err(|refusal| self.report(refusal, stream, mount, asker))?;
         if let Some(pacer) = pacer {
             let (Asker { client, connection, session }, stream) = (asker, stream.key());
-            info!(%client, %connection, %session, %stream, module = target.module().name(), "mount started");
+            let module = target.module().name();
+            info!(%client, %connection, %session, %stream, %module, "mount started");
             tokio::spawn(pacer.run::<TokioClock>());
         }
         Ok(viewer)
