@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::access::{Jwt, PublishKeys, Refer, SecureLink, Security, SessionLimits, SignedUrl};
 use super::api::HttpApi;
 use super::certificate::CertificateFiles;
+use super::cluster::{Cluster, Forward, Node};
 use super::hooks::{HostHooks, HttpHooks};
 use super::metrics::Metrics;
 use super::pattern::MountPattern;
@@ -44,6 +45,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[http_hooks]`.
     pub http_hooks: HostHooks,
+    /// `[cluster]`.
+    pub cluster: Node,
     /// `[vhost."NAME"]`, in the order of the file.
     pub vhosts: Vec<Arc<Vhost>>,
     /// Every key with its value.
@@ -323,6 +326,10 @@ pub struct Vhost {
     pub limits: SessionLimits,
     /// `[vhost."NAME".http_hooks]`.
     pub http_hooks: HttpHooks,
+    /// `[vhost."NAME".cluster]`.
+    pub cluster: Cluster,
+    /// `[vhost."NAME".forward]`.
+    pub forward: Forward,
     /// `[vhost."NAME".publish]`.
     pub publish: Publish,
     /// `[vhost."NAME".play]`.

@@ -59,8 +59,9 @@ const KEYS: &[(&str, Foreign)] = &[
     ("heartbeat", Unsupported),
     ("stats", Unsupported),
     ("tracer", Unsupported),
-    ("cluster", Unsupported),
-    ("forward", Unsupported),
+    ("coworkers", Unsupported),
+    ("origin_cluster", Unsupported),
+    ("edge_token_traverse", Here("`token_traverse` in [vhost.\"NAME\".cluster]")),
     // nginx-rtmp and nginx-http-flv-module.
     ("application", Here("[vhost.\"NAME\"]: any app is served")),
     ("flv_live", Here("[[vhost.\"NAME\".http_remux]]")),
@@ -69,8 +70,8 @@ const KEYS: &[(&str, Foreign)] = &[
     ("idle_streams", Here("`republish_wait` in [vhost.\"NAME\".publish]")),
     ("wait_key", Always("viewers start at a keyframe")),
     ("wait_video", Always("viewers start at a keyframe")),
-    ("push", Unsupported),
-    ("pull", Unsupported),
+    ("push", Here("`forward` in [vhost.\"NAME\"]")),
+    ("pull", Here("`origin` in [vhost.\"NAME\".cluster]")),
     ("record", Unsupported),
     ("notify_method", Unsupported),
     // ZLMediaKit.

@@ -11,6 +11,7 @@
 mod access;
 mod api;
 mod certificate;
+mod cluster;
 mod config;
 mod current;
 mod diagnostics;
@@ -29,12 +30,14 @@ mod show;
 mod source;
 mod table;
 mod target;
+mod upstream;
 mod value;
 mod values;
 
 pub use access::*;
 pub use api::{ApiRole, ApiUser, HttpApi};
 pub use certificate::CertificateFiles;
+pub use cluster::{Cluster, ClusterMode, Forward, Node};
 pub use config::*;
 pub use current::Current;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};
@@ -44,4 +47,5 @@ pub use hooks::*;
 pub use listener::{ListenerConfig, ListenerKind};
 pub use pattern::{DEFAULT_VHOST, Match, MountPattern};
 pub use source::{KeyPath, Location, Source};
+pub use upstream::{Scheme, Upstream};
 pub use values::{Difference, DifferenceKind, Shown};

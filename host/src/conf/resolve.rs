@@ -1,6 +1,7 @@
 //! From a file to a [`Config`]: reads it, then checks it as a whole.
 
 mod access;
+mod cluster;
 mod hooks;
 
 use std::net::SocketAddr;
@@ -89,6 +90,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
     check_paths(&config, &mut diagnostics);
     access::check(&config, &mut diagnostics);
     hooks::check(&config, &mut diagnostics);
+    cluster::check(&config, &mut diagnostics);
     (config, diagnostics, known)
 }
 

@@ -6,6 +6,7 @@
 mod access;
 mod api;
 mod certificate;
+mod cluster;
 mod hooks;
 
 use std::path::PathBuf;
@@ -65,6 +66,7 @@ pub(super) fn config(file: &mut Table) -> Config {
         metrics: file.table("metrics", metrics),
         limits: file.table("limits", limits),
         http_hooks: file.table("http_hooks", hooks::host_hooks),
+        cluster: file.table("cluster", cluster::node),
         vhosts: file.named("vhost", |table, name| Arc::new(vhost(table, name))),
         // Known once all keys are read.
         values: Values::default(),
@@ -223,6 +225,8 @@ fn vhost(table: &mut Table, name: &str) -> Vhost {
         publish_key: table.table("publish_key", access::publish_keys),
         limits: table.table("limits", access::session_limits),
         http_hooks: table.table("http_hooks", hooks::http_hooks),
+        cluster: table.table("cluster", |table| cluster::cluster(table, name)),
+        forward: cluster::forward(table, name),
         publish: table.table("publish", publish),
         play: table.table("play", play),
         https: table.table("https", own_certificate),

@@ -8,9 +8,11 @@ use ipnet::IpNet;
 
 use super::access::{Addresses, Secret};
 use super::api::ApiRole;
+use super::cluster::ClusterMode;
 use super::config::{AccessFormat, ForwardedHeader, Isolation, MemoryLimit, PublishConflict, ReloadMode};
 use super::endpoint::Endpoint;
 use super::hooks::OnFailure;
+use super::upstream::Upstream;
 use super::values::Shown;
 
 /// Shown in place of what is secret.
@@ -55,7 +57,16 @@ macro_rules! shown_by_name {
     };
 }
 
-shown_by_name!(AccessFormat, ApiRole, ForwardedHeader, Isolation, OnFailure, PublishConflict, ReloadMode);
+shown_by_name!(
+    AccessFormat,
+    ApiRole,
+    ClusterMode,
+    ForwardedHeader,
+    Isolation,
+    OnFailure,
+    PublishConflict,
+    ReloadMode
+);
 
 /// Returns the word of a variant: `x-real-ip` of `XRealIp`.
 fn word(name: &str) -> String {
@@ -108,6 +119,12 @@ impl Show for [u8; 32] {
 impl Show for Endpoint {
     fn show(&self) -> Shown {
         Shown { text: self.to_string(), hidden: self.url().as_str().into() }
+    }
+}
+
+impl Show for Upstream {
+    fn show(&self) -> Shown {
+        Shown { text: self.to_string(), hidden: self.url("", "", "", str::to_owned).into() }
     }
 }
 

@@ -97,7 +97,7 @@ impl<'a> Reading<'a> {
             ValueError::UnknownKey { .. } => format!("unknown key `{key}`"),
             ValueError::WrongType { .. } => format!("wrong type for `{key}`"),
             ValueError::Pattern(_) => "bad mount pattern".to_owned(),
-            ValueError::Target(_) => "bad redirect target".to_owned(),
+            ValueError::Target(_) => "bad URL".to_owned(),
             ValueError::Missing { key } => format!("`{key}` is missing"),
             _ => format!("bad value for `{key}`"),
         };
@@ -155,6 +155,12 @@ impl<'a> Table<'_, 'a> {
     /// Whether the table has `key`.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.is_some_and(|entries| entries.contains_key(key))
+    }
+
+    /// Whether the value of `key` is a list.
+    pub(super) fn is_list(&self, key: &str) -> bool {
+        let value = self.entries.and_then(|entries| entries.get(key));
+        value.is_some_and(|value| value.get_ref().is_array())
     }
 
     /// Warns about the table as a whole.

@@ -63,6 +63,9 @@ pub enum TargetError {
     /// `[query]` before the `?`.
     #[error("`[query]` is allowed after a `?` only")]
     QueryInPath,
+    /// `[query]` in the URL of a server, which all clients share.
+    #[error("`[query]` is not allowed here")]
+    SharedQuery,
 }
 
 impl TargetError {
@@ -72,13 +75,14 @@ impl TargetError {
             TargetError::NotAbsolute => {
                 Some("start with `http://`, `https://`, or `//` for the scheme of the request, then a host")
             }
+            TargetError::SharedQuery => Some("one connection serves all clients, whose queries differ"),
             TargetError::UnknownVariable { .. } => {
                 Some("variables are `[vhost]`, `[app]`, `[stream]` and `[query]`")
             }
             TargetError::InHost { name: VHOST } => {
                 Some("the name of the default vhost is not a host name: write the host name")
             }
-            TargetError::InHost { .. } => Some("a request must not choose the host that it is redirected to"),
+            TargetError::InHost { .. } => Some("a request must not choose the host"),
             TargetError::QueryInPath => Some("without `[query]`, the query of the request is appended"),
             TargetError::BadCharacter { .. } => Some("percent-encode other characters: `%20`"),
         }
@@ -123,7 +127,15 @@ impl RedirectTarget {
     /// # Errors
     /// The leftmost error.
     pub fn parse(text: &str, vhost: &str) -> Result<RedirectTarget, TargetError> {
-        let start = ["http://", "https://", "//"].into_iter().find(|start| text.starts_with(start));
+        RedirectTarget::parse_url(text, vhost, &["http://", "https://", "//"])
+    }
+
+    /// Parses a URL of `vhost` with variables that begins with one of `starts`.
+    ///
+    /// # Errors
+    /// The leftmost error.
+    pub(super) fn parse_url(text: &str, vhost: &str, starts: &[&str]) -> Result<RedirectTarget, TargetError> {
+        let start = starts.iter().copied().find(|start| text.starts_with(start));
         let start = start.ok_or(TargetError::NotAbsolute)?;
         let mut parts = vec![TargetPart::Literal(start.to_owned())];
         let mut section = Section::Authority;

@@ -19,6 +19,7 @@ use super::access::Addresses;
 use super::config::MemoryLimit;
 use super::endpoint::Endpoint;
 use super::error::{BOOLEAN, STRING, ValueError, closest};
+use super::upstream::Upstream;
 
 /// A kind of value.
 pub(super) trait Kind<T>: Fn(&Spanned<DeValue>) -> Result<T, Vec<Spanned<ValueError>>> {}
@@ -237,6 +238,11 @@ pub(super) fn origin(value: &Spanned<DeValue>) -> Result<String, Vec<Spanned<Val
 /// Reads a URL that the host asks.
 pub(super) fn endpoint(value: &Spanned<DeValue>) -> Result<Endpoint, Vec<Spanned<ValueError>>> {
     Endpoint::parse(&text(value)?).or_else(|error| fault(value, error.into()))
+}
+
+/// Reads a server that streams of `vhost` are pulled from or sent to.
+pub(super) fn upstream(vhost: &str) -> impl Kind<Upstream> {
+    move |value| Upstream::parse(&text(value)?, vhost).or_else(|error| fault(value, error.into()))
 }
 
 /// Reads a host name without port.

@@ -29,7 +29,7 @@ enabled = true
 mount = \"/[app]/[stream].flv\"
 ";
     let expected = [
-        "1:1: unknown key `listn`; no such key in the file; help: its keys are `rtmp`, `rtmps`, `http_server`, `http_api`, `admin`, `shutdown`, `proxy`, `modules`, `module`, `log`, `metrics`, `limits`, `http_hooks` or `vhost`",
+        "1:1: unknown key `listn`; no such key in the file; help: its keys are `rtmp`, `rtmps`, `http_server`, `http_api`, `admin`, `shutdown`, `proxy`, `modules`, `module`, `log`, `metrics`, `limits`, `http_hooks`, `cluster` or `vhost`",
         "4:14: bad value for `chunk_size`; must be 128 to 65536",
         r#"5:11: bad value for `listen`; not an address to listen on; help: write [ip:]port with a numeric ip: "8080", "127.0.0.1:8080", "[::]:8080""#,
         r#"5:16: bad value for `listen`; not an address to listen on; help: write [ip:]port with a numeric ip: "8080", "127.0.0.1:8080", "[::]:8080""#,
@@ -193,6 +193,18 @@ fn shows_each_error_with_its_line() {
             "2:8: bad value for `all`; not a host name; help: write the host name without scheme, port and path: \
              \"example.com\"",
         ),
+        (
+            "[vhost.x.cluster]\nmode = \"edge\"",
+            "2:8: an edge without an origin; help: name the servers that it pulls from: origin = [\"origin1.example.com\"]",
+        ),
+        (
+            "[vhost.x]\nforward = [\"http://o\"]",
+            "2:12: streams cannot be sent over http; help: write rtmp:// or rtmps://",
+        ),
+        (
+            "[vhost.x]\nforward = [\"[app]/x\"]",
+            "2:12: bad URL; `[app]` is not allowed in the host name; help: a request must not choose the host",
+        ),
     ];
     for (text, expected) in rows {
         assert_eq!(facts(text), [expected], "{text}");
@@ -203,10 +215,10 @@ fn shows_each_error_with_its_line() {
 fn keys_of_other_servers_are_answered_with_ours() {
     let rows = [
         ("[vhost.x]\nmw_latency = 350", "here it is `merge_write` in [vhost.\"NAME\".play]"),
-        ("[vhost.x.cluster]\nmode = \"remote\"", "not supported"),
-        ("[vhost.x.forward]\nenabled = true", "not supported"),
+        ("[vhost.x.cluster]\ncoworkers = \"\"", "not supported"),
+        ("[vhost.x]\npush = \"o\"", "here it is `forward` in [vhost.\"NAME\"]"),
         ("[vhost.x]\ntcp_nodelay = true", "not needed: TCP_NODELAY is set always"),
-        ("[cluster]", "not supported"),
+        ("[cluster]\norigin_cluster = true", "not supported"),
         ("[security]\nenabled = true\n[vhost.x]", "the key belongs in [vhost.\"NAME\"]"),
         ("max_connections = 1000", "the key belongs in [limits]"),
         ("grace_final_wait = 3200", "here it is `shutdown_grace` in [shutdown]"),
