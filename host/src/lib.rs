@@ -1,6 +1,6 @@
 //! remuxd: a plugin host for live streaming.
 //!
-//! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`] → [`router`] → [`policy`] → [`stream`] → [`module`] →
+//! Layers, upper ones use lower ones: [`cli`] → [`admin`] → [`net`] → [`http`], [`cluster`] → [`router`] → [`policy`] → [`stream`] → [`module`] →
 //! [`media`]; [`rtmp`] → [`media`]; [`author`] → [`module`]. [`conf`], [`budget`], [`lifecycle`] and [`sync`] are used by all and use none. [`candidate`] builds
 //! everything that a config would run; [`host`] runs it; [`clock`] gives tokio's time to [`stream`]; [`demo`] has the samples
 //! and the page of `remuxd demo`; [`player`] plays mounts in pages; [`output`] writes to the terminal, [`log`] to the log.

@@ -1,6 +1,22 @@
-//! Cluster: what an edge does with the streams of its origins.
+//! Other servers: origins that streams are pulled from, and servers that streams are sent to.
 //!
-//! Uses `media` and `remuxd-bitstream`. Knows no socket so far.
+//! A [`Location`] is a stream on another server, the [`Connector`] opens a connection to it, and an [`RtmpClient`] plays it or
+//! publishes it there.
+//!
+//! Invariants: a connection leads only where the config allows, also after a redirect; nothing that a viewer sends becomes a scheme,
+//! a host or a port; credentials for one host never reach another; no log line and no error has a query.
+//!
+//! Used by `net`, `admin` and `host`; uses `policy`, `stream`, `rtmp`, `media`, `budget` and `conf`.
 
+mod connector;
+mod error;
+mod location;
+mod rtmp;
+mod socket;
 #[cfg_attr(not(test), expect(dead_code, reason = "the pull task is about to use it"))]
 mod splice;
+
+pub use connector::{Connection, Connector, Led};
+pub use error::{ConnectError, UpstreamError};
+pub use location::{Location, LocationError};
+pub use rtmp::{RtmpClient, RtmpSettings};

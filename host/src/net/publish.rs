@@ -62,6 +62,7 @@ pub async fn publish_loop(
         window_ack_size: 2_500_000,
         limits: LIMITS,
         enhanced: true,
+        hops: String::new(),
     };
     let mut session = ClientSession::publish(name, settings, 0, random);
     let mut tags = tags.peekable();

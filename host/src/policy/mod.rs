@@ -72,6 +72,7 @@ pub use histogram::Histogram;
 pub use hooks::{Connected, HookAction, HookCounts, HookResult, Hooks, ReloadFacts};
 pub use ids::{ConnectionId, SessionId};
 pub use limits::subscriber;
+pub use outbound::client_tls;
 pub use outcome::{End, Order, Outcome};
 pub use refusal::{Answer, Refusal, SignatureError, TokenError};
 pub use refusals::Refusals;

@@ -154,6 +154,12 @@ impl OutboundError {
     }
 }
 
+/// Returns the TLS of the host as a client: certificates are verified by the system's roots. Blocks while the first call of a
+/// process reads them.
+pub fn client_tls() -> Arc<ClientConfig> {
+    TLS.config.clone()
+}
+
 struct Tls {
     config: Arc<ClientConfig>,
     /// Number of roots.

@@ -27,6 +27,8 @@ pub struct ConnectRequest {
     pub audio_four_cc_info_map: Vec<(String, u32)>,
     /// `capsEx`: bits of [`caps_ex`].
     pub caps_ex: u32,
+    /// `remuxdHops`: the nodes that the stream has passed; empty from others.
+    pub hops: String,
 }
 
 impl ConnectRequest {
@@ -58,6 +60,7 @@ impl ConnectRequest {
             video_four_cc_info_map: map("videoFourCcInfoMap"),
             audio_four_cc_info_map: map("audioFourCcInfoMap"),
             caps_ex: number("capsEx") as u32,
+            hops: text(HOPS),
         }
     }
 
@@ -70,6 +73,9 @@ impl ConnectRequest {
             ("tcUrl".to_owned(), self.tc_url.as_str().into()),
         ];
         properties.push(("objectEncoding".to_owned(), f64::from(self.object_encoding).into()));
+        if !self.hops.is_empty() {
+            properties.push((HOPS.to_owned(), self.hops.as_str().into()));
+        }
         properties.extend(self.enhanced_properties());
         Value::Object(properties)
     }
@@ -138,6 +144,8 @@ pub mod caps_ex {
 
 /// The "can forward" bit of a FourCC information map (enhanced RTMP v2, `FourCcInfoMask`).
 const CAN_FORWARD: u32 = 0x04;
+/// The property with the hop list.
+const HOPS: &str = "remuxdHops";
 /// The FourCC wildcard.
 const ANY_FOURCC: &str = "*";
 
@@ -156,6 +164,7 @@ mod tests {
             video_four_cc_info_map: vec![("*".into(), 4), ("vp09".into(), 7)],
             audio_four_cc_info_map: vec![("Opus".into(), 3)],
             caps_ex: caps_ex::RECONNECT | caps_ex::MULTITRACK,
+            hops: "a/x,b/y".into(),
             ..ConnectRequest::default()
         };
         assert_eq!(ConnectRequest::read(&request.to_object()), request);

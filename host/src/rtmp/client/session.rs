@@ -1,6 +1,7 @@
 use remuxd_bitstream::amf0::Value;
 
 use super::event::ClientEvent;
+use crate::budget::Account;
 use crate::media::{Packet, Tag, TagKind};
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::command::{Command, code};
@@ -38,6 +39,8 @@ pub struct ClientSettings {
     pub limits: ChunkLimits,
     /// Whether `connect` announces enhanced RTMP. Some servers reject properties that they do not know.
     pub enhanced: bool,
+    /// The hop list of `connect`; empty for none.
+    pub hops: String,
 }
 
 /// The client's end of one RTMP connection. It has no `Debug`: its buffers hold stream keys.
@@ -98,6 +101,11 @@ impl ClientSession {
             stream_id: 0,
             server_caps_ex: 0,
         }
+    }
+
+    /// Charges messages that begin from now on to `account`.
+    pub fn charge_to(&mut self, account: Account) {
+        self.link.charge_to(account);
     }
 
     /// Returns the buffers between the session and the socket. The output begins with the handshake.
@@ -183,6 +191,7 @@ impl ClientSession {
             app: self.name.app.clone(),
             tc_url: self.name.tc_url(),
             flash_ver: FLASH_VERSION.to_owned(),
+            hops: self.settings.hops.clone(),
             ..capabilities
         };
         let call = Command::call("connect", CONNECT.into(), vec![]);

@@ -23,8 +23,14 @@ impl Pair {
     fn new(role: Role, step: usize, scheme: Scheme) -> Pair {
         let limits = ChunkLimits::default();
         let name = StreamName::parse_url("rtmp://host/live/key?token=t").unwrap();
-        let settings =
-            ClientSettings { scheme, chunk_size: 4096, window_ack_size: 100_000, limits, enhanced: true };
+        let settings = ClientSettings {
+            scheme,
+            chunk_size: 4096,
+            window_ack_size: 100_000,
+            limits,
+            enhanced: true,
+            hops: String::new(),
+        };
         let client = ClientSession::new(name, role, settings, 0, Random::from_seed(1));
         let settings = ServerSettings { chunk_size: 60_000, window_ack_size: 2_500_000, limits };
         let server = ServerSession::new(settings, 0, Random::from_seed(2));

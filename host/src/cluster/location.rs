@@ -1,0 +1,260 @@
+//! Locations: streams on other servers.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::conf::{Scheme, Upstream};
+use crate::rtmp::tc_url::StreamName;
+use crate::stream::StreamKey;
+
+/// The maximum length of a URL, in bytes.
+const MAX_URL: usize = 4096;
+
+/// Characters that are encoded in a name within an HTTP path: all but the unreserved ones of RFC 3986, and the slash.
+const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// A stream on another server. The query may be a secret: neither `Display` nor `Debug` shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The protocol.
+    pub scheme: Scheme,
+    /// A host name or an address; an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The path with its leading slash: of RTMP as it is, of HTTP encoded.
+    path: String,
+    /// The query without `?`.
+    query: String,
+}
+
+/// The reason why a name or URL is no location. The culprit is who named it: a client, or the server that redirects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocationError {
+    /// The scheme is none that streams are carried by.
+    #[error("its scheme is not rtmp, rtmps, http or https")]
+    Scheme,
+    /// There is no host, or it has user information or white space.
+    #[error("its host is not a host name")]
+    Host,
+    /// The port is not a number from 1 to 65535.
+    #[error("its port is not a number from 1 to 65535")]
+    Port,
+    /// A character cannot be carried.
+    #[error("the character {character:?} cannot be carried")]
+    Character {
+        /// The character.
+        character: char,
+    },
+    /// It is too long.
+    #[error("it has {len} bytes, more than {limit}")]
+    TooLong {
+        /// Its length, in bytes.
+        len: usize,
+        /// The maximum.
+        limit: usize,
+    },
+    /// The path has no stream.
+    #[error("its path names no stream")]
+    NoStream,
+}
+
+impl Location {
+    /// Returns where `upstream` has the stream `key`.
+    ///
+    /// # Errors
+    /// The key cannot be carried.
+    pub fn of(upstream: &Upstream, key: &StreamKey) -> Result<Location, LocationError> {
+        let names = [&*key.vhost, &*key.app, &*key.stream];
+        let url = if upstream.scheme().is_rtmp() {
+            names.into_iter().try_for_each(check_rtmp_name)?;
+            upstream.url(&key.vhost, &key.app, &key.stream, str::to_owned)
+        } else {
+            upstream
+                .url(&key.vhost, &key.app, &key.stream, |name| utf8_percent_encode(name, NAME).to_string())
+        };
+        Location::parse(&url)
+    }
+
+    /// Parses a URL.
+    ///
+    /// # Errors
+    /// [`LocationError`] if it is none.
+    pub fn parse(url: &str) -> Result<Location, LocationError> {
+        if url.len() > MAX_URL {
+            return Err(LocationError::TooLong { len: url.len(), limit: MAX_URL });
+        }
+        if let Some(character) = url.chars().find(|c| c.is_control() || c.is_whitespace()) {
+            return Err(LocationError::Character { character });
+        }
+        let (scheme, rest) = Scheme::of_url(url).ok_or(LocationError::Scheme)?;
+        let rest = rest.split_once('#').map_or(rest, |(rest, _fragment)| rest);
+        let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':').or(port.is_empty().then_some(""))),
+            None => {
+                authority.split_once(':').map_or((authority, Some("")), |(host, port)| (host, Some(port)))
+            }
+        };
+        if host.is_empty() || host.contains(['@', '[', ']']) {
+            return Err(LocationError::Host);
+        }
+        let port = match port {
+            Some("") => scheme.default_port(),
+            port => port
+                .and_then(|port| port.parse().ok())
+                .filter(|port| *port != 0)
+                .ok_or(LocationError::Port)?,
+        };
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Location {
+            scheme,
+            host: host.to_ascii_lowercase(),
+            port,
+            path: path.to_owned(),
+            query: query.to_owned(),
+        })
+    }
+
+    /// Adds a parameter to the query.
+    #[must_use]
+    pub fn with_parameter(mut self, name: &str, value: &str) -> Location {
+        if !self.query.is_empty() {
+            self.query.push('&');
+        }
+        self.query.push_str(name);
+        self.query.push('=');
+        self.query.extend(utf8_percent_encode(value, NAME));
+        self
+    }
+
+    /// The query without `?`. It may be a secret.
+    pub fn query(&self) -> &str {
+        &self.query
+    }
+
+    /// Returns the host with the port, if that is not the scheme's, as in a Host header.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
+    }
+
+    /// Returns path and query as a request line has them.
+    pub fn path_and_query(&self) -> String {
+        if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
+    }
+
+    /// Returns the name of the stream over RTMP.
+    ///
+    /// # Errors
+    /// The path names none.
+    pub fn stream_name(&self) -> Result<StreamName, LocationError> {
+        let (app, stream) =
+            self.path.trim_start_matches('/').rsplit_once('/').ok_or(LocationError::NoStream)?;
+        if app.is_empty() || stream.is_empty() {
+            return Err(LocationError::NoStream);
+        }
+        Ok(StreamName {
+            schema: self.scheme.name().to_owned(),
+            host: self.host.clone(),
+            port: self.port,
+            vhost: self.host.clone(),
+            app: app.to_owned(),
+            stream: stream.to_owned(),
+            params: if self.query.is_empty() { String::new() } else { format!("?{}", self.query) },
+        })
+    }
+
+    /// Returns whether `other` is on the same host, which may have the same credentials.
+    pub fn has_host_of(&self, other: &Location) -> bool {
+        (self.scheme.is_tls() || !other.scheme.is_tls()) && self.host == other.host
+    }
+}
+
+/// Checks a name for what would end it, or would mean another vhost, in a URL of RTMP.
+fn check_rtmp_name(name: &str) -> Result<(), LocationError> {
+    match name.chars().find(|c| "?#&".contains(*c)) {
+        Some(character) => Err(LocationError::Character { character }),
+        None if name.contains("...vhost...") => Err(LocationError::Character { character: '.' }),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme.name(), self.authority(), self.path.escape_debug())
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Location({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(upstream: &str, app: &str, stream: &str) -> Result<String, LocationError> {
+        let upstream = Upstream::parse(upstream, "a.example").unwrap();
+        let location = Location::of(&upstream, &StreamKey::new("a.example", app, stream))?;
+        Ok(format!("{} {} {}", location.authority(), location.port, location.path_and_query()))
+    }
+
+    #[test]
+    fn names_the_stream_at_the_upstream() {
+        let rows = [
+            ("o.example", "live", "x", Ok("o.example 1935 /live/x?vhost=a.example")),
+            ("O.example:80", "a/b", "ü x", Err(' ')),
+            ("http://o.example", "a/b", "ü x?", Ok("o.example 80 /a/b/%C3%BC%20x%3F.flv?vhost=a.example")),
+            ("https://[::1]/s/[stream]?k=1", "live", "x", Ok("[::1] 443 /s/x?k=1&vhost=a.example")),
+            ("rtmps://o.example:1/t/[stream]", "live", "x", Ok("o.example:1 1 /t/x?vhost=a.example")),
+            ("o.example", "live", "x?vhost=b", Err('?')),
+            ("o.example", "live...vhost...b", "x", Err('.')),
+        ];
+        for (upstream, app, stream, expected) in rows {
+            let expected =
+                expected.map(str::to_owned).map_err(|character| LocationError::Character { character });
+            assert_eq!(of(upstream, app, stream), expected, "{upstream} {app} {stream}");
+        }
+    }
+
+    #[test]
+    fn parses_the_target_of_a_redirect() {
+        use LocationError::*;
+        let rows = [
+            ("rtmp://h/a/s?k=v#f", Ok("rtmp://h/a/s")),
+            ("http://h:8080?k=v", Ok("http://h:8080/")),
+            ("rtmps://[::1]:443/a/s", Ok("rtmps://[::1]/a/s")),
+            ("file:///etc/passwd", Err(Scheme)),
+            ("//h/a", Err(Scheme)),
+            ("rtmp:///a/s", Err(Host)),
+            ("rtmp://u@h/a/s", Err(Host)),
+            ("rtmp://[::1]x/a/s", Err(Port)),
+            ("rtmp://h:0/a/s", Err(Port)),
+            ("rtmp://h:99999/a/s", Err(Port)),
+            ("rtmp://h/a/s\r\nX: 1", Err(Character { character: '\r' })),
+        ];
+        for (url, expected) in rows {
+            assert_eq!(
+                Location::parse(url).map(|location| location.to_string()).as_deref(),
+                expected.as_deref().map_err(|error| error),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn shows_no_query_and_keeps_credentials_on_their_host() {
+        let location = Location::parse("rtmps://h/a/s?k=hush").unwrap().with_parameter("n", "a b&c");
+        assert_eq!(location.stream_name().unwrap().stream_with_params(), "s?k=hush&n=a%20b%26c");
+        assert!(!format!("{location} {location:?}").contains("hush"));
+        for (other, expected) in [("rtmps://h:1/b", true), ("rtmp://h/b", false), ("rtmps://i/b", false)] {
+            assert_eq!(Location::parse(other).unwrap().has_host_of(&location), expected, "{other}");
+        }
+    }
+}
