@@ -6,7 +6,7 @@ use std::time::Instant;
 use hyper::header::{AUTHORIZATION, AsHeaderName, HeaderMap, REFERER, USER_AGENT};
 
 use super::{Client, ConnectionContext};
-use crate::policy::{Action, Protocol, Request};
+use crate::policy::{Action, HOPS_HEADER, Protocol, Request};
 use crate::router::{Route, query_pairs};
 
 /// Returns the request to play the stream of `route`, which came at `arrived`.
@@ -33,6 +33,7 @@ pub(super) fn play_request(
         bearer: bearer(headers),
         format: route.mount.pattern.extension.clone(),
         parameters: query_pairs(query).map(|(name, value)| (name.into(), value.into())).collect(),
+        hops: text(headers, HOPS_HEADER),
         query: query.to_owned(),
         key,
     }

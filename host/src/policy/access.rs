@@ -10,7 +10,7 @@ use tracing::info;
 use super::admission::Admission;
 use super::bans::{Ban, BanError, BanTarget};
 use super::groups::GroupTotals;
-use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, ask};
+use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, VhostHooks, ask};
 use super::ids::{ConnectionId, SessionId};
 use super::key_set::KeySets;
 use super::refusals::Refusals;
@@ -68,8 +68,11 @@ impl Access {
         connection: Option<Arc<Connected>>,
     ) -> Result<Admission, Refusal> {
         let decided = match policy.decide(&request, &self.sessions, &self.key_sets).await {
-            Ok(admission) => self.ask_hooks(policy, &request, admission, connection).await,
-            refused => refused,
+            Ok((admission, None)) => Ok(admission),
+            Ok((admission, Some(hooks))) => {
+                self.ask_hooks(policy, &request, admission, hooks, connection).await
+            }
+            Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &decided
             && let Some(before) = self.refusals().count(refusal.name())
@@ -87,9 +90,9 @@ impl Access {
         policy: &Policy,
         request: &Request,
         mut admission: Admission,
+        vhost: &Arc<VhostHooks>,
         connection: Option<Arc<Connected>>,
     ) -> Result<Admission, Refusal> {
-        let Some(vhost) = policy.hooks() else { return Ok(admission) };
         let session = admission.session();
         let session_id = session.id().to_string();
         let facts = Facts {
@@ -161,6 +164,11 @@ impl Access {
     /// Returns the id of a new connection.
     pub fn next_connection(&self) -> ConnectionId {
         self.sessions.ids.connection()
+    }
+
+    /// Returns the name of this node in hop lists.
+    pub fn node(&self) -> String {
+        self.sessions.node()
     }
 
     /// The refusals of the host, by this and by others.

@@ -53,6 +53,11 @@ impl Ids {
         Ids { process: RandomState::new().hash_one(()) as u32, next: AtomicU32::new(1) }
     }
 
+    /// Returns a name for this process.
+    pub fn process(&self) -> String {
+        format!("{:08x}", self.process)
+    }
+
     pub fn session(&self) -> SessionId {
         SessionId(self.next())
     }

@@ -52,6 +52,20 @@ pub enum Refusal {
     /// Somebody plays the name of a publish key.
     #[error("it plays the secret name of a publish_key")]
     SecretName,
+    /// The credential of another node is refused.
+    #[error("remuxd_node: {0}")]
+    Node(SignatureError),
+    /// The stream has passed this vhost already.
+    #[error("a loop: the stream comes from here")]
+    Loop,
+    /// The stream has passed too many nodes.
+    #[error("the stream has passed {count} nodes, more than {limit}")]
+    Hops {
+        /// Their number.
+        count: usize,
+        /// The maximum.
+        limit: usize,
+    },
     /// A hook refuses, or fails.
     #[error("hook: {0}")]
     Hook(Box<HookRefusal>),
@@ -147,6 +161,8 @@ impl Refusal {
             Refusal::Token(_) => "jwt",
             Refusal::Link(_) => "secure_link",
             Refusal::UnknownPublishName { .. } | Refusal::SecretName => "publish_key",
+            Refusal::Node(_) => "node",
+            Refusal::Loop | Refusal::Hops { .. } => "loop",
             Refusal::Hook(_) => "hook",
             Refusal::Limit(_) => "session_limit",
         }
@@ -159,6 +175,8 @@ impl Refusal {
             | Refusal::AddressDenied { .. }
             | Refusal::AddressNotAllowed
             | Refusal::Page { .. }
+            | Refusal::Loop
+            | Refusal::Hops { .. }
             | Refusal::Hook(_) => Answer::Forbidden,
             Refusal::Limit(LimitReached { of_address: true, .. }) => Answer::TooMany,
             Refusal::Limit(_) => Answer::Full,

@@ -38,6 +38,8 @@ pub struct Request {
     pub format: String,
     /// The pairs of the query, decoded.
     pub parameters: Vec<(String, String)>,
+    /// The nodes that the stream has passed, by a property or header of the request; empty if none.
+    pub hops: String,
     /// The query of the URL, or over RTMP of tcUrl and stream name together, as sent, without the `?`.
     pub query: String,
 }
@@ -108,6 +110,7 @@ pub(super) mod tests {
             bearer: None,
             format: "flv".to_owned(),
             parameters: Vec::new(),
+            hops: String::new(),
             query: String::new(),
         }
     }

@@ -9,6 +9,7 @@ use super::grant::{Grant, short_hash};
 use super::hooks::VhostHooks;
 use super::key_set::KeySets;
 use super::limits::Limits;
+use super::node::{check_hops, is_of_node};
 use super::refer::check_page;
 use super::security::check_address;
 use super::sessions::Sessions;
@@ -40,20 +41,27 @@ impl Policy {
     }
 
     /// Applies the rules in order; the first that refuses decides. The session counts from its limits on, so that rules that
-    /// wait cannot let in too many.
+    /// wait cannot let in too many. Also returns the hooks that are to be asked; those of another node's request are none.
     pub(super) async fn decide(
         &self,
         request: &Request,
         sessions: &Arc<Sessions>,
         key_sets: &KeySets,
-    ) -> Result<Admission, Refusal> {
+    ) -> Result<(Admission, Option<&Arc<VhostHooks>>), Refusal> {
         sessions.check_address(request.address)?;
         check_address(&self.security, request.action, request.address)?;
-        check_page(&self.refer, request.action, &request.page_url)?;
-        let Grant { key, subject, ends } =
-            self.credentials.check(request, SystemTime::now(), key_sets).await?;
+        let now = SystemTime::now();
+        check_hops(request, &sessions.node())?;
+        let is_of_node = is_of_node(request, sessions.config().cluster.secret.as_ref(), now)?;
+        let Grant { key, subject, ends } = if is_of_node {
+            Grant::default()
+        } else {
+            check_page(&self.refer, request.action, &request.page_url)?;
+            self.credentials.check(request, now, key_sets).await?
+        };
         let entry = sessions.enter(&self.limits, request, key, subject.as_deref())?;
-        Ok(Admission::new(entry, ends, self.limits.publisher_bitrate()))
+        let admission = Admission::new(entry, ends, self.limits.publisher_bitrate());
+        Ok((admission, self.hooks().filter(|_| !is_of_node)))
     }
 
     /// The hooks, which are asked once the rules accept a request.

@@ -24,7 +24,7 @@ use super::session::Session;
 use super::stream_totals::{StreamTotals, Streams};
 use super::totals::{Ended, Totals};
 use super::{Action, Refusal, Request};
-use crate::conf::Current;
+use crate::conf::{Config, Current};
 use crate::stream::StreamKey;
 
 /// The sessions of the host.
@@ -95,6 +95,16 @@ impl Sessions {
             Action::Publish => (publishers + 1, players),
             Action::Play => (publishers, players + 1),
         })
+    }
+
+    /// The config in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.current.config()
+    }
+
+    /// Returns the name of this node: that of the config, or one that is random for each process.
+    pub fn node(&self) -> String {
+        self.config().cluster.name.clone().unwrap_or_else(|| self.ids.process())
     }
 
     /// Adds a session on the stream `key` if there is one, else on that of the request.

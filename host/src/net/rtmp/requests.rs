@@ -181,6 +181,7 @@ impl Requests {
             bearer: None,
             format: String::new(),
             parameters: query_pairs(query).map(|(name, value)| (name.into(), value.into())).collect(),
+            hops: client.connect.hops.clone(),
             query: query.to_owned(),
         };
         let (access, connected) = (self.server.access.clone(), self.connected.clone());
