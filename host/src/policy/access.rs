@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing::info;
@@ -18,6 +18,7 @@ use super::session::Session;
 use super::sessions::{SessionLog, Sessions};
 use super::stream_totals::StreamTotals;
 use super::totals::Totals;
+use super::origin_check::OriginCheck;
 use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Current;
 use crate::stream::StreamKey;
@@ -28,6 +29,7 @@ pub struct Access {
     sessions: Arc<Sessions>,
     hooks: Arc<Hooks>,
     key_sets: KeySets,
+    origins: OnceLock<Arc<dyn OriginCheck>>,
 }
 
 /// A request to connect over RTMP. It has no `Debug`: URL and parameters may be secrets.
@@ -53,7 +55,7 @@ impl Access {
     pub fn new(current: Arc<Current>) -> Arc<Access> {
         let sessions = Sessions::new(current);
         let hooks = Hooks::new(sessions.ids.session().to_string(), sessions.clone());
-        Arc::new(Access { sessions, hooks, key_sets: KeySets::default() })
+        Arc::new(Access { sessions, hooks, key_sets: KeySets::default(), origins: OnceLock::new() })
     }
 
     /// Decides on a request, which came over `connection` if that is RTMP, and logs a refusal. Ready at once unless the vhost has
@@ -67,13 +69,7 @@ impl Access {
         request: Request,
         connection: Option<Arc<Connected>>,
     ) -> Result<Admission, Refusal> {
-        let decided = match policy.decide(&request, &self.sessions, &self.key_sets).await {
-            Ok((admission, None)) => Ok(admission),
-            Ok((admission, Some(hooks))) => {
-                self.ask_hooks(policy, &request, admission, hooks, connection).await
-            }
-            Err(refusal) => Err(refusal),
-        };
+        let decided = self.decide(policy, &request, connection).await;
         if let Err(refusal) = &decided
             && let Some(before) = self.refusals().count(refusal.name())
         {
@@ -82,6 +78,23 @@ impl Access {
             info!(client = %address, %connection, %action, %protocol, %stream, reason = %refusal, before, "access refused");
         }
         decided
+    }
+
+    /// Decides by the rules, then the hooks, then the origins of an edge.
+    async fn decide(
+        &self,
+        policy: &Policy,
+        request: &Request,
+        connection: Option<Arc<Connected>>,
+    ) -> Result<Admission, Refusal> {
+        let (mut admission, hooks) = policy.decide(request, &self.sessions, &self.key_sets).await?;
+        if let Some(hooks) = hooks {
+            admission = self.ask_hooks(policy, request, admission, hooks, connection).await?;
+        }
+        if let (Some(vhost), Some(origins)) = (policy.asks_origins(request), self.origins.get()) {
+            origins.check(vhost, request).await?;
+        }
+        Ok(admission)
     }
 
     /// Asks the hooks about a session that the rules accept.
@@ -203,6 +216,11 @@ impl Access {
     /// Returns the bans that have not ended, the oldest first.
     pub fn bans(&self) -> Vec<Ban> {
         self.sessions.bans()
+    }
+
+    /// Sets how origins are asked about viewers, once.
+    pub fn ask_origins(&self, origins: Arc<dyn OriginCheck>) {
+        let _ = self.origins.set(origins);
     }
 
     /// Sets the access log, once.

@@ -49,6 +49,7 @@ mod jwt;
 mod key_set;
 mod limits;
 mod node;
+mod origin_check;
 mod outbound;
 mod outcome;
 mod publish_key;
@@ -74,6 +75,7 @@ pub use hooks::{Connected, HookAction, HookCounts, HookResult, Hooks, ReloadFact
 pub use ids::{ConnectionId, SessionId};
 pub use limits::subscriber;
 pub use node::{CREDENTIAL, HOPS, HOPS_HEADER, hops_through, node_credential};
+pub use origin_check::{OriginCheck, OriginRefusal};
 pub use outbound::client_tls;
 pub use outcome::{End, Order, Outcome};
 pub use refusal::{Answer, Refusal, SignatureError, TokenError};

@@ -3,6 +3,7 @@
 use super::bans::BanTarget;
 use super::hooks::HookRefusal;
 use super::limits::LimitReached;
+use super::origin_check::OriginRefusal;
 use crate::conf::Addresses;
 
 /// The reason why a request is refused. [`Display`](std::fmt::Display) is for the log and states facts, without secrets.
@@ -55,6 +56,9 @@ pub enum Refusal {
     /// The credential of another node is refused.
     #[error("remuxd_node: {0}")]
     Node(SignatureError),
+    /// An origin does not allow the viewer.
+    #[error(transparent)]
+    Origin(#[from] OriginRefusal),
     /// The stream has passed this vhost already.
     #[error("a loop: the stream comes from here")]
     Loop,
@@ -162,6 +166,7 @@ impl Refusal {
             Refusal::Link(_) => "secure_link",
             Refusal::UnknownPublishName { .. } | Refusal::SecretName => "publish_key",
             Refusal::Node(_) => "node",
+            Refusal::Origin(_) => "origin",
             Refusal::Loop | Refusal::Hops { .. } => "loop",
             Refusal::Hook(_) => "hook",
             Refusal::Limit(_) => "session_limit",
@@ -177,9 +182,10 @@ impl Refusal {
             | Refusal::Page { .. }
             | Refusal::Loop
             | Refusal::Hops { .. }
+            | Refusal::Origin(OriginRefusal::Refused { .. })
             | Refusal::Hook(_) => Answer::Forbidden,
             Refusal::Limit(LimitReached { of_address: true, .. }) => Answer::TooMany,
-            Refusal::Limit(_) => Answer::Full,
+            Refusal::Limit(_) | Refusal::Origin(OriginRefusal::NoAnswer { .. }) => Answer::Full,
             _ => Answer::Unauthorized,
         }
     }

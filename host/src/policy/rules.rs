@@ -13,7 +13,7 @@ use super::node::{check_hops, is_of_node};
 use super::refer::check_page;
 use super::security::check_address;
 use super::sessions::Sessions;
-use super::{Refusal, Request};
+use super::{Action, Refusal, Request};
 use crate::conf::{PublishConflict, Refer, Security, SessionLimits, Vhost};
 use crate::stream::StreamKey;
 
@@ -25,6 +25,8 @@ pub struct Policy {
     credentials: Credentials,
     limits: Limits,
     hooks: Option<Arc<VhostHooks>>,
+    /// The vhost, if its origins are asked about viewers.
+    edge: Option<Vhost>,
 }
 
 impl Policy {
@@ -37,6 +39,7 @@ impl Policy {
             credentials: Credentials::new(vhost),
             limits: Limits { scopes: [*limits, vhost.limits], replaces },
             hooks: VhostHooks::new(vhost),
+            edge: (vhost.cluster.is_edge() && vhost.cluster.token_traverse).then(|| vhost.clone()),
         }
     }
 
@@ -62,6 +65,11 @@ impl Policy {
         let entry = sessions.enter(&self.limits, request, key, subject.as_deref())?;
         let admission = Admission::new(entry, ends, self.limits.publisher_bitrate());
         Ok((admission, self.hooks().filter(|_| !is_of_node)))
+    }
+
+    /// The vhost whose origins are asked about a request that the rules and hooks accept.
+    pub(super) fn asks_origins(&self, request: &Request) -> Option<&Vhost> {
+        self.edge.as_ref().filter(|_| request.action == Action::Play)
     }
 
     /// The hooks, which are asked once the rules accept a request.
