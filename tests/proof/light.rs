@@ -1,7 +1,7 @@
 //! Thousands of viewers: each reads its stream as it arrives, keeps none of it, and checks every frame.
 //!
-//! Frames carry their numbers (see `publisher::Numbered`): in FLV and AAC none may be missing, repeated or out of order.
-//! In TS the counters of packets and the times of pictures prove the same.
+//! Frames carry their numbers (see `publisher::Numbered`): in FLV and AAC none may be repeated or out of order, and those that are
+//! missing are counted. In TS the counters of packets and the times of pictures prove the same.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use remuxd_tests::publisher::Numbered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 /// An empty pong, masked with zeros (RFC 6455, 5.5.3).
 const PONG: &[u8] = &[0x8a, 0x80, 0, 0, 0, 0];
@@ -42,16 +43,19 @@ pub struct Seen {
     pub format: Format,
     /// Number of frames, pictures or packets that were checked.
     pub checked: u64,
+    /// Number of frames that were left out.
+    pub missing: u64,
     /// The longest wait between two reads with data, after the first second.
     pub longest_wait: Duration,
     /// The first fault; an end that was not clean is one.
     pub fault: Option<String>,
 }
 
-/// Watches until the stream ends.
-pub async fn watch(address: SocketAddr, format: Format, key: String) -> Seen {
-    let mut seen = Seen { format, checked: 0, longest_wait: Duration::ZERO, fault: None };
-    if let Err(fault) = read(address, format, &key, &mut seen).await {
+/// Watches until the stream ends, or until `stop` is cancelled.
+pub async fn watch(address: SocketAddr, format: Format, key: String, stop: CancellationToken) -> Seen {
+    let mut seen = Seen { format, checked: 0, missing: 0, longest_wait: Duration::ZERO, fault: None };
+    let read = read(address, format, &key, &mut seen);
+    if let Some(Err(fault)) = stop.run_until_cancelled(read).await {
         seen.fault = Some(fault);
     }
     seen
@@ -94,7 +98,7 @@ async fn read(address: SocketAddr, format: Format, key: &str, seen: &mut Seen) -
             socket.write_all(PONG).await.map_err(text)?;
         }
         checker.check(&mut body)?;
-        seen.checked = checker.checked;
+        (seen.checked, seen.missing) = (checker.checked, checker.missing);
         if ended {
             return Ok(());
         }
@@ -179,6 +183,7 @@ struct Checker {
     format: Format,
     started: bool,
     checked: u64,
+    missing: u64,
     video: Option<u32>,
     audio: Option<u32>,
     counters: HashMap<u16, u8>,
@@ -192,6 +197,7 @@ impl Checker {
             format,
             started: false,
             checked: 0,
+            missing: 0,
             video: None,
             audio: None,
             counters: HashMap::new(),
@@ -241,7 +247,7 @@ impl Checker {
             (8, Some(1)) => (&mut self.audio, number(2)),
             _ => return Ok(Some(whole)),
         };
-        follow(last, number.ok_or("a frame without a number")?)?;
+        self.missing += follow(last, number.ok_or("a frame without a number")?)?;
         let time = u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]);
         self.time(u16::from(rest[0]), u64::from(time))?;
         self.checked += 1;
@@ -261,7 +267,7 @@ impl Checker {
             return Ok(None);
         }
         let number = rest.get(header..header + 4).and_then(|four| four.try_into().ok());
-        follow(&mut self.audio, number.map(u32::from_be_bytes).ok_or("a short frame")?)?;
+        self.missing += follow(&mut self.audio, number.map(u32::from_be_bytes).ok_or("a short frame")?)?;
         self.checked += 1;
         Ok(Some(len))
     }
@@ -308,9 +314,11 @@ impl Checker {
     }
 }
 
-fn follow(last: &mut Option<u32>, number: u32) -> Result<(), String> {
+/// Returns how many frames are missing before this one.
+fn follow(last: &mut Option<u32>, number: u32) -> Result<u64, String> {
     match last.replace(number) {
-        Some(before) if number != before + 1 => Err(format!("frame {number} after {before}")),
-        _ => Ok(()),
+        Some(before) if number <= before => Err(format!("frame {number} after {before}")),
+        Some(before) => Ok(u64::from(number - before - 1)),
+        None => Ok(0),
     }
 }

@@ -22,6 +22,7 @@ use remuxd_tests::publisher::{Numbered, Pace, Publisher};
 use remuxd_tests::tool::root;
 use remuxd_tests::ts::{Stream, access_units, check, published_units};
 use remuxd_tests::wait::poll_for;
+use tokio_util::sync::CancellationToken;
 
 const MODULES: [&str; 4] = ["flv", "websocket-flv", "ts", "aac"];
 const FRAME_BYTES: usize = 400;
@@ -115,7 +116,7 @@ fn prove(plan: &Plan) -> Result<(), String> {
         runtime.block_on(async {
             let mut tasks = tokio::task::JoinSet::new();
             for (number, (format, key)) in all.into_iter().enumerate() {
-                tasks.spawn(watch(address, format, key));
+                tasks.spawn(watch(address, format, key, CancellationToken::new()));
                 if number % 50 == 49 {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -177,10 +178,11 @@ fn prove(plan: &Plan) -> Result<(), String> {
     let published: Vec<Vec<Tag>> =
         frames.iter().map(|count| Numbered::new(FRAME_BYTES).frames(*count)).collect();
     let seen = watching.join().map_err(|_| "the viewers panicked")?;
-    let mut faults: Vec<String> = seen
-        .iter()
-        .filter_map(|seen| seen.fault.as_ref().map(|fault| format!("{:?}: {fault}", seen.format)))
-        .collect();
+    let fault = |seen: &Seen| {
+        let missing = (seen.missing > 0).then(|| format!("{} frames are missing", seen.missing));
+        seen.fault.clone().or(missing).map(|fault| format!("{:?}: {fault}", seen.format))
+    };
+    let mut faults: Vec<String> = seen.iter().filter_map(fault).collect();
     for (publisher, viewer) in sampled {
         faults.extend(compare_sampled(viewer, &published[publisher]).err());
     }

@@ -248,6 +248,13 @@ impl Numbered {
         self
     }
 
+    /// Returns the same media, whose first frame has this number, a multiple of [`Numbered::GOP`].
+    #[must_use]
+    pub fn starting_at(mut self, number: u32) -> Numbered {
+        self.next = number;
+        self
+    }
+
     /// Returns metadata and both decoder configurations.
     #[must_use]
     pub fn headers(&self) -> Vec<Tag> {

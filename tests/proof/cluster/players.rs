@@ -1,0 +1,73 @@
+//! RTMP players, each on a thread.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use remuxd_tests::publisher::Numbered;
+use remuxd_tests::rtmp::{Connection, split_key};
+
+use crate::light::{Format, Seen};
+
+/// A player that checks the numbers of video frames.
+pub struct Player {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Seen>,
+}
+
+impl Player {
+    pub fn start(address: SocketAddr, key: &'static str) -> Player {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut seen = Seen {
+                format: Format::Flv,
+                checked: 0,
+                missing: 0,
+                longest_wait: Duration::ZERO,
+                fault: None,
+            };
+            if let Err(error) = play(address, key, &stopped, &mut seen) {
+                seen.fault = Some(format!("RTMP: {error}"));
+            }
+            seen
+        });
+        Player { stop, thread }
+    }
+
+    pub fn stop(self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("players do not panic")
+    }
+}
+
+fn play(address: SocketAddr, key: &str, stop: &AtomicBool, seen: &mut Seen) -> std::io::Result<()> {
+    let (app, stream) = split_key(key);
+    let mut connection = Connection::open(address)?;
+    connection.connect(app)?;
+    let id = connection.create_stream()?;
+    connection.play(id, stream)?;
+    let (began, mut last, mut number) = (Instant::now(), Instant::now(), None::<u32>);
+    while !stop.load(Ordering::Relaxed) {
+        let message = connection.read()?;
+        if message.kind != 9 || message.payload.get(1) != Some(&1) {
+            continue;
+        }
+        let Some(found) = Numbered::number_in(&message.payload) else { continue };
+        match number.replace(found) {
+            Some(before) if found <= before => {
+                return Err(std::io::Error::other(format!("frame {found} after {before}")));
+            }
+            Some(before) => seen.missing += u64::from(found - before - 1),
+            None => {}
+        }
+        if began.elapsed() > Duration::from_secs(1) {
+            seen.longest_wait = seen.longest_wait.max(last.elapsed());
+        }
+        last = Instant::now();
+        seen.checked += 1;
+    }
+    Ok(())
+}
