@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use tracing::info;
@@ -15,6 +15,7 @@ use crate::sync::Mutex;
 
 use super::error::PublishError;
 use super::key::StreamKey;
+use super::observer::StreamObserver;
 use super::pacing::StreamPacer;
 use super::stream::{Publisher, Stream};
 use super::wakers::{Wakers, wake};
@@ -23,6 +24,8 @@ use super::wakers::{Wakers, wake};
 #[derive(Debug, Default)]
 pub struct Hub {
     state: Mutex<State>,
+    /// Learns of streams that begin. Unset if nobody wants to know.
+    observer: OnceLock<Arc<dyn StreamObserver>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +43,11 @@ impl Hub {
         Arc::default()
     }
 
+    /// Sets the observer of streams, once.
+    pub fn observe(&self, observer: Arc<dyn StreamObserver>) {
+        let _ = self.observer.set(observer);
+    }
+
     /// Starts a publisher, on a new stream or on one whose publisher left and whose viewers wait. The memory of the stream's
     /// mounts is charged to `account`, that of its tags by whoever made them. The caller spawns the pacer of a new stream.
     ///
@@ -50,6 +58,20 @@ impl Hub {
         key: StreamKey,
         vhost: &Arc<Vhost>,
         account: Account,
+    ) -> Result<(Publisher, Option<StreamPacer>), PublishError> {
+        self.publish_from(key, vhost, account, "")
+    }
+
+    /// As [`Hub::publish`], of a publisher whose stream has passed the nodes `hops`.
+    ///
+    /// # Errors
+    /// As [`Hub::publish`].
+    pub fn publish_from(
+        self: &Arc<Self>,
+        key: StreamKey,
+        vhost: &Arc<Vhost>,
+        account: Account,
+        hops: &str,
     ) -> Result<(Publisher, Option<StreamPacer>), PublishError> {
         let (publisher, waiting) = {
             let mut state = self.state.lock();
@@ -63,8 +85,14 @@ impl Hub {
                 .clone();
             let replace = vhost.publish.conflict == PublishConflict::Replace;
             let publisher = Stream::publish(&stream, replace, account)?;
+            stream.set_hops(hops);
             (publisher, state.take_waiting(&key))
         };
+        if publisher.id() == 1
+            && let Some(observer) = self.observer.get()
+        {
+            observer.began(publisher.stream());
+        }
         wake(waiting);
         let pacer = publisher.pacer();
         Ok((publisher, pacer))

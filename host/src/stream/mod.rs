@@ -23,7 +23,7 @@
 //! 7. A source's state: the publisher, timelines and codecs of a stream. Held while a tag goes into both rings, so that the
 //!    tags of two publishers cannot mix.
 //! 8. A ring's state: entries, join points and wakers. Wakers are called after it is released.
-//! 9. The records of faults of a stream, and each record; the account of a source's publisher.
+//! 9. The records of faults of a stream, and each record; the account of a source's publisher; the hops of a stream.
 //! 10. The queue of the worker pool. Held to push or take a task.
 
 mod carriage;
@@ -36,7 +36,9 @@ mod key;
 #[cfg(all(test, feature = "model"))]
 mod model;
 mod mount;
+mod observer;
 mod pacing;
+mod passage;
 #[cfg(test)]
 mod property;
 mod remux;
@@ -58,7 +60,9 @@ pub use fill::EndReason;
 pub use hub::{Hub, StreamWait};
 pub use key::StreamKey;
 pub use mount::{LiveMount, Viewer};
+pub use observer::StreamObserver;
 pub use pacing::Clock;
+pub use passage::Passage;
 pub use renditions::Rendition;
 pub use ring::Reader;
 pub use span::{Span, SpanBuf};

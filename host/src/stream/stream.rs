@@ -35,12 +35,15 @@ pub struct Stream {
     source: Arc<Source>,
     renditions: Arc<Renditions>,
     pub(super) mounts: Mutex<Vec<Arc<LiveMount>>>,
+    /// See [`Stream::hops`].
+    hops: Mutex<Box<str>>,
 }
 
 impl Stream {
     pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>, account: Account) -> Stream {
         let source = Arc::new(Source::new(key, vhost, account));
-        Stream { renditions: Arc::new(Renditions::new(source.clone())), source, mounts: Mutex::default() }
+        let renditions = Arc::new(Renditions::new(source.clone()));
+        Stream { renditions, source, mounts: Mutex::default(), hops: Mutex::default() }
     }
 
     /// The stream's name.
@@ -96,6 +99,15 @@ impl Stream {
     /// Creates a reader of its tags for an RTMP player.
     pub fn play(&self) -> Reader<Tag> {
         self.tags().follower(self.join_at())
+    }
+
+    /// The nodes that it has passed before this one, as its newest publisher names them; empty if it passed none.
+    pub fn hops(&self) -> String {
+        self.hops.lock().clone().into()
+    }
+
+    pub(super) fn set_hops(&self, hops: &str) {
+        *self.hops.lock() = hops.into();
     }
 
     fn join_at(&self) -> JoinAt {
@@ -194,10 +206,20 @@ impl Stream {
         account: Account,
     ) -> Result<Publisher, PublishError> {
         let id = this.source.publish(replace, account)?;
+        Ok(Stream::publisher(this, id))
+    }
+
+    /// Starts the first publisher of a stream that nobody else can find.
+    pub(super) fn begin(this: &Arc<Stream>, account: Account) -> Publisher {
+        let id = this.source.take_over(account);
+        Stream::publisher(this, id)
+    }
+
+    fn publisher(this: &Arc<Stream>, id: u64) -> Publisher {
         this.renditions.publish(id);
         // Viewers that attach from now on start with this publisher.
         this.mounts.lock().iter().for_each(|mount| mount.blocks().mark_change());
-        Ok(Publisher { stream: this.clone(), id })
+        Publisher { stream: this.clone(), id }
     }
 
     /// Ends the stream if publisher `left` was the last one and has left. Returns whether it ended.

@@ -17,6 +17,8 @@ pub struct Amount {
     pub bytes: u64,
     /// Coded pictures.
     pub pictures: u64,
+    /// Keyframes among them.
+    pub keyframes: u64,
     /// Coded audio frames.
     pub audio_frames: u64,
 }
@@ -78,6 +80,7 @@ impl Traffic {
         for amount in [&mut self.total, &mut self.seconds[self.second as usize % (WINDOW + 1)]] {
             amount.bytes += tag.payload.len() as u64;
             amount.pictures += u64::from(is_frame && tag.kind == TagKind::VIDEO);
+            amount.keyframes += u64::from(is_frame && tag.kind == TagKind::VIDEO && tag.header.keyframe);
             amount.audio_frames += u64::from(is_frame && tag.kind == TagKind::AUDIO);
         }
     }
@@ -106,6 +109,7 @@ impl Traffic {
         let sum = over.fold(Amount::default(), |sum, (_, one)| Amount {
             bytes: sum.bytes + one.bytes,
             pictures: sum.pictures + one.pictures,
+            keyframes: sum.keyframes + one.keyframes,
             audio_frames: sum.audio_frames + one.audio_frames,
         });
         let seconds = if now_too { published.as_secs_f64().max(0.1) } else { past as f64 };
