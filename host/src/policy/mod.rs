@@ -71,7 +71,7 @@ pub use admission::Admission;
 pub use bans::{Ban, BanError, BanTarget};
 pub use groups::GroupTotals;
 pub use histogram::Histogram;
-pub use hooks::{Connected, HookAction, HookCounts, HookResult, Hooks, ReloadFacts};
+pub use hooks::{Connected, HookAction, HookCounts, HookRefusal, HookResult, Hooks, ReloadFacts};
 pub use ids::{ConnectionId, SessionId};
 pub use limits::subscriber;
 pub use node::{CREDENTIAL, HOPS, HOPS_HEADER, hops_through, node_credential};

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::conf::DEFAULT_VHOST;
+use crate::policy::session::Session;
 use crate::stream::StreamKey;
 
 /// The kind of an event, by the name of its hook.
@@ -30,6 +31,8 @@ pub enum HookAction {
     StreamWanted,
     /// Told when nobody watches a live stream.
     StreamIdle,
+    /// Asked where a stream is to be sent.
+    Forward,
     /// Told when a module fails on a stream.
     Fault,
     /// Told after a reload.
@@ -38,7 +41,7 @@ pub enum HookAction {
 
 impl HookAction {
     /// All kinds, in the order of their discriminants.
-    pub const ALL: [HookAction; 10] = [
+    pub const ALL: [HookAction; 11] = [
         HookAction::Connect,
         HookAction::Close,
         HookAction::Publish,
@@ -47,6 +50,7 @@ impl HookAction {
         HookAction::Stop,
         HookAction::StreamWanted,
         HookAction::StreamIdle,
+        HookAction::Forward,
         HookAction::Fault,
         HookAction::Reload,
     ];
@@ -61,6 +65,7 @@ impl HookAction {
             HookAction::Stop => "on_stop",
             HookAction::StreamWanted => "on_stream_wanted",
             HookAction::StreamIdle => "on_stream_idle",
+            HookAction::Forward => "on_forward",
             HookAction::Fault => "on_fault",
             HookAction::Reload => "on_reload",
         }
@@ -213,6 +218,30 @@ pub(super) fn client_event(
         others: None,
     };
     body(sender, action, Some(client), Some(stream), ours)
+}
+
+/// Returns the body of the question where a stream is to be sent, which a session publishes.
+pub(super) fn forward_event(sender: Sender, key: &StreamKey, publisher: Option<&Session>) -> Bytes {
+    let [client_id, session_id] = match publisher {
+        Some(session) => [session.connection().to_string(), session.id().to_string()],
+        None => Default::default(),
+    };
+    let client = publisher.map(|session| Client {
+        client_id: &client_id,
+        ip: session.address(),
+        // The record of a session has no parameters.
+        tc_url: None,
+        param: None,
+        page_url: None,
+        send_bytes: None,
+        recv_bytes: None,
+        protocol: "rtmp",
+        user_agent: session.user_agent(),
+        session_id: &session_id,
+        format: "",
+    });
+    let ours = Ours { event_id: sender.event_id, bytes: None, duration: None, others: None };
+    body(sender, HookAction::Forward, client, Some(stream_fields(key, true)), ours)
 }
 
 /// Returns the body of an event about a stream, without a client.

@@ -8,6 +8,7 @@
 //! | `event.rs` | the JSON of requests |
 //! | `gate.rs` | asking: `on_connect`, `on_publish`, `on_play` |
 //! | `answer.rs`, `refusal.rs` | the meaning of an answer, and the reasons to refuse |
+//! | `forward.rs` | asking where a stream is sent |
 //! | `notify.rs` | telling: queue, order, retries |
 //! | `ending.rs` | what a session or connection owes the hooks at its end |
 //! | `idle.rs` | streams that nobody watches |
@@ -25,6 +26,7 @@ mod client;
 mod counts;
 mod ending;
 mod event;
+mod forward;
 mod gate;
 mod idle;
 mod notify;

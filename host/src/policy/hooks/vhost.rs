@@ -74,7 +74,8 @@ impl VhostHooks {
             HookAction::Stop => &self.config.on_stop,
             HookAction::StreamWanted => &self.config.on_stream_wanted,
             HookAction::StreamIdle => &self.config.on_stream_idle,
-            HookAction::Fault | HookAction::Reload => &[],
+            // They are asked and told by other tables.
+            HookAction::Forward | HookAction::Fault | HookAction::Reload => &[],
         }
     }
 
