@@ -98,10 +98,21 @@ pub enum Rejection {
     NoMemory,
     /// The server accepts no more clients, or none of this address.
     Full,
+    /// The stream is on another server, which cannot be reached.
+    Unreachable,
     /// The publisher sends more than it may.
     Bitrate,
     /// An operator has ended the session.
     Kicked,
+    /// The stream has passed this server already, or too many.
+    Loop,
+    /// The server that would get the stream rejects it, with this code and description.
+    Upstream {
+        /// The status code.
+        code: String,
+        /// The description, which may repeat a stream key.
+        description: String,
+    },
     /// The client should connect to another server (a status with `ex.code` 302, as SRS sends it).
     Redirect {
         /// The whole RTMP URL.
@@ -109,7 +120,7 @@ pub enum Rejection {
     },
 }
 
-/// Leaves out the URL of a redirect, which may hold a token.
+/// Leaves out the URL of a redirect, which may hold a token, and descriptions of other servers.
 impl std::fmt::Debug for Rejection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -118,29 +129,35 @@ impl std::fmt::Debug for Rejection {
             Rejection::Denied => "Denied",
             Rejection::NoMemory => "NoMemory",
             Rejection::Full => "Full",
+            Rejection::Unreachable => "Unreachable",
             Rejection::Bitrate => "Bitrate",
             Rejection::Kicked => "Kicked",
+            Rejection::Loop => "Loop",
+            Rejection::Upstream { .. } => "Upstream",
             Rejection::Redirect { .. } => "Redirect",
         })
     }
 }
 
 impl Rejection {
-    pub(super) fn connect_status(&self) -> (&'static str, &'static str) {
+    pub(super) fn connect_status(&self) -> (&str, &str) {
         let description = match self {
             Rejection::Busy => "The server cannot take this connection now.",
             Rejection::NotFound => "There is no such application.",
             Rejection::Denied => "This client may not connect.",
             Rejection::NoMemory => NO_MEMORY,
             Rejection::Full => FULL,
+            Rejection::Unreachable => UNREACHABLE,
             Rejection::Bitrate => BITRATE,
             Rejection::Kicked => KICKED,
+            Rejection::Loop => LOOP,
+            Rejection::Upstream { description, .. } => description.as_str(),
             Rejection::Redirect { .. } => REDIRECT,
         };
         (code::CONNECT_REJECTED, description)
     }
 
-    pub(super) fn publish_status(&self) -> (&'static str, &'static str) {
+    pub(super) fn publish_status(&self) -> (&str, &str) {
         match self {
             Rejection::Busy => (code::PUBLISH_BAD_NAME, "The stream is being published already."),
             Rejection::NotFound => (code::PUBLISH_BAD_NAME, "No stream can be published under this name."),
@@ -148,21 +165,27 @@ impl Rejection {
             // librtmp, and OBS with it, knows this code but not Failed.
             Rejection::NoMemory => (code::PUBLISH_DENIED, NO_MEMORY),
             Rejection::Full => (code::PUBLISH_DENIED, FULL),
+            Rejection::Unreachable => (code::PUBLISH_DENIED, UNREACHABLE),
             Rejection::Bitrate => (code::PUBLISH_DENIED, BITRATE),
             Rejection::Kicked => (code::PUBLISH_DENIED, KICKED),
+            Rejection::Loop => (code::PUBLISH_DENIED, LOOP),
+            Rejection::Upstream { code, description } => (code.as_str(), description.as_str()),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
 
-    pub(super) fn play_status(&self) -> (&'static str, &'static str) {
+    pub(super) fn play_status(&self) -> (&str, &str) {
         match self {
             Rejection::NotFound => (code::PLAY_NOT_FOUND, "There is no such stream."),
             Rejection::Denied => (code::PLAY_FAILED, "This client may not play the stream."),
             Rejection::Busy => (code::PLAY_FAILED, "The server cannot serve this stream now."),
             Rejection::NoMemory => (code::PLAY_FAILED, NO_MEMORY),
             Rejection::Full => (code::PLAY_FAILED, FULL),
+            Rejection::Unreachable => (code::PLAY_FAILED, UNREACHABLE),
             Rejection::Bitrate => (code::PLAY_FAILED, BITRATE),
             Rejection::Kicked => (code::PLAY_FAILED, KICKED),
+            Rejection::Loop => (code::PLAY_FAILED, LOOP),
+            Rejection::Upstream { code, description } => (code.as_str(), description.as_str()),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
         }
     }
@@ -170,8 +193,11 @@ impl Rejection {
 
 const NO_MEMORY: &str = "The server is short of memory. Try again later.";
 const FULL: &str = "The server accepts no more at the moment. Try again later.";
+const UNREACHABLE: &str = "No server that may have this stream can be reached. Try again later.";
 const BITRATE: &str = "The stream exceeds the bitrate that the server accepts.";
 const KICKED: &str = "The operator of the server has ended this.";
+/// A node that sends a stream knows a loop by this text.
+pub const LOOP: &str = "The stream comes from here: a loop.";
 const REDIRECT: &str = "Go to the URL in ex.redirect2.";
 
 /// The reason for which a play ends.

@@ -23,7 +23,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Event, PlayEnd, PublishKind, Rejection};
+pub use event::{Event, LOOP, PlayEnd, PublishKind, Rejection};
 #[cfg(test)]
 pub(crate) use session::MAX_BYTES_UNACCEPTED;
 pub use session::{ServerSession, ServerSettings};
