@@ -16,6 +16,7 @@ use crate::admin::{
 };
 use crate::budget::Budget;
 use crate::candidate::{Candidate, InUse, cannot_listen, formats_of};
+use crate::cluster::{Connector, Forwards, Outbox, Relay};
 use crate::conf::{Config, ConfigErrors, Current, ListenerKind, Shutdown, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
@@ -143,7 +144,15 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let access_log = start_access_log(&config)?;
     access.set_log(access_log.clone());
     let lifecycle = Lifecycle::default();
-    let server = Server::new(current.clone(), hub.clone(), service, budget.clone(), lifecycle.clone());
+    let outbox = Outbox {
+        connector: Connector::new(current.clone()),
+        current: current.clone(),
+        access: access.clone(),
+        pushes: Arc::default(),
+    };
+    let forwards = Forwards::new(outbox.clone(), &hub);
+    let relay = Relay::new(outbox);
+    let server = Server::new(current.clone(), hub.clone(), service, relay, budget.clone(), lifecycle.clone());
     let running = Running {
         current: current.clone(),
         registry: registry.clone(),
@@ -153,6 +162,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         hub: hub.clone(),
         access,
         server: server.clone(),
+        forwards: forwards.clone(),
         access_log: access_log.clone(),
         budget: budget.clone(),
     };
@@ -196,7 +206,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     // Ends the admin tasks and removes the control socket.
     drop(admin);
     tokio::select! {
-        () = finish(&server, &hooks) => {}
+        () = finish(&server, &forwards, &hooks) => {}
         _ = signals.next() => {}
     }
     if let Some(notes) = notes {
@@ -251,9 +261,13 @@ async fn leave(server: &Server, lifecycle: &Lifecycle, shutdown: Shutdown) {
     let _ = tokio::time::timeout(shutdown_grace, server.idle()).await;
 }
 
-/// Ends all sessions, then tells the hooks.
-async fn finish(server: &Server, hooks: &Hooks) {
-    let _ = tokio::time::timeout(STOP_TIMEOUT, server.stop()).await;
+/// Ends all sessions and forwards, then tells the hooks.
+async fn finish(server: &Server, forwards: &Forwards, hooks: &Hooks) {
+    let ended = async {
+        server.stop().await;
+        forwards.finish().await;
+    };
+    let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
     hooks.flush(FLUSH_TIMEOUT).await;
 }
 

@@ -121,3 +121,18 @@ fn nginx_rtmp_pushes_what_it_receives() {
         assert_served(&published, &recording.tags);
     }
 }
+
+#[test]
+fn nginx_rtmp_takes_a_forward() {
+    let behind = Host::start(&Config::live());
+    let nginx = NginxRtmp::start(&behind);
+    let table = format!("[vhost.\"__defaultVhost__\"]\nforward = [\"{}\"]", nginx.url("ingest/[stream]"));
+    let host = Host::start(&Config::live().tables(&table));
+    let viewer = Capture::http(&behind, "live/film");
+    behind.wait_waiting(1);
+    let mut publishing = Encoder::Ffmpeg(Ffmpeg::Five).publish(Clip::H264Aac, &host, "live/film");
+    let published = read_file(&publishing.finish());
+    let seen = viewer.finish(SOON);
+    assert_eq!(seen.end, End::Clean, "the end reaches the last server");
+    assert_served(&published, &seen.tags);
+}

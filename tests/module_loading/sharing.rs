@@ -111,6 +111,7 @@ fn tags_over_rtmp() -> Vec<Tag> {
         window_ack_size: 2_500_000,
         limits,
         enhanced: true,
+        hops: String::new(),
     };
     let server_settings = ServerSettings { chunk_size: 60_000, window_ack_size: 2_500_000, limits };
     let name = StreamName::parse_url("rtmp://host/live/shared").unwrap();

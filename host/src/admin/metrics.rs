@@ -9,6 +9,7 @@ use super::report::ReloadOutcome;
 use super::status::ModuleStatus;
 use super::stream_metrics::stream_families;
 use crate::budget::{Budget, Usage};
+use crate::cluster::PushTotals;
 use crate::log::dropped_lines;
 use crate::module::{ModuleCounts, Pool, Registry};
 use crate::net::{CertificateFacts, Server};
@@ -36,6 +37,7 @@ pub(super) fn page(facts: &Facts<'_>) -> String {
     page.family(Kind::Gauge, "remuxd_build_info", &["version"], "1, with the host's version.")
         .add([env!("CARGO_PKG_VERSION")], 1);
     connection_families(&mut page, server);
+    push_families(&mut page, server.pushes().totals());
     session_families(&mut page, access);
     page.gauge("remuxd_streams", hub.streams().len(), "Streams that are live or have waiting viewers.");
     page.gauge(
@@ -91,6 +93,20 @@ fn connection_families(page: &mut Page, server: &Server) {
     for (reason, count) in server.access().refusals().counts() {
         refusals.add([reason], count);
     }
+}
+
+fn push_families(page: &mut Page, totals: PushTotals) {
+    page.counter("remuxd_push_bytes_total", totals.bytes, "Bytes of media that were sent to other servers.");
+    page.counter(
+        "remuxd_push_dropped_gops_total",
+        totals.dropped_gops,
+        "GOPs that were not sent to another server because it was too slow.",
+    );
+    page.counter(
+        "remuxd_push_failures_total",
+        totals.failures,
+        "Attempts to send a stream to another server that failed, and connections that broke.",
+    );
 }
 
 fn session_families(page: &mut Page, access: &Access) {

@@ -28,6 +28,7 @@ mod machine;
 mod metrics;
 mod mounts;
 mod process;
+mod pushes;
 mod reload;
 mod report;
 mod resources;

@@ -258,6 +258,7 @@ impl Reloader {
         let swept = self.running.hub.sweep(&vhosts, config.modules.reload, |name| registry.named(name));
         report.handed_over = swept.handed_over;
         report.draining = swept.draining.len();
+        self.running.forwards.follow();
         if let Some(limit) = config.modules.drain_timeout {
             swept.draining.iter().for_each(|mount| drain(mount, limit, runtime));
         }

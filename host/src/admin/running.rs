@@ -11,6 +11,7 @@ use tracing::warn;
 use super::access_log::{AccessLog, OpenedLog};
 use super::resources::{memory_limit, raise_descriptor_limit};
 use crate::budget::Budget;
+use crate::cluster::Forwards;
 use crate::conf::{Config, Current};
 use crate::log;
 use crate::module::{Pool, Registry};
@@ -35,6 +36,8 @@ pub struct Running {
     pub hub: Arc<Hub>,
     /// The listeners and connections.
     pub server: Arc<Server>,
+    /// The streams that are sent to other servers.
+    pub forwards: Arc<Forwards>,
     /// The sessions and hooks.
     pub access: Arc<Access>,
     /// The access log.

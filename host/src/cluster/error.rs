@@ -63,6 +63,9 @@ pub enum UpstreamError {
         /// The server's description, which may repeat secrets: for the client alone.
         description: String,
     },
+    /// The stream would come back to a server that it has passed.
+    #[error("a loop: the stream comes from there")]
+    Loop,
     /// The server redirects to this URL, which may have secrets in its query.
     #[error("redirected")]
     Redirect {

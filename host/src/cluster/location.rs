@@ -131,6 +131,16 @@ impl Location {
         self
     }
 
+    /// Adds pairs to the query, as they are.
+    #[must_use]
+    pub fn with_query(mut self, pairs: &str) -> Location {
+        if !self.query.is_empty() && !pairs.is_empty() {
+            self.query.push('&');
+        }
+        self.query.push_str(pairs);
+        self
+    }
+
     /// The query without `?`. It may be a secret.
     pub fn query(&self) -> &str {
         &self.query

@@ -8,15 +8,21 @@
 //!
 //! Used by `net`, `admin` and `host`; uses `policy`, `stream`, `rtmp`, `media`, `budget` and `conf`.
 
+mod backoff;
 mod connector;
 mod error;
+mod forward;
 mod location;
+mod push;
+mod pushes;
+mod relay;
 mod rtmp;
 mod socket;
 #[cfg_attr(not(test), expect(dead_code, reason = "the pull task is about to use it"))]
 mod splice;
 
-pub use connector::{Connection, Connector, Led};
-pub use error::{ConnectError, UpstreamError};
-pub use location::{Location, LocationError};
-pub use rtmp::{RtmpClient, RtmpSettings};
+pub use connector::Connector;
+pub use forward::Forwards;
+pub use push::Outbox;
+pub use pushes::{PushFacts, PushTotals, Pushes};
+pub use relay::{Relay, RelayError, RelayRequest, Relayed};

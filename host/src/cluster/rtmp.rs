@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 
+use tokio::io::AsyncWriteExt;
+
 use super::connector::Connection;
 use super::error::UpstreamError;
 use super::location::Location;
@@ -12,6 +14,7 @@ use crate::media::Tag;
 use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::client::{ClientEvent, ClientSettings};
 use crate::rtmp::handshake::{Random, Scheme};
+use crate::rtmp::server::LOOP;
 use crate::rtmp::{Buffers, ClientSession};
 
 /// Bytes read at once from a server that is played.
@@ -157,6 +160,20 @@ impl RtmpClient {
         }
     }
 
+    /// Tells the server that nothing follows, and waits until it closes the connection: to close it with unread bytes would discard
+    /// what the server has not received. The time limit is the caller's.
+    pub async fn drain(&mut self) {
+        if self.socket.shutdown().await.is_err() {
+            return;
+        }
+        while let Ok(moved) = self.step().await {
+            // A session that is over discards its input.
+            if moved == Moved::End || self.session.poll_event().is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits for the next event that is no failure.
     async fn next_event(&mut self) -> Result<ClientEvent, UpstreamError> {
         loop {
@@ -188,6 +205,7 @@ fn failure(event: ClientEvent) -> Option<UpstreamError> {
         ClientEvent::Rejected { code, .. } if code == "NetStream.Play.StreamNotFound" => {
             Some(UpstreamError::NotFound)
         }
+        ClientEvent::Rejected { description, .. } if description == LOOP => Some(UpstreamError::Loop),
         ClientEvent::Rejected { code, description } => Some(UpstreamError::Refused { code, description }),
         ClientEvent::Redirect { url } => Some(UpstreamError::Redirect { url }),
         ClientEvent::Ended => Some(UpstreamError::Closed),

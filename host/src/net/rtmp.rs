@@ -267,7 +267,8 @@ impl Connection {
     /// Starts the decision on a request to publish or play. What is decided at once has its effect at once.
     fn request(&mut self, stream_id: u32, wanted: Use, name: StreamName) {
         let client = Client { peer: self.peer, account: &self.account, connect: &self.connect };
-        self.requests.start(stream_id, wanted, &name, &client, &mut self.session);
+        let longest = self.requests.start(stream_id, wanted, &name, &client, &mut self.session);
+        self.media.allow(longest);
         let decided = self.requests.poll_decided(&mut Context::from_waker(Waker::noop()));
         if let Poll::Ready((stream_id, wanted, decision)) = decided {
             self.on_decision(stream_id, wanted, decision);
@@ -281,12 +282,13 @@ impl Connection {
         }
     }
 
-    fn on_decision(&mut self, stream_id: u32, wanted: Use, decision: Result<Admitted, Refusal>) {
+    fn on_decision(&mut self, stream_id: u32, wanted: Use, decision: Result<Admitted, Rejection>) {
         let (peer, session, media) = (self.peer, &mut self.session, &mut self.media);
         match (decision, wanted) {
-            (Err(refusal), _) => wanted.reject(stream_id, &(&refusal).into(), session),
+            (Err(rejection), _) => wanted.reject(stream_id, &rejection, session),
             (Ok(admitted), Use::Publish(kind)) => {
-                self.publishers.start(stream_id, admitted, kind, (peer, &self.account), session, media);
+                let client = Client { peer, account: &self.account, connect: &self.connect };
+                self.publishers.start(stream_id, admitted, kind, &client, session, media);
             }
             (Ok(admitted), Use::Play) => self.players.start(stream_id, admitted, peer, media),
         }

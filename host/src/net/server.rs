@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::budget::Budget;
+use crate::cluster::{Pushes, Relay};
 use crate::conf::{Config, Current};
 use crate::http::{Responses, Service};
 use crate::lifecycle::Lifecycle;
@@ -32,6 +33,8 @@ pub struct Server {
     pub(super) router: Arc<ArcSwap<Router>>,
     pub(super) access: Arc<Access>,
     pub(super) service: Arc<Service>,
+    /// Passes the publishers of edges on.
+    pub(super) relay: Relay,
     pub(super) connections: Arc<Connections>,
     pub(super) listeners: Listeners,
     pub(super) addresses: Arc<Addresses>,
@@ -55,6 +58,7 @@ impl Server {
         current: Arc<Current>,
         hub: Arc<Hub>,
         service: Arc<Service>,
+        relay: Relay,
         budget: Budget,
         lifecycle: Lifecycle,
     ) -> Arc<Server> {
@@ -68,6 +72,7 @@ impl Server {
             current,
             hub,
             service,
+            relay,
             lifecycle,
             tasks: TaskTracker::new(),
             started: Instant::now(),
@@ -84,6 +89,11 @@ impl Server {
     /// The state that all sessions share.
     pub fn access(&self) -> &Arc<Access> {
         &self.access
+    }
+
+    /// The records of the streams that are sent to other servers.
+    pub fn pushes(&self) -> &Pushes {
+        self.relay.pushes()
     }
 
     /// The phase of the host.
@@ -123,6 +133,7 @@ impl Server {
         self.hub.end_all();
         self.tasks.close();
         self.tasks.wait().await;
+        self.relay.idle().await;
     }
 
     /// Counts a connection that is closed because of a limit, and reports it, in a line every few seconds.

@@ -17,6 +17,7 @@ use crate::admin::limits::{LimitsStatus, Use};
 use crate::admin::metrics::{self, Facts};
 use crate::admin::mounts::MountList;
 use crate::admin::process::ProcessFacts;
+use crate::admin::pushes::PushList;
 use crate::admin::reload::Cause;
 use crate::admin::report::{ReloadList, ReloadOutcome, ReloadReport};
 use crate::admin::sessions::SessionList;
@@ -73,6 +74,10 @@ pub(super) async fn reload(api: Arc<Api>, call: Call) -> Result<Reply, Refused> 
 pub(super) fn host(api: &Api, _: &Call) -> Result<HostStatus, Refused> {
     let process = ProcessFacts::read().map_err(|_| Refused::Failed)?;
     Ok(HostStatus::of(&process, &api.server))
+}
+
+pub(super) fn pushes(api: &Api, call: &Call) -> Result<PushList, Refused> {
+    Ok(PushList::of(api.server.pushes(), Page::of(&call.query)?))
 }
 
 pub(super) fn streams(api: &Api, call: &Call) -> Result<StreamList, Refused> {

@@ -106,6 +106,14 @@ fn ours() -> Vec<Route> {
         .takes(&PAGE),
         json(
             get.clone(),
+            "/api/v2/pushes",
+            Admission,
+            "The streams that are sent to other servers, by name and destination.",
+            pages::pushes,
+        )
+        .takes(&PAGE),
+        json(
+            get.clone(),
             "/api/v2/mounts",
             Admission,
             "Each format that each stream is mounted in, by the name of the stream.",

@@ -75,7 +75,7 @@ impl Players {
     pub fn start(
         &mut self,
         stream_id: u32,
-        Admitted { vhost, admission, room }: Admitted,
+        Admitted { vhost, admission, room, .. }: Admitted,
         peer: Peer,
         media: &mut MediaDeadline,
     ) {

@@ -9,10 +9,12 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::deadline::MediaDeadline;
-use super::requests::Admitted;
-use crate::budget::{Account, Charge};
+use super::requests::{Admitted, Client};
+use crate::budget::Charge;
 use crate::clock::TokioClock;
-use crate::media::Tag;
+use crate::cluster::Relayed;
+use crate::conf::Vhost;
+use crate::media::{Millis, Tag};
 use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{Admission, Outcome};
@@ -43,37 +45,27 @@ impl Publishers {
     pub fn start(
         &mut self,
         stream_id: u32,
-        Admitted { vhost, admission, room }: Admitted,
+        Admitted { vhost, admission, room, relayed }: Admitted,
         kind: PublishKind,
-        (peer, account): (Peer, &Account),
+        client: &Client<'_>,
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
-        let key = admission.key();
-        let (publisher, pacer) = match self.server.hub.publish(key.clone(), &vhost, account.clone()) {
-            Ok(published) => published,
-            Err(PublishError::Busy) => {
-                let reason = "the stream is live".to_owned();
-                admission.session().ends_because(Outcome::NotServed { status: 409, reason });
-                if let Some(before) = self.server.access.refusals().count("busy") {
-                    let (session, connection, peer) = (admission.id(), peer.id, peer.address);
-                    info!(%peer, %connection, %session, stream = %key, before, "publisher refused: the stream is live");
-                }
-                session.reject_publish(stream_id, &Rejection::Busy);
-                return;
-            }
+        let outlet = match relayed {
+            Some(relayed) => Outlet::Origin(relayed),
+            None => match self.publish(&vhost, &admission, client) {
+                Some(publisher) => Outlet::Stream(publisher),
+                None => return session.reject_publish(stream_id, &Rejection::Busy),
+            },
         };
-        if let Some(pacer) = pacer {
-            self.server.tasks.spawn(pacer.run::<TokioClock>());
-        }
         media.allow(vhost.publish.firstpkt_timeout.max(vhost.publish.normal_timeout));
         let deadline = Instant::now() + vhost.publish.firstpkt_timeout;
         let server = self.server.clone();
         let publishing = Publishing {
             server,
-            peer,
+            peer: client.peer,
             kind,
-            publisher,
+            outlet,
             deadline,
             ends_at_once: false,
             _room: room,
@@ -84,17 +76,40 @@ impl Publishers {
         session.accept_publish(stream_id);
     }
 
+    /// Publishes on a stream of this host; `None` if that has a publisher, which is logged.
+    fn publish(&self, vhost: &Arc<Vhost>, admission: &Admission, client: &Client<'_>) -> Option<Publisher> {
+        let Client { peer, account, connect } = client;
+        let key = admission.key();
+        match self.server.hub.publish_from(key.clone(), vhost, (*account).clone(), &connect.hops) {
+            Ok((publisher, pacer)) => {
+                if let Some(pacer) = pacer {
+                    self.server.tasks.spawn(pacer.run::<TokioClock>());
+                }
+                Some(publisher)
+            }
+            Err(PublishError::Busy) => {
+                let reason = "the stream is live".to_owned();
+                admission.session().ends_because(Outcome::NotServed { status: 409, reason });
+                if let Some(before) = self.server.access.refusals().count("busy") {
+                    let (session, connection, peer) = (admission.id(), peer.id, peer.address);
+                    info!(%peer, %connection, %session, stream = %key, before, "publisher refused: the stream is live");
+                }
+                None
+            }
+        }
+    }
+
     /// Pushes a tag to its stream, and renews the deadlines. A publisher that has been replaced ends.
     pub fn push(&mut self, stream_id: u32, tag: Tag, session: &mut ServerSession, media: &mut MediaDeadline) {
         media.renew();
         let now = self.server.now();
         let Some(publishing) = self.by_id.get_mut(&stream_id) else { return };
         // A reload may have changed it.
-        let normal_timeout = publishing.publisher.stream().vhost().publish.normal_timeout;
+        let normal_timeout = publishing.outlet.vhost().publish.normal_timeout;
         media.allow(normal_timeout);
         publishing.deadline = Instant::now() + normal_timeout;
         publishing.admission.receive(tag.payload.len());
-        if !publishing.publisher.push(tag, now) {
+        if !publishing.outlet.push(tag, now) {
             self.end(stream_id, &Rejection::Busy, session);
         }
     }
@@ -129,12 +144,12 @@ impl Publishers {
         }
     }
 
-    /// Polls for a publisher that must end: another one has replaced it, or its admission is over. Returns its message stream
-    /// and the reason that the client is told.
+    /// Polls for a publisher that must end: another one has replaced it, no origin takes it any more, or its admission is over.
+    /// Returns its message stream and the reason that the client is told.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<(u32, Rejection)> {
         for (stream_id, one) in &mut self.by_id {
-            if one.publisher.poll_replaced(cx).is_ready() {
-                return Poll::Ready((*stream_id, Rejection::Busy));
+            if let Poll::Ready(rejection) = one.outlet.poll_end(cx) {
+                return Poll::Ready((*stream_id, rejection));
             }
             if let Poll::Ready(end) = one.admission.poll_end(cx) {
                 return Poll::Ready((*stream_id, end.into()));
@@ -149,13 +164,57 @@ struct Publishing {
     server: Arc<Server>,
     peer: Peer,
     kind: PublishKind,
-    publisher: Publisher,
+    outlet: Outlet,
     /// Deadline of the next tag.
     deadline: Instant,
     /// Whether the stream ends with it, else after the vhost's `republish_wait`.
     ends_at_once: bool,
     _room: Charge,
     admission: Admission,
+}
+
+/// The destination of what a publisher sends.
+enum Outlet {
+    /// A stream of this host.
+    Stream(Publisher),
+    /// An origin of the edge.
+    Origin(Relayed),
+}
+
+impl Outlet {
+    /// Pushes a tag. Returns false if another publisher has taken over.
+    fn push(&self, tag: Tag, now: Millis) -> bool {
+        match self {
+            Outlet::Stream(publisher) => publisher.push(tag, now),
+            Outlet::Origin(relayed) => {
+                relayed.push(tag, now);
+                true
+            }
+        }
+    }
+
+    fn vhost(&self) -> Arc<Vhost> {
+        match self {
+            Outlet::Stream(publisher) => publisher.stream().vhost(),
+            Outlet::Origin(relayed) => relayed.vhost(),
+        }
+    }
+
+    /// The number of the publisher among those of a stream of this host.
+    fn number(&self) -> Option<u64> {
+        match self {
+            Outlet::Stream(publisher) => Some(publisher.id()),
+            Outlet::Origin(_) => None,
+        }
+    }
+
+    /// Polls for the reason for which the publisher must end.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Rejection> {
+        match self {
+            Outlet::Stream(publisher) => publisher.poll_replaced(cx).map(|()| Rejection::Busy),
+            Outlet::Origin(relayed) => relayed.poll_end(cx).map(Rejection::from),
+        }
+    }
 }
 
 impl Publishing {
@@ -167,16 +226,17 @@ impl Publishing {
     /// Writes a line about it to the log.
     fn log(&self, message: &str) {
         let Peer { address: peer, id: connection } = self.peer;
-        let (session, stream, publisher) = (self.admission.id(), self.admission.key(), self.publisher.id());
+        let (session, stream, publisher) = (self.admission.id(), self.admission.key(), self.outlet.number());
         info!(%peer, %connection, %session, %stream, publisher, kind = ?self.kind, "{message}");
     }
 }
 
 impl Drop for Publishing {
     fn drop(&mut self) {
-        let Some(left) = self.publisher.leave() else { return };
+        let Outlet::Stream(publisher) = &self.outlet else { return self.log("publisher left") };
+        let Some(left) = publisher.leave() else { return };
         self.log("publisher left");
-        let stream = self.publisher.stream().clone();
+        let stream = publisher.stream().clone();
         let server = self.server.clone();
         let wait = if self.ends_at_once { Duration::ZERO } else { stream.vhost().publish.republish_wait };
         self.server.tasks.spawn(async move {

@@ -7,16 +7,17 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
 use crate::budget::{Account, Charge};
+use crate::cluster::{Relay, RelayError, RelayRequest, Relayed};
 use crate::conf::Vhost;
 use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{
-    Action, Admission, Answer, Connected, ConnectionRequest, End, Order, Protocol, Refusal, Request,
+    Action, Admission, Answer, Connected, ConnectionRequest, End, Order, Outcome, Protocol, Refusal, Request,
 };
 use crate::router::{Named, query_pairs};
 use crate::rtmp::ConnectRequest;
@@ -34,13 +35,13 @@ const PLAYER_MEMORY: usize = 64 << 10;
 pub(super) struct Requests {
     server: Arc<Server>,
     /// The decision on the connection, until there is one.
-    connecting: Option<Decision<Arc<Connected>>>,
+    connecting: Option<Decision<Arc<Connected>, Refusal>>,
     connected: Option<Arc<Connected>>,
     waiting: HashMap<u32, Waiting>,
 }
 
 /// A decision under way.
-type Decision<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
+type Decision<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
 /// What a client requests.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +54,7 @@ struct Waiting {
     wanted: Use,
     vhost: Arc<Vhost>,
     room: Charge,
-    decision: Decision<Admission>,
+    decision: Decision<(Admission, Option<Relayed>), Rejection>,
 }
 
 /// A request that may be served.
@@ -63,6 +64,8 @@ pub(super) struct Admitted {
     pub admission: Admission,
     /// The memory of the publisher or player.
     pub room: Charge,
+    /// The stream at an origin, of a publisher on an edge.
+    pub relayed: Option<Relayed>,
 }
 
 /// A decision.
@@ -70,7 +73,7 @@ pub(super) enum Decided {
     /// On the connection.
     Connection(Result<(), Refusal>),
     /// On a request of a message stream.
-    Request(u32, Use, Result<Admitted, Refusal>),
+    Request(u32, Use, Result<Admitted, Rejection>),
 }
 
 /// The client of a connection, as a request needs it.
@@ -134,7 +137,7 @@ impl Requests {
         Poll::Ready(decided.map(|connected| self.connected = Some(connected)))
     }
 
-    /// Starts the decision on a request, or rejects the request.
+    /// Starts the decision on a request, or rejects the request. Returns how long an origin may take for it.
     pub fn start(
         &mut self,
         stream_id: u32,
@@ -142,14 +145,15 @@ impl Requests {
         name: &StreamName,
         client: &Client<'_>,
         session: &mut ServerSession,
-    ) {
+    ) -> Duration {
         let (peer, action) = (client.peer, wanted.action());
         let Some(Named { vhost, policy, key }) = self.server.stream(name) else {
             if let Some(before) = self.server.access.refusals().count("no_vhost") {
                 let (vhost, connection, peer) = (&name.vhost, peer.id, peer.address);
                 info!(%peer, %connection, %action, ?vhost, before, "refused: no vhost has this name");
             }
-            return wanted.reject(stream_id, &Rejection::NotFound, session);
+            wanted.reject(stream_id, &Rejection::NotFound, session);
+            return Duration::ZERO;
         };
         let memory = match wanted {
             Use::Publish(_) => PUBLISHER_MEMORY,
@@ -163,7 +167,8 @@ impl Requests {
                     let (vhost, connection, peer) = (&vhost.name, peer.id, peer.address);
                     info!(%peer, %connection, %action, vhost, %over, before, "refused");
                 }
-                return wanted.reject(stream_id, &Rejection::NoMemory, session);
+                wanted.reject(stream_id, &Rejection::NoMemory, session);
+                return Duration::ZERO;
             }
         };
         let query = name.params.strip_prefix('?').unwrap_or_default();
@@ -184,9 +189,23 @@ impl Requests {
             hops: client.connect.hops.clone(),
             query: query.to_owned(),
         };
-        let (access, connected) = (self.server.access.clone(), self.connected.clone());
-        let decision = Box::pin(async move { access.admit(&policy, request, connected).await });
+        let (server, connected) = (self.server.clone(), self.connected.clone());
+        let edge = (action == Action::Publish && vhost.cluster.is_edge()).then(|| vhost.clone());
+        let longest = edge.as_deref().map_or(Duration::ZERO, Relay::longest);
+        let account = client.account.clone();
+        let decision = Box::pin(async move {
+            let (query, hops) = (request.query.clone(), request.hops.clone());
+            let admitted = server.access.admit(&policy, request, connected).await;
+            let admission = admitted.map_err(|refusal| Rejection::from(&refusal))?;
+            let Some(vhost) = edge else { return Ok((admission, None)) };
+            let key = admission.key().clone();
+            let request = RelayRequest { vhost, key, query, hops, account };
+            let relayed = server.relay.open(request).await;
+            let relayed = relayed.map_err(|error| refuse_relay(&server, &admission, peer, error))?;
+            Ok((admission, Some(relayed)))
+        });
         self.waiting.insert(stream_id, Waiting { wanted, vhost, room, decision });
+        longest
     }
 
     /// Polls for a decision.
@@ -199,7 +218,7 @@ impl Requests {
     }
 
     /// Polls for a request that is decided.
-    pub fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<(u32, Use, Result<Admitted, Refusal>)> {
+    pub fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<(u32, Use, Result<Admitted, Rejection>)> {
         let mut waiting = self.waiting.iter_mut();
         let decided = waiting.find_map(|(stream_id, waiting)| match waiting.decision.as_mut().poll(cx) {
             Poll::Ready(decision) => Some((*stream_id, decision)),
@@ -209,7 +228,7 @@ impl Requests {
         let Some(Waiting { wanted, vhost, room, .. }) = self.waiting.remove(&stream_id) else {
             return Poll::Pending;
         };
-        let admitted = decision.map(|admission| Admitted { vhost, admission, room });
+        let admitted = decision.map(|(admission, relayed)| Admitted { vhost, admission, room, relayed });
         Poll::Ready((stream_id, wanted, admitted))
     }
 
@@ -219,9 +238,31 @@ impl Requests {
     }
 }
 
+/// Reports that no origin takes a publisher. Returns what the publisher is told.
+fn refuse_relay(server: &Server, admission: &Admission, peer: Peer, error: RelayError) -> Rejection {
+    admission.session().ends_because(Outcome::NotServed { status: 502, reason: error.to_string() });
+    if let Some(before) = server.access.refusals().count("origin") {
+        let (session, stream) = (admission.id(), admission.key());
+        let (connection, peer) = (peer.id, peer.address);
+        info!(%peer, %connection, %session, %stream, before, "publisher refused: {error}");
+    }
+    error.into()
+}
+
+impl From<RelayError> for Rejection {
+    fn from(error: RelayError) -> Rejection {
+        match error {
+            RelayError::Refused { code, description } => Rejection::Upstream { code, description },
+            RelayError::Location(_) => Rejection::NotFound,
+            RelayError::NoOrigin | RelayError::Unreachable { .. } => Rejection::Unreachable,
+        }
+    }
+}
+
 impl From<&Refusal> for Rejection {
     fn from(refusal: &Refusal) -> Rejection {
         match refusal.answer() {
+            _ if matches!(refusal, Refusal::Loop | Refusal::Hops { .. }) => Rejection::Loop,
             Answer::Unauthorized | Answer::Forbidden => Rejection::Denied,
             Answer::TooMany | Answer::Full => Rejection::Full,
         }

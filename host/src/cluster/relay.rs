@@ -1,0 +1,311 @@
+//! Relays: publishers of an edge, who are passed to one of its origins.
+//!
+//! A publisher is accepted once an origin accepts it, with the publisher's own parameters. What it sends goes through a stream that
+//! nobody else finds: viewers of the edge get it from the origin. If the origin fails, the stream continues at another one from its
+//! newest keyframe on, and the publisher stays; if none takes it within `failover_wait`, the publisher ends.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use super::backoff::Backoff;
+use super::connector::Led;
+use super::error::UpstreamError;
+use super::location::{Location, LocationError};
+use super::push::{Feed, Outbox, Target};
+use super::pushes::{PushEntry, PushKind, Pushes};
+use super::rtmp::RtmpClient;
+use crate::budget::Account;
+use crate::conf::Vhost;
+use crate::media::{Millis, Tag};
+use crate::stream::{Passage, Stream, StreamKey};
+
+/// Limit of an origin's text for a publisher, in bytes.
+const MAX_DESCRIPTION: usize = 256;
+
+/// Passes the publishers of edges to their origins.
+#[derive(Clone)]
+pub struct Relay {
+    outbox: Outbox,
+    tasks: TaskTracker,
+}
+
+/// A request to publish on an edge. It has no `Debug`: the query may be a secret.
+pub struct RelayRequest {
+    /// The edge.
+    pub vhost: Arc<Vhost>,
+    /// The stream, by its public name.
+    pub key: StreamKey,
+    /// The publisher's parameters without `?`, as sent.
+    pub query: String,
+    /// The nodes that the stream has passed before this one.
+    pub hops: String,
+    /// The memory of the publisher.
+    pub account: Account,
+}
+
+/// A publisher that an origin has accepted. The stream at the origin ends when this is dropped.
+pub struct Relayed {
+    passage: Passage,
+    failed: oneshot::Receiver<RelayError>,
+    _left: DropGuard,
+}
+
+/// The reason why no origin takes a publisher.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The edge has no origin with RTMP. Culprit: operator.
+    #[error("no origin takes publishers: none is reached over RTMP")]
+    NoOrigin,
+    /// The name cannot be carried. Culprit: peer.
+    #[error("{0}")]
+    Location(#[from] LocationError),
+    /// An origin refuses. Culprit: peer.
+    #[error("the origin refuses: {code}")]
+    Refused {
+        /// The status code.
+        code: String,
+        /// The origin's description, for the publisher alone; empty if it may have a secret of the operator.
+        description: String,
+    },
+    /// No origin accepts the stream at the moment. Culprit: operator.
+    #[error("no origin accepts the stream: {last}")]
+    Unreachable {
+        /// The error of the last one.
+        last: String,
+    },
+}
+
+/// A stream on its way to an origin.
+struct Run {
+    outbox: Outbox,
+    vhost: Arc<Vhost>,
+    stream: Arc<Stream>,
+    targets: Vec<Target>,
+    hops: String,
+    entry: PushEntry,
+    /// The number of the current target.
+    current: usize,
+    /// Cancelled when the publisher has left.
+    left: CancellationToken,
+}
+
+impl Relay {
+    /// Creates it without publishers.
+    pub fn new(outbox: Outbox) -> Relay {
+        Relay { outbox, tasks: TaskTracker::new() }
+    }
+
+    /// Publishes a stream at one of the origins of its edge. Returns once one accepts it.
+    ///
+    /// # Errors
+    /// The first origin that can be reached refuses, or none can be reached.
+    pub async fn open(&self, request: RelayRequest) -> Result<Relayed, RelayError> {
+        let RelayRequest { vhost, key, query, hops, account } = request;
+        let origins = vhost.cluster.origins.iter().filter(|origin| origin.scheme().is_rtmp());
+        let target = |location| Target { location, led: Led::ByConfig, is_node: false };
+        let targets = origins.map(|origin| Location::of(origin, &key).map(target));
+        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+        let secrets: Vec<String> = targets.iter().map(|target| target.location.query().to_owned()).collect();
+        let own = own_parameters(&query);
+        let with_own = |target: Target| Target { location: target.location.with_query(&own), ..target };
+        let targets: Vec<_> = targets.into_iter().map(with_own).collect();
+        let first = targets.first().ok_or(RelayError::NoOrigin)?.location.to_string();
+        let entry = self.outbox.pushes.add(&key, PushKind::Relay, first);
+        let passage = Passage::new(key, &vhost, account);
+        let (stream, left) = (passage.stream().clone(), CancellationToken::new());
+        let (outbox, guard) = (self.outbox.clone(), left.clone().drop_guard());
+        let mut run = Run { outbox, vhost, stream, targets, hops, entry, current: 0, left };
+        let mut last = String::new();
+        for number in 0..run.targets.len() {
+            match run.open(number).await {
+                Ok(client) => {
+                    let (sender, failed) = oneshot::channel();
+                    self.tasks.spawn(async move {
+                        if let Err(error) = run.run(client).await {
+                            let _ = sender.send(error);
+                        }
+                    });
+                    return Ok(Relayed { passage, failed, _left: guard });
+                }
+                Err(UpstreamError::Refused { code, description }) => {
+                    let description = without_secrets(description, &secrets[number]);
+                    return Err(RelayError::Refused { code, description });
+                }
+                Err(error) => last = error.to_string(),
+            }
+        }
+        Err(RelayError::Unreachable { last })
+    }
+
+    /// The records of all pushes of the host.
+    pub fn pushes(&self) -> &Pushes {
+        &self.outbox.pushes
+    }
+
+    /// Returns the longest time that [`Relay::open`] takes for a stream of `vhost`.
+    pub fn longest(vhost: &Vhost) -> Duration {
+        vhost.cluster.connect_timeout.saturating_mul(vhost.cluster.origins.len() as u32)
+    }
+
+    /// Waits until all streams are sent. Their publishers must have left.
+    pub async fn idle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Relayed {
+    /// Sends a tag with the publisher's own timestamp. `now` is when it was received; see
+    /// [`Publisher::push`](crate::stream::Publisher::push).
+    pub fn push(&self, tag: Tag, now: Millis) {
+        self.passage.push(tag, now);
+    }
+
+    /// The edge, as of the begin of the publisher.
+    pub fn vhost(&self) -> Arc<Vhost> {
+        self.passage.stream().vhost()
+    }
+
+    /// Polls for the reason for which the publisher must end: no origin takes the stream any more.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<RelayError> {
+        match Pin::new(&mut self.failed).poll(cx) {
+            Poll::Ready(Ok(error)) => Poll::Ready(error),
+            // Otherwise the task ends only after the publisher.
+            Poll::Ready(Err(_)) => {
+                Poll::Ready(RelayError::Unreachable { last: "it was given up".to_owned() })
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl fmt::Debug for Relayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relayed").field("passage", &self.passage).finish_non_exhaustive()
+    }
+}
+
+impl Run {
+    /// Publishes at a target.
+    async fn open(&mut self, number: usize) -> Result<RtmpClient, UpstreamError> {
+        self.current = number;
+        let Run { outbox, vhost, stream, targets, hops, entry, .. } = self;
+        let target = &targets[number];
+        entry.connecting(target.location.to_string());
+        let opened = outbox.open(target, vhost, hops).await;
+        match &opened {
+            Ok(_) => {
+                entry.sending();
+                info!(stream = %stream.key(), origin = %target.location, "publishing at the origin");
+            }
+            Err(error) => {
+                entry.failed(error.to_string());
+                info!(stream = %stream.key(), origin = %target.location, %error, "the origin does not take the stream");
+            }
+        }
+        opened
+    }
+
+    /// Sends the stream until its end, to one origin after another.
+    async fn run(mut self, mut client: RtmpClient) -> Result<(), RelayError> {
+        let mut feed = Feed::relay(&self.stream);
+        let never = CancellationToken::new();
+        loop {
+            let limit = self.vhost.cluster.media_timeout;
+            let Run { outbox, entry, .. } = &self;
+            let Err(error) = outbox.send(&mut client, &mut feed, entry, limit, &never).await else {
+                return Ok(());
+            };
+            self.entry.failed(error.to_string());
+            let origin = &self.targets[self.current].location;
+            info!(stream = %self.stream.key(), %origin, %error, "the origin failed");
+            // What comes while there is no origin waits in the ring.
+            feed = Feed::relay(&self.stream);
+            match self.fail_over(error).await? {
+                Some(next) => client = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Publishes at the next origin that takes the stream; `None` if the publisher leaves before.
+    async fn fail_over(&mut self, error: UpstreamError) -> Result<Option<RtmpClient>, RelayError> {
+        let deadline = Instant::now() + self.vhost.cluster.failover_wait;
+        let left = self.left.clone();
+        let mut last = error.to_string();
+        let next = async {
+            let mut backoff = Backoff::default();
+            loop {
+                for _ in 0..self.targets.len() {
+                    match self.open((self.current + 1) % self.targets.len()).await {
+                        Ok(client) => return client,
+                        Err(error) => last = error.to_string(),
+                    }
+                }
+                sleep(backoff.next()).await;
+            }
+        };
+        let opened = tokio::select! {
+            opened = timeout_at(deadline, next) => opened,
+            () = left.cancelled() => return Ok(None),
+        };
+        opened.map(Some).map_err(|_| RelayError::Unreachable { last })
+    }
+}
+
+/// Returns a publisher's parameters without those that name a vhost: that is for the operator.
+fn own_parameters(query: &str) -> String {
+    let names_vhost = |pair: &&str| pair.starts_with("vhost=") || pair.starts_with("domain=");
+    let own: Vec<_> = query.split('&').filter(|pair| !pair.is_empty() && !names_vhost(pair)).collect();
+    own.join("&")
+}
+
+/// Returns what a publisher is told of an origin's description: nothing if it repeats a value of the operator's query.
+fn without_secrets(description: String, query: &str) -> String {
+    let mut values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+    if values.any(|value| !value.is_empty() && description.contains(value)) {
+        return String::new();
+    }
+    let description = description[..description.floor_char_boundary(MAX_DESCRIPTION)].to_owned();
+    description.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publisher_names_no_vhost_at_the_origin() {
+        for (query, expected) in [
+            ("", ""),
+            ("token=a&vhost=b&domain=c&x", "token=a&x"),
+            ("vhost=b", ""),
+            ("vhosts=b&&k=v=w", "vhosts=b&k=v=w"),
+        ] {
+            assert_eq!(own_parameters(query), expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_publisher_is_told_no_secret_of_the_operator() {
+        for (description, query, expected) in [
+            ("Denied: x", "key=hush&vhost=v", "Denied: x"),
+            ("Denied: x?key=hush", "key=hush", ""),
+            ("a\r\nb", "", "a  b"),
+            ("all", "k=", "all"),
+        ] {
+            assert_eq!(without_secrets(description.to_owned(), query), expected, "{description}");
+        }
+        assert_eq!(without_secrets("é".repeat(200), "").len(), MAX_DESCRIPTION);
+    }
+}
