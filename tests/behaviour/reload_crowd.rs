@@ -15,6 +15,7 @@ use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::tls::{Certificate, Files};
 use remuxd_tests::wait::wait_until;
+use tokio_util::sync::CancellationToken;
 
 use crate::reload::scene::MODULES;
 use light::{Format, Seen, watch};
@@ -304,7 +305,12 @@ fn start_viewers(host: &Host, key: &str) -> JoinHandle<Vec<Seen>> {
         runtime.block_on(async {
             let mut viewers = Vec::new();
             for number in 0..VIEWERS {
-                viewers.push(tokio::spawn(watch(address, Format::ALL[number % 4], key.clone())));
+                viewers.push(tokio::spawn(watch(
+                    address,
+                    Format::ALL[number % 4],
+                    key.clone(),
+                    CancellationToken::new(),
+                )));
                 tokio::time::sleep(Duration::from_millis(3)).await;
             }
             let mut seen = Vec::new();

@@ -126,7 +126,7 @@ impl Relay {
         let (outbox, guard) = (self.outbox.clone(), left.clone().drop_guard());
         let mut run = Run { outbox, vhost, stream, targets, hops, entry, current: 0, left };
         let mut last = String::new();
-        for number in 0..run.targets.len() {
+        for (number, secret) in secrets.iter().enumerate() {
             match run.open(number).await {
                 Ok(client) => {
                     let (sender, failed) = oneshot::channel();
@@ -138,7 +138,7 @@ impl Relay {
                     return Ok(Relayed { passage, failed, _left: guard });
                 }
                 Err(UpstreamError::Refused { code, description }) => {
-                    let description = without_secrets(description, &secrets[number]);
+                    let description = without_secrets(description, secret);
                     return Err(RelayError::Refused { code, description });
                 }
                 Err(error) => last = error.to_string(),

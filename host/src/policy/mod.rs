@@ -74,7 +74,9 @@ pub use histogram::Histogram;
 pub use hooks::{Connected, HookAction, HookCounts, HookRefusal, HookResult, Hooks, ReloadFacts};
 pub use ids::{ConnectionId, SessionId};
 pub use limits::subscriber;
+#[allow(unused_imports, reason = "the pull task is about to use them")]
 pub use node::{CREDENTIAL, HOPS, HOPS_HEADER, hops_through, node_credential};
+#[allow(unused_imports, reason = "the pull task is about to use them")]
 pub use origin_check::{OriginCheck, OriginRefusal};
 pub use outbound::client_tls;
 pub use outcome::{End, Order, Outcome};
