@@ -16,7 +16,7 @@ use crate::admin::{
 };
 use crate::budget::Budget;
 use crate::candidate::{Candidate, InUse, cannot_listen, formats_of};
-use crate::cluster::{Connector, Forwards, Outbox, Relay};
+use crate::cluster::{Forwards, Outbox, Relay};
 use crate::conf::{Config, ConfigErrors, Current, ListenerKind, Shutdown, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
@@ -144,12 +144,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let access_log = start_access_log(&config)?;
     access.set_log(access_log.clone());
     let lifecycle = Lifecycle::default();
-    let outbox = Outbox {
-        connector: Connector::new(current.clone()),
-        current: current.clone(),
-        access: access.clone(),
-        pushes: Arc::default(),
-    };
+    let outbox = Outbox::new(current.clone(), access.clone());
     let forwards = Forwards::new(outbox.clone(), &hub);
     let relay = Relay::new(outbox);
     let server = Server::new(current.clone(), hub.clone(), service, relay, budget.clone(), lifecycle.clone());

@@ -86,6 +86,12 @@ pub mod router {
     pub use crate::router::{Redirection, Router};
 }
 
+/// Other servers.
+#[cfg(fuzzing)]
+pub mod cluster {
+    pub use crate::cluster::{Outbox, Relay};
+}
+
 /// The network.
 pub mod net {
     #[cfg(fuzzing)]

@@ -92,6 +92,49 @@ fn a_forward_continues_at_a_destination_that_was_restarted() {
 }
 
 #[test]
+fn a_publisher_that_returns_continues_on_the_same_forward() {
+    let destination = Host::start(&Config::live());
+    let config =
+        Config::live().publish("republish_wait", "\"1m\"").tables(&forward(&[destination.rtmp.to_string()]));
+    let host = Host::start(&config);
+    let viewer = Capture::rtmp(&destination, "live/film");
+    destination.wait_waiting(1);
+    for round in 1..=3 {
+        let mut publisher = Publisher::reopen(host.rtmp, "live/film");
+        // Each begins at 0 again.
+        let mut media = Numbered::new(2000);
+        publisher.send(&media.headers());
+        publisher.send(&media.frames(50));
+        viewer.wait_until(SOON, "all pictures", |tags| Numbered::numbers(tags).len() == 50 * round);
+    }
+    check_order(&viewer.tags()).unwrap();
+    let numbers = Numbered::numbers(&viewer.tags());
+    assert_eq!(numbers, (0..3).flat_map(|_| 0..50).collect::<Vec<_>>());
+    let push = &pushes(&host)[0];
+    assert_eq!((&push["state"], &push["failures"]), (&json!("sending"), &json!(0)), "{push}");
+}
+
+#[test]
+fn nodes_with_one_secret_need_no_other_credentials() {
+    let hooks = HookServer::answering(|_| Reply::Answer(200, "1".to_owned()));
+    let cluster = |secret: &str| format!("[cluster]\nsecret = \"{}\"\n", secret.repeat(6));
+    let refuses =
+        format!("[vhost.\"__defaultVhost__\".http_hooks]\nenabled = true\n{}", hooks.keys(&["on_publish"]));
+    let destination = Host::start(&Config::live().tables(&(cluster("5ecret") + &refuses)));
+    let to_it = forward(&[destination.rtmp.to_string()]);
+    let stranger = Host::start(&Config::live().tables(&(cluster("other-5ecret") + &to_it)));
+    let _other = Publisher::open(stranger.rtmp, "live/film").pace(Numbered::new(2000));
+    let push = wait_push(&stranger, "the forward fails", |push| push["failures"].as_u64() >= Some(1));
+    assert_eq!(push["last_error"], "refused: NetStream.Publish.Denied", "{push}");
+    let node = Host::start(&Config::live().tables(&(cluster("5ecret") + &to_it)));
+    let viewer = Capture::http(&destination, "live/film");
+    destination.wait_waiting(1);
+    let _publisher = Publisher::open(node.rtmp, "live/film").pace(Numbered::new(2000));
+    viewer.wait_access_units(30, SOON);
+    assert!(hooks.of("on_publish").is_empty(), "hooks are not asked about nodes");
+}
+
+#[test]
 fn a_destination_that_reads_nothing_costs_bounded_memory_and_loses_whole_gops() {
     let destination = Host::start(&Config::live());
     let config = Config::live()

@@ -38,14 +38,13 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The means of all pushes of the host.
 #[derive(Clone)]
 pub struct Outbox {
-    /// Opens the connections.
-    pub connector: Connector,
+    connector: Connector,
     /// The config.
-    pub current: Arc<Current>,
+    pub(super) current: Arc<Current>,
     /// The name of this node, and the hooks.
-    pub access: Arc<Access>,
+    pub(super) access: Arc<Access>,
     /// The records of the pushes.
-    pub pushes: Arc<Pushes>,
+    pub(super) pushes: Arc<Pushes>,
 }
 
 /// The destination of a push.
@@ -69,6 +68,11 @@ pub(super) enum Sent {
 }
 
 impl Outbox {
+    /// Creates it without pushes.
+    pub fn new(current: Arc<Current>, access: Arc<Access>) -> Outbox {
+        Outbox { connector: Connector::new(current.clone()), current, access, pushes: Arc::default() }
+    }
+
     /// Publishes a stream of `vhost`, which has passed the nodes `hops`, at `target` or where that redirects to. Returns once the
     /// server accepts the stream.
     ///

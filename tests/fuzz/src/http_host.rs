@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use remuxd::testing::budget::{Account, Budget};
+use remuxd::testing::cluster::{Outbox, Relay};
 use remuxd::testing::conf::{Config, Current};
 use remuxd::testing::http::{Lifecycle, Service};
 use remuxd::testing::media::{Millis, Tag, TagKind};
@@ -110,7 +111,8 @@ impl HttpHost {
         let router = Router::new(config.vhosts.clone(), &config.limits.sessions);
         let service = Service::new(current.clone(), router, hub.clone(), registry, pool, None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let server = Server::new(current, hub, service, budget.clone(), Lifecycle::default());
+        let relay = Relay::new(Outbox::new(current.clone(), service.access().clone()));
+        let server = Server::new(current, hub, service, relay, budget.clone(), Lifecycle::default());
         let request = format!("GET {PATH} HTTP/1.1\r\nHost: a.example\r\n\r\n");
         let viewer =
             Peer { sends: request.into(), step: usize::MAX, reads: usize::MAX, stays: Duration::MAX / 4 };
