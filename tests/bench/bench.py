@@ -243,15 +243,21 @@ class Observed(Host):
     def __init__(self, binary, merge):
         self.over, self.failure = threading.Event(), None
         super().__init__(binary, merge, tables=OBSERVED.format(log=SCRATCH / "access.log"))
+        # The first scrapes load code and start caches, whatever the number of viewers.
+        for _ in range(10):
+            self.metrics()
         self.scraper = threading.Thread(target=self.scrape, daemon=True)
         self.scraper.start()
+
+    def metrics(self):
+        with urllib.request.urlopen(f"http://{self.api}/metrics", timeout=SCRAPE_S) as page:
+            return page.read()
 
     def scrape(self):
         while not self.over.wait(SCRAPE_S):
             try:
-                with urllib.request.urlopen(f"http://{self.api}/metrics", timeout=SCRAPE_S) as page:
-                    if b"remuxd_stream_viewers{" not in page.read():
-                        self.failure = "the page has no metrics of the stream"
+                if b"remuxd_stream_viewers{" not in self.metrics():
+                    self.failure = "the page has no metrics of the stream"
             except OSError as error:
                 self.failure = str(error)
 
