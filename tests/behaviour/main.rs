@@ -18,6 +18,7 @@ mod check;
 mod console;
 mod credentials;
 mod demo;
+mod edge;
 mod encoders;
 mod enhanced;
 mod events;

@@ -17,6 +17,7 @@
 //! | [`token`], [`key_server`] | tokens and links, made by openssl, and a server of key sets |
 //! | [`hooks`] | a server of HTTP hooks |
 //! | [`publisher`] | a publisher that is fed tag by tag, and numbered synthetic media |
+//! | [`origin`] | servers that an edge pulls from, which misbehave |
 //! | [`capture`] | a viewer that records FLV |
 //! | [`neighbour`] | a healthy stream whose viewers must get every frame |
 //! | [`fetch`] | a viewer that records any format as bytes |
@@ -49,6 +50,7 @@ pub mod metrics;
 pub mod module_dir;
 pub mod modules;
 pub mod neighbour;
+pub mod origin;
 pub mod player;
 pub mod prometheus;
 pub mod proxy;

@@ -7,7 +7,7 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 
 /// The longest pause.
-const LONGEST: Duration = Duration::from_secs(10);
+pub(super) const LONGEST: Duration = Duration::from_secs(10);
 
 /// The pauses between attempts that fail: each is twice as long as the one before, up to [`LONGEST`], and a random part of up to
 /// a half is left out, so that many do not try at the same time.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::flv::FlvError;
 use super::location::LocationError;
 use crate::rtmp::SessionError;
 
@@ -99,4 +100,13 @@ pub enum UpstreamError {
     /// It violates RTMP.
     #[error("{0}")]
     Session(#[from] SessionError),
+    /// The name of the stream, or the hops to it, cannot be written in a request. Culprit: peer.
+    #[error("the stream cannot be requested over HTTP")]
+    InvalidRequest,
+    /// It violates HTTP, or the connection broke.
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    /// It sends no FLV.
+    #[error("{0}")]
+    Flv(#[from] FlvError),
 }

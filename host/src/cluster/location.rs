@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::conf::{Scheme, Upstream};
 use crate::rtmp::tc_url::StreamName;
@@ -13,6 +13,9 @@ const MAX_URL: usize = 4096;
 
 /// Characters that are encoded in a name within an HTTP path: all but the unreserved ones of RFC 3986, and the slash.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Characters that are encoded in a value of a query: also the slash, since RTMP takes the last one for the end of the app.
+const VALUE: &AsciiSet = &NAME.add(b'/');
 
 /// A stream on another server. The query may be a secret: neither `Display` nor `Debug` shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -127,7 +130,7 @@ impl Location {
         }
         self.query.push_str(name);
         self.query.push('=');
-        self.query.extend(utf8_percent_encode(value, NAME));
+        self.query.extend(utf8_percent_encode(value, VALUE));
         self
     }
 
@@ -153,7 +156,6 @@ impl Location {
     }
 
     /// Returns path and query as a request line has them.
-    #[allow(dead_code, reason = "the pull task is about to use it")]
     pub fn path_and_query(&self) -> String {
         if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
     }
@@ -177,6 +179,43 @@ impl Location {
             stream: stream.to_owned(),
             params: if self.query.is_empty() { String::new() } else { format!("?{}", self.query) },
         })
+    }
+
+    /// Returns where a redirect to `url` leads from here. A tcUrl of RTMP, which has no stream, keeps the name of this one, without
+    /// its query.
+    ///
+    /// # Errors
+    /// The URL is no location.
+    pub fn redirected(&self, url: &str) -> Result<Location, LocationError> {
+        let target = Location::parse(url)?;
+        if !target.scheme.is_rtmp() || target.stream_name().is_ok() {
+            return Ok(target);
+        }
+        let tc_url = url.split_once('?').map_or(url, |(tc_url, _)| tc_url);
+        let name = self.stream_name()?.stream;
+        Location::parse(&format!("{}/{name}", tc_url.trim_end_matches('/')))
+    }
+
+    /// Returns the URL that a `Location` header means here (RFC 9110, 10.2.2).
+    pub fn absolute(&self, reference: &str) -> String {
+        let (scheme, authority) = (self.scheme.name(), self.authority());
+        match reference {
+            _ if reference.contains("://") => reference.to_owned(),
+            _ if reference.starts_with("//") => format!("{scheme}:{reference}"),
+            _ if reference.starts_with('/') => format!("{scheme}://{authority}{reference}"),
+            _ => {
+                let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                format!("{scheme}://{authority}{folder}/{reference}")
+            }
+        }
+    }
+
+    /// Returns the path that a credential for this location is for.
+    pub fn credential_path(&self) -> String {
+        if self.scheme.is_rtmp() {
+            return self.path.clone();
+        }
+        percent_decode_str(&self.path).decode_utf8_lossy().into_owned()
     }
 
     /// Returns whether `other` is on the same host, which may have the same credentials.
@@ -260,9 +299,34 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_is_relative_or_keeps_the_name() {
+        let location = Location::parse("rtmp://a/live/x?k=hush").unwrap();
+        for (url, expected) in [
+            ("rtmp://b/tv/y?n=1", Ok("rtmp://b/tv/y")),
+            ("rtmp://b:1936/live", Ok("rtmp://b:1936/live/x")),
+            ("rtmp://b/live/?n=1", Ok("rtmp://b/live/x")),
+            ("b/live", Err(LocationError::Scheme)),
+        ] {
+            let found = location.redirected(url);
+            assert!(!found.as_ref().is_ok_and(|one| one.query().contains("hush")), "{url}");
+            assert_eq!(found.map(|one| one.to_string()), expected.map(str::to_owned), "{url}");
+        }
+        let location = Location::parse("https://a:444/live/x%20y.flv?k=hush").unwrap();
+        assert_eq!(location.credential_path(), "/live/x y.flv");
+        for (reference, expected) in [
+            ("http://b/y.flv?n=1", "http://b/y.flv?n=1"),
+            ("//b/y.flv", "https://b/y.flv"),
+            ("/y.flv?n=1", "https://a:444/y.flv?n=1"),
+            ("y.flv", "https://a:444/live/y.flv"),
+        ] {
+            assert_eq!(location.absolute(reference), expected);
+        }
+    }
+
+    #[test]
     fn shows_no_query_and_keeps_credentials_on_their_host() {
-        let location = Location::parse("rtmps://h/a/s?k=hush").unwrap().with_parameter("n", "a b&c");
-        assert_eq!(location.stream_name().unwrap().stream_with_params(), "s?k=hush&n=a%20b%26c");
+        let location = Location::parse("rtmps://h/a/s?k=hush").unwrap().with_parameter("n", "a b&c/d");
+        assert_eq!(location.stream_name().unwrap().stream_with_params(), "s?k=hush&n=a%20b%26c%2Fd");
         assert!(!format!("{location} {location:?}").contains("hush"));
         for (other, expected) in [("rtmps://h:1/b", true), ("rtmp://h/b", false), ("rtmps://i/b", false)] {
             assert_eq!(Location::parse(other).unwrap().has_host_of(&location), expected, "{other}");

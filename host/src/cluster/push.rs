@@ -93,7 +93,7 @@ impl Outbox {
             let opened = timeout(limit, self.open_one(&shown, led, &hops)).await;
             match opened.unwrap_or(Err(UpstreamError::NoAnswer { timeout: limit })) {
                 Err(UpstreamError::Redirect { url }) => {
-                    location = redirected(&location, &url)?;
+                    location = location.redirected(&url)?;
                     led = Led::ByRedirect;
                 }
                 opened => return opened,
@@ -169,19 +169,6 @@ impl Outbox {
     }
 }
 
-/// Returns where a redirect leads from `location`. A tcUrl, without a stream, keeps its name.
-fn redirected(location: &Location, url: &str) -> Result<Location, LocationError> {
-    let target = Location::parse(url)?;
-    match target.stream_name() {
-        Ok(_) => Ok(target),
-        Err(_) => {
-            let tc_url = url.split_once('?').map_or(url, |(tc_url, _)| tc_url);
-            let name = location.stream_name()?.stream;
-            Location::parse(&format!("{}/{name}", tc_url.trim_end_matches('/')))
-        }
-    }
-}
-
 /// A reader of a stream that counts the GOPs that it loses.
 pub(super) struct Feed {
     stream: Arc<Stream>,
@@ -241,21 +228,6 @@ mod tests {
     use crate::conf::Config;
     use crate::media::Millis;
     use crate::stream::{Passage, StreamKey};
-
-    #[test]
-    fn a_redirect_names_a_stream_or_keeps_its_name() {
-        let location = Location::parse("rtmp://a/live/x?k=hush").unwrap();
-        for (url, expected) in [
-            ("rtmp://b/tv/y?n=1", Ok("rtmp://b/tv/y")),
-            ("rtmp://b:1936/live", Ok("rtmp://b:1936/live/x")),
-            ("rtmp://b/live/?n=1", Ok("rtmp://b/live/x")),
-            ("b/live", Err(LocationError::Scheme)),
-        ] {
-            let found = redirected(&location, url);
-            assert!(!found.as_ref().is_ok_and(|one| one.query().contains("hush")), "{url}");
-            assert_eq!(found.map(|one| one.to_string()), expected.map(str::to_owned), "{url}");
-        }
-    }
 
     #[test]
     fn counts_the_gops_that_a_slow_reader_lost() {

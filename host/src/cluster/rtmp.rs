@@ -51,7 +51,6 @@ impl RtmpClient {
     ///
     /// # Errors
     /// The server refuses it or fails.
-    #[allow(dead_code, reason = "the pull task is about to use it")]
     pub async fn play(
         connection: Connection,
         location: &Location,
@@ -104,7 +103,6 @@ impl RtmpClient {
     ///
     /// # Errors
     /// The server fails, or ends the session.
-    #[allow(dead_code, reason = "the pull task is about to use it")]
     pub async fn next_tag(&mut self) -> Result<Option<Tag>, UpstreamError> {
         loop {
             match self.next_event().await? {

@@ -37,8 +37,6 @@ mod values;
 pub use access::*;
 pub use api::{ApiRole, ApiUser, HttpApi};
 pub use certificate::CertificateFiles;
-#[allow(unused_imports, reason = "the pull task is about to use them")]
-pub use cluster::{Cluster, ClusterMode, Forward, Node};
 pub use config::*;
 pub use current::Current;
 pub use diagnostics::{ConfigErrors, Diagnostics, Warnings};

@@ -19,7 +19,7 @@ use crate::module::{Module, Pool, Recipe, Registry, Transport};
 use crate::policy::{Access, Admission, ConnectionId, Outcome, Protocol, SessionId};
 use crate::router::{Resolved, Route, query_pairs};
 use crate::stream::{
-    Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, StreamKey, Viewer,
+    Carriage, CarriageReader, Codecs, EndReason, Hub, Rendition, Span, Stream, StreamKey, Viewer, Waiting,
 };
 
 use super::access::play_request;
@@ -144,10 +144,12 @@ impl LiveMounts {
             self.report_wait(asker, admission.key());
             admission.want();
         }
-        let wait = self.hub.wait_for(target.route.key.clone());
+        let asking = Waiting { address: client.address, hops: admission.session().hops() };
+        let wait = self.hub.want(target.route.key.clone(), asking);
+        let wait = wait.map_err(|error| refused(error.into(), &admission))?;
         let join = async {
             let stream = tokio::select! {
-                stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)?,
+                stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)??,
                 () = connection.lifecycle.stopping() => return Err(Refusal::Unavailable),
             };
             self.join(&mut target, &stream, asker, deadline).await

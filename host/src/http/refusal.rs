@@ -14,7 +14,7 @@ use crate::media::Codec;
 use crate::module::OptionError;
 use crate::policy::{self, Answer};
 use crate::router::InvalidPath;
-use crate::stream::MountError;
+use crate::stream::{MountError, SupplyError};
 
 /// The reason why a request is refused. [`Display`](std::fmt::Display) is the body of the response: one line for a person.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -114,6 +114,9 @@ pub enum Refusal {
     /// There is no memory for another viewer, or for another mount of the stream.
     #[error("the server is short of memory")]
     NoMemory(#[from] OverBudget),
+    /// The stream cannot be had from other servers now.
+    #[error(transparent)]
+    Supply(SupplyError),
     /// The module or the host cannot serve it now.
     #[error("this stream cannot be served at the moment")]
     Unavailable,
@@ -142,6 +145,15 @@ impl From<MountError> for Refusal {
     }
 }
 
+impl From<SupplyError> for Refusal {
+    fn from(error: SupplyError) -> Refusal {
+        match error {
+            SupplyError::NotFound => Refusal::NotLive,
+            error => Refusal::Supply(error),
+        }
+    }
+}
+
 impl Refusal {
     /// Returns the name of its kind, in metrics.
     pub fn name(&self) -> &'static str {
@@ -166,6 +178,7 @@ impl Refusal {
             Refusal::Faults { .. } => "faults",
             Refusal::TooManyVariants { .. } => "variants",
             Refusal::NoMemory(_) => "memory",
+            Refusal::Supply(error) => error.name(),
             Refusal::Unavailable => "unavailable",
         }
     }
@@ -201,6 +214,7 @@ impl Refusal {
             | Refusal::Faults { .. }
             | Refusal::TooManyVariants { .. }
             | Refusal::NoMemory(_)
+            | Refusal::Supply(_)
             | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

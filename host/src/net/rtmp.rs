@@ -290,7 +290,7 @@ impl Connection {
                 let client = Client { peer, account: &self.account, connect: &self.connect };
                 self.publishers.start(stream_id, admitted, kind, &client, session, media);
             }
-            (Ok(admitted), Use::Play) => self.players.start(stream_id, admitted, peer, media),
+            (Ok(admitted), Use::Play) => self.players.start(stream_id, admitted, peer, session, media),
         }
     }
 

@@ -179,6 +179,11 @@ impl Access {
         self.sessions.ids.connection()
     }
 
+    /// Returns the number of players and viewers of a stream, also of those that wait for it.
+    pub fn viewers(&self, key: &StreamKey) -> u32 {
+        self.sessions.viewers(key)
+    }
+
     /// Returns the name of this node in hop lists.
     pub fn node(&self) -> String {
         self.sessions.node()

@@ -128,6 +128,12 @@ impl Counts {
         Ok(())
     }
 
+    /// Returns the number of viewers of a stream.
+    pub fn viewers(&self, key: &StreamKey) -> u32 {
+        let streams = self.vhosts.get(&key.vhost).map(|vhost| &vhost.streams);
+        streams.and_then(|streams| streams.get(key)).map_or(0, |stream| stream.viewers)
+    }
+
     /// Checks whether there may be one more session. The publishers of a stream that it replaces do not count.
     fn check(&self, session: Counted<'_>, limits: &Limits) -> Result<(), LimitReached> {
         let Counted { key, action, address } = session;

@@ -44,6 +44,7 @@ mod group;
 mod groups;
 mod histogram;
 mod hooks;
+mod hops;
 mod ids;
 mod jwt;
 mod key_set;
@@ -72,11 +73,10 @@ pub use bans::{Ban, BanError, BanTarget};
 pub use groups::GroupTotals;
 pub use histogram::Histogram;
 pub use hooks::{Connected, HookAction, HookCounts, HookRefusal, HookResult, Hooks, ReloadFacts};
+pub use hops::{HOPS, HOPS_HEADER, hops_through};
 pub use ids::{ConnectionId, SessionId};
 pub use limits::subscriber;
-#[allow(unused_imports, reason = "the pull task is about to use them")]
-pub use node::{CREDENTIAL, HOPS, HOPS_HEADER, hops_through, node_credential};
-#[allow(unused_imports, reason = "the pull task is about to use them")]
+pub use node::{CREDENTIAL, node_credential};
 pub use origin_check::{OriginCheck, OriginRefusal};
 pub use outbound::client_tls;
 pub use outcome::{End, Order, Outcome};

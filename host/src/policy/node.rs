@@ -1,12 +1,9 @@
-//! Other nodes of the cluster as clients: their credentials, and the nodes that a stream has passed.
+//! Other nodes of the cluster as clients: their credentials, and which hop lists are refused.
 //!
 //! A credential is one parameter, `remuxd_node`, which is `1.EXPIRY.MAC`. MAC is the HMAC-SHA256 with `cluster.secret`, in base64url
 //! without padding, over the version, `publish` or `play`, the path of the URL (over RTMP `/APP/STREAM`) and the expiry, each with its
 //! length in four bytes before it. It stands for the credentials of a client: those of the vhost are not needed, and hooks and
 //! referers are not asked.
-//!
-//! A hop list is the connect property `remuxdHops`, the header `X-Remuxd-Hops`, or the parameter `remuxd_hops`, which other servers
-//! may pass on: `NODE/VHOST`, separated by commas, the first node first.
 
 use std::time::SystemTime;
 
@@ -16,21 +13,20 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::grant::seconds;
+use super::hops::HOPS;
 use super::{Action, Refusal, Request, SignatureError};
 use crate::conf::Secret;
 
 /// The query parameter of a credential.
 pub const CREDENTIAL: &str = "remuxd_node";
-/// The query parameter of a hop list.
-pub const HOPS: &str = "remuxd_hops";
-/// The header of a hop list.
-pub const HOPS_HEADER: &str = "x-remuxd-hops";
 
 /// How long a credential holds, in seconds. Clocks may differ by less.
 const LIFETIME: u64 = 300;
 const VERSION: &str = "1";
 /// The longest way of a stream, in nodes.
 const MAX_HOPS: usize = 8;
+/// The longest hop list, in bytes.
+const MAX_LIST: usize = 2048;
 
 /// Returns the value of [`CREDENTIAL`] for `action` on the stream at `path`.
 pub fn node_credential(secret: &Secret, action: Action, path: &str) -> String {
@@ -72,18 +68,12 @@ fn hash(secret: &Secret, action: Action, path: &str, expiry: &str) -> Hmac<Sha25
     mac
 }
 
-/// Returns the hop list of a request that the vhost `vhost` of `node` makes for a client that came with `hops`.
-pub fn hops_through(hops: &str, node: &str, vhost: &str) -> String {
-    let separator = if hops.is_empty() { "" } else { "," };
-    format!("{hops}{separator}{node}/{vhost}")
-}
-
 /// Refuses a stream that has passed the vhost `vhost` of `node` already, or too many nodes.
 pub(super) fn check_hops(request: &Request, node: &str) -> Result<(), Refusal> {
     let lists = [Some(&*request.hops), request.parameter(HOPS)];
     for hops in lists.into_iter().flatten().filter(|hops| !hops.is_empty()) {
         let count = hops.split(',').count();
-        if count > MAX_HOPS {
+        if count > MAX_HOPS || hops.len() > MAX_LIST {
             return Err(Refusal::Hops { count, limit: MAX_HOPS });
         }
         let is_own = |hop: &str| hop.split_once('/') == Some((node, &*request.key.vhost));
@@ -152,6 +142,5 @@ mod tests {
             by_parameter.parameters.push((HOPS.to_owned(), hops.to_owned()));
             assert_eq!(check_hops(&by_parameter, "own"), expected, "{hops}");
         }
-        assert_eq!(hops_through(&hops_through("", "a", "v"), "b", "w"), "a/v,b/w");
     }
 }

@@ -11,6 +11,7 @@ use futures_util::task::AtomicWaker;
 
 use super::bans::BanTarget;
 use super::group::Group;
+use super::hops::hops_of;
 use super::ids::{ConnectionId, SessionId};
 use super::outcome::{Order, Outcome};
 use super::request::MAX_TEXT;
@@ -56,6 +57,7 @@ struct Texts {
     subject: Box<str>,
     user_agent: Box<str>,
     page_url: Box<str>,
+    hops: Box<str>,
 }
 
 impl Session {
@@ -69,9 +71,10 @@ impl Session {
     ) -> Session {
         let Request { action, protocol, address, connection, .. } = *request;
         let texts = [subject.unwrap_or_default(), &request.user_agent, &request.page_url];
-        let texts = texts.iter().any(|text| !text.is_empty()).then(|| {
+        let hops = hops_of(request);
+        let texts = texts.iter().chain([&hops]).any(|text| !text.is_empty()).then(|| {
             let [subject, user_agent, page_url] = texts.map(cut);
-            Box::new(Texts { subject, user_agent, page_url })
+            Box::new(Texts { subject, user_agent, page_url, hops: hops.into() })
         });
         Session {
             id,
@@ -139,6 +142,11 @@ impl Session {
     /// The page that embeds the player, up to 256 bytes of its URL; empty if unknown.
     pub fn page_url(&self) -> &str {
         self.texts.as_ref().map_or("", |texts| &texts.page_url)
+    }
+
+    /// The nodes between the client and this host; empty unless the client is another node.
+    pub fn hops(&self) -> &str {
+        self.texts.as_ref().map_or("", |texts| &texts.hops)
     }
 
     /// Whether metrics of streams count it together with those of other streams.

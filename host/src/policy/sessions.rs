@@ -97,6 +97,11 @@ impl Sessions {
         })
     }
 
+    /// Returns the number of players and viewers of a stream, also of those that wait for it.
+    pub fn viewers(&self, key: &StreamKey) -> u32 {
+        self.table.lock().counts.viewers(key)
+    }
+
     /// The config in force.
     pub fn config(&self) -> Arc<Config> {
         self.current.config()

@@ -18,6 +18,7 @@ use super::key::StreamKey;
 use super::observer::StreamObserver;
 use super::pacing::StreamPacer;
 use super::stream::{Publisher, Stream};
+use super::supply::{self, Supply, SupplyError};
 use super::wakers::{Wakers, wake};
 
 /// All streams.
@@ -26,15 +27,26 @@ pub struct Hub {
     state: Mutex<State>,
     /// Learns of streams that begin. Unset if nobody wants to know.
     observer: OnceLock<Arc<dyn StreamObserver>>,
+    /// Fetches the streams that are not published here; unset if there is no such source.
+    supply: OnceLock<Arc<dyn Supply>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     streams: HashMap<StreamKey, Arc<Stream>>,
     /// Tasks that wait for a stream to be published, by its name. There is no entry without a task.
-    waiting: HashMap<StreamKey, Wakers>,
+    waiting: HashMap<StreamKey, Waiting>,
     /// The vhosts of the config in force; none before the first reload.
     vhosts: Vec<Arc<Vhost>>,
+}
+
+/// The tasks that wait for one stream.
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: Wakers,
+    /// Number of calls of [`Hub::fail`], and the error of the last one. A task that came before it fails.
+    failures: u64,
+    error: Option<SupplyError>,
 }
 
 impl Hub {
@@ -103,16 +115,61 @@ impl Hub {
         self.state.lock().streams.get(key).cloned()
     }
 
+    /// Sets what fetches the streams that are not published here, once.
+    pub fn set_supply(&self, supply: Arc<dyn Supply>) {
+        let _ = self.supply.set(supply);
+    }
+
+    /// Waits until the stream has a publisher, for a client. If it has none, the [`Supply`] learns of the client.
+    ///
+    /// # Errors
+    /// The supply knows that the stream cannot be had; or another node asks for a stream that nobody has published here, and may ask
+    /// others instead of waiting.
+    pub fn want(
+        self: &Arc<Self>,
+        key: StreamKey,
+        client: supply::Waiting<'_>,
+    ) -> Result<StreamWait, SupplyError> {
+        // Before the supply is asked: it may fail at once.
+        let wait = self.wait_for(key);
+        let stream = self.find(&wait.key);
+        if stream.as_ref().is_some_and(|stream| stream.is_live()) {
+            return Ok(wait);
+        }
+        let is_coming = self.supply.get().map_or(Ok(false), |supply| supply.want(&wait.key, client))?;
+        if is_coming || stream.is_some() || client.hops.is_empty() {
+            Ok(wait)
+        } else {
+            Err(SupplyError::NotFound)
+        }
+    }
+
     /// Waits until the stream has a publisher.
-    pub fn wait_for(self: &Arc<Self>, key: StreamKey) -> StreamWait {
-        let waiter = self.state.lock().waiting.entry(key.clone()).or_default().register();
-        StreamWait { hub: self.clone(), key, waiter }
+    pub(super) fn wait_for(self: &Arc<Self>, key: StreamKey) -> StreamWait {
+        let mut state = self.state.lock();
+        let waiting = state.waiting.entry(key.clone()).or_default();
+        let (waiter, failures) = (waiting.wakers.register(), waiting.failures);
+        drop(state);
+        StreamWait { hub: self.clone(), key, waiter, failures }
+    }
+
+    /// Tells all who wait for the stream now that it cannot be had.
+    pub fn fail(&self, key: &StreamKey, error: SupplyError) {
+        let waiting = {
+            let mut state = self.state.lock();
+            if let Some(waiting) = state.waiting.get_mut(key) {
+                waiting.failures += 1;
+                waiting.error = Some(error);
+            }
+            state.take_waiting(key)
+        };
+        wake(waiting);
     }
 
     /// Returns whether the stream has a publisher; waits while its viewers wait for the publisher to return.
     pub fn settle(self: &Arc<Self>, key: StreamKey) -> impl Future<Output = bool> + Send + use<> {
         let wait = self.wait_for(key);
-        poll_fn(move |cx| match wait.look(cx) {
+        poll_fn(move |cx| match wait.look(cx).0 {
             Some(stream) if stream.is_live() => Poll::Ready(true),
             Some(_) => Poll::Pending,
             None => Poll::Ready(false),
@@ -138,7 +195,7 @@ impl Hub {
     pub fn end_all(&self) {
         let (streams, waiting) = {
             let mut state = self.state.lock();
-            let waiting: Vec<_> = state.waiting.values_mut().flat_map(Wakers::take).collect();
+            let waiting: Vec<_> = state.waiting.values_mut().flat_map(|one| one.wakers.take()).collect();
             (std::mem::take(&mut state.streams), waiting)
         };
         for stream in streams.values() {
@@ -150,7 +207,7 @@ impl Hub {
 
     /// Number of viewers and players that wait for a stream to be published.
     pub fn waiting(&self) -> usize {
-        self.state.lock().waiting.values().map(Wakers::len).sum()
+        self.state.lock().waiting.values().map(|waiting| waiting.wakers.len()).sum()
     }
 
     /// Publishes from now on on these vhosts. Returns the streams that were there before.
@@ -169,36 +226,41 @@ impl Hub {
 impl State {
     /// Takes the wakers of the tasks that wait for a stream.
     fn take_waiting(&mut self, key: &StreamKey) -> Vec<Waker> {
-        self.waiting.get_mut(key).map(Wakers::take).unwrap_or_default()
+        self.waiting.get_mut(key).map(|waiting| waiting.wakers.take()).unwrap_or_default()
     }
 }
 
-/// Resolves when a stream has a publisher.
+/// Resolves when a stream has a publisher, or cannot be had.
 #[derive(Debug)]
 pub struct StreamWait {
     hub: Arc<Hub>,
     key: StreamKey,
     waiter: usize,
+    /// [`Waiting::failures`] when the task came.
+    failures: u64,
 }
 
 impl StreamWait {
-    /// Returns the stream, live or not. The task is woken when that changes.
-    fn look(&self, cx: &Context<'_>) -> Option<Arc<Stream>> {
+    /// Returns the stream, live or not, and why it cannot be had. The task is woken when that changes.
+    fn look(&self, cx: &Context<'_>) -> (Option<Arc<Stream>>, Option<SupplyError>) {
         let mut state = self.hub.state.lock();
-        if let Some(waiting) = state.waiting.get_mut(&self.key) {
-            waiting.wait(self.waiter, cx.waker());
-        }
-        state.streams.get(&self.key).cloned()
+        let waiting = state.waiting.get_mut(&self.key);
+        let error = waiting.and_then(|waiting| {
+            waiting.wakers.wait(self.waiter, cx.waker());
+            waiting.error.filter(|_| waiting.failures != self.failures)
+        });
+        (state.streams.get(&self.key).cloned(), error)
     }
 }
 
 impl Future for StreamWait {
-    type Output = Arc<Stream>;
+    type Output = Result<Arc<Stream>, SupplyError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arc<Stream>> {
-        match self.look(cx).filter(|stream| stream.is_live()) {
-            Some(stream) => Poll::Ready(stream),
-            None => Poll::Pending,
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Arc<Stream>, SupplyError>> {
+        match self.look(cx) {
+            (Some(stream), _) if stream.is_live() => Poll::Ready(Ok(stream)),
+            (_, Some(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Pending,
         }
     }
 }
@@ -207,8 +269,8 @@ impl Drop for StreamWait {
     fn drop(&mut self) {
         let mut state = self.hub.state.lock();
         if let Entry::Occupied(mut waiting) = state.waiting.entry(self.key.clone()) {
-            waiting.get_mut().leave(self.waiter);
-            if waiting.get().len() == 0 {
+            waiting.get_mut().wakers.leave(self.waiter);
+            if waiting.get().wakers.len() == 0 {
                 waiting.remove();
             }
         }
@@ -256,6 +318,48 @@ mod tests {
         drop(waits);
         assert_eq!(hub.waiting(), 0);
         assert!(hub.state.lock().waiting.is_empty(), "nothing is kept of streams that nobody waits for");
+    }
+
+    /// A source that knows no stream named `none`, and notes whom it hears of.
+    #[derive(Debug, Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Supply for Notes {
+        fn want(&self, key: &StreamKey, client: supply::Waiting<'_>) -> Result<bool, SupplyError> {
+            self.0.lock().push(format!("{key} {}", client.address));
+            match &*key.stream {
+                "none" => Err(SupplyError::NotFound),
+                stream => Ok(stream != "local"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_supply_learns_of_each_client_and_its_error_reaches_those_who_wait() {
+        let config = Config::parse("[vhost.a]\n", "remuxd.toml").unwrap();
+        let (hub, notes) = (Hub::new(), Arc::<Notes>::default());
+        hub.set_supply(notes.clone());
+        let key = |stream| StreamKey::new("a", "live", stream);
+        let address = [10, 0, 0, 1].into();
+        let want = |stream| hub.want(key(stream), supply::Waiting { address, hops: "" });
+        let node = |stream| hub.want(key(stream), supply::Waiting { address, hops: "n/a" });
+        let poll = |wait: &mut StreamWait| Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(want("none").unwrap_err(), SupplyError::NotFound);
+        assert_eq!(node("local").unwrap_err(), SupplyError::NotFound, "a node does not wait");
+        assert!(want("local").is_ok() && node("x").is_ok());
+        assert_eq!(hub.waiting(), 0);
+        notes.0.lock().clear();
+        let (mut first, mut other) = (want("x").unwrap(), want("y").unwrap());
+        hub.fail(&key("x"), SupplyError::Unreachable);
+        let mut second = want("x").unwrap();
+        assert!(matches!(poll(&mut first), Poll::Ready(Err(SupplyError::Unreachable))));
+        assert!(poll(&mut second).is_pending() && poll(&mut other).is_pending());
+        let (_publisher, _) = hub.publish(key("x"), &config.vhosts[0], Account::unlimited()).unwrap();
+        assert!(matches!(poll(&mut second), Poll::Ready(Ok(_))));
+        let mut third = want("x").unwrap();
+        assert!(matches!(poll(&mut third), Poll::Ready(Ok(_))));
+        let expected = ["a/live/x", "a/live/y", "a/live/x"].map(|key| format!("{key} 10.0.0.1"));
+        assert_eq!(*notes.0.lock(), expected, "a live stream needs no supply");
     }
 
     /// Notes for each line of the log whether the hub was locked.

@@ -49,6 +49,7 @@ mod source;
 mod span;
 #[expect(clippy::module_inception, reason = "the layer is named for its main type")]
 mod stream;
+mod supply;
 mod sweep;
 mod tracks;
 mod traffic;
@@ -67,4 +68,5 @@ pub use renditions::Rendition;
 pub use ring::Reader;
 pub use span::{Span, SpanBuf};
 pub use stream::{Publisher, Stream};
+pub use supply::{Supply, SupplyError, Waiting};
 pub use tracks::Codecs;

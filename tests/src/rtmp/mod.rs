@@ -2,7 +2,7 @@
 //! or read slowly.
 
 pub mod amf;
-mod chunk;
+pub(crate) mod chunk;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -18,7 +18,7 @@ use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{Admission, Outcome};
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
-use crate::stream::{Reader, Stream, StreamKey, StreamWait};
+use crate::stream::{Reader, Stream, StreamKey, StreamWait, SupplyError, Waiting};
 
 /// The players of one connection, by message stream.
 pub(super) struct Players {
@@ -57,7 +57,8 @@ pub(super) enum SourceEvent {
     Stream(Arc<Stream>),
     Tags(Arc<Vec<Tag>>),
     End,
-    Timeout,
+    /// The stream has not come.
+    NotServed(SupplyError),
     /// The admission is over.
     Denied(Rejection),
 }
@@ -71,12 +72,13 @@ impl Players {
         self.by_id.is_empty()
     }
 
-    /// Starts to wait for a stream.
+    /// Starts to wait for a stream, or rejects the request if the stream cannot be had.
     pub fn start(
         &mut self,
         stream_id: u32,
         Admitted { vhost, admission, room, .. }: Admitted,
         peer: Peer,
+        session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
         let key = admission.key().clone();
@@ -84,11 +86,13 @@ impl Players {
         if !self.server.hub.find(&key).is_some_and(|stream| stream.is_live()) {
             admission.want();
         }
-        media.allow(vhost.play.wait);
-        let source = Source::Waiting {
-            stream: self.server.hub.wait_for(key),
-            deadline: Box::pin(sleep(vhost.play.wait)),
+        let asking = Waiting { address: admission.session().address(), hops: admission.session().hops() };
+        let stream = match self.server.hub.want(key, asking) {
+            Ok(stream) => stream,
+            Err(error) => return self.reject(stream_id, error, &admission, peer, session),
         };
+        media.allow(vhost.play.wait);
+        let source = Source::Waiting { stream, deadline: Box::pin(sleep(vhost.play.wait)) };
         self.by_id.insert(
             stream_id,
             Playing {
@@ -208,18 +212,35 @@ impl Players {
                 session.reject_play(stream_id, &rejection);
                 session.end_play(stream_id, PlayEnd::Stopped);
             }
-            SourceEvent::Timeout => {
-                if let Some(before) = self.server.access.refusals().count("not_live") {
-                    let (session, stream) = (playing.admission.id(), playing.admission.key());
-                    let (connection, peer) = (peer.id, peer.address);
-                    info!(%peer, %connection, %session, %stream, before, "refused: this stream is not live");
+            SourceEvent::NotServed(error) => {
+                if let Some(playing) = self.by_id.remove(&stream_id) {
+                    self.reject(stream_id, error, &playing.admission, peer, session);
                 }
-                let reason = "this stream is not live".to_owned();
-                playing.admission.session().ends_because(Outcome::NotServed { status: 404, reason });
-                self.by_id.remove(&stream_id);
-                session.reject_play(stream_id, &Rejection::NotFound);
             }
         }
+    }
+
+    /// Rejects a player whose stream has not come.
+    fn reject(
+        &self,
+        stream_id: u32,
+        error: SupplyError,
+        admission: &Admission,
+        peer: Peer,
+        rtmp: &mut ServerSession,
+    ) {
+        if let Some(before) = self.server.access.refusals().count(error.name()) {
+            let (session, stream) = (admission.id(), admission.key());
+            let (connection, peer) = (peer.id, peer.address);
+            info!(%peer, %connection, %session, %stream, before, "refused: {error}");
+        }
+        let (status, rejection) = match error {
+            SupplyError::NotFound => (404, Rejection::NotFound),
+            SupplyError::TooMany => (503, Rejection::Full),
+            _ => (503, Rejection::Unreachable),
+        };
+        admission.session().ends_because(Outcome::NotServed { status, reason: error.to_string() });
+        rtmp.reject_play(stream_id, &rejection);
     }
 }
 
@@ -260,8 +281,11 @@ impl Source {
         match self {
             Source::Paused { .. } => Poll::Pending,
             Source::Waiting { stream, deadline } => match Pin::new(stream).poll(cx) {
-                Poll::Ready(stream) => Poll::Ready(SourceEvent::Stream(stream)),
-                Poll::Pending => deadline.as_mut().poll(cx).map(|()| SourceEvent::Timeout),
+                Poll::Ready(Ok(stream)) => Poll::Ready(SourceEvent::Stream(stream)),
+                Poll::Ready(Err(error)) => Poll::Ready(SourceEvent::NotServed(error)),
+                Poll::Pending => {
+                    deadline.as_mut().poll(cx).map(|()| SourceEvent::NotServed(SupplyError::NotFound))
+                }
             },
             Source::Reading { tags, .. } => {
                 tags.poll_read(cx).map(|tags| tags.map_or(SourceEvent::End, SourceEvent::Tags))

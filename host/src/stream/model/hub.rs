@@ -39,7 +39,7 @@ fn who_waits_for_a_stream_gets_it() {
                 block_on(poll_fn(|cx| Poll::Ready(drop(hasty.as_mut().poll(cx)))));
                 let wait = hub.wait_for(key(stream));
                 drop(hasty);
-                assert_eq!(*block_on(wait).key(), key(stream));
+                assert_eq!(*block_on(wait).unwrap().key(), key(stream));
             })
         });
         let publishers = ["x", "y"].map(|stream| {
@@ -93,7 +93,7 @@ fn tags_of_two_publishers_do_not_mix() {
                 (publisher, pushed)
             })
         });
-        let mut tags = block_on(hub.wait_for(key("x"))).play();
+        let mut tags = block_on(hub.wait_for(key("x"))).unwrap().play();
         let ends = publishers.map(|publisher| publisher.join().unwrap());
         let (replaced, newest) = match ends {
             [(one, pushed), (other, _)] if one.id() < other.id() => ((one, pushed), other),

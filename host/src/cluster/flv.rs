@@ -1,0 +1,9 @@
+//! FLV over HTTP: streams that servers send as unending files.
+
+mod client;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub(super) use client::{FlvClient, FlvSettings};
+pub use reader::FlvError;

@@ -1,0 +1,124 @@
+//! The health of origins, and the order in which they are tried.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::backoff::{Backoff, LONGEST};
+use super::location::{Location, LocationError};
+use crate::conf::{Upstream, Vhost};
+use crate::stream::StreamKey;
+
+/// The health of all origins, by server.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    servers: Mutex<HashMap<String, Server>>,
+}
+
+#[derive(Debug)]
+struct Server {
+    backoff: Backoff,
+    /// Until when it counts as unhealthy.
+    until: Instant,
+}
+
+/// An origin of one stream.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    /// The entry of the config.
+    pub upstream: Upstream,
+    /// The stream there.
+    pub location: Location,
+    /// Scheme, host and port: what can fail.
+    server: String,
+}
+
+impl Origin {
+    fn of(upstream: &Upstream, key: &StreamKey) -> Result<Origin, LocationError> {
+        let location = Location::of(upstream, key)?;
+        let server = format!("{}://{}", location.scheme.name(), location.authority());
+        Ok(Origin { upstream: upstream.clone(), location, server })
+    }
+}
+
+impl Health {
+    /// Returns the origins of a stream in the order in which they are to be tried: healthy ones first, among them the one that had
+    /// the stream last, then in the order of the config. Origins to which the name cannot be carried are left out.
+    pub fn order(
+        &self,
+        vhost: &Vhost,
+        key: &StreamKey,
+        last: Option<&Upstream>,
+        now: Instant,
+    ) -> Vec<Origin> {
+        let origins = vhost.cluster.origins.iter().filter_map(|upstream| Origin::of(upstream, key).ok());
+        let servers = self.servers.lock();
+        let mut ordered: Vec<_> = origins
+            .map(|origin| {
+                let is_healthy = servers.get(&origin.server).is_none_or(|server| server.until <= now);
+                (is_healthy, last == Some(&origin.upstream), origin)
+            })
+            .collect();
+        ordered.sort_by_key(|(is_healthy, is_last, _)| Reverse((*is_healthy, *is_last)));
+        ordered.into_iter().map(|(.., origin)| origin).collect()
+    }
+
+    /// Notes that an origin is about to be tried. One that has failed is unhealthy for others in the meantime.
+    pub fn begin(&self, origin: &Origin, now: Instant) {
+        if let Some(server) = self.servers.lock().get_mut(&origin.server) {
+            server.until = now + LONGEST;
+        }
+    }
+
+    /// Notes that an origin works.
+    pub fn succeed(&self, origin: &Origin) {
+        self.servers.lock().remove(&origin.server);
+    }
+
+    /// Notes that an origin has failed.
+    pub fn fail(&self, origin: &Origin, now: Instant) {
+        let mut servers = self.servers.lock();
+        let server = servers
+            .entry(origin.server.clone())
+            .or_insert_with(|| Server { backoff: Backoff::default(), until: now });
+        server.until = now + server.backoff.next();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::conf::Config;
+
+    #[test]
+    fn healthy_origins_come_first_then_the_last_one_then_the_order_of_the_config() {
+        let config = "[vhost.\"v\".cluster]\nmode = \"edge\"\norigin = [\"a\", \"b\", \"http://c\"]\n";
+        let vhost = Config::parse(config, "remuxd.toml").unwrap().vhosts[0].clone();
+        let (health, now, key) = (Health::default(), Instant::now(), StreamKey::new("v", "live", "x"));
+        let origins = health.order(&vhost, &key, None, now);
+        let [a, b, c] = &origins[..] else { panic!("{origins:?}") };
+        let names = |last: Option<&Origin>, at| {
+            let ordered = health.order(&vhost, &key, last.map(|one| &one.upstream), at);
+            ordered.iter().map(|one| one.location.host.clone()).collect::<String>()
+        };
+        assert_eq!([names(None, now), names(Some(b), now), names(Some(c), now)], ["abc", "bac", "cab"]);
+        health.fail(b, now);
+        assert_eq!([names(None, now), names(Some(b), now)], ["acb", "acb"]);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(names(Some(b), later), "bac", "after its pause it may be tried again");
+        health.begin(b, later);
+        assert_eq!(names(Some(b), later), "acb", "by one stream at a time");
+        health.succeed(b);
+        assert_eq!(names(Some(b), later), "bac");
+        assert!(health.servers.lock().is_empty());
+        let key = StreamKey::new("v", "live", "x y");
+        let hosts: Vec<_> =
+            health.order(&vhost, &key, None, now).into_iter().map(|one| one.location.host).collect();
+        assert_eq!(hosts, ["c"], "RTMP cannot carry the name");
+        let _ = a;
+    }
+}

@@ -1,0 +1,125 @@
+//! A stream that an origin sends.
+
+use std::sync::Arc;
+
+use super::connector::{Connection, Connector, Led};
+use super::error::UpstreamError;
+use super::flv::{FlvClient, FlvSettings};
+use super::location::Location;
+use super::rtmp::{RtmpClient, RtmpSettings};
+use crate::budget::Account;
+use crate::conf::Current;
+use crate::media::Tag;
+use crate::policy::{Action, CREDENTIAL, HOPS, node_credential};
+
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 3;
+
+/// Opens streams of origins.
+#[derive(Clone)]
+pub(super) struct Opener {
+    pub connector: Connector,
+    pub current: Arc<Current>,
+}
+
+/// Whose credentials a request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// This node.
+    Node,
+    /// A viewer; its credentials are in the query of the location.
+    Viewer,
+}
+
+/// An open stream.
+pub(super) struct Incoming {
+    client: Client,
+    /// A tag that came before the server accepted the request.
+    early: Option<Tag>,
+}
+
+enum Client {
+    Rtmp(Box<RtmpClient>),
+    Flv(Box<FlvClient>),
+}
+
+impl Opener {
+    /// Plays the stream at `origin`, or where that redirects to, on behalf of `asker`. `hops` are the nodes that it passes on the
+    /// way to a client, with this one. Tags are charged to `account`. The time limit is the caller's.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or does not send the stream.
+    pub async fn open(
+        &self,
+        origin: &Location,
+        asker: Asker,
+        hops: &str,
+        account: &Account,
+    ) -> Result<Incoming, UpstreamError> {
+        let (mut location, mut led) = (origin.clone(), Led::ByConfig);
+        for _ in 0..=MAX_REDIRECTS {
+            let connection = self.connector.connect(&location, led).await?;
+            // Credentials of the cluster are for the hosts of the config.
+            let is_signed = asker == Asker::Node && location.has_host_of(origin);
+            let asked = if is_signed { self.signed(&location) } else { location.clone() };
+            let asked = asked.with_parameter(HOPS, hops);
+            match self.play(connection, &asked, hops, account.clone()).await {
+                Err(UpstreamError::Redirect { url }) => {
+                    location = location.redirected(&url)?;
+                    led = Led::ByRedirect;
+                }
+                opened => return opened,
+            }
+        }
+        Err(UpstreamError::Redirects { times: MAX_REDIRECTS })
+    }
+
+    /// Returns `location` with the credential of this node, if the config has a secret.
+    fn signed(&self, location: &Location) -> Location {
+        let location = location.clone();
+        let Some(secret) = &self.current.config().cluster.secret else { return location };
+        let credential = node_credential(secret, Action::Play, &location.credential_path());
+        location.with_parameter(CREDENTIAL, &credential)
+    }
+
+    async fn play(
+        &self,
+        connection: Connection,
+        location: &Location,
+        hops: &str,
+        account: Account,
+    ) -> Result<Incoming, UpstreamError> {
+        let config = self.current.config();
+        let (max_message, hops) = (config.limits.max_message, hops.to_owned());
+        if !location.scheme.is_rtmp() {
+            let client =
+                FlvClient::play(connection, location, FlvSettings { max_message, hops }, account).await?;
+            return Ok(Incoming { client: Client::Flv(Box::new(client)), early: None });
+        }
+        let settings = RtmpSettings {
+            chunk_size: config.rtmp.chunk_size,
+            window_ack_size: config.rtmp.window_ack_size,
+            max_message,
+            max_buffered: config.limits.max_buffered,
+            hops,
+        };
+        let (client, early) = RtmpClient::play(connection, location, settings, account).await?;
+        Ok(Incoming { client: Client::Rtmp(Box::new(client)), early })
+    }
+}
+
+impl Incoming {
+    /// Reads the next tag; `None` at the end of the stream. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// The server fails, or ends the connection without an end of the stream.
+    pub async fn next_tag(&mut self) -> Result<Option<Tag>, UpstreamError> {
+        if let Some(tag) = self.early.take() {
+            return Ok(Some(tag));
+        }
+        match &mut self.client {
+            Client::Rtmp(client) => client.next_tag().await,
+            Client::Flv(client) => client.next_tag().await,
+        }
+    }
+}
