@@ -175,6 +175,20 @@ fn an_origin_that_cannot_be_reached_is_no_missing_stream() {
 }
 
 #[test]
+fn an_origin_that_leaves_a_request_unanswered_does_not_have_the_stream() {
+    let read_all = |mut socket: TcpStream| drop(io::copy(&mut socket, &mut io::sink()));
+    // So SRS and ZLMediaKit wait for a publisher,
+    let (over_http, over_rtmp) = (Origin::start(read_all), Origin::after_handshake(read_all));
+    // and so MediaMTX refuses.
+    let drops = Origin::after_handshake(drop);
+    let http = format!("http://{}", over_http.address);
+    for url in [http, over_rtmp.address.to_string(), drops.address.to_string()] {
+        let edge = Host::start(&config(std::slice::from_ref(&url), "connect_timeout = \"1s\""));
+        assert_eq!(status(&edge, &edge.key("film")), (404, "this stream is not live\n".to_owned()), "{url}");
+    }
+}
+
+#[test]
 fn streams_that_wait_for_an_origin_are_limited() {
     let (ask, asked) = mpsc::channel();
     let origin = Origin::start(move |socket| {

@@ -6,6 +6,7 @@ use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::compare::{Coverage, check_order, compare};
 use remuxd_tests::hooks::HookServer;
 use remuxd_tests::host::{Config, Host};
+use remuxd_tests::origin::Origin;
 use remuxd_tests::proxy::free_address;
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::secrets::TOKEN;
@@ -64,6 +65,18 @@ fn a_publisher_is_told_why_the_origin_refuses() {
     let (_, status) = Publisher::try_open(edge.rtmp, "live/film").unwrap();
     assert_eq!(status, "NetStream.Publish.Denied");
     edge.wait_log(&["publisher refused: no origin accepts the stream", "live/film"]);
+}
+
+#[test]
+fn an_origin_that_refuses_by_closing_is_not_passed_over_for_another() {
+    // So SRS refuses a stream that is being published.
+    let first = Origin::after_handshake(drop);
+    let second = Host::start(&Config::live());
+    let edge = edge(&[first.address, second.rtmp], "");
+    let (_, status) = Publisher::try_open(edge.rtmp, "live/film").unwrap();
+    assert_eq!(status, "NetStream.Publish.Denied");
+    edge.wait_log(&["the origin does not take the stream", "closed the connection instead of an answer"]);
+    assert_eq!(second.log().matches("publishing").count(), 0, "the other origin has no such stream");
 }
 
 #[test]

@@ -49,10 +49,20 @@ impl Origin {
         })
     }
 
+    /// Starts a server of RTMP that leaves each connection to `serve` after the handshake.
+    #[must_use]
+    pub fn after_handshake(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Origin {
+        Origin::start(move |mut socket| {
+            if shake_hands(&mut socket).is_ok() {
+                serve(socket);
+            }
+        })
+    }
+
     /// Starts a server of RTMP that redirects each client to `url`, as SRS does.
     #[must_use]
     pub fn redirecting(url: impl Fn() -> String + Send + Sync + 'static) -> Origin {
-        Origin::start(move |socket| {
+        Origin::after_handshake(move |socket| {
             let _ = redirect(socket, &url());
         })
     }
@@ -130,13 +140,17 @@ impl FlvResponse {
     }
 }
 
-/// Rejects the `connect` of a client with a redirect.
-fn redirect(mut socket: TcpStream, url: &str) -> io::Result<()> {
+/// Does the server's part of the handshake.
+fn shake_hands(socket: &mut TcpStream) -> io::Result<()> {
     let mut c0_c1 = vec![0; 1 + 1536];
     socket.read_exact(&mut c0_c1)?;
     let s1 = vec![0; 1536];
     socket.write_all(&[&[3][..], &s1, &c0_c1[1..]].concat())?;
-    socket.read_exact(&mut vec![0; 1536])?;
+    socket.read_exact(&mut vec![0; 1536])
+}
+
+/// Rejects the `connect` of a client with a redirect.
+fn redirect(mut socket: TcpStream, url: &str) -> io::Result<()> {
     let mut reader = ChunkReader::default();
     let mut buffer = [0; 4096];
     loop {

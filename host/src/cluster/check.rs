@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use percent_encoding::percent_decode_str;
-use tokio::time::timeout;
 
 use super::error::UpstreamError;
 use super::origin::Asker;
@@ -27,10 +26,12 @@ pub(super) async fn check(means: &Means, vhost: &Vhost, request: &Request) -> Re
         let location = origin.location.with_query(&query);
         let account = means.budget.address().account();
         let limit = vhost.cluster.connect_timeout;
-        let opened = timeout(limit, means.opener.open(&location, Asker::Viewer, &hops, &account)).await;
-        match opened.unwrap_or(Err(UpstreamError::NoAnswer { timeout: limit })) {
+        match means.opener.open(&location, Asker::Viewer, &hops, &account, limit).await {
             Ok(_) => return Ok(()),
             Err(UpstreamError::Refused { code, .. }) => return Err(OriginRefusal::Refused { code }),
+            Err(UpstreamError::Dropped) => {
+                return Err(OriginRefusal::Refused { code: "the connection is closed".to_owned() });
+            }
             Err(error) => reason = error.to_string(),
         }
     }

@@ -85,6 +85,16 @@ pub enum UpstreamError {
         /// The time that it had.
         timeout: Duration,
     },
+    /// It accepted the connection, and did not answer the request in time: some servers hold requests for streams that nobody
+    /// publishes.
+    #[error("the request is not answered within {timeout:?}")]
+    Silent {
+        /// The time that it had.
+        timeout: Duration,
+    },
+    /// It accepted the connection, and closed it instead of an answer: some servers refuse so.
+    #[error("the server closed the connection instead of an answer")]
+    Dropped,
     /// It sent no media, or took none, for too long.
     #[error("stalled for {timeout:?}")]
     Stalled {

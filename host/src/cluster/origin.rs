@@ -1,6 +1,9 @@
 //! A stream that an origin sends.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 use super::connector::{Connection, Connector, Led};
 use super::error::UpstreamError;
@@ -45,7 +48,7 @@ enum Client {
 
 impl Opener {
     /// Plays the stream at `origin`, or where that redirects to, on behalf of `asker`. `hops` are the nodes that it passes on the
-    /// way to a client, with this one. Tags are charged to `account`. The time limit is the caller's.
+    /// way to a client, with this one. Tags are charged to `account`. All of it may take `limit`.
     ///
     /// # Errors
     /// The server cannot be reached, or does not send the stream.
@@ -55,15 +58,18 @@ impl Opener {
         asker: Asker,
         hops: &str,
         account: &Account,
+        limit: Duration,
     ) -> Result<Incoming, UpstreamError> {
+        let deadline = Instant::now() + limit;
         let (mut location, mut led) = (origin.clone(), Led::ByConfig);
         for _ in 0..=MAX_REDIRECTS {
-            let connection = self.connector.connect(&location, led).await?;
+            let connection = timeout_at(deadline, self.connector.connect(&location, led)).await;
+            let connection = connection.map_err(|_| UpstreamError::NoAnswer { timeout: limit })??;
             // Credentials of the cluster are for the hosts of the config.
             let is_signed = asker == Asker::Node && location.has_host_of(origin);
             let asked = if is_signed { self.signed(&location) } else { location.clone() };
             let asked = asked.with_parameter(HOPS, hops);
-            match self.play(connection, &asked, hops, account.clone()).await {
+            match self.play(connection, &asked, hops, account.clone(), (deadline, limit)).await {
                 Err(UpstreamError::Redirect { url }) => {
                     location = location.redirected(&url)?;
                     led = Led::ByRedirect;
@@ -88,12 +94,14 @@ impl Opener {
         location: &Location,
         hops: &str,
         account: Account,
+        (deadline, limit): (Instant, Duration),
     ) -> Result<Incoming, UpstreamError> {
         let config = self.current.config();
         let (max_message, hops) = (config.limits.max_message, hops.to_owned());
         if !location.scheme.is_rtmp() {
-            let client =
-                FlvClient::play(connection, location, FlvSettings { max_message, hops }, account).await?;
+            let client = FlvClient::play(connection, location, FlvSettings { max_message, hops }, account);
+            let client = timeout_at(deadline, client).await;
+            let client = client.map_err(|_| UpstreamError::Silent { timeout: limit })??;
             return Ok(Incoming { client: Client::Flv(Box::new(client)), early: None });
         }
         let settings = RtmpSettings {
@@ -103,7 +111,8 @@ impl Opener {
             max_buffered: config.limits.max_buffered,
             hops,
         };
-        let (client, early) = RtmpClient::play(connection, location, settings, account).await?;
+        let limit = (deadline, limit);
+        let (client, early) = RtmpClient::play(connection, location, settings, account, limit).await?;
         Ok(Incoming { client: Client::Rtmp(Box::new(client)), early })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
@@ -166,14 +166,13 @@ impl Pull {
         loop {
             let Some(vhost) = self.means.edge(&self.key) else { return End::NoEdge };
             let began = Instant::now();
-            let part = match self.part(&vhost).await {
+            let part = match self.part(&vhost, patience).await {
                 Ok(Ok(part)) => part,
                 Ok(Err(Taken)) => return End::Taken,
                 Err((error, cause)) => match patience {
                     None => return End::Failed(error, cause),
                     Some(until) => {
-                        let pause = backoff.next().min(until.saturating_duration_since(Instant::now()));
-                        sleep(pause).await;
+                        pause(&mut backoff, until).await;
                         if Instant::now() >= until {
                             return End::Over;
                         }
@@ -193,32 +192,42 @@ impl Pull {
                     vhost.cluster.failover_wait
                 }
             };
-            if steady || patience.is_none() {
-                patience = Some(Instant::now() + wait);
-                backoff.reset();
-            } else {
-                // An origin that fails again and again must neither keep viewers for ever, nor be asked without a pause.
-                sleep(backoff.next()).await;
+            let mut until = Instant::now() + wait;
+            match patience {
+                Some(before) if !steady => {
+                    // An origin that fails again and again must neither keep viewers for ever, nor be asked without a pause.
+                    until = until.min(before);
+                    pause(&mut backoff, until).await;
+                }
+                _ => backoff.reset(),
             }
-            if patience.is_some_and(|until| Instant::now() >= until) {
+            if Instant::now() >= until {
                 return End::Over;
             }
+            patience = Some(until);
         }
     }
 
-    /// Tries the origins until one has sent a part of the stream.
+    /// Tries the origins until one has sent a part of the stream; none is opened after `until`.
     ///
     /// # Errors
     /// None has the stream.
     async fn part(
         &mut self,
         vhost: &Arc<Vhost>,
+        until: Option<Instant>,
     ) -> Result<Result<Part, Taken>, (SupplyError, Option<UpstreamError>)> {
         let mut failure = (SupplyError::NotFound, None);
         let now = std::time::Instant::now();
         for origin in self.means.health.order(vhost, &self.key, self.last.as_ref(), now) {
             self.means.health.begin(&origin, std::time::Instant::now());
-            match self.first_media(vhost, &origin).await {
+            let opened = self.first_media(vhost, &origin);
+            let opened = match until {
+                Some(until) => timeout_at(until, opened).await,
+                None => Ok(opened.await),
+            };
+            let Ok(opened) = opened else { break };
+            match opened {
                 Ok((incoming, early)) => return Ok(self.follow(vhost, &origin, incoming, early).await),
                 Err(error) => {
                     if !self.is_absent(&origin, &error) {
@@ -233,12 +242,12 @@ impl Pull {
     /// Returns whether an error of an origin means that it does not have the stream. Other errors count against its health.
     fn is_absent(&self, origin: &Origin, error: &UpstreamError) -> bool {
         match error {
-            UpstreamError::NotFound => {
+            UpstreamError::NotFound | UpstreamError::Dropped => {
                 self.means.health.succeed(origin);
                 true
             }
-            // The stream comes from here.
-            UpstreamError::Loop => true,
+            // The stream comes from here, or the server may wait for a publisher.
+            UpstreamError::Loop | UpstreamError::Silent { .. } => true,
             // What it redirects to, or refuses, says nothing of the origin.
             UpstreamError::Refused { .. }
             | UpstreamError::Redirects { .. }
@@ -259,14 +268,17 @@ impl Pull {
         origin: &Origin,
     ) -> Result<(Incoming, VecDeque<Tag>), UpstreamError> {
         let cluster = &vhost.cluster;
-        let opened = self.means.opener.open(&origin.location, Asker::Node, &self.hops, &self.account);
-        let opened = timeout(cluster.connect_timeout, opened).await;
+        let (hops, account, limit) = (&self.hops, &self.account, cluster.connect_timeout);
         let mut incoming =
-            opened.unwrap_or(Err(UpstreamError::NoAnswer { timeout: cluster.connect_timeout }))?;
+            self.means.opener.open(&origin.location, Asker::Node, hops, account, limit).await?;
         let mut early = VecDeque::new();
         let first = async {
             loop {
-                let tag = incoming.next_tag().await?.ok_or(UpstreamError::NotFound)?;
+                let tag = match incoming.next_tag().await {
+                    // Some servers accept every name first.
+                    Err(UpstreamError::Closed | UpstreamError::Io(_)) => return Err(UpstreamError::Dropped),
+                    tag => tag?.ok_or(UpstreamError::NotFound)?,
+                };
                 let is_media = is_media(&tag);
                 if early.len() == MAX_EARLY {
                     early.pop_front();
@@ -376,6 +388,11 @@ impl Pull {
         };
         tags.into_iter().try_for_each(|tag| self.published.push(vhost, tag, now))
     }
+}
+
+/// Waits before the next attempt, at most until `until`.
+async fn pause(backoff: &mut Backoff, until: Instant) {
+    sleep(backoff.next().min(until.saturating_duration_since(Instant::now()))).await;
 }
 
 /// Waits until nobody has wanted the stream for the vhost's `idle_timeout`, or the vhost is no edge any more.

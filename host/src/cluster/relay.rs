@@ -85,6 +85,14 @@ pub enum RelayError {
     },
 }
 
+impl RelayError {
+    /// Returns the error for an origin that closes the connection instead of an answer.
+    fn dropped() -> RelayError {
+        let description = "The origin refused the stream by closing the connection.".to_owned();
+        RelayError::Refused { code: "NetStream.Publish.Denied".to_owned(), description }
+    }
+}
+
 /// A stream on its way to an origin.
 struct Run {
     outbox: Outbox,
@@ -141,6 +149,8 @@ impl Relay {
                     let description = without_secrets(description, secret);
                     return Err(RelayError::Refused { code, description });
                 }
+                // At another origin, a stream that is busy here would exist twice.
+                Err(UpstreamError::Dropped) => return Err(RelayError::dropped()),
                 Err(error) => last = error.to_string(),
             }
         }

@@ -2,8 +2,10 @@
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::connector::Connection;
 use super::error::UpstreamError;
@@ -47,7 +49,7 @@ pub struct RtmpClient {
 
 impl RtmpClient {
     /// Plays a stream. Returns once the server accepts it; some servers do so before there is such a stream. Messages
-    /// of the server are charged to `account`. The time limit is the caller's.
+    /// of the server are charged to `account`. The server has until `deadline`, after `limit`.
     ///
     /// # Errors
     /// The server refuses it or fails.
@@ -56,12 +58,15 @@ impl RtmpClient {
         location: &Location,
         settings: RtmpSettings,
         account: Account,
+        (deadline, limit): (Instant, Duration),
     ) -> Result<(RtmpClient, Option<Tag>), UpstreamError> {
         let name = location.stream_name()?;
         let (settings, random) = client(settings, &connection);
         let mut client = RtmpClient::new(connection, ClientSession::play(name, settings, 0, random), account);
         loop {
-            match client.next_event().await? {
+            let event = timeout_at(deadline, client.next_answer()).await;
+            let late = || client.late(limit);
+            match event.unwrap_or_else(|_| Err(late()))? {
                 ClientEvent::Playing => return Ok((client, None)),
                 // Some servers send media without the status.
                 ClientEvent::Media { tag } => return Ok((client, Some(tag))),
@@ -86,11 +91,30 @@ impl RtmpClient {
         let mut client =
             RtmpClient::new(connection, ClientSession::publish(name, settings, 0, random), account);
         loop {
-            match client.next_event().await? {
+            match client.next_answer().await? {
                 ClientEvent::Published => return Ok(client),
                 ClientEvent::Ended => return Err(UpstreamError::Closed),
                 _ => {}
             }
+        }
+    }
+
+    /// Waits for the next event while the request has no answer.
+    async fn next_answer(&mut self) -> Result<ClientEvent, UpstreamError> {
+        match self.next_event().await {
+            Err(UpstreamError::Closed | UpstreamError::Io(_)) if self.session.is_past_handshake() => {
+                Err(UpstreamError::Dropped)
+            }
+            event => event,
+        }
+    }
+
+    /// Returns the error of a request that has no answer in time.
+    fn late(&self, timeout: Duration) -> UpstreamError {
+        if self.session.is_past_handshake() {
+            UpstreamError::Silent { timeout }
+        } else {
+            UpstreamError::NoAnswer { timeout }
         }
     }
 

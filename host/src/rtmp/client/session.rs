@@ -119,6 +119,11 @@ impl ClientSession {
         self.state == State::Over
     }
 
+    /// Returns whether the handshake is complete: the peer is a server of RTMP that works.
+    pub fn is_past_handshake(&self) -> bool {
+        self.state != State::Handshake
+    }
+
     /// Returns the next event. `None` means that more input is needed.
     ///
     /// # Errors
