@@ -1,12 +1,15 @@
-//! nginx-rtmp beside the host: an edge that pulls when its first player comes, and an ingest that pushes.
+//! nginx-rtmp beside the host: an edge that pulls when its first player comes, an ingest that pushes, a destination of forwards,
+//! and an origin.
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use remuxd_tests::asking::Ask;
 use remuxd_tests::capture::{Capture, End};
 use remuxd_tests::clip::Clip;
 use remuxd_tests::compare::{Coverage, access_units, check_start, compare_units};
-use remuxd_tests::encoder::Encoder;
+use remuxd_tests::decode::decode;
+use remuxd_tests::encoder::{Encoder, publish_looped};
 use remuxd_tests::flv::{Tag, read_file};
 use remuxd_tests::host::{Config, Host};
 use remuxd_tests::proxy::free_address;
@@ -15,7 +18,8 @@ use remuxd_tests::times::check_times;
 use remuxd_tests::tool::Ffmpeg;
 use remuxd_tests::wait::{SOON, wait_until};
 
-/// A running nginx with the RTMP module: `/edge` pulls from the application `live` of a host, `/ingest` pushes to it.
+/// A running nginx with the RTMP module: `/live` serves what it receives, `/edge` pulls from the application `live` of another
+/// server, `/ingest` pushes to it.
 struct NginxRtmp {
     child: Child,
     address: SocketAddr,
@@ -24,7 +28,11 @@ struct NginxRtmp {
 
 impl NginxRtmp {
     fn start(host: &Host) -> NginxRtmp {
-        let (scratch, address) = (Scratch::new(), free_address());
+        NginxRtmp::start_at(free_address(), host.rtmp)
+    }
+
+    fn start_at(address: SocketAddr, other: SocketAddr) -> NginxRtmp {
+        let scratch = Scratch::new();
         let file = scratch.join("nginx.conf");
         // One process, so that killing it ends all of nginx.
         let config = format!(
@@ -32,11 +40,12 @@ impl NginxRtmp {
              daemon off; master_process off; pid {pid}; error_log stderr warn;\n\
              events {{ }}\n\
              rtmp {{ access_log off; server {{ listen {address};\n\
+             application live {{ live on; }}\n\
              application edge {{ live on; pull rtmp://{live}; }}\n\
              application ingest {{ live on; push rtmp://{live}; }}\n\
              }} }}\n",
             pid = scratch.join("nginx.pid").display(),
-            live = format_args!("{}/live", host.rtmp),
+            live = format_args!("{other}/live"),
         );
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new("nginx");
@@ -135,4 +144,55 @@ fn nginx_rtmp_takes_a_forward() {
     let seen = viewer.finish(SOON);
     assert_eq!(seen.end, End::Clean, "the end reaches the last server");
     assert_served(&published, &seen.tags);
+}
+
+/// Returns an edge of this server, which may take its time until it sends media.
+fn edge_of(nginx: &NginxRtmp) -> Host {
+    let table = "[vhost.\"__defaultVhost__\".cluster]\nmode = \"edge\"\nmedia_timeout = \"1m\"";
+    Host::start(&Config::live().tables(&format!("{table}\norigin = [\"{}\"]", nginx.address)))
+}
+
+#[test]
+fn nginx_rtmp_is_an_origin_whose_restart_viewers_survive() {
+    let nothing = free_address();
+    let nginx = NginxRtmp::start_at(free_address(), nothing);
+    let edge = edge_of(&nginx);
+    let viewers = [Capture::http(&edge, "live/film"), Capture::rtmp(&edge, "live/film")];
+    edge.wait_waiting(viewers.len());
+    let publishing = publish_looped(Clip::H264Aac, &nginx.url("live/film"));
+    viewers.iter().for_each(|viewer| viewer.wait_access_units(60, SOON));
+    let address = nginx.address;
+    drop(nginx);
+    drop(publishing);
+    edge.wait_log(&["the origin failed", "live/film"]);
+    let counts = viewers.each_ref().map(|viewer| access_units(&viewer.tags()).len());
+    let nginx = NginxRtmp::start_at(address, nothing);
+    let publishing = publish_looped(Clip::H264Aac, &nginx.url("live/film"));
+    for (viewer, count) in viewers.iter().zip(counts) {
+        viewer.wait_access_units(count + 100, SOON);
+    }
+    drop(publishing);
+    let scratch = Scratch::new();
+    for (number, viewer) in viewers.into_iter().enumerate() {
+        let seen = viewer.finish(SOON);
+        assert_eq!(seen.end, End::Clean, "the end of the stream at nginx is one here");
+        check_start(&seen.tags).unwrap();
+        check_times(&access_units(&seen.tags)).unwrap();
+        let file = scratch.join(&format!("{number}.flv"));
+        std::fs::write(&file, &seen.bytes).unwrap();
+        decode(Ffmpeg::Five, &file).unwrap();
+    }
+}
+
+#[test]
+fn nginx_rtmp_takes_a_publisher_of_our_edge_and_refuses_the_next() {
+    let nginx = NginxRtmp::start_at(free_address(), free_address());
+    let edge = edge_of(&nginx);
+    let publishing = publish_looped(Clip::H264Aac, &edge.rtmp_url("live/film"));
+    let viewers = [ffmpeg(&nginx.url("live/film")), Capture::http(&edge, "live/film")];
+    viewers.iter().for_each(|viewer| viewer.wait_access_units(100, SOON));
+    assert_eq!(Ask::RtmpPublish.status(&edge, "live/film", "", ""), "NetStream.Publish.BadName");
+    drop(publishing);
+    let [_, viewer] = viewers;
+    assert_eq!(viewer.finish(SOON).end, End::Clean, "nginx has been told of the end");
 }
