@@ -170,7 +170,7 @@ fn an_origin_that_cannot_be_reached_is_no_missing_stream() {
         assert_eq!(status(&edge, &edge.key("film")), (503, reason.to_owned()), "{url}");
         assert_eq!(Ask::RtmpPlay.status(&edge, &edge.key("film"), "", ""), "NetStream.Play.Failed", "{url}");
     }
-    let edge = Host::start(&config(&[format!("http://{}", silent.address)], "media_timeout = \"1s\""));
+    let edge = Host::start(&config(&[format!("http://{}", silent.address)], "first_byte_timeout = \"1s\""));
     assert_eq!(status(&edge, &edge.key("film")).0, 404, "some servers accept every name");
 }
 

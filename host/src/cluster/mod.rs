@@ -30,6 +30,7 @@ mod relay;
 mod rtmp;
 mod socket;
 mod splice;
+mod stall;
 
 pub use edge::Edge;
 pub use forward::Forwards;

@@ -15,6 +15,7 @@ use super::origin::{Asker, Incoming, Opener};
 use super::published::{Published, Taken};
 use super::pulls::Pulls;
 use super::splice::{Delivery, Splice};
+use super::stall::StallLimit;
 use crate::budget::{Account, Budget};
 use crate::conf::{Upstream, Vhost};
 use crate::lifecycle::Lifecycle;
@@ -56,6 +57,7 @@ pub(super) struct Pull {
     account: Account,
     published: Published,
     splice: Splice,
+    stall: StallLimit,
     /// The origin that had the stream last.
     last: Option<Upstream>,
 }
@@ -105,7 +107,16 @@ impl Pull {
         let account = means.budget.address().account();
         let published = Published::new(means.hub.clone(), key.clone(), account.clone());
         let hops = hops_through(hops, &means.access.node(), &key.vhost);
-        Pull { means, key, hops, account, published, splice: Splice::default(), last: None }
+        Pull {
+            means,
+            key,
+            hops,
+            account,
+            published,
+            splice: Splice::default(),
+            stall: StallLimit::default(),
+            last: None,
+        }
     }
 
     /// Pulls until nobody wants the stream, or no origin has it.
@@ -180,7 +191,9 @@ impl Pull {
                     }
                 },
             };
-            let steady = began.elapsed() >= STEADY;
+            // The limit of a stall grows by itself, and may be what the stream needs.
+            let is_stall = matches!(part, Part::Broken(UpstreamError::Stalled { .. }));
+            let steady = is_stall || began.elapsed() >= STEADY;
             let wait = match part {
                 Part::Clean => {
                     self.published.leave();
@@ -290,7 +303,7 @@ impl Pull {
             }
         };
         // Some servers accept every name, and send nothing.
-        timeout(cluster.media_timeout, first).await.unwrap_or(Err(UpstreamError::NotFound))?;
+        timeout(cluster.first_byte_timeout, first).await.unwrap_or(Err(UpstreamError::NotFound))?;
         Ok((incoming, early))
     }
 
@@ -306,7 +319,11 @@ impl Pull {
         info!(%stream, origin = %origin.location, "pulling");
         self.means.pulls.lock().go_live(stream);
         self.last = Some(origin.upstream.clone());
+        self.stall.begin();
         for tag in early {
+            if is_media(&tag) {
+                self.stall.add(&tag);
+            }
             let delivery = self.splice.push(tag, self.means.now());
             self.deliver(vhost, delivery)?;
         }
@@ -335,7 +352,8 @@ impl Pull {
         let mut check = began + CHECK;
         let mut works = false;
         loop {
-            let stalled = newest + vhost.cluster.media_timeout;
+            let limit = self.stall.limit(vhost.cluster.media_timeout);
+            let stalled = newest + limit;
             let decides = self
                 .splice
                 .deadline()
@@ -345,9 +363,11 @@ impl Pull {
                     Ok(Some(tag)) => {
                         if is_media(&tag) {
                             newest = Instant::now();
+                            self.stall.add(&tag);
                         }
                         if !works && began.elapsed() >= vhost.cluster.media_timeout {
                             works = true;
+                            self.stall.recover();
                             self.means.health.succeed(origin);
                         }
                         self.splice.push(tag, self.means.now())
@@ -356,7 +376,8 @@ impl Pull {
                     Err(error) => return Ok(Part::Broken(error)),
                 },
                 () = sleep_until(stalled) => {
-                    return Ok(Part::Broken(UpstreamError::Stalled { timeout: vhost.cluster.media_timeout }));
+                    self.stall.stall();
+                    return Ok(Part::Broken(UpstreamError::Stalled { timeout: limit }));
                 }
                 () = sleep_until(decides.unwrap_or(stalled)), if decides.is_some() => {
                     self.splice.elapse(self.means.now())

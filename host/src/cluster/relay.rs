@@ -231,7 +231,7 @@ impl Run {
         let mut feed = Feed::relay(&self.stream);
         let never = CancellationToken::new();
         loop {
-            let limit = self.vhost.cluster.media_timeout;
+            let limit = self.vhost.cluster.first_byte_timeout;
             let Run { outbox, entry, .. } = &self;
             let Err(error) = outbox.send(&mut client, &mut feed, entry, limit, &never).await else {
                 return Ok(());

@@ -32,7 +32,11 @@ pub struct Cluster {
     pub token_traverse: bool,
     /// `connect_timeout`: of a connection to an origin, until it accepts the request. Default 5 s.
     pub connect_timeout: Duration,
-    /// `media_timeout`: an origin that sends no media for this long has stalled. Default 3 s.
+    /// `first_byte_timeout`: from an accepted request to its first media; and how long an origin may take no byte of a publisher.
+    /// Default 5 s.
+    pub first_byte_timeout: Duration,
+    /// `media_timeout`: an origin that sends no media for this long, and for twice the longest step of the stream's timestamps, has
+    /// stalled. Default 1 s.
     pub media_timeout: Duration,
     /// `failover_wait`: how long viewers wait for another origin. Default 15 s.
     pub failover_wait: Duration,
