@@ -146,11 +146,12 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let lifecycle = Lifecycle::default();
     let edge = Edge::new(current.clone(), hub.clone(), access.clone(), budget.clone(), lifecycle.clone());
     hub.set_supply(Arc::new(edge.clone()));
-    access.ask_origins(Arc::new(edge));
+    access.ask_origins(Arc::new(edge.clone()));
     let outbox = Outbox::new(current.clone(), access.clone());
     let forwards = Forwards::new(outbox.clone(), &hub);
     let relay = Relay::new(outbox);
     let server = Server::new(current.clone(), hub.clone(), service, relay, budget.clone(), lifecycle.clone());
+    server.set_edge(edge);
     let running = Running {
         current: current.clone(),
         registry: registry.clone(),

@@ -19,6 +19,7 @@ use remuxd_tests::http::{Request, Response};
 use remuxd_tests::origin::{FlvResponse, Origin};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
+use remuxd_tests::secrets;
 use remuxd_tests::tool::Ffmpeg;
 use remuxd_tests::wait::{SOON, poll_for, wait_until};
 
@@ -256,6 +257,16 @@ fn viewers_get_every_frame_once_when_an_origin_dies() {
     assert_eq!((players(&first), players(&second)), (1, 0), "the first origin is preferred");
     first.kill();
     wait_until(SOON, "the other origin is pulled", || players(&second) == 1);
+    let page = edge.api_json("/api/v2/pulls");
+    let pull = &page["pulls"][0];
+    assert_eq!((pull["stream"].as_str(), pull["state"].as_str()), (Some("live/film"), Some("receiving")));
+    assert_eq!(pull["origin"], format!("rtmp://{}/{key}", second.rtmp));
+    assert_eq!(page["failing_origins"][0]["server"], format!("rtmp://{}", first.rtmp));
+    assert_eq!(
+        ["remuxd_pulls", "remuxd_failing_origins", "remuxd_pull_failovers_total"]
+            .map(|name| edge.metric(name)),
+        [1; 3]
+    );
     viewers.iter().for_each(|viewer| wait_frames(viewer, 60));
     twins.stop();
     for viewer in viewers {
@@ -390,6 +401,28 @@ fn a_stopping_edge_ends_its_pulls() {
     assert!(edge.terminate().success());
     assert_eq!(viewer.finish(SOON).end, End::Clean);
     wait_until(SOON, "no pull", || players(&origin) == 0);
+    publisher.stop();
+}
+
+#[test]
+fn a_pull_has_the_credential_of_its_node_and_viewers_are_asked_about_if_wanted() {
+    let secret = secrets::remember("cluster-0123456789abcdef0123456789".to_owned());
+    let cluster = format!("[cluster]\nsecret = \"{secret}\"\n");
+    let signed = "[vhost.\"__defaultVhost__\".signed_url]\nenabled = true\npublish = false\n\
+                  [[vhost.\"__defaultVhost__\".signed_url.key]]\nid = \"k\"\n\
+                  secret = \"viewers-0123456789abcdef0123456789\"\n";
+    let origin = Host::start(&Config::live().tables(&cluster).tables(signed));
+    let key = origin.key("film");
+    let publisher = Publisher::open(origin.rtmp, &key).pace(Numbered::new(500));
+    for url in [origin.rtmp.to_string(), format!("http://{}", origin.http)] {
+        let stranger = Host::start(&config(std::slice::from_ref(&url), ""));
+        assert_eq!(status(&stranger, &key).0, 503, "{url}");
+        let edge = Host::start(&config(std::slice::from_ref(&url), "").tables(&cluster));
+        Capture::http(&edge, &key).wait_access_units(10, SOON);
+        let asks = Host::start(&config(std::slice::from_ref(&url), "token_traverse = true").tables(&cluster));
+        assert_eq!(status(&asks, &key).0, 403, "{url}");
+        assert_eq!(players(&asks), 0);
+    }
     publisher.stop();
 }
 

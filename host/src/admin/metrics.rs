@@ -9,7 +9,7 @@ use super::report::ReloadOutcome;
 use super::status::ModuleStatus;
 use super::stream_metrics::stream_families;
 use crate::budget::{Budget, Usage};
-use crate::cluster::PushTotals;
+use crate::cluster::{Edge, PushTotals};
 use crate::log::dropped_lines;
 use crate::module::{ModuleCounts, Pool, Registry};
 use crate::net::{CertificateFacts, Server};
@@ -38,6 +38,7 @@ pub(super) fn page(facts: &Facts<'_>) -> String {
         .add([env!("CARGO_PKG_VERSION")], 1);
     connection_families(&mut page, server);
     push_families(&mut page, server.pushes().totals());
+    pull_families(&mut page, server.edge());
     session_families(&mut page, access);
     page.gauge("remuxd_streams", hub.streams().len(), "Streams that are live or have waiting viewers.");
     page.gauge(
@@ -106,6 +107,31 @@ fn push_families(page: &mut Page, totals: PushTotals) {
         "remuxd_push_failures_total",
         totals.failures,
         "Attempts to send a stream to another server that failed, and connections that broke.",
+    );
+}
+
+fn pull_families(page: &mut Page, edge: Option<&Edge>) {
+    let totals = edge.map(Edge::totals).unwrap_or_default();
+    page.gauge(
+        "remuxd_pulls",
+        edge.map_or(0, |edge| edge.pulls().len()),
+        "Streams that are pulled from origins.",
+    );
+    page.gauge(
+        "remuxd_failing_origins",
+        edge.map_or(0, |edge| edge.failing_origins().len()),
+        "Origins that could not be reached, or broke off, when they were tried last.",
+    );
+    page.counter("remuxd_pull_bytes_total", totals.bytes, "Bytes of media that were received from origins.");
+    page.counter(
+        "remuxd_pull_failures_total",
+        totals.failures,
+        "Origins that could not be reached or refused a stream, and connections that broke or stalled.",
+    );
+    page.counter(
+        "remuxd_pull_failovers_total",
+        totals.failovers,
+        "Streams that went on at another origin, or at the same one again.",
     );
 }
 

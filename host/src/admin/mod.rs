@@ -28,6 +28,7 @@ mod machine;
 mod metrics;
 mod mounts;
 mod process;
+mod pulls;
 mod pushes;
 mod reload;
 mod report;

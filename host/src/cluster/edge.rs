@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 
 use super::check::check;
 use super::connector::Connector;
-use super::health::Health;
+use super::health::{Health, OriginFacts};
 use super::origin::Opener;
 use super::pull::{Means, Pull};
 use super::pulls::{Answer, PendingLimits, Pulls};
+use super::records::{PullFacts, PullTotals};
 use crate::budget::Budget;
 use crate::conf::{Current, Vhost};
 use crate::lifecycle::Lifecycle;
@@ -45,9 +46,25 @@ impl Edge {
             lifecycle,
             health: Health::default(),
             pulls: Mutex::new(Pulls::default()),
+            records: Arc::default(),
             started: Instant::now(),
             failures: Mutex::new(LineLimit::burst(LINES)),
         }))
+    }
+
+    /// Returns the facts about all pulls, by stream.
+    pub fn pulls(&self) -> Vec<PullFacts> {
+        self.0.records.list()
+    }
+
+    /// Returns the sums over all pulls so far.
+    pub fn totals(&self) -> PullTotals {
+        self.0.records.totals()
+    }
+
+    /// Returns the origins that fail now.
+    pub fn failing_origins(&self) -> Vec<OriginFacts> {
+        self.0.health.failing()
     }
 }
 

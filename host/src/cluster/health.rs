@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::backoff::{Backoff, LONGEST};
+use super::error::UpstreamError;
 use super::location::{Location, LocationError};
 use crate::conf::{Upstream, Vhost};
 use crate::stream::StreamKey;
@@ -19,9 +20,27 @@ pub(super) struct Health {
 
 #[derive(Debug)]
 struct Server {
+    /// Failures in a row.
+    failures: u64,
     backoff: Backoff,
+    last_error: String,
+    /// When it failed first, of those in a row.
+    since: Instant,
     /// Until when it counts as unhealthy.
     until: Instant,
+}
+
+/// A failing origin, for operators.
+#[derive(Clone, Debug)]
+pub struct OriginFacts {
+    /// Scheme, host and port.
+    pub server: String,
+    /// Failures in a row.
+    pub failures: u64,
+    /// The last error. It names no secret.
+    pub last_error: String,
+    /// How long it has been failing.
+    pub since: Duration,
 }
 
 /// An origin of one stream.
@@ -78,19 +97,39 @@ impl Health {
     }
 
     /// Notes that an origin has failed.
-    pub fn fail(&self, origin: &Origin, now: Instant) {
+    pub fn fail(&self, origin: &Origin, error: &UpstreamError, now: Instant) {
         let mut servers = self.servers.lock();
-        let server = servers
-            .entry(origin.server.clone())
-            .or_insert_with(|| Server { backoff: Backoff::default(), until: now });
+        let server = servers.entry(origin.server.clone()).or_insert_with(|| Server {
+            failures: 0,
+            backoff: Backoff::default(),
+            last_error: String::new(),
+            since: now,
+            until: now,
+        });
+        server.failures += 1;
+        server.last_error = error.to_string();
         server.until = now + server.backoff.next();
+    }
+
+    /// Returns the servers that fail now.
+    pub fn failing(&self) -> Vec<OriginFacts> {
+        let servers = self.servers.lock();
+        let mut facts: Vec<_> = servers
+            .iter()
+            .map(|(name, server)| OriginFacts {
+                server: name.clone(),
+                failures: server.failures,
+                last_error: server.last_error.clone(),
+                since: server.since.elapsed(),
+            })
+            .collect();
+        facts.sort_by(|one, other| one.server.cmp(&other.server));
+        facts
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::conf::Config;
 
@@ -106,15 +145,16 @@ mod tests {
             ordered.iter().map(|one| one.location.host.clone()).collect::<String>()
         };
         assert_eq!([names(None, now), names(Some(b), now), names(Some(c), now)], ["abc", "bac", "cab"]);
-        health.fail(b, now);
+        health.fail(b, &UpstreamError::Closed, now);
         assert_eq!([names(None, now), names(Some(b), now)], ["acb", "acb"]);
+        assert_eq!(health.failing()[0].server, "rtmp://b");
         let later = now + Duration::from_secs(1);
         assert_eq!(names(Some(b), later), "bac", "after its pause it may be tried again");
         health.begin(b, later);
         assert_eq!(names(Some(b), later), "acb", "by one stream at a time");
         health.succeed(b);
         assert_eq!(names(Some(b), later), "bac");
-        assert!(health.servers.lock().is_empty());
+        assert!(health.failing().is_empty());
         let key = StreamKey::new("v", "live", "x y");
         let hosts: Vec<_> =
             health.order(&vhost, &key, None, now).into_iter().map(|one| one.location.host).collect();

@@ -26,6 +26,7 @@ mod pull;
 mod pulls;
 mod push;
 mod pushes;
+mod records;
 mod relay;
 mod rtmp;
 mod socket;
@@ -34,6 +35,8 @@ mod stall;
 
 pub use edge::Edge;
 pub use forward::Forwards;
+pub use health::OriginFacts;
 pub use push::Outbox;
 pub use pushes::{PushFacts, PushTotals, Pushes};
+pub use records::PullFacts;
 pub use relay::{Relay, RelayError, RelayRequest, Relayed};

@@ -14,6 +14,7 @@ use super::health::{Health, Origin};
 use super::origin::{Asker, Incoming, Opener};
 use super::published::{Published, Taken};
 use super::pulls::Pulls;
+use super::records::{RecordEntry, Records};
 use super::splice::{Delivery, Splice};
 use super::stall::StallLimit;
 use crate::budget::{Account, Budget};
@@ -42,6 +43,7 @@ pub(super) struct Means {
     pub lifecycle: Lifecycle,
     pub health: Health,
     pub pulls: Mutex<Pulls>,
+    pub records: Arc<Records>,
     /// The start of the clock of arrivals.
     pub started: std::time::Instant,
     /// Limits the lines about streams that cannot be had.
@@ -55,6 +57,7 @@ pub(super) struct Pull {
     /// The nodes that its first client has passed.
     hops: String,
     account: Account,
+    record: RecordEntry,
     published: Published,
     splice: Splice,
     stall: StallLimit,
@@ -107,11 +110,13 @@ impl Pull {
         let account = means.budget.address().account();
         let published = Published::new(means.hub.clone(), key.clone(), account.clone());
         let hops = hops_through(hops, &means.access.node(), &key.vhost);
+        let record = means.records.add(&key);
         Pull {
             means,
             key,
             hops,
             account,
+            record,
             published,
             splice: Splice::default(),
             stall: StallLimit::default(),
@@ -183,6 +188,7 @@ impl Pull {
                 Err((error, cause)) => match patience {
                     None => return End::Failed(error, cause),
                     Some(until) => {
+                        self.record.waiting();
                         pause(&mut backoff, until).await;
                         if Instant::now() >= until {
                             return End::Over;
@@ -234,6 +240,7 @@ impl Pull {
         let now = std::time::Instant::now();
         for origin in self.means.health.order(vhost, &self.key, self.last.as_ref(), now) {
             self.means.health.begin(&origin, std::time::Instant::now());
+            self.record.connecting(origin.location.to_string());
             let opened = self.first_media(vhost, &origin);
             let opened = match until {
                 Some(until) => timeout_at(until, opened).await,
@@ -244,6 +251,7 @@ impl Pull {
                 Ok((incoming, early)) => return Ok(self.follow(vhost, &origin, incoming, early).await),
                 Err(error) => {
                     if !self.is_absent(&origin, &error) {
+                        self.record.failed(error.to_string());
                         failure = (SupplyError::Unreachable, Some(error));
                     }
                 }
@@ -268,7 +276,7 @@ impl Pull {
             | UpstreamError::InvalidRequest
             | UpstreamError::Connect(ConnectError::NotAllowed { .. } | ConnectError::Foreign { .. }) => false,
             _ => {
-                self.means.health.fail(origin, std::time::Instant::now());
+                self.means.health.fail(origin, error, std::time::Instant::now());
                 false
             }
         }
@@ -318,6 +326,7 @@ impl Pull {
         let stream = &self.key.clone();
         info!(%stream, origin = %origin.location, "pulling");
         self.means.pulls.lock().go_live(stream);
+        self.record.receiving(self.last.is_some());
         self.last = Some(origin.upstream.clone());
         self.stall.begin();
         for tag in early {
@@ -334,7 +343,8 @@ impl Pull {
                 info!(%stream, origin = %origin.location, "the origin is left: the config has it no more")
             }
             Part::Broken(error) => {
-                self.means.health.fail(origin, std::time::Instant::now());
+                self.means.health.fail(origin, error, std::time::Instant::now());
+                self.record.failed(error.to_string());
                 warn!(%stream, origin = %origin.location, %error, "the origin failed");
             }
         }
@@ -361,6 +371,7 @@ impl Pull {
             let delivery = tokio::select! {
                 tag = incoming.next_tag() => match tag {
                     Ok(Some(tag)) => {
+                        self.record.add_bytes(tag.payload.len());
                         if is_media(&tag) {
                             newest = Instant::now();
                             self.stall.add(&tag);

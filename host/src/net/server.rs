@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::budget::Budget;
-use crate::cluster::{Pushes, Relay};
+use crate::cluster::{Edge, Pushes, Relay};
 use crate::conf::{Config, Current};
 use crate::http::{Responses, Service};
 use crate::lifecycle::Lifecycle;
@@ -40,6 +40,8 @@ pub struct Server {
     pub(super) addresses: Arc<Addresses>,
     /// Those of the listeners, once there are any.
     pub(super) certificates: OnceLock<Arc<Certificates>>,
+    /// The pulls of the host's edges, unset if it has none.
+    edge: OnceLock<Edge>,
     pub(super) lifecycle: Lifecycle,
     /// Tasks that a stopping server waits for.
     pub(super) tasks: TaskTracker,
@@ -69,6 +71,7 @@ impl Server {
             listeners: Listeners::default(),
             addresses: Addresses::new(budget),
             certificates: OnceLock::new(),
+            edge: OnceLock::new(),
             current,
             hub,
             service,
@@ -89,6 +92,16 @@ impl Server {
     /// The state that all sessions share.
     pub fn access(&self) -> &Arc<Access> {
         &self.access
+    }
+
+    /// Sets the pulls that [`Server::edge`] is about, once.
+    pub fn set_edge(&self, edge: Edge) {
+        let _ = self.edge.set(edge);
+    }
+
+    /// The streams that are pulled from other servers.
+    pub fn edge(&self) -> Option<&Edge> {
+        self.edge.get()
     }
 
     /// The records of the streams that are sent to other servers.

@@ -17,6 +17,7 @@ use crate::admin::limits::{LimitsStatus, Use};
 use crate::admin::metrics::{self, Facts};
 use crate::admin::mounts::MountList;
 use crate::admin::process::ProcessFacts;
+use crate::admin::pulls::PullList;
 use crate::admin::pushes::PushList;
 use crate::admin::reload::Cause;
 use crate::admin::report::{ReloadList, ReloadOutcome, ReloadReport};
@@ -74,6 +75,11 @@ pub(super) async fn reload(api: Arc<Api>, call: Call) -> Result<Reply, Refused> 
 pub(super) fn host(api: &Api, _: &Call) -> Result<HostStatus, Refused> {
     let process = ProcessFacts::read().map_err(|_| Refused::Failed)?;
     Ok(HostStatus::of(&process, &api.server))
+}
+
+pub(super) fn pulls(api: &Api, call: &Call) -> Result<PullList, Refused> {
+    let page = Page::of(&call.query)?;
+    Ok(api.server.edge().map(|edge| PullList::of(edge, page)).unwrap_or_default())
 }
 
 pub(super) fn pushes(api: &Api, call: &Call) -> Result<PushList, Refused> {

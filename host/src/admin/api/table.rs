@@ -106,6 +106,14 @@ fn ours() -> Vec<Route> {
         .takes(&PAGE),
         json(
             get.clone(),
+            "/api/v2/pulls",
+            Admission,
+            "The streams that are pulled from origins, by name, and the origins that fail now.",
+            pages::pulls,
+        )
+        .takes(&PAGE),
+        json(
+            get.clone(),
             "/api/v2/pushes",
             Admission,
             "The streams that are sent to other servers, by name and destination.",
