@@ -80,6 +80,17 @@ fn an_origin_that_refuses_by_closing_is_not_passed_over_for_another() {
 }
 
 #[test]
+fn an_origin_that_accepts_and_closes_again_and_again_is_asked_with_pauses_and_given_up() {
+    // So MediaMTX refuses a stream that is being published.
+    let origin = Origin::leaving_publishers();
+    let edge = edge(&[origin.address], "failover_wait = \"2s\"");
+    let mut publisher = Publisher::open(edge.rtmp, "live/film");
+    let status = wait_for(SOON, "the publisher is told", || publisher.connection().read().ok()?.status());
+    assert_eq!(status, "NetStream.Publish.Denied");
+    assert!((2..20).contains(&origin.connections()), "{} attempts", origin.connections());
+}
+
+#[test]
 fn an_encoder_stays_when_its_origin_dies() {
     let (mut first, second) = (Host::start(&Config::live()), Host::start(&Config::live()));
     let edge = edge(&[first.rtmp, second.rtmp], "");

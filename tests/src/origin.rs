@@ -67,6 +67,14 @@ impl Origin {
         })
     }
 
+    /// Starts a server of RTMP that accepts each publisher, and closes the connection.
+    #[must_use]
+    pub fn leaving_publishers() -> Origin {
+        Origin::after_handshake(|socket| {
+            let _ = accept_and_leave(socket);
+        })
+    }
+
     /// Returns the number of connections so far.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -149,8 +157,11 @@ fn shake_hands(socket: &mut TcpStream) -> io::Result<()> {
     socket.read_exact(&mut vec![0; 1536])
 }
 
-/// Rejects the `connect` of a client with a redirect.
-fn redirect(mut socket: TcpStream, url: &str) -> io::Result<()> {
+/// Answers the commands of a client, each by name and transaction, until it leaves or `answer` returns an error.
+fn answer_commands(
+    mut socket: TcpStream,
+    answer: impl Fn(&str, f64, &mut TcpStream) -> io::Result<()>,
+) -> io::Result<()> {
     let mut reader = ChunkReader::default();
     let mut buffer = [0; 4096];
     loop {
@@ -163,12 +174,42 @@ fn redirect(mut socket: TcpStream, url: &str) -> io::Result<()> {
             if let (1, Some(size)) = (message.kind, message.payload.first_chunk::<4>()) {
                 reader.set_chunk_size(u32::from_be_bytes(*size) as usize);
             }
-            let is_connect = |values: &[Amf]| values.first().and_then(Amf::text) == Some("connect");
-            if message.command().is_some_and(|values| is_connect(&values)) {
-                socket.write_all(&chunks(3, &rejection(url), 128))?;
+            let values = message.command().unwrap_or_default();
+            if let Some(name) = values.first().and_then(Amf::text) {
+                let transaction = values.get(1).and_then(Amf::number).unwrap_or_default();
+                answer(name, transaction, &mut socket)?;
             }
         }
     }
+}
+
+/// Rejects the `connect` of a client with a redirect.
+fn redirect(socket: TcpStream, url: &str) -> io::Result<()> {
+    answer_commands(socket, |name, _, socket| match name {
+        "connect" => socket.write_all(&chunks(3, &rejection(url), 128)),
+        _ => Ok(()),
+    })
+}
+
+/// Accepts a publisher, and closes the connection.
+fn accept_and_leave(socket: TcpStream) -> io::Result<()> {
+    answer_commands(socket, |name, transaction, socket| {
+        let values = match name {
+            "connect" => vec!["_result".into(), transaction.into(), Amf::Null],
+            "createStream" => vec!["_result".into(), transaction.into(), Amf::Null, 1.0.into()],
+            "publish" => {
+                let info = vec![
+                    ("level".into(), "status".into()),
+                    ("code".into(), "NetStream.Publish.Start".into()),
+                ];
+                vec!["onStatus".into(), 0.0.into(), Amf::Null, Amf::Object(info)]
+            }
+            _ => return Ok(()),
+        };
+        let message = Message { kind: COMMAND, stream: 0, timestamp: 0, payload: amf::write(&values) };
+        socket.write_all(&chunks(3, &message, 128))?;
+        if name == "publish" { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    })
 }
 
 fn rejection(url: &str) -> Message {

@@ -31,6 +31,9 @@ use crate::stream::{Passage, Stream, StreamKey};
 /// Limit of an origin's text for a publisher, in bytes.
 const MAX_DESCRIPTION: usize = 256;
 
+/// An origin that has kept the stream for this long works: its next failure is the first one again.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// Passes the publishers of edges to their origins.
 #[derive(Clone)]
 pub struct Relay {
@@ -105,6 +108,14 @@ struct Run {
     current: usize,
     /// Cancelled when the publisher has left.
     left: CancellationToken,
+}
+
+/// A search for an origin that keeps the stream for [`STEADY`].
+struct Search {
+    wait: Duration,
+    /// When it is given up, from the first failure on.
+    until: Option<Instant>,
+    backoff: Backoff,
 }
 
 impl Relay {
@@ -230,7 +241,9 @@ impl Run {
     async fn run(mut self, mut client: RtmpClient) -> Result<(), RelayError> {
         let mut feed = Feed::relay(&self.stream);
         let never = CancellationToken::new();
+        let mut search = Search::new(&self.vhost);
         loop {
+            let began = Instant::now();
             let limit = self.vhost.cluster.first_byte_timeout;
             let Run { outbox, entry, .. } = &self;
             let Err(error) = outbox.send(&mut client, &mut feed, entry, limit, &never).await else {
@@ -241,7 +254,10 @@ impl Run {
             info!(stream = %self.stream.key(), %origin, %error, "the origin failed");
             // What comes while there is no origin waits in the ring.
             feed = Feed::relay(&self.stream);
-            match self.fail_over(error).await? {
+            if began.elapsed() >= STEADY {
+                search = Search::new(&self.vhost);
+            }
+            match self.fail_over(error, &mut search).await? {
                 Some(next) => client = next,
                 None => return Ok(()),
             }
@@ -249,12 +265,21 @@ impl Run {
     }
 
     /// Publishes at the next origin that takes the stream; `None` if the publisher leaves before.
-    async fn fail_over(&mut self, error: UpstreamError) -> Result<Option<RtmpClient>, RelayError> {
-        let deadline = Instant::now() + self.vhost.cluster.failover_wait;
+    async fn fail_over(
+        &mut self,
+        error: UpstreamError,
+        search: &mut Search,
+    ) -> Result<Option<RtmpClient>, RelayError> {
+        let Search { wait, until, backoff } = search;
+        let is_first = until.is_none();
+        let deadline = *until.get_or_insert_with(|| Instant::now() + *wait);
         let left = self.left.clone();
         let mut last = error.to_string();
         let next = async {
-            let mut backoff = Backoff::default();
+            if !is_first {
+                // Some servers accept every stream first, and refuse it by closing the connection.
+                sleep(backoff.next()).await;
+            }
             loop {
                 for _ in 0..self.targets.len() {
                     match self.open((self.current + 1) % self.targets.len()).await {
@@ -270,6 +295,12 @@ impl Run {
             () = left.cancelled() => return Ok(None),
         };
         opened.map(Some).map_err(|_| RelayError::Unreachable { last })
+    }
+}
+
+impl Search {
+    fn new(vhost: &Vhost) -> Search {
+        Search { wait: vhost.cluster.failover_wait, until: None, backoff: Backoff::default() }
     }
 }
 
