@@ -1,7 +1,8 @@
 //! The proof of clusters: viewers of three edges, while origins die, stall, lie and are cut off.
 //!
 //! A publisher sends to a host that forwards to two origins, and each edge pulls from these. In each scene all viewers watch while one
-//! thing goes wrong; see `run` beside this file. Prints a line for each scene, and exits 1 if a bar is missed.
+//! thing goes wrong; the last scene measures what an edge costs. See `run` beside this file. Prints a line for each scene, and exits 1 if
+//! a bar is missed.
 
 #[path = "../light.rs"]
 mod light;
@@ -11,7 +12,8 @@ mod servers;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::thread::sleep;
+use std::time::Duration;
 
 use light::{Format, Seen, watch};
 use network::{Network, Place};
@@ -21,7 +23,8 @@ use remuxd_tests::publisher::{Numbered, Publisher};
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of a video frame.
+const KEY: &str = "live/p";
+/// Bytes of a video frame of the scenes with faults.
 const FRAME_BYTES: usize = 400;
 /// How long viewers watch before and after what goes wrong.
 const BEFORE: Duration = Duration::from_secs(6);
@@ -32,6 +35,13 @@ const MATCHED_GAP: Duration = Duration::from_secs(2);
 const UNMATCHED_GAP: Duration = Duration::from_secs(3);
 /// RTMP players of each edge.
 const PLAYERS: usize = 4;
+/// The edge behind the slow link. It connects for longer than a GOP, so that what it misses is lost.
+const DISTANT: usize = 2;
+/// Bytes of a video frame of the scene of costs: 2 Mbit/s.
+const COST_FRAME_BYTES: usize = 10_000;
+const COST_TIME: Duration = Duration::from_secs(20);
+const COST_RATIO: f64 = 1.3;
+const ADDED_LATENCY_MS: f64 = 5.0;
 
 /// A thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +54,7 @@ enum Scene {
     Stopped,
     /// The link of an origin is cut.
     Cut,
-    /// The other origin has another encoding of the stream.
+    /// An origin is killed, and the other one has another encoding of the stream.
     Other,
 }
 
@@ -62,6 +72,16 @@ impl Scene {
     }
 }
 
+/// The places of a cluster.
+struct Cluster {
+    network: Network,
+    ingest: Place,
+    origins: [Place; 2],
+    edges: [Place; 3],
+    /// Servers that serve nothing useful.
+    bad: [String; 2],
+}
+
 fn main() -> ExitCode {
     match prove() {
         Ok(true) => ExitCode::SUCCESS,
@@ -76,94 +96,164 @@ fn main() -> ExitCode {
 fn prove() -> Result<bool, String> {
     let viewers = std::env::var("VIEWERS").map_or(Ok(300), |text| text.parse().map_err(|_| "VIEWERS"))?;
     let wanted = std::env::var("SCENES").unwrap_or_default();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.split_whitespace().any(|wanted| wanted == name);
     let mut network = Network::new()?;
     let ingest = network.place("in", 10)?;
     let origins = [network.place("o1", 11)?, network.place("o2", 12)?];
-    let edges = [network.place("e1", 21)?, network.place("e2", 22)?];
+    let near = [network.place("e1", 21)?, network.place("e2", 22)?];
+    // 200 ms for each round trip, and 2 % loss.
     let (distant, _link) = network.distant_place("e3", 100, 2)?;
-    let edges = [edges[0].clone(), edges[1].clone(), distant];
+    let [first, second] = near;
+    let edges = [first, second, distant];
     let bad = [servers::rubbish()?, servers::redirects()?];
+    let cluster = Cluster { network, ingest, origins, edges, bad };
     let mut good = true;
     for (name, scene) in Scene::ALL {
-        if wanted.is_empty() || wanted.split_whitespace().any(|wanted| wanted == name) {
-            good &= play(scene, name, viewers, &network, &ingest, &origins, &edges, &bad)?;
+        if is_wanted(name) {
+            good &= cluster.play(scene, name, viewers)?;
         }
     }
+    if is_wanted("cost") {
+        good &= cluster.cost();
+    }
     Ok(good)
 }
 
-/// Plays one scene. Returns whether all bars are met.
-#[expect(clippy::too_many_arguments, reason = "the places of one cluster")]
-fn play(
-    scene: Scene,
-    name: &str,
-    viewers: usize,
-    network: &Network,
-    ingest: &Place,
-    origins: &[Place; 2],
-    edges: &[Place; 3],
-    bad: &[String; 2],
-) -> Result<bool, String> {
-    let mut origin_hosts: Vec<Host> = origins.iter().map(|place| place.start(&node())).collect();
-    let forwards: Vec<String> = match scene {
-        Scene::Other => vec![format!("{:?}", origins[0].rtmp().to_string())],
-        _ => origins.iter().map(|place| format!("{:?}", place.rtmp().to_string())).collect(),
-    };
-    let forward = format!("forward = [{}]\n", forwards.join(", "));
-    let ingest_host = ingest.start(&node().tables(&format!("[vhost.\"__defaultVhost__\"]\n{forward}")));
-    let sources = format!("{:?}, {:?}", origins[0].rtmp().to_string(), origins[1].rtmp().to_string());
-    let edge_hosts: Vec<Host> = edges
-        .iter()
-        .enumerate()
-        .map(|(number, place)| {
-            // One edge has two servers before them that serve nothing useful.
-            let first = if number == 1 { format!("{:?}, {:?}, ", bad[0], bad[1]) } else { String::new() };
-            place.start(&node().tables(&format!(
-                "[cluster]\nallow = [\"10.77.0.0/16\"]\n[vhost.\"__defaultVhost__\".cluster]\nmode = \"edge\"\norigin = [{first}{sources}]\n"
-            )))
+impl Cluster {
+    /// Plays one scene. Returns whether all bars are met.
+    fn play(&self, scene: Scene, name: &str, viewers: usize) -> Result<bool, String> {
+        let mut origins: Vec<Host> = self.origins.iter().map(|place| place.start(&node())).collect();
+        let destinations = if scene == Scene::Other { &self.origins[..1] } else { &self.origins[..] };
+        let ingest = self.ingest.start(&node().tables(&forward_to(destinations)));
+        let edges: Vec<Host> = self
+            .edges
+            .iter()
+            .enumerate()
+            .map(|(number, place)| {
+                // One edge has two servers before the origins that serve nothing useful.
+                let bad = if number == 1 { &self.bad[..] } else { &[] };
+                place.start(&node().tables(&edge_of(bad, &self.origins)))
+            })
+            .collect();
+        let publisher = Publisher::open(self.ingest.rtmp(), KEY).pace(Numbered::new(FRAME_BYTES));
+        // The other encoding has later numbers, so that no number comes twice.
+        let other = (scene == Scene::Other).then(|| {
+            let media = Numbered::new(FRAME_BYTES + 32).starting_at(1_000_000);
+            Publisher::open(self.origins[1].rtmp(), KEY).pace(media)
+        });
+        let stop = CancellationToken::new();
+        let watching = self.watch_all(viewers, &stop);
+        let players: Vec<(usize, Player)> = (0..self.edges.len() * PLAYERS)
+            .map(|number| {
+                (number % self.edges.len(), Player::start(self.edges[number % self.edges.len()].rtmp(), KEY))
+            })
+            .collect();
+        sleep(BEFORE);
+        match scene {
+            Scene::Quiet => {}
+            Scene::Killed | Scene::Other => origins[0].kill(),
+            Scene::Stopped => origins[0].signal(Signal::STOP),
+            Scene::Cut => self.network.cut(&self.origins[0], true)?,
+        }
+        sleep(AFTER);
+        stop.cancel();
+        let mut seen = watching.join().map_err(|_| "the viewers panicked")?;
+        seen.extend(players.into_iter().map(|(edge, player)| (edge, player.stop().0)));
+        match scene {
+            Scene::Stopped => origins[0].signal(Signal::CONT),
+            Scene::Cut => self.network.cut(&self.origins[0], false)?,
+            _ => {}
+        }
+        publisher.stop();
+        other.map(|other| other.stop());
+        let good = report(scene, name, &seen);
+        if !good {
+            edges.iter().for_each(|host| eprintln!("{}", host.log()));
+            eprintln!("{}", ingest.log());
+        }
+        Ok(good)
+    }
+
+    fn watch_all(
+        &self,
+        viewers: usize,
+        stop: &CancellationToken,
+    ) -> std::thread::JoinHandle<Vec<(usize, Seen)>> {
+        let (stop, edges): (_, Vec<SocketAddr>) =
+            (stop.clone(), self.edges.iter().map(Place::http).collect());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime starts").block_on(async {
+                let mut tasks = tokio::task::JoinSet::new();
+                for number in 0..viewers {
+                    let (format, edge) = (Format::ALL[number % 4], number / 4 % edges.len());
+                    let watched = watch(edges[edge], format, KEY.to_owned(), stop.clone());
+                    tasks.spawn(async move { (edge, watched.await) });
+                }
+                tasks.join_all().await
+            })
         })
-        .collect();
+    }
 
-    let publisher = Publisher::open(ingest.rtmp(), "live/p").pace(Numbered::new(FRAME_BYTES));
-    // The other encoding has later numbers, so that no number comes twice.
-    let other = (scene == Scene::Other).then(|| {
-        Publisher::open(origins[1].rtmp(), "live/p")
-            .pace(Numbered::new(FRAME_BYTES + 32).starting_at(1_000_000))
-    });
-
-    let stop = CancellationToken::new();
-    let addresses: Vec<SocketAddr> = edges.iter().map(Place::http).collect();
-    let watching = watch_all(viewers, addresses, stop.clone());
-    let players: Vec<Player> =
-        edges.iter().flat_map(|edge| (0..PLAYERS).map(|_| Player::start(edge.rtmp(), "live/p"))).collect();
-    std::thread::sleep(BEFORE);
-    let began = Instant::now();
-    match scene {
-        Scene::Quiet => {}
-        Scene::Killed | Scene::Other => origin_hosts[0].kill(),
-        Scene::Stopped => origin_hosts[0].signal(Signal::STOP),
-        Scene::Cut => network.cut(&origins[0], true)?,
+    /// Compares an edge that has one player with an origin that has one. Returns whether all bars are met.
+    fn cost(&self) -> bool {
+        let fast = || node().play("min_latency", "true");
+        let origins: Vec<Host> = self.origins.iter().map(|place| place.start(&fast())).collect();
+        let _ingest = self.ingest.start(&fast().tables(&forward_to(&self.origins)));
+        let edge = self.edges[0].start(&fast().tables(&edge_of(&[], &self.origins[1..])));
+        let publisher = Publisher::open(self.ingest.rtmp(), KEY).pace(Numbered::new(COST_FRAME_BYTES));
+        let at_origin = Player::start(self.origins[0].rtmp(), KEY);
+        let at_edge = Player::start(self.edges[0].rtmp(), KEY);
+        sleep(BEFORE);
+        let before = [origins[0].cpu_time(), edge.cpu_time()];
+        sleep(COST_TIME);
+        let [origin, edge] = [origins[0].cpu_time() - before[0], edge.cpu_time() - before[1]];
+        let ((_, at_origin), (_, at_edge)) = (at_origin.stop(), at_edge.stop());
+        publisher.stop();
+        let mut added: Vec<f64> = at_edge
+            .iter()
+            .filter_map(|(number, at)| {
+                let first = at_origin.get(number)?;
+                let later = at.saturating_duration_since(*first).as_secs_f64();
+                Some((later - first.saturating_duration_since(*at).as_secs_f64()) * 1000.0)
+            })
+            .collect();
+        added.sort_by(f64::total_cmp);
+        let at = |share: f64| {
+            added.get(((added.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+        };
+        let ratio = edge.as_secs_f64() / origin.as_secs_f64();
+        let good = ratio <= COST_RATIO && at(0.99) <= ADDED_LATENCY_MS && added.len() > 400;
+        println!(
+            "cost     CPU of an edge with one player {edge:?}, of an origin {origin:?} in {COST_TIME:?}: {ratio:.2} x (bar {COST_RATIO}); added \
+             latency of {} frames: median {:.2} ms, 99 % {:.2} ms (bar {ADDED_LATENCY_MS}): {}",
+            added.len(),
+            at(0.5),
+            at(0.99),
+            if good { "good" } else { "MISSED" }
+        );
+        good
     }
-    std::thread::sleep(AFTER);
-    stop.cancel();
-    let mut seen = watching.join().map_err(|_| "the viewers panicked")?;
-    seen.extend(players.into_iter().map(Player::stop));
-    match scene {
-        Scene::Stopped => origin_hosts[0].signal(Signal::CONT),
-        Scene::Cut => network.cut(&origins[0], false)?,
-        _ => {}
-    }
-    drop(publisher);
-    drop(other);
-    let good = report(scene, name, &seen, began.elapsed());
-    if !good {
-        edge_hosts.iter().for_each(|host| eprintln!("{}", host.log()));
-        eprintln!("{}", ingest_host.log());
-    }
-    Ok(good)
 }
 
-/// The settings that all nodes have in common.
+/// Returns the table that forwards to the origins.
+fn forward_to(origins: &[Place]) -> String {
+    format!("[vhost.\"__defaultVhost__\"]\nforward = {:?}\n", addresses(origins))
+}
+
+/// Returns the tables of an edge that pulls from `bad` first, then from the origins.
+fn edge_of(bad: &[String], origins: &[Place]) -> String {
+    let all = [bad, &addresses(origins)].concat();
+    format!(
+        "[cluster]\nallow = [\"10.77.0.0/16\"]\n[vhost.\"__defaultVhost__\".cluster]\nmode = \"edge\"\norigin = {all:?}\n"
+    )
+}
+
+fn addresses(places: &[Place]) -> Vec<String> {
+    places.iter().map(|place| place.rtmp().to_string()).collect()
+}
+
+/// Returns the settings that all nodes have in common.
 fn node() -> Config {
     Config::live()
         .rtmp("listen", &format!("[{}]", network::RTMP))
@@ -176,46 +266,35 @@ fn node() -> Config {
         .mount("mount = \"/[app]/[stream].aac\"")
 }
 
-fn watch_all(
-    viewers: usize,
-    edges: Vec<SocketAddr>,
-    stop: CancellationToken,
-) -> std::thread::JoinHandle<Vec<Seen>> {
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime starts").block_on(async {
-            let mut tasks = tokio::task::JoinSet::new();
-            for number in 0..viewers {
-                let (format, edge) = (Format::ALL[number % 4], edges[number / 4 % edges.len()]);
-                tasks.spawn(watch(edge, format, "live/p".to_owned(), stop.clone()));
-            }
-            tasks.join_all().await
-        })
-    })
-}
-
-/// Prints what the viewers saw. Returns whether all bars are met.
-fn report(scene: Scene, name: &str, seen: &[Seen], took: Duration) -> bool {
-    let mut waits: Vec<Duration> = seen.iter().map(|seen| seen.longest_wait).collect();
-    waits.sort_unstable();
-    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-    let faults: Vec<String> =
-        seen.iter().filter_map(|seen| Some(format!("{:?}: {}", seen.format, seen.fault.as_ref()?))).collect();
-    let missing: u64 = seen.iter().map(|seen| seen.missing).sum();
-    let idle = seen.iter().filter(|seen| seen.checked == 0).count();
-    let checked: u64 = seen.iter().map(|seen| seen.checked).sum();
-    let good = faults.is_empty()
-        && idle == 0
-        && longest <= scene.longest_gap()
-        && (missing == 0 || scene == Scene::Other);
-    println!(
-        "{name:8} {} viewers, {checked} units in order, {missing} missing; longest gap of each: median {median:?}, longest {longest:?} \
-         (bar {:?}); {} faults, {idle} without media; {took:?}: {}",
-        seen.len(),
-        scene.longest_gap(),
-        faults.len(),
-        if good { "good" } else { "MISSED" }
-    );
-    faults.iter().take(3).for_each(|fault| println!("         {fault}"));
+/// Prints what the viewers of each edge saw. Returns whether all bars are met.
+fn report(scene: Scene, name: &str, seen: &[(usize, Seen)]) -> bool {
+    let mut good = true;
+    for edge in 0..=DISTANT {
+        let own: Vec<&Seen> = seen.iter().filter(|(of, _)| *of == edge).map(|(_, seen)| seen).collect();
+        let mut waits: Vec<Duration> = own.iter().map(|seen| seen.longest_wait).collect();
+        waits.sort_unstable();
+        let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+        let faults: Vec<_> =
+            own.iter().filter_map(|seen| Some((seen.format, seen.fault.as_ref()?))).collect();
+        let missing: u64 = own.iter().map(|seen| seen.missing).sum();
+        let idle = own.iter().filter(|seen| seen.checked == 0).count();
+        let checked: u64 = own.iter().map(|seen| seen.checked).sum();
+        let may_miss = scene == Scene::Other || edge == DISTANT;
+        let is_good =
+            faults.is_empty() && idle == 0 && longest <= scene.longest_gap() && (missing == 0 || may_miss);
+        println!(
+            "{name:8} edge {}: {} viewers, {checked} units in order, {missing} missing; longest gap of each: median {:.3} s, longest {:.3} s \
+             (bar {} s); {} faults, {idle} without media: {}",
+            edge + 1,
+            own.len(),
+            median.as_secs_f64(),
+            longest.as_secs_f64(),
+            scene.longest_gap().as_secs(),
+            faults.len(),
+            if is_good { "good" } else { "MISSED" }
+        );
+        faults.iter().take(3).for_each(|(format, fault)| println!("         {format:?}: {fault}"));
+        good &= is_good;
+    }
     good
 }

@@ -1,5 +1,6 @@
 //! RTMP players, each on a thread.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +15,11 @@ use crate::light::{Format, Seen};
 /// A player that checks the numbers of video frames.
 pub struct Player {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
+    thread: JoinHandle<(Seen, Arrivals)>,
 }
+
+/// The arrivals of video frames, by number.
+pub type Arrivals = HashMap<u32, Instant>;
 
 impl Player {
     pub fn start(address: SocketAddr, key: &'static str) -> Player {
@@ -29,21 +33,28 @@ impl Player {
                 longest_wait: Duration::ZERO,
                 fault: None,
             };
-            if let Err(error) = play(address, key, &stopped, &mut seen) {
+            let mut arrivals = Arrivals::new();
+            if let Err(error) = play(address, key, &stopped, &mut seen, &mut arrivals) {
                 seen.fault = Some(format!("RTMP: {error}"));
             }
-            seen
+            (seen, arrivals)
         });
         Player { stop, thread }
     }
 
-    pub fn stop(self) -> Seen {
+    pub fn stop(self) -> (Seen, Arrivals) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("players do not panic")
     }
 }
 
-fn play(address: SocketAddr, key: &str, stop: &AtomicBool, seen: &mut Seen) -> std::io::Result<()> {
+fn play(
+    address: SocketAddr,
+    key: &str,
+    stop: &AtomicBool,
+    seen: &mut Seen,
+    arrivals: &mut Arrivals,
+) -> std::io::Result<()> {
     let (app, stream) = split_key(key);
     let mut connection = Connection::open(address)?;
     connection.connect(app)?;
@@ -67,6 +78,7 @@ fn play(address: SocketAddr, key: &str, stop: &AtomicBool, seen: &mut Seen) -> s
             seen.longest_wait = seen.longest_wait.max(last.elapsed());
         }
         last = Instant::now();
+        arrivals.insert(found, last);
         seen.checked += 1;
     }
     Ok(())
