@@ -61,6 +61,8 @@ pub(super) struct Pull {
     published: Published,
     splice: Splice,
     stall: StallLimit,
+    /// When the last media were delivered.
+    newest: Millis,
     /// The origin that had the stream last.
     last: Option<Upstream>,
 }
@@ -120,6 +122,7 @@ impl Pull {
             published,
             splice: Splice::default(),
             stall: StallLimit::default(),
+            newest: Millis(0),
             last: None,
         }
     }
@@ -207,7 +210,7 @@ impl Pull {
                     vhost.publish.republish_wait
                 }
                 Part::Broken(_) | Part::Removed => {
-                    self.splice.switch(self.means.now());
+                    self.splice.switch(self.newest);
                     vhost.cluster.failover_wait
                 }
             };
@@ -411,13 +414,21 @@ impl Pull {
         let now = self.means.now();
         let tags = match delivery {
             Delivery::Nothing => return Ok(()),
-            Delivery::Next(tag) => return self.published.push(vhost, tag, now),
+            Delivery::Next(tag) => {
+                if is_media(&tag) {
+                    self.newest = now;
+                }
+                return self.published.push(vhost, tag, now);
+            }
             Delivery::Resumed(tags) => tags,
             Delivery::Restarted(tags) => {
                 self.published.leave();
                 tags
             }
         };
+        if tags.iter().any(is_media) {
+            self.newest = now;
+        }
         tags.into_iter().try_for_each(|tag| self.published.push(vhost, tag, now))
     }
 }

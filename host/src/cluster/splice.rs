@@ -98,15 +98,16 @@ impl Default for Splice {
 }
 
 impl Splice {
-    /// Turns to another origin: all tags from now on are its tags. `now` is on the clock of [`push`](Self::push).
+    /// Turns to another origin: all tags from now on are its tags. `since` is when the last one was delivered, on the clock of
+    /// [`push`](Self::push): what was published later is newer than the switch, also if the last origin was silent before.
     ///
     /// May be called again before the last switch has been decided. The tags of the origin in between are then discarded. A
     /// stream without a unit so far begins with the new origin's first tag.
-    pub fn switch(&mut self, now: Millis) {
+    pub fn switch(&mut self, since: Millis) {
         self.state = if self.record.is_empty() {
             State::Following { offset: 0 }
         } else {
-            State::Searching(Box::new(Search::new(now, &self.record)))
+            State::Searching(Box::new(Search::new(since, &self.record)))
         };
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::media::Tag;
+use crate::media::{Packet, Tag};
 
 /// The longest limit.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -28,8 +28,11 @@ impl StallLimit {
         limit.min(LONGEST.max(media_timeout))
     }
 
-    /// Notes media.
+    /// Notes media. Sequence headers have any timestamp.
     pub fn add(&mut self, tag: &Tag) {
+        if !matches!(tag.header.packet, Packet::CODED_FRAME | Packet::OTHER) {
+            return;
+        }
         let dts = tag.dts.0 as u32;
         let step = self.last.replace(dts).map_or(0, |last| dts.wrapping_sub(last) as i32);
         let step = Duration::from_millis(u64::try_from(step).unwrap_or(0));
@@ -68,7 +71,12 @@ mod tests {
             let mut stall = StallLimit::default();
             stall.begin();
             for time in times {
-                stall.add(&Tag::new(TagKind::VIDEO, Millis(i64::from(*time)), Bytes::new()));
+                let mut tag = Tag::new(TagKind::VIDEO, Millis(i64::from(*time)), Bytes::new());
+                tag.header.packet = Packet::CODED_FRAME;
+                stall.add(&tag);
+                tag.header.packet = Packet::SEQUENCE_HEADER;
+                tag.dts = Millis(0);
+                stall.add(&tag);
             }
             (0..stalls).for_each(|_| stall.stall());
             stall.limit(second).as_millis()

@@ -48,6 +48,15 @@ impl Player {
     }
 }
 
+/// Waits until a server has a stream.
+pub fn wait_live(address: SocketAddr, key: &str) -> std::io::Result<()> {
+    let (app, stream) = split_key(key);
+    let mut connection = Connection::open(address)?;
+    connection.connect(app)?;
+    let id = connection.create_stream()?;
+    connection.play(id, stream).map(drop)
+}
+
 fn play(
     address: SocketAddr,
     key: &str,
