@@ -120,6 +120,32 @@ fn listeners_are_shown_with_their_addresses() {
 }
 
 #[test]
+fn streams_of_other_servers_are_shown_with_their_origin_and_destination() {
+    let origin = Host::start(&Config::live());
+    let forward = format!("[vhost.\"__defaultVhost__\"]\nforward = [\"{}\"]\n", origin.rtmp);
+    let host = Host::start(&Config::live().tables(&forward));
+    let cluster =
+        format!("[vhost.\"__defaultVhost__\".cluster]\nmode = \"edge\"\norigin = \"{}\"\n", origin.rtmp);
+    let edge = Host::start(&Config::live().tables(&cluster));
+    let key = host.key("film");
+    let publisher = Publisher::open(host.rtmp, &key).repeat(Clip::H264Aac);
+    let line = |host: &Host, parts: &[&str]| {
+        let url = format!("rtmp://{}/{key}", origin.rtmp);
+        let printed = status(host, &[]);
+        printed.lines().any(|line| line.contains(&url) && parts.iter().all(|part| line.contains(part)))
+    };
+    wait_until(SOON, "the stream is sent", || line(&host, &["live/film", "forward", "sending"]));
+    let direct = Capture::http(&origin, &key);
+    direct.wait_access_units(1, SOON);
+    let viewer = Capture::http(&edge, &key);
+    viewer.wait_access_units(1, SOON);
+    wait_until(SOON, "the stream is received", || line(&edge, &["live/film", "receiving"]));
+    let json: Value = serde_json::from_str(&status(&edge, &["--json"])).unwrap();
+    assert_eq!((&json["pulls"]["total"], &json["pushes"]["total"]), (&1.into(), &0.into()));
+    publisher.stop();
+}
+
+#[test]
 fn status_is_shown_again_every_second() {
     let host = Host::start(&Config::live());
     let mut command = Command::new(executable());

@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use super::bans::{BanList, Ended};
 use super::control::{connect, socket_path};
 use super::host_status::HostStatus;
+use super::pulls::PullList;
+use super::pushes::PushList;
 use super::report::{ReloadOutcome, ReloadReport};
 use super::sessions::{SessionList, SessionStatus};
 use super::status::{MemoryStatus, ModuleStatus};
@@ -27,6 +29,8 @@ const MAX_RESPONSE: u64 = 16 << 20;
 /// Lists as long as they get.
 const ALL_STREAMS: &str = "/api/v2/streams?count=10000";
 const ALL_SESSIONS: &str = "/api/v2/sessions?count=10000";
+const ALL_PULLS: &str = "/api/v2/pulls?count=10000";
+const ALL_PUSHES: &str = "/api/v2/pushes?count=10000";
 
 /// Interval of `remuxd status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,7 +60,7 @@ pub struct StatusView {
     pub watch: bool,
 }
 
-/// Prints listeners, streams, modules and memory of the host that runs with `file`, or one stream and its sessions.
+/// Prints listeners, streams, pulls, pushes, modules and memory of the host that runs with `file`, or one stream and its sessions.
 ///
 /// # Errors
 /// No host runs with `file`, it does not respond, or it has no such stream.
@@ -82,6 +86,9 @@ struct Status {
     /// `None` from a host of an earlier version.
     host: Option<HostStatus>,
     streams: Vec<StreamStatus>,
+    /// `None` from a host of an earlier version, as the pushes.
+    pulls: Option<PullList>,
+    pushes: Option<PushList>,
     modules: Vec<ModuleStatus>,
     /// `None` from a host of an earlier version.
     memory: Option<MemoryStatus>,
@@ -93,6 +100,8 @@ impl Status {
             host: request(file, "GET", "/api/v2/host").ok(),
             streams: request::<StreamList>(file, "GET", ALL_STREAMS)
                 .map_or_else(|_| Vec::new(), |list| list.streams),
+            pulls: request(file, "GET", ALL_PULLS).ok(),
+            pushes: request(file, "GET", ALL_PUSHES).ok(),
             modules: request(file, "GET", "/api/v1/modules")?,
             memory: request(file, "GET", "/api/v1/memory").ok(),
         })
@@ -101,11 +110,13 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { host, streams, modules, memory } = self;
+        let Status { host, streams, pulls, pushes, modules, memory } = self;
         if let Some(host) = host {
             writeln!(f, "{host}\n")?;
         }
         write_streams(streams, f)?;
+        pulls.iter().try_for_each(|pulls| write!(f, "{pulls}"))?;
+        pushes.iter().try_for_each(|pushes| write!(f, "{pushes}"))?;
         writeln!(
             f,
             "\n{:<16} {:<10} {:>10} {:<11} {:>6} {:>7} {:>6} {:>6} {:>9} {:>9} {:>9}",

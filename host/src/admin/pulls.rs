@@ -1,13 +1,16 @@
 //! The streams that are pulled from other servers, for the API.
 
+use std::fmt;
+
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::api::Page;
+use super::streams::uptime;
 use crate::cluster::{Edge, OriginFacts, PullFacts};
 
 /// A part of the list of pulls, by stream, and the origins that fail now.
-#[derive(Debug, Default, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PullList {
     /// The number of all pulls.
     pub total: usize,
@@ -18,14 +21,14 @@ pub(super) struct PullList {
 }
 
 /// One stream on its way from an origin.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PullRow {
     pub stream: String,
     pub vhost: String,
     /// The URL at the origin, without its query.
     pub origin: String,
     /// `connecting`, `receiving`, or `waiting` for an origin, while viewers stay.
-    pub state: &'static str,
+    pub state: String,
     /// How long it has been in that state, in milliseconds.
     pub since_ms: u64,
     /// Bytes of media that were received.
@@ -38,7 +41,7 @@ pub(super) struct PullRow {
 }
 
 /// An origin that fails.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct OriginRow {
     /// Scheme, host and port.
     pub server: String,
@@ -67,7 +70,7 @@ impl PullRow {
             stream: facts.stream.to_string(),
             vhost: facts.stream.vhost.to_string(),
             origin: facts.origin.clone(),
-            state: facts.state.name(),
+            state: facts.state.name().to_owned(),
             since_ms: facts.since.as_millis() as u64,
             bytes: facts.totals.bytes,
             failures: facts.totals.failures,
@@ -85,5 +88,33 @@ impl OriginRow {
             since_ms: facts.since.as_millis() as u64,
             last_error: facts.last_error.clone(),
         }
+    }
+}
+
+/// A table of the pulls, and a line for each origin that fails; nothing if there are none. The caller escapes characters that could
+/// control a terminal.
+impl fmt::Display for PullList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.pulls.is_empty() {
+            writeln!(
+                f,
+                "\n{:<24} {:<40} {:<10} {:>10} {:>12} {:>8} {:>9}  last error",
+                "pulled", "from", "state", "for", "bytes", "failures", "failovers"
+            )?;
+        }
+        for PullRow { stream, origin, state, since_ms, bytes, failures, failovers, last_error, .. } in
+            &self.pulls
+        {
+            let (time, error) = (uptime(since_ms / 1000), last_error.as_deref().unwrap_or_default());
+            let line = format!(
+                "{stream:<24} {origin:<40} {state:<10} {time:>10} {bytes:>12} {failures:>8} {failovers:>9}  {error}"
+            );
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        for OriginRow { server, failures, since_ms, last_error } in &self.failing_origins {
+            let time = uptime(since_ms / 1000);
+            writeln!(f, "origin {server} fails since {time}, {failures} times: {last_error}")?;
+        }
+        Ok(())
     }
 }

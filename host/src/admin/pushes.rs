@@ -1,13 +1,16 @@
 //! The streams that are sent to other servers, for the API.
 
+use std::fmt;
+
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::api::Page;
+use super::streams::uptime;
 use crate::cluster::{PushFacts, Pushes};
 
 /// A part of the list of pushes, by stream and destination.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PushList {
     /// The number of all pushes.
     pub total: usize,
@@ -17,16 +20,16 @@ pub(super) struct PushList {
 }
 
 /// One stream on its way to one server.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PushRow {
     pub stream: String,
     pub vhost: String,
     /// The URL of the destination, without its query.
     pub destination: String,
     /// `forward`, or `relay` for a publisher of an edge.
-    pub kind: &'static str,
+    pub kind: String,
     /// `connecting`, `sending`, or `waiting` for the next attempt.
-    pub state: &'static str,
+    pub state: String,
     /// How long it has been in that state, in milliseconds.
     pub since_ms: u64,
     /// Bytes of media that were sent.
@@ -52,13 +55,36 @@ impl PushRow {
             stream: facts.stream.to_string(),
             vhost: facts.stream.vhost.to_string(),
             destination: facts.destination.clone(),
-            kind: facts.kind.name(),
-            state: facts.state.name(),
+            kind: facts.kind.name().to_owned(),
+            state: facts.state.name().to_owned(),
             since_ms: facts.since.as_millis() as u64,
             bytes: facts.bytes,
             dropped_gops: facts.dropped_gops,
             failures: facts.failures,
             last_error: facts.last_error.clone(),
         }
+    }
+}
+
+/// A table; nothing if there are no pushes. The caller escapes characters that could control a terminal.
+impl fmt::Display for PushList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.pushes.is_empty() {
+            writeln!(
+                f,
+                "\n{:<24} {:<40} {:<8} {:<10} {:>10} {:>12} {:>12} {:>8}  last error",
+                "sent", "to", "kind", "state", "for", "bytes", "dropped GOPs", "failures"
+            )?;
+        }
+        for row in &self.pushes {
+            let PushRow { stream, destination, kind, state, since_ms, bytes, dropped_gops, failures, .. } =
+                row;
+            let (time, error) = (uptime(since_ms / 1000), row.last_error.as_deref().unwrap_or_default());
+            let line = format!(
+                "{stream:<24} {destination:<40} {kind:<8} {state:<10} {time:>10} {bytes:>12} {dropped_gops:>12} {failures:>8}  {error}"
+            );
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
     }
 }

@@ -203,7 +203,7 @@ pub(super) fn write_streams(streams: &[StreamStatus], f: &mut fmt::Formatter<'_>
 }
 
 /// `1d 02:03:04`
-fn uptime(seconds: u64) -> String {
+pub(super) fn uptime(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let time = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
     if days > 0 { format!("{days}d {time}") } else { time }
