@@ -118,7 +118,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Banned {
-    /// What is banned: an address or CIDR block; the subject of tokens, or the id of the key of signed URLs; a stream by its name
+    /// The target: an address or CIDR block; the subject of tokens, or the id of the key of signed URLs; a stream by its name
     /// in the log, such as live/film
     #[arg(value_parser = ["address", "subject", "stream"])]
     kind: String,

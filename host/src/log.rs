@@ -30,7 +30,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// The counters of dropped lines, one for each log.
 static DROPPED: Mutex<Vec<ErrorCounter>> = Mutex::new(Vec::new());
 
-/// What a reload changes of the log; empty before it has started.
+/// The parts of the log that a reload changes; empty before it has started.
 static CONTROL: OnceLock<Control> = OnceLock::new();
 
 /// Layers below the one that writes the lines.

@@ -18,7 +18,7 @@ use crate::stream::StreamKey;
 /// A request to sign a URL.
 #[derive(Debug)]
 pub struct UrlRequest<'a> {
-    /// What the URL allows.
+    /// The action that the URL allows.
     pub action: Action,
     /// The URL: `rtmp`, `rtmps`, `http`, `https`, `ws` or `wss`.
     pub url: &'a str,

@@ -275,7 +275,7 @@ fn viewers_get_every_frame_once_when_an_origin_dies() {
     }
 }
 
-/// What an origin does in the middle of a GOP.
+/// The fault of an origin, in the middle of a GOP.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Stalls,

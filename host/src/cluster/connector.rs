@@ -20,7 +20,7 @@ pub struct Connector {
     current: Arc<Current>,
 }
 
-/// Who leads to a location.
+/// The party that names a location.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Led {
     /// The operator, by the config or by a hook.

@@ -25,7 +25,7 @@ pub(super) struct Opener {
     pub current: Arc<Current>,
 }
 
-/// Whose credentials a request has.
+/// The party whose credentials a request has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asker {
     /// This node.

@@ -27,9 +27,9 @@ pub(super) struct Pulls {
 /// Limits of pulls without media so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingLimits {
-    /// Of the vhost.
+    /// Limit of the vhost.
     pub all: usize,
-    /// Of the viewers of one address.
+    /// Limit of the viewers of one address.
     pub of_address: usize,
 }
 

@@ -52,7 +52,7 @@ pub struct Outbox {
 pub(super) struct Target {
     /// The stream there.
     pub location: Location,
-    /// Who names it.
+    /// The party that names it.
     pub led: Led,
     /// Whether it gets the credential of a node, if there is one.
     pub is_node: bool,

@@ -78,7 +78,7 @@ enum State {
     Searching(Box<Search>),
 }
 
-/// What the caller is to deliver.
+/// Tags for the caller to deliver.
 #[derive(Debug)]
 pub enum Delivery {
     /// Nothing: a tag is held, or was delivered from another origin before.

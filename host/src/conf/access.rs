@@ -96,7 +96,7 @@ pub struct Scope {
 /// `[vhost."NAME".signed_url]`: URLs that carry a signature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SignedUrl {
-    /// What it is for.
+    /// The actions that it is for.
     pub scope: Scope,
     /// `[[vhost."NAME".signed_url.key]]`. The first signs.
     pub keys: Vec<SigningKey>,
@@ -127,7 +127,7 @@ pub struct SecureLink {
 /// `[vhost."NAME".jwt]`: JSON web tokens (RFC 7519).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Jwt {
-    /// What it is for.
+    /// The actions that it is for.
     pub scope: Scope,
     /// `parameter`: the query parameter with the token. Default `token`.
     pub parameter: String,

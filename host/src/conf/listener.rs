@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::config::{Accept, Config};
 use super::source::KeyPath;
 
-/// What a listener is for.
+/// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerKind {
     /// RTMP.
@@ -33,7 +33,7 @@ impl ListenerKind {
 /// A listener that a config enables.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// What it is for.
+    /// Its protocol.
     pub kind: ListenerKind,
     /// Its address; with port 0 any free port.
     pub address: SocketAddr,

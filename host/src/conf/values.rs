@@ -16,7 +16,7 @@ pub struct Values(Vec<(KeyPath, Shown)>);
 #[derive(Clone, PartialEq, Eq)]
 pub struct Shown {
     pub(super) text: String,
-    /// What the text hides, for comparisons only.
+    /// The value that the text hides, for comparisons only.
     pub(super) hidden: Vec<u8>,
 }
 
@@ -29,7 +29,7 @@ pub struct Difference {
     pub kind: DifferenceKind,
 }
 
-/// What differs.
+/// The kind of difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DifferenceKind {
     /// The table is new.

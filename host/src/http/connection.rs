@@ -34,7 +34,7 @@ pub struct ConnectionContext {
 pub struct Stall {
     limit: Duration,
     has_stalled: AtomicBool,
-    /// Of the connection, if this is of a stream.
+    /// The stall of the connection, if this one is of a stream.
     connection: Option<Arc<Stall>>,
 }
 

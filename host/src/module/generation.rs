@@ -19,7 +19,7 @@ pub struct Known {
     counters: Arc<Counters>,
 }
 
-/// What remuxers of a module, or the viewers of their mounts, have counted.
+/// Counters of the remuxers of a module and of the viewers of their mounts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ModuleCounts {
     /// Faults of remuxers.
@@ -121,7 +121,7 @@ impl Known {
         &self.facts.name
     }
 
-    /// What it has counted so far.
+    /// Its counters.
     pub fn counts(&self) -> ModuleCounts {
         let Counters { faults, hung_calls, skips, lag_skips } = &*self.counters;
         let [faults, hung_calls, skips, lag_skips] =

@@ -20,7 +20,7 @@ pub struct Recipe {
     set: Vec<(String, String)>,
     /// The options that the first viewer picked, of those that viewers may set.
     picked: Vec<(String, String)>,
-    /// What the viewer picked changes nothing.
+    /// Whether the options of the viewer change nothing.
     is_default: bool,
     /// The pattern of the first viewer's mount, for the log.
     mount: String,

@@ -44,7 +44,7 @@ pub struct Registry {
     table: RwLock<Arc<Vec<Arc<Module>>>>,
     /// Generations that were loaded and may still be, in their order.
     known: Mutex<Vec<Known>>,
-    /// What generations that are no longer loaded have counted, by module. Locked after `known`.
+    /// Counters of generations that are no longer loaded, by module. Locked after `known`.
     gone: Mutex<BTreeMap<String, ModuleCounts>>,
     generations: AtomicU64,
     stage: Stage,

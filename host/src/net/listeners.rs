@@ -92,7 +92,7 @@ impl Listener {
         })
     }
 
-    /// What it is for.
+    /// Its protocol.
     pub fn kind(&self) -> ListenerKind {
         self.serving.load().kind
     }

@@ -23,7 +23,7 @@ use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Current;
 use crate::stream::StreamKey;
 
-/// What all sessions of the host share. It outlives the policies, which a reload replaces.
+/// State that all sessions of the host share. It outlives the policies, which a reload replaces.
 #[derive(Debug)]
 pub struct Access {
     sessions: Arc<Sessions>,

@@ -21,7 +21,7 @@ use crate::stream::StreamKey;
 pub struct Admission {
     // Leaves the list of sessions before the hooks are told the end.
     entry: Entry,
-    /// What the session owes the hooks of its vhost.
+    /// The event that is due to the hooks of the vhost at the end.
     ending: Option<Ending>,
     /// The time at which the session must end.
     ends: Option<Pin<Box<Sleep>>>,

@@ -20,7 +20,7 @@ const MAX_BANS: usize = 1000;
 /// The longest time of a ban.
 const MAX_TIME: Duration = Duration::from_secs(366 * 86_400);
 
-/// What is banned.
+/// The target of a ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BanTarget {
     /// The clients of a network.
@@ -35,7 +35,7 @@ pub enum BanTarget {
 /// A ban.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
-    /// What is banned.
+    /// The target.
     pub target: BanTarget,
     /// When it ends.
     pub until: Instant,

@@ -1,4 +1,4 @@
-//! What a decision grants, and what its rules share.
+//! Grants: the results of credentials, and functions that several kinds of them use.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::stream::StreamKey;
 
-/// What credentials say about a session.
+/// The facts about a session in its credentials.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Grant {
     /// The stream by its public name, if the client named another one.

@@ -8,10 +8,10 @@ use super::histogram::Histogram;
 /// Upper bounds of the buckets of the time to the first byte, in seconds. A vhost's `wait` is among it.
 const FIRST_BYTE: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// What the sessions of one action, vhost and format have in common.
+/// The sessions of one action, vhost and format.
 #[derive(Debug)]
 pub struct Group {
-    /// What they do.
+    /// The action.
     pub action: Action,
     /// The vhost.
     pub vhost: Arc<str>,

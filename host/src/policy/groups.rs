@@ -1,4 +1,4 @@
-//! What sessions of a group have done: by action, vhost and format, for metrics.
+//! Totals of sessions by action, vhost and format, for metrics.
 //!
 //! The owners of sessions count in the records alone, so nothing that many sessions share is written for each batch. A record is
 //! added to its group when its session ends. A reader adds the sessions that run, under the same lock, so that no total ever
@@ -15,18 +15,18 @@ use super::{Action, Protocol, Request};
 /// The format of RTMP players, in metrics.
 const RTMP: &str = "rtmp";
 
-/// What the sessions of a group have done so far.
+/// The totals of a group so far.
 #[derive(Clone, Debug)]
 pub struct GroupTotals {
     /// The group.
     pub group: Arc<Group>,
-    /// What they have done.
+    /// The totals.
     pub done: Done,
     /// Number of publishers, or of viewers that get media.
     pub open: usize,
 }
 
-/// What sessions have done.
+/// Totals of sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Bytes of media that were sent or received.

@@ -109,7 +109,7 @@ struct State {
     used: Instant,
 }
 
-/// What a request for keys causes.
+/// The effect of a request for keys.
 #[derive(Debug, PartialEq, Eq)]
 struct Step {
     fetches: bool,

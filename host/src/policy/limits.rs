@@ -4,7 +4,7 @@
 //! [`Counts`] has no lock of its own: the table of [`Sessions`](super::sessions::Sessions) checks and counts a session in one
 //! step under its lock, so that no number of requests at the same time exceeds a limit.
 //!
-//! What viewers are sent is measured only while a config limits it, when one comes, from the sessions' own counters. So a
+//! The bitrate of viewers is measured only while a config limits it, when one comes, from the sessions' own counters. So a
 //! bitrate is that of the time between two measurements: [`WINDOW`], or more if nobody came.
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ const BURST: Duration = Duration::from_secs(5);
 /// The limits that hold for the sessions of a vhost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Of the host, and of the vhost.
+    /// The limits of the host and of the vhost.
     pub scopes: [SessionLimits; 2],
     /// Whether a publisher replaces the one that is there.
     pub replaces: bool,
@@ -61,7 +61,7 @@ impl Limits {
     }
 }
 
-/// What a session counts as.
+/// The counters that a session is part of.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counted<'a> {
     pub key: &'a StreamKey,
@@ -94,7 +94,7 @@ struct VhostCounts {
 struct Count {
     viewers: u32,
     publishers: u32,
-    /// What the viewers were sent when it was last measured, in bits per second.
+    /// Bitrate to the viewers at the last measurement, in bits per second.
     bitrate: u64,
 }
 

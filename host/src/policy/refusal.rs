@@ -134,7 +134,7 @@ pub enum SignatureError {
     },
 }
 
-/// What a peer is told: no more than it could guess.
+/// The answer to a peer, which says no more than the peer could guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The client shows no credentials that allow this: 401.

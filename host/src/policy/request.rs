@@ -12,7 +12,7 @@ pub(super) const MAX_TEXT: usize = 256;
 
 /// A request to publish or play. It has no `Debug`: name and parameters may be secrets.
 pub struct Request {
-    /// What the client wants to do.
+    /// The action that the client asks for.
     pub action: Action,
     /// How the client is connected.
     pub protocol: Protocol,
@@ -51,7 +51,7 @@ impl Request {
     }
 }
 
-/// What a client wants to do with a stream.
+/// An action on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
     /// Send it.

@@ -45,13 +45,13 @@ pub struct Session {
     max_lag: AtomicU32,
     /// Why it ended, as far as its owner knows.
     outcome: OnceLock<Box<Outcome>>,
-    /// What an operator has ordered.
+    /// The order of an operator.
     order: OnceLock<Order>,
     /// The task of the owner.
     owner: AtomicWaker,
 }
 
-/// What a client and its credentials say about it. Texts may have any characters: escape them where they are shown.
+/// The texts of a client and its credentials. Texts may have any characters: escape them where they are shown.
 #[derive(Default)]
 struct Texts {
     subject: Box<str>,
@@ -109,7 +109,7 @@ impl Session {
         self.connection
     }
 
-    /// What the client does.
+    /// The client's action.
     pub fn action(&self) -> Action {
         self.action
     }
@@ -198,7 +198,7 @@ impl Session {
         if self.protocol == Protocol::Rtmp { "" } else { &self.group.format }
     }
 
-    /// What it has in common with others, for metrics.
+    /// The group that it is counted in, for metrics.
     pub(super) fn group(&self) -> &Arc<Group> {
         &self.group
     }
@@ -263,7 +263,7 @@ impl Session {
         self.outcome.get().map_or(&Outcome::ClientLeft, |outcome| outcome)
     }
 
-    /// What an operator has ordered. Its owner registers first.
+    /// The order of an operator. The owner of the session registers first.
     pub(super) fn order(&self) -> Option<Order> {
         self.order.get().copied()
     }

@@ -281,7 +281,7 @@ impl Drop for Entry {
     }
 }
 
-/// What is told each end of a session.
+/// An observer of the ends of sessions.
 pub trait SessionLog: fmt::Debug + Send + Sync {
     /// Notes that a session has ended.
     fn ended(&self, session: &Session, outcome: &Outcome);

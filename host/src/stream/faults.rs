@@ -116,7 +116,7 @@ enum Stage {
     Alike,
 }
 
-/// What follows from a fault.
+/// The consequence of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Consequence {
     /// Another remuxer starts at a join point.

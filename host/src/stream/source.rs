@@ -141,7 +141,7 @@ impl Source {
         SequenceHeaders { video: state.video_header.clone(), audio: state.audio_header.clone() }
     }
 
-    /// What its publishers have sent.
+    /// The traffic of its publishers.
     pub(super) fn stats(&self) -> StreamStats {
         let mut state = self.state.lock();
         let is_live = state.live;

@@ -19,7 +19,7 @@ const FRAMING: usize = 64;
 pub struct Span {
     parts: Box<[Bytes]>,
     len: usize,
-    /// Of the blocks that the pieces are from: their memory counts as long as a viewer writes them.
+    /// Charges of the blocks that the pieces are from: their memory counts as long as a viewer writes them.
     charges: Box<[Arc<Charge>]>,
 }
 

@@ -86,7 +86,7 @@ impl Stream {
         self.source.sequence_headers()
     }
 
-    /// What its publishers have sent.
+    /// The traffic of its publishers.
     pub fn stats(&self) -> StreamStats {
         self.source.stats()
     }

@@ -28,7 +28,7 @@ pub struct Amount {
 pub struct StreamStats {
     /// How long its publisher has been there; `None` while it is away.
     pub published: Option<Duration>,
-    /// What all its publishers have sent.
+    /// The totals of all its publishers.
     pub total: Amount,
     /// Bits per second, over the last 5 s or since the publisher came.
     pub bits_per_second: f64,

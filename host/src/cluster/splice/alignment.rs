@@ -30,7 +30,7 @@ struct Alignment {
     units: usize,
     /// Whether a keyframe is among them.
     has_keyframe: bool,
-    /// What turns timestamps of the connection into recorded ones.
+    /// Offset from timestamps of the connection to recorded ones.
     offset: u32,
     /// Position in the connection of the tag after the last unit that agrees.
     end: u64,

@@ -14,7 +14,7 @@ const SEQUENCES: u32 = 500;
 /// Number of units at their pace after which the pace of a connection is known.
 const PROBE: usize = 7;
 
-/// What an encoder publishes, and how it is pulled.
+/// A stream of an encoder, and the way in which it is pulled.
 #[derive(Clone, Debug)]
 struct Scenario {
     units: Vec<Sent>,

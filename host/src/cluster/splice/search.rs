@@ -33,7 +33,7 @@ pub(super) enum Decision {
     Wait,
     /// With these tags, after the last unit of the record.
     Resume {
-        /// What is to be added to timestamps, modulo 2^32.
+        /// Offset to add to timestamps, modulo 2^32.
         offset: u32,
         tags: Vec<Tag>,
     },

@@ -65,7 +65,7 @@ pub(super) fn secure_link(table: &mut Table) -> SecureLink {
     }
 }
 
-/// What most configs of nginx hash.
+/// The expression of most configs of nginx.
 const DEFAULT_EXPRESSION: &str = "[expires][path][address] [secret]";
 
 /// Reads the expression of `secure_link`, which must contain secret, path and expiry.

@@ -57,7 +57,7 @@ pub(super) enum Taker {
     NewOwn,
 }
 
-/// What a thread of a lane does next.
+/// The next step of a thread of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next<T> {
     Run(T),

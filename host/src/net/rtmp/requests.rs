@@ -43,7 +43,7 @@ pub(super) struct Requests {
 /// A decision under way.
 type Decision<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 
-/// What a client requests.
+/// A kind of request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Use {
     Publish(PublishKind),

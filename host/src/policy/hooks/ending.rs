@@ -1,4 +1,4 @@
-//! What a session or connection owes the hooks at its end.
+//! Endings: the events that are due at the end of a session or connection.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::event::{Facts, Totals, client_event};
 use super::{HookAction, Hooks, VhostHooks};
 use crate::policy::session::Session;
 
-/// What a session owes the hooks: its `Drop` queues the end, if a hook may have accepted the session.
+/// The event that is due at the end of a session: its `Drop` queues the end, if a hook may have accepted the session.
 pub(in crate::policy) struct Ending {
     hooks: Arc<Hooks>,
     vhost: Arc<VhostHooks>,

@@ -84,7 +84,7 @@ impl Serialize for HookAction {
     }
 }
 
-/// What hooks are told about a client. It has no secret names, but the parameters of the client's URL, and so no `Debug`.
+/// The facts about a client in events. It has no secret names, but the parameters of the client's URL, and so no `Debug`.
 #[derive(Clone)]
 pub(in crate::policy) struct Facts {
     /// The id of the connection over RTMP, else of the session.

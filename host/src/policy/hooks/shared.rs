@@ -1,4 +1,4 @@
-//! What all hooks of the host share, and the hooks of the host itself.
+//! State that all hooks of the host share, and the hooks of the host itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use crate::log::LineLimit;
 use crate::policy::sessions::Sessions;
 use crate::stream::StreamKey;
 
-/// What all hooks of the host share. It outlives the config.
+/// State that all hooks of the host share. It outlives the config.
 #[derive(Debug)]
 pub struct Hooks {
     server_id: String,
@@ -43,7 +43,7 @@ struct HostClient {
     client: Arc<Client>,
 }
 
-/// What hooks are told about a reload.
+/// The facts about a reload in events.
 #[derive(Clone, Debug)]
 pub struct ReloadFacts {
     /// `applied`, `unchanged` or `refused`.

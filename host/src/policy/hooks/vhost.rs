@@ -33,7 +33,7 @@ pub(in crate::policy) struct VhostHooks {
     wanted: Mutex<HashMap<StreamKey, Instant>>,
 }
 
-/// What an allowance is for. It has no `Debug`: parameters may be secrets.
+/// The key of an allowance. It has no `Debug`: parameters may be secrets.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Allowance {
     action: &'static str,

@@ -27,7 +27,7 @@ pub(super) struct Stream {
     keyframe_seen: bool,
     /// Configuration of the current publisher.
     config: Option<u8>,
-    /// What a new mount starts with: the configuration at the newest keyframe, and everything since.
+    /// The start of a new mount: the configuration at the newest keyframe, and everything since.
     gop: Option<(Option<u8>, Vec<Letter>)>,
     record: Record,
     pub(super) mounts: Vec<Mount>,
@@ -389,7 +389,7 @@ impl Mount {
         join.filter(|&join| join >= self.earliest_join).unwrap_or(self.entries.len())
     }
 
-    /// What a viewer gets who starts at the first join point from entry `from` on.
+    /// The entries for a viewer who starts at the first join point from entry `from` on.
     pub(super) fn text_from(&self, from: usize) -> String {
         let entries = &self.entries[from.min(self.entries.len())..];
         let mut text = String::new();

@@ -12,7 +12,7 @@ use super::model::MAX_FAULTS;
 use crate::media::{Codec, Millis, Packet};
 use crate::module::{BlockFlags, Module, Terms, linked};
 
-/// What a generation is like.
+/// The quality of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Good,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
     Broken,
 }
 
-/// What a publisher sends.
+/// The media of a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Letter {
     Config(u8),

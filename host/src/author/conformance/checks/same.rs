@@ -14,7 +14,7 @@ use crate::module::self_test::sequence::Sequence;
 /// Time between two plays of a sequence. Longer than a second, so that the seconds of a clock differ.
 const APART: Duration = Duration::from_millis(1_100);
 
-/// What is compared of a block: its time, and a hash of everything.
+/// The part of a block that is compared: its time, and a hash of everything.
 type Essence = (Millis, u64);
 
 fn essence(blocks: &[OutBlock]) -> Vec<Essence> {
