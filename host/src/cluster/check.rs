@@ -26,7 +26,7 @@ pub(super) async fn check(means: &Means, vhost: &Vhost, request: &Request) -> Re
         let location = origin.location.with_query(&query);
         let account = means.budget.address().account();
         let limit = vhost.cluster.connect_timeout;
-        match means.opener.open(&location, Asker::Viewer, &hops, &account, limit).await {
+        match means.opener.open(&location, Asker::Viewer, &hops, &account, limit, |_| {}).await {
             Ok(_) => return Ok(()),
             Err(UpstreamError::Refused { code, .. }) => return Err(OriginRefusal::Refused { code }),
             Err(UpstreamError::Dropped) => {

@@ -78,7 +78,7 @@ impl Supply for Edge {
             all: cluster.max_pending_pulls,
             of_address: cluster.max_pending_pulls_per_address,
         };
-        let answer = self.0.pulls.lock().want(key, address, limits, Instant::now())?;
+        let answer = self.0.pulls.lock().want(key, client.address, address, limits, Instant::now())?;
         if answer == Answer::Begin {
             tokio::spawn(Pull::new(self.0.clone(), key.clone(), client.hops).run());
         }

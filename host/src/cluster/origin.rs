@@ -1,5 +1,6 @@
 //! A stream that an origin sends.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +49,8 @@ enum Client {
 
 impl Opener {
     /// Plays the stream at `origin`, or where that redirects to, on behalf of `asker`. `hops` are the nodes that it passes on the
-    /// way to a client, with this one. Tags are charged to `account`. All of it may take `limit`.
+    /// way to a client, with this one. Tags are charged to `account`. All of it may take `limit`. `on_ask` gets the address of each
+    /// server before it is asked.
     ///
     /// # Errors
     /// The server cannot be reached, or does not send the stream.
@@ -59,12 +61,14 @@ impl Opener {
         hops: &str,
         account: &Account,
         limit: Duration,
+        on_ask: impl Fn(IpAddr) + Send,
     ) -> Result<Incoming, UpstreamError> {
         let deadline = Instant::now() + limit;
         let (mut location, mut led) = (origin.clone(), Led::ByConfig);
         for _ in 0..=MAX_REDIRECTS {
             let connection = timeout_at(deadline, self.connector.connect(&location, led)).await;
             let connection = connection.map_err(|_| UpstreamError::NoAnswer { timeout: limit })??;
+            on_ask(connection.address.ip());
             // Credentials of the cluster are for the hosts of the config.
             let is_signed = asker == Asker::Node && location.has_host_of(origin);
             let asked = if is_signed { self.signed(&location) } else { location.clone() };

@@ -1,6 +1,7 @@
 //! A pull: one task that takes a stream from origins, as long as somebody wants it.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -293,8 +294,9 @@ impl Pull {
     ) -> Result<(Incoming, VecDeque<Tag>), UpstreamError> {
         let cluster = &vhost.cluster;
         let (hops, account, limit) = (&self.hops, &self.account, cluster.connect_timeout);
+        let on_ask = |server: IpAddr| self.means.pulls.lock().ask(&self.key, server.to_canonical());
         let mut incoming =
-            self.means.opener.open(&origin.location, Asker::Node, hops, account, limit).await?;
+            self.means.opener.open(&origin.location, Asker::Node, hops, account, limit, on_ask).await?;
         let mut early = VecDeque::new();
         let first = async {
             loop {

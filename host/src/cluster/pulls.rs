@@ -46,6 +46,10 @@ enum State {
     /// No media so far. It counts for the address of its first viewer, unless that is not limited.
     Pending {
         address: Option<IpAddr>,
+        /// The first viewer.
+        first: IpAddr,
+        /// The server that is asked for the stream.
+        asked: Option<IpAddr>,
     },
     Live,
 }
@@ -59,19 +63,32 @@ pub(super) enum Answer {
     Begin,
 }
 
+impl State {
+    /// Whether a client is the server that is asked for the stream: that one passes no hop list on, and waits for what it is asked
+    /// for. Viewers on a machine with a server have its address too.
+    fn waits_for_itself(&self, client: IpAddr) -> bool {
+        let State::Pending { first, asked, .. } = self else { return false };
+        *asked == Some(client) && *first != client && !client.is_loopback()
+    }
+}
+
 impl Pulls {
-    /// Adds a client of a stream. `address` is `None` if it is not limited.
+    /// Adds a client of a stream at `client`. `address` is `None` if it is not limited.
     ///
     /// # Errors
     /// The stream could not be had a moment ago, or too many others are pending.
     pub fn want(
         &mut self,
         key: &StreamKey,
+        client: IpAddr,
         address: Option<IpAddr>,
         limits: PendingLimits,
         now: Instant,
     ) -> Result<Answer, SupplyError> {
         if let Some(entry) = self.by_key.get_mut(key) {
+            if entry.state.waits_for_itself(client) {
+                return Err(SupplyError::NotFound);
+            }
             entry.is_wanted = true;
             return Ok(Answer::Coming);
         }
@@ -84,10 +101,17 @@ impl Pulls {
         if self.pending(key, None) >= limits.all || of_address >= limits.of_address {
             return Err(SupplyError::TooMany);
         }
-        let state = State::Pending { address };
+        let state = State::Pending { address, first: client, asked: None };
         self.count(key, &state, 1);
         self.by_key.insert(key.clone(), Entry { state, is_wanted: true });
         Ok(Answer::Begin)
+    }
+
+    /// Notes that a pull asks the server at this address.
+    pub fn ask(&mut self, key: &StreamKey, server: IpAddr) {
+        if let Some(Entry { state: State::Pending { asked, .. }, .. }) = self.by_key.get_mut(key) {
+            *asked = Some(server);
+        }
     }
 
     /// Notes that media has come.
@@ -141,7 +165,7 @@ impl Pulls {
 
     /// Adds to the numbers that `state` counts in.
     fn count(&mut self, key: &StreamKey, state: &State, change: isize) {
-        let State::Pending { address } = state else { return };
+        let State::Pending { address, .. } = state else { return };
         for address in [Some(None), address.map(Some)].into_iter().flatten() {
             let place = (key.vhost.clone(), address);
             let count = self.pending.get(&place).copied().unwrap_or(0).saturating_add_signed(change);
@@ -158,6 +182,7 @@ impl Pulls {
 mod tests {
     use super::*;
 
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const LIMITS: PendingLimits = PendingLimits { all: 3, of_address: 2 };
 
     fn key(stream: &str) -> StreamKey {
@@ -171,7 +196,7 @@ mod tests {
     #[test]
     fn one_pull_serves_all_and_pending_ones_are_limited() {
         let (mut pulls, now) = (Pulls::default(), Instant::now());
-        let want = |pulls: &mut Pulls, stream, from| pulls.want(&key(stream), from, LIMITS, now);
+        let want = |pulls: &mut Pulls, stream, from| pulls.want(&key(stream), LOCAL, from, LIMITS, now);
         assert_eq!(want(&mut pulls, "x", address(1)), Ok(Answer::Begin));
         assert_eq!(want(&mut pulls, "x", address(2)), Ok(Answer::Coming));
         assert_eq!(want(&mut pulls, "y", address(1)), Ok(Answer::Begin));
@@ -191,7 +216,7 @@ mod tests {
     #[test]
     fn a_failure_is_remembered_for_a_while_and_memory_is_bounded() {
         let (mut pulls, start) = (Pulls::default(), Instant::now());
-        let want = |pulls: &mut Pulls, stream: &str, at| pulls.want(&key(stream), None, LIMITS, at);
+        let want = |pulls: &mut Pulls, stream: &str, at| pulls.want(&key(stream), LOCAL, None, LIMITS, at);
         assert_eq!(want(&mut pulls, "x", start), Ok(Answer::Begin));
         pulls.fail(&key("x"), SupplyError::NotFound, start);
         let later = start + FAILURE_TIME / 2;
@@ -212,12 +237,39 @@ mod tests {
     #[test]
     fn a_client_that_comes_at_the_end_is_not_forgotten() {
         let (mut pulls, now) = (Pulls::default(), Instant::now());
-        assert_eq!(pulls.want(&key("x"), None, LIMITS, now), Ok(Answer::Begin));
+        assert_eq!(pulls.want(&key("x"), LOCAL, None, LIMITS, now), Ok(Answer::Begin));
         pulls.go_live(&key("x"));
         pulls.begin_end(&key("x"));
-        assert_eq!(pulls.want(&key("x"), None, LIMITS, now), Ok(Answer::Coming));
+        assert_eq!(pulls.want(&key("x"), LOCAL, None, LIMITS, now), Ok(Answer::Coming));
         assert!(!pulls.end(&key("x")));
         pulls.begin_end(&key("x"));
         assert!(pulls.end(&key("x")));
+    }
+
+    #[test]
+    fn a_stream_that_waits_for_itself_is_refused() {
+        let [viewer, server] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let now = Instant::now();
+        // The first viewer, the server that is asked, the next client, and whether that is refused.
+        let rows = [
+            (viewer, server, server, true),
+            (viewer, server, viewer, false),
+            (server, server, server, false),
+            (viewer, LOCAL, LOCAL, false),
+        ];
+        for (first, asked, next, refused) in rows {
+            let mut pulls = Pulls::default();
+            assert_eq!(pulls.want(&key("x"), first, None, LIMITS, now), Ok(Answer::Begin));
+            assert_eq!(
+                pulls.want(&key("x"), next, None, LIMITS, now),
+                Ok(Answer::Coming),
+                "nobody is asked yet"
+            );
+            pulls.ask(&key("x"), asked);
+            let answer = pulls.want(&key("x"), next, None, LIMITS, now);
+            assert_eq!(answer, if refused { Err(SupplyError::NotFound) } else { Ok(Answer::Coming) });
+            pulls.go_live(&key("x"));
+            assert_eq!(pulls.want(&key("x"), next, None, LIMITS, now), Ok(Answer::Coming));
+        }
     }
 }
