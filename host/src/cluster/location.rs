@@ -4,9 +4,13 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::conf::{Scheme, Upstream};
+use crate::conf::{Scheme, Secret, Upstream};
+use crate::policy::{Action, CREDENTIAL, node_credential};
 use crate::rtmp::tc_url::StreamName;
 use crate::stream::StreamKey;
+
+/// Redirects that are followed.
+pub(super) const MAX_REDIRECTS: usize = 3;
 
 /// The maximum length of a URL, in bytes.
 const MAX_URL: usize = 4096;
@@ -210,8 +214,16 @@ impl Location {
         }
     }
 
-    /// Returns the path that a credential for this location is for.
-    pub fn credential_path(&self) -> String {
+    /// Returns the location with the credential of this node for `action`; unchanged without a secret.
+    #[must_use]
+    pub fn signed(&self, action: Action, secret: Option<&Secret>) -> Location {
+        let location = self.clone();
+        let Some(secret) = secret else { return location };
+        location.with_parameter(CREDENTIAL, &node_credential(secret, action, &self.decoded_path()))
+    }
+
+    /// Returns the path as the other node reads it.
+    fn decoded_path(&self) -> String {
         if self.scheme.is_rtmp() {
             return self.path.clone();
         }
@@ -312,7 +324,7 @@ mod tests {
             assert_eq!(found.map(|one| one.to_string()), expected.map(str::to_owned), "{url}");
         }
         let location = Location::parse("https://a:444/live/x%20y.flv?k=hush").unwrap();
-        assert_eq!(location.credential_path(), "/live/x y.flv");
+        assert_eq!(location.decoded_path(), "/live/x y.flv");
         for (reference, expected) in [
             ("http://b/y.flv?n=1", "http://b/y.flv?n=1"),
             ("//b/y.flv", "https://b/y.flv"),

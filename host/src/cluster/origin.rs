@@ -9,15 +9,12 @@ use tokio::time::{Instant, timeout_at};
 use super::connector::{Connection, Connector, Led};
 use super::error::UpstreamError;
 use super::flv::{FlvClient, FlvSettings};
-use super::location::Location;
+use super::location::{Location, MAX_REDIRECTS};
 use super::rtmp::{RtmpClient, RtmpSettings};
 use crate::budget::Account;
 use crate::conf::Current;
 use crate::media::Tag;
-use crate::policy::{Action, CREDENTIAL, HOPS, node_credential};
-
-/// Redirects that are followed.
-const MAX_REDIRECTS: usize = 3;
+use crate::policy::{Action, HOPS};
 
 /// Opens streams of origins.
 #[derive(Clone)]
@@ -70,8 +67,10 @@ impl Opener {
             let connection = connection.map_err(|_| UpstreamError::NoAnswer { timeout: limit })??;
             on_ask(connection.address.ip());
             // Credentials of the cluster are for the hosts of the config.
+            let config = self.current.config();
             let is_signed = asker == Asker::Node && location.has_host_of(origin);
-            let asked = if is_signed { self.signed(&location) } else { location.clone() };
+            let secret = config.cluster.secret.as_ref().filter(|_| is_signed);
+            let asked = location.signed(Action::Play, secret);
             let asked = asked.with_parameter(HOPS, hops);
             match self.play(connection, &asked, hops, account.clone(), (deadline, limit)).await {
                 Err(UpstreamError::Redirect { url }) => {
@@ -82,14 +81,6 @@ impl Opener {
             }
         }
         Err(UpstreamError::Redirects { times: MAX_REDIRECTS })
-    }
-
-    /// Returns `location` with the credential of this node, if the config has a secret.
-    fn signed(&self, location: &Location) -> Location {
-        let location = location.clone();
-        let Some(secret) = &self.current.config().cluster.secret else { return location };
-        let credential = node_credential(secret, Action::Play, &location.credential_path());
-        location.with_parameter(CREDENTIAL, &credential)
     }
 
     async fn play(

@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::connector::{Connector, Led};
 use super::error::UpstreamError;
-use super::location::{Location, LocationError};
+use super::location::{Location, MAX_REDIRECTS};
 use super::pushes::{PushRecord, Pushes};
 use super::rtmp::{RtmpClient, RtmpSettings};
 use crate::budget::Account;
 use crate::conf::{Current, Vhost};
 use crate::media::{Packet, Tag, TagKind};
-use crate::policy::{Access, Action, CREDENTIAL, hops_through, node_credential};
+use crate::policy::{Access, Action, hops_through};
 use crate::stream::{Reader, Stream};
 
 /// Tags are read only while less than this waits to be written, in bytes.
@@ -28,9 +28,6 @@ const MAX_UNSENT: usize = 64 << 10;
 
 /// Limits of messages that a server sends: replies alone.
 const MAX_MESSAGE: u32 = 1 << 20;
-
-/// Redirects that are followed.
-const MAX_REDIRECTS: usize = 3;
 
 /// How long a server may take to read the end of a stream that is ended on purpose.
 const LINGER: Duration = Duration::from_secs(1);
@@ -88,8 +85,10 @@ impl Outbox {
         let hops = hops_through(hops, &self.access.node(), &vhost.name);
         let Target { mut location, mut led, is_node } = target.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let is_node = is_node && location.has_host_of(&target.location);
-            let shown = if is_node { self.with_credential(&location)? } else { location.clone() };
+            let config = self.current.config();
+            let is_signed = is_node && location.has_host_of(&target.location);
+            let shown =
+                location.signed(Action::Publish, config.cluster.secret.as_ref().filter(|_| is_signed));
             let opened = timeout(limit, self.open_one(&shown, led, &hops)).await;
             match opened.unwrap_or(Err(UpstreamError::NoAnswer { timeout: limit })) {
                 Err(UpstreamError::Redirect { url }) => {
@@ -100,15 +99,6 @@ impl Outbox {
             }
         }
         Err(UpstreamError::Redirects { times: MAX_REDIRECTS })
-    }
-
-    /// Returns `location` with the credential of this node, if the config has a secret.
-    fn with_credential(&self, location: &Location) -> Result<Location, LocationError> {
-        let config = self.current.config();
-        let Some(secret) = &config.cluster.secret else { return Ok(location.clone()) };
-        let name = location.stream_name()?;
-        let path = format!("/{}/{}", name.app, name.stream);
-        Ok(location.clone().with_parameter(CREDENTIAL, &node_credential(secret, Action::Publish, &path)))
     }
 
     async fn open_one(&self, location: &Location, led: Led, hops: &str) -> Result<RtmpClient, UpstreamError> {
