@@ -19,7 +19,7 @@ pub(super) struct Published {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing has been published.
+    /// No publisher so far.
     None,
     Live(Publisher),
     /// The publisher of this number has left, and viewers wait for the next one.

@@ -311,7 +311,7 @@ fn own_parameters(query: &str) -> String {
     own.join("&")
 }
 
-/// Returns what a publisher is told of an origin's description: nothing if it repeats a value of the operator's query.
+/// Returns an origin's description for the publisher; empty if it repeats a value of the operator's query.
 fn without_secrets(description: String, query: &str) -> String {
     let mut values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
     if values.any(|value| !value.is_empty() && description.contains(value)) {

@@ -238,7 +238,7 @@ impl Requests {
     }
 }
 
-/// Reports that no origin takes a publisher. Returns what the publisher is told.
+/// Reports that no origin takes a publisher. Returns the rejection for the publisher.
 fn refuse_relay(server: &Server, admission: &Admission, peer: Peer, error: RelayError) -> Rejection {
     admission.session().ends_because(Outcome::NotServed { status: 502, reason: error.to_string() });
     if let Some(before) = server.access.refusals().count("origin") {
