@@ -1,6 +1,6 @@
 //! Administration: reloads and their triggers, status and metrics.
 //!
-//! One [`Reloader`] replaces modules, vhosts and mounts while streams are live. SIGHUP, the file watch ([`watch`]) and
+//! One [`Reloader`] replaces modules, vhosts and mounts while streams are live. SIGHUP, the file watch ([`mod@watch`]) and
 //! the control socket ([`Control`]), which `remuxd reload`, `status`, `sessions`, `kick` and `ban` use, trigger it. [`Api`] answers requests
 //! on the control socket and over TCP.
 //!

@@ -1,6 +1,6 @@
 //! Other servers: origins that streams are pulled from, and servers that streams are sent to.
 //!
-//! A [`Location`] is a stream on another server, the [`Connector`] opens a connection to it, and an [`RtmpClient`] or `FlvClient`
+//! A `Location` is a stream on another server, the `Connector` opens a connection to it, and an `RtmpClient` or `FlvClient`
 //! plays it or publishes it there. An [`Edge`] pulls the streams that clients want: one task for each stream takes it from one origin
 //! after the other, and publishes it into the hub, as if an encoder had sent it. [`Forwards`] send the streams of vhosts to their
 //! destinations, and a [`Relay`] passes publishers of an edge on to its origins; the [`Outbox`] is what both send by, and [`Pushes`]

@@ -1,6 +1,6 @@
 //! Response bodies: short texts, files, and live streams whose frames share their bytes with all viewers.
 //!
-//! One frame of a live body is one [`Span`](crate::stream::Span): everything that is ready for the viewer. hyper writes
+//! One frame of a live body is one [`Span`]: everything that is ready for the viewer. hyper writes
 //! it by `writev` from the shared pieces; without TLS nothing is copied per viewer. hyper polls for a frame only once
 //! the previous one is written, so a slow viewer's backlog stays in the ring.
 

@@ -1,6 +1,6 @@
 //! Carriage: whether a format can carry a stream, judged for a viewer that waits.
 //!
-//! The judgement uses the fold over tags of [`Codecs`](super::Codecs), and every tag since the newest join point.
+//! The judgement uses the fold over tags of [`Codecs`], and every tag since the newest join point.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

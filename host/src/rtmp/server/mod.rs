@@ -6,8 +6,8 @@
 //!
 //! Invariants:
 //! - media is yielded only for a stream whose `publish` was accepted, and sent only where `play` was accepted;
-//! - before the first accepted request a client may send at most [`MAX_MESSAGES_UNACCEPTED`] messages and
-//!   [`MAX_BYTES_UNACCEPTED`] bytes; it may never have more than [`MAX_STREAMS`] message streams open;
+//! - before the first accepted request a client may send at most `MAX_MESSAGES_UNACCEPTED` messages and
+//!   `MAX_BYTES_UNACCEPTED` bytes; it may never have more than `MAX_STREAMS` message streams open;
 //! - media that arrives while `publish` awaits an answer is held back. Above a limit the session reads nothing before the answer;
 //! - after `Err` or [`is_over`](ServerSession::is_over) the connection must close, once the output is written.
 //!

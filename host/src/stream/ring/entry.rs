@@ -64,6 +64,6 @@ pub enum JoinAt {
 pub enum Pace {
     /// By every entry.
     Each,
-    /// By [`Ring::flush`].
+    /// By [`Ring::flush`](super::Ring::flush).
     Merged,
 }
