@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use remuxd_tests::encoder::publish_looped;
 use remuxd_tests::fetch::Fetch;
 use remuxd_tests::flv::Reader;
 use remuxd_tests::host::{Config, Host};
-use remuxd_tests::http::{Request, Response};
+use remuxd_tests::http::Request;
 use remuxd_tests::origin::{FlvResponse, Origin};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
@@ -291,9 +291,14 @@ fn viewers_stay_when_an_origin_stalls_or_sends_rubbish() {
         let twins = Twins::start(&[second.rtmp], &key);
         let (source, path) = (second.http, second.path(&key));
         let first = Origin::start(move |socket| {
-            if let Ok(upstream) = Request::get(&path).send(source) {
-                let _ = pass(upstream, socket, fault);
-            }
+            let _ = pass(source, &path, socket, |mut response| {
+                match fault {
+                    Fault::Stalls => response.wait_left(),
+                    Fault::SendsRubbish => response.send_raw(&[0xff; 64])?,
+                    Fault::Closes => {}
+                }
+                Ok(None)
+            });
         });
         let edge = Host::start(&config(
             &[format!("http://{}", first.address), second.rtmp.to_string()],
@@ -309,23 +314,61 @@ fn viewers_stay_when_an_origin_stalls_or_sends_rubbish() {
     }
 }
 
-/// Answers with the tags of a response up to the sixth frame of the second GOP from its first on, then fails.
-fn pass(mut upstream: Response, socket: TcpStream, fault: Fault) -> io::Result<()> {
+#[test]
+fn another_origin_is_asked_once_a_stream_is_late_and_left_if_the_stream_goes_on() {
+    let source = Host::start(&Config::live());
+    let key = source.key("film");
+    let twins = Twins::start(&[source.rtmp], &key);
+    let (asked, wait_asked) = mpsc::channel();
+    let wait_asked = Mutex::new(wait_asked);
+    let (http, path) = (source.http, source.path(&key));
+    let first = Origin::start(move |socket| {
+        let late = |response| {
+            let _ = wait_asked.lock().unwrap().recv();
+            Ok(Some(response))
+        };
+        let _ = pass(http, &path, socket, late);
+    });
+    let path = source.path(&key);
+    let second = Origin::start(move |socket| {
+        let _ = asked.send(());
+        let _ = pass(http, &path, socket, |response| Ok(Some(response)));
+    });
+    let origins = [&first, &second].map(|origin| format!("http://{}", origin.address));
+    let edge = Host::start(&config(&origins, "media_timeout = \"8s\""));
+    let viewer = Capture::http(&edge, &key);
+    wait_frames(&viewer, 100);
+    let pull = &edge.api_json("/api/v2/pulls")["pulls"][0];
+    assert_eq!(second.connections(), 1);
+    assert_eq!((pull["state"].as_str(), pull["failovers"].as_u64()), (Some("receiving"), Some(0)));
+    assert_eq!(pull["origin"].as_str(), Some(&*format!("{}/{key}.flv", origins[0])));
+    twins.stop();
+    has_every_frame_once(&viewer, "after the stream was late");
+}
+
+/// Answers with the tags of a stream of `source`. At the sixth frame of the second GOP from its first on, `fault` gets the response,
+/// which continues if it returns it.
+fn pass(
+    source: SocketAddr,
+    path: &str,
+    socket: TcpStream,
+    fault: impl FnOnce(FlvResponse) -> io::Result<Option<FlvResponse>>,
+) -> io::Result<()> {
+    let mut upstream = Request::get(path).send(source)?;
     let mut response = FlvResponse::accept(socket)?;
-    let (mut reader, mut buffer, mut first) = (Reader::default(), [0; 4096], None);
+    let (mut reader, mut buffer, mut first, mut fault) = (Reader::default(), [0; 4096], None, Some(fault));
     loop {
         let length = upstream.body.read(&mut buffer)?;
         reader.push(&buffer[..length]).map_err(io::Error::other)?;
         for tag in reader.take() {
             response.send(std::slice::from_ref(&tag))?;
             let Some(number) = Numbered::number_of(&tag) else { continue };
-            if number >= *first.get_or_insert(number) + Numbered::GOP && number % Numbered::GOP == 5 {
-                match fault {
-                    Fault::Stalls => response.wait_left(),
-                    Fault::SendsRubbish => response.send_raw(&[0xff; 64])?,
-                    Fault::Closes => {}
-                }
-                return Ok(());
+            if number >= *first.get_or_insert(number) + Numbered::GOP
+                && number % Numbered::GOP == 5
+                && let Some(fault) = fault.take()
+            {
+                let Some(next) = fault(response)? else { return Ok(()) };
+                response = next;
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Instant;
 use percent_encoding::percent_decode_str;
 
 use super::error::UpstreamError;
+use super::means::Means;
 use super::origin::Asker;
-use super::pull::Means;
 use crate::conf::Vhost;
 use crate::policy::{CREDENTIAL, HOPS, OriginRefusal, Request, hops_through};
 

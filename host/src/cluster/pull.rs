@@ -1,30 +1,26 @@
 //! A pull: one task that takes a stream from origins, as long as somebody wants it.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::error::{ConnectError, UpstreamError};
-use super::health::{Health, Origin};
-use super::origin::{Asker, Incoming, Opener};
+use super::error::UpstreamError;
+use super::health::Origin;
+use super::inquiry::{Found, Inquiry, NotFound, is_media};
+use super::means::Means;
+use super::origin::Incoming;
 use super::published::{Published, Taken};
-use super::pulls::Pulls;
-use super::records::{RecordEntry, Records};
+use super::records::RecordEntry;
 use super::splice::{Delivery, Splice};
 use super::stall::StallLimit;
-use crate::budget::{Account, Budget};
 use crate::conf::{Upstream, Vhost};
-use crate::lifecycle::Lifecycle;
-use crate::log::LineLimit;
-use crate::media::{Millis, Tag, TagKind};
-use crate::policy::{Access, hops_through};
-use crate::stream::{Hub, StreamKey, SupplyError};
+use crate::media::Millis;
+use crate::policy::hops_through;
+use crate::stream::{StreamKey, SupplyError};
 
 /// Interval in which a pull checks whether anybody wants its stream, and whether its origin is still one of the vhost's.
 const CHECK: Duration = Duration::from_millis(250);
@@ -32,33 +28,15 @@ const CHECK: Duration = Duration::from_millis(250);
 /// An origin that has sent media for this long works: its next failure is the first one again.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Limit of tags that are kept before the first media.
-const MAX_EARLY: usize = 16;
-
-/// The means of all pulls.
-pub(super) struct Means {
-    pub opener: Opener,
-    pub hub: Arc<Hub>,
-    pub access: Arc<Access>,
-    pub budget: Budget,
-    pub lifecycle: Lifecycle,
-    pub health: Health,
-    pub pulls: Mutex<Pulls>,
-    pub records: Arc<Records>,
-    /// The start of the clock of arrivals.
-    pub started: std::time::Instant,
-    /// Limits the lines about streams that cannot be had.
-    pub failures: Mutex<LineLimit>,
-}
+/// The least time between two inquiries at other origins for a stream that was late and then went on.
+const CALM: Duration = Duration::from_secs(60);
 
 /// A pull.
 pub(super) struct Pull {
     means: Arc<Means>,
     key: StreamKey,
-    /// The nodes that its first client has passed.
-    hops: String,
-    account: Account,
-    record: RecordEntry,
+    inquiry: Arc<Inquiry>,
+    record: Arc<RecordEntry>,
     published: Published,
     splice: Splice,
     stall: StallLimit,
@@ -66,13 +44,15 @@ pub(super) struct Pull {
     newest: Millis,
     /// The origin that had the stream last.
     last: Option<Upstream>,
+    /// An inquiry at the other origins, while the stream is late.
+    standby: Option<AbortOnDropHandle<Result<Found, NotFound>>>,
 }
 
 /// Why a pull ends.
 #[derive(Debug)]
 enum End {
     /// No origin has had the stream.
-    Failed(SupplyError, Option<UpstreamError>),
+    Failed(NotFound),
     /// The stream has ended, or no origin has had it for too long.
     Over,
     /// Nobody wants the stream.
@@ -94,37 +74,26 @@ enum Part {
     Removed,
 }
 
-impl Means {
-    /// Returns the vhost in the config in force, if it is an edge.
-    pub fn edge(&self, key: &StreamKey) -> Option<Arc<Vhost>> {
-        let config = self.opener.current.config();
-        let vhost = config.vhosts.iter().find(|vhost| *vhost.name == *key.vhost)?;
-        (vhost.enabled && vhost.cluster.is_edge()).then(|| vhost.clone())
-    }
-
-    fn now(&self) -> Millis {
-        Millis(self.started.elapsed().as_millis() as i64)
-    }
-}
-
 impl Pull {
     /// Creates the pull of a stream for a client that has passed the nodes `hops`.
     pub fn new(means: Arc<Means>, key: StreamKey, hops: &str) -> Pull {
         let account = means.budget.address().account();
         let published = Published::new(means.hub.clone(), key.clone(), account.clone());
         let hops = hops_through(hops, &means.access.node(), &key.vhost);
-        let record = means.records.add(&key);
+        let record = Arc::new(means.records.add(&key));
+        let inquiry =
+            Inquiry { means: means.clone(), key: key.clone(), hops, account, record: record.clone() };
         Pull {
             means,
             key,
-            hops,
-            account,
+            inquiry: Arc::new(inquiry),
             record,
             published,
             splice: Splice::default(),
             stall: StallLimit::default(),
             newest: Millis(0),
             last: None,
+            standby: None,
         }
     }
 
@@ -141,8 +110,9 @@ impl Pull {
             means.pulls.lock().begin_end(&key);
             self.published.end();
             self.splice = Splice::default();
+            self.standby = None;
             let error = match &end {
-                End::Failed(error, _) => Some(*error),
+                End::Failed(NotFound { error, .. }) => Some(*error),
                 End::Over | End::NoEdge | End::Stopping => Some(SupplyError::NotFound),
                 End::Idle | End::Taken => None,
             };
@@ -159,7 +129,7 @@ impl Pull {
     fn report(&self, end: &End, began: bool) {
         let stream = &self.key;
         let reason = match end {
-            End::Failed(error, cause) => {
+            End::Failed(NotFound { error, cause }) => {
                 let line = self.means.failures.lock().line(std::time::Instant::now());
                 if let Some(before) = line {
                     let cause = cause.as_ref().map(ToString::to_string);
@@ -189,8 +159,8 @@ impl Pull {
             let part = match self.part(&vhost, patience).await {
                 Ok(Ok(part)) => part,
                 Ok(Err(Taken)) => return End::Taken,
-                Err((error, cause)) => match patience {
-                    None => return End::Failed(error, cause),
+                Err(failure) => match patience {
+                    None => return End::Failed(failure),
                     Some(until) => {
                         self.record.waiting();
                         pause(&mut backoff, until).await;
@@ -206,6 +176,7 @@ impl Pull {
             let steady = is_stall || began.elapsed() >= STEADY;
             let wait = match part {
                 Part::Clean => {
+                    self.standby = None;
                     self.published.leave();
                     self.splice = Splice::default();
                     vhost.publish.republish_wait
@@ -231,7 +202,7 @@ impl Pull {
         }
     }
 
-    /// Tries the origins until one has sent a part of the stream; none is opened after `until`.
+    /// Takes a part of the stream from the origin on standby, or else from the first one that has it; none is asked after `until`.
     ///
     /// # Errors
     /// None has the stream.
@@ -239,99 +210,33 @@ impl Pull {
         &mut self,
         vhost: &Arc<Vhost>,
         until: Option<Instant>,
-    ) -> Result<Result<Part, Taken>, (SupplyError, Option<UpstreamError>)> {
-        let mut failure = (SupplyError::NotFound, None);
-        let now = std::time::Instant::now();
-        for origin in self.means.health.order(vhost, &self.key, self.last.as_ref(), now) {
-            self.means.health.begin(&origin, std::time::Instant::now());
-            self.record.connecting(origin.location.to_string());
-            let opened = self.first_media(vhost, &origin);
-            let opened = match until {
-                Some(until) => timeout_at(until, opened).await,
-                None => Ok(opened.await),
-            };
-            let Ok(opened) = opened else { break };
-            match opened {
-                Ok((incoming, early)) => return Ok(self.follow(vhost, &origin, incoming, early).await),
-                Err(error) => {
-                    if !self.is_absent(&origin, &error) {
-                        self.record.failed(error.to_string());
-                        failure = (SupplyError::Unreachable, Some(error));
-                    }
-                }
+    ) -> Result<Result<Part, Taken>, NotFound> {
+        let standby = self.standby.take();
+        let (inquiry, last) = (self.inquiry.clone(), self.last.clone());
+        let found = async {
+            if let Some(standby) = standby
+                && let Ok(Ok(found)) = standby.await
+            {
+                return Ok(found);
             }
-        }
-        Err(failure)
-    }
-
-    /// Returns whether an error of an origin means that it does not have the stream. Other errors count against its health.
-    fn is_absent(&self, origin: &Origin, error: &UpstreamError) -> bool {
-        match error {
-            UpstreamError::NotFound | UpstreamError::Dropped => {
-                self.means.health.succeed(origin);
-                true
-            }
-            // The stream comes from here, or the server may wait for a publisher.
-            UpstreamError::Loop | UpstreamError::Silent { .. } => true,
-            // What it redirects to, or refuses, says nothing of the origin.
-            UpstreamError::Refused { .. }
-            | UpstreamError::Redirects { .. }
-            | UpstreamError::Location(_)
-            | UpstreamError::InvalidRequest
-            | UpstreamError::Connect(ConnectError::NotAllowed { .. } | ConnectError::Foreign { .. }) => false,
-            _ => {
-                self.means.health.fail(origin, error, std::time::Instant::now());
-                false
-            }
-        }
-    }
-
-    /// Opens the stream at an origin, and waits for its first media. Also returns the tags up to there.
-    async fn first_media(
-        &self,
-        vhost: &Vhost,
-        origin: &Origin,
-    ) -> Result<(Incoming, VecDeque<Tag>), UpstreamError> {
-        let cluster = &vhost.cluster;
-        let (hops, account, limit) = (&self.hops, &self.account, cluster.connect_timeout);
-        let on_ask = |server: IpAddr| self.means.pulls.lock().ask(&self.key, server.to_canonical());
-        let mut incoming =
-            self.means.opener.open(&origin.location, Asker::Node, hops, account, limit, on_ask).await?;
-        let mut early = VecDeque::new();
-        let first = async {
-            loop {
-                let tag = match incoming.next_tag().await {
-                    // Some servers accept every name first.
-                    Err(UpstreamError::Closed | UpstreamError::Io(_)) => return Err(UpstreamError::Dropped),
-                    tag => tag?.ok_or(UpstreamError::NotFound)?,
-                };
-                let is_media = is_media(&tag);
-                if early.len() == MAX_EARLY {
-                    early.pop_front();
-                }
-                early.push_back(tag);
-                if is_media {
-                    return Ok(());
-                }
-            }
+            let now = std::time::Instant::now();
+            let origins = inquiry.means.health.order(vhost, &inquiry.key, last.as_ref(), now);
+            inquiry.ask(vhost, origins).await
         };
-        // Some servers accept every name, and send nothing.
-        timeout(cluster.first_byte_timeout, first).await.unwrap_or(Err(UpstreamError::NotFound))?;
-        Ok((incoming, early))
+        let found = match until {
+            Some(until) => timeout_at(until, found).await.unwrap_or(Err(NotFound::ABSENT))?,
+            None => found.await?,
+        };
+        Ok(self.follow(vhost, found).await)
     }
 
     /// Delivers the tags of an origin until it ends or fails.
-    async fn follow(
-        &mut self,
-        vhost: &Arc<Vhost>,
-        origin: &Origin,
-        mut incoming: Incoming,
-        early: VecDeque<Tag>,
-    ) -> Result<Part, Taken> {
+    async fn follow(&mut self, vhost: &Arc<Vhost>, found: Found) -> Result<Part, Taken> {
+        let Found { origin, mut incoming, early } = found;
         let stream = &self.key.clone();
         info!(%stream, origin = %origin.location, "pulling");
         self.means.pulls.lock().go_live(stream);
-        self.record.receiving(self.last.is_some());
+        self.record.receiving(origin.location.to_string(), self.last.is_some());
         self.last = Some(origin.upstream.clone());
         self.stall.begin();
         for tag in early {
@@ -341,14 +246,14 @@ impl Pull {
             let delivery = self.splice.push(tag, self.means.now());
             self.deliver(vhost, delivery)?;
         }
-        let part = self.rest(vhost, origin, &mut incoming).await?;
+        let part = self.rest(vhost, &origin, &mut incoming).await?;
         match &part {
             Part::Clean => info!(%stream, origin = %origin.location, "the origin ended the stream"),
             Part::Removed => {
                 info!(%stream, origin = %origin.location, "the origin is left: the config has it no more")
             }
             Part::Broken(error) => {
-                self.means.health.fail(origin, error, std::time::Instant::now());
+                self.means.health.fail(&origin, error, std::time::Instant::now());
                 self.record.failed(error.to_string());
                 warn!(%stream, origin = %origin.location, %error, "the origin failed");
             }
@@ -366,9 +271,11 @@ impl Pull {
         let mut newest = began;
         let mut check = began + CHECK;
         let mut works = false;
+        let mut calm_until = began;
         loop {
             let limit = self.stall.limit(vhost.cluster.media_timeout);
             let stalled = newest + limit;
+            let late = (newest + self.stall.late(vhost.cluster.media_timeout)).max(calm_until);
             let decides = self
                 .splice
                 .deadline()
@@ -380,6 +287,10 @@ impl Pull {
                         if is_media(&tag) {
                             newest = Instant::now();
                             self.stall.add(&tag);
+                            if self.standby.take().is_some() {
+                                calm_until = newest + CALM;
+                                self.record.receiving(origin.location.to_string(), false);
+                            }
                         }
                         if !works && began.elapsed() >= vhost.cluster.media_timeout {
                             works = true;
@@ -391,6 +302,10 @@ impl Pull {
                     Ok(None) => return Ok(Part::Clean),
                     Err(error) => return Ok(Part::Broken(error)),
                 },
+                () = sleep_until(late), if self.standby.is_none() => {
+                    self.standby = Some(self.ask_others(vhost, origin));
+                    continue;
+                }
                 () = sleep_until(stalled) => {
                     self.stall.stall();
                     return Ok(Part::Broken(UpstreamError::Stalled { timeout: limit }));
@@ -410,6 +325,15 @@ impl Pull {
             };
             self.deliver(vhost, delivery)?;
         }
+    }
+
+    /// Asks the other origins for the stream, so that one of them sends it already when this one is left.
+    fn ask_others(&self, vhost: &Arc<Vhost>, current: &Origin) -> AbortOnDropHandle<Result<Found, NotFound>> {
+        let (vhost, inquiry) = (vhost.clone(), self.inquiry.clone());
+        let now = std::time::Instant::now();
+        let mut origins = self.means.health.order(&vhost, &self.key, None, now);
+        origins.retain(|origin| origin.upstream != current.upstream);
+        AbortOnDropHandle::new(tokio::spawn(async move { inquiry.ask(&vhost, origins).await }))
     }
 
     fn deliver(&mut self, vhost: &Arc<Vhost>, delivery: Delivery) -> Result<(), Taken> {
@@ -452,8 +376,4 @@ async fn unwanted(means: &Means, key: &StreamKey) -> End {
             return End::Idle;
         }
     }
-}
-
-fn is_media(tag: &Tag) -> bool {
-    tag.kind == TagKind::AUDIO || tag.kind == TagKind::VIDEO
 }

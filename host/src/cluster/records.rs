@@ -143,10 +143,12 @@ impl Record {
         phase.set(PullState::Connecting);
     }
 
-    /// Notes that it receives media; `again` if it did so before.
-    pub fn receiving(&self, again: bool) {
+    /// Notes that it receives media from an origin; `again` if it turned to it from another one, or from itself.
+    pub fn receiving(&self, origin: String, again: bool) {
         self.failovers.fetch_add(again.into(), Relaxed);
-        self.phase.lock().set(PullState::Receiving);
+        let mut phase = self.phase.lock();
+        phase.origin = origin;
+        phase.set(PullState::Receiving);
     }
 
     /// Notes that viewers wait for an origin.
@@ -226,10 +228,10 @@ mod tests {
         let record = records.add(&StreamKey::new("a", "live", "x"));
         record.connecting("rtmp://o/live/x".to_owned());
         record.failed("broken".to_owned());
-        record.receiving(true);
+        record.receiving("rtmp://p/live/x".to_owned(), true);
         record.add_bytes(7);
         let [facts] = &records.list()[..] else { panic!() };
-        assert_eq!((&*facts.origin, facts.state), ("rtmp://o/live/x", PullState::Receiving));
+        assert_eq!((&*facts.origin, facts.state), ("rtmp://p/live/x", PullState::Receiving));
         assert_eq!(facts.last_error.as_deref(), Some("broken"));
         let expected = PullTotals { bytes: 7, failures: 1, failovers: 1 };
         assert_eq!(records.totals(), expected);

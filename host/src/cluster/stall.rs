@@ -1,4 +1,4 @@
-//! Stalls: how long an origin may be silent before another one is tried.
+//! Stalls: how long an origin may be silent before another one is asked, and before it is left.
 //!
 //! Streams differ: audio comes every 20 ms, the pictures of a slide show every 20 s. So the limit follows the longest step between
 //! the timestamps of the stream, and doubles while no origin has anything newer.
@@ -24,8 +24,16 @@ pub(super) struct StallLimit {
 impl StallLimit {
     /// Returns the limit, which is at least `media_timeout`.
     pub fn limit(&self, media_timeout: Duration) -> Duration {
-        let limit = media_timeout.max(2 * self.step).saturating_mul(1 << self.stalls.min(8));
-        limit.min(LONGEST.max(media_timeout))
+        self.grown(media_timeout.max(2 * self.step)).min(LONGEST.max(media_timeout))
+    }
+
+    /// Returns the time after which the stream is late: at least half of the limit, and longer than any of its steps.
+    pub fn late(&self, media_timeout: Duration) -> Duration {
+        self.grown((media_timeout / 2).max(self.step + self.step / 2))
+    }
+
+    fn grown(&self, time: Duration) -> Duration {
+        time.saturating_mul(1 << self.stalls.min(8))
     }
 
     /// Notes media. Sequence headers have any timestamp.
@@ -65,9 +73,9 @@ mod tests {
     use crate::media::{Millis, TagKind};
 
     #[test]
-    fn the_limit_follows_the_stream() {
+    fn the_limits_follow_the_stream() {
         let second = Duration::from_secs(1);
-        let limit = |times: &[u32], stalls: u32| {
+        let limits = |times: &[u32], stalls: u32| {
             let mut stall = StallLimit::default();
             stall.begin();
             for time in times {
@@ -79,21 +87,22 @@ mod tests {
                 stall.add(&tag);
             }
             (0..stalls).for_each(|_| stall.stall());
-            stall.limit(second).as_millis()
+            (stall.late(second).as_millis(), stall.limit(second).as_millis())
         };
-        let rows: [(&[u32], u32, u128); 8] = [
-            (&[], 0, 1_000),
-            (&[0, 40, 80], 0, 1_000),
-            (&[0, 20_000], 0, 40_000),
-            (&[u32::MAX - 999, 1_000], 0, 4_000),
+        let rows: [(&[u32], u32, (u128, u128)); 9] = [
+            (&[], 0, (500, 1_000)),
+            (&[0, 40, 80], 0, (500, 1_000)),
+            (&[0, 480], 0, (720, 1_000)),
+            (&[0, 20_000], 0, (30_000, 40_000)),
+            (&[u32::MAX - 999, 1_000], 0, (3_000, 4_000)),
             // Neither a step back nor a jump is a pause.
-            (&[5_000, 0], 0, 1_000),
-            (&[0, 3_600_000], 0, 1_000),
-            (&[0, 40], 3, 8_000),
-            (&[0, 40], 30, 60_000),
+            (&[5_000, 0], 0, (500, 1_000)),
+            (&[0, 3_600_000], 0, (500, 1_000)),
+            (&[0, 40], 3, (4_000, 8_000)),
+            (&[0, 40], 30, (128_000, 60_000)),
         ];
         for (times, stalls, expected) in rows {
-            assert_eq!(limit(times, stalls), expected, "{times:?} {stalls}");
+            assert_eq!(limits(times, stalls), expected, "{times:?} {stalls}");
         }
     }
 }

@@ -1,0 +1,47 @@
+//! Everything that the pulls of the host share.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::health::Health;
+use super::origin::Opener;
+use super::pulls::Pulls;
+use super::records::Records;
+use crate::budget::Budget;
+use crate::conf::Vhost;
+use crate::lifecycle::Lifecycle;
+use crate::log::LineLimit;
+use crate::media::Millis;
+use crate::policy::Access;
+use crate::stream::{Hub, StreamKey};
+
+/// The means of all pulls.
+pub(super) struct Means {
+    pub opener: Opener,
+    pub hub: Arc<Hub>,
+    pub access: Arc<Access>,
+    pub budget: Budget,
+    pub lifecycle: Lifecycle,
+    pub health: Health,
+    pub pulls: Mutex<Pulls>,
+    pub records: Arc<Records>,
+    /// The start of the clock of arrivals.
+    pub started: std::time::Instant,
+    /// Limits the lines about streams that cannot be had.
+    pub failures: Mutex<LineLimit>,
+}
+
+impl Means {
+    /// Returns the vhost in the config in force, if it is an edge.
+    pub fn edge(&self, key: &StreamKey) -> Option<Arc<Vhost>> {
+        let config = self.opener.current.config();
+        let vhost = config.vhosts.iter().find(|vhost| *vhost.name == *key.vhost)?;
+        (vhost.enabled && vhost.cluster.is_edge()).then(|| vhost.clone())
+    }
+
+    /// Returns the time on the clock of arrivals.
+    pub fn now(&self) -> Millis {
+        Millis(self.started.elapsed().as_millis() as i64)
+    }
+}
