@@ -89,7 +89,7 @@ pub mod router {
 /// Other servers.
 #[cfg(fuzzing)]
 pub mod cluster {
-    pub use crate::cluster::{Outbox, Relay};
+    pub use crate::cluster::{FlvError, FlvReader, Outbox, Relay};
 }
 
 /// The network.

@@ -7,3 +7,5 @@ mod tests;
 
 pub(super) use client::{FlvClient, FlvSettings};
 pub use reader::FlvError;
+#[cfg(fuzzing)]
+pub use reader::FlvReader;

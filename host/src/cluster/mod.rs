@@ -36,6 +36,8 @@ mod splice;
 mod stall;
 
 pub use edge::Edge;
+#[cfg(fuzzing)]
+pub use flv::{FlvError, FlvReader};
 pub use forward::Forwards;
 pub use health::OriginFacts;
 pub use push::Outbox;
