@@ -9,7 +9,7 @@ use super::report::ReloadOutcome;
 use super::status::ModuleStatus;
 use super::stream_metrics::stream_families;
 use crate::budget::{Budget, Usage};
-use crate::cluster::{Edge, PushTotals};
+use crate::cluster::{Edge, TransferTotals};
 use crate::log::dropped_lines;
 use crate::module::{ModuleCounts, Pool, Registry};
 use crate::net::{CertificateFacts, Server};
@@ -96,7 +96,7 @@ fn connection_families(page: &mut Page, server: &Server) {
     }
 }
 
-fn push_families(page: &mut Page, totals: PushTotals) {
+fn push_families(page: &mut Page, totals: TransferTotals) {
     page.counter("remuxd_push_bytes_total", totals.bytes, "Bytes of media that were sent to other servers.");
     page.counter(
         "remuxd_push_dropped_gops_total",
@@ -111,10 +111,10 @@ fn push_families(page: &mut Page, totals: PushTotals) {
 }
 
 fn pull_families(page: &mut Page, edge: Option<&Edge>) {
-    let totals = edge.map(Edge::totals).unwrap_or_default();
+    let totals = edge.map(|edge| edge.pulls().totals()).unwrap_or_default();
     page.gauge(
         "remuxd_pulls",
-        edge.map_or(0, |edge| edge.pulls().len()),
+        edge.map_or(0, |edge| edge.pulls().list().len()),
         "Streams that are pulled from origins.",
     );
     page.gauge(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::Page;
 use super::streams::uptime;
-use crate::cluster::{Edge, OriginFacts, PullFacts};
+use crate::cluster::{Edge, OriginFacts, TransferFacts};
 
 /// A part of the list of pulls, by stream, and the origins that fail now.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -54,7 +54,7 @@ pub(super) struct OriginRow {
 
 impl PullList {
     pub(super) fn of(edge: &Edge, page: Page) -> PullList {
-        let all = edge.pulls();
+        let all = edge.pulls().list();
         PullList {
             total: all.len(),
             start: page.start,
@@ -65,12 +65,12 @@ impl PullList {
 }
 
 impl PullRow {
-    fn of(facts: &PullFacts) -> PullRow {
+    fn of(facts: &TransferFacts) -> PullRow {
         PullRow {
             stream: facts.stream.to_string(),
             vhost: facts.stream.vhost.to_string(),
-            origin: facts.origin.clone(),
-            state: facts.state.name().to_owned(),
+            origin: facts.server.clone(),
+            state: facts.state_name().to_owned(),
             since_ms: facts.since.as_millis() as u64,
             bytes: facts.totals.bytes,
             failures: facts.totals.failures,

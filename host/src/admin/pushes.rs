@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::Page;
 use super::streams::uptime;
-use crate::cluster::{PushFacts, Pushes};
+use crate::cluster::{TransferFacts, Transfers};
 
 /// A part of the list of pushes, by stream and destination.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +42,7 @@ pub(super) struct PushRow {
 }
 
 impl PushList {
-    pub(super) fn of(pushes: &Pushes, page: Page) -> PushList {
+    pub(super) fn of(pushes: &Transfers, page: Page) -> PushList {
         let all = pushes.list();
         let pushes = page.cut(&all).map(PushRow::of).collect();
         PushList { total: all.len(), start: page.start, pushes }
@@ -50,17 +50,17 @@ impl PushList {
 }
 
 impl PushRow {
-    fn of(facts: &PushFacts) -> PushRow {
+    fn of(facts: &TransferFacts) -> PushRow {
         PushRow {
             stream: facts.stream.to_string(),
             vhost: facts.stream.vhost.to_string(),
-            destination: facts.destination.clone(),
+            destination: facts.server.clone(),
             kind: facts.kind.name().to_owned(),
-            state: facts.state.name().to_owned(),
+            state: facts.state_name().to_owned(),
             since_ms: facts.since.as_millis() as u64,
-            bytes: facts.bytes,
-            dropped_gops: facts.dropped_gops,
-            failures: facts.failures,
+            bytes: facts.totals.bytes,
+            dropped_gops: facts.totals.dropped_gops,
+            failures: facts.totals.failures,
             last_error: facts.last_error.clone(),
         }
     }

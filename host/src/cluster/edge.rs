@@ -14,7 +14,7 @@ use super::means::Means;
 use super::origin::Opener;
 use super::pull::Pull;
 use super::pulls::{Answer, PendingLimits, Pulls};
-use super::records::{PullFacts, PullTotals};
+use super::transfers::Transfers;
 use crate::budget::Budget;
 use crate::conf::{Current, Vhost};
 use crate::lifecycle::Lifecycle;
@@ -47,20 +47,15 @@ impl Edge {
             lifecycle,
             health: Health::default(),
             pulls: Mutex::new(Pulls::default()),
-            records: Arc::default(),
+            transfers: Arc::default(),
             started: Instant::now(),
             failures: Mutex::new(LineLimit::burst(LINES)),
         }))
     }
 
-    /// Returns the facts about all pulls, by stream.
-    pub fn pulls(&self) -> Vec<PullFacts> {
-        self.0.records.list()
-    }
-
-    /// Returns the sums over all pulls so far.
-    pub fn totals(&self) -> PullTotals {
-        self.0.records.totals()
+    /// Returns the records of all pulls.
+    pub fn pulls(&self) -> &Transfers {
+        &self.0.transfers
     }
 
     /// Returns the origins that fail now.

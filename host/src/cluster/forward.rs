@@ -21,7 +21,7 @@ use super::connector::Led;
 use super::error::UpstreamError;
 use super::location::Location;
 use super::push::{Feed, Outbox, Sent, Target};
-use super::pushes::{PushEntry, PushKind};
+use super::transfers::{TransferEntry, TransferKind};
 use crate::conf::{Endpoint, Upstream, Vhost};
 use crate::policy::HookRefusal;
 use crate::stream::{Hub, Stream, StreamKey, StreamObserver};
@@ -196,7 +196,7 @@ impl Forwards {
         stop: &CancellationToken,
     ) {
         let shown = target.location.to_string();
-        let entry = self.outbox.pushes.add(stream.key(), PushKind::Forward, shown.clone());
+        let entry = self.outbox.pushes.add(stream.key(), TransferKind::Forward);
         let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();
@@ -213,7 +213,8 @@ impl Forwards {
                 backoff.reset();
             }
             let again_in = backoff.next();
-            if entry.failed(error.to_string()) {
+            entry.waiting();
+            if entry.fail(error.to_string()) {
                 info!(stream = %stream.key(), destination = shown, %error, ?again_in, "forward failed");
             } else {
                 debug!(stream = %stream.key(), destination = shown, %error, ?again_in, "forward failed again");
@@ -229,7 +230,7 @@ impl Forwards {
         target: &Target,
         stream: &Arc<Stream>,
         mut feed: Feed,
-        entry: &PushEntry,
+        entry: &TransferEntry,
         stop: &CancellationToken,
     ) -> Result<Sent, UpstreamError> {
         let (vhost, hops) = (stream.vhost(), stream.hops());
@@ -238,7 +239,7 @@ impl Forwards {
             () = stop.cancelled() => return Ok(Sent::Stopped),
             () = self.stopping.cancelled() => return Ok(Sent::Stopped),
         };
-        entry.sending();
+        entry.running(target.location.to_string());
         info!(stream = %stream.key(), destination = %target.location, "forwarding");
         let limit = self.outbox.current.config().limits.send_timeout;
         self.outbox.send(&mut client, &mut feed, entry, limit, stop).await

@@ -10,7 +10,7 @@ use super::error::{ConnectError, UpstreamError};
 use super::health::Origin;
 use super::means::Means;
 use super::origin::{Asker, Incoming};
-use super::records::RecordEntry;
+use super::transfers::TransferEntry;
 use crate::budget::Account;
 use crate::conf::Vhost;
 use crate::media::{Tag, TagKind};
@@ -28,7 +28,7 @@ pub(super) struct Inquiry {
     /// The memory of the stream.
     pub account: Account,
     /// The record of the pull.
-    pub record: Arc<RecordEntry>,
+    pub record: Arc<TransferEntry>,
 }
 
 /// An origin that sends the stream.
@@ -53,20 +53,25 @@ impl NotFound {
 }
 
 impl Inquiry {
-    /// Asks the origins, one after the other, until one has sent media.
+    /// Asks the origins, one after the other, until one has sent media. `on_ask` gets each of them before.
     ///
     /// # Errors
     /// None has the stream.
-    pub async fn ask(&self, vhost: &Vhost, origins: Vec<Origin>) -> Result<Found, NotFound> {
+    pub async fn ask(
+        &self,
+        vhost: &Vhost,
+        origins: Vec<Origin>,
+        on_ask: impl Fn(&Origin) + Send,
+    ) -> Result<Found, NotFound> {
         let mut failure = NotFound::ABSENT;
         for origin in origins {
             self.means.health.begin(&origin, std::time::Instant::now());
-            self.record.connecting(origin.location.to_string());
+            on_ask(&origin);
             match self.first_media(vhost, &origin).await {
                 Ok((incoming, early)) => return Ok(Found { origin, incoming, early }),
                 Err(error) => {
                     if !self.is_absent(&origin, &error) {
-                        self.record.failed(error.to_string());
+                        self.record.fail(error.to_string());
                         failure = NotFound { error: SupplyError::Unreachable, cause: Some(error) };
                     }
                 }

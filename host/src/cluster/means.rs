@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::health::Health;
 use super::origin::Opener;
 use super::pulls::Pulls;
-use super::records::Records;
+use super::transfers::Transfers;
 use crate::budget::Budget;
 use crate::conf::Vhost;
 use crate::lifecycle::Lifecycle;
@@ -25,7 +25,7 @@ pub(super) struct Means {
     pub lifecycle: Lifecycle,
     pub health: Health,
     pub pulls: Mutex<Pulls>,
-    pub records: Arc<Records>,
+    pub transfers: Arc<Transfers>,
     /// The start of the clock of arrivals.
     pub started: std::time::Instant,
     /// Limits the lines about streams that cannot be had.

@@ -3,8 +3,8 @@
 //! A `Location` is a stream on another server, the `Connector` opens a connection to it, and an `RtmpClient` or `FlvClient`
 //! plays it or publishes it there. An [`Edge`] pulls the streams that clients want: one task for each stream takes it from one origin
 //! after the other, and publishes it into the hub, as if an encoder had sent it. [`Forwards`] send the streams of vhosts to their
-//! destinations, and a [`Relay`] passes publishers of an edge on to its origins; the [`Outbox`] is what both send by, and [`Pushes`]
-//! has their records.
+//! destinations, and a [`Relay`] passes publishers of an edge on to its origins; the [`Outbox`] is what both send by.
+//! [`Transfers`] has the records of pulls and pushes.
 //!
 //! Invariants: a connection leads only where the config allows, also after a redirect; nothing that a viewer sends becomes a scheme,
 //! a host or a port; credentials for one host never reach another; no log line and no error has a query.
@@ -27,13 +27,12 @@ mod published;
 mod pull;
 mod pulls;
 mod push;
-mod pushes;
-mod records;
 mod relay;
 mod rtmp;
 mod socket;
 mod splice;
 mod stall;
+mod transfers;
 
 pub use edge::Edge;
 #[cfg(fuzzing)]
@@ -41,6 +40,5 @@ pub use flv::{FlvError, FlvReader};
 pub use forward::Forwards;
 pub use health::OriginFacts;
 pub use push::Outbox;
-pub use pushes::{PushFacts, PushTotals, Pushes};
-pub use records::PullFacts;
 pub use relay::{Relay, RelayError, RelayRequest, Relayed};
+pub use transfers::{TransferFacts, TransferTotals, Transfers};

@@ -14,9 +14,9 @@ use super::inquiry::{Found, Inquiry, NotFound, is_media};
 use super::means::Means;
 use super::origin::Incoming;
 use super::published::{Published, Taken};
-use super::records::RecordEntry;
 use super::splice::{Delivery, Splice};
 use super::stall::StallLimit;
+use super::transfers::{TransferEntry, TransferKind};
 use crate::conf::{Upstream, Vhost};
 use crate::media::Millis;
 use crate::policy::hops_through;
@@ -36,7 +36,7 @@ pub(super) struct Pull {
     means: Arc<Means>,
     key: StreamKey,
     inquiry: Arc<Inquiry>,
-    record: Arc<RecordEntry>,
+    record: Arc<TransferEntry>,
     published: Published,
     splice: Splice,
     stall: StallLimit,
@@ -80,7 +80,7 @@ impl Pull {
         let account = means.budget.address().account();
         let published = Published::new(means.hub.clone(), key.clone(), account.clone());
         let hops = hops_through(hops, &means.access.node(), &key.vhost);
-        let record = Arc::new(means.records.add(&key));
+        let record = Arc::new(means.transfers.add(&key, TransferKind::Pull));
         let inquiry =
             Inquiry { means: means.clone(), key: key.clone(), hops, account, record: record.clone() };
         Pull {
@@ -212,16 +212,18 @@ impl Pull {
         until: Option<Instant>,
     ) -> Result<Result<Part, Taken>, NotFound> {
         let standby = self.standby.take();
-        let (inquiry, last) = (self.inquiry.clone(), self.last.clone());
+        let (inquiry, record, last) = (self.inquiry.clone(), self.record.clone(), self.last.clone());
         let found = async {
-            if let Some(standby) = standby
-                && let Ok(Ok(found)) = standby.await
-            {
-                return Ok(found);
+            if let Some(standby) = standby {
+                record.waiting();
+                if let Ok(Ok(found)) = standby.await {
+                    return Ok(found);
+                }
             }
             let now = std::time::Instant::now();
             let origins = inquiry.means.health.order(vhost, &inquiry.key, last.as_ref(), now);
-            inquiry.ask(vhost, origins).await
+            let on_ask = |origin: &Origin| record.connecting(origin.location.to_string());
+            inquiry.ask(vhost, origins, on_ask).await
         };
         let found = match until {
             Some(until) => timeout_at(until, found).await.unwrap_or(Err(NotFound::ABSENT))?,
@@ -236,8 +238,10 @@ impl Pull {
         let stream = &self.key.clone();
         info!(%stream, origin = %origin.location, "pulling");
         self.means.pulls.lock().go_live(stream);
-        self.record.receiving(origin.location.to_string(), self.last.is_some());
-        self.last = Some(origin.upstream.clone());
+        self.record.running(origin.location.to_string());
+        if self.last.replace(origin.upstream.clone()).is_some() {
+            self.record.fail_over();
+        }
         self.stall.begin();
         for tag in early {
             if is_media(&tag) {
@@ -254,7 +258,7 @@ impl Pull {
             }
             Part::Broken(error) => {
                 self.means.health.fail(&origin, error, std::time::Instant::now());
-                self.record.failed(error.to_string());
+                self.record.fail(error.to_string());
                 warn!(%stream, origin = %origin.location, %error, "the origin failed");
             }
         }
@@ -289,7 +293,6 @@ impl Pull {
                             self.stall.add(&tag);
                             if self.standby.take().is_some() {
                                 calm_until = newest + CALM;
-                                self.record.receiving(origin.location.to_string(), false);
                             }
                         }
                         if !works && began.elapsed() >= vhost.cluster.media_timeout {
@@ -333,7 +336,7 @@ impl Pull {
         let now = std::time::Instant::now();
         let mut origins = self.means.health.order(&vhost, &self.key, None, now);
         origins.retain(|origin| origin.upstream != current.upstream);
-        AbortOnDropHandle::new(tokio::spawn(async move { inquiry.ask(&vhost, origins).await }))
+        AbortOnDropHandle::new(tokio::spawn(async move { inquiry.ask(&vhost, origins, |_| {}).await }))
     }
 
     fn deliver(&mut self, vhost: &Arc<Vhost>, delivery: Delivery) -> Result<(), Taken> {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::connector::{Connector, Led};
 use super::error::UpstreamError;
 use super::location::{Location, MAX_REDIRECTS};
-use super::pushes::{PushRecord, Pushes};
 use super::rtmp::{RtmpClient, RtmpSettings};
+use super::transfers::{Transfer, Transfers};
 use crate::budget::Account;
 use crate::conf::{Current, Vhost};
 use crate::media::{Packet, Tag, TagKind};
@@ -41,7 +41,7 @@ pub struct Outbox {
     /// The name of this node, and the hooks.
     pub(super) access: Arc<Access>,
     /// The records of the pushes.
-    pub(super) pushes: Arc<Pushes>,
+    pub(super) pushes: Arc<Transfers>,
 }
 
 /// The destination of a push.
@@ -71,7 +71,7 @@ impl Outbox {
     }
 
     /// Publishes a stream of `vhost`, which has passed the nodes `hops`, at `target` or where that redirects to. Returns once the
-    /// server accepts the stream.
+    /// server accepts the stream. All of it may take the vhost's `connect_timeout`.
     ///
     /// # Errors
     /// The server cannot be reached, or refuses.
@@ -82,6 +82,7 @@ impl Outbox {
         hops: &str,
     ) -> Result<RtmpClient, UpstreamError> {
         let limit = vhost.cluster.connect_timeout;
+        let deadline = Instant::now() + limit;
         let hops = hops_through(hops, &self.access.node(), &vhost.name);
         let Target { mut location, mut led, is_node } = target.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -89,7 +90,7 @@ impl Outbox {
             let is_signed = is_node && location.has_host_of(&target.location);
             let shown =
                 location.signed(Action::Publish, config.cluster.secret.as_ref().filter(|_| is_signed));
-            let opened = timeout(limit, self.open_one(&shown, led, &hops)).await;
+            let opened = timeout_at(deadline, self.open_one(&shown, led, &hops)).await;
             match opened.unwrap_or(Err(UpstreamError::NoAnswer { timeout: limit })) {
                 Err(UpstreamError::Redirect { url }) => {
                     location = location.redirected(&url)?;
@@ -123,7 +124,7 @@ impl Outbox {
         &self,
         client: &mut RtmpClient,
         feed: &mut Feed,
-        record: &PushRecord,
+        record: &Transfer,
         limit: Duration,
         stop: &CancellationToken,
     ) -> Result<Sent, UpstreamError> {

@@ -21,8 +21,8 @@ use super::connector::Led;
 use super::error::UpstreamError;
 use super::location::{Location, LocationError};
 use super::push::{Feed, Outbox, Target};
-use super::pushes::{PushEntry, PushKind, Pushes};
 use super::rtmp::RtmpClient;
+use super::transfers::{TransferEntry, TransferKind, Transfers};
 use crate::budget::Account;
 use crate::conf::Vhost;
 use crate::media::{Millis, Tag};
@@ -103,7 +103,7 @@ struct Run {
     stream: Arc<Stream>,
     targets: Vec<Target>,
     hops: String,
-    entry: PushEntry,
+    entry: TransferEntry,
     /// The number of the current target.
     current: usize,
     /// Cancelled when the publisher has left.
@@ -138,8 +138,10 @@ impl Relay {
         let own = own_parameters(&query);
         let with_own = |target: Target| Target { location: target.location.with_query(&own), ..target };
         let targets: Vec<_> = targets.into_iter().map(with_own).collect();
-        let first = targets.first().ok_or(RelayError::NoOrigin)?.location.to_string();
-        let entry = self.outbox.pushes.add(&key, PushKind::Relay, first);
+        if targets.is_empty() {
+            return Err(RelayError::NoOrigin);
+        }
+        let entry = self.outbox.pushes.add(&key, TransferKind::Relay);
         let passage = Passage::new(key, &vhost, account);
         let (stream, left) = (passage.stream().clone(), CancellationToken::new());
         let (outbox, guard) = (self.outbox.clone(), left.clone().drop_guard());
@@ -169,7 +171,7 @@ impl Relay {
     }
 
     /// The records of all pushes of the host.
-    pub fn pushes(&self) -> &Pushes {
+    pub fn pushes(&self) -> &Transfers {
         &self.outbox.pushes
     }
 
@@ -226,11 +228,12 @@ impl Run {
         let opened = outbox.open(target, vhost, hops).await;
         match &opened {
             Ok(_) => {
-                entry.sending();
+                entry.running(target.location.to_string());
                 info!(stream = %stream.key(), origin = %target.location, "publishing at the origin");
             }
             Err(error) => {
-                entry.failed(error.to_string());
+                entry.fail(error.to_string());
+                entry.waiting();
                 info!(stream = %stream.key(), origin = %target.location, %error, "the origin does not take the stream");
             }
         }
@@ -249,7 +252,8 @@ impl Run {
             let Err(error) = outbox.send(&mut client, &mut feed, entry, limit, &never).await else {
                 return Ok(());
             };
-            self.entry.failed(error.to_string());
+            self.entry.fail(error.to_string());
+            self.entry.waiting();
             let origin = &self.targets[self.current].location;
             info!(stream = %self.stream.key(), %origin, %error, "the origin failed");
             // What comes while there is no origin waits in the ring.

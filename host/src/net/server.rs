@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::budget::Budget;
-use crate::cluster::{Edge, Pushes, Relay};
+use crate::cluster::{Edge, Relay, Transfers};
 use crate::conf::{Config, Current};
 use crate::http::{Responses, Service};
 use crate::lifecycle::Lifecycle;
@@ -105,7 +105,7 @@ impl Server {
     }
 
     /// The records of the streams that are sent to other servers.
-    pub fn pushes(&self) -> &Pushes {
+    pub fn pushes(&self) -> &Transfers {
         self.relay.pushes()
     }
 

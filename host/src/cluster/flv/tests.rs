@@ -1,21 +1,11 @@
 use bytes::Bytes;
-use remuxd_bitstream::flv::{file_header, tag_header};
+use remuxd_bitstream::flv::{FileTag, file_header, tag_header, write_file};
 
 use super::reader::{FlvError, FlvReader};
 use crate::budget::{Account, Budget};
 use crate::media::TagKind;
 
 const LIMIT: u32 = 200_000;
-
-fn file(tags: &[(TagKind, u32, &[u8])]) -> Vec<u8> {
-    let mut file = file_header(true, true).to_vec();
-    for (kind, timestamp, body) in tags {
-        file.extend(tag_header(*kind, body.len() as u32, *timestamp));
-        file.extend(*body);
-        file.extend((body.len() as u32 + 11).to_be_bytes());
-    }
-    file
-}
 
 /// Returns kind, time and length of each tag of a file that comes in pieces of `step` bytes, and the error or whether the file
 /// may end there.
@@ -38,13 +28,12 @@ fn read(file: &[u8], step: usize) -> (Vec<String>, Result<bool, FlvError>) {
 #[test]
 fn tags_are_read_whole_and_byte_by_byte() {
     let large = vec![7; 150_000];
-    let tags: &[(TagKind, u32, &[u8])] = &[
-        (TagKind::SCRIPT, 0, b"meta"),
-        (TagKind::AUDIO, 0x0102_0304, b""),
-        (TagKind(11), 5, b"no kind of ours"),
-        (TagKind::VIDEO, u32::MAX, &large),
-    ];
-    let file = file(tags);
+    let file = write_file([
+        FileTag { kind: TagKind::SCRIPT, timestamp: 0, body: b"meta" },
+        FileTag { kind: TagKind::AUDIO, timestamp: 0x0102_0304, body: b"" },
+        FileTag { kind: TagKind(11), timestamp: 5, body: b"no kind of ours" },
+        FileTag { kind: TagKind::VIDEO, timestamp: u32::MAX, body: &large },
+    ]);
     let expected = ["18 0 4", "8 16909060 0", "9 4294967295 150000"].map(str::to_owned).to_vec();
     for step in [1, 7, 4096, file.len()] {
         assert_eq!(read(&file, step), (expected.clone(), Ok(true)), "{step}");
@@ -59,7 +48,7 @@ fn tags_are_read_whole_and_byte_by_byte() {
 
 #[test]
 fn rubbish_is_refused() {
-    let one = file(&[(TagKind::VIDEO, 0, b"x")]);
+    let one = write_file([FileTag { kind: TagKind::VIDEO, timestamp: 0, body: b"x" }]);
     let change = |at: usize, to: u8| {
         let mut file = one.clone();
         file[at] = to;

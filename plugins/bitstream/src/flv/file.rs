@@ -57,6 +57,18 @@ pub enum FileError {
     },
 }
 
+/// Returns a file with these tags, whose header announces audio and video: the inverse of [`read_file`].
+pub fn write_file<'a>(tags: impl IntoIterator<Item = FileTag<'a>>) -> Vec<u8> {
+    let mut file = file_header(true, true).to_vec();
+    for FileTag { kind, timestamp, body } in tags {
+        let len = body.len() as u32;
+        file.extend(tag_header(kind, len, timestamp));
+        file.extend(body);
+        file.extend((len + TAG_HEADER_LEN as u32).to_be_bytes());
+    }
+    file
+}
+
 /// Reads the tags of a whole file, without a copy.
 pub fn read_file(file: &[u8]) -> FileTags<'_> {
     FileTags { file, at: None, broken: false }
@@ -125,35 +137,23 @@ impl<'a> Iterator for FileTags<'a> {
 mod tests {
     use super::*;
 
-    fn file(tags: &[(TagKind, u32, &[u8])]) -> Vec<u8> {
-        let mut file = file_header(true, true).to_vec();
-        for (kind, timestamp, body) in tags {
-            file.extend(tag_header(*kind, body.len() as u32, *timestamp));
-            file.extend(*body);
-            file.extend((body.len() as u32 + 11).to_be_bytes());
-        }
-        file
-    }
-
-    const TAGS: &[(TagKind, u32, &[u8])] = &[
-        (TagKind::SCRIPT, 0, b"meta"),
-        (TagKind::AUDIO, 0x0102_0304, b""),
-        (TagKind::VIDEO, u32::MAX, b"frame"),
+    const TAGS: [FileTag<'_>; 3] = [
+        FileTag { kind: TagKind::SCRIPT, timestamp: 0, body: b"meta" },
+        FileTag { kind: TagKind::AUDIO, timestamp: 0x0102_0304, body: b"" },
+        FileTag { kind: TagKind::VIDEO, timestamp: u32::MAX, body: b"frame" },
     ];
 
     #[test]
     fn reads_back_what_was_written() {
-        let file = file(TAGS);
+        let file = write_file(TAGS);
         let read: Vec<_> = read_file(&file).map(|tag| tag.unwrap()).collect();
-        let expected: Vec<_> =
-            TAGS.iter().map(|&(kind, timestamp, body)| FileTag { kind, timestamp, body }).collect();
-        assert_eq!(read, expected);
+        assert_eq!(read, TAGS);
         assert_eq!(file[..9], *b"FLV\x01\x05\0\0\0\x09");
     }
 
     #[test]
     fn reports_the_truncated_tag() {
-        let file = file(TAGS);
+        let file = write_file(TAGS);
         for end in 0..file.len() {
             let read: Vec<_> = read_file(&file[..end]).collect();
             match read.last() {
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn refuses_a_wrong_size_after_a_tag() {
-        let mut file = file(&TAGS[..1]);
+        let mut file = write_file([TAGS[0]]);
         *file.last_mut().unwrap() = 99;
         let error = FileError::PreviousTagSize { offset: 13, found: 99, expected: 15 };
         assert_eq!(read_file(&file).last(), Some(Err(error)));

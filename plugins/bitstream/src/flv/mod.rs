@@ -9,7 +9,9 @@ mod metadata;
 mod prologue;
 mod remux;
 
-pub use file::{FILE_HEADER_LEN, FileError, FileTag, FileTags, file_header, read_file, tag_header};
+pub use file::{
+    FILE_HEADER_LEN, FileError, FileTag, FileTags, file_header, read_file, tag_header, write_file,
+};
 pub use header::{
     MAX_CONFIGURATION, TagHeader, codec_id, enhanced_audio_header, enhanced_video_header,
     legacy_audio_header, legacy_video_header, needs_configuration, read_tag,
