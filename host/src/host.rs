@@ -16,7 +16,7 @@ use crate::admin::{
 };
 use crate::budget::Budget;
 use crate::candidate::{Candidate, InUse, cannot_listen, formats_of};
-use crate::cluster::{Edge, Forwards, Outbox, Relay};
+use crate::cluster::{Edge, Forwards, Health, Outbox, Relay};
 use crate::conf::{Config, ConfigErrors, Current, ListenerKind, Shutdown, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
@@ -144,12 +144,20 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let access_log = start_access_log(&config)?;
     access.set_log(access_log.clone());
     let lifecycle = Lifecycle::default();
-    let edge = Edge::new(current.clone(), hub.clone(), access.clone(), budget.clone(), lifecycle.clone());
+    let health = Arc::<Health>::default();
+    let edge = Edge::new(
+        current.clone(),
+        hub.clone(),
+        access.clone(),
+        budget.clone(),
+        lifecycle.clone(),
+        health.clone(),
+    );
     hub.set_supply(Arc::new(edge.clone()));
     access.ask_origins(Arc::new(edge.clone()));
     let outbox = Outbox::new(current.clone(), access.clone());
     let forwards = Forwards::new(outbox.clone(), &hub);
-    let relay = Relay::new(outbox);
+    let relay = Relay::new(outbox, health);
     let server = Server::new(current.clone(), hub.clone(), service, relay, budget.clone(), lifecycle.clone());
     server.set_edge(edge);
     let running = Running {

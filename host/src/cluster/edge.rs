@@ -30,13 +30,15 @@ const LINES: u32 = 100;
 pub struct Edge(Arc<Means>);
 
 impl Edge {
-    /// Creates the source of streams for `hub`. Pulls follow the config in force, and end when the host stops.
+    /// Creates the source of streams for `hub`. Pulls follow the config in force, and end when the host stops. `health` is that of all
+    /// origins.
     pub fn new(
         current: Arc<Current>,
         hub: Arc<Hub>,
         access: Arc<Access>,
         budget: Budget,
         lifecycle: Lifecycle,
+        health: Arc<Health>,
     ) -> Edge {
         let opener = Opener { connector: Connector::new(current.clone()), current };
         Edge(Arc::new(Means {
@@ -45,7 +47,7 @@ impl Edge {
             access,
             budget,
             lifecycle,
-            health: Health::default(),
+            health,
             pulls: Mutex::new(Pulls::default()),
             transfers: Arc::default(),
             started: Instant::now(),

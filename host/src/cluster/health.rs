@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::backoff::{Backoff, LONGEST};
-use super::error::UpstreamError;
+use super::error::{ConnectError, UpstreamError};
 use super::location::{Location, LocationError};
 use crate::conf::{Upstream, Vhost};
 use crate::stream::StreamKey;
 
 /// The health of all origins, by server.
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub struct Health {
     servers: Mutex<HashMap<String, Server>>,
 }
 
@@ -45,7 +45,7 @@ pub struct OriginFacts {
 
 /// An origin of one stream.
 #[derive(Clone, Debug)]
-pub(super) struct Origin {
+pub struct Origin {
     /// The entry of the config.
     pub upstream: Upstream,
     /// The stream there.
@@ -94,6 +94,29 @@ impl Health {
     /// Notes that an origin works.
     pub fn succeed(&self, origin: &Origin) {
         self.servers.lock().remove(&origin.server);
+    }
+
+    /// Notes an error of an origin that was asked for a stream, or to take one, if it says something about the origin's health. Returns
+    /// whether it means that the origin does not have the stream.
+    pub fn judge(&self, origin: &Origin, error: &UpstreamError, now: Instant) -> bool {
+        match error {
+            UpstreamError::NotFound | UpstreamError::Dropped => {
+                self.succeed(origin);
+                true
+            }
+            // The stream comes from here, or the server may wait for a publisher.
+            UpstreamError::Loop | UpstreamError::Silent { .. } => true,
+            // What it redirects to, or refuses, says nothing of the origin.
+            UpstreamError::Refused { .. }
+            | UpstreamError::Redirects { .. }
+            | UpstreamError::Location(_)
+            | UpstreamError::InvalidRequest
+            | UpstreamError::Connect(ConnectError::NotAllowed { .. } | ConnectError::Foreign { .. }) => false,
+            _ => {
+                self.fail(origin, error, now);
+                false
+            }
+        }
     }
 
     /// Notes that an origin has failed.

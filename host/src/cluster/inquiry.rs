@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::error::{ConnectError, UpstreamError};
+use super::error::UpstreamError;
 use super::health::Origin;
 use super::means::Means;
 use super::origin::{Asker, Incoming};
@@ -70,7 +70,8 @@ impl Inquiry {
             match self.first_media(vhost, &origin).await {
                 Ok((incoming, early)) => return Ok(Found { origin, incoming, early }),
                 Err(error) => {
-                    if !self.is_absent(&origin, &error) {
+                    let now = std::time::Instant::now();
+                    if !self.means.health.judge(&origin, &error, now) {
                         self.record.fail(error.to_string());
                         failure = NotFound { error: SupplyError::Unreachable, cause: Some(error) };
                     }
@@ -78,28 +79,6 @@ impl Inquiry {
             }
         }
         Err(failure)
-    }
-
-    /// Returns whether an error of an origin means that it does not have the stream. Other errors count against its health.
-    fn is_absent(&self, origin: &Origin, error: &UpstreamError) -> bool {
-        match error {
-            UpstreamError::NotFound | UpstreamError::Dropped => {
-                self.means.health.succeed(origin);
-                true
-            }
-            // The stream comes from here, or the server may wait for a publisher.
-            UpstreamError::Loop | UpstreamError::Silent { .. } => true,
-            // What it redirects to, or refuses, says nothing of the origin.
-            UpstreamError::Refused { .. }
-            | UpstreamError::Redirects { .. }
-            | UpstreamError::Location(_)
-            | UpstreamError::InvalidRequest
-            | UpstreamError::Connect(ConnectError::NotAllowed { .. } | ConnectError::Foreign { .. }) => false,
-            _ => {
-                self.means.health.fail(origin, error, std::time::Instant::now());
-                false
-            }
-        }
     }
 
     /// Opens the stream at an origin, and waits for its first media. Also returns the tags up to there.

@@ -23,7 +23,7 @@ pub(super) struct Means {
     pub access: Arc<Access>,
     pub budget: Budget,
     pub lifecycle: Lifecycle,
-    pub health: Health,
+    pub health: Arc<Health>,
     pub pulls: Mutex<Pulls>,
     pub transfers: Arc<Transfers>,
     /// The start of the clock of arrivals.

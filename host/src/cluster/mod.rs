@@ -38,7 +38,7 @@ pub use edge::Edge;
 #[cfg(fuzzing)]
 pub use flv::{FlvError, FlvReader};
 pub use forward::Forwards;
-pub use health::OriginFacts;
+pub use health::{Health, OriginFacts};
 pub use push::Outbox;
 pub use relay::{Relay, RelayError, RelayRequest, Relayed};
 pub use transfers::{TransferFacts, TransferTotals, Transfers};

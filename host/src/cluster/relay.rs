@@ -19,6 +19,7 @@ use tracing::info;
 use super::backoff::Backoff;
 use super::connector::Led;
 use super::error::UpstreamError;
+use super::health::{Health, Origin};
 use super::location::{Location, LocationError};
 use super::push::{Feed, Outbox, Target};
 use super::rtmp::RtmpClient;
@@ -38,6 +39,8 @@ const STEADY: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Relay {
     outbox: Outbox,
+    /// The health of all origins, which pulls know too.
+    health: Arc<Health>,
     tasks: TaskTracker,
 }
 
@@ -99,13 +102,13 @@ impl RelayError {
 /// A stream on its way to an origin.
 struct Run {
     outbox: Outbox,
+    health: Arc<Health>,
     vhost: Arc<Vhost>,
     stream: Arc<Stream>,
-    targets: Vec<Target>,
+    /// The publisher's own parameters.
+    query: String,
     hops: String,
     entry: TransferEntry,
-    /// The number of the current target.
-    current: usize,
     /// Cancelled when the publisher has left.
     left: CancellationToken,
 }
@@ -120,8 +123,8 @@ struct Search {
 
 impl Relay {
     /// Creates it without publishers.
-    pub fn new(outbox: Outbox) -> Relay {
-        Relay { outbox, tasks: TaskTracker::new() }
+    pub fn new(outbox: Outbox, health: Arc<Health>) -> Relay {
+        Relay { outbox, health, tasks: TaskTracker::new() }
     }
 
     /// Publishes a stream at one of the origins of its edge. Returns once one accepts it.
@@ -130,44 +133,37 @@ impl Relay {
     /// The first origin that can be reached refuses, or none can be reached.
     pub async fn open(&self, request: RelayRequest) -> Result<Relayed, RelayError> {
         let RelayRequest { vhost, key, query, hops, account } = request;
-        let origins = vhost.cluster.origins.iter().filter(|origin| origin.scheme().is_rtmp());
-        let target = |location| Target { location, led: Led::ByConfig, is_node: false };
-        let targets = origins.map(|origin| Location::of(origin, &key).map(target));
-        let targets = targets.collect::<Result<Vec<_>, _>>()?;
-        let secrets: Vec<String> = targets.iter().map(|target| target.location.query().to_owned()).collect();
-        let own = own_parameters(&query);
-        let with_own = |target: Target| Target { location: target.location.with_query(&own), ..target };
-        let targets: Vec<_> = targets.into_iter().map(with_own).collect();
-        if targets.is_empty() {
-            return Err(RelayError::NoOrigin);
+        let query = own_parameters(&query);
+        for origin in vhost.cluster.origins.iter().filter(|origin| origin.scheme().is_rtmp()) {
+            Location::of(origin, &key)?;
         }
         let entry = self.outbox.pushes.add(&key, TransferKind::Relay);
         let passage = Passage::new(key, &vhost, account);
         let (stream, left) = (passage.stream().clone(), CancellationToken::new());
-        let (outbox, guard) = (self.outbox.clone(), left.clone().drop_guard());
-        let mut run = Run { outbox, vhost, stream, targets, hops, entry, current: 0, left };
-        let mut last = String::new();
-        for (number, secret) in secrets.iter().enumerate() {
-            match run.open(number).await {
+        let (outbox, health, guard) = (self.outbox.clone(), self.health.clone(), left.clone().drop_guard());
+        let run = Run { outbox, health, vhost, stream, query, hops, entry, left };
+        let mut error = RelayError::NoOrigin;
+        for origin in run.origins() {
+            match run.open(&origin).await {
                 Ok(client) => {
                     let (sender, failed) = oneshot::channel();
                     self.tasks.spawn(async move {
-                        if let Err(error) = run.run(client).await {
+                        if let Err(error) = run.run(client, origin).await {
                             let _ = sender.send(error);
                         }
                     });
                     return Ok(Relayed { passage, failed, _left: guard });
                 }
                 Err(UpstreamError::Refused { code, description }) => {
-                    let description = without_secrets(description, secret);
+                    let description = without_secrets(description, origin.location.query());
                     return Err(RelayError::Refused { code, description });
                 }
                 // At another origin, a stream that is busy here would exist twice.
                 Err(UpstreamError::Dropped) => return Err(RelayError::dropped()),
-                Err(error) => last = error.to_string(),
+                Err(other) => error = RelayError::Unreachable { last: other.to_string() },
             }
         }
-        Err(RelayError::Unreachable { last })
+        Err(error)
     }
 
     /// The records of all pushes of the host.
@@ -219,50 +215,59 @@ impl fmt::Debug for Relayed {
 }
 
 impl Run {
-    /// Publishes at a target.
-    async fn open(&mut self, number: usize) -> Result<RtmpClient, UpstreamError> {
-        self.current = number;
-        let Run { outbox, vhost, stream, targets, hops, entry, .. } = self;
-        let target = &targets[number];
-        entry.connecting(target.location.to_string());
-        let opened = outbox.open(target, vhost, hops).await;
+    /// Returns the origins that take publishers, in the order in which they are to be asked.
+    fn origins(&self) -> Vec<Origin> {
+        let mut origins = self.health.order(&self.vhost, self.stream.key(), None, std::time::Instant::now());
+        origins.retain(|origin| origin.location.scheme.is_rtmp());
+        origins
+    }
+
+    /// Publishes at an origin.
+    async fn open(&self, origin: &Origin) -> Result<RtmpClient, UpstreamError> {
+        let Run { outbox, health, vhost, stream, query, hops, entry, .. } = self;
+        let location = origin.location.clone().with_query(query);
+        let shown = location.to_string();
+        let target = Target { location, led: Led::ByConfig, is_node: false };
+        health.begin(origin, std::time::Instant::now());
+        entry.connecting(shown.clone());
+        let opened = outbox.open(&target, vhost, hops).await;
         match &opened {
             Ok(_) => {
-                entry.running(target.location.to_string());
-                info!(stream = %stream.key(), origin = %target.location, "publishing at the origin");
+                health.succeed(origin);
+                entry.running(shown.clone());
+                info!(stream = %stream.key(), origin = shown, "publishing at the origin");
             }
             Err(error) => {
+                health.judge(origin, error, std::time::Instant::now());
                 entry.fail(error.to_string());
                 entry.waiting();
-                info!(stream = %stream.key(), origin = %target.location, %error, "the origin does not take the stream");
+                info!(stream = %stream.key(), origin = shown, %error, "the origin does not take the stream");
             }
         }
         opened
     }
 
     /// Sends the stream until its end, to one origin after another.
-    async fn run(mut self, mut client: RtmpClient) -> Result<(), RelayError> {
+    async fn run(self, mut client: RtmpClient, mut origin: Origin) -> Result<(), RelayError> {
         let mut feed = Feed::relay(&self.stream);
         let never = CancellationToken::new();
         let mut search = Search::new(&self.vhost);
         loop {
             let began = Instant::now();
             let limit = self.vhost.cluster.first_byte_timeout;
-            let Run { outbox, entry, .. } = &self;
-            let Err(error) = outbox.send(&mut client, &mut feed, entry, limit, &never).await else {
-                return Ok(());
-            };
+            let sent = self.outbox.send(&mut client, &mut feed, &self.entry, limit, &never).await;
+            let Err(error) = sent else { return Ok(()) };
+            self.health.fail(&origin, &error, std::time::Instant::now());
             self.entry.fail(error.to_string());
             self.entry.waiting();
-            let origin = &self.targets[self.current].location;
-            info!(stream = %self.stream.key(), %origin, %error, "the origin failed");
+            info!(stream = %self.stream.key(), origin = %origin.location, %error, "the origin failed");
             // What comes while there is no origin waits in the ring.
             feed = Feed::relay(&self.stream);
             if began.elapsed() >= STEADY {
                 search = Search::new(&self.vhost);
             }
             match self.fail_over(error, &mut search).await? {
-                Some(next) => client = next,
+                Some(next) => (client, origin) = next,
                 None => return Ok(()),
             }
         }
@@ -270,14 +275,13 @@ impl Run {
 
     /// Publishes at the next origin that takes the stream; `None` if the publisher leaves before.
     async fn fail_over(
-        &mut self,
+        &self,
         error: UpstreamError,
         search: &mut Search,
-    ) -> Result<Option<RtmpClient>, RelayError> {
+    ) -> Result<Option<(RtmpClient, Origin)>, RelayError> {
         let Search { wait, until, backoff } = search;
         let is_first = until.is_none();
         let deadline = *until.get_or_insert_with(|| Instant::now() + *wait);
-        let left = self.left.clone();
         let mut last = error.to_string();
         let next = async {
             if !is_first {
@@ -285,9 +289,9 @@ impl Run {
                 sleep(backoff.next()).await;
             }
             loop {
-                for _ in 0..self.targets.len() {
-                    match self.open((self.current + 1) % self.targets.len()).await {
-                        Ok(client) => return client,
+                for origin in self.origins() {
+                    match self.open(&origin).await {
+                        Ok(client) => return (client, origin),
                         Err(error) => last = error.to_string(),
                     }
                 }
@@ -296,7 +300,7 @@ impl Run {
         };
         let opened = tokio::select! {
             opened = timeout_at(deadline, next) => opened,
-            () = left.cancelled() => return Ok(None),
+            () = self.left.cancelled() => return Ok(None),
         };
         opened.map(Some).map_err(|_| RelayError::Unreachable { last })
     }

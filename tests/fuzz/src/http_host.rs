@@ -111,7 +111,7 @@ impl HttpHost {
         let router = Router::new(config.vhosts.clone(), &config.limits.sessions);
         let service = Service::new(current.clone(), router, hub.clone(), registry, pool, None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let relay = Relay::new(Outbox::new(current.clone(), service.access().clone()));
+        let relay = Relay::new(Outbox::new(current.clone(), service.access().clone()), Arc::default());
         let server = Server::new(current, hub, service, relay, budget.clone(), Lifecycle::default());
         let request = format!("GET {PATH} HTTP/1.1\r\nHost: a.example\r\n\r\n");
         let viewer =
