@@ -1,6 +1,7 @@
 //! The host: starts modules, listeners and administration, and stops at a signal.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::module::{
     CrashNote, CrashNotes, FaultNote, FaultObserver, Generation, OffFile, Outcome, Pool, Prepared, Registry,
     Transport,
 };
-use crate::net::{Certificates, NewCertificates, Server, publish_loop};
+use crate::net::{Certificates, Fanout, NewCertificates, Server, publish_loop};
 use crate::output::print;
 use crate::policy::Hooks;
 use crate::router::Router;
@@ -158,7 +159,11 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     let outbox = Outbox::new(current.clone(), access.clone());
     let forwards = Forwards::new(outbox.clone(), &hub);
     let relay = Relay::new(outbox, health);
-    let server = Server::new(current.clone(), hub.clone(), service, relay, budget.clone(), lifecycle.clone());
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let fanout = Fanout::start(threads, access.load(), || budget.address().account());
+    let fanout = fanout.context("cannot start the threads of the fan-out")?;
+    let (streams, phases) = (hub.clone(), lifecycle.clone());
+    let server = Server::new(current.clone(), streams, service, relay, fanout, budget.clone(), phases);
     server.set_edge(edge);
     let running = Running {
         current: current.clone(),

@@ -36,7 +36,7 @@ impl Audience {
         }
         for stream in hub.streams() {
             for mount in stream.live_mounts() {
-                let viewers = mount.blocks().reader_count();
+                let viewers = mount.viewers();
                 let key = (stream.key().vhost.to_string(), mount.pattern());
                 *audience.mounts.entry(key).or_default() += viewers;
                 *audience.modules.entry(mount.module().name().to_owned()).or_default() += viewers;

@@ -11,6 +11,9 @@ use super::process::ProcessFacts;
 use crate::conf::ListenerKind;
 use crate::net::Server;
 
+/// The lag from which it is shown, in milliseconds.
+const LATE: u64 = 100;
+
 /// The host itself.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct HostStatus {
@@ -22,6 +25,10 @@ pub(super) struct HostStatus {
     pub uptime_seconds: u64,
     /// The open listeners, in the order of the config.
     pub listeners: Vec<ListenerStatus>,
+    /// How late viewers are sent what is due, on the thread that is the least late, in milliseconds. New viewers are refused while it
+    /// exceeds `limits.max_lag`.
+    #[serde(default)]
+    pub lag_ms: u64,
 }
 
 /// An open listener.
@@ -43,17 +50,19 @@ impl HostStatus {
             pid: std::process::id(),
             uptime_seconds: uptime.max(0.0) as u64,
             listeners: server.listening().into_iter().map(listener).collect(),
+            lag_ms: server.access().load().least().as_millis() as u64,
         }
     }
 }
 
-/// The open listeners, in one line.
+/// The open listeners and the lag, in one line.
 impl fmt::Display for HostStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let listener = |ListenerStatus { kind, address }: &ListenerStatus| format!("{kind} {address}");
         let listeners: Vec<_> = self.listeners.iter().map(listener).collect();
         let listeners = if listeners.is_empty() { "nowhere".to_owned() } else { listeners.join(", ") };
-        write!(f, "listening: {listeners}")
+        write!(f, "listening: {listeners}")?;
+        if self.lag_ms >= LATE { write!(f, "; viewers are served {} ms late", self.lag_ms) } else { Ok(()) }
     }
 }
 
@@ -62,21 +71,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_its_listeners_in_a_line() {
+    fn shows_its_listeners_and_its_lag_in_a_line() {
         let listener = |(kind, address): (&str, &str)| ListenerStatus {
             kind: kind.to_owned(),
             address: address.parse().unwrap(),
         };
-        let rows: [(&[_], &str); 2] = [
+        let rows: [(&[_], u64, &str); 3] = [
             (
                 &[("rtmp", "0.0.0.0:1935"), ("http", "[::]:8080")],
+                0,
                 "listening: rtmp 0.0.0.0:1935, http [::]:8080",
             ),
-            (&[], "listening: nowhere"),
+            (&[], 99, "listening: nowhere"),
+            (&[], 100, "listening: nowhere; viewers are served 100 ms late"),
         ];
-        for (listeners, line) in rows {
+        for (listeners, lag_ms, line) in rows {
             let listeners = listeners.iter().copied().map(listener).collect();
-            let host = HostStatus { version: String::new(), pid: 1, uptime_seconds: 0, listeners };
+            let host = HostStatus { version: String::new(), pid: 1, uptime_seconds: 0, listeners, lag_ms };
             assert_eq!(host.to_string(), line);
         }
     }

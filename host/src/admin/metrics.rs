@@ -76,6 +76,24 @@ fn connection_families(page: &mut Page, server: &Server) {
     let (connections, limit) = server.connections();
     page.gauge("remuxd_connections", connections, "Open connections on all listeners, without the API's.");
     page.gauge("remuxd_max_connections", limit, "limits.max_connections.");
+    let mut viewers = page.family(
+        Kind::Gauge,
+        "remuxd_fanout_viewers",
+        &["thread"],
+        "Viewers over HTTP/1.1 and WebSocket that a fan-out thread serves.",
+    );
+    for (thread, count) in server.fanout().viewers().into_iter().enumerate() {
+        viewers.add([&thread.to_string()], count);
+    }
+    let mut lags = page.family(
+        Kind::Gauge,
+        "remuxd_fanout_lag_seconds",
+        &["thread"],
+        "How late the last of a fan-out thread's viewers were sent what was due, at most in the last second or two.",
+    );
+    for (thread, lag) in server.access().load().lags().into_iter().enumerate() {
+        lags.add([&thread.to_string()], lag.as_secs_f64());
+    }
     let mut responses = page.family(
         Kind::Counter,
         "remuxd_http_responses_total",

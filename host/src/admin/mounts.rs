@@ -89,7 +89,7 @@ impl MountRow {
             content_type: module.content_type().to_owned(),
             carries: module.carries(video, audio),
             live: live.len(),
-            viewers: live.iter().map(|mount| mount.blocks().reader_count()).sum(),
+            viewers: live.iter().map(|mount| mount.viewers()).sum(),
             lag_ms: live.iter().map(|mount| mount.lag().0.unsigned_abs()).max().unwrap_or(0),
         }
     }

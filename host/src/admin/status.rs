@@ -150,7 +150,7 @@ fn status(generation: Generation, mounts: &[Arc<LiveMount>]) -> ModuleStatus {
         mounts: users.len(),
         lag_ms: users.iter().map(|mount| mount.lag().0.unsigned_abs()).max().unwrap_or(0),
         lag_skips: generation.lag_skips,
-        viewers: users.iter().map(|mount| mount.blocks().reader_count()).sum(),
+        viewers: users.iter().map(|mount| mount.viewers()).sum(),
         name: generation.name,
         version: generation.version,
         abi: format!("{}.{}", generation.abi.0, generation.abi.1),

@@ -155,7 +155,7 @@ impl MountStatus {
         MountStatus {
             module: module.name().to_owned(),
             generation: module.generation(),
-            viewers: mount.blocks().reader_count(),
+            viewers: mount.viewers(),
             lag_ms: mount.lag().0.unsigned_abs(),
         }
     }

@@ -280,6 +280,8 @@ pub struct Limits {
     pub max_buffered: usize,
     /// `max_memory`: memory that all peers together may make the host keep. Default 50 %.
     pub max_memory: MemoryLimit,
+    /// `max_lag`: new viewers are refused while others are sent their media later than this; zero for never.
+    pub max_lag: Duration,
     /// Limits of publishers and viewers. A reload changes them.
     pub sessions: SessionLimits,
 }

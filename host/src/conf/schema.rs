@@ -209,6 +209,7 @@ fn limits(table: &mut Table) -> Limits {
         max_message: table.key("max_message", 16 << 20, size(64 << 10..=16 << 20)),
         max_buffered: table.key("max_buffered", 32 * MIB, size(64 * KIB..=GIB)),
         max_memory: table.key("max_memory", MemoryLimit::Percent(50), memory_limit(64 * MIB..=1024 * GIB)),
+        max_lag: table.key("max_lag", Duration::from_millis(500), duration(Duration::ZERO..=MINUTE)),
         sessions: access::session_limits(table),
     }
 }

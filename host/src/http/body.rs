@@ -1,8 +1,8 @@
 //! Response bodies: short texts, files, and live streams whose frames share their bytes with all viewers.
 //!
-//! One frame of a live body is one [`Span`]: everything that is ready for the viewer. hyper writes
-//! it by `writev` from the shared pieces; without TLS nothing is copied per viewer. hyper polls for a frame only once
-//! the previous one is written, so a slow viewer's backlog stays in the ring.
+//! The owner of an HTTP/1.1 connection takes the viewer out of the body of a live stream, and sends what it reads by itself. Over
+//! HTTP/2 hyper does: one frame of the body is one [`Span`], everything that is ready for the viewer. hyper polls
+//! for a frame only once the previous one is written, so a slow viewer's backlog stays in the ring.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -29,22 +29,35 @@ pub enum Body {
     File(FileBody),
 }
 
-/// The body of a viewer of a live stream.
+/// The body of a viewer of a live stream. Once taken it is empty.
 #[derive(Debug)]
 pub struct LiveBody {
-    viewer: Viewer,
-    /// The span that was awaited before the status line was sent.
-    first: Option<Arc<Span>>,
-    /// The viewer's memory.
-    _room: Charge,
-    admission: Admission,
-    stall: Arc<Stall>,
+    watching: Option<Box<Watching>>,
+    has_begun: bool,
 }
 
+/// A viewer whose response may begin.
+#[derive(Debug)]
+pub struct Watching {
+    /// Its position.
+    pub viewer: Viewer,
+    /// The span that was awaited before the status line was sent.
+    pub first: Arc<Span>,
+    /// Its memory.
+    pub room: Charge,
+    /// Its admission.
+    pub admission: Admission,
+    /// Why it may end early.
+    pub stall: Arc<Stall>,
+}
+
+/// hyper drops the body of a response that it cannot send.
 impl Drop for LiveBody {
     fn drop(&mut self) {
-        if let Some(outcome) = self.stall.outcome() {
-            self.admission.session().ends_because(outcome);
+        if let Some(watching) = &self.watching
+            && let Some(outcome) = watching.stall.outcome()
+        {
+            watching.admission.session().ends_because(outcome);
         }
     }
 }
@@ -55,16 +68,17 @@ impl Body {
         Body::Whole(None)
     }
 
-    /// Creates the body of a live stream: `first`, then the spans of `viewer`. It holds the viewer's memory,
-    /// `room`, and its admission; `stall` tells why it may be dropped.
-    pub(super) fn live(
-        viewer: Viewer,
-        first: Arc<Span>,
-        room: Charge,
-        admission: Admission,
-        stall: Arc<Stall>,
-    ) -> Body {
-        Body::Live(LiveBody { viewer, first: Some(first), _room: room, admission, stall })
+    /// Creates the body of a live stream.
+    pub(super) fn live(watching: Watching) -> Body {
+        Body::Live(LiveBody { watching: Some(Box::new(watching)), has_begun: false })
+    }
+
+    /// Takes the viewer of a live stream out of a response that has not begun.
+    pub fn take_live(&mut self) -> Option<Box<Watching>> {
+        match self {
+            Body::Live(live) => live.watching.take(),
+            Body::Whole(_) | Body::File(_) => None,
+        }
     }
 }
 
@@ -84,16 +98,18 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Data>, io::Error>>> {
         let data = match &mut *self {
             Body::Whole(bytes) => bytes.take().map(Data::Bytes),
-            Body::Live(live) => {
-                if live.admission.poll_end(cx).is_ready() {
+            Body::Live(LiveBody { watching: None, .. }) => None,
+            Body::Live(LiveBody { watching: Some(watching), has_begun }) => {
+                if watching.admission.poll_end(cx).is_ready() {
                     return Poll::Ready(None);
                 }
-                let span = match live.first.take() {
-                    Some(first) => Some(first),
-                    None => std::task::ready!(live.viewer.poll_next(cx)),
+                let span = if std::mem::replace(has_begun, true) {
+                    std::task::ready!(watching.viewer.poll_next(cx))
+                } else {
+                    Some(std::mem::take(&mut watching.first))
                 };
-                let session = live.admission.session();
-                session.set_progress(live.viewer.skipped(), live.viewer.lag().0);
+                let session = watching.admission.session();
+                session.set_progress(watching.viewer.skipped(), watching.viewer.lag().0);
                 match span {
                     Some(span) => {
                         session.add_bytes(span.len());

@@ -19,8 +19,7 @@ pub struct ConnectionContext {
     pub peer: SocketAddr,
     /// The memory that the host keeps for the connection.
     pub account: Account,
-    /// Holds the connection's slot of `limits.max_connections` and makes a stopping server wait for it. A WebSocket
-    /// keeps a clone, since it outlives hyper's connection.
+    /// Holds the connection's slot of `limits.max_connections` and makes a stopping server wait for it.
     pub guard: Arc<dyn Any + Send + Sync>,
     /// The phase of the host. When it stops, requests no longer wait for a publisher.
     pub lifecycle: Lifecycle,
@@ -50,7 +49,7 @@ impl Stall {
     }
 
     /// Returns the outcome of the sessions; `None` if the client has not stalled.
-    pub(super) fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<Outcome> {
         let own = self.has_stalled.load(Ordering::Relaxed).then_some(Outcome::Stalled { limit: self.limit });
         own.or_else(|| self.connection.as_ref()?.outcome())
     }

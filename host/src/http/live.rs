@@ -24,8 +24,8 @@ use crate::stream::{
 
 use super::access::play_request;
 use super::refused::Refused;
-use super::websocket::{self, Upgrade};
-use super::{Body, Client, ConnectionContext, Refusal};
+use super::websocket::Upgrade;
+use super::{Body, Client, ConnectionContext, Refusal, Watching};
 
 /// Tells nginx not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -76,11 +76,7 @@ impl Delivery {
 
     /// Bytes of memory of a viewer, beside its connection's and what it shares with others: an estimate.
     fn memory(&self) -> usize {
-        const REQUEST: usize = 16 << 10;
-        match self {
-            Delivery::Head | Delivery::Body => REQUEST,
-            Delivery::WebSocket(_) => REQUEST + websocket::MAX_INCOMING,
-        }
+        16 << 10
     }
 }
 
@@ -164,16 +160,15 @@ impl LiveMounts {
             let (Asker { client, connection, session }, stream) = (asker, &target.route.key);
             info!(%client, %connection, %session, %stream, module = target.module().name(), "viewing");
         }
+        let stall = connection.stall.clone();
         let mut response = match delivery {
             Delivery::Head => {
                 admission.session().ends_because(Outcome::Answered);
                 Response::new(Body::empty())
             }
-            Delivery::Body => {
-                Response::new(Body::live(viewer, first, room, admission, connection.stall.clone()))
-            }
+            Delivery::Body => Response::new(Body::live(Watching { viewer, first, room, admission, stall })),
             Delivery::WebSocket(upgrade) => {
-                return Ok(upgrade.accept(connection, viewer, first, room, admission));
+                return Ok(upgrade.accept(Body::live(Watching { viewer, first, room, admission, stall })));
             }
         };
         let content_type = HeaderValue::from_str(target.module().content_type());

@@ -34,9 +34,9 @@ mod request;
 mod responses;
 mod service;
 mod version;
-mod websocket;
+pub mod websocket;
 
-pub use body::Body;
+pub use body::{Body, Watching};
 pub use conditional::{ByteRange, Condition, Validators};
 pub use connection::{ConnectionContext, Stall};
 pub use forwarded::Client;

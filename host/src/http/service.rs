@@ -88,7 +88,7 @@ impl Service {
         let outcome = match checked {
             Ok(()) => match *request.method() {
                 Method::GET | Method::HEAD => {
-                    self.get(&mut request, connection, &client, &config.http_server).await
+                    self.get(&request, connection, &client, &config.http_server).await
                 }
                 Method::OPTIONS if crossdomain => Ok(Response::new(Body::empty())),
                 _ => Err(Refusal::Method { crossdomain }.into()),
@@ -114,7 +114,7 @@ impl Service {
     /// stream that may still be published.
     async fn get<B>(
         &self,
-        request: &mut Request<B>,
+        request: &Request<B>,
         connection: &ConnectionContext,
         client: &Client,
         config: &HttpServer,

@@ -241,9 +241,9 @@ impl Module {
         self.counters.faults.load(Ordering::Relaxed)
     }
 
-    /// Counts a viewer that fell behind and continues at a newer keyframe.
-    pub fn on_skip(&self) {
-        self.counters.skips.fetch_add(1, Ordering::Relaxed);
+    /// Counts viewers that fell behind and continue at a newer keyframe.
+    pub fn on_skips(&self, count: u64) {
+        self.counters.skips.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Counts a mount that was too slow for its stream and continues at a newer keyframe.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::{RecvFlags, recv};
@@ -27,6 +27,8 @@ use tracing::{debug, info};
 use crate::budget::{Kind, OverBudget};
 use crate::http::{Body, ConnectionContext, Stall};
 
+use super::fanout::{self, Reason};
+use super::http1;
 use super::opening::Opened;
 use super::peer::Peer;
 use super::receive_rate::Limited;
@@ -35,7 +37,7 @@ use super::stall::{Streams, Watched, stream_stall};
 use super::tls;
 
 /// Limit of hyper's buffer for one HTTP/1.1 connection, in bytes; also limits the request head.
-const MAX_BUFFER: usize = 16 * 1024;
+pub(super) const MAX_BUFFER: usize = 16 * 1024;
 
 /// Limit of hyper's send buffer for one HTTP/2 stream, in bytes.
 const MAX_STREAM_BUFFER: usize = 64 * 1024;
@@ -75,17 +77,14 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
         detected = timeout_at(deadline, socket.speaks_http2()) => detected,
         () = left.cancelled() => return,
     };
-    let socket = Limited::new(socket, receive_rate, stall);
     let first = FirstRequest::new(deadline);
     let result = match http2 {
-        Ok(Ok(false)) => {
-            let serving = pin!(serve_http1(&server, socket, connection, first.clone()));
-            let finish = http1::UpgradeableConnection::graceful_shutdown;
-            // Between requests hyper's header_read_timeout applies.
-            drive(&left, serving, finish, &first, pending).await
-        }
+        Ok(Ok(false)) => http1::serve(&server, &left, socket, &connection, receive_rate, &first).await,
         // Boxed, so that an HTTP/1.1 viewer's task is not as large as this.
-        Ok(Ok(true)) => Box::pin(drive_http2(&server, &left, socket, connection, &first)).await,
+        Ok(Ok(true)) => {
+            let socket = Limited::new(socket, receive_rate, stall);
+            Box::pin(drive_http2(&server, &left, socket, connection, &first)).await
+        }
         Ok(Err(error)) => Err(Close::Io(error)),
         Err(_) => Err(Close::NoRequest),
     };
@@ -126,7 +125,7 @@ async fn drive_http2(
 
 /// The reason why a connection closes. Culprit: peer.
 #[derive(Debug, thiserror::Error)]
-enum Close {
+pub(super) enum Close {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
@@ -139,6 +138,8 @@ enum Close {
     OverBudget(#[from] OverBudget),
     #[error("too many requests were reset before their responses")]
     Resets,
+    #[error("{0}")]
+    Left(#[from] Reason),
 }
 
 impl Close {
@@ -146,10 +147,10 @@ impl Close {
     fn refusal(&self) -> Option<&'static str> {
         match self {
             Close::Http(error) if error.is_parse() || error.is_parse_too_large() => Some("http_protocol"),
-            Close::OverBudget(_) => Some("memory"),
+            Close::OverBudget(_) | Close::Left(Reason::OverBudget(_)) => Some("memory"),
             Close::Resets => Some("http_resets"),
             Close::NoRequest => Some("no_request"),
-            Close::Http(_) | Close::Io(_) | Close::Idle => None,
+            Close::Http(_) | Close::Io(_) | Close::Idle | Close::Left(_) => None,
         }
     }
 }
@@ -158,6 +159,9 @@ impl Close {
 pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Whether the peer speaks HTTP/2, else HTTP/1.1. Consumes no bytes.
     fn speaks_http2(&self) -> impl Future<Output = io::Result<bool>> + Send;
+
+    /// Leaves the runtime, for a fan-out thread.
+    fn into_fanout(self) -> io::Result<fanout::Socket>;
 }
 
 impl Socket for TcpStream {
@@ -171,12 +175,21 @@ impl Socket for TcpStream {
         };
         self.async_io(Interest::READABLE, detect).await
     }
+
+    fn into_fanout(self) -> io::Result<fanout::Socket> {
+        Ok(fanout::Socket::Plain(self.into_std()?))
+    }
 }
 
 impl Socket for tls::Socket {
     /// Returns what the handshake has negotiated.
     async fn speaks_http2(&self) -> io::Result<bool> {
         Ok(tls::is_http2(self))
+    }
+
+    fn into_fanout(self) -> io::Result<fanout::Socket> {
+        let (tcp, tls) = self.into_inner();
+        Ok(fanout::Socket::Tls(tcp.into_std()?, Box::new(tls)))
     }
 }
 
@@ -185,30 +198,6 @@ impl Socket for tls::Socket {
 pub(super) fn is_http2(first: &[u8]) -> Option<bool> {
     let is_part = (1..HTTP2_PREFACE.len()).contains(&first.len()) && HTTP2_PREFACE.starts_with(first);
     (!is_part).then_some(first == HTTP2_PREFACE)
-}
-
-/// Serves HTTP/1.1, with upgrades to WebSocket.
-fn serve_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    server: &Server,
-    socket: S,
-    connection: ConnectionContext,
-    first: FirstRequest,
-) -> http1::UpgradeableConnection<TokioIo<S>, impl HttpService<Incoming, ResBody = Body, Future: Send> + use<S>>
-{
-    let service = server.service.clone();
-    let respond = service_fn(move |request| {
-        first.arrived();
-        let (service, connection) = (service.clone(), connection.clone());
-        // Boxed, because it is dropped once the response begins.
-        Box::pin(async move { Ok::<_, Infallible>(service.respond(request, &connection).await) })
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Applies to requests after the first.
-        .header_read_timeout(server.config().limits.handshake_timeout)
-        .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(socket), respond)
-        .with_upgrades()
 }
 
 /// Serves HTTP/2.
@@ -248,7 +237,7 @@ fn serve_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 
 /// Drives a connection until it closes or its first request is late. When it should close (`left`) or is `idle`,
 /// calls `finish` to shut it down gracefully; if its peer leaves it open and it becomes idle again, it is closed.
-async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
+pub(super) async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
     left: &CancellationToken,
     mut connection: Pin<impl DerefMut<Target = C>>,
     finish: fn(Pin<&mut C>),
@@ -271,7 +260,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, I: Future<Output = ()>>(
 
 /// The first request of a connection and its deadline, which counts from accept: hyper's timeouts do not.
 #[derive(Clone)]
-struct FirstRequest {
+pub(super) struct FirstRequest {
     deadline: Instant,
     has_arrived: Arc<AtomicBool>,
 }
@@ -281,7 +270,7 @@ impl FirstRequest {
         FirstRequest { deadline, has_arrived: Arc::default() }
     }
 
-    fn arrived(&self) {
+    pub(super) fn arrived(&self) {
         self.has_arrived.store(true, Ordering::Relaxed);
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::certificates::{Certificates, NewCertificates, Owner};
+use super::fanout;
 use super::http::{self, HTTP2_PREFACE, is_http2};
 use super::opening::{Opened, Plain, Transport, admit};
 use super::server::Server;
@@ -57,7 +58,6 @@ pub async fn serve(server: &Arc<Server>, peer: Peer) -> Option<(Vec<u8>, bool)> 
     if timeout(longest, http::serve(server.clone(), opened)).await.is_err() {
         *left.lock() = true;
     }
-    // A WebSocket outlives hyper's connection.
     let _ = closed.await;
     let (read, left) = (std::mem::take(&mut *read.lock()), *left.lock());
     Some((read, !left))
@@ -98,6 +98,10 @@ impl http::Socket for Socket {
             Some(is_http2) => Ok(is_http2),
             None => std::future::pending().await,
         }
+    }
+
+    fn into_fanout(self) -> io::Result<fanout::Socket> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

@@ -12,7 +12,9 @@ mod addresses;
 mod certificates;
 mod connections;
 mod crypto;
+mod fanout;
 mod http;
+mod http1;
 #[cfg(fuzzing)]
 pub mod in_memory;
 mod listen;
@@ -29,6 +31,7 @@ mod stall;
 mod tls;
 
 pub use certificates::{CertificateFacts, Certificates, NewCertificates};
+pub use fanout::Fanout;
 pub use listen::{ListenerChange, NewListeners};
 pub use listener::ListenError;
 pub use listeners::ApiListener;

@@ -52,7 +52,7 @@ impl ReceiveRate {
     }
 
     /// Returns for how long nothing may be received. Fills the bucket if it is empty.
-    fn wait(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
         if self.tokens.load(Relaxed) > 0 {
             return None;
         }
@@ -69,7 +69,7 @@ impl ReceiveRate {
     }
 
     /// Counts bytes that were received, and those that were sent meanwhile.
-    fn count(&self, received: usize, sent: usize) {
+    pub(super) fn count(&self, received: usize, sent: usize) {
         self.add((sent / SENT_PER_BYTE) as i64 - received.max(MIN_READ) as i64);
     }
 
@@ -98,6 +98,10 @@ pub(super) struct Limited<S> {
 impl<S> Limited<S> {
     pub(super) fn new(socket: S, rate: Option<Arc<ReceiveRate>>, stall: Arc<Stall>) -> Limited<S> {
         Limited { socket, rate, sent: 0, pause: Duration::ZERO, paused: None, stall }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.socket
     }
 
     /// Notes a stall, which the first call after it reports, whatever it is.

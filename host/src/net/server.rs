@@ -23,6 +23,7 @@ use crate::stream::{Hub, StreamKey};
 use super::addresses::Addresses;
 use super::certificates::{CertificateFacts, Certificates};
 use super::connections::Connections;
+use super::fanout::Fanout;
 use super::listeners::Listeners;
 use super::peer::Peer;
 
@@ -35,6 +36,7 @@ pub struct Server {
     pub(super) service: Arc<Service>,
     /// Passes the publishers of edges on.
     pub(super) relay: Relay,
+    pub(super) fanout: Fanout,
     pub(super) connections: Arc<Connections>,
     pub(super) listeners: Listeners,
     pub(super) addresses: Arc<Addresses>,
@@ -61,6 +63,7 @@ impl Server {
         hub: Arc<Hub>,
         service: Arc<Service>,
         relay: Relay,
+        fanout: Fanout,
         budget: Budget,
         lifecycle: Lifecycle,
     ) -> Arc<Server> {
@@ -76,6 +79,7 @@ impl Server {
             hub,
             service,
             relay,
+            fanout,
             lifecycle,
             tasks: TaskTracker::new(),
             started: Instant::now(),
@@ -107,6 +111,11 @@ impl Server {
     /// The records of the streams that are sent to other servers.
     pub fn pushes(&self) -> &Transfers {
         self.relay.pushes()
+    }
+
+    /// The threads that send to viewers.
+    pub fn fanout(&self) -> &Fanout {
+        &self.fanout
     }
 
     /// The phase of the host.

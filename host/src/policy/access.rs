@@ -13,6 +13,7 @@ use super::groups::GroupTotals;
 use super::hooks::{Connected, Ending, Facts, HookAction, Hooks, VhostHooks, ask};
 use super::ids::{ConnectionId, SessionId};
 use super::key_set::KeySets;
+use super::load::Load;
 use super::origin_check::OriginCheck;
 use super::refusals::Refusals;
 use super::session::Session;
@@ -30,6 +31,7 @@ pub struct Access {
     hooks: Arc<Hooks>,
     key_sets: KeySets,
     origins: OnceLock<Arc<dyn OriginCheck>>,
+    load: Load,
 }
 
 /// A request to connect over RTMP. It has no `Debug`: URL and parameters may be secrets.
@@ -55,7 +57,8 @@ impl Access {
     pub fn new(current: Arc<Current>) -> Arc<Access> {
         let sessions = Sessions::new(current);
         let hooks = Hooks::new(sessions.ids.session().to_string(), sessions.clone());
-        Arc::new(Access { sessions, hooks, key_sets: KeySets::default(), origins: OnceLock::new() })
+        let (key_sets, origins, load) = (KeySets::default(), OnceLock::new(), Load::default());
+        Arc::new(Access { sessions, hooks, key_sets, origins, load })
     }
 
     /// Decides on a request, which came over `connection` if that is RTMP, and logs a refusal. Ready at once unless the vhost has
@@ -80,13 +83,14 @@ impl Access {
         decided
     }
 
-    /// Decides by the rules, then the hooks, then the origins of an edge.
+    /// Decides by the load, then the rules, then the hooks, then the origins of an edge.
     async fn decide(
         &self,
         policy: &Policy,
         request: &Request,
         connection: Option<Arc<Connected>>,
     ) -> Result<Admission, Refusal> {
+        self.check_load(request.action)?;
         let (mut admission, hooks) = policy.decide(request, &self.sessions, &self.key_sets).await?;
         if let Some(hooks) = hooks {
             admission = self.ask_hooks(policy, request, admission, hooks, connection).await?;
@@ -95,6 +99,15 @@ impl Access {
             origins.check(vhost, request).await?;
         }
         Ok(admission)
+    }
+
+    /// Refuses new viewers while the host is late. Publishers come first.
+    fn check_load(&self, action: Action) -> Result<(), Refusal> {
+        let (lag, limit) = (self.load.least(), self.sessions.config().limits.max_lag);
+        match action {
+            Action::Play if limit > Duration::ZERO && lag > limit => Err(Refusal::Late { lag, limit }),
+            Action::Play | Action::Publish => Ok(()),
+        }
     }
 
     /// Asks the hooks about a session that the rules accept.
@@ -172,6 +185,11 @@ impl Access {
     /// Accepts an RTMP connection to no vhost: whatever it asks for will be refused.
     pub fn connect_to_none(&self, id: ConnectionId) -> Arc<Connected> {
         Connected::new(id.to_string(), None)
+    }
+
+    /// How late the host sends.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Returns the id of a new connection.

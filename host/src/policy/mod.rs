@@ -49,6 +49,7 @@ mod ids;
 mod jwt;
 mod key_set;
 mod limits;
+mod load;
 mod node;
 mod origin_check;
 mod outbound;
@@ -76,6 +77,7 @@ pub use hooks::{Connected, HookAction, HookCounts, HookRefusal, HookResult, Hook
 pub use hops::{HOPS, HOPS_HEADER, hops_through};
 pub use ids::{ConnectionId, SessionId};
 pub use limits::subscriber;
+pub use load::{Lag, Load};
 pub use node::{CREDENTIAL, node_credential};
 pub use origin_check::{OriginCheck, OriginRefusal};
 pub use outbound::client_tls;

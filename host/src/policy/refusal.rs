@@ -1,5 +1,7 @@
 //! Refusals: the reason for the log, and the answer to the peer.
 
+use std::time::Duration;
+
 use super::bans::BanTarget;
 use super::hooks::HookRefusal;
 use super::limits::LimitReached;
@@ -76,6 +78,14 @@ pub enum Refusal {
     /// There are too many sessions, or they are sent too much.
     #[error(transparent)]
     Limit(#[from] LimitReached),
+    /// The host sends too late to serve more viewers. Culprit: operator.
+    #[error("viewers are served {} ms late, more than {} ms (limits.max_lag)", lag.as_millis(), limit.as_millis())]
+    Late {
+        /// How late.
+        lag: Duration,
+        /// The maximum.
+        limit: Duration,
+    },
 }
 
 /// The reason why a token is refused.
@@ -170,6 +180,7 @@ impl Refusal {
             Refusal::Loop | Refusal::Hops { .. } => "loop",
             Refusal::Hook(_) => "hook",
             Refusal::Limit(_) => "session_limit",
+            Refusal::Late { .. } => "overload",
         }
     }
 
@@ -185,7 +196,9 @@ impl Refusal {
             | Refusal::Origin(OriginRefusal::Refused { .. })
             | Refusal::Hook(_) => Answer::Forbidden,
             Refusal::Limit(LimitReached { of_address: true, .. }) => Answer::TooMany,
-            Refusal::Limit(_) | Refusal::Origin(OriginRefusal::NoAnswer { .. }) => Answer::Full,
+            Refusal::Limit(_) | Refusal::Late { .. } | Refusal::Origin(OriginRefusal::NoAnswer { .. }) => {
+                Answer::Full
+            }
             _ => Answer::Unauthorized,
         }
     }

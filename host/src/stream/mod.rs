@@ -60,7 +60,7 @@ pub use error::{MountError, PublishError};
 pub use fill::EndReason;
 pub use hub::{Hub, StreamWait};
 pub use key::StreamKey;
-pub use mount::{LiveMount, Viewer};
+pub use mount::{CountedViewer, LiveMount, Viewer, ViewerPosition};
 pub use observer::StreamObserver;
 pub use pacing::Clock;
 pub use passage::Passage;

@@ -9,7 +9,7 @@
 //! pending joins the running mount too; `docs/decisions/new-viewers-join-the-running-mount.md` has the reasons.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -31,6 +31,7 @@ pub struct LiveMount {
     fill: Arc<Fill>,
     /// Length of history that a new viewer gets at once, in milliseconds.
     history: AtomicI64,
+    viewers: AtomicUsize,
     /// When a viewer left last, or when the mount was created.
     left: Mutex<Instant>,
     /// The memory of the mount itself.
@@ -41,7 +42,8 @@ impl LiveMount {
     /// Creates a mount that nothing fills yet.
     pub(super) fn new(source: Arc<Source>, recipe: Recipe, history: Millis, room: Charge) -> Arc<LiveMount> {
         let (fill, left) = (Fill::new(source, recipe, history), Mutex::new(Instant::now()));
-        Arc::new(LiveMount { fill, history: AtomicI64::new(history.0), left, _room: room })
+        let (history, viewers) = (AtomicI64::new(history.0), AtomicUsize::new(0));
+        Arc::new(LiveMount { fill, history, viewers, left, _room: room })
     }
 
     /// Starts to fill the ring, from join point `at` of the stream on.
@@ -74,9 +76,14 @@ impl LiveMount {
         self.fill.recipe().is_default()
     }
 
+    /// Number of viewers.
+    pub fn viewers(&self) -> usize {
+        self.viewers.load(Ordering::Relaxed)
+    }
+
     /// Since when it has no viewer; `None` while it has one.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        (self.blocks().reader_count() == 0).then(|| *self.left.lock())
+        (self.viewers() == 0).then(|| *self.left.lock())
     }
 
     /// Why it ended; `None` while it is live.
@@ -154,27 +161,90 @@ impl Drop for LiveMount {
     }
 }
 
-/// A viewer: a cursor into a live mount's blocks.
+/// A viewer: one of those that a live mount counts, and its position.
 #[derive(Debug)]
 pub struct Viewer {
+    position: ViewerPosition,
+    counted: CountedViewer,
+}
+
+impl Viewer {
+    pub(super) fn new(mount: Arc<LiveMount>, at: JoinAt) -> Viewer {
+        mount.viewers.fetch_add(1, Ordering::Relaxed);
+        let position = ViewerPosition { reader: mount.blocks().follower(at), mount: mount.clone() };
+        Viewer { position, counted: CountedViewer(mount) }
+    }
+
+    /// Returns what to write next; `None` when the mount has ended.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<Span>>> {
+        let skipped = self.skipped();
+        let next = self.position.poll_next(cx);
+        self.position.count_skips(self.skipped() - skipped);
+        next
+    }
+
+    /// Number of times that it fell behind and moved to a newer keyframe.
+    pub fn skipped(&self) -> u64 {
+        self.position.skipped()
+    }
+
+    /// How far the last media that it got were behind the newest of the mount.
+    pub fn lag(&self) -> Millis {
+        self.position.lag()
+    }
+
+    /// The mount that it watches.
+    pub fn mount(&self) -> &Arc<LiveMount> {
+        &self.counted.0
+    }
+
+    /// Separates the position, which viewers may share, from what counts this one.
+    pub fn into_parts(self) -> (ViewerPosition, CountedViewer) {
+        (self.position, self.counted)
+    }
+}
+
+/// Makes the mount count a viewer, until it is dropped.
+#[derive(Debug)]
+pub struct CountedViewer(Arc<LiveMount>);
+
+impl Drop for CountedViewer {
+    fn drop(&mut self) {
+        // Before the count, which says whether it matters.
+        *self.0.left.lock() = Instant::now();
+        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A position in a live mount's blocks, of one viewer or of all that are level with it.
+#[derive(Debug)]
+pub struct ViewerPosition {
     // Before the mount, whose last owner ends the ring.
     reader: Reader<OutBlock>,
     mount: Arc<LiveMount>,
 }
 
-impl Viewer {
-    pub(super) fn new(mount: Arc<LiveMount>, at: JoinAt) -> Viewer {
-        Viewer { reader: mount.blocks().follower(at), mount }
-    }
-
+impl ViewerPosition {
     /// Returns what to write next; `None` when the mount has ended.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<Span>>> {
-        let skipped = self.reader.skipped();
-        let next = self.reader.poll_read(cx);
-        if self.reader.skipped() > skipped {
-            self.mount.running().unwrap_or_else(|| self.mount.module()).on_skip();
+        self.reader.poll_read(cx)
+    }
+
+    /// Counts viewers that fell behind here and moved to a newer keyframe.
+    pub fn count_skips(&self, count: u64) {
+        if count > 0 {
+            self.mount.running().unwrap_or_else(|| self.mount.module()).on_skips(count);
         }
-        next
+    }
+
+    /// Creates another position at the same place.
+    pub fn fork(&self) -> ViewerPosition {
+        ViewerPosition { reader: self.reader.fork(), mount: self.mount.clone() }
+    }
+
+    /// Whether both read the same next.
+    pub fn is_level(&self, other: &ViewerPosition) -> bool {
+        self.reader.is_level(&other.reader)
     }
 
     /// Number of times that it fell behind and moved to a newer keyframe.
@@ -182,19 +252,13 @@ impl Viewer {
         self.reader.skipped()
     }
 
-    /// How far the last media that it got were behind the newest of the mount.
+    /// How far the last media were behind the newest of the mount.
     pub fn lag(&self) -> Millis {
         self.reader.lag()
     }
 
-    /// The mount that it watches.
+    /// The mount.
     pub fn mount(&self) -> &Arc<LiveMount> {
         &self.mount
-    }
-}
-
-impl Drop for Viewer {
-    fn drop(&mut self) {
-        *self.mount.left.lock() = Instant::now();
     }
 }

@@ -254,6 +254,23 @@ impl<E: Entry> Reader<E> {
         }
     }
 
+    /// Creates another reader at the same position.
+    pub fn fork(&self) -> Reader<E> {
+        let key = self.ring.state.lock().wakers(self.pace).register();
+        let Reader { ref ring, pace, follows, cursor, skipped, lag, .. } = *self;
+        Reader { ring: ring.clone(), key, pace, follows, cursor, skipped, lag }
+    }
+
+    /// Whether both readers belong to one ring and read the same entry next.
+    pub fn is_level(&self, other: &Reader<E>) -> bool {
+        match (self.cursor, other.cursor) {
+            (Cursor::At { next, .. }, Cursor::At { next: others, .. }) => {
+                next == others && Arc::ptr_eq(&self.ring, &other.ring)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it waits for a join point.
     pub fn is_joining(&self) -> bool {
         matches!(self.cursor, Cursor::Joining { .. })

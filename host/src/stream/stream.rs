@@ -185,7 +185,7 @@ impl Stream {
     fn stop_idle(&self, mount: &Arc<LiveMount>) -> bool {
         {
             let mut mounts = self.mounts.lock();
-            if mount.blocks().reader_count() > 0 && !mount.blocks().is_ended() {
+            if mount.viewers() > 0 && !mount.blocks().is_ended() {
                 return false;
             }
             mounts.retain(|other| !Arc::ptr_eq(other, mount));
@@ -288,7 +288,7 @@ impl MountPacer {
                     idle = false;
                 }
                 None if idle && stream.stop_idle(&mount) => return,
-                None => idle = blocks.reader_count() == 0,
+                None => idle = mount.viewers() == 0,
             }
         }
         stream.stop_idle(&mount);

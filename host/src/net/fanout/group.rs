@@ -1,0 +1,128 @@
+//! Groups: the viewers of one mount with one framing on one thread.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use super::batch::{Batch, Framing};
+use super::inbox::{GroupWaker, Inbox};
+use crate::stream::{LiveMount, Span, ViewerPosition};
+
+/// Number of batches that a group keeps for the next viewer at the same position.
+const CACHED: usize = 4;
+
+/// A group.
+pub(super) struct Group {
+    pub(super) key: GroupKey,
+    /// The position of all viewers that are level; `None` if there are none.
+    lead: Option<ViewerPosition>,
+    /// Viewers that are level, by key. Nothing waits to be sent to them.
+    pub(super) level: Vec<usize>,
+    /// Viewers with positions of their own.
+    pub(super) behind: Vec<usize>,
+    waker: Waker,
+    woken: Arc<GroupWaker>,
+    /// The newest batches of viewers that are behind.
+    cached: Vec<(Arc<Span>, Arc<Batch>)>,
+}
+
+/// What the viewers of a group have in common: the address of their mount, which lives as long as they do, and the framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct GroupKey {
+    mount: usize,
+    pub(super) framing: Framing,
+}
+
+/// How a viewer has become level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// Its position is that of the group now, which must be read.
+    First,
+    /// The group was there already.
+    Level,
+}
+
+impl GroupKey {
+    pub(super) fn new(mount: &Arc<LiveMount>, framing: Framing) -> GroupKey {
+        GroupKey { mount: Arc::as_ptr(mount).addr(), framing }
+    }
+}
+
+impl Group {
+    /// Creates a group without viewers, at `index` of its thread's groups.
+    pub(super) fn new(key: GroupKey, inbox: Arc<Inbox>, index: usize) -> Group {
+        let (woken, waker) = GroupWaker::new(inbox, index);
+        Group { key, lead: None, level: Vec::new(), behind: Vec::new(), waker, woken, cached: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.level.is_empty() && self.behind.is_empty()
+    }
+
+    /// Lets the next wake-up through.
+    pub(super) fn rearm(&self) {
+        self.woken.rearm();
+    }
+
+    /// Reads the next span of the viewers that are level. Also returns how often they have skipped since the last one.
+    pub(super) fn poll_next(&mut self) -> Poll<(Option<Arc<Span>>, u64)> {
+        let Some(lead) = &mut self.lead else { return Poll::Pending };
+        let before = lead.skipped();
+        let next = lead.poll_next(&mut Context::from_waker(&self.waker));
+        next.map(|span| (span, lead.skipped() - before))
+    }
+
+    /// Gives up the position of those who are level: there are none.
+    pub(super) fn scatter(&mut self) {
+        self.lead = None;
+    }
+
+    /// Counts skips of those who are level.
+    pub(super) fn count_skips(&self, skips: u64) {
+        if let Some(lead) = &self.lead {
+            lead.count_skips(skips * self.level.len() as u64);
+        }
+    }
+
+    /// How far those who are level are behind the newest media, in milliseconds.
+    pub(super) fn lag(&self) -> i64 {
+        self.lead.as_ref().map_or(0, |lead| lead.lag().0)
+    }
+
+    /// Gives up a position that is that of all, or becomes it.
+    ///
+    /// # Errors
+    /// The position, if it differs.
+    pub(super) fn join(&mut self, position: ViewerPosition) -> Result<Joined, ViewerPosition> {
+        match &self.lead {
+            None => {
+                self.lead = Some(position);
+                Ok(Joined::First)
+            }
+            Some(lead) if lead.is_level(&position) => Ok(Joined::Level),
+            Some(_) => Err(position),
+        }
+    }
+
+    /// Returns another position of those who are level.
+    pub(super) fn fork(&self) -> Option<ViewerPosition> {
+        self.lead.as_ref().map(ViewerPosition::fork)
+    }
+
+    /// Returns the batch of a span that a viewer reads who is behind.
+    pub(super) fn batch(&mut self, span: &Arc<Span>) -> Arc<Batch> {
+        if let Some((_, batch)) = self.cached.iter().find(|(cached, _)| Arc::ptr_eq(cached, span)) {
+            return batch.clone();
+        }
+        let batch = Arc::new(Batch::of_span(self.key.framing, span));
+        if self.cached.len() == CACHED {
+            self.cached.remove(0);
+        }
+        self.cached.push((span.clone(), batch.clone()));
+        batch
+    }
+
+    /// Drops the batches of earlier ticks.
+    pub(super) fn forget_batches(&mut self) {
+        self.cached.clear();
+    }
+}

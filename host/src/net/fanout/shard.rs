@@ -1,0 +1,557 @@
+//! A fan-out thread: its epoll instance, groups and viewers.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use slab::Slab;
+use tokio::sync::oneshot;
+
+use super::batch::{Batch, Framing};
+use super::group::{Group, GroupKey, Joined};
+use super::inbox::{Command, Inbox};
+use super::member::{Member, Place, Sent};
+use super::{Arrival, Farewell, Left, Reason};
+use crate::budget::Account;
+use crate::http::websocket::frames::{ClientEvent, CloseCode, close, ping, pong};
+use crate::policy::Lag;
+
+/// The token of the inbox in the epoll instance.
+const INBOX: u64 = u64::MAX;
+
+/// Number of events that are taken from the kernel at once.
+const EVENTS: usize = 256;
+
+/// Interval at which deadlines are looked at, and number of them from one ping to the next.
+const SWEEP: Duration = Duration::from_secs(1);
+const SWEEPS_PER_PING: usize = 20;
+
+/// Number of unanswered pings after which a viewer is considered gone.
+const PINGS_MISSED: u32 = 2;
+
+/// Time for a client's close frame, and for the end of its connection after ours.
+const CLOSE_TIME: Duration = Duration::from_secs(20);
+const LINGER: Duration = Duration::from_secs(1);
+
+const END_OF_STREAM: Farewell = Farewell { code: Some(CloseCode::NORMAL), text: "end of stream" };
+const NO_ANSWER: Farewell = Farewell { code: Some(CloseCode::GOING_AWAY), text: "no answer to pings" };
+
+/// Size of the buffer that all viewers of a thread are read into, in bytes, and number of reads in a row.
+const READ: usize = 16 * 1024;
+const READS: usize = 16;
+
+/// Pause before the next look at viewers that may not be read now.
+const READ_PAUSE: Duration = Duration::from_millis(50);
+
+/// The state of a fan-out thread.
+pub(super) struct Shard {
+    inbox: Arc<Inbox>,
+    epoll: OwnedFd,
+    lag: Arc<Lag>,
+    /// What is kept for slow viewers.
+    account: Account,
+    members: Slab<Member>,
+    /// Keys in `members`, by the id that other threads know.
+    keys: HashMap<u64, usize>,
+    groups: Slab<Group>,
+    by_key: HashMap<GroupKey, usize>,
+    /// Groups that must be read before the thread waits.
+    unread: Vec<usize>,
+    /// Viewers that have bytes to read and may not be read now.
+    paused: Vec<usize>,
+    buffer: Box<[u8]>,
+    swept: Instant,
+    sweeps: usize,
+}
+
+impl Shard {
+    pub(super) fn new(inbox: Arc<Inbox>, lag: Arc<Lag>, account: Account) -> io::Result<Shard> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &*inbox, epoll::EventData::new_u64(INBOX), edges)?;
+        Ok(Shard {
+            inbox,
+            epoll,
+            lag,
+            account,
+            members: Slab::new(),
+            keys: HashMap::new(),
+            groups: Slab::new(),
+            by_key: HashMap::new(),
+            unread: Vec::new(),
+            paused: Vec::new(),
+            buffer: vec![0; READ].into_boxed_slice(),
+            swept: Instant::now(),
+            sweeps: 0,
+        })
+    }
+
+    /// Serves until the inbox says stop.
+    pub(super) fn run(mut self) {
+        let (mut events, mut commands) = (Vec::with_capacity(EVENTS), Vec::new());
+        loop {
+            let timeout = self.timeout();
+            // Interrupted by a signal, or with nothing: the loop goes on either way.
+            let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
+            for event in events.drain(..) {
+                if event.data.u64() != INBOX {
+                    self.on_event(event.data.u64() as usize, event.flags);
+                }
+            }
+            self.inbox.take(&mut commands);
+            for command in commands.drain(..) {
+                match command {
+                    Command::Add { id, arrival, leaves } => self.add(id, *arrival, leaves),
+                    Command::End { id, farewell } => self.end(id, Reason::Ordered, farewell),
+                    Command::Read { group, since } => {
+                        self.read(group);
+                        self.lag.note(since.elapsed());
+                    }
+                    Command::Stop => return,
+                }
+            }
+            while let Some(group) = self.unread.pop() {
+                self.read(group);
+            }
+            self.read_paused();
+            self.sweep();
+        }
+    }
+
+    /// The time until there is something to do without an event.
+    fn timeout(&self) -> Option<Timespec> {
+        let until = if self.members.is_empty() {
+            return None;
+        } else if !self.unread.is_empty() {
+            Duration::ZERO
+        } else if !self.paused.is_empty() {
+            READ_PAUSE
+        } else {
+            SWEEP.saturating_sub(self.swept.elapsed())
+        };
+        Timespec::try_from(until).ok()
+    }
+
+    fn add(&mut self, id: u64, arrival: Arrival, leaves: oneshot::Sender<Left>) {
+        let key = GroupKey::new(arrival.viewer.mount(), arrival.framing);
+        let group = *self.by_key.entry(key).or_insert_with(|| {
+            let entry = self.groups.vacant_entry();
+            let index = entry.key();
+            entry.insert(Group::new(key, self.inbox.clone(), index));
+            index
+        });
+        let (behind, entry) = (&mut self.groups[group].behind, self.members.vacant_entry());
+        let key = entry.key();
+        let member = entry.insert(Member::new(id, arrival, leaves, group, behind.len()));
+        behind.push(key);
+        self.keys.insert(id, key);
+        let mut flags = epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        // What a client sends over plain HTTP stays in the kernel: it belongs to the next request.
+        if member.reads() {
+            flags |= epoll::EventFlags::IN;
+        }
+        match epoll::add(&self.epoll, &member.socket, epoll::EventData::new_u64(key as u64), flags) {
+            Ok(()) => self.advance(key),
+            Err(error) => self.remove(key, io::Error::from(error).into()),
+        }
+    }
+
+    fn end(&mut self, id: u64, reason: Reason, farewell: Farewell) {
+        if let Some(&key) = self.keys.get(&id) {
+            self.end_soon(key, reason, farewell);
+        }
+    }
+
+    /// Ends a response once nothing is unsent.
+    fn end_soon(&mut self, key: usize, reason: Reason, farewell: Farewell) {
+        let member = &mut self.members[key];
+        if member.is_live() && member.end.is_none() {
+            member.end = Some((reason, farewell));
+            if !member.has_unsent() {
+                self.advance(key);
+            }
+        }
+    }
+
+    /// Reads a group's ring, and sends what is there to its viewers.
+    fn read(&mut self, index: usize) {
+        let Some(group) = self.groups.get_mut(index) else { return };
+        group.rearm();
+        group.forget_batches();
+        let ended = loop {
+            let Some(group) = self.groups.get_mut(index) else { return };
+            match group.poll_next() {
+                Poll::Ready((Some(span), skips)) => {
+                    let batch = Arc::new(Batch::of_span(group.key.framing, &span));
+                    self.send_level(index, &batch, skips);
+                }
+                Poll::Ready((None, _)) => break true,
+                Poll::Pending => break false,
+            }
+        };
+        let Some(group) = self.groups.get(index) else { return };
+        let level = if ended { group.level.clone() } else { Vec::new() };
+        let behind = group.behind.clone();
+        for key in level {
+            self.finish(key, Reason::StreamEnded, END_OF_STREAM);
+        }
+        for key in behind {
+            if self.members.get(key).is_some_and(|member| !member.has_unsent()) {
+                self.advance(key);
+            }
+        }
+    }
+
+    /// Sends a batch to all viewers of a group that are level.
+    fn send_level(&mut self, index: usize, batch: &Arc<Batch>, skips: u64) {
+        let group = &mut self.groups[index];
+        group.count_skips(skips);
+        let (lag, mut at) = (group.lag(), 0);
+        while let Some(&key) = self.groups.get(index).and_then(|group| group.level.get(at)) {
+            let member = &mut self.members[key];
+            member.count(batch.media(), skips, lag);
+            match member.send(batch, &self.account) {
+                Sent::All => at += 1,
+                Sent::Part => self.fall_behind(key),
+                Sent::Failed(reason) => self.remove(key, reason),
+            }
+        }
+    }
+
+    /// Gives a viewer that is level a position of its own.
+    fn fall_behind(&mut self, key: usize) {
+        let member = &self.members[key];
+        let (Place::Level(_), index) = (&member.place, member.group) else { return };
+        let Some(position) = self.groups[index].fork() else { return };
+        self.unlist(key);
+        let behind = &mut self.groups[index].behind;
+        self.members[key].place =
+            Place::Behind { index: behind.len(), position: Box::new(position), first: None };
+        behind.push(key);
+    }
+
+    /// Sends what waits for a viewer, until its socket is full or it is level with its group.
+    fn advance(&mut self, key: usize) {
+        loop {
+            let member = &mut self.members[key];
+            match member.flush(&self.account) {
+                Sent::All => {}
+                Sent::Part => return self.fall_behind(key),
+                Sent::Failed(reason) => return self.remove(key, reason),
+            }
+            if let Some((reason, farewell)) = member.end.take() {
+                return self.finish(key, reason, farewell);
+            }
+            let Place::Behind { position, first, .. } = &mut member.place else {
+                if matches!(member.place, Place::Ending) {
+                    self.on_end_sent(key);
+                }
+                return;
+            };
+            let before = position.skipped();
+            let next = match first.take() {
+                Some(span) => Poll::Ready(Some(span)),
+                // The group's position wakes the thread.
+                None => position.poll_next(&mut Context::from_waker(Waker::noop())),
+            };
+            let (skips, lag) = (position.skipped() - before, position.lag().0);
+            position.count_skips(skips);
+            match next {
+                Poll::Ready(Some(span)) => {
+                    member.count(span.len(), skips, lag);
+                    let batch = self.groups[member.group].batch(&span);
+                    member.queue(batch);
+                }
+                Poll::Ready(None) => return self.finish(key, Reason::StreamEnded, END_OF_STREAM),
+                Poll::Pending => return self.try_join(key),
+            }
+        }
+    }
+
+    /// Makes a viewer level with its group if its position is the same.
+    fn try_join(&mut self, key: usize) {
+        let index = self.members[key].group;
+        let level = Place::Level(self.groups[index].level.len());
+        let Place::Behind { index: at, position, first } =
+            std::mem::replace(&mut self.members[key].place, level)
+        else {
+            return;
+        };
+        match self.groups[index].join(*position) {
+            Ok(joined) => {
+                if joined == Joined::First {
+                    self.unread.push(index);
+                }
+                let group = &mut self.groups[index];
+                remove_from(&mut group.behind, at, &mut self.members);
+                group.level.push(key);
+            }
+            Err(position) => {
+                let position = Box::new(position);
+                self.members[key].place = Place::Behind { index: at, position, first };
+            }
+        }
+    }
+
+    /// Removes a viewer from its group's lists.
+    fn unlist(&mut self, key: usize) {
+        let Member { group: index, ref place, .. } = self.members[key];
+        let group = &mut self.groups[index];
+        match *place {
+            Place::Level(at) => {
+                remove_from(&mut group.level, at, &mut self.members);
+                if group.level.is_empty() {
+                    group.scatter();
+                    // Its position would have woken the others.
+                    self.unread.push(index);
+                }
+            }
+            Place::Behind { index: at, .. } => remove_from(&mut group.behind, at, &mut self.members),
+            _ => {}
+        }
+    }
+
+    /// Drops a group without viewers.
+    fn drop_group(&mut self, index: usize) {
+        if self.groups[index].is_empty() {
+            let group = self.groups.remove(index);
+            self.by_key.remove(&group.key);
+        }
+    }
+
+    /// Ends a response, and sends its end. Nothing may be unsent.
+    fn finish(&mut self, key: usize, reason: Reason, Farewell { code, text }: Farewell) {
+        let framing = self.groups[self.members[key].group].key.framing;
+        let is_mutual = matches!(reason, Reason::StreamEnded | Reason::Ordered);
+        self.leave(key, reason);
+        let member = &mut self.members[key];
+        if let Some(web_socket) = &mut member.web_socket {
+            web_socket.awaits_close = is_mutual;
+        }
+        let end = if framing == Framing::WebSocket { close(code, text) } else { framing.end().to_vec() };
+        member.queue(Arc::new(Batch::of_bytes(end)));
+        self.advance(key);
+    }
+
+    /// Takes a viewer out of its group and tells its owner.
+    fn leave(&mut self, key: usize, reason: Reason) {
+        if self.members[key].is_live() {
+            self.unlist(key);
+            let member = &mut self.members[key];
+            let index = member.group;
+            member.place = Place::Ending;
+            member.leave(reason);
+            self.inbox.viewers.fetch_sub(1, Ordering::Relaxed);
+            self.drop_group(index);
+        }
+    }
+
+    /// Continues after the end of a response was sent.
+    fn on_end_sent(&mut self, key: usize) {
+        let member = &mut self.members[key];
+        if member.web_socket.as_ref().is_some_and(|web_socket| web_socket.awaits_close) {
+            member.place = Place::Closing { deadline: Instant::now() + CLOSE_TIME };
+        } else if member.keep_alive {
+            let _ = epoll::delete(&self.epoll, &member.socket);
+            self.forget(key).hand_back();
+        } else {
+            self.linger(key);
+        }
+    }
+
+    /// Shuts the connection down for writing, and waits for the client to do so, so that it reads our last bytes.
+    fn linger(&mut self, key: usize) {
+        let member = &mut self.members[key];
+        member.socket.finish();
+        member.place = Place::Lingering { deadline: Instant::now() + LINGER };
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        if epoll::modify(&self.epoll, &member.socket, epoll::EventData::new_u64(key as u64), flags).is_err() {
+            self.forget(key);
+        }
+    }
+
+    /// Closes a connection.
+    fn remove(&mut self, key: usize, reason: Reason) {
+        self.leave(key, reason);
+        self.forget(key);
+    }
+
+    fn forget(&mut self, key: usize) -> Member {
+        let member = self.members.remove(key);
+        self.keys.remove(&member.id);
+        if self.members.is_empty() {
+            // The thread may sleep now, and look at no deadline.
+            (0..2).for_each(|_| self.lag.turn());
+        }
+        member
+    }
+
+    fn on_event(&mut self, key: usize, flags: epoll::EventFlags) {
+        let has = |flag| flags.contains(flag);
+        let Some(member) = self.members.get(key) else { return };
+        if has(epoll::EventFlags::ERR) || has(epoll::EventFlags::HUP) {
+            let error = member.socket.error();
+            return self.remove(key, error.map_or(Reason::ClientLeft, Reason::Io));
+        }
+        if has(epoll::EventFlags::OUT) && !matches!(member.place, Place::Level(_)) {
+            self.advance(key);
+        }
+        if has(epoll::EventFlags::IN) {
+            self.receive(key);
+        }
+        if has(epoll::EventFlags::RDHUP) {
+            self.on_client_done(key);
+        }
+    }
+
+    /// The client will send nothing more. Without half-open connections, it has left, unless it still reads the end.
+    fn on_client_done(&mut self, key: usize) {
+        match self.members.get(key).map(|member| &member.place) {
+            Some(Place::Level(_) | Place::Behind { .. }) => self.remove(key, Reason::ClientLeft),
+            Some(Place::Closing { .. }) => self.linger(key),
+            Some(Place::Lingering { .. }) => drop(self.forget(key)),
+            Some(Place::Ending) => {
+                if let Some(web_socket) = &mut self.members[key].web_socket {
+                    web_socket.awaits_close = false;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Reads what a client has sent.
+    fn receive(&mut self, key: usize) {
+        for _ in 0..READS {
+            let Some(member) = self.members.get_mut(key) else { return };
+            let now = tokio::time::Instant::now();
+            if member.rate.as_ref().is_some_and(|rate| rate.wait(now).is_some()) {
+                break;
+            }
+            let count = match member.socket.receive(&mut self.buffer) {
+                Ok(0) => return self.on_client_done(key),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return self.remove(key, error.into()),
+            };
+            let sent = member.take_sent();
+            if let Some(rate) = &member.rate {
+                rate.count(count, sent);
+            }
+            let buffer = std::mem::take(&mut self.buffer);
+            self.on_input(key, &buffer[..count]);
+            self.buffer = buffer;
+        }
+        // Others first: what is left is read after a pause.
+        if let Some(member) = self.members.get_mut(key)
+            && !std::mem::replace(&mut member.is_readable, true)
+        {
+            self.paused.push(key);
+        }
+    }
+
+    /// Reads the frames of a WebSocket. What comes over HTTP is dropped.
+    fn on_input(&mut self, key: usize, mut input: &[u8]) {
+        while let Some(member) = self.members.get_mut(key) {
+            let is_live = member.is_live() && member.end.is_none();
+            let Some(web_socket) = &mut member.web_socket else { return };
+            if !is_live && !web_socket.awaits_close {
+                return;
+            }
+            let (reason, code) = match web_socket.frames.read(&mut input) {
+                Ok(None) => return,
+                Ok(Some(event)) => {
+                    web_socket.unanswered = 0;
+                    match event {
+                        ClientEvent::Other => continue,
+                        ClientEvent::Ping(_) if !is_live => continue,
+                        ClientEvent::Ping(payload) => {
+                            // Of several pings while a batch is unsent, the last is answered (RFC 6455, 5.5.3).
+                            member.queue_control(pong(&payload));
+                            if !member.has_unsent() {
+                                self.advance(key);
+                            }
+                            continue;
+                        }
+                        ClientEvent::Close(code) => (Reason::ClientLeft, code),
+                    }
+                }
+                Err(violation) => (violation.into(), Some(violation.0)),
+            };
+            web_socket.awaits_close = false;
+            if is_live {
+                self.end_soon(key, reason, Farewell { code, text: "" });
+            } else if matches!(member.place, Place::Closing { .. }) {
+                self.linger(key);
+            }
+            return;
+        }
+    }
+
+    /// Reads from viewers that could not be read before.
+    fn read_paused(&mut self) {
+        for key in std::mem::take(&mut self.paused) {
+            if let Some(member) = self.members.get_mut(key) {
+                member.is_readable = false;
+                self.receive(key);
+            }
+        }
+    }
+
+    /// Looks at deadlines, and sends pings, each time to a part of the WebSockets.
+    fn sweep(&mut self) {
+        if self.swept.elapsed() < SWEEP {
+            return;
+        }
+        self.swept = Instant::now();
+        self.sweeps += 1;
+        self.lag.turn();
+        let (now, sweeps) = (self.swept, self.sweeps);
+        let is_due = |(key, member): (usize, &Member)| match member.place {
+            Place::Level(_) | Place::Behind { .. } => {
+                let pings = member.web_socket.is_some() && !member.has_unsent();
+                pings && (key + sweeps).is_multiple_of(SWEEPS_PER_PING)
+            }
+            Place::Ending => false,
+            Place::Closing { deadline } | Place::Lingering { deadline } => deadline <= now,
+        };
+        let due: Vec<usize> =
+            self.members.iter().filter_map(|(key, member)| is_due((key, member)).then_some(key)).collect();
+        for key in due {
+            match self.members[key].place {
+                Place::Level(_) | Place::Behind { .. } => self.ping(key),
+                Place::Closing { .. } => self.linger(key),
+                Place::Lingering { .. } => drop(self.forget(key)),
+                Place::Ending => {}
+            }
+        }
+    }
+
+    fn ping(&mut self, key: usize) {
+        let member = &mut self.members[key];
+        let Some(web_socket) = &mut member.web_socket else { return };
+        if web_socket.unanswered == PINGS_MISSED {
+            return self.end_soon(key, Reason::NoAnswer, NO_ANSWER);
+        }
+        web_socket.unanswered += 1;
+        member.queue_control(ping());
+        self.advance(key);
+    }
+}
+
+/// Removes the key at an index of a list, and tells the one that takes its place.
+fn remove_from(list: &mut Vec<usize>, at: usize, members: &mut Slab<Member>) {
+    list.swap_remove(at);
+    if let Some(&moved) = list.get(at) {
+        match &mut members[moved].place {
+            Place::Level(index) | Place::Behind { index, .. } => *index = at,
+            _ => {}
+        }
+    }
+}
