@@ -95,7 +95,7 @@ pub mod cluster {
 /// The network.
 pub mod net {
     #[cfg(fuzzing)]
-    pub use crate::net::{Server, in_memory};
+    pub use crate::net::{Fanout, Server, in_memory};
 
     /// The PROXY protocol.
     pub mod proxy {

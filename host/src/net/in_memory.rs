@@ -93,6 +93,8 @@ impl Socket {
 }
 
 impl http::Socket for Socket {
+    const FANOUT: bool = false;
+
     async fn speaks_http2(&self) -> io::Result<bool> {
         match is_http2(&self.peer.sends[..self.peer.sends.len().min(HTTP2_PREFACE.len())]) {
             Some(is_http2) => Ok(is_http2),

@@ -14,7 +14,6 @@ mod connections;
 mod crypto;
 mod fanout;
 mod http;
-mod http1;
 #[cfg(fuzzing)]
 pub mod in_memory;
 mod listen;

@@ -13,7 +13,7 @@ use remuxd::testing::conf::{Config, Current};
 use remuxd::testing::http::{Lifecycle, Service};
 use remuxd::testing::media::{Millis, Tag, TagKind};
 use remuxd::testing::module::{Pool, Registry, Terms, linked};
-use remuxd::testing::net::Server;
+use remuxd::testing::net::{Fanout, Server};
 use remuxd::testing::net::in_memory::{Peer, serve};
 use remuxd::testing::router::Router;
 use remuxd::testing::stream::{Hub, StreamKey};
@@ -112,7 +112,9 @@ impl HttpHost {
         let service = Service::new(current.clone(), router, hub.clone(), registry, pool, None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let relay = Relay::new(Outbox::new(current.clone(), service.access().clone()), Arc::default());
-        let server = Server::new(current, hub, service, relay, budget.clone(), Lifecycle::default());
+        // Peers in memory need no threads.
+        let fanout = Fanout::start(1, service.access().load(), || budget.address().account()).expect("a thread");
+        let server = Server::new(current, hub, service, relay, fanout, budget.clone(), Lifecycle::default());
         let request = format!("GET {PATH} HTTP/1.1\r\nHost: a.example\r\n\r\n");
         let viewer =
             Peer { sends: request.into(), step: usize::MAX, reads: usize::MAX, stays: Duration::MAX / 4 };

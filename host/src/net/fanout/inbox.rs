@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
-use super::{Arrival, Farewell, Left};
+use super::session::{Arrival, Farewell, Left};
 
 /// A request to a fan-out thread.
 #[derive(Debug)]

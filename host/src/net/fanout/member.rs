@@ -8,7 +8,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Framing};
-use super::{Arrival, Farewell, Left, Reason, Socket};
+use super::session::{Arrival, Farewell, Left, Reason};
+use super::socket::Socket;
 use crate::budget::{Account, OverBudget};
 use crate::http::websocket::frames::ClientFrames;
 use crate::net::receive_rate::ReceiveRate;

@@ -17,7 +17,7 @@ use super::batch::{Batch, Framing};
 use super::group::{Group, GroupKey, Joined};
 use super::inbox::{Command, Inbox};
 use super::member::{Member, Place, Sent};
-use super::{Arrival, Farewell, Left, Reason};
+use super::session::{Arrival, Farewell, Left, Reason};
 use crate::budget::Account;
 use crate::http::websocket::frames::{ClientEvent, CloseCode, close, ping, pong};
 use crate::policy::Lag;

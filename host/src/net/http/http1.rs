@@ -1,5 +1,5 @@
 //! HTTP/1.1 connections. hyper reads requests and answers them, until a response is a live stream: then the connection is taken from
-//! hyper and handed to the [fan-out](super::fanout), and afterwards, if it may serve another request, back to hyper.
+//! hyper and handed to the [fan-out](crate::net::fanout), and afterwards, if it may serve another request, back to hyper.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -19,13 +19,15 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::fanout::{self, Arrival, Farewell, Framing, Reason};
-use super::http::{Close, FirstRequest, MAX_BUFFER, Socket, drive};
-use super::receive_rate::{Limited, ReceiveRate};
-use super::server::Server;
-use super::stall::is_stall;
+use super::close::Close;
+use super::drive::{FirstRequest, MAX_BUFFER, drive};
+use super::socket::Socket;
 use crate::http::websocket::frames::CloseCode;
 use crate::http::{Body, ConnectionContext, Watching};
+use crate::net::fanout::{self, Arrival, Farewell, Framing, Reason};
+use crate::net::receive_rate::{Limited, ReceiveRate};
+use crate::net::server::Server;
+use crate::net::stall::is_stall;
 use crate::policy::{End, Outcome};
 
 /// Serves a connection until it closes, or its listener is closed or the host drains and its responses are complete.
@@ -63,10 +65,10 @@ struct Begun {
 }
 
 /// Answers requests until the connection closes, or a response is a live stream.
-async fn converse(
+async fn converse<S: Socket>(
     server: &Server,
     left: &CancellationToken,
-    socket: impl Socket,
+    socket: S,
     connection: &ConnectionContext,
     rate: &Option<Arc<ReceiveRate>>,
     first: &FirstRequest,
@@ -83,7 +85,9 @@ async fn converse(
             Box::pin(async move {
                 let (version, keep_alive) = (request.version(), keeps_alive(&request));
                 let mut response = service.respond(request, &connection).await;
-                if let Some(watching) = response.body_mut().take_live() {
+                if S::FANOUT
+                    && let Some(watching) = response.body_mut().take_live()
+                {
                     *begun.lock() = Some(Begun::new(&response, watching, version, keep_alive));
                     pending::<()>().await;
                 }
