@@ -1,6 +1,7 @@
 //! Methods, versions, headers and status codes of live mounts.
 
 use std::io::Read;
+use std::net::TcpStream;
 use std::process::Command;
 
 use remuxd_tests::capture::{Capture, End};
@@ -51,6 +52,29 @@ fn a_response_is_chunked_and_never_cached() {
     assert_eq!(response.header("x-accel-buffering"), Some("no"));
     assert_eq!(response.header("transfer-encoding"), Some("chunked"));
     assert_eq!(response.header("content-length"), None);
+}
+
+#[test]
+fn a_connection_serves_another_request_after_a_live_response() {
+    let live = Live::start(&Config::live().publish("republish_wait", "\"0s\"").play("wait", "\"0s\""));
+    let socket = TcpStream::connect(live.host.http).unwrap();
+    let get = |path: &str| Request::get(path).send_over(socket.try_clone().unwrap()).unwrap();
+    let (path, other) = (live.path(), live.host.path(&live.host.key("other")));
+    let mut response = get(&path);
+    assert_eq!((response.status, response.header("connection")), (200, None));
+    let Live { host, publisher, .. } = live;
+    drop(publisher);
+    let mut body = Vec::new();
+    response.body.read_to_end(&mut body).unwrap();
+    let mut reader = Reader::default();
+    reader.push(&body).unwrap();
+    assert_eq!(Numbered::numbers(reader.tags()).last(), Some(&29));
+    assert_eq!(get("/api/v1/versions").status, 200);
+    // As does one whose viewer was refused.
+    assert_eq!((get(&other).status, get("/api/v1/versions").status), (404, 200));
+    let closing = Request::get("/api/v1/versions").header("connection", "close");
+    assert_eq!(closing.send_over(socket.try_clone().unwrap()).unwrap().status, 200);
+    drop(host);
 }
 
 #[test]
@@ -230,7 +254,7 @@ fn a_websocket_gets_binary_messages_pong_and_its_protocol() {
 fn bytes_after_the_request_are_ignored() {
     use std::io::Write;
     let mut live = Live::start(&Config::live());
-    let mut socket = std::net::TcpStream::connect(live.host.http).unwrap();
+    let mut socket = TcpStream::connect(live.host.http).unwrap();
     let mut more = socket.try_clone().unwrap();
     let mut response = Request::get(&live.path()).send_over(socket.try_clone().unwrap()).unwrap();
     more.write_all(&[0; 10_000]).unwrap();

@@ -182,6 +182,33 @@ fn newcomers_are_refused_while_viewers_are_sent_too_much() {
     wait_until(SOON, "nothing is sent", || status() == 404);
 }
 
+/// Every batch is later than a microsecond. The viewers are so many that each thread has some.
+#[test]
+fn newcomers_are_refused_while_viewers_are_served_late() {
+    let (host, _files) = start("max_lag = 0.000001", "");
+    let key = host.key("film");
+    let publisher = Publisher::open(host.rtmp, &key).pace(Numbered::new(500));
+    let watch = || Request::get(&host.path(&key)).send(host.http).unwrap();
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let mut crowd = Vec::new();
+    wait_until(SOON, "a viewer is refused", || {
+        let response = watch();
+        let refused = response.status == 503 && crowd.len() > 1;
+        if refused {
+            assert_eq!(response.header("retry-after"), Some("5"));
+        }
+        crowd.push(response);
+        refused || crowd.len() > 100 * threads
+    });
+    host.wait_log(&["access refused", "limits.max_lag"]);
+    assert!(host.metric("remuxd_fanout_viewers{thread=\"0\"}") > 0);
+    assert_eq!(Ask::RtmpPlay.status(&host, &key, "", ""), "NetStream.Play.Failed");
+    assert_eq!(Ask::RtmpPublish.status(&host, &host.key("other"), "", ""), "NetStream.Publish.Start");
+    drop(crowd);
+    wait_until(SOON, "nobody is served", || watch().status == 200);
+    publisher.stop();
+}
+
 #[test]
 fn encoders_and_players_show_that_there_is_no_room() {
     let (host, _files) = start("max_viewers = 1\nmax_publishers = 1", "");

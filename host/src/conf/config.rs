@@ -393,8 +393,10 @@ pub struct Play {
     pub queue_length: Duration,
     /// `queue_max_bytes`: bytes that a ring holds for slow viewers; none falls further behind. Default 64 MiB.
     pub queue_max_bytes: usize,
-    /// `merge_write`: viewers are woken together this often. Default 40 ms.
+    /// `merge_write`: viewers are sent what there is this often. Default 40 ms.
     pub merge_write: Duration,
+    /// `merge_write_audio`: the same for mounts whose format carries audio alone. Default 250 ms.
+    pub merge_write_audio: Duration,
     /// `min_latency`: wake viewers on every tag. Default false (SRS).
     pub min_latency: bool,
     /// `wait`: how long a viewer waits for a stream before 404. Default 10 s.

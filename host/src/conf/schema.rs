@@ -254,6 +254,11 @@ fn play(table: &mut Table) -> Play {
         queue_length: table.key("queue_length", 30 * SECOND, duration(SECOND..=HOUR)),
         queue_max_bytes: table.key("queue_max_bytes", 64 * MIB, size(64 * KIB..=4 * GIB)),
         merge_write: table.key("merge_write", Duration::from_millis(40), duration(TICK..=10 * SECOND)),
+        merge_write_audio: table.key(
+            "merge_write_audio",
+            Duration::from_millis(250),
+            duration(TICK..=10 * SECOND),
+        ),
         min_latency: table.key("min_latency", false, flag),
         wait: table.key("wait", 10 * SECOND, duration(ZERO..=HOUR)),
         idle_timeout: table.key("idle_timeout", 10 * SECOND, duration(ZERO..=HOUR)),

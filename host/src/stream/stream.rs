@@ -283,7 +283,9 @@ impl MountPacer {
             match dirty_within::<_, C>(blocks, stream.vhost().play.idle_timeout).await {
                 Some(false) => break,
                 Some(true) => {
-                    ticks.next(stream.vhost().play.merge_write).await;
+                    let play = &stream.vhost().play;
+                    let is_audio_only = mount.module().is_audio_only();
+                    ticks.next(if is_audio_only { play.merge_write_audio } else { play.merge_write }).await;
                     blocks.flush();
                     idle = false;
                 }
