@@ -80,7 +80,7 @@ fn connection_families(page: &mut Page, server: &Server) {
         Kind::Gauge,
         "remuxd_fanout_viewers",
         &["thread"],
-        "Viewers over HTTP/1.1 and WebSocket that a fan-out thread serves.",
+        "Viewers over HTTP/1.1 and WebSocket, and RTMP players, that a fan-out thread serves.",
     );
     for (thread, count) in server.fanout().viewers().into_iter().enumerate() {
         viewers.add([&thread.to_string()], count);

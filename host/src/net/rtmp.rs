@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
@@ -29,14 +30,19 @@ use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettin
 use crate::rtmp::tc_url::StreamName;
 use crate::rtmp::{Buffers, ConnectRequest, MAX_UNREAD_REPLIES, SessionError};
 
+use super::fanout::{self, Arrival, Farewell, Framing, HandedBack, Left, Position, Reason};
 use super::opening::Opened;
 use super::peer::Peer;
 use super::server::Server;
 use super::stall::is_stall;
+use super::tls;
 use deadline::{MediaDeadline, MessageDeadline};
-use play::Players;
+use play::{LentPlayer, Players};
 use publish::Publishers;
 use requests::{Admitted, Client, Decided, Requests, Use};
+
+/// Players get no close frame.
+const NO_FAREWELL: Farewell = Farewell { code: None, text: "" };
 
 /// How long a closing connection may take to read its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
@@ -111,8 +117,8 @@ impl Close {
 }
 
 /// Serves one connection until it closes, at the latest at one of its deadlines.
-pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + AsyncWrite + Unpin>) {
-    let Opened { mut socket, peer, deadline, account, receive_rate: _, left: _, slot: _slot } = opened;
+pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
+    let Opened { socket, peer, deadline, account, receive_rate: _, left: _, slot: _slot } = opened;
     let config = server.config();
     let limits = &config.limits;
     let seed = RandomState::new().hash_one(peer.address);
@@ -143,7 +149,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
     let send_timeout = limits.send_timeout;
     drop(config);
     connection.session.charge_to(account);
-    let close = connection.run(&mut socket).await;
+    let (close, socket) = connection.run(socket).await;
     let outcome = close.outcome(send_timeout);
     connection.publishers.end_because(&outcome);
     connection.players.end_because(&outcome);
@@ -152,7 +158,9 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl AsyncRead + A
         connection.players.end_all(PlayEnd::Stopped, &mut connection.session);
     }
     let output = &mut connection.session.buffers().output;
-    if !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. }) {
+    if let Some(mut socket) = socket
+        && !matches!(close, Close::Closed | Close::Io(_) | Close::NoReader { .. })
+    {
         let last = async {
             socket.write_all_buf(output).await?;
             socket.shutdown().await
@@ -170,6 +178,43 @@ fn report(server: &Server, Peer { address: peer, id: connection }: Peer, close: 
     };
     if let Some(before) = line {
         info!(%peer, %connection, reason = %close, before, "rtmp connection closed");
+    }
+}
+
+/// A stream that carries RTMP: TCP or TLS.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + Sized {
+    /// Whether a fan-out thread can send over it.
+    const FANOUT: bool;
+
+    /// Leaves the runtime, for a fan-out thread.
+    fn into_std(self) -> io::Result<std::net::TcpStream>;
+
+    /// Comes back from a fan-out thread.
+    fn from_std(socket: std::net::TcpStream) -> io::Result<Self>;
+}
+
+impl Socket for TcpStream {
+    const FANOUT: bool = true;
+
+    fn into_std(self) -> io::Result<std::net::TcpStream> {
+        TcpStream::into_std(self)
+    }
+
+    fn from_std(socket: std::net::TcpStream) -> io::Result<TcpStream> {
+        TcpStream::from_std(socket)
+    }
+}
+
+/// tokio-rustls takes no connection back.
+impl Socket for tls::Socket {
+    const FANOUT: bool = false;
+
+    fn into_std(self) -> io::Result<std::net::TcpStream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn from_std(_: std::net::TcpStream) -> io::Result<tls::Socket> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -193,13 +238,69 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Close {
+    /// Serves until the connection closes. Also returns the socket, unless it is lost.
+    async fn run<S: Socket>(&mut self, mut socket: S) -> (Close, Option<S>) {
         loop {
-            match self.step(socket).await {
-                Ok(()) => {}
-                Err(close) => return close,
+            if let Err(close) = self.step(&mut socket).await {
+                return (close, Some(socket));
+            }
+            if S::FANOUT
+                && self.publishers.is_empty()
+                && let Some(player) = self.players.lend(&mut self.session)
+            {
+                match self.fan_out(player, socket).await {
+                    Ok(returned) => socket = returned,
+                    Err(close) => return (close, None),
+                }
             }
         }
+    }
+
+    /// Lets a fan-out thread send to the only player, until the client sends something or the player's stream or session ends.
+    async fn fan_out<S: Socket>(&mut self, player: LentPlayer, socket: S) -> Result<S, Close> {
+        let LentPlayer { stream_id, form, position, session } = player;
+        let arrival = Arrival {
+            socket: fanout::Socket::Plain(socket.into_std()?),
+            head: Vec::new(),
+            first: None,
+            position: Position::Stream(position),
+            counted: None,
+            framing: Framing::Rtmp(form),
+            session,
+            rate: None,
+            keep_alive: true,
+        };
+        let mut served = self.server.fanout.serve(arrival);
+        let mut ended = None;
+        let left = tokio::select! {
+            left = served.left() => left,
+            event = poll_fn(|cx| self.players.poll_event(cx)) => {
+                ended = Some(event);
+                served.end(NO_FAREWELL);
+                served.left().await
+            }
+            () = self.server.lifecycle.stopping() => {
+                served.end(NO_FAREWELL);
+                served.left().await
+            }
+        };
+        let Left { reason, closed } = left.ok_or(Close::Stopping)?;
+        let Ok(HandedBack { socket, position, skips }) = closed.await else {
+            return Err(match reason {
+                Reason::Io(error) => error.into(),
+                Reason::OverBudget(over) => over.into(),
+                _ => Close::Closed,
+            });
+        };
+        if let Some(Position::Stream(mut tags)) = position {
+            tags.set_skipped(skips);
+            self.players.resume(stream_id, tags);
+        }
+        self.media.renew();
+        if let Some((stream_id, event)) = ended {
+            self.players.handle(stream_id, event, self.peer, &mut self.session, &mut self.media);
+        }
+        Ok(S::from_std(socket)?)
     }
 
     /// Handles the messages that were read, then waits for one event.

@@ -15,22 +15,19 @@ use remuxd_bitstream::amf0::{self, Value};
 
 use super::chunk::{CONTROL_CHUNK_STREAM, ChunkLimits, ChunkReader, ChunkWriter};
 use super::command::Command;
-use super::enhanced;
 use super::error::SessionError;
 use super::handshake::{Handshake, HandshakeError};
 use super::message::{Aggregate, Control, Message, MessageKind};
 use super::output::Output;
+use super::player::{STREAM_CHUNK_STREAM, write_tag};
 use crate::budget::Account;
-use crate::media::{Millis, Packet, Tag, TagKind};
+use crate::media::{Millis, Tag, TagKind};
 
 /// Limit of queued reply bytes for a peer that sends but does not read.
 pub const MAX_UNREAD_REPLIES: usize = 64 << 10;
 
-// Any chunk stream above 2 may be used; these are SRS's.
+// Any chunk stream above 2 may be used; this is SRS's.
 const CONNECTION_CHUNK_STREAM: u32 = 3;
-const STREAM_CHUNK_STREAM: u32 = 5;
-const VIDEO_CHUNK_STREAM: u32 = 6;
-const AUDIO_CHUNK_STREAM: u32 = 7;
 
 /// Precedes a data message that a server keeps for later players; the second name revokes it.
 const SET_DATA_FRAME: &str = "@setDataFrame";
@@ -219,19 +216,18 @@ impl Link {
         if self.buffers.output.is_empty() {
             self.unread_replies = 0;
         }
-        let (chunk_stream, kind) = match tag.kind {
-            TagKind::AUDIO => (AUDIO_CHUNK_STREAM, MessageKind::AUDIO),
-            TagKind::VIDEO => (VIDEO_CHUNK_STREAM, MessageKind::VIDEO),
-            TagKind::SCRIPT => (STREAM_CHUNK_STREAM, MessageKind::DATA_AMF0),
-            _ => return,
-        };
-        // FFmpeg takes metadata with another timestamp for the first subtitle of a new track.
-        let is_metadata = tag.kind == TagKind::SCRIPT && tag.header.packet == Packet::METADATA;
-        // A message's timestamp counts modulo 2^32 (5.1).
-        let timestamp = if is_metadata { 0 } else { tag.dts.0 as u32 };
-        if let Some(payload) = enhanced::body_for(tag, caps_ex) {
-            self.writer.write(chunk_stream, kind, stream_id, timestamp, &payload, &mut self.buffers.output);
-        }
+        write_tag(&mut self.writer, stream_id, tag, caps_ex, &mut self.buffers.output);
+    }
+
+    /// Whether nothing of a message has come, and nothing is queued.
+    pub fn is_idle(&self) -> bool {
+        self.buffers.input.is_empty() && self.buffers.output.is_empty() && self.oldest_unfinished().is_none()
+    }
+
+    /// Prepares for bytes that others send: releases the buffers, and repeats nothing of the headers so far. The link must be idle.
+    pub fn pause(&mut self) {
+        self.buffers = Buffers::default();
+        self.writer.forget();
     }
 }
 

@@ -18,6 +18,7 @@ pub mod handshake;
 mod link;
 pub mod message;
 pub mod output;
+mod player;
 pub mod server;
 pub mod tc_url;
 
@@ -25,4 +26,5 @@ pub use client::ClientSession;
 pub use connect::ConnectRequest;
 pub use error::SessionError;
 pub use link::{Buffers, MAX_UNREAD_REPLIES};
+pub use player::PlayerForm;
 pub use server::ServerSession;

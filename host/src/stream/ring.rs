@@ -271,6 +271,16 @@ impl<E: Entry> Reader<E> {
         }
     }
 
+    /// The address of its ring, which no other ring has as long as this reader lives.
+    pub fn ring_address(&self) -> usize {
+        Arc::as_ptr(&self.ring).addr()
+    }
+
+    /// Sets [`skipped`](Self::skipped), for a reader that continues another one's work.
+    pub fn set_skipped(&mut self, skipped: u64) {
+        self.skipped = skipped;
+    }
+
     /// Whether it waits for a join point.
     pub fn is_joining(&self) -> bool {
         matches!(self.cursor, Cursor::Joining { .. })

@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::sync::OnceLock;
 
+use super::position::Part;
 use crate::budget::{Account, Charge, Kind, OverBudget};
 use crate::http::websocket::frames;
+use crate::rtmp::PlayerForm;
 use crate::stream::Span;
 
 /// How a response frames its batches.
@@ -16,6 +18,8 @@ pub enum Framing {
     Chunked,
     /// A binary message for each batch.
     WebSocket,
+    /// The messages of an RTMP player.
+    Rtmp(PlayerForm),
 }
 
 /// Bytes for the sockets of many viewers.
@@ -29,12 +33,24 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Frames a span, by one copy.
-    pub(super) fn of_span(framing: Framing, span: &Span) -> Batch {
+    /// Frames a part of a ring, by one copy.
+    pub(super) fn of(framing: Framing, part: &Part) -> Batch {
+        match (framing, part) {
+            (Framing::Rtmp(form), Part::Tags(tags)) => {
+                let (bytes, media) = form.chunks(tags);
+                Batch { bytes: bytes.into_boxed_slice(), media, charge: OnceLock::new() }
+            }
+            (_, Part::Blocks(span)) => Batch::of_span(framing, span),
+            // A response has blocks.
+            (_, Part::Tags(_)) => Batch::of_bytes(Vec::new()),
+        }
+    }
+
+    fn of_span(framing: Framing, span: &Span) -> Batch {
         const FRAME: usize = 20;
         let mut bytes = Vec::with_capacity(span.len() + FRAME);
         match framing {
-            Framing::Plain => {}
+            Framing::Plain | Framing::Rtmp(_) => {}
             // Writing to a vector does not fail.
             Framing::Chunked => drop(write!(bytes, "{:x}\r\n", span.len())),
             Framing::WebSocket => frames::write_binary_head(span.len(), &mut bytes),
@@ -77,7 +93,7 @@ impl Framing {
     pub(super) fn end(self) -> &'static [u8] {
         match self {
             Framing::Chunked => b"0\r\n\r\n",
-            Framing::Plain | Framing::WebSocket => b"",
+            Framing::Plain | Framing::WebSocket | Framing::Rtmp(_) => b"",
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Groups: the viewers of one mount with one framing on one thread.
+//! Groups: the viewers of one mount, or the players of one stream, with one framing on one thread.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::batch::{Batch, Framing};
 use super::inbox::{GroupWaker, Inbox};
-use crate::stream::{LiveMount, Span, ViewerPosition};
+use super::position::{Part, Position};
 
 /// Number of batches that a group keeps for the next viewer at the same position.
 const CACHED: usize = 4;
@@ -14,7 +14,7 @@ const CACHED: usize = 4;
 pub(super) struct Group {
     pub(super) key: GroupKey,
     /// The position of all viewers that are level; `None` if there are none.
-    lead: Option<ViewerPosition>,
+    lead: Option<Position>,
     /// Viewers that are level, by key. Nothing waits to be sent to them.
     pub(super) level: Vec<usize>,
     /// Viewers with positions of their own.
@@ -22,13 +22,13 @@ pub(super) struct Group {
     waker: Waker,
     woken: Arc<GroupWaker>,
     /// The newest batches of viewers that are behind.
-    cached: Vec<(Arc<Span>, Arc<Batch>)>,
+    cached: Vec<(Part, Arc<Batch>)>,
 }
 
-/// What the viewers of a group have in common: the address of their mount, which lives as long as they do, and the framing.
+/// What the viewers of a group have in common: the address of their ring, which lives as long as they do, and the framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
-    mount: usize,
+    ring: usize,
     pub(super) framing: Framing,
 }
 
@@ -42,8 +42,8 @@ pub(super) enum Joined {
 }
 
 impl GroupKey {
-    pub(super) fn new(mount: &Arc<LiveMount>, framing: Framing) -> GroupKey {
-        GroupKey { mount: Arc::as_ptr(mount).addr(), framing }
+    pub(super) fn new(position: &Position, framing: Framing) -> GroupKey {
+        GroupKey { ring: position.ring_address(), framing }
     }
 }
 
@@ -63,12 +63,12 @@ impl Group {
         self.woken.rearm();
     }
 
-    /// Reads the next span of the viewers that are level. Also returns how often they have skipped since the last one.
-    pub(super) fn poll_next(&mut self) -> Poll<(Option<Arc<Span>>, u64)> {
+    /// Reads the next part for the viewers that are level. Also returns how often they have skipped since the last one.
+    pub(super) fn poll_next(&mut self) -> Poll<(Option<Part>, u64)> {
         let Some(lead) = &mut self.lead else { return Poll::Pending };
         let before = lead.skipped();
         let next = lead.poll_next(&mut Context::from_waker(&self.waker));
-        next.map(|span| (span, lead.skipped() - before))
+        next.map(|part| (part, lead.skipped() - before))
     }
 
     /// Gives up the position of those who are level: there are none.
@@ -85,14 +85,14 @@ impl Group {
 
     /// How far those who are level are behind the newest media, in milliseconds.
     pub(super) fn lag(&self) -> i64 {
-        self.lead.as_ref().map_or(0, |lead| lead.lag().0)
+        self.lead.as_ref().map_or(0, Position::lag)
     }
 
     /// Gives up a position that is that of all, or becomes it.
     ///
     /// # Errors
     /// The position, if it differs.
-    pub(super) fn join(&mut self, position: ViewerPosition) -> Result<Joined, ViewerPosition> {
+    pub(super) fn join(&mut self, position: Position) -> Result<Joined, Position> {
         match &self.lead {
             None => {
                 self.lead = Some(position);
@@ -104,20 +104,20 @@ impl Group {
     }
 
     /// Returns another position of those who are level.
-    pub(super) fn fork(&self) -> Option<ViewerPosition> {
-        self.lead.as_ref().map(ViewerPosition::fork)
+    pub(super) fn fork(&self) -> Option<Position> {
+        self.lead.as_ref().map(Position::fork)
     }
 
-    /// Returns the batch of a span that a viewer reads who is behind.
-    pub(super) fn batch(&mut self, span: &Arc<Span>) -> Arc<Batch> {
-        if let Some((_, batch)) = self.cached.iter().find(|(cached, _)| Arc::ptr_eq(cached, span)) {
+    /// Returns the batch of a part that a viewer reads who is behind.
+    pub(super) fn batch(&mut self, part: &Part) -> Arc<Batch> {
+        if let Some((_, batch)) = self.cached.iter().find(|(cached, _)| cached.is_same(part)) {
             return batch.clone();
         }
-        let batch = Arc::new(Batch::of_span(self.key.framing, span));
+        let batch = Arc::new(Batch::of(self.key.framing, part));
         if self.cached.len() == CACHED {
             self.cached.remove(0);
         }
-        self.cached.push((span.clone(), batch.clone()));
+        self.cached.push((part.clone(), batch.clone()));
         batch
     }
 

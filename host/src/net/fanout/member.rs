@@ -1,20 +1,20 @@
 //! A viewer as its fan-out thread has it.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Framing};
-use super::session::{Arrival, Farewell, Left, Reason};
+use super::position::{Part, Position};
+use super::session::{Arrival, Farewell, HandedBack, Left, Reason};
 use super::socket::Socket;
 use crate::budget::{Account, OverBudget};
 use crate::http::websocket::frames::ClientFrames;
 use crate::net::receive_rate::ReceiveRate;
 use crate::policy::Session;
-use crate::stream::{CountedViewer, Span, ViewerPosition};
+use crate::stream::CountedViewer;
 
 /// A viewer, from the head of its response until its connection is closed or handed back.
 pub(super) struct Member {
@@ -33,10 +33,12 @@ pub(super) struct Member {
     /// Bytes have come that were not read yet.
     pub(super) is_readable: bool,
     pub(super) keep_alive: bool,
+    /// Whether it is a player of RTMP, which its owner continues to serve as soon as it sends something.
+    pub(super) is_player: bool,
     /// How the response ends once nothing is unsent.
     pub(super) end: Option<(Reason, Farewell)>,
-    live: Option<(oneshot::Sender<Left>, CountedViewer)>,
-    closed: Option<oneshot::Sender<TcpStream>>,
+    live: Option<(oneshot::Sender<Left>, Option<CountedViewer>)>,
+    closed: Option<oneshot::Sender<HandedBack>>,
 }
 
 /// Where a viewer is in its stream.
@@ -44,7 +46,7 @@ pub(super) enum Place {
     /// With its group; its index in the group's list.
     Level(usize),
     /// At a position of its own; its index in the group's list.
-    Behind { index: usize, position: Box<ViewerPosition>, first: Option<Arc<Span>> },
+    Behind { index: usize, position: Box<Position>, first: Option<Part> },
     /// The response has ended, and its end is being sent.
     Ending,
     /// The close frame of a WebSocket is awaited.
@@ -88,15 +90,14 @@ impl Member {
         group: usize,
         index: usize,
     ) -> Member {
-        let Arrival { socket, head, first, viewer, framing, session, rate, keep_alive } = arrival;
-        let (position, counted) = viewer.into_parts();
+        let Arrival { socket, head, first, position, counted, framing, session, rate, keep_alive } = arrival;
         let skips = position.skipped();
         Member {
             id,
             socket,
             group,
-            place: Place::Behind { index, position: Box::new(position), first: Some(first) },
-            unsent: Some(Unsent { batch: Arc::new(Batch::of_bytes(head)), at: 0 }),
+            place: Place::Behind { index, position: Box::new(position), first },
+            unsent: (!head.is_empty()).then(|| Unsent { batch: Arc::new(Batch::of_bytes(head)), at: 0 }),
             session,
             skips,
             web_socket: (framing == Framing::WebSocket).then(Box::default),
@@ -104,6 +105,7 @@ impl Member {
             sent: 0,
             is_readable: false,
             keep_alive,
+            is_player: matches!(framing, Framing::Rtmp(_)),
             end: None,
             live: Some((leaves, counted)),
             closed: None,
@@ -115,10 +117,9 @@ impl Member {
         matches!(self.place, Place::Level(_) | Place::Behind { .. })
     }
 
-    /// Whether the thread reads what the client sends while the response goes on. Over plain HTTP it stays in the kernel: it belongs
-    /// to the next request.
-    pub(super) fn reads(&self) -> bool {
-        self.web_socket.is_some() || matches!(self.socket, Socket::Tls(..))
+    /// Whether the thread must know of what the client sends. Over plain HTTP it stays in the kernel: it belongs to the next request.
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_player || self.web_socket.is_some() || matches!(self.socket, Socket::Tls(..))
     }
 
     /// Whether something waits to be sent.
@@ -192,10 +193,10 @@ impl Member {
         }
     }
 
-    /// Returns the socket to its owner, for another request.
-    pub(super) fn hand_back(self) {
-        if let (Socket::Plain(tcp), Some(closed)) = (self.socket, self.closed) {
-            let _ = closed.send(tcp);
+    /// Returns the socket to its owner, who continues at `position`.
+    pub(super) fn hand_back(self, position: Option<Position>) {
+        if let (Socket::Plain(socket), Some(closed)) = (self.socket, self.closed) {
+            let _ = closed.send(HandedBack { socket, position, skips: self.skips });
         }
     }
 

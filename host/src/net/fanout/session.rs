@@ -7,12 +7,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::batch::Framing;
+use super::position::{Part, Position};
 use super::socket::Socket;
 use crate::budget::OverBudget;
 use crate::http::websocket::frames::{CloseCode, Violation};
 use crate::net::receive_rate::ReceiveRate;
 use crate::policy::Session;
-use crate::stream::{Span, Viewer};
+use crate::stream::CountedViewer;
 
 /// A viewer whose response begins.
 #[derive(Debug)]
@@ -20,9 +21,11 @@ pub(in crate::net) struct Arrival {
     pub(in crate::net) socket: Socket,
     /// The head of the response.
     pub(in crate::net) head: Vec<u8>,
-    /// The first span of the viewer.
-    pub(in crate::net) first: Arc<Span>,
-    pub(in crate::net) viewer: Viewer,
+    /// What is read already of the viewer's media.
+    pub(in crate::net) first: Option<Part>,
+    pub(in crate::net) position: Position,
+    /// Counts the viewer in its mount; `None` for a player.
+    pub(in crate::net) counted: Option<CountedViewer>,
     pub(in crate::net) framing: Framing,
     pub(in crate::net) session: Arc<Session>,
     /// The limit of what the client may send.
@@ -42,8 +45,18 @@ pub(in crate::net) struct Farewell {
 #[derive(Debug)]
 pub(in crate::net) struct Left {
     pub(in crate::net) reason: Reason,
-    /// Resolves when the connection is closed, or with the socket if it may serve another request.
-    pub(in crate::net) closed: oneshot::Receiver<TcpStream>,
+    /// Resolves when the connection is closed, or with what continues.
+    pub(in crate::net) closed: oneshot::Receiver<HandedBack>,
+}
+
+/// A connection that continues elsewhere.
+#[derive(Debug)]
+pub(in crate::net) struct HandedBack {
+    pub(in crate::net) socket: TcpStream,
+    /// Where a player is in its stream; `None` after a response.
+    pub(in crate::net) position: Option<Position>,
+    /// Number of times that it moved to a newer keyframe so far.
+    pub(in crate::net) skips: u64,
 }
 
 /// The reason why a response has ended.
@@ -55,6 +68,8 @@ pub enum Reason {
     Ordered,
     #[error("the client left")]
     ClientLeft,
+    #[error("the player has sent something")]
+    Input,
     #[error("no answer to pings")]
     NoAnswer,
     #[error("{0}")]

@@ -40,6 +40,7 @@ const CLOSE_TIME: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_secs(1);
 
 const END_OF_STREAM: Farewell = Farewell { code: Some(CloseCode::NORMAL), text: "end of stream" };
+const NO_FAREWELL: Farewell = Farewell { code: None, text: "" };
 const NO_ANSWER: Farewell = Farewell { code: Some(CloseCode::GOING_AWAY), text: "no answer to pings" };
 
 /// Size of the buffer that all viewers of a thread are read into, in bytes, and number of reads in a row.
@@ -139,7 +140,7 @@ impl Shard {
     }
 
     fn add(&mut self, id: u64, arrival: Arrival, leaves: oneshot::Sender<Left>) {
-        let key = GroupKey::new(arrival.viewer.mount(), arrival.framing);
+        let key = GroupKey::new(&arrival.position, arrival.framing);
         let group = *self.by_key.entry(key).or_insert_with(|| {
             let entry = self.groups.vacant_entry();
             let index = entry.key();
@@ -152,8 +153,7 @@ impl Shard {
         behind.push(key);
         self.keys.insert(id, key);
         let mut flags = epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        // What a client sends over plain HTTP stays in the kernel: it belongs to the next request.
-        if member.reads() {
+        if member.is_heard() {
             flags |= epoll::EventFlags::IN;
         }
         match epoll::add(&self.epoll, &member.socket, epoll::EventData::new_u64(key as u64), flags) {
@@ -187,8 +187,8 @@ impl Shard {
         let ended = loop {
             let Some(group) = self.groups.get_mut(index) else { return };
             match group.poll_next() {
-                Poll::Ready((Some(span), skips)) => {
-                    let batch = Arc::new(Batch::of_span(group.key.framing, &span));
+                Poll::Ready((Some(part), skips)) => {
+                    let batch = Arc::new(Batch::of(group.key.framing, &part));
                     self.send_level(index, &batch, skips);
                 }
                 Poll::Ready((None, _)) => break true,
@@ -256,16 +256,16 @@ impl Shard {
             };
             let before = position.skipped();
             let next = match first.take() {
-                Some(span) => Poll::Ready(Some(span)),
+                Some(part) => Poll::Ready(Some(part)),
                 // The group's position wakes the thread.
                 None => position.poll_next(&mut Context::from_waker(Waker::noop())),
             };
-            let (skips, lag) = (position.skipped() - before, position.lag().0);
+            let (skips, lag) = (position.skipped() - before, position.lag());
             position.count_skips(skips);
             match next {
-                Poll::Ready(Some(span)) => {
-                    member.count(span.len(), skips, lag);
-                    let batch = self.groups[member.group].batch(&span);
+                Poll::Ready(Some(part)) => {
+                    let batch = self.groups[member.group].batch(&part);
+                    member.count(batch.media(), skips, lag);
                     member.queue(batch);
                 }
                 Poll::Ready(None) => return self.finish(key, Reason::StreamEnded, END_OF_STREAM),
@@ -327,6 +327,9 @@ impl Shard {
 
     /// Ends a response, and sends its end. Nothing may be unsent.
     fn finish(&mut self, key: usize, reason: Reason, Farewell { code, text }: Farewell) {
+        if self.members[key].is_player {
+            return self.hand_back(key, reason);
+        }
         let framing = self.groups[self.members[key].group].key.framing;
         let is_mutual = matches!(reason, Reason::StreamEnded | Reason::Ordered);
         self.leave(key, reason);
@@ -337,6 +340,18 @@ impl Shard {
         let end = if framing == Framing::WebSocket { close(code, text) } else { framing.end().to_vec() };
         member.queue(Arc::new(Batch::of_bytes(end)));
         self.advance(key);
+    }
+
+    /// Returns a player to its owner.
+    fn hand_back(&mut self, key: usize, reason: Reason) {
+        let member = &self.members[key];
+        let position = match &member.place {
+            Place::Behind { position, .. } => Some(position.fork()),
+            _ => self.groups[member.group].fork(),
+        };
+        self.leave(key, reason);
+        let _ = epoll::delete(&self.epoll, &self.members[key].socket);
+        self.forget(key).hand_back(position);
     }
 
     /// Takes a viewer out of its group and tells its owner.
@@ -359,7 +374,7 @@ impl Shard {
             member.place = Place::Closing { deadline: Instant::now() + CLOSE_TIME };
         } else if member.keep_alive {
             let _ = epoll::delete(&self.epoll, &member.socket);
-            self.forget(key).hand_back();
+            self.forget(key).hand_back(None);
         } else {
             self.linger(key);
         }
@@ -427,6 +442,9 @@ impl Shard {
 
     /// Reads what a client has sent.
     fn receive(&mut self, key: usize) {
+        if self.members.get(key).is_some_and(|member| member.is_player) {
+            return self.end_soon(key, Reason::Input, NO_FAREWELL);
+        }
         for _ in 0..READS {
             let Some(member) = self.members.get_mut(key) else { return };
             let now = tokio::time::Instant::now();

@@ -66,7 +66,7 @@ impl Fanout {
     /// with many has them on all.
     fn choose(&self, arrival: &Arrival) -> &Arc<Inbox> {
         let viewers = |inbox: &Arc<Inbox>| inbox.viewers.load(Ordering::Relaxed);
-        let own = &self.inboxes[Arc::as_ptr(arrival.viewer.mount()).addr() / 64 % self.inboxes.len()];
+        let own = &self.inboxes[arrival.position.ring_address() / 64 % self.inboxes.len()];
         let idle = self.inboxes.iter().min_by_key(|inbox| viewers(inbox)).unwrap_or(own);
         if viewers(own) > viewers(idle) + IMBALANCE { idle } else { own }
     }

@@ -24,7 +24,7 @@ use super::drive::{FirstRequest, MAX_BUFFER, drive};
 use super::socket::Socket;
 use crate::http::websocket::frames::CloseCode;
 use crate::http::{Body, ConnectionContext, Watching};
-use crate::net::fanout::{self, Arrival, Farewell, Framing, Reason};
+use crate::net::fanout::{self, Arrival, Farewell, Framing, HandedBack, Part, Position, Reason};
 use crate::net::receive_rate::{Limited, ReceiveRate};
 use crate::net::server::Server;
 use crate::net::stall::is_stall;
@@ -198,7 +198,9 @@ async fn deliver(
     let keep_alive = keep_alive && matches!(socket, fanout::Socket::Plain(_));
     let session = admission.session().clone();
     let connection = session.connection();
-    let arrival = Arrival { socket, head, first, viewer, framing, session, rate, keep_alive };
+    let (position, counted) = viewer.into_parts();
+    let (first, position, counted) = (Some(Part::Blocks(first)), Position::Mount(position), Some(counted));
+    let arrival = Arrival { socket, head, first, position, counted, framing, session, rate, keep_alive };
     let mut served = server.fanout.serve(arrival);
     let left = tokio::select! {
         left = served.left() => left,
@@ -211,7 +213,7 @@ async fn deliver(
     let outcome = match &reason {
         Reason::StreamEnded => Some(Outcome::StreamEnded),
         // The admission has noted why, or the client left.
-        Reason::Ordered | Reason::ClientLeft | Reason::NoAnswer => None,
+        Reason::Ordered | Reason::ClientLeft | Reason::NoAnswer | Reason::Input => None,
         Reason::Io(error) if is_stall(error) => {
             stall.note();
             stall.outcome()
@@ -229,7 +231,7 @@ async fn deliver(
         debug!(%connection, %reason, "closing a WebSocket");
     }
     match closed.await {
-        Ok(socket) => Ok(Some(TcpStream::from_std(socket)?)),
+        Ok(HandedBack { socket, .. }) => Ok(Some(TcpStream::from_std(socket)?)),
         Err(_) if matches!(reason, Reason::StreamEnded | Reason::Ordered) => Ok(None),
         Err(_) => Err(reason.into()),
     }

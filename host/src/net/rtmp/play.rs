@@ -16,7 +16,8 @@ use crate::conf::Publish;
 use crate::media::{Packet, Tag, TagKind};
 use crate::net::peer::Peer;
 use crate::net::server::Server;
-use crate::policy::{Admission, Outcome};
+use crate::policy::{Admission, Outcome, Session};
+use crate::rtmp::PlayerForm;
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
 use crate::stream::{Reader, Stream, StreamKey, StreamWait, SupplyError, Waiting};
 
@@ -50,6 +51,16 @@ enum Source {
     Reading { key: StreamKey, tags: Reader<Tag> },
     /// Paused by the player.
     Paused { key: StreamKey },
+    /// Another sends its tags.
+    Lent { key: StreamKey },
+}
+
+/// A player to whom another sends.
+pub(super) struct LentPlayer {
+    pub(super) stream_id: u32,
+    pub(super) form: PlayerForm,
+    pub(super) position: Reader<Tag>,
+    pub(super) session: Arc<Session>,
 }
 
 /// An event of a player's source.
@@ -152,6 +163,31 @@ impl Players {
     pub fn end_all(&self, end: PlayEnd, session: &mut ServerSession) {
         for stream_id in self.by_id.keys() {
             session.end_play(*stream_id, end);
+        }
+    }
+
+    /// Lends the only player, if it gets all of its stream, to another who sends to it. Until [`Players::resume`] it gets no tags here.
+    pub fn lend(&mut self, session: &mut ServerSession) -> Option<LentPlayer> {
+        if self.by_id.len() != 1 {
+            return None;
+        }
+        let (&stream_id, playing) = self.by_id.iter_mut().next()?;
+        let Source::Reading { key, .. } = &playing.source else { return None };
+        let lent = Source::Lent { key: key.clone() };
+        let form = if playing.audio && playing.video { session.pause_for(stream_id) } else { None }?;
+        let Source::Reading { tags: position, .. } = std::mem::replace(&mut playing.source, lent) else {
+            return None;
+        };
+        Some(LentPlayer { stream_id, form, position, session: playing.admission.session().clone() })
+    }
+
+    /// Continues to send to a player that was lent.
+    pub fn resume(&mut self, stream_id: u32, tags: Reader<Tag>) {
+        if let Some(playing) = self.by_id.get_mut(&stream_id)
+            && let Source::Lent { key } = &playing.source
+        {
+            playing.tracks.skips = tags.skipped();
+            playing.source = Source::Reading { key: key.clone(), tags };
         }
     }
 
@@ -279,7 +315,7 @@ impl StartedTracks {
 impl Source {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SourceEvent> {
         match self {
-            Source::Paused { .. } => Poll::Pending,
+            Source::Paused { .. } | Source::Lent { .. } => Poll::Pending,
             Source::Waiting { stream, deadline } => match Pin::new(stream).poll(cx) {
                 Poll::Ready(Ok(stream)) => Poll::Ready(SourceEvent::Stream(stream)),
                 Poll::Ready(Err(error)) => Poll::Ready(SourceEvent::NotServed(error)),

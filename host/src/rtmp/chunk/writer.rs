@@ -48,6 +48,11 @@ impl ChunkWriter {
         self.chunk_size = size.clamp(1, MAX_CHUNK_SIZE);
     }
 
+    /// Makes the next header of each chunk stream a whole one.
+    pub fn forget(&mut self) {
+        self.last.clear();
+    }
+
     /// Queues a message: its chunk headers, and slices of `payload`.
     ///
     /// The chunk format limits `chunk_stream_id` to 2..=65,599 and `payload` to 16 MiB - 1; other messages are not written.

@@ -10,6 +10,7 @@ use crate::rtmp::command::{Command, code, info, object};
 use crate::rtmp::connect::{ConnectRequest, caps_ex};
 use crate::rtmp::link::sample_access;
 use crate::rtmp::message::{Control, PeerBandwidthLimit};
+use crate::rtmp::player::PlayerForm;
 
 /// The Flash Media Server that this server claims to be: some clients reject an unknown `fmsVer`.
 const FMS_VERSION: &str = "FMS/3,5,3,888";
@@ -137,6 +138,21 @@ impl ServerSession {
         if let Some(StreamState::Playing { accepted: true, .. }) = self.streams.state(stream_id) {
             self.link.send_tag(stream_id, tag, self.request.caps_ex);
         }
+    }
+
+    /// Lets others send to an accepted player, in the form that this returns, until the session is used again. `None` if the
+    /// session has something to send or to read, or if the player reads several tracks.
+    pub fn pause_for(&mut self, stream_id: u32) -> Option<PlayerForm> {
+        let Some(StreamState::Playing { accepted: true, .. }) = self.streams.state(stream_id) else {
+            return None;
+        };
+        let (caps_ex, chunk_size) = (self.request.caps_ex, self.settings.chunk_size);
+        let form = PlayerForm { stream_id, caps_ex, chunk_size };
+        if form.reads_tracks() || !self.events.is_empty() || !self.link.is_idle() {
+            return None;
+        }
+        self.link.pause();
+        Some(form)
     }
 
     /// Requests the client to reconnect, to `tc_url` if given (enhanced RTMP v2, "Reconnect Request"). Returns false and
