@@ -76,6 +76,7 @@ pub mod stream {
 
 /// HTTP.
 pub mod http {
+    pub use crate::http::websocket::frames;
     pub use crate::http::{ByteRange, Client, Condition, ConnectionContext, Service, Stall, Validators};
     pub use crate::lifecycle::Lifecycle;
     pub use crate::policy::ConnectionId;

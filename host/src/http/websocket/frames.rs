@@ -166,20 +166,20 @@ impl ClientFrames {
     /// Returns the frame once its head is complete.
     fn parse_head(&mut self) -> Result<Option<Frame>, Violation> {
         let head = &self.head[..usize::from(self.head_len)];
-        let (first, opcode) = (head[0], head[0] & 0x0f);
-        let (is_last, is_control) = (first & FIN != 0, opcode >= CLOSE);
-        let known = matches!(opcode, 0 | TEXT | BINARY | CLOSE | PING | PONG);
-        if first & RESERVED != 0 || !known || (is_control && !is_last) {
+        let [first, second, ..] = *head else { return Ok(None) };
+        let (opcode, is_last, short) = (first & 0x0f, first & FIN != 0, second & !MASKED);
+        let is_control = opcode >= CLOSE;
+        let is_valid = match opcode {
+            0 => self.message.is_some(),
+            TEXT | BINARY => self.message.is_none(),
+            // A close frame has no payload, or a code (5.5.1).
+            CLOSE => is_last && usize::from(short) <= MAX_CONTROL && short != 1,
+            PING | PONG => is_last && usize::from(short) <= MAX_CONTROL,
+            _ => false,
+        };
+        if first & RESERVED != 0 || second & MASKED == 0 || !is_valid {
             return Err(PROTOCOL);
         }
-        if !is_control && (opcode == 0) != self.message.is_some() {
-            return Err(PROTOCOL);
-        }
-        let Some(&second) = head.get(1) else { return Ok(None) };
-        if second & MASKED == 0 {
-            return Err(PROTOCOL);
-        }
-        let short = second & !MASKED;
         let extended = match short {
             126 => 2,
             127 => 8,
@@ -190,7 +190,13 @@ impl ClientFrames {
             0 => u64::from(short),
             _ => extension.iter().fold(0, |length, &byte| length << 8 | u64::from(byte)),
         };
-        if is_control && length > MAX_CONTROL as u64 {
+        // The shortest form must be used (5.2).
+        let is_shortest = match extended {
+            0 => true,
+            2 => length > 125,
+            _ => length > 0xffff,
+        };
+        if !is_shortest {
             return Err(PROTOCOL);
         }
         let before = self.message.as_ref().map_or(0, |message| message.length);
@@ -331,7 +337,9 @@ mod tests {
     #[test]
     fn violations_have_their_codes() {
         let long = vec![b'x'; 40_000];
-        let rows: [(&str, Vec<u8>, u16); 16] = [
+        let rows: [(&str, Vec<u8>, u16); 18] = [
+            ("a length of two bytes that needs one", b"\x82\xfe\0\x7d".to_vec(), 1002),
+            ("a length of eight bytes that needs two", b"\x82\xff\0\0\0\0\0\0\xff\xff".to_vec(), 1002),
             ("an unmasked frame", b"\x82\x03abc".to_vec(), 1002),
             ("a reserved bit", frame(0xc2, b"abc"), 1002),
             ("a reserved opcode", frame(0x83, b"abc"), 1002),
