@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+
+use crate::wait::SILENCE;
 
 /// A request.
 #[derive(Clone, Debug)]
@@ -98,7 +99,7 @@ impl Request {
     /// # Errors
     /// As [`Request::send`].
     pub fn send_over(&self, mut socket: TcpStream) -> io::Result<Response> {
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        socket.set_read_timeout(Some(SILENCE))?;
         let mut head = format!("{} {} {}\r\n", self.method, self.path, self.version);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head.push_str(&format!("Host: {}\r\n", socket.peer_addr()?));

@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -16,6 +15,7 @@ use rustls::{
 };
 
 use crate::scratch::Scratch;
+use crate::wait::SILENCE;
 
 /// A self-signed certificate and its key.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ pub fn connect_with(
     protocols: &[&[u8]],
 ) -> io::Result<Stream> {
     let socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.set_read_timeout(Some(SILENCE))?;
     handshake(socket, name, version, protocols)
 }
 

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// Limit for a fact that should hold at once, on a loaded machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// Limit for the silence of a host, which a test may stop for a while.
+pub const SILENCE: Duration = Duration::from_secs(120);
+
 /// Calls `fact` until it returns a value, and returns that value; `None` if `within` passes before.
 ///
 /// No other loop of the tests sleeps between two checks.

@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::client::Response;
 use tungstenite::{HandshakeError, WebSocket};
+
+use crate::wait::SILENCE;
 
 /// An open WebSocket.
 pub type Socket = WebSocket<TcpStream>;
@@ -21,7 +22,7 @@ pub fn open(
     headers: &[(&'static str, &str)],
 ) -> Result<(Socket, Response), tungstenite::Error> {
     let socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.set_read_timeout(Some(SILENCE))?;
     open_over(socket, &format!("ws://{address}{path}"), headers)
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 pub use amf::Amf;
 use chunk::ChunkReader;
+
+use crate::wait::SILENCE;
 pub use chunk::{chunks, type0};
 
 /// Message type: set chunk size.
@@ -85,7 +87,7 @@ impl Connection {
     /// As [`Connection::open`].
     pub fn over(socket: TcpStream) -> io::Result<Connection> {
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        socket.set_read_timeout(Some(SILENCE))?;
         socket.set_write_timeout(Some(Duration::from_secs(20)))?;
         let url = format!("rtmp://{}", socket.peer_addr()?);
         Connection::handshake(socket, url)
