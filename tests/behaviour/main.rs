@@ -9,6 +9,7 @@ mod audio;
 mod authors;
 mod bad_requests;
 mod bans;
+mod beat;
 mod bounds;
 mod broken_pipe;
 mod certificates;

@@ -12,6 +12,7 @@ use tracing::{debug, error};
 use crate::conf::{Limits, ListenerKind};
 use crate::log::LineLimit;
 
+use super::beat::PlainOnBeat;
 use super::listeners::Listener;
 use super::opening::{Accepted, Plain, open};
 use super::peer::Peer;
@@ -121,7 +122,7 @@ fn serve(server: &Arc<Server>, listener: &Arc<Listener>, socket: TcpStream, addr
     let (proxy, tls) = (serving.accept.proxy_protocol, serving.tls.clone());
     match (serving.kind, tls) {
         (ListenerKind::Rtmp, _) => {
-            tasks.spawn(open(server, Plain, proxy, accepted, rtmp::serve));
+            tasks.spawn(open(server, PlainOnBeat, proxy, accepted, rtmp::serve));
         }
         (ListenerKind::Http, _) => {
             tasks.spawn(open(server, Plain, proxy, accepted, http::serve));

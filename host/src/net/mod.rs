@@ -9,6 +9,7 @@
 //! Used by `host` and `admin`; uses `http`, `router`, `rtmp`, `stream`, `budget` and `conf`.
 
 mod addresses;
+mod beat;
 mod certificates;
 mod connections;
 mod crypto;

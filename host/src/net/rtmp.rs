@@ -7,6 +7,7 @@ mod deadline;
 mod play;
 mod publish;
 mod requests;
+mod socket;
 
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
@@ -18,7 +19,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
@@ -35,11 +35,11 @@ use super::opening::Opened;
 use super::peer::Peer;
 use super::server::Server;
 use super::stall::is_stall;
-use super::tls;
 use deadline::{MediaDeadline, MessageDeadline};
 use play::{LentPlayer, Players};
 use publish::Publishers;
 use requests::{Admitted, Client, Decided, Requests, Use};
+use socket::Socket;
 
 /// Players get no close frame.
 const NO_FAREWELL: Farewell = Farewell { code: None, text: "" };
@@ -48,14 +48,15 @@ const NO_FAREWELL: Farewell = Farewell { code: None, text: "" };
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Bytes read at once: from a client that publishes, and from any other.
-const READ_PUBLISHER: usize = 64 * 1024;
+const READ_PUBLISHER: usize = 16 * 1024;
 const READ_OTHER: usize = 4 * 1024;
 
 /// Tags are read for players only while less than this waits to be written, in bytes.
 const MAX_UNSENT: usize = 64 * 1024;
 
-/// Interval of checks of the client's share of the memory: others may need it while this one holds memory and sends nothing.
-const SHARE_CHECK: Duration = Duration::from_secs(1);
+/// Interval of checks of a client's share of the memory, since others may need it while this one holds memory and sends nothing; and of
+/// whether a publisher's stream is read.
+const CHECK: Duration = Duration::from_secs(1);
 
 /// Limit of chunk streams of one client.
 const MAX_CHUNK_STREAMS: usize = 256;
@@ -142,7 +143,8 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
         players: Players::new(server.clone()),
         media: MediaDeadline::new(deadline, limits.media_timeout),
         messages: MessageDeadline::new(limits.send_timeout),
-        next_check: Instant::now() + SHARE_CHECK,
+        next_check: Instant::now() + CHECK,
+        on_beat: false,
         unflushed: false,
         server,
     };
@@ -181,43 +183,6 @@ fn report(server: &Server, Peer { address: peer, id: connection }: Peer, close: 
     }
 }
 
-/// A stream that carries RTMP: TCP or TLS.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + Sized {
-    /// Whether a fan-out thread can send over it.
-    const FANOUT: bool;
-
-    /// Leaves the runtime, for a fan-out thread.
-    fn into_std(self) -> io::Result<std::net::TcpStream>;
-
-    /// Comes back from a fan-out thread.
-    fn from_std(socket: std::net::TcpStream) -> io::Result<Self>;
-}
-
-impl Socket for TcpStream {
-    const FANOUT: bool = true;
-
-    fn into_std(self) -> io::Result<std::net::TcpStream> {
-        TcpStream::into_std(self)
-    }
-
-    fn from_std(socket: std::net::TcpStream) -> io::Result<TcpStream> {
-        TcpStream::from_std(socket)
-    }
-}
-
-/// tokio-rustls takes no connection back.
-impl Socket for tls::Socket {
-    const FANOUT: bool = false;
-
-    fn into_std(self) -> io::Result<std::net::TcpStream> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn from_std(_: std::net::TcpStream) -> io::Result<tls::Socket> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
 struct Connection {
     server: Arc<Server>,
     peer: Peer,
@@ -233,6 +198,8 @@ struct Connection {
     messages: MessageDeadline,
     /// When the share of the memory is checked next, if the client holds any.
     next_check: Instant,
+    /// Whether the socket is read on the beat, because nobody reads the client's streams.
+    on_beat: bool,
     /// Whether written bytes may still be in the TLS layer.
     unflushed: bool,
 }
@@ -304,7 +271,7 @@ impl Connection {
     }
 
     /// Handles the messages that were read, then waits for one event.
-    async fn step(&mut self, socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), Close> {
+    async fn step(&mut self, socket: &mut impl Socket) -> Result<(), Close> {
         while let Some(event) = self.session.poll_event()? {
             self.on_event(event);
         }
@@ -319,14 +286,20 @@ impl Connection {
         let holds = !self.publishers.is_empty() || self.messages.at().is_some();
         if holds && Instant::now() >= self.next_check {
             self.account.check_share()?;
-            self.next_check = Instant::now() + SHARE_CHECK;
+            self.next_check = Instant::now() + CHECK;
+            self.on_beat = true;
         }
+        self.on_beat = self.on_beat && self.players.is_empty() && self.publishers.are_unread();
+        socket.set_on_beat(self.on_beat)?;
         let (deadline, late) = self.deadline();
+        let wake = if holds { deadline.min(self.next_check) } else { deadline };
         let read_size = if self.publishers.is_empty() { READ_OTHER } else { READ_PUBLISHER };
         let reads = !self.session.is_full();
         let Buffers { input, output } = self.session.buffers();
-        if input.capacity() - input.len() < read_size / 4 {
-            input.reserve(read_size);
+        let least = read_size / 4;
+        if input.capacity() - input.len() < least {
+            // Not more than `read_size` in all, if that is possible: the buffer would double for the start of a chunk.
+            input.reserve(read_size.saturating_sub(input.len()).max(least));
         }
         let (publishers, players, unflushed) = (&mut self.publishers, &mut self.players, &mut self.unflushed);
         let requests = &mut self.requests;
@@ -346,8 +319,11 @@ impl Connection {
             (stream_id, rejection) = poll_fn(|cx| publishers.poll_end(cx)) => {
                 self.publishers.end(stream_id, &rejection, &mut self.session);
             }
-            () = sleep_until(self.next_check), if holds => {}
-            () = sleep_until(deadline) => return Err(late),
+            () = sleep_until(wake) => {
+                if Instant::now() >= deadline {
+                    return Err(late);
+                }
+            }
             () = self.server.lifecycle.stopping() => {
                 self.players.end_all(PlayEnd::Stopped, &mut self.session);
                 return Err(Close::Stopping);

@@ -65,6 +65,11 @@ impl Renditions {
         state.feeds.iter().find(|one| one.track == track).map(|one| one.source.clone())
     }
 
+    /// Whether there is a reader of any track.
+    pub(super) fn are_read(&self) -> bool {
+        self.base.is_read() || self.state.lock().feeds.iter().any(|one| one.source.is_read())
+    }
+
     /// Starts the publisher that has this number in the source of track 0.
     pub(super) fn publish(&self, publisher: u64) {
         let mut state = self.state.lock();

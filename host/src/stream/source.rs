@@ -120,6 +120,11 @@ impl Source {
         &self.audio
     }
 
+    /// Whether one of its rings has a reader.
+    pub(super) fn is_read(&self) -> bool {
+        self.tags.reader_count() > 0 || self.audio.reader_count() > 0
+    }
+
     /// The faults of modules on this stream.
     pub(super) fn faults(&self) -> &Faults {
         &self.faults

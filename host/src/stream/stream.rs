@@ -110,6 +110,11 @@ impl Stream {
         *self.hops.lock() = hops.into();
     }
 
+    /// Whether anybody reads its tags: a player, a forward, the remux job of a mount, or who waits to learn what tracks there are.
+    pub fn is_read(&self) -> bool {
+        self.renditions.are_read()
+    }
+
     fn join_at(&self) -> JoinAt {
         if self.vhost().play.gop_cache && self.is_live() { JoinAt::Newest } else { JoinAt::Next }
     }

@@ -36,6 +36,11 @@ impl Publishers {
         self.by_id.is_empty()
     }
 
+    /// Whether there are publishers, and nobody reads what they send.
+    pub fn are_unread(&self) -> bool {
+        !self.is_empty() && self.by_id.values().all(|one| one.outlet.is_unread())
+    }
+
     /// Returns the earliest deadline of a next tag.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.by_id.values().map(|publishing| publishing.deadline).min()
@@ -190,6 +195,13 @@ impl Outlet {
                 relayed.push(tag, now);
                 true
             }
+        }
+    }
+
+    fn is_unread(&self) -> bool {
+        match self {
+            Outlet::Stream(publisher) => !publisher.stream().is_read(),
+            Outlet::Origin(_) => false,
         }
     }
 

@@ -1,0 +1,338 @@
+//! Beat: reads publishers at intervals instead of at each packet, while nobody reads their streams.
+//!
+//! An encoder sends some seventy packets a second, and each would cost a wake-up of a thread. So the socket of such a publisher leaves
+//! the runtime's set of sockets, and is read at each beat until it is empty. Beats are the same instants for all sockets, so that a
+//! thread wakes up once for all of them. A socket that stays empty is left to the runtime, so that a silent client costs nothing.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::opening::{OpenError, Plain, Transport};
+
+/// Time from one beat to the next. Who begins to read a stream waits at most so long for what comes after its history.
+const INTERVAL: Duration = Duration::from_millis(40);
+
+/// Bytes read at once.
+const READ: usize = 16 * 1024;
+
+/// Number of beats after which an empty socket is left to the runtime, until it is on the beat again.
+const MAX_EMPTY: u32 = 5;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8; READ]>> = RefCell::new(Box::new([0; READ]));
+}
+
+/// The first beat.
+static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// A socket that may be read on the beat.
+#[derive(Debug)]
+pub(super) struct BeatSocket(State);
+
+#[derive(Debug)]
+enum State {
+    /// The runtime reports each packet.
+    Prompt(TcpStream),
+    /// The runtime does not know the socket.
+    OnBeat {
+        socket: std::net::TcpStream,
+        read: Pause,
+        write: Pause,
+        /// Number of reads in a row that found nothing.
+        empty: u32,
+    },
+    /// The runtime did not take the socket back.
+    Lost,
+}
+
+impl BeatSocket {
+    /// Reads the socket on the beat from now on, or at each packet again.
+    ///
+    /// # Errors
+    /// The runtime cannot release or take the socket, which is closed then.
+    pub(super) fn set_on_beat(&mut self, on: bool) -> io::Result<()> {
+        if on == matches!(self.0, State::OnBeat { .. }) {
+            return Ok(());
+        }
+        self.0 = match std::mem::replace(&mut self.0, State::Lost) {
+            State::Prompt(socket) => State::OnBeat {
+                socket: socket.into_std()?,
+                read: Pause::new(),
+                write: Pause::new(),
+                empty: 0,
+            },
+            State::OnBeat { socket, .. } => State::Prompt(TcpStream::from_std(socket)?),
+            State::Lost => return Err(lost()),
+        };
+        Ok(())
+    }
+
+    /// Leaves the runtime.
+    pub(super) fn into_std(self) -> io::Result<std::net::TcpStream> {
+        match self.0 {
+            State::Prompt(socket) => socket.into_std(),
+            State::OnBeat { socket, .. } => Ok(socket),
+            State::Lost => Err(lost()),
+        }
+    }
+
+    /// Comes back to the runtime, which reports each packet.
+    pub(super) fn from_std(socket: std::net::TcpStream) -> io::Result<BeatSocket> {
+        Ok(BeatSocket(State::Prompt(TcpStream::from_std(socket)?)))
+    }
+}
+
+fn lost() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+/// A wait for a beat. As each poll of it counts in the runtime's budget of the task, a publisher who sends without end leaves time to
+/// others.
+#[derive(Debug)]
+struct Pause(Pin<Box<Sleep>>);
+
+impl Pause {
+    /// A wait that is over.
+    fn new() -> Pause {
+        Pause(Box::pin(sleep_until(Instant::now())))
+    }
+
+    /// Begins to wait for the next beat.
+    fn begin(&mut self) {
+        self.0.as_mut().reset(next_beat(Instant::now()));
+    }
+
+    /// Writes at a beat; again at the next one while the socket takes nothing.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut() -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.as_mut().poll(cx));
+            match write() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.begin(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+/// Returns the first beat after `now`.
+fn next_beat(now: Instant) -> Instant {
+    let elapsed = now.saturating_duration_since(*FIRST).as_nanos() as u64;
+    let interval = INTERVAL.as_nanos() as u64;
+    *FIRST + Duration::from_nanos((elapsed / interval + 1) * interval)
+}
+
+/// Plain TCP for connections that may publish.
+#[derive(Clone, Debug)]
+pub(super) struct PlainOnBeat;
+
+impl Transport for PlainOnBeat {
+    type Socket = BeatSocket;
+
+    const MEMORY: usize = Plain::MEMORY;
+
+    async fn open(&self, socket: TcpStream) -> Result<BeatSocket, OpenError> {
+        Ok(BeatSocket(State::Prompt(socket)))
+    }
+}
+
+impl AsyncRead for BeatSocket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let State::OnBeat { socket, read, empty, .. } = &mut self.0 {
+            let room = buffer.remaining().min(READ);
+            while *empty < MAX_EMPTY {
+                ready!(read.0.as_mut().poll(cx));
+                match SCRATCH.with_borrow_mut(|scratch| read_into(socket, &mut scratch[..room], buffer)) {
+                    Ok(count) => {
+                        *empty = 0;
+                        if count < room {
+                            read.begin();
+                        }
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        *empty += 1;
+                        read.begin();
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            self.set_on_beat(false)?;
+        }
+        match &mut self.0 {
+            State::Prompt(socket) => Pin::new(socket).poll_read(cx, buffer),
+            State::OnBeat { .. } | State::Lost => Poll::Ready(Err(lost())),
+        }
+    }
+}
+
+/// Reads what the socket has, by way of `scratch`, which costs less than to clear memory for it.
+fn read_into(
+    mut socket: &std::net::TcpStream,
+    scratch: &mut [u8],
+    buffer: &mut ReadBuf<'_>,
+) -> io::Result<usize> {
+    let count = socket.read(scratch)?;
+    buffer.put_slice(&scratch[..count]);
+    Ok(count)
+}
+
+impl AsyncWrite for BeatSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            State::Prompt(socket) => Pin::new(socket).poll_write(cx, bytes),
+            State::OnBeat { socket, write, .. } => write.poll_write(cx, || socket.write(bytes)),
+            State::Lost => Poll::Ready(Err(lost())),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            State::Prompt(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            State::OnBeat { socket, write, .. } => write.poll_write(cx, || socket.write_vectored(slices)),
+            State::Lost => Poll::Ready(Err(lost())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.0 {
+            State::Prompt(socket) => Pin::new(socket).poll_shutdown(cx),
+            State::OnBeat { socket, .. } => Poll::Ready(socket.shutdown(Shutdown::Write)),
+            State::Lost => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Runs a test with a socket on the beat and its peer.
+    fn with_sockets<F: Future<Output = ()>>(test: impl FnOnce(BeatSocket, TcpStream) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut socket = BeatSocket(State::Prompt(socket));
+            socket.set_on_beat(true).unwrap();
+            test(socket, peer).await;
+        });
+    }
+
+    #[test]
+    fn a_socket_that_was_emptied_is_read_at_the_next_beat() {
+        with_sockets(|mut socket, mut peer| async move {
+            let mut earliest = Instant::now();
+            for byte in 0..20 {
+                peer.write_all(&[byte]).await.unwrap();
+                let before = Instant::now();
+                assert_eq!(socket.read_u8().await.unwrap(), byte);
+                assert!(Instant::now() >= earliest);
+                earliest = next_beat(before);
+            }
+        });
+    }
+
+    #[test]
+    fn all_bytes_come_in_order_while_the_beat_begins_and_ends() {
+        const COUNT: usize = 40 * READ;
+        with_sockets(|mut socket, mut peer| async move {
+            let sent: Vec<u8> = (0..COUNT).map(|index| (index / 7) as u8).collect();
+            let expected = sent.clone();
+            let sending = tokio::spawn(async move {
+                peer.write_all(&sent).await.unwrap();
+                peer.shutdown().await.unwrap();
+            });
+            let mut received = Vec::new();
+            let mut on = true;
+            while socket.read_buf(&mut received).await.unwrap() > 0 {
+                on = !on;
+                socket.set_on_beat(on).unwrap();
+            }
+            sending.await.unwrap();
+            assert!(received == expected);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_reads_late_gets_all_that_is_written() {
+        const COUNT: usize = 16 << 20;
+        with_sockets(|mut socket, mut peer| async move {
+            let writing = tokio::spawn(async move {
+                socket.write_all(&vec![7; COUNT]).await.unwrap();
+                socket.shutdown().await.unwrap();
+                socket
+            });
+            // More than the kernel takes.
+            tokio::time::sleep(INTERVAL).await;
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received.len(), COUNT);
+            drop(writing.await.unwrap());
+        });
+    }
+
+    #[test]
+    fn a_silent_socket_is_left_to_the_runtime_until_it_is_on_the_beat_again() {
+        with_sockets(|mut socket, mut peer| async move {
+            let left = |socket: &mut BeatSocket, cx: &mut Context<'_>| {
+                let mut byte = [0];
+                assert!(Pin::new(&mut *socket).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending());
+                if matches!(socket.0, State::Prompt(_)) { Poll::Ready(()) } else { Poll::Pending }
+            };
+            poll_fn(|cx| left(&mut socket, cx)).await;
+            peer.write_all(&[7]).await.unwrap();
+            assert_eq!(socket.read_u8().await.unwrap(), 7);
+            socket.set_on_beat(true).unwrap();
+            peer.write_all(&[8]).await.unwrap();
+            assert_eq!(socket.read_u8().await.unwrap(), 8);
+            assert!(matches!(socket.0, State::OnBeat { .. }));
+        });
+    }
+
+    #[test]
+    fn beats_are_the_same_instants_for_all() {
+        let start = next_beat(Instant::now());
+        let late = start + INTERVAL * 1000;
+        for (passed, beats) in [(0, 1), (1, 1), (39_999, 1), (40_000, 2), (119_999, 3)] {
+            let expected = late + INTERVAL * beats;
+            assert_eq!(next_beat(late + Duration::from_micros(passed)), expected, "{passed} µs");
+        }
+    }
+}
