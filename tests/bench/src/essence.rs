@@ -1,8 +1,9 @@
 //! The smallest pictures and sounds that a decoder accepts, padded to any size: ITU-T H.264 clause 7.3, ISO/IEC
-//! 14496-3 clause 4.4, in the tag bodies of the FLV specification, annex E.4.
+//! 14496-3 clause 4.4, ISO/IEC 11172-3 clause 2.4.1, in the tag bodies of the FLV specification, annex E.4.
 //!
 //! A keyframe is grey (every macroblock Intra_16x16, DC prediction, no residual), the others skip every macroblock.
-//! Each body carries a label at a fixed offset, in an SEI message or an AAC data stream element, and a filler.
+//! Each body carries a label at a fixed offset, in an SEI message, an AAC data stream element or the ancillary data of MP3, and a
+//! filler.
 
 use crate::bits::BitWriter;
 
@@ -12,8 +13,11 @@ pub const LABEL: usize = 40;
 /// Offset of the label in a video tag's body.
 pub const VIDEO_LABEL: usize = 12;
 
-/// Offset of the label in an audio tag's body.
-pub const AUDIO_LABEL: usize = 5;
+/// Offset of the label in the body of an AAC tag.
+pub const AAC_LABEL: usize = 5;
+
+/// Offset of the label in the body of an MP3 tag: behind the frame's header and side information.
+pub const MP3_LABEL: usize = 1 + 4 + 17;
 
 const MACROBLOCKS_WIDE: u32 = 80;
 const MACROBLOCKS_HIGH: u32 = 45;
@@ -96,7 +100,7 @@ fn skipped_slice(frame_num: u32) -> Vec<u8> {
 }
 
 /// The body of the audio sequence header: AAC-LC, 44.1 kHz, mono.
-pub fn audio_config() -> Vec<u8> {
+pub fn aac_config() -> Vec<u8> {
     vec![0xAF, 0, 0x12, 0x08]
 }
 
@@ -104,7 +108,7 @@ pub fn audio_config() -> Vec<u8> {
 ///
 /// # Panics
 /// If `size` is outside what one full data stream element allows.
-pub fn audio(size: usize) -> Vec<u8> {
+pub fn aac(size: usize) -> Vec<u8> {
     let mut silence = BitWriter::new();
     silence.u(3, 0).u(4, 0).u(8, 0); // single_channel_element, instance tag, global_gain
     silence.u(1, 0).u(2, 0).u(1, 0).u(6, 0).u(1, 0); // ics_info: max_sfb 0, no prediction
@@ -116,5 +120,14 @@ pub fn audio(size: usize) -> Vec<u8> {
     let mut body = vec![0xAF, 1, 0b1000_0001, 255, escape];
     body.resize(5 + data, b'-');
     body.extend(silence);
+    body
+}
+
+/// The body of an MP3 frame of silence: MPEG-1 layer III, 128 kbit/s, 44.1 kHz, mono.
+pub fn mp3() -> Vec<u8> {
+    const FRAME: usize = 144 * 128_000 / 44_100;
+    let mut body = vec![0x2E, 0xFF, 0xFB, 0x90, 0xC4];
+    // Side information of zeros: no main data. All that follows is ancillary.
+    body.resize(1 + FRAME, 0);
     body
 }

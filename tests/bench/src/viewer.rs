@@ -1,23 +1,36 @@
-//! A viewer that reads an HTTP/1.1 response (RFC 9112), chunked or close-delimited, with an FLV file.
+//! A viewer that reads an FLV file from an HTTP/1.1 response (RFC 9112), chunked or close-delimited, or from WebSocket messages
+//! (RFC 6455).
 //!
-//! It checks that chunks and tags are contiguous, that timestamps do not decrease, and that the labels of
+//! It checks that chunks, frames and tags are contiguous, that timestamps do not decrease, and that the labels of
 //! [`content`](crate::content) ascend without a gap.
 
 use crate::content::read_label;
 use crate::flv;
 
-/// The request of every viewer.
+/// The request of a viewer over HTTP.
 pub fn request(address: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: remuxd-bench\r\n\r\n")
+}
+
+/// The request of a viewer over WebSocket, with the key of RFC 6455, section 1.2.
+pub fn upgrade(address: &str, path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: remuxd-bench\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
 }
 
 /// An error in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The status line, which is not 200.
+    /// The status line, which is neither 200 nor 101, or RTMP's refusal.
     Status(String),
     /// The header or a chunk size does not parse.
     Http,
+    /// A WebSocket frame that is masked, or of an unknown kind.
+    Frame,
+    /// What arrived are no RTMP chunks.
+    Chunk,
     /// The file header is not that of FLV.
     FileHeader,
     /// TagType, StreamID or PreviousTagSize of the tag that starts at this byte of the file.
@@ -26,7 +39,7 @@ pub enum Fault {
     Timestamp(u32, u32),
     /// A label's number is not above the one before of the same track.
     Repeated(u32, u32),
-    /// The chunked body ended.
+    /// The chunked body ended, or the WebSocket was closed.
     Ended,
 }
 
@@ -45,6 +58,8 @@ enum Http {
     Data(usize),
     DataEnd,
     Close,
+    Frame,
+    Message(usize),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -53,35 +68,58 @@ struct Track {
     number: Option<u32>,
 }
 
+/// The timestamps and labels of a viewer's two tracks.
+#[derive(Default)]
+pub struct Labels {
+    audio: Track,
+    video: Track,
+    lost: u64,
+}
+
+impl Labels {
+    /// Number of labelled tags that are missing between those that arrived.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Checks a tag and returns the instant on its label; none if it bears no label.
+    ///
+    /// # Errors
+    /// A timestamp or number that is not above the one before.
+    pub fn on_tag(&mut self, kind: u8, timestamp: u32, body: &[u8]) -> Result<Option<u64>, Fault> {
+        let Some((instant, number)) = read_label(kind, body) else { return Ok(None) };
+        let track = if kind == flv::VIDEO { &mut self.video } else { &mut self.audio };
+        if let Some(before) = track.timestamp.replace(timestamp).filter(|&before| timestamp < before) {
+            return Err(Fault::Timestamp(before, timestamp));
+        }
+        match track.number.replace(number) {
+            Some(before) if number <= before => return Err(Fault::Repeated(before, number)),
+            Some(before) => self.lost += u64::from(number - before - 1),
+            None => {}
+        }
+        Ok(Some(instant))
+    }
+}
+
 /// The state of one response.
 pub struct Viewer {
     http: Http,
     raw: Vec<u8>,
     file: Vec<u8>,
     position: u64,
-    audio: Track,
-    video: Track,
-    lost: u64,
+    labels: Labels,
 }
 
 impl Default for Viewer {
     fn default() -> Self {
-        Self {
-            http: Http::Head,
-            raw: Vec::new(),
-            file: Vec::new(),
-            position: 0,
-            audio: Track::default(),
-            video: Track::default(),
-            lost: 0,
-        }
+        Self { http: Http::Head, raw: Vec::new(), file: Vec::new(), position: 0, labels: Labels::default() }
     }
 }
 
 impl Viewer {
     /// Number of labelled tags that are missing between those that arrived.
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.labels.lost()
     }
 
     /// Reads bytes of the socket, and calls `arrived` for each labelled tag that is now complete.
@@ -107,11 +145,13 @@ impl Viewer {
                 Http::Head => {
                     let Some(end) = find(rest, b"\r\n\r\n") else { return Ok(at) };
                     let head = String::from_utf8_lossy(&rest[..end]).to_ascii_lowercase();
-                    if !head.starts_with("http/1.1 200") && !head.starts_with("http/1.0 200") {
-                        return Err(Fault::Status(head.lines().next().unwrap_or_default().to_owned()));
-                    }
-                    let chunked = head.contains("\r\ntransfer-encoding: chunked");
-                    self.http = if chunked { Http::Size } else { Http::Close };
+                    let status = head.split(' ').nth(1).unwrap_or_default();
+                    self.http = match status {
+                        "101" => Http::Frame,
+                        "200" if head.contains("\r\ntransfer-encoding: chunked") => Http::Size,
+                        "200" => Http::Close,
+                        _ => return Err(Fault::Status(head.lines().next().unwrap_or_default().to_owned())),
+                    };
                     at += end + 4;
                 }
                 Http::Size => {
@@ -146,6 +186,21 @@ impl Viewer {
                     self.file.extend(rest);
                     return Ok(self.raw.len());
                 }
+                Http::Frame => {
+                    let Some((header, length)) = frame(rest)? else { return Ok(at) };
+                    self.http = Http::Message(length);
+                    at += header;
+                }
+                Http::Message(left) => {
+                    let piece = left.min(rest.len());
+                    self.file.extend(&rest[..piece]);
+                    at += piece;
+                    if piece < left {
+                        self.http = Http::Message(left - piece);
+                        return Ok(at);
+                    }
+                    self.http = Http::Frame;
+                }
             }
         }
     }
@@ -174,27 +229,32 @@ impl Viewer {
             if u32::from_be_bytes(*previous) != size + 11 {
                 return Err(fault);
             }
-            if let Some((instant, number)) = read_label(kind, &self.file[at + 11..end]) {
-                self.lost += self.on_label(kind, timestamp, number)?;
+            if let Some(instant) = self.labels.on_tag(kind, timestamp, &self.file[at + 11..end])? {
                 arrived(Arrival { kind, instant });
             }
             at = end + 4;
         }
         Ok(at)
     }
+}
 
-    /// Returns how many numbers were left out.
-    fn on_label(&mut self, kind: u8, timestamp: u32, number: u32) -> Result<u64, Fault> {
-        let track = if kind == flv::VIDEO { &mut self.video } else { &mut self.audio };
-        if let Some(before) = track.timestamp.replace(timestamp).filter(|&before| timestamp < before) {
-            return Err(Fault::Timestamp(before, timestamp));
-        }
-        match track.number.replace(number) {
-            None => Ok(0),
-            Some(before) if number > before => Ok(u64::from(number - before - 1)),
-            Some(before) => Err(Fault::Repeated(before, number)),
-        }
+/// The length of the header of a data frame and of its payload; none if it is incomplete.
+fn frame(bytes: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
+    let Some(&[first, second]) = bytes.first_chunk() else { return Ok(None) };
+    match first & 0xF {
+        0..=2 if second < 0x80 => {}
+        8 => return Err(Fault::Ended),
+        _ => return Err(Fault::Frame),
     }
+    let extended = |size: usize| {
+        let field = bytes.get(2..2 + size)?;
+        Some((2 + size, field.iter().fold(0, |value, &byte| value << 8 | usize::from(byte))))
+    };
+    Ok(match second {
+        126 => extended(2),
+        127 => extended(8),
+        length => Some((2, usize::from(length))),
+    })
 }
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
@@ -204,13 +264,13 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::content::Content;
+    use crate::content::{Audio, Content};
     use std::mem::discriminant;
 
     fn file(tags: usize, skip: usize) -> Vec<u8> {
         let mut out = flv::HEADER.to_vec();
-        flv::write_tag(&mut out, flv::SCRIPT, 0, &flv::metadata(&crate::content::metadata()));
-        let mut content = Content::new(0, 2000, 50);
+        let mut content = Content::new(0, 2000, 50, Audio::Aac);
+        flv::write_tag(&mut out, flv::SCRIPT, 0, &flv::metadata(&content.metadata()));
         for index in 0..tags {
             let tag = content.tag(index as u64);
             if index != skip {
@@ -245,6 +305,33 @@ mod tests {
         for piece in [1, 2, 1000, bytes.len()] {
             assert_eq!(view(&bytes, piece), (Ok(()), (0..12).collect(), 0));
         }
+    }
+
+    #[test]
+    fn reads_web_socket_messages() {
+        let mut bytes = b"HTTP/1.1 101 Switching Protocols\r\n\r\n".to_vec();
+        let file = file(30, 99);
+        let (first, rest) = file.split_at(100);
+        bytes.extend([0x82, 100]);
+        bytes.extend(first);
+        for piece in rest.chunks(70_000) {
+            match piece.len() {
+                length @ ..0x1_0000 => {
+                    bytes.extend([0x82, 126]);
+                    bytes.extend((length as u16).to_be_bytes());
+                }
+                length => {
+                    bytes.extend([0x82, 127]);
+                    bytes.extend((length as u64).to_be_bytes());
+                }
+            }
+            bytes.extend(piece);
+        }
+        for piece in [1, 1000, bytes.len()] {
+            assert_eq!(view(&bytes, piece), (Ok(()), (0..30).collect(), 0));
+        }
+        bytes.extend([0x88, 2, 3, 0xE8]);
+        assert_eq!(view(&bytes, 1000).0, Err(Fault::Ended));
     }
 
     #[test]

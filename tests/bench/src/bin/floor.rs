@@ -1,17 +1,20 @@
 //! The floor: the minimal work of a server that sends a live stream to many sockets.
 //!
-//! `floor [--listen 127.0.0.1:0] [--tick 40] [--kbit 2000] [--gop 50] [--lifetime 600]`
+//! `floor [--listen 127.0.0.1:0] [--tick 40] [--kbit 2000] [--gop 50] [--replay FILE] [--lifetime 600]`
 //!
 //! One thread, one epoll. It makes the stream itself. Every `--tick` milliseconds (0: whenever a tag is due) it forms
-//! one HTTP chunk of the tags that came due and writes it to every socket, one `write` each. All viewers read the same
-//! log of bytes and a viewer is an offset into it; a joiner gets the response header and the log from the last
-//! keyframe at once. A socket that is full keeps its offset until it drains; one that falls out of the log is closed.
+//! one HTTP chunk of the tags that came due and writes it to every socket, one `write` each. With `--replay` it sends the
+//! batches of a captured stream instead, each at its time, over and over: the same bytes at the same pace, for any format.
+//!
+//! All viewers read the same log of bytes and a viewer is an offset into it; a joiner gets the response header and the log
+//! from the last keyframe at once (of a captured stream, what comes next). A socket that is full keeps its offset until it
+//! drains; one that falls out of the log is closed.
 //!
 //! Prints `listening http ADDR` and `ready`, like the host. Ends at SIGTERM.
 
 use remuxd_bench::args::Args;
-use remuxd_bench::content::{self, Content};
-use remuxd_bench::{clock, essence, flv, limit};
+use remuxd_bench::content::{Audio, Content};
+use remuxd_bench::{capture, clock, essence, flv, limit};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use std::io::{IoSlice, Result};
@@ -26,6 +29,39 @@ struct Viewer {
     socket: TcpStream,
     /// None until the request is read.
     offset: Option<u64>,
+}
+
+/// Where the bytes come from.
+enum Feed {
+    Content {
+        content: Content,
+        tick: u64,
+    },
+    /// The batches, the one that is due, the start of this pass, and the length of one.
+    Replay {
+        batches: Vec<capture::Batch>,
+        next: usize,
+        start: u64,
+        length: u64,
+    },
+}
+
+impl Feed {
+    fn replay(start: u64, batches: Vec<capture::Batch>) -> Self {
+        let [first, second] = [&batches[0], &batches[batches.len() - 1]].map(|batch| batch.at);
+        // The mean distance of two batches follows the last one.
+        let length = (second - first) * batches.len() as u64 / (batches.len() as u64 - 1);
+        Self::Replay { batches, next: 0, start, length }
+    }
+
+    /// The instant after `now` at which bytes are due.
+    fn due(&mut self, now: u64) -> u64 {
+        match self {
+            Self::Content { tick: 0, content } => content.due(),
+            Self::Content { tick, .. } => now + *tick,
+            Self::Replay { batches, next, start, .. } => *start + batches[*next].at,
+        }
+    }
 }
 
 struct Floor {
@@ -48,6 +84,7 @@ fn main() -> Result<()> {
     let listen = args.take("listen", "127.0.0.1:0".to_owned());
     let tick = args.take("tick", 40) * clock::MILLISECOND;
     let (kbit, gop) = (args.take("kbit", 2000), args.take("gop", 50));
+    let replay = args.take("replay", String::new());
     limit::lifetime(args.take("lifetime", 600));
     args.finish();
     limit::open_files();
@@ -55,7 +92,12 @@ fn main() -> Result<()> {
     let mut floor = Floor::listen(&listen)?;
     println!("listening http {}\nready", floor.listener.local_addr()?);
     let start = clock::now();
-    let mut content = Content::new(start, kbit, gop);
+    let mut feed = if replay.is_empty() {
+        Feed::Content { content: Content::new(start, kbit, gop, Audio::Aac), tick }
+    } else {
+        floor.head.clear();
+        Feed::replay(start, capture::read(&std::fs::read(replay)?)?)
+    };
     let mut next = start;
     let mut events = Vec::with_capacity(256);
     loop {
@@ -69,9 +111,9 @@ fn main() -> Result<()> {
             floor.on_event(*event)?;
         }
         if clock::now() >= next {
-            floor.append_chunk(&mut content, next);
+            floor.append(&mut feed, next);
             floor.write_all();
-            next = if tick > 0 { next + tick } else { content.due() };
+            next = feed.due(next);
         }
     }
 }
@@ -83,10 +125,11 @@ impl Floor {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
 
+        let metadata = Content::new(0, 2000, 1, Audio::Aac).metadata();
         let mut preamble = flv::HEADER.to_vec();
-        flv::write_tag(&mut preamble, flv::SCRIPT, 0, &flv::metadata(&content::metadata()));
+        flv::write_tag(&mut preamble, flv::SCRIPT, 0, &flv::metadata(&metadata));
         flv::write_tag(&mut preamble, flv::VIDEO, 0, &essence::video_config());
-        flv::write_tag(&mut preamble, flv::AUDIO, 0, &essence::audio_config());
+        flv::write_tag(&mut preamble, flv::AUDIO, 0, &essence::aac_config());
         let mut head = b"HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\nCache-Control: no-store\r\n\
             Transfer-Encoding: chunked\r\n\r\n"
             .to_vec();
@@ -141,6 +184,10 @@ impl Floor {
     fn join(&mut self, index: usize) -> bool {
         let Some(viewer) = &mut self.viewers[index] else { return false };
         let gop = &self.log[(self.join - self.origin) as usize..];
+        if self.head.is_empty() {
+            viewer.offset = Some(self.join);
+            return true;
+        }
         match rustix::io::writev(&viewer.socket, &[IoSlice::new(&self.head), IoSlice::new(gop)]) {
             Ok(written) if written >= self.head.len() => {
                 viewer.offset = Some(self.join + (written - self.head.len()) as u64);
@@ -149,6 +196,30 @@ impl Floor {
             }
             _ => false,
         }
+    }
+
+    /// Appends what is due at `instant`.
+    fn append(&mut self, feed: &mut Feed, instant: u64) {
+        match feed {
+            Feed::Content { content, .. } => self.append_chunk(content, instant),
+            Feed::Replay { batches, next, start, length } => {
+                if self.log.len() > LOG_LIMIT {
+                    self.cut(self.origin + (LOG_LIMIT / 2) as u64);
+                }
+                self.log.extend(&batches[*next].bytes);
+                self.join = self.origin + self.log.len() as u64;
+                *next += 1;
+                if *next == batches.len() {
+                    (*next, *start) = (0, *start + *length);
+                }
+            }
+        }
+    }
+
+    /// Removes the log before the offset `start`.
+    fn cut(&mut self, start: u64) {
+        self.log.drain(..(start - self.origin) as usize);
+        self.origin = start;
     }
 
     /// Forms one chunk of all tags due at `instant`.
@@ -165,8 +236,7 @@ impl Floor {
         }
         if keyframe {
             if self.log.len() > LOG_LIMIT {
-                self.log.drain(..(self.join - self.origin) as usize);
-                self.origin = self.join;
+                self.cut(self.join);
             }
             self.join = self.origin + self.log.len() as u64;
         }
