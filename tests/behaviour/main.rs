@@ -17,6 +17,7 @@ mod changes;
 mod chaos;
 mod check;
 mod console;
+mod cost;
 mod credentials;
 mod demo;
 mod edge;
