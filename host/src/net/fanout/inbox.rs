@@ -17,7 +17,7 @@ use super::session::{Arrival, Farewell, Left};
 #[derive(Debug)]
 pub(super) enum Command {
     /// Serves a viewer.
-    Add { id: u64, arrival: Box<Arrival>, leaves: oneshot::Sender<Left> },
+    Add { id: u64, arrival: Box<Arrival>, leaves: oneshot::Sender<Left>, counted: CountedHere },
     /// Ends the response of a viewer.
     End { id: u64, farewell: Farewell },
     /// A group has something to read, since this time.
@@ -35,7 +35,7 @@ pub(super) struct Inbox {
     /// Whether the thread has been woken since it looked last.
     is_woken: AtomicBool,
     /// Number of viewers that the thread serves, or is about to.
-    pub(super) viewers: AtomicUsize,
+    viewers: AtomicUsize,
 }
 
 impl Inbox {
@@ -43,6 +43,11 @@ impl Inbox {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (commands, is_woken) = (Mutex::default(), AtomicBool::new(false));
         Ok(Arc::new(Inbox { commands, event, is_woken, viewers: AtomicUsize::new(0) }))
+    }
+
+    /// Number of viewers that the thread serves, or is about to.
+    pub(super) fn viewers(&self) -> usize {
+        self.viewers.load(Ordering::Relaxed)
     }
 
     /// Adds a request and wakes the thread.
@@ -65,6 +70,23 @@ impl Inbox {
 impl AsFd for Inbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
+    }
+}
+
+/// Counts a viewer of a thread, until it is dropped.
+#[derive(Debug)]
+pub(super) struct CountedHere(Arc<Inbox>);
+
+impl CountedHere {
+    pub(super) fn new(inbox: &Arc<Inbox>) -> CountedHere {
+        inbox.viewers.fetch_add(1, Ordering::Relaxed);
+        CountedHere(inbox.clone())
+    }
+}
+
+impl Drop for CountedHere {
+    fn drop(&mut self) {
+        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::batch::{Batch, Framing};
+use super::inbox::CountedHere;
 use super::position::{Part, Position};
 use super::session::{Arrival, Farewell, HandedBack, Left, Reason};
 use super::socket::Socket;
@@ -37,7 +38,8 @@ pub(super) struct Member {
     pub(super) is_player: bool,
     /// How the response ends once nothing is unsent.
     pub(super) end: Option<(Reason, Farewell)>,
-    live: Option<(oneshot::Sender<Left>, Option<CountedViewer>)>,
+    /// Who waits for the end of the response, and what counts the viewer until then.
+    live: Option<(oneshot::Sender<Left>, CountedHere, Option<CountedViewer>)>,
     closed: Option<oneshot::Sender<HandedBack>>,
 }
 
@@ -86,7 +88,7 @@ impl Member {
     pub(super) fn new(
         id: u64,
         arrival: Arrival,
-        leaves: oneshot::Sender<Left>,
+        (leaves, counted_here): (oneshot::Sender<Left>, CountedHere),
         group: usize,
         index: usize,
     ) -> Member {
@@ -107,7 +109,7 @@ impl Member {
             keep_alive,
             is_player: matches!(framing, Framing::Rtmp(_)),
             end: None,
-            live: Some((leaves, counted)),
+            live: Some((leaves, counted_here, counted)),
             closed: None,
         }
     }
@@ -184,10 +186,10 @@ impl Member {
 
     /// Ends the response for its owner. Does nothing if it has ended.
     pub(super) fn leave(&mut self, reason: Reason) {
-        if let Some((leaves, counted)) = self.live.take() {
+        if let Some((leaves, counted_here, counted)) = self.live.take() {
             let (closed, receiver) = oneshot::channel();
             self.closed = Some(closed);
-            drop(counted);
+            drop((counted_here, counted));
             // The owner may be gone when the host stops.
             let _ = leaves.send(Left { reason, closed: receiver });
         }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Batch, Framing};
 use super::group::{Group, GroupKey, Joined};
-use super::inbox::{Command, Inbox};
+use super::inbox::{Command, CountedHere, Inbox};
 use super::member::{Member, Place, Sent};
 use super::session::{Arrival, Farewell, Left, Reason};
 use crate::budget::Account;
@@ -94,7 +93,7 @@ impl Shard {
     }
 
     /// Serves until the inbox says stop.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(&mut self) {
         let (mut events, mut commands) = (Vec::with_capacity(EVENTS), Vec::new());
         loop {
             let timeout = self.timeout();
@@ -108,7 +107,7 @@ impl Shard {
             self.inbox.take(&mut commands);
             for command in commands.drain(..) {
                 match command {
-                    Command::Add { id, arrival, leaves } => self.add(id, *arrival, leaves),
+                    Command::Add { id, arrival, leaves, counted } => self.add(id, *arrival, leaves, counted),
                     Command::End { id, farewell } => self.end(id, Reason::Ordered, farewell),
                     Command::Read { group, since } => {
                         self.read(group);
@@ -139,7 +138,7 @@ impl Shard {
         Timespec::try_from(until).ok()
     }
 
-    fn add(&mut self, id: u64, arrival: Arrival, leaves: oneshot::Sender<Left>) {
+    fn add(&mut self, id: u64, arrival: Arrival, leaves: oneshot::Sender<Left>, counted: CountedHere) {
         let key = GroupKey::new(&arrival.position, arrival.framing);
         let group = *self.by_key.entry(key).or_insert_with(|| {
             let entry = self.groups.vacant_entry();
@@ -149,7 +148,7 @@ impl Shard {
         });
         let (behind, entry) = (&mut self.groups[group].behind, self.members.vacant_entry());
         let key = entry.key();
-        let member = entry.insert(Member::new(id, arrival, leaves, group, behind.len()));
+        let member = entry.insert(Member::new(id, arrival, (leaves, counted), group, behind.len()));
         behind.push(key);
         self.keys.insert(id, key);
         let mut flags = epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
@@ -362,7 +361,6 @@ impl Shard {
             let index = member.group;
             member.place = Place::Ending;
             member.leave(reason);
-            self.inbox.viewers.fetch_sub(1, Ordering::Relaxed);
             self.drop_group(index);
         }
     }

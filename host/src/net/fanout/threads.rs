@@ -1,12 +1,14 @@
 //! The fan-out threads, as the connections' tasks see them.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
+use tracing::error;
 
-use super::inbox::{Command, Inbox};
+use super::inbox::{Command, CountedHere, Inbox};
 use super::session::{Arrival, Farewell, Left};
 use super::shard::Shard;
 use crate::budget::Account;
@@ -40,9 +42,13 @@ impl Fanout {
         let mut fanout = Fanout { inboxes: Vec::new(), next: AtomicU64::new(0) };
         for index in 0..threads.max(1) {
             let inbox = Inbox::new()?;
-            let shard = Shard::new(inbox.clone(), load.add(), account())?;
-            fanout.inboxes.push(inbox);
-            std::thread::Builder::new().name(format!("remuxd-fanout-{index}")).spawn(move || shard.run())?;
+            fanout.inboxes.push(inbox.clone());
+            let (lag, account) = (load.add(), account());
+            let new = move || Shard::new(inbox.clone(), lag.clone(), account.clone());
+            let shard = new()?;
+            std::thread::Builder::new()
+                .name(format!("remuxd-fanout-{index}"))
+                .spawn(move || run(shard, new))?;
         }
         Ok(fanout)
     }
@@ -52,23 +58,33 @@ impl Fanout {
         let inbox = self.choose(&arrival).clone();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (leaves, left) = oneshot::channel();
-        inbox.viewers.fetch_add(1, Ordering::Relaxed);
-        inbox.send(Command::Add { id, arrival: Box::new(arrival), leaves });
+        let counted = CountedHere::new(&inbox);
+        inbox.send(Command::Add { id, arrival: Box::new(arrival), leaves, counted });
         Served { inbox, id, left }
     }
 
     /// Returns the numbers of viewers that the threads serve.
     pub fn viewers(&self) -> Vec<usize> {
-        self.inboxes.iter().map(|inbox| inbox.viewers.load(Ordering::Relaxed)).collect()
+        self.inboxes.iter().map(|inbox| inbox.viewers()).collect()
     }
 
     /// Returns the thread for a viewer. A mount with few viewers has them on one thread, so that a tick wakes one thread; one
     /// with many has them on all.
     fn choose(&self, arrival: &Arrival) -> &Arc<Inbox> {
-        let viewers = |inbox: &Arc<Inbox>| inbox.viewers.load(Ordering::Relaxed);
         let own = &self.inboxes[arrival.position.ring_address() / 64 % self.inboxes.len()];
-        let idle = self.inboxes.iter().min_by_key(|inbox| viewers(inbox)).unwrap_or(own);
-        if viewers(own) > viewers(idle) + IMBALANCE { idle } else { own }
+        let idle = self.inboxes.iter().min_by_key(|inbox| inbox.viewers()).unwrap_or(own);
+        if own.viewers() > idle.viewers() + IMBALANCE { idle } else { own }
+    }
+}
+
+/// Serves on this thread. A panic is a fault of the host: the thread's connections are closed, and it begins anew.
+fn run(mut shard: Shard, new: impl Fn() -> io::Result<Shard>) {
+    while catch_unwind(AssertUnwindSafe(|| shard.run())).is_err() {
+        error!("a fan-out thread has panicked; its viewers were closed");
+        shard = match new() {
+            Ok(shard) => shard,
+            Err(error) => return error!(%error, "a fan-out thread cannot begin anew"),
+        };
     }
 }
 
