@@ -1,7 +1,10 @@
 //! A fan-out thread: its epoll instance, groups and viewers.
 
+mod ending;
+mod input;
+
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -12,13 +15,13 @@ use rustix::event::{Timespec, epoll};
 use slab::Slab;
 use tokio::sync::oneshot;
 
-use super::batch::{Batch, Framing};
+use super::batch::Batch;
 use super::group::{Group, GroupKey, Joined};
 use super::inbox::{Command, CountedHere, Inbox};
 use super::member::{Member, Place, Sent};
 use super::session::{Arrival, Farewell, Left, Reason};
 use crate::budget::Account;
-use crate::http::websocket::frames::{ClientEvent, CloseCode, close, ping, pong};
+use crate::http::websocket::frames::CloseCode;
 use crate::policy::Lag;
 
 /// The token of the inbox in the epoll instance.
@@ -27,24 +30,14 @@ const INBOX: u64 = u64::MAX;
 /// Number of events that are taken from the kernel at once.
 const EVENTS: usize = 256;
 
-/// Interval at which deadlines are looked at, and number of them from one ping to the next.
+/// Interval at which deadlines are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
-const SWEEPS_PER_PING: usize = 20;
-
-/// Number of unanswered pings after which a viewer is considered gone.
-const PINGS_MISSED: u32 = 2;
-
-/// Time for a client's close frame, and for the end of its connection after ours.
-const CLOSE_TIME: Duration = Duration::from_secs(20);
-const LINGER: Duration = Duration::from_secs(1);
 
 const END_OF_STREAM: Farewell = Farewell { code: Some(CloseCode::NORMAL), text: "end of stream" };
 const NO_FAREWELL: Farewell = Farewell { code: None, text: "" };
-const NO_ANSWER: Farewell = Farewell { code: Some(CloseCode::GOING_AWAY), text: "no answer to pings" };
 
-/// Size of the buffer that all viewers of a thread are read into, in bytes, and number of reads in a row.
+/// Size of the buffer that all viewers of a thread are read into, in bytes.
 const READ: usize = 16 * 1024;
-const READS: usize = 16;
 
 /// Pause before the next look at viewers that may not be read now.
 const READ_PAUSE: Duration = Duration::from_millis(50);
@@ -324,87 +317,6 @@ impl Shard {
         }
     }
 
-    /// Ends a response, and sends its end. Nothing may be unsent.
-    fn finish(&mut self, key: usize, reason: Reason, Farewell { code, text }: Farewell) {
-        if self.members[key].is_player {
-            return self.hand_back(key, reason);
-        }
-        let framing = self.groups[self.members[key].group].key.framing;
-        let is_mutual = matches!(reason, Reason::StreamEnded | Reason::Ordered);
-        self.leave(key, reason);
-        let member = &mut self.members[key];
-        if let Some(web_socket) = &mut member.web_socket {
-            web_socket.awaits_close = is_mutual;
-        }
-        let end = if framing == Framing::WebSocket { close(code, text) } else { framing.end().to_vec() };
-        member.queue(Arc::new(Batch::of_bytes(end)));
-        self.advance(key);
-    }
-
-    /// Returns a player to its owner.
-    fn hand_back(&mut self, key: usize, reason: Reason) {
-        let member = &self.members[key];
-        let position = match &member.place {
-            Place::Behind { position, .. } => Some(position.fork()),
-            _ => self.groups[member.group].fork(),
-        };
-        self.leave(key, reason);
-        let _ = epoll::delete(&self.epoll, &self.members[key].socket);
-        self.forget(key).hand_back(position);
-    }
-
-    /// Takes a viewer out of its group and tells its owner.
-    fn leave(&mut self, key: usize, reason: Reason) {
-        if self.members[key].is_live() {
-            self.unlist(key);
-            let member = &mut self.members[key];
-            let index = member.group;
-            member.place = Place::Ending;
-            member.leave(reason);
-            self.drop_group(index);
-        }
-    }
-
-    /// Continues after the end of a response was sent.
-    fn on_end_sent(&mut self, key: usize) {
-        let member = &mut self.members[key];
-        if member.web_socket.as_ref().is_some_and(|web_socket| web_socket.awaits_close) {
-            member.place = Place::Closing { deadline: Instant::now() + CLOSE_TIME };
-        } else if member.keep_alive {
-            let _ = epoll::delete(&self.epoll, &member.socket);
-            self.forget(key).hand_back(None);
-        } else {
-            self.linger(key);
-        }
-    }
-
-    /// Shuts the connection down for writing, and waits for the client to do so, so that it reads our last bytes.
-    fn linger(&mut self, key: usize) {
-        let member = &mut self.members[key];
-        member.socket.finish();
-        member.place = Place::Lingering { deadline: Instant::now() + LINGER };
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        if epoll::modify(&self.epoll, &member.socket, epoll::EventData::new_u64(key as u64), flags).is_err() {
-            self.forget(key);
-        }
-    }
-
-    /// Closes a connection.
-    fn remove(&mut self, key: usize, reason: Reason) {
-        self.leave(key, reason);
-        self.forget(key);
-    }
-
-    fn forget(&mut self, key: usize) -> Member {
-        let member = self.members.remove(key);
-        self.keys.remove(&member.id);
-        if self.members.is_empty() {
-            // The thread may sleep now, and look at no deadline.
-            (0..2).for_each(|_| self.lag.turn());
-        }
-        member
-    }
-
     fn on_event(&mut self, key: usize, flags: epoll::EventFlags) {
         let has = |flag| flags.contains(flag);
         let Some(member) = self.members.get(key) else { return };
@@ -421,143 +333,6 @@ impl Shard {
         if has(epoll::EventFlags::RDHUP) {
             self.on_client_done(key);
         }
-    }
-
-    /// The client will send nothing more. Without half-open connections, it has left, unless it still reads the end.
-    fn on_client_done(&mut self, key: usize) {
-        match self.members.get(key).map(|member| &member.place) {
-            Some(Place::Level(_) | Place::Behind { .. }) => self.remove(key, Reason::ClientLeft),
-            Some(Place::Closing { .. }) => self.linger(key),
-            Some(Place::Lingering { .. }) => drop(self.forget(key)),
-            Some(Place::Ending) => {
-                if let Some(web_socket) = &mut self.members[key].web_socket {
-                    web_socket.awaits_close = false;
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// Reads what a client has sent.
-    fn receive(&mut self, key: usize) {
-        if self.members.get(key).is_some_and(|member| member.is_player) {
-            return self.end_soon(key, Reason::Input, NO_FAREWELL);
-        }
-        for _ in 0..READS {
-            let Some(member) = self.members.get_mut(key) else { return };
-            let now = tokio::time::Instant::now();
-            if member.rate.as_ref().is_some_and(|rate| rate.wait(now).is_some()) {
-                break;
-            }
-            let count = match member.socket.receive(&mut self.buffer) {
-                Ok(0) => return self.on_client_done(key),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return self.remove(key, error.into()),
-            };
-            let sent = member.take_sent();
-            if let Some(rate) = &member.rate {
-                rate.count(count, sent);
-            }
-            let buffer = std::mem::take(&mut self.buffer);
-            self.on_input(key, &buffer[..count]);
-            self.buffer = buffer;
-        }
-        // Others first: what is left is read after a pause.
-        if let Some(member) = self.members.get_mut(key)
-            && !std::mem::replace(&mut member.is_readable, true)
-        {
-            self.paused.push(key);
-        }
-    }
-
-    /// Reads the frames of a WebSocket. What comes over HTTP is dropped.
-    fn on_input(&mut self, key: usize, mut input: &[u8]) {
-        while let Some(member) = self.members.get_mut(key) {
-            let is_live = member.is_live() && member.end.is_none();
-            let Some(web_socket) = &mut member.web_socket else { return };
-            if !is_live && !web_socket.awaits_close {
-                return;
-            }
-            let (reason, code) = match web_socket.frames.read(&mut input) {
-                Ok(None) => return,
-                Ok(Some(event)) => {
-                    web_socket.unanswered = 0;
-                    match event {
-                        ClientEvent::Other => continue,
-                        ClientEvent::Ping(_) if !is_live => continue,
-                        ClientEvent::Ping(payload) => {
-                            // Of several pings while a batch is unsent, the last is answered (RFC 6455, 5.5.3).
-                            member.queue_control(pong(&payload));
-                            if !member.has_unsent() {
-                                self.advance(key);
-                            }
-                            continue;
-                        }
-                        ClientEvent::Close(code) => (Reason::ClientLeft, code),
-                    }
-                }
-                Err(violation) => (violation.into(), Some(violation.0)),
-            };
-            web_socket.awaits_close = false;
-            if is_live {
-                self.end_soon(key, reason, Farewell { code, text: "" });
-            } else if matches!(member.place, Place::Closing { .. }) {
-                self.linger(key);
-            }
-            return;
-        }
-    }
-
-    /// Reads from viewers that could not be read before.
-    fn read_paused(&mut self) {
-        for key in std::mem::take(&mut self.paused) {
-            if let Some(member) = self.members.get_mut(key) {
-                member.is_readable = false;
-                self.receive(key);
-            }
-        }
-    }
-
-    /// Looks at deadlines, and sends pings, each time to a part of the WebSockets.
-    fn sweep(&mut self) {
-        if self.swept.elapsed() < SWEEP {
-            return;
-        }
-        self.swept = Instant::now();
-        self.sweeps += 1;
-        self.lag.turn();
-        let (now, sweeps) = (self.swept, self.sweeps);
-        let is_due = |(key, member): (usize, &Member)| match member.place {
-            Place::Level(_) | Place::Behind { .. } => {
-                let pings = member.web_socket.is_some() && !member.has_unsent();
-                pings && (key + sweeps).is_multiple_of(SWEEPS_PER_PING)
-            }
-            Place::Ending => false,
-            Place::Closing { deadline } | Place::Lingering { deadline } => deadline <= now,
-        };
-        let due: Vec<usize> =
-            self.members.iter().filter_map(|(key, member)| is_due((key, member)).then_some(key)).collect();
-        for key in due {
-            match self.members[key].place {
-                Place::Level(_) | Place::Behind { .. } => self.ping(key),
-                Place::Closing { .. } => self.linger(key),
-                Place::Lingering { .. } => drop(self.forget(key)),
-                Place::Ending => {}
-            }
-        }
-    }
-
-    fn ping(&mut self, key: usize) {
-        let member = &mut self.members[key];
-        let Some(web_socket) = &mut member.web_socket else { return };
-        if web_socket.unanswered == PINGS_MISSED {
-            return self.end_soon(key, Reason::NoAnswer, NO_ANSWER);
-        }
-        web_socket.unanswered += 1;
-        member.queue_control(ping());
-        self.advance(key);
     }
 }
 
