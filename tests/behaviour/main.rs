@@ -67,6 +67,7 @@ mod reload_settings;
 mod reload_streams;
 mod rtmp;
 mod schema;
+mod secure_origins;
 mod sessions;
 mod shapes;
 mod shutdown;

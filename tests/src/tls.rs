@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -42,6 +43,44 @@ impl Certificate {
             cert: generated.cert.pem(),
             der: generated.cert.der().to_vec(),
         }
+    }
+}
+
+/// A certificate authority.
+#[derive(Debug)]
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    /// Creates an authority with a key of its own.
+    ///
+    /// # Panics
+    /// Never in practice.
+    #[must_use]
+    pub fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("aws-lc generates keys");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("an authority signs itself"))
+    }
+
+    /// Issues a certificate for these names or addresses.
+    ///
+    /// # Panics
+    /// When a name is not valid in a certificate.
+    #[must_use]
+    pub fn issue(&self, names: &[&str]) -> Certificate {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().expect("aws-lc generates keys");
+        let params = CertificateParams::new(names).expect("tests use valid names");
+        let cert = params.signed_by(&key, &self.0).expect("the authority can sign");
+        Certificate { key: key.serialize_pem(), cert: cert.pem(), der: cert.der().to_vec() }
+    }
+
+    /// Returns the authority's own certificate as PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.0.pem()
     }
 }
 
