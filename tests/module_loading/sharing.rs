@@ -236,8 +236,7 @@ fn payloads_are_shared_from_the_tag_to_the_span() {
         let plain = shared_bytes(UnixStream::pair().unwrap(), &service, request, &keyframe);
         let plain = tokio::time::timeout(DEADLINE, plain).await.unwrap();
         let tls = shared_bytes(tls_pair().await, &service, request, &keyframe);
-        let shared = [plain, tokio::time::timeout(DEADLINE, tls).await.unwrap()];
-        shared
+        [plain, tokio::time::timeout(DEADLINE, tls).await.unwrap()]
     });
     assert_eq!(shared, [keyframe.len(); 2], "bytes sent without a copy: HTTP, HTTPS");
 }
