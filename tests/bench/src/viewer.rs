@@ -238,10 +238,12 @@ impl Viewer {
     }
 }
 
-/// The length of the header of a data frame and of its payload; none if it is incomplete.
+/// The length of the header of a data frame or ping, and of its payload; none if it is incomplete.
 fn frame(bytes: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
     let Some(&[first, second]) = bytes.first_chunk() else { return Ok(None) };
     match first & 0xF {
+        // A ping: the host's are empty.
+        9 if second == 0 => return Ok(Some((2, 0))),
         0..=2 if second < 0x80 => {}
         8 => return Err(Fault::Ended),
         _ => return Err(Fault::Frame),
@@ -315,6 +317,7 @@ mod tests {
         bytes.extend([0x82, 100]);
         bytes.extend(first);
         for piece in rest.chunks(70_000) {
+            bytes.extend([0x89, 0]);
             match piece.len() {
                 length @ ..0x1_0000 => {
                     bytes.extend([0x82, 126]);
