@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Instant;
 
 use remuxd_tests::asking::{ALL, Ask};
 use remuxd_tests::capture::Capture;
@@ -233,8 +234,10 @@ fn other_streams_of_a_connection_go_on_while_a_hook_is_asked() {
         assert_eq!(number.unwrap(), frame);
     }
     server.release();
+    let released = Instant::now();
     let status = connection.read_until(|message| message.status().filter(|_| message.stream == publishing));
     assert_eq!(status.unwrap(), "NetStream.Publish.Start");
+    assert!(released.elapsed() < SOON, "the answer came {:?} after the hook's", released.elapsed());
 }
 
 #[test]

@@ -213,6 +213,7 @@ impl Connection {
             }
             if S::FANOUT
                 && self.publishers.is_empty()
+                && self.requests.is_empty()
                 && let Some(player) = self.players.lend(&mut self.session)
             {
                 match self.fan_out(player, socket).await {

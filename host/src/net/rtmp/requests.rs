@@ -208,6 +208,11 @@ impl Requests {
         longest
     }
 
+    /// Whether nothing is being decided.
+    pub fn is_empty(&self) -> bool {
+        self.connecting.is_none() && self.waiting.is_empty()
+    }
+
     /// Polls for a decision.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Decided> {
         if let Poll::Ready(decision) = self.poll_connected(cx) {
