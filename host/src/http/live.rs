@@ -32,6 +32,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 /// Time limit for the first media of a stream that is live, and for a remuxer's first block. `wait` may be longer.
 const MEDIA_TIME: Duration = Duration::from_secs(10);
+/// Bytes of memory of a viewer, beside its connection's and what it shares with others: an estimate.
+const VIEWER_MEMORY: usize = 16 << 10;
 /// Number of lines about requests that wait, at once.
 const WAIT_LINES: u32 = 100;
 /// Time limit for the second track of a stream.
@@ -72,11 +74,6 @@ impl Delivery {
             Delivery::Head | Delivery::Body => Transport::HTTP,
             Delivery::WebSocket(_) => Transport::WEBSOCKET,
         }
-    }
-
-    /// Bytes of memory of a viewer, beside its connection's and what it shares with others: an estimate.
-    fn memory(&self) -> usize {
-        16 << 10
     }
 }
 
@@ -133,7 +130,7 @@ impl LiveMounts {
         let refused = |refusal: Refusal, admission: &Admission| {
             Refused::of_session(refusal, admission, self.access.refusals(), client, connection)
         };
-        let room = connection.account.admit(delivery.memory());
+        let room = connection.account.admit(VIEWER_MEMORY);
         let room = room.map_err(|over| refused(over.into(), &admission))?;
         let deadline = deadline(&target.route, arrival);
         if !self.hub.find(&target.route.key).is_some_and(|stream| stream.is_live()) {

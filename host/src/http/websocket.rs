@@ -86,7 +86,7 @@ impl Upgrade {
 }
 
 /// Whether a list header contains `token`, ignoring case.
-fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
+pub fn has_token(headers: &HeaderMap, name: &str, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
 }

@@ -25,7 +25,7 @@ pub(super) struct Group {
     cached: Vec<(Part, Arc<Batch>)>,
 }
 
-/// What the viewers of a group have in common: the address of their ring, which lives as long as they do, and the framing.
+/// The key of a group: the address of its viewers' ring, which lives as long as they do, and their framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct GroupKey {
     ring: usize,

@@ -1,11 +1,12 @@
 //! Fan-out: the threads that send batches to the viewers of live mounts over HTTP/1.1 and WebSocket, and to RTMP players.
 //!
 //! A connection comes here when its request has been answered, with the head of the response, and leaves when the response has
-//! ended; that of a player also when the player sends something, with its position. Meanwhile it has no task that runs, no buffer and no entry in the runtime's epoll instance: only a [`Socket`], a place in
-//! its group, and a task that sleeps until the response ends or must end.
+//! ended; that of a player also when the player sends something, with its position. Meanwhile it has no task that runs, no buffer and
+//! no entry in the runtime's epoll instance: only a [`Socket`], a place in its group, and a task that sleeps until the response ends
+//! or must end.
 //!
-//! Each thread has an epoll instance and [groups](group): its viewers of one mount, or players of one stream, with one framing. At each tick a group reads its
-//! ring once, copies the span into one [`Batch`](batch::Batch), and sends that to each of its viewers, one system call for each. A
+//! Each thread has an epoll instance and [groups](group): its viewers of one mount, or players of one stream, with one framing. At each
+//! tick a group reads its ring once, copies the span into one [`Batch`](batch::Batch), and sends that to each of its viewers, one system call for each. A
 //! viewer whose socket is full is *behind*: it has a position of its own, until it is level with its group again.
 //!
 //! Invariants:

@@ -21,7 +21,7 @@ pub(in crate::net) struct Arrival {
     pub(in crate::net) socket: Socket,
     /// The head of the response.
     pub(in crate::net) head: Vec<u8>,
-    /// What is read already of the viewer's media.
+    /// The part of the viewer's media that is read already.
     pub(in crate::net) first: Option<Part>,
     pub(in crate::net) position: Position,
     /// Counts the viewer in its mount; `None` for a player.

@@ -47,7 +47,7 @@ pub(super) struct Shard {
     inbox: Arc<Inbox>,
     epoll: OwnedFd,
     lag: Arc<Lag>,
-    /// What is kept for slow viewers.
+    /// The account of batches that are kept for slow viewers.
     account: Account,
     members: Slab<Member>,
     /// Keys in `members`, by the id that other threads know.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, DATE, HeaderMap};
+use hyper::header::{CONNECTION, DATE};
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response, StatusCode, Version};
@@ -23,6 +23,7 @@ use super::close::Close;
 use super::drive::{FirstRequest, MAX_BUFFER, drive};
 use super::socket::Socket;
 use crate::http::websocket::frames::CloseCode;
+use crate::http::websocket::has_token;
 use crate::http::{Body, ConnectionContext, Watching};
 use crate::net::fanout::{self, Arrival, Farewell, Framing, HandedBack, Part, Position, Reason};
 use crate::net::receive_rate::{Limited, ReceiveRate};
@@ -178,12 +179,7 @@ fn head(response: &Response<Body>, framing: Framing, keep_alive: bool) -> Vec<u8
 
 /// Whether the connection may serve another request after this one (RFC 9112, 9.3). HTTP/1.0 has no length for a live stream.
 fn keeps_alive(request: &Request<Incoming>) -> bool {
-    request.version() == Version::HTTP_11 && !asks_to_close(request.headers())
-}
-
-fn asks_to_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case("close"))
+    request.version() == Version::HTTP_11 && !has_token(request.headers(), CONNECTION.as_str(), "close")
 }
 
 /// Sends a live response until it ends. Returns the socket if it may serve another request.
