@@ -15,7 +15,7 @@ pub(super) struct Group {
     pub(super) key: GroupKey,
     /// The position of all viewers that are level; `None` if there are none.
     lead: Option<Position>,
-    /// Viewers that are level, by key. Nothing waits to be sent to them.
+    /// Viewers that are level, by key. At most the last batch waits to be sent to them.
     pub(super) level: Vec<usize>,
     /// Viewers with positions of their own.
     pub(super) behind: Vec<usize>,
@@ -79,7 +79,7 @@ impl Group {
     /// Counts skips of those who are level.
     pub(super) fn count_skips(&self, skips: u64) {
         if let Some(lead) = &self.lead {
-            lead.count_skips(skips * self.level.len() as u64);
+            lead.count_skips(skips);
         }
     }
 

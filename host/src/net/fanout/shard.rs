@@ -19,6 +19,7 @@ use super::batch::Batch;
 use super::group::{Group, GroupKey, Joined};
 use super::inbox::{Command, CountedHere, Inbox};
 use super::member::{Member, Place, Sent};
+use super::position::Position;
 use super::session::{Arrival, Farewell, Left, Reason};
 use crate::budget::Account;
 use crate::http::websocket::frames::CloseCode;
@@ -178,10 +179,11 @@ impl Shard {
         group.forget_batches();
         let ended = loop {
             let Some(group) = self.groups.get_mut(index) else { return };
+            let before = group.fork();
             match group.poll_next() {
                 Poll::Ready((Some(part), skips)) => {
                     let batch = Arc::new(Batch::of(group.key.framing, &part));
-                    self.send_level(index, &batch, skips);
+                    self.send_level(index, before.as_ref(), &batch, skips);
                 }
                 Poll::Ready((None, _)) => break true,
                 Poll::Pending => break false,
@@ -191,7 +193,7 @@ impl Shard {
         let level = if ended { group.level.clone() } else { Vec::new() };
         let behind = group.behind.clone();
         for key in level {
-            self.finish(key, Reason::StreamEnded, END_OF_STREAM);
+            self.end_soon(key, Reason::StreamEnded, END_OF_STREAM);
         }
         for key in behind {
             if self.members.get(key).is_some_and(|member| !member.has_unsent()) {
@@ -200,31 +202,37 @@ impl Shard {
         }
     }
 
-    /// Sends a batch to all viewers of a group that are level.
-    fn send_level(&mut self, index: usize, batch: &Arc<Batch>, skips: u64) {
-        let group = &mut self.groups[index];
-        group.count_skips(skips);
-        let (lag, mut at) = (group.lag(), 0);
+    /// Sends a batch to all viewers of a group that are level. Those who have not taken the last one yet continue from `before`, the
+    /// position between the two.
+    fn send_level(&mut self, index: usize, before: Option<&Position>, batch: &Arc<Batch>, skips: u64) {
+        let lag = self.groups[index].lag();
+        let (mut at, mut count) = (0, 0);
         while let Some(&key) = self.groups.get(index).and_then(|group| group.level.get(at)) {
             let member = &mut self.members[key];
+            if member.has_unsent()
+                && let Some(before) = before
+            {
+                self.fall_behind(key, before.fork());
+                continue;
+            }
             member.count(batch.media(), skips, lag);
+            count += 1;
             match member.send(batch, &self.account) {
-                Sent::All => at += 1,
-                Sent::Part => self.fall_behind(key),
+                Sent::All | Sent::Part => at += 1,
                 Sent::Failed(reason) => self.remove(key, reason),
             }
+        }
+        if let Some(group) = self.groups.get(index) {
+            group.count_skips(skips * count);
         }
     }
 
     /// Gives a viewer that is level a position of its own.
-    fn fall_behind(&mut self, key: usize) {
-        let member = &self.members[key];
-        let (Place::Level(_), index) = (&member.place, member.group) else { return };
-        let Some(position) = self.groups[index].fork() else { return };
+    fn fall_behind(&mut self, key: usize, position: Position) {
         self.unlist(key);
-        let behind = &mut self.groups[index].behind;
-        self.members[key].place =
-            Place::Behind { index: behind.len(), position: Box::new(position), first: None };
+        let member = &mut self.members[key];
+        let behind = &mut self.groups[member.group].behind;
+        member.place = Place::Behind { index: behind.len(), position: Box::new(position), first: None };
         behind.push(key);
     }
 
@@ -234,7 +242,7 @@ impl Shard {
             let member = &mut self.members[key];
             match member.flush(&self.account) {
                 Sent::All => {}
-                Sent::Part => return self.fall_behind(key),
+                Sent::Part => return,
                 Sent::Failed(reason) => return self.remove(key, reason),
             }
             if let Some((reason, farewell)) = member.end.take() {
@@ -324,7 +332,7 @@ impl Shard {
             let error = member.socket.error();
             return self.remove(key, error.map_or(Reason::ClientLeft, Reason::Io));
         }
-        if has(epoll::EventFlags::OUT) && !matches!(member.place, Place::Level(_)) {
+        if has(epoll::EventFlags::OUT) && (member.has_unsent() || !matches!(member.place, Place::Level(_))) {
             self.advance(key);
         }
         if has(epoll::EventFlags::IN) {
