@@ -99,6 +99,15 @@ impl Session {
         }
     }
 
+    /// The record of a session that no table has.
+    #[cfg(test)]
+    pub fn of_nobody() -> Arc<Session> {
+        let request = super::request::tests::request(Action::Play, "v", "live", "film");
+        let group = Arc::new(Group::new(Action::Play, "v".into(), "flv".into()));
+        let id = "1".parse().expect("it is a number");
+        Arc::new(Session::new(id, &request, request.key.clone(), None, group))
+    }
+
     /// The id.
     pub fn id(&self) -> SessionId {
         self.id

@@ -26,6 +26,10 @@ pub struct PlayerForm {
 }
 
 impl PlayerForm {
+    /// The form of a player that says nothing.
+    #[cfg(test)]
+    pub const PLAIN: PlayerForm = PlayerForm { stream_id: 1, caps_ex: 0, chunk_size: 60_000 };
+
     /// Whether the player reads the other tracks of multitrack bodies, each from a keyframe on. Others get track 0 alone.
     pub(super) fn reads_tracks(self) -> bool {
         self.caps_ex & MULTITRACK != 0

@@ -65,7 +65,7 @@ pub use observer::StreamObserver;
 pub use pacing::Clock;
 pub use passage::Passage;
 pub use renditions::Rendition;
-pub use ring::Reader;
+pub use ring::{EntryRole, JoinAt, Pace, Reader, Ring, RingLimits};
 pub use span::{Span, SpanBuf};
 pub use stream::{Publisher, Stream};
 pub use supply::{Supply, SupplyError, Waiting};

@@ -1,5 +1,7 @@
 //! A fan-out thread: its epoll instance, groups and viewers.
 
+#[cfg(test)]
+mod cost;
 mod ending;
 mod input;
 
