@@ -137,7 +137,7 @@ pub(super) async fn serve(server: Arc<Server>, opened: Opened<impl Socket>) {
         peer,
         account: account.clone(),
         session: ServerSession::new(settings, epoch, random),
-        connect: ConnectRequest::default(),
+        connect: Arc::default(),
         requests: Requests::new(server.clone()),
         publishers: Publishers::new(server.clone()),
         players: Players::new(server.clone()),
@@ -190,7 +190,7 @@ struct Connection {
     account: Account,
     session: ServerSession,
     /// The client's `connect`.
-    connect: ConnectRequest,
+    connect: Arc<ConnectRequest>,
     requests: Requests,
     publishers: Publishers,
     players: Players,

@@ -3,14 +3,14 @@ use sha2::{Digest, Sha256};
 /// Length of C1, S1, C2 and S2, in bytes.
 pub(super) const BLOB: usize = 1536;
 
-/// The random bytes of one handshake.
+/// The random bytes of one handshake. In memory of their own, which a connection gives up after its handshake.
 #[derive(Clone)]
-pub struct Random(pub(super) [u8; BLOB - 8]);
+pub struct Random(pub(super) Box<[u8; BLOB - 8]>);
 
 impl Random {
     /// Expands a seed. Equal seeds give equal bytes, so each connection needs its own.
     pub fn from_seed(seed: u64) -> Random {
-        let mut bytes = [0; BLOB - 8];
+        let mut bytes = Box::new([0; BLOB - 8]);
         for (counter, part) in (0_u64..).zip(bytes.chunks_mut(32)) {
             let block = Sha256::new().chain_update(seed.to_be_bytes()).chain_update(counter.to_be_bytes());
             part.copy_from_slice(&block.finalize()[..part.len()]);
@@ -30,6 +30,6 @@ pub(super) fn first_blob(epoch: u32, software: [u8; 4], random: &Random) -> [u8;
     let mut blob = [0; BLOB];
     blob[..4].copy_from_slice(&epoch.to_be_bytes());
     blob[4..8].copy_from_slice(&software);
-    blob[8..].copy_from_slice(&random.0);
+    blob[8..].copy_from_slice(&*random.0);
     blob
 }

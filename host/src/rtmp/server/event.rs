@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::media::Tag;
 use crate::rtmp::command::code;
 use crate::rtmp::connect::ConnectRequest;
@@ -14,7 +16,7 @@ pub enum Event {
     /// The client requests to connect. Always the first event.
     Connect {
         /// The client's command object.
-        request: ConnectRequest,
+        request: Arc<ConnectRequest>,
     },
     /// The client requests to publish.
     Publish {

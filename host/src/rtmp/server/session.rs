@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use remuxd_bitstream::amf0::Value;
 
@@ -49,7 +50,7 @@ pub struct ServerSession {
     pub(super) link: Link,
     pub(super) connection: ConnectionState,
     /// The command object of the client's `connect`.
-    pub(super) request: ConnectRequest,
+    pub(super) request: Arc<ConnectRequest>,
     pub(super) streams: MessageStreams,
     pub(super) events: VecDeque<Event>,
     /// Number of messages before the first accepted `publish` or `play`; `None` after it.
@@ -85,7 +86,7 @@ impl ServerSession {
             link: Link::new(Handshake::server(epoch, random), settings.limits),
             settings,
             connection: ConnectionState::Handshake,
-            request: ConnectRequest::default(),
+            request: Arc::default(),
             streams: MessageStreams::default(),
             events: VecDeque::new(),
             unaccepted: Some(0),
@@ -250,7 +251,7 @@ impl ServerSession {
             return Err(SessionError::ConnectedTwice);
         }
         self.connection = ConnectionState::Connecting { transaction: command.transaction as u32 };
-        self.request = ConnectRequest::read(&command.object);
+        self.request = Arc::new(ConnectRequest::read(&command.object));
         self.events.push_back(Event::Connect { request: self.request.clone() });
         Ok(())
     }
