@@ -49,10 +49,13 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show the streams, modules and memory of the running server
+    /// Show the streams, modules and memory of the running server, or its cluster
     Status {
         /// Show this stream alone, APP/STREAM, and its sessions
         stream: Option<String>,
+        /// Show the nodes of the cluster, the streams of the directory and its state
+        #[arg(long, conflicts_with = "stream")]
+        cluster: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -219,8 +222,8 @@ pub fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
-        Some(Command::Status { stream, json, watch }) => find_config(cli.config)
-            .and_then(|file| admin::status_command(&file, &StatusView { stream, json, watch })),
+        Some(Command::Status { stream, cluster, json, watch }) => find_config(cli.config)
+            .and_then(|file| admin::status_command(&file, &StatusView { stream, cluster, json, watch })),
         Some(Command::Sessions) => find_config(cli.config).and_then(|file| admin::sessions_command(&file)),
         Some(Command::Kick { id }) => {
             find_config(cli.config).and_then(|file| admin::kick_command(&file, &id))

@@ -17,7 +17,7 @@ use crate::admin::{
 };
 use crate::budget::Budget;
 use crate::candidate::{Candidate, InUse, cannot_listen, formats_of};
-use crate::cluster::{Edge, Forwards, Health, Outbox, Relay};
+use crate::cluster::{Balancer, Directory, Edge, Forwards, Health, Outbox, Relay, Roster};
 use crate::conf::{Config, ConfigErrors, Current, ListenerKind, Shutdown, Source, Warnings};
 use crate::demo::{self, DemoMount, DemoPages, SAMPLES, Sample};
 use crate::http::{Pages, Service};
@@ -146,6 +146,8 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     access.set_log(access_log.clone());
     let lifecycle = Lifecycle::default();
     let health = Arc::<Health>::default();
+    let roster = Arc::<Roster>::default();
+    let directory = Directory::new(current.clone(), roster.clone());
     let edge = Edge::new(
         current.clone(),
         hub.clone(),
@@ -153,18 +155,24 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
         budget.clone(),
         lifecycle.clone(),
         health.clone(),
+        directory.clone(),
     );
     hub.set_supply(Arc::new(edge.clone()));
     access.ask_origins(Arc::new(edge.clone()));
     let outbox = Outbox::new(current.clone(), access.clone());
     let forwards = Forwards::new(outbox.clone(), &hub);
-    let relay = Relay::new(outbox, health);
+    let relay = Relay::new(outbox, health, directory.clone());
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
     let fanout = Fanout::start(threads, access.load(), || budget.address().account());
     let fanout = fanout.context("cannot start the threads of the fan-out")?;
     let (streams, phases) = (hub.clone(), lifecycle.clone());
     let server = Server::new(current.clone(), streams, service, relay, fanout, budget.clone(), phases);
     server.set_edge(edge);
+    server.set_directory(directory.clone());
+    tokio::spawn(directory.clone().keep(lifecycle.clone()));
+    let balancer =
+        Balancer { current: current.clone(), access: access.clone(), lifecycle: lifecycle.clone(), roster };
+    tokio::spawn(balancer.run());
     let running = Running {
         current: current.clone(),
         registry: registry.clone(),
@@ -218,7 +226,7 @@ pub async fn run(start: Start, show_demo: bool) -> anyhow::Result<()> {
     // Ends the admin tasks and removes the control socket.
     drop(admin);
     tokio::select! {
-        () = finish(&server, &forwards, &hooks) => {}
+        () = finish(&server, &forwards, &directory, &hooks) => {}
         _ = signals.next() => {}
     }
     if let Some(notes) = notes {
@@ -273,11 +281,12 @@ async fn leave(server: &Server, lifecycle: &Lifecycle, shutdown: Shutdown) {
     let _ = tokio::time::timeout(shutdown_grace, server.idle()).await;
 }
 
-/// Ends all sessions and forwards, then tells the hooks.
-async fn finish(server: &Server, forwards: &Forwards, hooks: &Hooks) {
+/// Ends all sessions and forwards, then tells the directory and the hooks.
+async fn finish(server: &Server, forwards: &Forwards, directory: &Directory, hooks: &Hooks) {
     let ended = async {
         server.stop().await;
         forwards.finish().await;
+        directory.close().await;
     };
     let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
     hooks.flush(FLUSH_TIMEOUT).await;

@@ -2,6 +2,9 @@
 //!
 //! A phase includes those before it: who waits for one also learns of a later one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use tokio_util::sync::CancellationToken;
 
 /// The phase that a host is in. Clones share it.
@@ -10,6 +13,8 @@ pub struct Lifecycle {
     leaving: CancellationToken,
     draining: CancellationToken,
     stopping: CancellationToken,
+    /// Whether something outside of the host is missing, without which it goes on.
+    is_degraded: Arc<AtomicBool>,
 }
 
 /// The lifecycle of a running host.
@@ -18,7 +23,7 @@ impl Default for Lifecycle {
         // To cancel a token cancels its children.
         let stopping = CancellationToken::new();
         let draining = stopping.child_token();
-        Lifecycle { leaving: draining.child_token(), draining, stopping }
+        Lifecycle { leaving: draining.child_token(), draining, stopping, is_degraded: Arc::default() }
     }
 }
 
@@ -26,6 +31,16 @@ impl Lifecycle {
     /// Whether load balancers should send new clients.
     pub fn is_ready(&self) -> bool {
         !self.leaving.is_cancelled()
+    }
+
+    /// Whether the host serves clients without something outside of it that it should have.
+    pub fn is_degraded(&self) -> bool {
+        self.is_degraded.load(Relaxed)
+    }
+
+    /// Sets whether something outside of the host is missing. It is ready all the same.
+    pub fn set_degraded(&self, is_degraded: bool) {
+        self.is_degraded.store(is_degraded, Relaxed);
     }
 
     /// From now on the host is not ready, but serves new clients.

@@ -68,7 +68,7 @@ fn resolve(router: &Router, request: &UrlRequest<'_>) -> anyhow::Result<(std::sy
     }
     let (target, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (host, path) = target.split_at(target.find('/').unwrap_or(target.len()));
-    let resolved = router.resolve(host, path, query).ok().context("this path cannot be served")?;
+    let resolved = router.resolve(host, path, query, None).ok().context("this path cannot be served")?;
     let Route { vhost, key, .. } = resolved.routes.into_iter().next().context("no mount answers this URL")?;
     Ok((vhost, key))
 }

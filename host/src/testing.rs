@@ -72,6 +72,11 @@ pub mod author {
 /// Streams.
 pub mod stream {
     pub use crate::stream::{Hub, StreamKey};
+
+    /// Rings.
+    pub mod ring {
+        pub use crate::stream::{EntryRole, JoinAt, Pace, Reader, Ring, RingLimits};
+    }
 }
 
 /// HTTP.
@@ -88,9 +93,10 @@ pub mod router {
 }
 
 /// Other servers.
-#[cfg(fuzzing)]
 pub mod cluster {
-    pub use crate::cluster::{FlvError, FlvReader, Outbox, Relay};
+    pub use crate::cluster::Backoff;
+    #[cfg(fuzzing)]
+    pub use crate::cluster::{Directory, FlvError, FlvReader, Outbox, Relay, RespError, RespReader, Value};
 }
 
 /// The network.

@@ -11,7 +11,7 @@ use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::scratch::Scratch;
 use remuxd_tests::secrets;
 use remuxd_tests::tls::{Certificate, Files};
-use remuxd_tests::token::{Signer, md5};
+use remuxd_tests::token::{Signer, hmac_sha256_base64url, md5};
 use remuxd_tests::wait::{SOON, wait_until};
 
 const SIGNING_SECRET: &str = "sign-5ecret-5ecret-5ecret-5ecret-";
@@ -359,4 +359,34 @@ fn errors_in_credentials_are_shown_without_secrets() {
         }
         assert!(!printed.contains("hush"), "a secret is shown:\n{printed}");
     }
+}
+
+#[test]
+fn a_credential_of_a_node_that_has_expired_stands_for_nothing() {
+    let secret = "a secret that two nodes have in common";
+    let with = |more: &str| {
+        let tables = format!("[cluster]\nsecret = \"{secret}\"\n{more}");
+        Host::start(&Config::live().play("wait", "\"0s\"").tables(&tables))
+    };
+    let open = with("");
+    let closed = with(&format!(
+        "[vhost.\"__defaultVhost__\".signed_url]\nenabled = true\n[[vhost.\"__defaultVhost__\".signed_url.key]]\nid = \"a\"\nsecret = \
+         \"{SIGNING_SECRET}\"\n"
+    ));
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let status = |host: &Host, secret: &str, expiry: u64| {
+        let (path, expiry) = ("/live/x.flv", expiry.to_string());
+        let mut message = Vec::new();
+        for field in ["1", "play", path, &expiry] {
+            message.extend((field.len() as u32).to_be_bytes());
+            message.extend(field.as_bytes());
+        }
+        let mac = hmac_sha256_base64url(secret, &message);
+        Request::get(&format!("{path}?remuxd_node=1.{expiry}.{mac}")).send(host.http).unwrap().status
+    };
+    // 404: the client may play, and there is no stream.
+    assert_eq!([status(&open, secret, now + 100), status(&closed, secret, now + 100)], [404, 404]);
+    assert_eq!(status(&open, secret, now - 3600), 404);
+    assert!([401, 403].contains(&status(&closed, secret, now - 3600)));
+    assert!([401, 403].contains(&status(&open, "another secret of more than 32 bytes", now + 100)));
 }

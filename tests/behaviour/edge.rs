@@ -230,7 +230,7 @@ fn redirects_are_followed_three_times_and_carry_no_parameter_to_another_host() {
     let foreign = Origin::answering("HTTP/1.1 302 Found\r\nLocation: http://localhost:1/\r\n\r\n");
     let edge = Host::start(&config(&[format!("http://{}", foreign.address)], ""));
     assert_eq!(status(&edge, &key).0, 503);
-    edge.wait_log(&["redirected to localhost, which the config does not name"]);
+    edge.wait_log(&["led to localhost, which the config does not name"]);
     publisher.stop();
 }
 

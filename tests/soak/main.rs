@@ -19,6 +19,7 @@ use remuxd_tests::host::{Config, Host};
 use remuxd_tests::module_dir::ModuleDir;
 use remuxd_tests::modules::test_module;
 use remuxd_tests::publisher::{Numbered, Publisher};
+use remuxd_tests::random::Random;
 use remuxd_tests::wait::poll_for;
 use socket2::SockRef;
 
@@ -64,23 +65,6 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((value ^ value >> 31) % limit as u64) as usize
-    }
-
-    fn one<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())].clone()
     }
 }
 
@@ -169,7 +153,7 @@ impl Soak {
         let mut soak = Soak {
             host,
             modules,
-            random: Random(plan.seed),
+            random: Random::new(plan.seed),
             lasting,
             watching: Vec::new(),
             passing: Vec::new(),

@@ -23,11 +23,12 @@
 //! | [`fetch`] | a viewer that records any format as bytes |
 //! | [`proxy`] | nginx, Caddy and HAProxy in front of the host |
 //! | [`prometheus`] | Prometheus, which scrapes the host |
+//! | [`redis`] | Redis as the directory of a cluster, and entries of it, also forged ones |
 //! | [`flv`], [`audio`], [`ts`] | readers of the served formats |
 //! | [`compare`], [`times`], [`decode`] | comparing, timing and decoding what was served |
 //! | [`browser`], [`player`] | players in headless Chromium; mpv and VLC |
 //! | [`modules`], [`module_dir`] | modules that are built for tests, and module directories that tests may change |
-//! | [`tool`], [`scratch`], [`wait`] | external programs, temporary directories, waiting for facts |
+//! | [`tool`], [`scratch`], [`wait`], [`random`] | external programs, temporary directories, waiting for facts, numbers from a seed |
 
 pub mod asking;
 pub mod audio;
@@ -55,6 +56,8 @@ pub mod player;
 pub mod prometheus;
 pub mod proxy;
 pub mod publisher;
+pub mod random;
+pub mod redis;
 pub mod rtmp;
 pub mod scratch;
 pub mod secrets;

@@ -123,6 +123,13 @@ pub fn hmac_sha256(secret: &str, text: &str) -> String {
     hex(&openssl(&["dgst", "-sha256", "-binary", "-mac", "HMAC", "-macopt", &key], text.as_bytes()))
 }
 
+/// Returns the HMAC-SHA256 of bytes in base64url.
+#[must_use]
+pub fn hmac_sha256_base64url(secret: &str, bytes: &[u8]) -> String {
+    let key = format!("key:{secret}");
+    base64url(&openssl(&["dgst", "-sha256", "-binary", "-mac", "HMAC", "-macopt", &key], bytes))
+}
+
 /// Returns the SHA-256 of a text in hexadecimal digits.
 #[must_use]
 pub fn sha256(text: &str) -> String {

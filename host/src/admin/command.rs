@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::bans::{BanList, Ended};
+use super::cluster::ClusterStatus;
 use super::control::{connect, socket_path};
 use super::host_status::HostStatus;
 use super::pulls::PullList;
@@ -31,6 +32,7 @@ const ALL_STREAMS: &str = "/api/v2/streams?count=10000";
 const ALL_SESSIONS: &str = "/api/v2/sessions?count=10000";
 const ALL_PULLS: &str = "/api/v2/pulls?count=10000";
 const ALL_PUSHES: &str = "/api/v2/pushes?count=10000";
+const CLUSTER: &str = "/api/v2/cluster?count=10000";
 
 /// Interval of `remuxd status --watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,19 +56,23 @@ pub fn reload_command(file: &Path, dry_run: bool) -> anyhow::Result<bool> {
 pub struct StatusView {
     /// The name of the only stream to show, with its sessions.
     pub stream: Option<String>,
+    /// Whether to show the cluster instead.
+    pub cluster: bool,
     /// Whether to print JSON instead of tables.
     pub json: bool,
     /// Whether to print again every second, until the command is ended.
     pub watch: bool,
 }
 
-/// Prints listeners, streams, pulls, pushes, modules and memory of the host that runs with `file`, or one stream and its sessions.
+/// Prints listeners, streams, pulls, pushes, modules and memory of the host that runs with `file`, or one stream and its sessions, or
+/// the cluster.
 ///
 /// # Errors
 /// No host runs with `file`, it does not respond, or it has no such stream.
 pub fn status_command(file: &Path, view: &StatusView) -> anyhow::Result<()> {
     loop {
         let text = match (&view.stream, view.json) {
+            _ if view.cluster => cluster_status(file, view.json)?,
             (Some(stream), json) => stream_status(file, stream, json)?,
             (None, true) => json_of(&Status::of(file)?)?,
             (None, false) => Status::of(file)?.to_string(),
@@ -170,6 +176,11 @@ fn stream_status(file: &Path, name: &str, json: bool) -> anyhow::Result<String> 
     }
     let sessions = SessionList { total: sessions.len(), start: 0, sessions };
     Ok(format!("{}\n{sessions}", StreamList { total: 1, start: 0, streams: vec![stream] }))
+}
+
+fn cluster_status(file: &Path, json: bool) -> anyhow::Result<String> {
+    let cluster: ClusterStatus = request(file, "GET", CLUSTER)?;
+    if json { json_of(&cluster) } else { Ok(cluster.to_string()) }
 }
 
 fn json_of(value: &impl Serialize) -> anyhow::Result<String> {

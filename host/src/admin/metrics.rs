@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::directory_metrics::directory_families;
 use super::exposition::{Kind, Page};
 use super::process::ProcessFacts;
 use super::reload::Reloader;
@@ -39,6 +40,7 @@ pub(super) fn page(facts: &Facts<'_>) -> String {
     connection_families(&mut page, server);
     push_families(&mut page, server.pushes().totals());
     pull_families(&mut page, server.edge());
+    directory_families(&mut page, server.directory());
     session_families(&mut page, access);
     page.gauge("remuxd_streams", hub.streams().len(), "Streams that are live or have waiting viewers.");
     page.gauge(

@@ -1,7 +1,5 @@
 //! Origins that are asked about a viewer (`token_traverse`).
 
-use std::time::Instant;
-
 use percent_encoding::percent_decode_str;
 
 use super::error::UpstreamError;
@@ -22,11 +20,13 @@ pub(super) async fn check(means: &Means, vhost: &Vhost, request: &Request) -> Re
     let hops = hops_through(&request.hops, &means.access.node(), &vhost.name);
     let query = shared(&request.query);
     let mut reason = "the vhost has none".to_owned();
-    for origin in means.health.order(vhost, &request.key, None, Instant::now()) {
+    let (origins, _) = means.origins(vhost, &request.key, None).await;
+    for origin in origins {
         let location = origin.location.with_query(&query);
         let account = means.budget.address().account();
         let limit = vhost.cluster.connect_timeout;
-        match means.opener.open(&location, Asker::Viewer, &hops, &account, limit, |_| {}).await {
+        match means.opener.open((&location, origin.led), Asker::Viewer, &hops, &account, limit, |_| {}).await
+        {
             Ok(_) => return Ok(()),
             Err(UpstreamError::Refused { code, .. }) => return Err(OriginRefusal::Refused { code }),
             Err(UpstreamError::Dropped) => {

@@ -21,12 +21,15 @@ pub struct Connector {
 }
 
 /// The party that names a location.
+#[expect(clippy::enum_variant_names, reason = "`Led::ByConfig` reads as what it means")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Led {
     /// The operator, by the config or by a hook.
     ByConfig,
     /// A server, by a redirect.
     ByRedirect,
+    /// A node of the cluster, by its entry in the directory.
+    ByDirectory,
 }
 
 /// An open connection.
@@ -50,7 +53,12 @@ impl Connector {
     pub async fn connect(&self, location: &Location, led: Led) -> Result<Connection, ConnectError> {
         let config = self.current.config();
         let host = &location.host;
-        if led == Led::ByRedirect && config.cluster.allow.is_empty() && !names(&config, host) {
+        let may_lead_anywhere = match led {
+            Led::ByConfig => true,
+            Led::ByRedirect => names(&config, host),
+            Led::ByDirectory => false,
+        };
+        if config.cluster.allow.is_empty() && !may_lead_anywhere {
             return Err(ConnectError::Foreign { host: host.clone() });
         }
         let found = lookup_host((&**host, location.port)).await;
@@ -99,7 +107,8 @@ fn allows(config: &Config, address: IpAddr) -> bool {
         && (allow.is_empty() || allow.iter().any(|network| network.contains(&address)))
 }
 
-async fn over_tls(socket: TcpStream, host: &str) -> Result<Box<dyn Socket>, ConnectError> {
+/// Performs the TLS handshake of a client with a server whose certificate is for `host`.
+pub(super) async fn over_tls(socket: TcpStream, host: &str) -> Result<Box<dyn Socket>, ConnectError> {
     let tls = |reason: String| ConnectError::Tls { reason };
     // The first call reads the certificates of the system.
     let config = tokio::task::spawn_blocking(client_tls).await.map_err(|error| tls(error.to_string()))?;
@@ -140,7 +149,8 @@ mod tests {
         let here = format!("rtmp://{address}/a/s");
         let named = format!("rtmp://localhost:{}/a/s", address.port());
         let not_allowed = Err("127.0.0.1 is not in cluster.allow");
-        let foreign = Err("redirected to localhost, which the config does not name");
+        let foreign = Err("led to localhost, which the config does not name");
+        let not_led = Err("led to 127.0.0.1, which the config does not name");
         let rows = [
             (config.clone(), &here, Led::ByConfig, Ok(())),
             (config.clone(), &here, Led::ByRedirect, Ok(())),
@@ -148,6 +158,9 @@ mod tests {
             (allow("[\"127.0.0.0/8\", \"::1\"]"), &here, Led::ByRedirect, Ok(())),
             (allow("[\"10.0.0.0/8\"]"), &here, Led::ByConfig, not_allowed),
             (allow("[\"10.0.0.0/8\"]"), &here, Led::ByRedirect, not_allowed),
+            (config.clone(), &here, Led::ByDirectory, not_led),
+            (allow("[\"127.0.0.0/8\", \"::1\"]"), &named, Led::ByDirectory, Ok(())),
+            (allow("[\"10.0.0.0/8\"]"), &here, Led::ByDirectory, not_allowed),
         ];
         for (config, url, led, expected) in rows {
             let found = connect(&config, url, led).await;

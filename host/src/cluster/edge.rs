@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::check::check;
 use super::connector::Connector;
+use super::directory::Directory;
 use super::health::{Health, OriginFacts};
 use super::means::Means;
 use super::origin::Opener;
@@ -30,8 +31,8 @@ const LINES: u32 = 100;
 pub struct Edge(Arc<Means>);
 
 impl Edge {
-    /// Creates the source of streams for `hub`. Pulls follow the config in force, and end when the host stops. `health` is that of all
-    /// origins.
+    /// Creates the source of streams for `hub`. Pulls follow the config in force and the directory, and end when the host stops. `health`
+    /// is that of all origins.
     pub fn new(
         current: Arc<Current>,
         hub: Arc<Hub>,
@@ -39,6 +40,7 @@ impl Edge {
         budget: Budget,
         lifecycle: Lifecycle,
         health: Arc<Health>,
+        directory: Directory,
     ) -> Edge {
         let opener = Opener { connector: Connector::new(current.clone()), current };
         Edge(Arc::new(Means {
@@ -48,6 +50,7 @@ impl Edge {
             budget,
             lifecycle,
             health,
+            directory,
             pulls: Mutex::new(Pulls::default()),
             transfers: Arc::default(),
             started: Instant::now(),

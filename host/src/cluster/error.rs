@@ -26,8 +26,8 @@ pub enum ConnectError {
         /// One of its addresses.
         address: IpAddr,
     },
-    /// A redirect leads to a host that the config does not name.
-    #[error("redirected to {host}, which the config does not name")]
+    /// A redirect or the directory leads to a host that the config does not name.
+    #[error("led to {host}, which the config does not name")]
     Foreign {
         /// The host.
         host: String,

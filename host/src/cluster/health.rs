@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::backoff::{Backoff, LONGEST};
+use super::connector::Led;
+use super::directory::{FenceId, Source};
 use super::error::{ConnectError, UpstreamError};
 use super::location::{Location, LocationError};
 use crate::conf::{Upstream, Vhost};
@@ -46,8 +48,12 @@ pub struct OriginFacts {
 /// An origin of one stream.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The entry of the config.
+    /// The server, by its entry in the config or in the directory.
     pub upstream: Upstream,
+    /// Which of the two it is.
+    pub led: Led,
+    /// The publisher of the stream, if the directory has it at this server.
+    pub publisher: Option<FenceId>,
     /// The stream there.
     pub location: Location,
     /// Scheme, host and port: what can fail.
@@ -55,32 +61,44 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn of(upstream: &Upstream, key: &StreamKey) -> Result<Origin, LocationError> {
-        let location = Location::of(upstream, key)?;
+    fn of(source: &Source, led: Led, key: &StreamKey) -> Result<Origin, LocationError> {
+        let Source { upstream, publisher } = source.clone();
+        let location = Location::of(&upstream, key)?;
         let server = format!("{}://{}", location.scheme.name(), location.authority());
-        Ok(Origin { upstream: upstream.clone(), location, server })
+        Ok(Origin { upstream, led, publisher, location, server })
     }
 }
 
 impl Health {
-    /// Returns the origins of a stream in the order in which they are to be tried: healthy ones first, among them the one that had
-    /// the stream last, then in the order of the config. Origins to which the name cannot be carried are left out.
+    /// Returns the origins of a stream in the order in which they are to be tried: healthy ones first, among them those of the
+    /// directory, then the one that had the stream last, then in the order of the config. Origins to which the name cannot be carried
+    /// are left out.
     pub fn order(
         &self,
         vhost: &Vhost,
+        directory: &[Source],
         key: &StreamKey,
         last: Option<&Upstream>,
         now: Instant,
     ) -> Vec<Origin> {
-        let origins = vhost.cluster.origins.iter().filter_map(|upstream| Origin::of(upstream, key).ok());
+        let directory = directory.iter().filter_map(|source| Origin::of(source, Led::ByDirectory, key).ok());
+        let config = vhost.cluster.origins.iter().filter_map(|upstream| {
+            let source = Source { upstream: upstream.clone(), publisher: None };
+            Origin::of(&source, Led::ByConfig, key).ok()
+        });
         let servers = self.servers.lock();
-        let mut ordered: Vec<_> = origins
-            .map(|origin| {
-                let is_healthy = servers.get(&origin.server).is_none_or(|server| server.until <= now);
-                (is_healthy, last == Some(&origin.upstream), origin)
-            })
-            .collect();
-        ordered.sort_by_key(|(is_healthy, is_last, _)| Reverse((*is_healthy, *is_last)));
+        let mut ordered: Vec<(bool, bool, bool, Origin)> = Vec::new();
+        for origin in directory.chain(config) {
+            if ordered.iter().any(|(.., other)| other.location == origin.location) {
+                continue;
+            }
+            let is_healthy = servers.get(&origin.server).is_none_or(|server| server.until <= now);
+            let is_led = origin.led == Led::ByDirectory;
+            // The directory knows better than the past where the stream is.
+            let is_last = !is_led && last == Some(&origin.upstream);
+            ordered.push((is_healthy, is_led, is_last, origin));
+        }
+        ordered.sort_by_key(|(is_healthy, is_led, is_last, _)| Reverse((*is_healthy, *is_led, *is_last)));
         ordered.into_iter().map(|(.., origin)| origin).collect()
     }
 
@@ -161,13 +179,17 @@ mod tests {
         let config = "[vhost.\"v\".cluster]\nmode = \"edge\"\norigin = [\"a\", \"b\", \"http://c\"]\n";
         let vhost = Config::parse(config, "remuxd.toml").unwrap().vhosts[0].clone();
         let (health, now, key) = (Health::default(), Instant::now(), StreamKey::new("v", "live", "x"));
-        let origins = health.order(&vhost, &key, None, now);
+        let origins = health.order(&vhost, &[], &key, None, now);
         let [a, b, c] = &origins[..] else { panic!("{origins:?}") };
         let names = |last: Option<&Origin>, at| {
-            let ordered = health.order(&vhost, &key, last.map(|one| &one.upstream), at);
+            let ordered = health.order(&vhost, &[], &key, last.map(|one| &one.upstream), at);
             ordered.iter().map(|one| one.location.host.clone()).collect::<String>()
         };
         assert_eq!([names(None, now), names(Some(b), now), names(Some(c), now)], ["abc", "bac", "cab"]);
+        let source = |host: &str| Source { upstream: Upstream::parse(host, "v").unwrap(), publisher: None };
+        let led = health.order(&vhost, &[source("d"), source("b")], &key, Some(&c.upstream), now);
+        let led: String = led.iter().map(|one| one.location.host.clone()).collect();
+        assert_eq!(led, "dbca", "those of the directory come first, and each server once");
         health.fail(b, &UpstreamError::Closed, now);
         assert_eq!([names(None, now), names(Some(b), now)], ["acb", "acb"]);
         assert_eq!(health.failing()[0].server, "rtmp://b");
@@ -180,7 +202,7 @@ mod tests {
         assert!(health.failing().is_empty());
         let key = StreamKey::new("v", "live", "x y");
         let hosts: Vec<_> =
-            health.order(&vhost, &key, None, now).into_iter().map(|one| one.location.host).collect();
+            health.order(&vhost, &[], &key, None, now).into_iter().map(|one| one.location.host).collect();
         assert_eq!(hosts, ["c"], "RTMP cannot carry the name");
         let _ = a;
     }

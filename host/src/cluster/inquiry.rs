@@ -50,6 +50,9 @@ pub(super) struct NotFound {
 impl NotFound {
     /// No origin has the stream, and none fails.
     pub const ABSENT: NotFound = NotFound { error: SupplyError::NotFound, cause: None };
+
+    /// No origin is known, and the directory does not answer.
+    pub const UNKNOWN: NotFound = NotFound { error: SupplyError::Unreachable, cause: None };
 }
 
 impl Inquiry {
@@ -90,8 +93,8 @@ impl Inquiry {
         let cluster = &vhost.cluster;
         let (hops, account, limit) = (&self.hops, &self.account, cluster.connect_timeout);
         let on_ask = |server: IpAddr| self.means.pulls.lock().ask(&self.key, server.to_canonical());
-        let mut incoming =
-            self.means.opener.open(&origin.location, Asker::Node, hops, account, limit, on_ask).await?;
+        let led = (&origin.location, origin.led);
+        let mut incoming = self.means.opener.open(led, Asker::Node, hops, account, limit, on_ask).await?;
         let mut early = VecDeque::new();
         let first = async {
             loop {

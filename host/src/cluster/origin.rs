@@ -45,7 +45,7 @@ enum Client {
 }
 
 impl Opener {
-    /// Plays the stream at `origin`, or where that redirects to, on behalf of `asker`. `hops` are the nodes that it passes on the
+    /// Plays the stream at `origin`, to which `led` has led, or where that redirects to, on behalf of `asker`. `hops` are the nodes that it passes on the
     /// way to a client, with this one. Tags are charged to `account`. All of it may take `limit`. `on_ask` gets the address of each
     /// server before it is asked.
     ///
@@ -53,7 +53,7 @@ impl Opener {
     /// The server cannot be reached, or does not send the stream.
     pub async fn open(
         &self,
-        origin: &Location,
+        (origin, led): (&Location, Led),
         asker: Asker,
         hops: &str,
         account: &Account,
@@ -61,12 +61,12 @@ impl Opener {
         on_ask: impl Fn(IpAddr) + Send,
     ) -> Result<Incoming, UpstreamError> {
         let deadline = Instant::now() + limit;
-        let (mut location, mut led) = (origin.clone(), Led::ByConfig);
+        let (mut location, mut led) = (origin.clone(), led);
         for _ in 0..=MAX_REDIRECTS {
             let connection = timeout_at(deadline, self.connector.connect(&location, led)).await;
             let connection = connection.map_err(|_| UpstreamError::NoAnswer { timeout: limit })??;
             on_ask(connection.address.ip());
-            // Credentials of the cluster are for the hosts of the config.
+            // Credentials of the cluster are for the hosts of the config and of the directory.
             let config = self.current.config();
             let is_signed = asker == Asker::Node && location.has_host_of(origin);
             let secret = config.cluster.secret.as_ref().filter(|_| is_signed);

@@ -8,6 +8,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
+use super::connector::Led;
+use super::directory::{FenceId, Watch};
 use super::error::UpstreamError;
 use super::health::Origin;
 use super::inquiry::{Found, Inquiry, NotFound, is_media};
@@ -44,6 +46,8 @@ pub(super) struct Pull {
     newest: Millis,
     /// The origin that had the stream last.
     last: Option<Upstream>,
+    /// The notifications of the directory about the stream.
+    watch: Watch,
     /// An inquiry at the other origins, while the stream is late.
     standby: Option<AbortOnDropHandle<Result<Found, NotFound>>>,
 }
@@ -72,6 +76,8 @@ enum Part {
     Broken(UpstreamError),
     /// The config has the origin no more.
     Removed,
+    /// The stream has a newer publisher, at another origin.
+    Moved,
 }
 
 impl Pull {
@@ -81,6 +87,7 @@ impl Pull {
         let published = Published::new(means.hub.clone(), key.clone(), account.clone());
         let hops = hops_through(hops, &means.access.node(), &key.vhost);
         let record = Arc::new(means.transfers.add(&key, TransferKind::Pull));
+        let watch = means.directory.watch(&key);
         let inquiry =
             Inquiry { means: means.clone(), key: key.clone(), hops, account, record: record.clone() };
         Pull {
@@ -93,6 +100,7 @@ impl Pull {
             stall: StallLimit::default(),
             newest: Millis(0),
             last: None,
+            watch,
             standby: None,
         }
     }
@@ -181,7 +189,7 @@ impl Pull {
                     self.splice = Splice::default();
                     vhost.publish.republish_wait
                 }
-                Part::Broken(_) | Part::Removed => {
+                Part::Broken(_) | Part::Removed | Part::Moved => {
                     self.splice.switch(self.newest);
                     vhost.cluster.failover_wait
                 }
@@ -220,8 +228,10 @@ impl Pull {
                     return Ok(found);
                 }
             }
-            let now = std::time::Instant::now();
-            let origins = inquiry.means.health.order(vhost, &inquiry.key, last.as_ref(), now);
+            let (origins, is_unsure) = inquiry.means.origins(vhost, &inquiry.key, last.as_ref()).await;
+            if origins.is_empty() && is_unsure {
+                return Err(NotFound::UNKNOWN);
+            }
             let on_ask = |origin: &Origin| record.connecting(origin.location.to_string());
             inquiry.ask(vhost, origins, on_ask).await
         };
@@ -256,6 +266,11 @@ impl Pull {
             Part::Removed => {
                 info!(%stream, origin = %origin.location, "the origin is left: the config has it no more")
             }
+            Part::Moved => {
+                self.watch.count_move();
+                self.last = None;
+                info!(%stream, origin = %origin.location, "the origin is left: the stream has a newer publisher elsewhere")
+            }
             Part::Broken(error) => {
                 self.means.health.fail(&origin, error, std::time::Instant::now());
                 self.record.fail(error.to_string());
@@ -276,6 +291,9 @@ impl Pull {
         let mut check = began + CHECK;
         let mut works = false;
         let mut calm_until = began;
+        // Parents follow the publisher themselves.
+        let followed = origin.publisher.clone();
+        let is_led = origin.led == Led::ByDirectory;
         loop {
             let limit = self.stall.limit(vhost.cluster.media_timeout);
             let stalled = newest + limit;
@@ -302,7 +320,13 @@ impl Pull {
                         }
                         self.splice.push(tag, self.means.now())
                     }
-                    Ok(None) => return Ok(Part::Clean),
+                    Ok(None) => {
+                        let has_moved = match &followed {
+                            Some(followed) => self.watch.ask_moved(followed).await,
+                            None => false,
+                        };
+                        return Ok(if has_moved { Part::Moved } else { Part::Clean });
+                    }
                     Err(error) => return Ok(Part::Broken(error)),
                 },
                 () = sleep_until(late), if self.standby.is_none() => {
@@ -316,11 +340,19 @@ impl Pull {
                 () = sleep_until(decides.unwrap_or(stalled)), if decides.is_some() => {
                     self.splice.elapse(self.means.now())
                 }
+                () = moved(&mut self.watch, followed.as_ref()), if followed.is_some() => {
+                    return Ok(Part::Moved);
+                }
                 () = sleep_until(check) => {
                     check = Instant::now() + CHECK;
-                    let vhost = self.means.edge(&self.key);
                     // A vhost that is no edge any more ends the whole pull.
-                    if vhost.is_some_and(|vhost| !vhost.cluster.origins.contains(&origin.upstream)) {
+                    let Some(vhost) = self.means.edge(&self.key) else { continue };
+                    let is_kept = if is_led {
+                        self.means.opener.current.config().cluster.directory.is_used()
+                    } else {
+                        vhost.cluster.origins.contains(&origin.upstream)
+                    };
+                    if !is_kept {
                         return Ok(Part::Removed);
                     }
                     continue;
@@ -333,10 +365,12 @@ impl Pull {
     /// Asks the other origins for the stream, so that one of them sends it already when this one is left.
     fn ask_others(&self, vhost: &Arc<Vhost>, current: &Origin) -> AbortOnDropHandle<Result<Found, NotFound>> {
         let (vhost, inquiry) = (vhost.clone(), self.inquiry.clone());
-        let now = std::time::Instant::now();
-        let mut origins = self.means.health.order(&vhost, &self.key, None, now);
-        origins.retain(|origin| origin.upstream != current.upstream);
-        AbortOnDropHandle::new(tokio::spawn(async move { inquiry.ask(&vhost, origins, |_| {}).await }))
+        let current = current.upstream.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let (mut origins, _) = inquiry.means.origins(&vhost, &inquiry.key, None).await;
+            origins.retain(|origin| origin.upstream != current);
+            inquiry.ask(&vhost, origins, |_| {}).await
+        }))
     }
 
     fn deliver(&mut self, vhost: &Arc<Vhost>, delivery: Delivery) -> Result<(), Taken> {
@@ -359,6 +393,14 @@ impl Pull {
             self.newest = now;
         }
         tags.into_iter().try_for_each(|tag| self.published.push(vhost, tag, now))
+    }
+}
+
+/// Waits until the stream has a newer publisher than `followed`.
+async fn moved(watch: &mut Watch, followed: Option<&FenceId>) {
+    match followed {
+        Some(followed) => watch.moved(followed).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Relays: publishers of an edge, who are passed to one of its origins.
 //!
+//! The origins are the nodes of tier 0 of the directory, the least loaded first, then those of the config.
 //! A publisher is accepted once an origin accepts it, with the publisher's own parameters. What it sends goes through a stream that
 //! nobody else finds: viewers of the edge get it from the origin. If the origin fails, the stream continues at another one from its
 //! newest keyframe on, and the publisher stays; if none takes it within `failover_wait`, the publisher ends.
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use super::backoff::Backoff;
-use super::connector::Led;
+use super::directory::{Directory, Source};
 use super::error::UpstreamError;
 use super::health::{Health, Origin};
 use super::location::{Location, LocationError};
@@ -32,6 +33,9 @@ use crate::stream::{Passage, Stream, StreamKey};
 /// Limit of an origin's text for a publisher, in bytes.
 const MAX_DESCRIPTION: usize = 256;
 
+/// Number of nodes of the directory that are asked to take a publisher.
+const MAX_TAKERS: usize = 3;
+
 /// An origin that has kept the stream for this long works: its next failure is the first one again.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -41,6 +45,7 @@ pub struct Relay {
     outbox: Outbox,
     /// The health of all origins, which pulls know too.
     health: Arc<Health>,
+    directory: Directory,
     tasks: TaskTracker,
 }
 
@@ -103,6 +108,7 @@ impl RelayError {
 struct Run {
     outbox: Outbox,
     health: Arc<Health>,
+    directory: Directory,
     vhost: Arc<Vhost>,
     stream: Arc<Stream>,
     /// The publisher's own parameters.
@@ -123,8 +129,8 @@ struct Search {
 
 impl Relay {
     /// Creates it without publishers.
-    pub fn new(outbox: Outbox, health: Arc<Health>) -> Relay {
-        Relay { outbox, health, tasks: TaskTracker::new() }
+    pub fn new(outbox: Outbox, health: Arc<Health>, directory: Directory) -> Relay {
+        Relay { outbox, health, directory, tasks: TaskTracker::new() }
     }
 
     /// Publishes a stream at one of the origins of its edge. Returns once one accepts it.
@@ -141,7 +147,8 @@ impl Relay {
         let passage = Passage::new(key, &vhost, account);
         let (stream, left) = (passage.stream().clone(), CancellationToken::new());
         let (outbox, health, guard) = (self.outbox.clone(), self.health.clone(), left.clone().drop_guard());
-        let run = Run { outbox, health, vhost, stream, query, hops, entry, left };
+        let directory = self.directory.clone();
+        let run = Run { outbox, health, directory, vhost, stream, query, hops, entry, left };
         let mut error = RelayError::NoOrigin;
         for origin in run.origins() {
             match run.open(&origin).await {
@@ -172,8 +179,9 @@ impl Relay {
     }
 
     /// Returns the longest time that [`Relay::open`] takes for a stream of `vhost`.
-    pub fn longest(vhost: &Vhost) -> Duration {
-        vhost.cluster.connect_timeout.saturating_mul(vhost.cluster.origins.len() as u32)
+    pub fn longest(&self, vhost: &Vhost) -> Duration {
+        let origins = vhost.cluster.origins.len() + self.directory.takers(vhost).len().min(MAX_TAKERS);
+        vhost.cluster.connect_timeout.saturating_mul(origins as u32)
     }
 
     /// Waits until all streams are sent. Their publishers must have left.
@@ -217,7 +225,14 @@ impl fmt::Debug for Relayed {
 impl Run {
     /// Returns the origins that take publishers, in the order in which they are to be asked.
     fn origins(&self) -> Vec<Origin> {
-        let mut origins = self.health.order(&self.vhost, self.stream.key(), None, std::time::Instant::now());
+        let takers = self.directory.takers(&self.vhost);
+        let takers: Vec<_> = takers
+            .into_iter()
+            .take(MAX_TAKERS)
+            .map(|upstream| Source { upstream, publisher: None })
+            .collect();
+        let now = std::time::Instant::now();
+        let mut origins = self.health.order(&self.vhost, &takers, self.stream.key(), None, now);
         origins.retain(|origin| origin.location.scheme.is_rtmp());
         origins
     }
@@ -227,7 +242,7 @@ impl Run {
         let Run { outbox, health, vhost, stream, query, hops, entry, .. } = self;
         let location = origin.location.clone().with_query(query);
         let shown = location.to_string();
-        let target = Target { location, led: Led::ByConfig, is_node: false };
+        let target = Target { location, led: origin.led, is_node: false };
         health.begin(origin, std::time::Instant::now());
         entry.connecting(shown.clone());
         let opened = outbox.open(&target, vhost, hops).await;

@@ -14,8 +14,8 @@ use super::cluster::{Cluster, Forward, Node};
 use super::hooks::{HostHooks, HttpHooks};
 use super::metrics::Metrics;
 use super::pattern::MountPattern;
+use super::redirect::Redirect;
 use super::source::KeyPath;
-use super::target::RedirectTarget;
 use super::values::{Difference, Values};
 
 /// The whole configuration.
@@ -355,6 +355,11 @@ impl Vhost {
     pub fn mount_path(&self, index: usize) -> KeyPath {
         self.path().key("http_remux").index(index)
     }
+
+    /// Returns the path of one of `redirects`.
+    pub fn redirect_path(&self, index: usize) -> KeyPath {
+        self.path().key("redirect").index(index)
+    }
 }
 
 /// `[vhost."NAME".publish]`.
@@ -417,15 +422,4 @@ pub struct Mount {
     /// `fast_cache`: length of audio that a new viewer gets at once. Formats with video ignore it. Default 5 s: browsers
     /// start at once and do not rebuffer, from 64 kbit/s on. With 0 (SRS) a viewer starts at the newest frame.
     pub fast_cache: Duration,
-}
-
-/// `[[vhost."NAME".redirect]]`: a URL pattern whose requests are redirected.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Redirect {
-    /// `path`: a pattern as of a mount, default `[vhost]/[app]/[stream].flv`.
-    pub pattern: MountPattern,
-    /// `to`: the URL to redirect to.
-    pub target: RedirectTarget,
-    /// `status`: 301, 302, 307 or 308, default 302.
-    pub status: u16,
 }

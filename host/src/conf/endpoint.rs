@@ -16,6 +16,12 @@ pub enum EndpointError {
     /// It has no scheme, or another one.
     #[error("not a URL with the scheme http or https")]
     Scheme,
+    /// The same, of the URL of a directory.
+    #[error("not a URL with the scheme http, https, redis or rediss")]
+    DirectoryScheme,
+    /// It has a user or a password, where they have keys of their own.
+    #[error("a URL of Redis has no user and no password")]
+    UserInfo,
     /// It is asked without TLS, though the answer must be authentic.
     #[error("not https: whoever is between could forge the answer")]
     Plain,
@@ -36,13 +42,34 @@ impl Endpoint {
     /// # Errors
     /// [`EndpointError`] if it is none, or has another scheme.
     pub fn parse(text: &str) -> Result<Endpoint, EndpointError> {
+        Endpoint::with_scheme(text, &["http", "https"], EndpointError::Scheme)
+    }
+
+    /// Parses the URL of a directory: a JSON list over HTTP or HTTPS, or Redis with or without TLS.
+    ///
+    /// # Errors
+    /// [`EndpointError`] if it is none.
+    pub fn parse_directory(text: &str) -> Result<Endpoint, EndpointError> {
+        let schemes = ["http", "https", "redis", "rediss"];
+        let endpoint = Endpoint::with_scheme(text, &schemes, EndpointError::DirectoryScheme)?;
+        let has_user = !endpoint.0.username().is_empty() || endpoint.0.password().is_some();
+        if endpoint.is_redis() && has_user {
+            return Err(EndpointError::UserInfo);
+        }
+        match endpoint.0.host_str() {
+            None | Some("") => Err(EndpointError::Malformed { reason: "empty host".to_owned() }),
+            Some(_) => Ok(endpoint),
+        }
+    }
+
+    fn with_scheme(text: &str, schemes: &[&str], other: EndpointError) -> Result<Endpoint, EndpointError> {
         if text.contains(char::is_whitespace) {
             return Err(EndpointError::Space);
         }
         // `localhost:8085` would be a URL whose scheme is `localhost`.
         let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        if !matches!(scheme.as_deref(), Some("http" | "https")) {
-            return Err(EndpointError::Scheme);
+        if !scheme.is_some_and(|scheme| schemes.contains(&&*scheme)) {
+            return Err(other);
         }
         let url = Url::parse(text).map_err(|error| EndpointError::Malformed { reason: error.to_string() })?;
         Ok(Endpoint(url))
@@ -64,6 +91,11 @@ impl Endpoint {
     pub fn is_https(&self) -> bool {
         self.0.scheme() == "https"
     }
+
+    /// Returns whether it is a server of Redis, or a Sentinel.
+    pub fn is_redis(&self) -> bool {
+        matches!(self.0.scheme(), "redis" | "rediss")
+    }
 }
 
 impl EndpointError {
@@ -73,6 +105,10 @@ impl EndpointError {
             EndpointError::Plain => {
                 "without TLS only from an address of this machine: \"http://127.0.0.1:8000/keys\""
             }
+            EndpointError::DirectoryScheme => {
+                "write scheme, host and port: \"redis://10.0.0.5:6379\", \"https://example.com/nodes.json\""
+            }
+            EndpointError::UserInfo => "they are `user` and `password` of the same table",
             EndpointError::Space => "several URLs are a list: [\"http://…\", \"http://…\"]",
             _ => "write scheme, host and path: \"https://example.com/hooks\"",
         }

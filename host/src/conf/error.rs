@@ -78,6 +78,15 @@ pub enum ValueError {
     /// The name of a user has a colon, which ends it in Basic credentials.
     #[error("a name must not have a colon")]
     NotAUserName,
+    /// A name of the directory has other characters than its keys can have, or is too long.
+    #[error("a name here has 1 to 64 letters, digits, ., - and _")]
+    NotANodeName,
+    /// The text is not the base of URLs of RTMP.
+    #[error("must be rtmp://HOST or rtmp://HOST:PORT, or the same with rtmps")]
+    NotAnRtmpBase,
+    /// The URL has a query, though it is shown to others.
+    #[error("a URL that others are told has no query")]
+    SharedQuery,
     /// The secret is too short.
     #[error("{len} bytes are too short for a secret, {min} are needed")]
     SecretTooShort {

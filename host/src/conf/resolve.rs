@@ -3,6 +3,7 @@
 mod access;
 mod cluster;
 mod hooks;
+mod redirect;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -91,6 +92,7 @@ fn read(text: &str, name: &str) -> (Config, Diagnostics, Vec<(String, &'static s
     access::check(&config, &mut diagnostics);
     hooks::check(&config, &mut diagnostics);
     cluster::check(&config, &mut diagnostics);
+    redirect::check(&config, &mut diagnostics);
     (config, diagnostics, known)
 }
 
@@ -262,6 +264,8 @@ struct Claim<'a> {
     vhost: &'a Vhost,
     kind: &'static str,
     pattern: &'a MountPattern,
+    /// Whether it answers every request for such a path. A redirect to a node leaves some to the mounts of its vhost.
+    answers_all: bool,
     path: KeyPath,
 }
 
@@ -279,7 +283,8 @@ impl Claim<'_> {
                 && other.vhost.enabled
                 && self.answers_any_name()
                 && other.answers_any_name());
-        shares_names && self.pattern.collides(other.pattern)
+        let shares_requests = self.kind == other.kind || (self.answers_all && other.answers_all);
+        shares_names && shares_requests && self.pattern.collides(other.pattern)
     }
 }
 
@@ -314,13 +319,14 @@ fn check_paths(config: &Config, diagnostics: &mut Diagnostics) {
 }
 
 fn claims(vhost: &Vhost) -> impl Iterator<Item = Claim<'_>> {
-    let claim = move |kind, pattern, path| Claim { vhost, kind, pattern, path };
+    let claim = move |kind, pattern, path| Claim { vhost, kind, pattern, answers_all: true, path };
     let mounts = vhost.mounts.iter().enumerate();
     let mounts = mounts
         .map(move |(index, mount)| claim("mount", &mount.pattern, vhost.mount_path(index).key("mount")));
     let redirects = vhost.redirects.iter().enumerate();
     let redirects = redirects.map(move |(index, rule)| {
-        claim("redirect", &rule.pattern, vhost.path().key("redirect").index(index).key("path"))
+        let answers_all = !rule.to.is_node();
+        Claim { answers_all, ..claim("redirect", &rule.pattern, vhost.redirect_path(index).key("path")) }
     });
     mounts.chain(redirects)
 }

@@ -8,31 +8,28 @@ mod api;
 mod certificate;
 mod cluster;
 mod hooks;
+mod pattern;
+mod redirect;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::Spanned;
-
 use self::certificate::{DEFAULT_CERTIFICATE, certificate};
+use self::pattern::pattern;
+use self::redirect::redirect;
 use super::certificate::CertificateFiles;
 use super::config::*;
-use super::error::ValueError;
 use super::metrics::Metrics;
-use super::pattern::MountPattern;
 use super::table::Table;
-use super::target::RedirectTarget;
 use super::value::{
-    any_ip, choice, directives, duration, flag, integer, list, listen, memory_limit, network, origin,
-    redirect_status, size, some, text,
+    any_ip, choice, directives, duration, flag, integer, list, listen, memory_limit, network, origin, size,
+    some, text,
 };
 use super::values::Values;
 
 /// The modules that are part of the host's release.
 const DEFAULT_MODULES: [&str; 5] = ["flv", "ts", "mp3", "aac", "websocket-flv"];
-/// The mount of SRS.
-const DEFAULT_MOUNT: &str = "[vhost]/[app]/[stream].flv";
 
 const RELOAD_MODES: &[(&str, ReloadMode)] =
     &[("handover", ReloadMode::Handover), ("drain", ReloadMode::Drain)];
@@ -279,29 +276,4 @@ fn mount(table: &mut Table, vhost: &str) -> Option<Mount> {
     let options = table.settings("options");
     let pattern = pattern?;
     enabled.then_some(Mount { pattern, options, fast_cache })
-}
-
-/// Reads a redirect rule; `None` if it is not enabled, or its pattern or target is bad.
-fn redirect(table: &mut Table, vhost: &str) -> Option<Redirect> {
-    let enabled = table.key("enabled", false, flag);
-    let pattern = pattern(table, "path", vhost);
-    let to = table.key("to", String::new(), text);
-    let status = table.key("status", 302, redirect_status);
-    let span = table.span("to");
-    let error = |error| vec![Spanned::new(span, error)];
-    let target = match (to.is_empty(), enabled) {
-        (true, true) => table.checked("to", Err(error(ValueError::Missing { key: "to" }))),
-        (true, false) => None,
-        (false, _) => table.checked("to", RedirectTarget::parse(&to, vhost).map_err(|bad| error(bad.into()))),
-    };
-    enabled.then_some(Redirect { pattern: pattern?, target: target?, status })
-}
-
-/// Reads a mount pattern; `None` if it is bad.
-fn pattern(table: &mut Table, key: &'static str, vhost: &str) -> Option<MountPattern> {
-    let pattern = table.key(key, DEFAULT_MOUNT.to_owned(), text);
-    let span = table.span(key);
-    let pattern =
-        MountPattern::parse(&pattern, vhost).map_err(|error| vec![Spanned::new(span, error.into())]);
-    table.checked(key, pattern)
 }

@@ -8,10 +8,11 @@ use ipnet::IpNet;
 
 use super::access::{Addresses, Secret};
 use super::api::ApiRole;
-use super::cluster::ClusterMode;
+use super::cluster::{ClusterMode, DirectoryKind};
 use super::config::{AccessFormat, ForwardedHeader, Isolation, MemoryLimit, PublishConflict, ReloadMode};
 use super::endpoint::Endpoint;
 use super::hooks::OnFailure;
+use super::redirect::Players;
 use super::upstream::Upstream;
 use super::values::Shown;
 
@@ -61,9 +62,11 @@ shown_by_name!(
     AccessFormat,
     ApiRole,
     ClusterMode,
+    DirectoryKind,
     ForwardedHeader,
     Isolation,
     OnFailure,
+    Players,
     PublishConflict,
     ReloadMode
 );

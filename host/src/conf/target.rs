@@ -100,7 +100,7 @@ const VARIABLE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 /// Characters that are encoded in a query that is passed on: those that RFC 3986 does not allow in one. Percent signs
 /// stay, since the query is already encoded.
-const PASSED_ON: &AsciiSet = &CONTROLS
+pub const PASSED_ON: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')

@@ -75,6 +75,14 @@ impl Scheme {
     }
 }
 
+/// Returns whether a text is the base of URLs of RTMP: `rtmp://HOST[:PORT]`, also with `rtmps`.
+pub fn is_rtmp_base(text: &str) -> bool {
+    let authority =
+        Scheme::of_url(text).filter(|(scheme, _)| scheme.is_rtmp()).map(|(_, authority)| authority);
+    authority.is_some_and(|authority| !authority.contains(['/', '?', '#']))
+        && Upstream::parse(text, DEFAULT_VHOST).is_ok()
+}
+
 impl Upstream {
     /// Parses an upstream of `vhost`: `HOST[:PORT]` or a URL.
     ///
@@ -142,6 +150,26 @@ impl fmt::Debug for Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_base_of_rtmp_has_a_host_alone() {
+        for text in ["rtmp://h", "rtmps://h.example:443", "rtmp://[::1]:1936"] {
+            assert!(is_rtmp_base(text), "{text}");
+        }
+        for text in [
+            "",
+            "h",
+            "http://h",
+            "rtmp://",
+            "rtmp://h/",
+            "rtmp://h/[app]",
+            "rtmp://h?k=v",
+            "rtmp://u@h",
+            "rtmp://a b",
+        ] {
+            assert!(!is_rtmp_base(text), "{text}");
+        }
+    }
 
     #[test]
     fn completes_what_is_written() {

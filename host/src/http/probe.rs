@@ -8,10 +8,14 @@ use crate::lifecycle::Lifecycle;
 
 /// Returns the status and the body for a probe; `None` if `path` is not one.
 ///
-/// `/healthz` answers 200 as long as the host runs, `/readyz` as long as it should get new clients.
+/// `/healthz` answers 200 as long as the host runs, `/readyz` as long as it should get new clients; the body of that says `degraded`
+/// while the directory of the cluster does not answer.
 pub fn probe(path: &str, lifecycle: &Lifecycle) -> Option<(StatusCode, &'static str)> {
     match path {
         "/healthz" => Some((StatusCode::OK, "ok\n")),
+        "/readyz" if lifecycle.is_ready() && lifecycle.is_degraded() => {
+            Some((StatusCode::OK, "degraded: the directory does not answer\n"))
+        }
         "/readyz" if lifecycle.is_ready() => Some((StatusCode::OK, "ready\n")),
         "/readyz" => Some((StatusCode::SERVICE_UNAVAILABLE, "stopping\n")),
         _ => None,

@@ -12,10 +12,11 @@ const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 /// Answers a request with a redirect.
 ///
 /// # Errors
-/// [`Refusal::Path`] for a URL that no header can hold.
+/// [`Refusal::NodesFull`] if there is no node to redirect to; [`Refusal::Path`] for a URL that no header can hold.
 pub(super) fn respond(redirection: Redirection) -> Result<Response<Body>, Refusal> {
-    let location = HeaderValue::try_from(redirection.url).map_err(|_| Refusal::Path)?;
-    let status = StatusCode::from_u16(redirection.status).unwrap_or(StatusCode::FOUND);
+    let Redirection::To { status, url } = redirection else { return Err(Refusal::NodesFull) };
+    let location = HeaderValue::try_from(url).map_err(|_| Refusal::Path)?;
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     response.headers_mut().insert(LOCATION, location);

@@ -59,6 +59,9 @@ pub enum Refusal {
     /// The stream, the vhost or the host has too many viewers.
     #[error("no more viewers are accepted at the moment; try again later")]
     Full,
+    /// All nodes to which the viewer could be redirected are full.
+    #[error("all servers are full at the moment; try again later")]
+    NodesFull,
     /// Neither a mount, nor a page, nor a file.
     #[error("nothing is mounted here")]
     NotMounted,
@@ -167,6 +170,7 @@ impl Refusal {
             Refusal::UnknownUpgrade => "upgrade",
             Refusal::Unauthorized | Refusal::Forbidden => "access",
             Refusal::TooMany | Refusal::Full => "session_limit",
+            Refusal::NodesFull => "nodes_full",
             Refusal::NotMounted => "not_mounted",
             Refusal::WebSocketOnly => "websocket_only",
             Refusal::NotLive => "not_live",
@@ -211,6 +215,7 @@ impl Refusal {
             Refusal::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Codec { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::Full
+            | Refusal::NodesFull
             | Refusal::Faults { .. }
             | Refusal::TooManyVariants { .. }
             | Refusal::NoMemory(_)

@@ -18,8 +18,8 @@ use super::websocket::Upgrade;
 use super::{Body, Client, ConnectionContext, Page, Pages, Refusal, probe, redirect, request};
 use crate::conf::{Current, HttpServer};
 use crate::module::{Pool, Registry};
-use crate::policy::Access;
-use crate::router::Router;
+use crate::policy::{Access, Protocol};
+use crate::router::{Newcomer, Router};
 use crate::stream::Hub;
 
 /// Value of the `Server` response header.
@@ -128,11 +128,17 @@ impl Service {
         if let Some(page) = versions(uri.path()) {
             return Ok(respond_with_page(page, request.method()));
         }
-        let resolved = self.router.load().resolve(host, uri.path(), query)?;
+        let upgrade = Upgrade::of(request);
+        let targets = self.access().targets().load();
+        let is_websocket = !matches!(upgrade, Ok(None));
+        let protocol = if is_websocket { Protocol::WebSocket } else { Protocol::Http };
+        let newcomer = Newcomer { address: client.address, protocol, targets: &targets };
+        let resolved = self.router.load().resolve(host, uri.path(), query, Some(&newcomer))?;
+        drop(targets);
         if let Some(page) = self.pages.as_ref().and_then(|pages| pages.page(&resolved.path, client)) {
             return Ok(respond_with_page(page, request.method()));
         }
-        let delivery = match Upgrade::of(request)? {
+        let delivery = match upgrade? {
             Some(upgrade) => Delivery::WebSocket(upgrade),
             None if request.method() == Method::HEAD => Delivery::Head,
             None => Delivery::Body,

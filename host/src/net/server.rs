@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::budget::Budget;
-use crate::cluster::{Edge, Relay, Transfers};
+use crate::cluster::{Directory, Edge, Relay, Transfers};
 use crate::conf::{Config, Current};
 use crate::http::{Responses, Service};
 use crate::lifecycle::Lifecycle;
@@ -44,6 +44,8 @@ pub struct Server {
     pub(super) certificates: OnceLock<Arc<Certificates>>,
     /// The pulls of the host's edges, unset if it has none.
     edge: OnceLock<Edge>,
+    /// The directory of the cluster, unset if there is none.
+    directory: OnceLock<Directory>,
     pub(super) lifecycle: Lifecycle,
     /// Tasks that a stopping server waits for.
     pub(super) tasks: TaskTracker,
@@ -75,6 +77,7 @@ impl Server {
             addresses: Addresses::new(budget),
             certificates: OnceLock::new(),
             edge: OnceLock::new(),
+            directory: OnceLock::new(),
             current,
             hub,
             service,
@@ -106,6 +109,16 @@ impl Server {
     /// The streams that are pulled from other servers.
     pub fn edge(&self) -> Option<&Edge> {
         self.edge.get()
+    }
+
+    /// Sets the directory of the cluster, once.
+    pub fn set_directory(&self, directory: Directory) {
+        let _ = self.directory.set(directory);
+    }
+
+    /// The directory of the cluster.
+    pub fn directory(&self) -> Option<&Directory> {
+        self.directory.get()
     }
 
     /// The records of the streams that are sent to other servers.

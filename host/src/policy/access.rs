@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tracing::info;
 
 use super::admission::Admission;
@@ -19,7 +20,8 @@ use super::refusals::Refusals;
 use super::session::Session;
 use super::sessions::{SessionLog, Sessions};
 use super::stream_totals::StreamTotals;
-use super::totals::Totals;
+use super::targets::Targets;
+use super::totals::{Totals, Traffic};
 use super::{Action, Policy, Protocol, Refusal, Request};
 use crate::conf::Current;
 use crate::stream::StreamKey;
@@ -32,6 +34,7 @@ pub struct Access {
     key_sets: KeySets,
     origins: OnceLock<Arc<dyn OriginCheck>>,
     load: Load,
+    targets: ArcSwap<Targets>,
 }
 
 /// A request to connect over RTMP. It has no `Debug`: URL and parameters may be secrets.
@@ -58,7 +61,7 @@ impl Access {
         let sessions = Sessions::new(current);
         let hooks = Hooks::new(sessions.ids.session().to_string(), sessions.clone());
         let (key_sets, origins, load) = (KeySets::default(), OnceLock::new(), Load::default());
-        Arc::new(Access { sessions, hooks, key_sets, origins, load })
+        Arc::new(Access { sessions, hooks, key_sets, origins, load, targets: ArcSwap::default() })
     }
 
     /// Decides on a request, which came over `connection` if that is RTMP, and logs a refusal. Ready at once unless the vhost has
@@ -192,6 +195,11 @@ impl Access {
         &self.load
     }
 
+    /// The nodes to which viewers may be redirected, which the directory replaces as a whole.
+    pub fn targets(&self) -> &ArcSwap<Targets> {
+        &self.targets
+    }
+
     /// Returns the id of a new connection.
     pub fn next_connection(&self) -> ConnectionId {
         self.sessions.ids.connection()
@@ -279,6 +287,11 @@ impl Access {
     /// Returns what is known of each stream, if [`Access::limit_series`] keeps any.
     pub fn streams(&self) -> Vec<StreamTotals> {
         self.sessions.streams()
+    }
+
+    /// Returns what viewers and players are sent. Takes time for each session.
+    pub fn traffic(&self) -> Traffic {
+        self.sessions.traffic()
     }
 
     /// Limits the number of series of streams; 0, the default, keeps none.

@@ -3,7 +3,7 @@
 //! A credential is one parameter, `remuxd_node`, which is `1.EXPIRY.MAC`. MAC is the HMAC-SHA256 with `cluster.secret`, in base64url
 //! without padding, over the version, `publish` or `play`, the path of the URL (over RTMP `/APP/STREAM`) and the expiry, each with its
 //! length in four bytes before it. It stands for the credentials of a client: those of the vhost are not needed, and hooks and
-//! referers are not asked.
+//! referers are not asked. One that has expired, of a node whose clock is far behind, stands for nothing.
 
 use std::time::SystemTime;
 

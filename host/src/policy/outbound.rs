@@ -1,7 +1,7 @@
-//! Requests that the host makes itself, over HTTP and HTTPS: to hooks, and for key sets.
+//! Requests that the host makes itself, over HTTP and HTTPS: to hooks, for key sets, and for lists of nodes.
 //!
 //! Certificates are verified by the system's roots. Redirects are not followed, proxies of the environment are not used, and
-//! an answer is read up to [`MAX_ANSWER`]. Nothing is tried again here: whether a request may be repeated is known to the
+//! an answer is read up to a limit. Nothing is tried again here: whether a request may be repeated is known to the
 //! caller alone, who asks [`OutboundError::was_sent`].
 
 use std::error::Error as _;
@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::conf::Endpoint;
 
-/// Limit of the body of an answer, in bytes.
+/// Limit of the body of an answer, in bytes, unless the caller sets another.
 pub const MAX_ANSWER: usize = 64 << 10;
 
 /// How long an unused connection stays open. Most servers close theirs later, so that a request seldom meets the close.
@@ -36,7 +36,7 @@ pub struct Outbound {
 pub struct Answered {
     /// The status code.
     pub status: u16,
-    /// The body, up to [`MAX_ANSWER`] bytes.
+    /// The body, up to the limit.
     pub body: Bytes,
 }
 
@@ -62,9 +62,12 @@ pub enum OutboundError {
         /// The reason.
         reason: String,
     },
-    /// The answer is longer than [`MAX_ANSWER`]. Culprit: operator.
-    #[error("the answer has more than {MAX_ANSWER} bytes")]
-    TooLong,
+    /// The answer is too long. Culprit: operator.
+    #[error("the answer has more than {limit} bytes")]
+    TooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
 }
 
 impl Outbound {
@@ -92,7 +95,20 @@ impl Outbound {
     /// # Errors
     /// [`OutboundError`] if there is no whole answer.
     pub async fn get(&self, endpoint: &Endpoint, timeout: Duration) -> Result<Answered, OutboundError> {
-        exchange(self.client.get(endpoint.url().clone()), timeout).await
+        self.get_up_to(endpoint, MAX_ANSWER, timeout).await
+    }
+
+    /// Sends GET and reads an answer of up to `limit` bytes, both within `timeout`.
+    ///
+    /// # Errors
+    /// [`OutboundError`] if there is no whole answer.
+    pub async fn get_up_to(
+        &self,
+        endpoint: &Endpoint,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Answered, OutboundError> {
+        exchange(self.client.get(endpoint.url().clone()), limit, timeout).await
     }
 
     /// Sends POST with a body in JSON and further headers, and reads the answer, all within `timeout`.
@@ -109,17 +125,21 @@ impl Outbound {
         const CONTENT_TYPE: HeaderName = reqwest::header::CONTENT_TYPE;
         const JSON: HeaderValue = HeaderValue::from_static("application/json");
         let request = self.client.post(endpoint.url().clone());
-        exchange(request.headers(headers).header(CONTENT_TYPE, JSON).body(body), timeout).await
+        exchange(request.headers(headers).header(CONTENT_TYPE, JSON).body(body), MAX_ANSWER, timeout).await
     }
 }
 
-async fn exchange(request: RequestBuilder, timeout: Duration) -> Result<Answered, OutboundError> {
+async fn exchange(
+    request: RequestBuilder,
+    limit: usize,
+    timeout: Duration,
+) -> Result<Answered, OutboundError> {
     let whole = async {
         let mut response = request.send().await.map_err(OutboundError::of)?;
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(OutboundError::of)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(OutboundError::TooLong);
+            if body.len() + chunk.len() > limit {
+                return Err(OutboundError::TooLong { limit });
             }
             body.extend_from_slice(&chunk);
         }

@@ -49,6 +49,16 @@ impl Request {
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
+
+    /// Returns everything by which a publisher is known again at another node: the name as it was sent, which may be a secret, and the
+    /// parameters but those of nodes and of the vhost, in the order of their names.
+    pub fn credential(&self) -> Vec<String> {
+        let is_own = |name: &str| !name.starts_with("remuxd_") && name != "vhost" && name != "domain";
+        let own = self.parameters.iter().filter(|(name, _)| is_own(name));
+        let mut parameters: Vec<_> = own.map(|(name, value)| format!("{name}={value}")).collect();
+        parameters.sort_unstable();
+        std::iter::once(self.path.clone()).chain(parameters).collect()
+    }
 }
 
 /// An action on a stream.
@@ -113,5 +123,16 @@ pub(super) mod tests {
             hops: String::new(),
             query: String::new(),
         }
+    }
+
+    #[test]
+    fn a_credential_is_the_name_and_the_parameters_of_the_client() {
+        let mut request = request(Action::Publish, "v", "live", "x");
+        assert_eq!(request.credential(), ["/live/x.flv"]);
+        let parameters =
+            [("token", "t"), ("remuxd_node", "1"), ("vhost", "v"), ("a", "1"), ("remuxd_hops", "n/v")];
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        request.parameters = parameters.map(pair).into();
+        assert_eq!(request.credential(), ["/live/x.flv", "a=1", "token=t"]);
     }
 }

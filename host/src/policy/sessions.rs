@@ -22,7 +22,7 @@ use super::outcome::{Order, Outcome};
 use super::refusals::Refusals;
 use super::session::Session;
 use super::stream_totals::{StreamTotals, Streams};
-use super::totals::{Ended, Totals};
+use super::totals::{Ended, Totals, Traffic};
 use super::{Action, Refusal, Request};
 use crate::conf::{Config, Current};
 use crate::stream::StreamKey;
@@ -176,6 +176,17 @@ impl Sessions {
         let mut table = self.table.lock();
         let Table { sessions, streams, .. } = &mut *table;
         streams.with(sessions.values().map(|row| &*row.session), Instant::now())
+    }
+
+    /// Returns what viewers and players are sent. Takes time for each session.
+    pub fn traffic(&self) -> Traffic {
+        let table = self.table.lock();
+        let viewers = table.sessions.values().filter(|row| row.session.action() == Action::Play);
+        let start = Traffic { sent: table.ended.sent(), viewers: 0 };
+        viewers.fold(start, |Traffic { sent, viewers }, row| Traffic {
+            sent: sent + row.session.bytes(),
+            viewers: viewers + 1,
+        })
     }
 
     /// Limits the number of series in [`Sessions::streams`]; 0 keeps no streams.

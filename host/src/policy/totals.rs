@@ -22,6 +22,15 @@ impl AddAssign for Amount {
     }
 }
 
+/// The media that the host sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that were sent to viewers and players since the host was started.
+    pub sent: u64,
+    /// Number of viewers and players.
+    pub viewers: u64,
+}
+
 /// The bytes of past sessions.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
@@ -65,6 +74,11 @@ impl Ended {
                 self.streams.remove(key);
             }
         }
+    }
+
+    /// Returns the bytes that the sessions were sent.
+    pub fn sent(&self) -> u64 {
+        self.host.sent
     }
 
     /// Returns the totals.

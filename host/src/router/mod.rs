@@ -9,10 +9,14 @@
 //! Used by `http`, by `net` for RTMP, and by `admin`, which replaces it; uses `conf`, `policy` and the
 //! names of `stream`.
 
+mod answer;
+mod balance;
 mod path;
 mod query;
 mod resolve;
 
+pub use answer::{Named, Redirection, Resolved, Route};
+pub use balance::Newcomer;
 pub use path::{INDEX, InvalidPath};
 pub use query::{host_without_port, query_pairs, query_value};
-pub use resolve::{Named, Redirection, Resolved, Route, Router};
+pub use resolve::Router;

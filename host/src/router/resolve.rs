@@ -9,10 +9,12 @@
 
 use std::sync::Arc;
 
-use crate::conf::{DEFAULT_VHOST, Match, Mount, MountPattern, SessionLimits, Vhost};
+use crate::conf::{DEFAULT_VHOST, Match, MountPattern, RedirectTo, SessionLimits, Vhost};
 use crate::policy::Policy;
 use crate::stream::StreamKey;
 
+use super::answer::{Named, Redirection, Resolved, Route};
+use super::balance::Newcomer;
 use super::path::{InvalidPath, decode_path, file_path};
 use super::query::asked_vhost;
 
@@ -29,55 +31,6 @@ struct Site {
     policy: Arc<Policy>,
 }
 
-/// A request's URL, resolved. The redirect comes first, then routes whose stream is live, then the file, then routes
-/// whose stream may still be published.
-#[derive(Debug)]
-pub struct Resolved {
-    /// The path, decoded.
-    pub path: String,
-    /// The query, as written.
-    pub query: String,
-    /// The redirect that answers the request. It has no routes then.
-    pub redirect: Option<Redirection>,
-    /// The mounts whose pattern the path matches, the best first.
-    pub routes: Vec<Route>,
-    /// The file that the path names, relative to the directory of static files.
-    pub file: Option<String>,
-}
-
-/// The answer of a redirect rule.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Redirection {
-    /// 301, 302, 307 or 308.
-    pub status: u16,
-    /// The new URL, in visible ASCII.
-    pub url: String,
-}
-
-/// A mount and the stream that a request asks it for.
-#[derive(Debug)]
-pub struct Route {
-    /// The vhost of the mount.
-    pub vhost: Arc<Vhost>,
-    /// The vhost's policy.
-    pub policy: Arc<Policy>,
-    /// The mount.
-    pub mount: Arc<Mount>,
-    /// The stream.
-    pub key: StreamKey,
-}
-
-/// The stream that a publisher or player names.
-#[derive(Debug)]
-pub struct Named {
-    /// The vhost of the stream.
-    pub vhost: Arc<Vhost>,
-    /// The vhost's policy.
-    pub policy: Arc<Policy>,
-    /// The stream.
-    pub key: StreamKey,
-}
-
 impl Router {
     /// Creates a router over `vhosts`, each with the policy of its config. `limits` are those of the whole host.
     pub fn new(vhosts: Vec<Arc<Vhost>>, limits: &SessionLimits) -> Router {
@@ -90,12 +43,19 @@ impl Router {
         self.sites.iter().map(|site| site.vhost.clone()).collect()
     }
 
-    /// Resolves a request's URL: its host, with or without port, its path, and its query without the `?`.
+    /// Resolves a request's URL: its host, with or without port, its path, and its query without the `?`. Without a newcomer no rule
+    /// leads to nodes of the directory.
     ///
     /// # Errors
     /// [`InvalidPath`], whatever the vhost.
-    pub fn resolve(&self, host: &str, path: &str, query: &str) -> Result<Resolved, InvalidPath> {
-        let path = decode_path(path)?;
+    pub fn resolve(
+        &self,
+        host: &str,
+        path: &str,
+        query: &str,
+        newcomer: Option<&Newcomer<'_>>,
+    ) -> Result<Resolved, InvalidPath> {
+        let (sent, path) = (path, decode_path(path)?);
         let mut routes = Vec::new();
         let mut redirect = None;
         for (Site { vhost, policy }, is_own) in self.asked(host, query) {
@@ -104,8 +64,13 @@ impl Router {
                 let mut rules = vhost.redirects.iter();
                 redirect = rules.find_map(|rule| {
                     let found = match_path(&rule.pattern, is_own, &path)?;
-                    let url = rule.target.url(&vhost.name, found, query);
-                    Some(Redirection { status: rule.status, url })
+                    match &rule.to {
+                        RedirectTo::Url(target) => Some(Redirection::To {
+                            status: rule.status,
+                            url: target.url(&vhost.name, found, query),
+                        }),
+                        RedirectTo::Node { .. } => newcomer?.over_http(rule, &vhost.name, sent, query),
+                    }
                 });
                 if redirect.is_some() {
                     break;
@@ -273,7 +238,7 @@ mod tests {
             ("other", "/live/x.ts", "", ""),
             ("b.example", "/live/x.flv", "", ""),
         ] {
-            let routes = router.resolve(host, path, query).unwrap().routes;
+            let routes = router.resolve(host, path, query, None).unwrap().routes;
             let vhost = routes.first().map_or("", |route| &route.vhost.name);
             assert_eq!(vhost, expected, "{host} {path}?{query}");
         }
@@ -290,8 +255,8 @@ mod tests {
             ("other", "/live/x.flv", "", None),
             ("other", "/live/x.flv", "vhost=b.example", Some((302, "//c.example/?vhost=b.example"))),
         ] {
-            let found = router.resolve(host, path, query).unwrap().redirect;
-            let expected = expected.map(|(status, url)| Redirection { status, url: url.to_owned() });
+            let found = router.resolve(host, path, query, None).unwrap().redirect;
+            let expected = expected.map(|(status, url)| Redirection::To { status, url: url.to_owned() });
             assert_eq!(found, expected, "{host} {path}?{query}");
         }
     }

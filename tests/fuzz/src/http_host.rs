@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use remuxd::testing::budget::{Account, Budget};
-use remuxd::testing::cluster::{Outbox, Relay};
+use remuxd::testing::cluster::{Directory, Outbox, Relay};
 use remuxd::testing::conf::{Config, Current};
 use remuxd::testing::http::{Lifecycle, Service};
 use remuxd::testing::media::{Millis, Tag, TagKind};
@@ -111,7 +111,11 @@ impl HttpHost {
         let router = Router::new(config.vhosts.clone(), &config.limits.sessions);
         let service = Service::new(current.clone(), router, hub.clone(), registry, pool, None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let relay = Relay::new(Outbox::new(current.clone(), service.access().clone()), Arc::default());
+        let relay = Relay::new(
+            Outbox::new(current.clone(), service.access().clone()),
+            Arc::default(),
+            Directory::new(current.clone(), Arc::default()),
+        );
         // Peers in memory need no threads.
         let fanout = Fanout::start(1, service.access().load(), || budget.address().account()).expect("a thread");
         let server = Server::new(current, hub, service, relay, fanout, budget.clone(), Lifecycle::default());

@@ -11,6 +11,7 @@ use super::route::Call;
 use super::state::Api;
 use crate::admin::bans::{self, BanList, Ended};
 use crate::admin::certificates::CertificateList;
+use crate::admin::cluster::ClusterStatus;
 use crate::admin::faults::FaultList;
 use crate::admin::host_status::HostStatus;
 use crate::admin::limits::{LimitsStatus, Use};
@@ -80,6 +81,15 @@ pub(super) fn host(api: &Api, _: &Call) -> Result<HostStatus, Refused> {
 pub(super) fn pulls(api: &Api, call: &Call) -> Result<PullList, Refused> {
     let page = Page::of(&call.query)?;
     Ok(api.server.edge().map(|edge| PullList::of(edge, page)).unwrap_or_default())
+}
+
+pub(super) async fn cluster(api: Arc<Api>, call: Call) -> Result<Reply, Refused> {
+    let page = Page::of(&call.query)?;
+    let directory = api.server.directory().ok_or(Refused::Failed)?;
+    let mut listing = directory.listing().await;
+    // A host without a directory may have no name in its config.
+    listing.own.name = api.access.node();
+    Ok(Reply::json(StatusCode::OK, &ClusterStatus::of(&directory.facts(), &listing, page)))
 }
 
 pub(super) fn pushes(api: &Api, call: &Call) -> Result<PushList, Refused> {

@@ -12,6 +12,7 @@ use super::reply::{EVENTS, Refused, Reply, TEXT};
 use super::route::{Call, Kind, Parameter, Route, Shape, json, reply, srs, task};
 use super::state::Api;
 use super::{pages, srs as shapes};
+use crate::admin::cluster::ClusterStatus;
 use crate::admin::guard::Credentials;
 use crate::admin::report::ReloadReport;
 
@@ -118,6 +119,15 @@ fn ours() -> Vec<Route> {
             Admission,
             "The streams that are sent to other servers, by name and destination.",
             pages::pushes,
+        )
+        .takes(&PAGE),
+        task(
+            get.clone(),
+            "/api/v2/cluster",
+            Admission,
+            "The nodes of the cluster, the streams of the directory, by name, and the state of the directory.",
+            Shape::json::<ClusterStatus>(),
+            pages::cluster,
         )
         .takes(&PAGE),
         json(

@@ -1,5 +1,7 @@
 //! The tables of clusters.
 
+mod directory;
+
 use std::time::Duration;
 
 use super::access::long_secret;
@@ -18,6 +20,7 @@ pub(super) fn node(table: &mut Table) -> Node {
         name: (!name.is_empty()).then_some(name),
         allow: table.key("allow", Vec::new(), list(network)),
         secret: long_secret(table),
+        directory: table.table("directory", directory::directory),
     }
 }
 

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::deadline::MediaDeadline;
-use super::requests::{Admitted, Client};
+use super::requests::{Admitted, Client, Destination};
 use crate::budget::Charge;
 use crate::clock::TokioClock;
-use crate::cluster::Relayed;
+use crate::cluster::{Claim, Lost, Relayed};
 use crate::conf::Vhost;
 use crate::media::{Millis, Tag};
 use crate::net::peer::Peer;
@@ -50,12 +50,13 @@ impl Publishers {
     pub fn start(
         &mut self,
         stream_id: u32,
-        Admitted { vhost, admission, room, relayed }: Admitted,
+        Admitted { vhost, admission, room, destination }: Admitted,
         kind: PublishKind,
         client: &Client<'_>,
         session: &mut ServerSession,
         media: &mut MediaDeadline,
     ) {
+        let Destination { relayed, claim } = *destination;
         let outlet = match relayed {
             Some(relayed) => Outlet::Origin(relayed),
             None => match self.publish(&vhost, &admission, client) {
@@ -71,6 +72,7 @@ impl Publishers {
             peer: client.peer,
             kind,
             outlet,
+            claim,
             deadline,
             ends_at_once: false,
             _room: room,
@@ -119,10 +121,10 @@ impl Publishers {
         }
     }
 
-    /// Ends a publisher: `Busy` if another one has replaced it.
+    /// Ends a publisher: `Busy` if another one has replaced it here, `Moved` if that is at another node.
     pub fn end(&mut self, stream_id: u32, rejection: &Rejection, session: &mut ServerSession) {
         if let Some(publishing) = self.by_id.remove(&stream_id)
-            && matches!(rejection, Rejection::Busy)
+            && matches!(rejection, Rejection::Busy | Rejection::Moved)
         {
             publishing.log("publisher replaced");
             publishing.admission.session().ends_because(Outcome::Replaced);
@@ -149,12 +151,18 @@ impl Publishers {
         }
     }
 
-    /// Polls for a publisher that must end: another one has replaced it, no origin takes it any more, or its admission is over.
+    /// Polls for a publisher that must end: another one has replaced it, here or at another node, no origin takes it any more, or its
+    /// admission is over.
     /// Returns its message stream and the reason that the client is told.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<(u32, Rejection)> {
         for (stream_id, one) in &mut self.by_id {
             if let Poll::Ready(rejection) = one.outlet.poll_end(cx) {
                 return Poll::Ready((*stream_id, rejection));
+            }
+            if let Some(Poll::Ready(Lost { .. })) = one.claim.as_mut().map(|claim| claim.poll_lost(cx)) {
+                // Those who watch it here find the new publisher where it is.
+                one.end_stream_at_once();
+                return Poll::Ready((*stream_id, Rejection::Moved));
             }
             if let Poll::Ready(end) = one.admission.poll_end(cx) {
                 return Poll::Ready((*stream_id, end.into()));
@@ -170,6 +178,8 @@ struct Publishing {
     peer: Peer,
     kind: PublishKind,
     outlet: Outlet,
+    /// The stream in the directory, if this node enters streams there.
+    claim: Option<Claim>,
     /// Deadline of the next tag.
     deadline: Instant,
     /// Whether the stream ends with it, else after the vhost's `republish_wait`.

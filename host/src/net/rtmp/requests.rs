@@ -9,17 +9,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::budget::{Account, Charge};
-use crate::cluster::{Relay, RelayError, RelayRequest, Relayed};
-use crate::conf::Vhost;
+use crate::cluster::{BusyElsewhere, Claim, Directory, RelayError, RelayRequest, Relayed};
+use crate::conf::{PublishConflict, Vhost};
 use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{
     Action, Admission, Answer, Connected, ConnectionRequest, End, Order, Outcome, Protocol, Refusal, Request,
 };
-use crate::router::{Named, query_pairs};
+use crate::router::{Named, Newcomer, Redirection, query_pairs};
 use crate::rtmp::ConnectRequest;
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
 use crate::rtmp::tc_url::StreamName;
@@ -54,7 +54,16 @@ struct Waiting {
     wanted: Use,
     vhost: Arc<Vhost>,
     room: Charge,
-    decision: Decision<(Admission, Option<Relayed>), Rejection>,
+    decision: Decision<(Admission, Destination), Rejection>,
+}
+
+/// The destination of a publisher.
+#[derive(Debug, Default)]
+pub(super) struct Destination {
+    /// The stream at an origin, of a publisher on an edge.
+    pub relayed: Option<Relayed>,
+    /// The stream in the directory, of any other.
+    pub claim: Option<Claim>,
 }
 
 /// A request that may be served.
@@ -64,8 +73,8 @@ pub(super) struct Admitted {
     pub admission: Admission,
     /// The memory of the publisher or player.
     pub room: Charge,
-    /// The stream at an origin, of a publisher on an edge.
-    pub relayed: Option<Relayed>,
+    /// Where a publisher's stream goes.
+    pub destination: Box<Destination>,
 }
 
 /// A decision.
@@ -147,7 +156,7 @@ impl Requests {
         session: &mut ServerSession,
     ) -> Duration {
         let (peer, action) = (client.peer, wanted.action());
-        let Some(Named { vhost, policy, key }) = self.server.stream(name) else {
+        let Some(named) = self.server.stream(name) else {
             if let Some(before) = self.server.access.refusals().count("no_vhost") {
                 let (vhost, connection, peer) = (&name.vhost, peer.id, peer.address);
                 info!(%peer, %connection, %action, ?vhost, before, "refused: no vhost has this name");
@@ -155,6 +164,14 @@ impl Requests {
             wanted.reject(stream_id, &Rejection::NotFound, session);
             return Duration::ZERO;
         };
+        let query = name.params.strip_prefix('?').unwrap_or_default();
+        if let Use::Play = wanted
+            && let Some(rejection) = redirect(&self.server, &named, query, peer)
+        {
+            wanted.reject(stream_id, &rejection, session);
+            return Duration::ZERO;
+        }
+        let Named { vhost, policy, key } = named;
         let memory = match wanted {
             Use::Publish(_) => PUBLISHER_MEMORY,
             Use::Play => PLAYER_MEMORY,
@@ -171,7 +188,6 @@ impl Requests {
                 return Duration::ZERO;
             }
         };
-        let query = name.params.strip_prefix('?').unwrap_or_default();
         let request = Request {
             action,
             protocol: Protocol::Rtmp,
@@ -190,19 +206,27 @@ impl Requests {
             query: query.to_owned(),
         };
         let (server, connected) = (self.server.clone(), self.connected.clone());
-        let edge = (action == Action::Publish && vhost.cluster.is_edge()).then(|| vhost.clone());
-        let longest = edge.as_deref().map_or(Duration::ZERO, Relay::longest);
+        let publishes = (action == Action::Publish).then(|| vhost.clone());
+        let longest = publishes.as_deref().map_or(Duration::ZERO, |vhost| match vhost.cluster.is_edge() {
+            true => self.server.relay.longest(vhost),
+            false => self.server.directory().map_or(Duration::ZERO, Directory::longest_claim),
+        });
         let account = client.account.clone();
         let decision = Box::pin(async move {
             let (query, hops) = (request.query.clone(), request.hops.clone());
+            let credential = request.credential();
             let admitted = server.access.admit(&policy, request, connected).await;
             let admission = admitted.map_err(|refusal| Rejection::from(&refusal))?;
-            let Some(vhost) = edge else { return Ok((admission, None)) };
+            let Some(vhost) = publishes else { return Ok((admission, Destination::default())) };
             let key = admission.key().clone();
+            if !vhost.cluster.is_edge() {
+                let claim = claim(&server, &vhost, &admission, peer, &credential).await?;
+                return Ok((admission, Destination { relayed: None, claim }));
+            }
             let request = RelayRequest { vhost, key, query, hops, account };
             let relayed = server.relay.open(request).await;
             let relayed = relayed.map_err(|error| refuse_relay(&server, &admission, peer, error))?;
-            Ok((admission, Some(relayed)))
+            Ok((admission, Destination { relayed: Some(relayed), claim: None }))
         });
         self.waiting.insert(stream_id, Waiting { wanted, vhost, room, decision });
         longest
@@ -233,7 +257,12 @@ impl Requests {
         let Some(Waiting { wanted, vhost, room, .. }) = self.waiting.remove(&stream_id) else {
             return Poll::Pending;
         };
-        let admitted = decision.map(|(admission, relayed)| Admitted { vhost, admission, room, relayed });
+        let admitted = decision.map(|(admission, destination)| Admitted {
+            vhost,
+            admission,
+            room,
+            destination: Box::new(destination),
+        });
         Poll::Ready((stream_id, wanted, admitted))
     }
 
@@ -241,6 +270,49 @@ impl Requests {
     pub fn stop(&mut self, stream_id: u32) {
         self.waiting.remove(&stream_id);
     }
+}
+
+/// Returns the rejection of a player who is redirected to another node, or for whom there is none.
+fn redirect(server: &Server, named: &Named, query: &str, peer: Peer) -> Option<Rejection> {
+    let targets = server.access.targets().load();
+    let address = peer.address.ip().to_canonical();
+    let newcomer = Newcomer { address, protocol: Protocol::Rtmp, targets: &targets };
+    let (connection, peer, vhost) = (peer.id, peer.address, &named.vhost.name);
+    match newcomer.redirect(named, query)? {
+        Redirection::To { url, .. } => {
+            debug!(%peer, %connection, vhost, "player redirected to another node");
+            Some(Rejection::Redirect { url })
+        }
+        Redirection::Full => {
+            if let Some(before) = server.access.refusals().count("nodes_full") {
+                info!(%peer, %connection, vhost, before, "player refused: all nodes are full");
+            }
+            Some(Rejection::Full)
+        }
+    }
+}
+
+/// Claims a stream in the directory for a publisher. Reports a stream that another credential has at another node.
+async fn claim(
+    server: &Server,
+    vhost: &Vhost,
+    admission: &Admission,
+    peer: Peer,
+    credential: &[String],
+) -> Result<Option<Claim>, Rejection> {
+    let Some(directory) = server.directory() else { return Ok(None) };
+    let replaces = vhost.publish.conflict == PublishConflict::Replace;
+    let claimed = directory.claim(admission.key(), credential, replaces).await;
+    claimed.map_err(|BusyElsewhere { node }| {
+        let reason = format!("the stream is published at {node}");
+        admission.session().ends_because(Outcome::NotServed { status: 409, reason });
+        if let Some(before) = server.access.refusals().count("busy") {
+            let (session, stream) = (admission.id(), admission.key());
+            let (connection, peer) = (peer.id, peer.address);
+            info!(%peer, %connection, %session, %stream, node, before, "publisher refused: the stream is at another node");
+        }
+        Rejection::Busy
+    })
 }
 
 /// Reports that no origin takes a publisher. Returns the rejection for the publisher.

@@ -178,10 +178,15 @@ impl ServerSession {
 fn rejection_info((code, description): (&str, &str), rejection: &Rejection) -> Value {
     let mut info = info("error", code, description);
     if let (Value::Object(properties), Rejection::Redirect { url }) = (&mut info, rejection) {
-        // `redirect` is the tcUrl for clients that keep their stream name, `redirect2` the whole URL.
-        let tc_url = url.rsplit_once('/').map_or(url.as_str(), |(tc_url, _stream)| tc_url);
-        let ex =
-            object([("code", 302.0.into()), ("redirect", tc_url.into()), ("redirect2", url.as_str().into())]);
+        // `redirect` is the tcUrl for clients that keep their stream name, `redirect2` the whole URL. Parameters stand in both.
+        let (path, query) = url.split_at(url.find('?').unwrap_or(url.len()));
+        let tc_url = path.rsplit_once('/').map_or(path, |(tc_url, _stream)| tc_url);
+        let tc_url = format!("{tc_url}{query}");
+        let ex = object([
+            ("code", 302.0.into()),
+            ("redirect", tc_url.as_str().into()),
+            ("redirect2", url.as_str().into()),
+        ]);
         properties.push(("ex".to_owned(), ex));
     }
     info

@@ -106,6 +106,8 @@ pub enum Rejection {
     Bitrate,
     /// An operator has ended the session.
     Kicked,
+    /// The stream has a newer publisher, at another server.
+    Moved,
     /// The stream has passed this server already, or too many.
     Loop,
     /// The server that would get the stream rejects it, with this code and description.
@@ -134,6 +136,7 @@ impl std::fmt::Debug for Rejection {
             Rejection::Unreachable => "Unreachable",
             Rejection::Bitrate => "Bitrate",
             Rejection::Kicked => "Kicked",
+            Rejection::Moved => "Moved",
             Rejection::Loop => "Loop",
             Rejection::Upstream { .. } => "Upstream",
             Rejection::Redirect { .. } => "Redirect",
@@ -152,6 +155,7 @@ impl Rejection {
             Rejection::Unreachable => UNREACHABLE,
             Rejection::Bitrate => BITRATE,
             Rejection::Kicked => KICKED,
+            Rejection::Moved => MOVED,
             Rejection::Loop => LOOP,
             Rejection::Upstream { description, .. } => description.as_str(),
             Rejection::Redirect { .. } => REDIRECT,
@@ -170,6 +174,7 @@ impl Rejection {
             Rejection::Unreachable => (code::PUBLISH_DENIED, UNREACHABLE),
             Rejection::Bitrate => (code::PUBLISH_DENIED, BITRATE),
             Rejection::Kicked => (code::PUBLISH_DENIED, KICKED),
+            Rejection::Moved => (code::PUBLISH_BAD_NAME, MOVED),
             Rejection::Loop => (code::PUBLISH_DENIED, LOOP),
             Rejection::Upstream { code, description } => (code.as_str(), description.as_str()),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
@@ -186,6 +191,7 @@ impl Rejection {
             Rejection::Unreachable => (code::PLAY_FAILED, UNREACHABLE),
             Rejection::Bitrate => (code::PLAY_FAILED, BITRATE),
             Rejection::Kicked => (code::PLAY_FAILED, KICKED),
+            Rejection::Moved => (code::PLAY_FAILED, MOVED),
             Rejection::Loop => (code::PLAY_FAILED, LOOP),
             Rejection::Upstream { code, description } => (code.as_str(), description.as_str()),
             Rejection::Redirect { .. } => (code::CONNECT_REJECTED, REDIRECT),
@@ -198,6 +204,7 @@ const FULL: &str = "The server accepts no more at the moment. Try again later.";
 const UNREACHABLE: &str = "No server that may have this stream can be reached. Try again later.";
 const BITRATE: &str = "The stream exceeds the bitrate that the server accepts.";
 const KICKED: &str = "The operator of the server has ended this.";
+const MOVED: &str = "The stream has a newer publisher at another server.";
 /// A node that sends a stream knows a loop by this text.
 pub const LOOP: &str = "The stream comes from here: a loop.";
 const REDIRECT: &str = "Go to the URL in ex.redirect2.";

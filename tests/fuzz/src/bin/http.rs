@@ -32,8 +32,8 @@ fuzz_target!(|data: &str| {
     let mut parts = data.splitn(3, '\n');
     let mut part = || parts.next().unwrap_or("");
     let (host, path, query) = (part(), part(), part());
-    let Ok(resolved) = ROUTER.with(|router| router.resolve(host, path, query)) else { return };
-    if let Some(Redirection { status, url }) = resolved.redirect {
+    let Ok(resolved) = ROUTER.with(|router| router.resolve(host, path, query, None)) else { return };
+    if let Some(Redirection::To { status, url }) = resolved.redirect {
         assert_eq!(status, 302);
         assert!(url.starts_with("http://edge.example/__defaultVhost__/"), "{url}");
         assert!(url.bytes().all(|byte| byte.is_ascii_graphic()), "{url}");

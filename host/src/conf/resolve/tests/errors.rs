@@ -198,6 +198,23 @@ fn shows_each_error_with_its_line() {
             "2:8: an edge without an origin; help: name the servers that it pulls from: origin = [\"origin1.example.com\"]",
         ),
         (
+            "[cluster.directory]\nurl = \"redis://u:p@o\"",
+            "2:7: bad value for `url`; a URL of Redis has no user and no password; help: they are `user` and `password` of the same table",
+        ),
+        (
+            "[cluster.directory]\nprefix = \"a:b\"",
+            "2:10: bad value for `prefix`; a name here has 1 to 64 letters, digits, ., - and _",
+        ),
+        (
+            "[cluster.directory]\npull_url = \"rtmp://o?key=k\"",
+            "2:12: bad value for `pull_url`; a URL that others are told has no query",
+        ),
+        ("[[cluster.directory.regions]]\nname = \"eu\"", "1:1: bad value for `networks`; must not be empty"),
+        (
+            "[[cluster.directory.node]]\nname = \"a\"\n[[cluster.directory.node]]\nname = \"a\"",
+            "4:8: two nodes have the name `a`; the second; 2:8: the first",
+        ),
+        (
             "[vhost.x]\nforward = [\"http://o\"]",
             "2:12: streams cannot be sent over http; help: write rtmp:// or rtmps://",
         ),
@@ -209,6 +226,103 @@ fn shows_each_error_with_its_line() {
     for (text, expected) in rows {
         assert_eq!(facts(text), [expected], "{text}");
     }
+}
+
+#[test]
+fn a_directory_needs_a_name_a_secret_networks_and_what_it_is_read_from() {
+    let node = format!(
+        "[cluster]\nnode = \"a\"\nallow = [\"::1\"]\nsecret = \"{}\"\n[cluster.directory]\n",
+        "s".repeat(32)
+    );
+    let rows = [
+        (
+            "[cluster.directory]\nkind = \"static\"\nnode = [{ name = \"a\" }]",
+            vec![
+                "2:8: a directory without the name of this node; `cluster.node` is not set; help: name it: [cluster] node = \"edge1\"",
+                "2:8: a directory without a secret; `cluster.secret` signs its entries; help: give all nodes the same: [cluster] secret = { file = \"/etc/remuxd/cluster.key\" }",
+                "2:8: a directory without networks of its nodes; `cluster.allow` is empty; help: name the networks to which it may lead: [cluster] allow = [\"10.0.0.0/8\"]",
+            ],
+        ),
+        (
+            "NODEkind = \"static\"",
+            vec!["6:8: a static directory without nodes; help: list them: [[cluster.directory.node]]"],
+        ),
+        (
+            "NODEkind = \"redis\"",
+            vec!["6:8: a directory without `url`; help: url = \"redis://10.0.0.5:6379\""],
+        ),
+        (
+            "NODEkind = \"http\"\nurl = \"redis://o\"",
+            vec![
+                "7:7: `url` is of another kind of directory; help: url = \"https://example.com/nodes.json\"",
+            ],
+        ),
+        (
+            "NODEkind = \"redis\"\nurl = [\"redis://o\", \"redis://p\"]",
+            vec![
+                "7:7: a directory with several URLs; only Sentinels are several; help: name the master that they watch: sentinel = \"mymaster\"",
+            ],
+        ),
+        (
+            "[vhost.x.cluster]\nmode = \"edge\"\nNODEkind = \"redis\"\nurl = \"redis://o\"\ntier = 1\nsentinel = 1",
+            vec!["11:12: wrong type for `sentinel`; expected a string, found an integer"],
+        ),
+        (
+            "[vhost.x.cluster]\nmode = \"edge\"\nNODEkind = \"static\"\nnode = [{ name = \"b\" }]",
+            vec![
+                "2:8: an edge of tier 0; it would pull from nobody; help: edges have a tier above 0: [cluster.directory] tier = 1",
+            ],
+        ),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(facts(&text.replace("NODE", &node)), expected, "{text}");
+    }
+    let listed =
+        "[vhost.x.cluster]\nmode = \"edge\"\nNODEkind = \"static\"\nnode = [{ name = \"a\", tier = 1 }]";
+    assert!(Config::parse(&listed.replace("NODE", &node), "remuxd.toml").is_ok());
+}
+
+#[test]
+fn a_redirect_to_a_node_needs_a_directory_and_is_not_permanent() {
+    let directory = format!(
+        "[cluster]\nnode = \"a\"\nallow = [\"::1\"]\nsecret = \"{}\"\ndirectory = {{ kind = \"static\", node = [{{ name = \"b\" }}] }}\n",
+        "s".repeat(32)
+    );
+    let rule = "[[vhost.x.redirect]]\nenabled = true\n";
+    let rows = [
+        (
+            "RULEto = \"least-loaded\"",
+            vec![
+                "3:6: a redirect to a node without a directory; help: the directory has the nodes: [cluster.directory] kind = \"static\"",
+            ],
+        ),
+        (
+            "DIRECTORYRULEto = \"nearest\"\nstatus = 301",
+            vec![
+                "8:6: no region has networks of viewers; the least loaded node is taken; help: add [[cluster.directory.regions]] with `name` and `networks`",
+                "9:10: a permanent redirect to a node; clients would keep it; help: 302 or 307 is asked again each time",
+            ],
+        ),
+        (
+            "RULEto = \"http://o/\"\nrtmp = \"serve\"",
+            vec![
+                "4:8: `rtmp` in a rule that leads to one URL; help: it is for `to = \"least-loaded\"` and `to = \"nearest\"`",
+            ],
+        ),
+    ];
+    for (text, expected) in rows {
+        assert_eq!(facts(&text.replace("RULE", rule).replace("DIRECTORY", &directory)), expected, "{text}");
+    }
+    // What this node serves itself is for its mounts; two redirects still collide.
+    let mount = "[[vhost.x.http_remux]]\nenabled = true\n";
+    let balanced =
+        format!("{directory}{rule}to = \"least-loaded\"\nrtmp = \"redirect\"\nwebsocket = \"redirect\"\n");
+    assert!(Config::parse(&format!("{balanced}{mount}"), "remuxd.toml").is_ok());
+    let twice = facts(&format!("{balanced}{rule}to = \"least-loaded\"\n"));
+    assert!(
+        twice.len() == 1 && twice[0].contains("two redirects of vhost `x` answer the same path"),
+        "{twice:?}"
+    );
 }
 
 #[test]

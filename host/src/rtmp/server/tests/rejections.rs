@@ -9,6 +9,7 @@ fn rejects_with_a_status() {
         (Rejection::NotFound, ["NetConnection.Connect.Rejected", "NetStream.Publish.BadName", "NetStream.Play.StreamNotFound"]),
         (Rejection::Denied, ["NetConnection.Connect.Rejected", "NetStream.Publish.Denied", "NetStream.Play.Failed"]),
         (Rejection::Unreachable, ["NetConnection.Connect.Rejected", "NetStream.Publish.Denied", "NetStream.Play.Failed"]),
+        (Rejection::Moved, ["NetConnection.Connect.Rejected", "NetStream.Publish.BadName", "NetStream.Play.Failed"]),
         (Rejection::NoMemory, ["NetConnection.Connect.Rejected", "NetStream.Publish.Denied", "NetStream.Play.Failed"]),
         (redirect, ["NetConnection.Connect.Rejected"; 3]),
     ];
