@@ -4,17 +4,21 @@
 //! thing goes wrong; the last scene measures what an edge costs. See `run` beside this file. Prints a line for each scene, and exits 1 if
 //! a bar is missed.
 
+mod directory;
+mod encoder;
 #[path = "../light.rs"]
 mod light;
 mod network;
 mod players;
+mod redis;
 mod servers;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
+use directory::Directory;
 use light::{Format, Seen, watch};
 use network::{Network, Place};
 use players::Player;
@@ -113,6 +117,7 @@ fn prove() -> Result<bool, String> {
     let [first, second] = near;
     let edges = [first, second, distant];
     let bad = [servers::rubbish()?, servers::redirects()?];
+    let redis = [network.place("r1", 31)?, network.place("r2", 32)?, network.place("r3", 33)?];
     let cluster = Cluster { network, ingest, origins, edges, bad };
     let mut good = true;
     for (name, scene) in Scene::ALL {
@@ -122,6 +127,19 @@ fn prove() -> Result<bool, String> {
     }
     if is_wanted("cost") {
         good &= cluster.cost();
+    }
+    let [near, other, _] = &cluster.edges;
+    let directory = Directory {
+        network: &cluster.network,
+        origins: &cluster.origins,
+        edges: [near, other],
+        redis: &redis,
+        viewers: viewers / 4,
+    };
+    for (name, scene) in directory::Scene::ALL {
+        if is_wanted(name) {
+            good &= directory.play(scene, name)?;
+        }
     }
     Ok(good)
 }
@@ -153,7 +171,7 @@ impl Cluster {
             players::wait_live(origin.rtmp(), KEY).map_err(|error| error.to_string())?;
         }
         let stop = CancellationToken::new();
-        let watching = self.watch_all(viewers, &stop);
+        let watching = watch_all(&self.edges.each_ref().map(Place::http), viewers, &stop);
         let players: Vec<(usize, Player)> = (0..self.edges.len() * PLAYERS)
             .map(|number| {
                 (number % self.edges.len(), Player::start(self.edges[number % self.edges.len()].rtmp(), KEY))
@@ -183,27 +201,6 @@ impl Cluster {
             eprintln!("{}", ingest.log());
         }
         Ok(good)
-    }
-
-    fn watch_all(
-        &self,
-        viewers: usize,
-        stop: &CancellationToken,
-    ) -> std::thread::JoinHandle<Vec<(usize, Seen)>> {
-        let (stop, edges): (_, Vec<SocketAddr>) =
-            (stop.clone(), self.edges.iter().map(Place::http).collect());
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime starts").block_on(async {
-                let mut tasks = tokio::task::JoinSet::new();
-                for number in 0..viewers {
-                    let (format, edge) = (Format::ALL[number % 4], number / 4 % edges.len());
-                    let watched = watch(edges[edge], format, KEY.to_owned(), stop.clone());
-                    tasks.spawn(async move { (edge, watched.await) });
-                }
-                tasks.join_all().await
-            })
-        })
     }
 
     /// Compares an edge that has one player with an origin that has one. Returns whether all bars are met.
@@ -251,6 +248,27 @@ impl Cluster {
         );
         good
     }
+}
+
+/// Starts viewers of all formats, spread over the edges. Returns the number of the edge of each, and what it saw.
+fn watch_all(
+    edges: &[SocketAddr],
+    viewers: usize,
+    stop: &CancellationToken,
+) -> JoinHandle<Vec<(usize, Seen)>> {
+    let (stop, edges) = (stop.clone(), edges.to_vec());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime starts").block_on(async {
+            let mut tasks = tokio::task::JoinSet::new();
+            for number in 0..viewers {
+                let (format, edge) = (Format::ALL[number % 4], number / 4 % edges.len());
+                let watched = watch(edges[edge], format, KEY.to_owned(), stop.clone());
+                tasks.spawn(async move { (edge, watched.await) });
+            }
+            tasks.join_all().await
+        })
+    })
 }
 
 /// Returns the table that forwards to the origins.

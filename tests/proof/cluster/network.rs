@@ -104,7 +104,19 @@ impl Drop for SlowLink {
 impl Place {
     /// Starts a host there.
     pub fn start(&self, config: &Config) -> Host {
-        Host::start_by(&["ip", "netns", "exec", &self.name], config)
+        self.start_by(&[], config)
+    }
+
+    /// Starts a host there, by a command that executes its arguments.
+    pub fn start_by(&self, wrapper: &[&str], config: &Config) -> Host {
+        Host::start_by(&[&["ip", "netns", "exec", &self.name], wrapper].concat(), config)
+    }
+
+    /// Returns a command that is executed there.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
     }
 
     pub fn rtmp(&self) -> SocketAddr {
