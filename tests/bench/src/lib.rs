@@ -8,7 +8,7 @@
 //! - `minute`: remuxes a minute, for a counter of instructions.
 //!
 //! `tests/bench/run` starts them and computes the results. They share no code with the host, so that an error of the host
-//! cannot hide in the measurement.
+//! cannot hide in the measurement. Only `benches/parts.rs` calls the host's code: it measures the parts alone.
 
 pub mod args;
 pub mod bits;
