@@ -81,6 +81,7 @@ fn viewers_follow_to_the_least_loaded_node_and_decode() {
     let director = director(&list, "", &rule("least-loaded", "rtmp = \"redirect\""));
     let key = director.key("film");
     let _publishing = publish_looped(Clip::H264Aac, &origin.rtmp_url(&key));
+    wait_until(SOON, "the stream is published", || origin.sessions().len() == 1);
     wait_answer(
         &director,
         &director.path(&key),
@@ -162,6 +163,7 @@ fn two_nodes_that_redirect_to_each_other_serve_whom_they_are_sent() {
     let origin = Host::start(&Config::live());
     let key = origin.key("film");
     let _publishing = publish_looped(Clip::H264Aac, &origin.rtmp_url(&key));
+    wait_until(SOON, "the stream is published", || origin.sessions().len() == 1);
     let list = KeyServer::start();
     let edge = |name: &str| {
         let vhost = format!(
