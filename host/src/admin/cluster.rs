@@ -50,7 +50,7 @@ pub(super) struct NodeRow {
     /// 0 for origins, 1 for edges that pull from them, and so on.
     pub tier: u8,
     pub region: String,
-    /// Where other nodes pull streams from it.
+    /// The URL from which other nodes pull its streams.
     pub pull_url: Option<String>,
     /// The base of the URLs of viewers who are redirected to it.
     pub play_url: Option<String>,
@@ -58,7 +58,7 @@ pub(super) struct NodeRow {
     pub rtmp_url: Option<String>,
     /// Media that it sends, in bit/s.
     pub bitrate: u64,
-    /// What it can send, in bit/s; 0 for no limit.
+    /// The bitrate that it can send, in bit/s; 0 for no limit.
     pub max_bitrate: u64,
     /// Viewers and players.
     pub viewers: u64,
@@ -79,7 +79,7 @@ pub(super) struct StreamRow {
     pub id: String,
     /// `live`, or `ended`.
     pub state: String,
-    /// Where other nodes pull it from.
+    /// The URL from which other nodes pull it.
     pub pull_url: String,
     /// Milliseconds until the entry is removed unless it is renewed; null if that is not known.
     pub lease_ms: Option<u64>,

@@ -69,7 +69,7 @@ pub fn is_node_name(name: &str) -> bool {
     (1..=MAX_NODE_NAME).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
-/// Where the directory is kept.
+/// The kind of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectoryKind {
     /// There is none.

@@ -14,7 +14,7 @@ pub struct Redirect {
     pub status: u16,
 }
 
-/// Where a rule redirects to.
+/// The target of a rule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RedirectTo {
     /// The same URL for all.

@@ -70,7 +70,7 @@ pub struct NodeLoad {
     pub lag: Duration,
 }
 
-/// Where a newcomer goes.
+/// The place that serves a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice<'a> {
     /// Nowhere: this node serves it.

@@ -16,7 +16,7 @@ use crate::stream::StreamKey;
 /// Characters that are encoded in a query that is passed on over RTMP, where the last slash ends the app.
 const RTMP_QUERY: &AsciiSet = &PASSED_ON.add(b'/');
 
-/// Who asks for a stream, and the nodes to which it may be sent.
+/// A client that asks for a stream, and the nodes to which it may be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Newcomer<'a> {
     /// The client's address.

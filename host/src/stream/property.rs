@@ -299,7 +299,7 @@ impl World {
 }
 
 impl Watching {
-    /// What the model says.
+    /// The answer of the model.
     fn expected(&self, mount: &Mount) -> String {
         mount.text_from(self.from) + if mount.ended { "!" } else { "" }
     }

@@ -1,4 +1,4 @@
-//! What this node knows of the streams of the cluster: which publisher of each is the newest that it has seen, and which are its own.
+//! The book: the newest publisher that this node has seen of each stream of the cluster, and its own publishers.
 //!
 //! The book has the rules and does no IO. Whoever drives it passes the times, sends what it returns to the directory, and offers it what
 //! the directory has. Ids in it never become smaller: what was seen of a stream is forgotten only if nobody needs the stream and room is
@@ -29,7 +29,7 @@ pub struct Book {
     ended: HashMap<StreamKey, StreamEntry>,
 }
 
-/// What is known of a stream.
+/// The knowledge of a stream.
 #[derive(Debug)]
 struct Known {
     /// The entry with the greatest id that was seen.

@@ -38,7 +38,7 @@ pub(super) struct Member {
     pub(super) is_player: bool,
     /// How the response ends once nothing is unsent.
     pub(super) end: Option<(Reason, Farewell)>,
-    /// Who waits for the end of the response, and what counts the viewer until then.
+    /// The owner, who waits for the end of the response, and the counts of the viewer until then.
     live: Option<(oneshot::Sender<Left>, CountedHere, Option<CountedViewer>)>,
     closed: Option<oneshot::Sender<HandedBack>>,
 }

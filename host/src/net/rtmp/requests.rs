@@ -73,7 +73,7 @@ pub(super) struct Admitted {
     pub admission: Admission,
     /// The memory of the publisher or player.
     pub room: Charge,
-    /// Where a publisher's stream goes.
+    /// The destination of a publisher's stream.
     pub destination: Box<Destination>,
 }
 

@@ -1,4 +1,4 @@
-//! What clients send while they are served.
+//! Input of clients while they are served.
 
 use std::io::ErrorKind;
 
