@@ -340,7 +340,7 @@ impl Pull {
                 () = sleep_until(decides.unwrap_or(stalled)), if decides.is_some() => {
                     self.splice.elapse(self.means.now())
                 }
-                () = moved(&mut self.watch, followed.as_ref()), if followed.is_some() => {
+                () = moved(&mut self.watch, followed.as_ref()) => {
                     return Ok(Part::Moved);
                 }
                 () = sleep_until(check) => {
@@ -396,7 +396,7 @@ impl Pull {
     }
 }
 
-/// Waits until the stream has a newer publisher than `followed`.
+/// Waits until the stream has a newer publisher than `followed`; without one, for ever.
 async fn moved(watch: &mut Watch, followed: Option<&FenceId>) {
     match followed {
         Some(followed) => watch.moved(followed).await,

@@ -9,11 +9,12 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::grant::seconds;
 use super::hops::HOPS;
+use super::mac::mac_of;
 use super::{Action, Refusal, Request, SignatureError};
 use crate::conf::Secret;
 
@@ -60,12 +61,7 @@ fn verify(secret: &Secret, request: &Request, value: &str, now: u64) -> Result<(
 }
 
 fn hash(secret: &Secret, action: Action, path: &str, expiry: &str) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.bytes()).expect("HMAC takes keys of any length");
-    for field in [VERSION, &action.to_string(), path, expiry] {
-        mac.update(&(field.len() as u32).to_be_bytes());
-        mac.update(field.as_bytes());
-    }
-    mac
+    mac_of(secret, [VERSION, &action.to_string(), path, expiry])
 }
 
 /// Refuses a stream that has passed the vhost `vhost` of `node` already, or too many nodes.

@@ -10,10 +10,11 @@ use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::grant::{Grant, seconds};
+use super::mac::mac_of;
 use super::{Action, Refusal, Request, SignatureError};
 use crate::conf::{Scope, SignedUrl, SigningKey};
 use crate::stream::StreamKey;
@@ -88,14 +89,10 @@ fn hash(
     expiry: &str,
     address: Option<IpAddr>,
 ) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.secret.bytes()).expect("HMAC takes keys of any length");
     let (action, address) =
         (action.to_string(), address.map_or(String::new(), |address| address.to_string()));
-    for field in [VERSION, &key.id, &action, &stream.vhost, &stream.app, &stream.stream, expiry, &address] {
-        mac.update(&(field.len() as u32).to_be_bytes());
-        mac.update(field.as_bytes());
-    }
-    mac
+    let StreamKey { vhost, app, stream } = stream;
+    mac_of(&key.secret, [VERSION, &key.id, &action, vhost, app, stream, expiry, &address])
 }
 
 #[cfg(test)]

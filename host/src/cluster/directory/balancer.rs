@@ -29,7 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Balancer {
     /// The config in force.
     pub current: Arc<Current>,
-    /// What the own load is measured at, and who has the targets.
+    /// The sessions, by which the own load is measured, and the targets.
     pub access: Arc<Access>,
     /// A node that leaves is no target.
     pub lifecycle: Lifecycle,
@@ -52,28 +52,35 @@ impl Balancer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (mut measured, mut config) = (None, self.current.config());
         let mut regions = Arc::new(Regions::new(&config.cluster.directory.regions));
+        let mut last = None;
         loop {
             ticks.tick().await;
             let newest = self.current.config();
             if !Arc::ptr_eq(&newest, &config) {
                 regions = Arc::new(Regions::new(&newest.cluster.directory.regions));
                 config = newest;
+                last = None;
             }
             let (directory, now) = (&config.cluster.directory, Instant::now());
-            if !directory.is_used() {
-                self.access.targets().store(Arc::default());
-                continue;
-            }
-            if measured.is_none_or(|at| now.saturating_duration_since(at) >= MEASURE) {
+            let is_used = directory.is_used();
+            if is_used && measured.is_none_or(|at| now.saturating_duration_since(at) >= MEASURE) {
                 measured = Some(now);
                 let (traffic, lag) = (self.access.traffic(), self.access.load().least());
                 self.roster.set_load(meter.measure(traffic, lag, directory.max_bitrate, now));
             }
             let name = self.access.node();
-            let own = self.lifecycle.is_ready().then(|| self.roster.own(directory, &name));
-            let nodes = targets(&self.roster.nodes(), own, &name);
-            let targets = Targets::new(nodes, regions.clone(), config.limits.max_lag);
-            self.access.targets().store(Arc::new(targets));
+            let own = (is_used && self.lifecycle.is_ready()).then(|| self.roster.own(directory, &name));
+            let nodes = if is_used { self.roster.nodes() } else { Arc::default() };
+            let newest = Some((nodes, own));
+            if newest == last {
+                continue;
+            }
+            if let Some((nodes, own)) = &newest {
+                let nodes = targets(nodes, own.as_ref(), &name);
+                let targets = Targets::new(nodes, regions.clone(), config.limits.max_lag);
+                self.access.targets().store(Arc::new(targets));
+            }
+            last = newest;
         }
     }
 

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 use tokio::sync::oneshot;
 
 use super::directory::Directory;
@@ -18,6 +17,7 @@ use super::resp::{Value, shown};
 use super::scripts::{Names, Put};
 use super::shared::{Lost, own_name, wall_ms};
 use crate::conf::{Config, DirectoryKind, Secret};
+use crate::policy::mac_of;
 use crate::stream::StreamKey;
 
 /// The most attempts of a publisher to get an id that is great enough.
@@ -81,7 +81,7 @@ impl Directory {
         if let Some(claim) = self.join(key, &publisher, replaces) {
             return Ok(Some(claim));
         }
-        let names = Names { prefix: directory.prefix.clone(), lease: directory.lease };
+        let names = Names::of(directory);
         let begun = Instant::now();
         for _ in 0..ATTEMPTS {
             if begun.elapsed() + TIMEOUT > LONGEST_CLAIM {
@@ -187,11 +187,7 @@ impl Drop for Claim {
 
 /// Returns the hash by which the nodes of a cluster know a publisher again.
 fn credential_hash(secret: &Secret, credential: &[String]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.bytes()).expect("HMAC takes keys of any length");
-    for field in std::iter::once("publisher").chain(credential.iter().map(String::as_str)) {
-        mac.update(&(field.len() as u32).to_be_bytes());
-        mac.update(field.as_bytes());
-    }
+    let mac = mac_of(secret, std::iter::once("publisher").chain(credential.iter().map(String::as_str)));
     BASE64URL.encode(mac.finalize().into_bytes())
 }
 

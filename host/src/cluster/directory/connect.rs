@@ -74,7 +74,7 @@ async fn prepare(server: &Server, config: &Config, url: &Endpoint) -> Result<Lin
     if role.list().and_then(|parts| parts.first()?.text()) != Some(b"master") {
         return Err(LinkError::Refused("the server is no master".to_owned()));
     }
-    let names = Names { prefix: directory.prefix.clone(), lease: directory.lease };
+    let names = Names::of(directory);
     let mut commands = load();
     let [subscribe, ping] = names.probe();
     commands.extend([subscribe, ping]);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::carriers::asked_group;
 use super::entry::{EntryError, NodeEntry, State, StreamEntry};
 use super::fence::FenceId;
-use super::link::LinkError;
-use super::resp::{Value, shown};
+use super::link::{LinkError, first};
+use super::resp::Value;
 use super::roster::Roster;
 use super::scripts::Names;
 use super::select::{Origins, Place, order};
@@ -82,7 +82,7 @@ impl Directory {
         };
         let (Some(link), Some(secret)) = (link, &config.cluster.secret) else { return };
         let directory = &config.cluster.directory;
-        let names = Names { prefix: directory.prefix.clone(), lease: directory.lease };
+        let names = Names::of(directory);
         let ends = ended.iter().map(|entry| names.end(&entry.key, &entry.sign(secret)));
         let commands: Vec<_> = ends.chain([names.remove_node(own_name(&config))]).collect();
         // Otherwise the leases end.
@@ -97,7 +97,7 @@ impl Directory {
         let config = self.0.current.config();
         let link = self.0.lock().link.clone().ok_or(LinkError::Closed)?;
         let directory = &config.cluster.directory;
-        let names = Names { prefix: directory.prefix.clone(), lease: directory.lease };
+        let names = Names::of(directory);
         let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
         loop {
             let page = first(link.ask_all(&[names.scan(&cursor)]).await?)?;
@@ -150,7 +150,7 @@ impl Directory {
         };
         let Some(link) = link else { return false };
         let directory = &config.cluster.directory;
-        let names = Names { prefix: directory.prefix.clone(), lease: directory.lease };
+        let names = Names::of(directory);
         let mut commands = vec![names.look(std::slice::from_ref(key))];
         commands.extend(asked_group(directory).map(|group| names.carrier(group, key)));
         let replies = link.ask_all(&commands).await;
@@ -227,14 +227,6 @@ fn place(node: &NodeEntry) -> Place<'_> {
 /// Returns a server for streams of `vhost`. The text was checked when its entry was.
 fn upstream(url: &str, vhost: &Vhost) -> Option<Upstream> {
     Upstream::parse(url, &vhost.name).ok()
-}
-
-fn first(replies: Vec<Value>) -> Result<Value, LinkError> {
-    match replies.into_iter().next() {
-        Some(Value::Error(error)) => Err(LinkError::Refused(shown(&error).to_string())),
-        Some(value) => Ok(value),
-        None => Err(LinkError::Closed),
-    }
 }
 
 impl fmt::Debug for Directory {

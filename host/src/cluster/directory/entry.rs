@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -16,6 +16,7 @@ use sha2::Sha256;
 use super::fence::{FenceId, MAX_MILLIS};
 use crate::cluster::location::Location;
 use crate::conf::{DEFAULT_VHOST, Endpoint, Secret, Upstream, is_node_name, is_rtmp_base};
+use crate::policy::mac_of;
 use crate::stream::StreamKey;
 
 /// The longest entry, in bytes.
@@ -39,7 +40,7 @@ pub struct NodeEntry {
     /// When it wrote this, in milliseconds of its own clock. An entry of the same node with a smaller one is older.
     #[serde(default)]
     pub at: u64,
-    /// Where other nodes pull streams from it.
+    /// The URL from which other nodes pull its streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_url: Option<String>,
     /// The base of the URLs of viewers who are redirected to it.
@@ -65,7 +66,7 @@ pub struct NodeEntry {
 pub struct Load {
     /// Media that it sends, in bit/s.
     pub bitrate: u64,
-    /// What it can send, in bit/s; 0 for no limit.
+    /// The bitrate that it can send, in bit/s; 0 for no limit.
     pub max_bitrate: u64,
     /// Number of its viewers and players.
     pub viewers: u64,
@@ -80,7 +81,7 @@ pub struct StreamEntry {
     pub key: StreamKey,
     /// The publisher's id, which has the node's name.
     pub id: FenceId,
-    /// Where other nodes pull streams from that node.
+    /// The URL from which other nodes pull that node's streams.
     pub pull_url: String,
     /// The hash of the publisher's credential; empty for none.
     pub publisher: String,
@@ -156,6 +157,24 @@ impl EntryError {
             EntryError::NotAllowed { .. } => "address",
             EntryError::OwnNode => "loop",
         }
+    }
+}
+
+/// Numbers of entries that were refused, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusedEntries([u64; EntryError::REASONS.len()]);
+
+impl RefusedEntries {
+    /// Counts an entry.
+    pub fn count(&mut self, error: &EntryError) {
+        for ((reason, _), count) in self.by_reason().into_iter().zip(&mut self.0) {
+            *count += u64::from(reason == error.reason());
+        }
+    }
+
+    /// Returns the number of each reason.
+    pub fn by_reason(self) -> [(&'static str, u64); EntryError::REASONS.len()] {
+        std::array::from_fn(|index| (EntryError::REASONS[index], self.0[index]))
     }
 }
 
@@ -302,12 +321,7 @@ fn verify<'a>(kind: &str, text: &'a [u8], secret: &Secret) -> Result<&'a str, En
 }
 
 fn hash(kind: &str, body: &str, secret: &Secret) -> Hmac<Sha256> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.bytes()).expect("HMAC takes keys of any length");
-    for field in [VERSION, kind, body] {
-        mac.update(&(field.len() as u32).to_be_bytes());
-        mac.update(field.as_bytes());
-    }
-    mac
+    mac_of(secret, [VERSION, kind, body])
 }
 
 #[cfg(test)]

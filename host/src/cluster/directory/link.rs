@@ -130,19 +130,17 @@ impl Link {
     /// # Errors
     /// There is no reply, or it is an error.
     pub async fn ask(&self, command: &[&[u8]]) -> Result<Value, LinkError> {
-        let replies = self.ask_all(&[command.iter().map(|part| part.to_vec()).collect()]).await?;
-        match replies.into_iter().next() {
-            Some(Value::Error(error)) => Err(LinkError::Refused(shown(&error).to_string())),
-            Some(value) => Ok(value),
-            None => Err(LinkError::Closed),
-        }
+        first(self.ask_all(&[command]).await?)
     }
 
     /// Sends commands at once, and returns their replies, of which some may be errors.
     ///
     /// # Errors
     /// There are no replies.
-    pub async fn ask_all(&self, commands: &[Vec<Vec<u8>>]) -> Result<Vec<Value>, LinkError> {
+    pub async fn ask_all<T: AsRef<[u8]>>(
+        &self,
+        commands: &[impl AsRef<[T]>],
+    ) -> Result<Vec<Value>, LinkError> {
         self.ask_expecting(commands, commands.len()).await
     }
 
@@ -150,14 +148,14 @@ impl Link {
     ///
     /// # Errors
     /// There are fewer.
-    pub async fn ask_expecting(
+    pub async fn ask_expecting<T: AsRef<[u8]>>(
         &self,
-        commands: &[Vec<Vec<u8>>],
+        commands: &[impl AsRef<[T]>],
         replies: usize,
     ) -> Result<Vec<Value>, LinkError> {
         let mut bytes = BytesMut::new();
         for command in commands {
-            write_command(&command.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut bytes);
+            write_command(command.as_ref(), &mut bytes);
         }
         self.send(bytes, replies).await
     }
@@ -168,7 +166,7 @@ impl Link {
     /// There is no connection.
     pub async fn subscribe(&self, command: &[Vec<u8>]) -> Result<(), LinkError> {
         let mut bytes = BytesMut::new();
-        write_command(&command.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut bytes);
+        write_command(command, &mut bytes);
         self.send(bytes, 0).await.map(drop)
     }
 
@@ -186,6 +184,18 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+/// Returns the first reply.
+///
+/// # Errors
+/// There is none, or it is an error.
+pub fn first(replies: Vec<Value>) -> Result<Value, LinkError> {
+    match replies.into_iter().next() {
+        Some(Value::Error(error)) => Err(LinkError::Refused(shown(&error).to_string())),
+        Some(value) => Ok(value),
+        None => Err(LinkError::Closed),
     }
 }
 

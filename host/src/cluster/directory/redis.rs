@@ -52,7 +52,7 @@ impl Directory {
         let keeper = Keeper { shared: self.0.clone(), lifecycle: lifecycle.clone() };
         let watch = async {
             loop {
-                lifecycle.set_degraded(!self.facts().is_up);
+                lifecycle.set_degraded(!self.health().1);
                 sleep(CHECK).await;
             }
         };
@@ -129,7 +129,7 @@ impl Keeper {
             state.link = Some(link.clone());
         }
         let directory = &config.cluster.directory;
-        let names = Names { prefix: directory.prefix.clone(), lease: directory.lease };
+        let names = Names::of(directory);
         let mut session = Session {
             keeper: self,
             config: config.clone(),

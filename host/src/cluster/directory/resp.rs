@@ -54,7 +54,7 @@ pub enum RespError {
     /// A limit is exceeded.
     #[error("a reply is too large: more than {limit} {of}")]
     TooLarge {
-        /// What is too many.
+        /// The kind of thing that is too many.
         of: &'static str,
         /// The limit.
         limit: usize,
@@ -250,9 +250,9 @@ impl Value {
 }
 
 /// Writes a command with its arguments.
-pub fn write_command(arguments: &[&[u8]], output: &mut BytesMut) {
+pub fn write_command(arguments: &[impl AsRef<[u8]>], output: &mut BytesMut) {
     output.extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
-    for argument in arguments {
+    for argument in arguments.iter().map(AsRef::as_ref) {
         output.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
         output.extend_from_slice(argument);
         output.extend_from_slice(b"\r\n");
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn commands_carry_any_bytes() {
         let mut output = BytesMut::new();
-        write_command(&[b"SET", b"a\r\nb", b""], &mut output);
+        write_command(&["SET", "a\r\nb", ""], &mut output);
         assert_eq!(&output[..], b"*3\r\n$3\r\nSET\r\n$4\r\na\r\nb\r\n$0\r\n\r\n");
     }
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use super::entry::{EntryError, Load, NodeEntry};
+use super::entry::{Load, NodeEntry, RefusedEntries};
 use super::list::{List, ListError};
 use super::targets::own_entry;
 use crate::conf::Directory;
@@ -24,26 +24,26 @@ pub struct Roster {
     asked: Mutex<Asked>,
 }
 
-/// What came of asking for a list.
+/// The results of asking for a list.
 #[derive(Debug, Default)]
 struct Asked {
     answered: Option<Instant>,
     errors: u64,
-    refused: [u64; EntryError::REASONS.len()],
+    refused: RefusedEntries,
     last_error: Option<String>,
     lines: LineLimit,
 }
 
-/// What came of asking for a list, for operators.
+/// The results of asking for a list, for operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListFacts {
     /// How long ago the last good list came; `None` before the first one.
     pub age: Option<Duration>,
     /// How often it could not be had or used.
     pub errors: u64,
-    /// Number of its nodes that were left out so far, by [`EntryError::REASONS`].
-    pub refused: [u64; EntryError::REASONS.len()],
-    /// Why, the last time. It names no secret. `None` if the last answer was good.
+    /// Numbers of its nodes that were left out so far.
+    pub refused: RefusedEntries,
+    /// The last error. It names no secret. `None` if the last answer was good.
     pub last_error: Option<String>,
 }
 
@@ -86,18 +86,13 @@ impl Roster {
         Some(lease.saturating_sub(at.elapsed()))
     }
 
-    /// Takes what came of asking for a list. One that cannot be used leaves the last one in force.
+    /// Takes the result of asking for a list. One that cannot be used leaves the last one in force.
     pub fn take(&self, asked: Result<List, ListError>, now: Instant) {
         let mut state = self.asked.lock();
         let (error, nodes) = match asked {
             Ok(List { nodes, refused }) => {
                 state.answered = Some(now);
-                for (_, error) in &refused {
-                    let reason = EntryError::REASONS.iter().position(|reason| *reason == error.reason());
-                    if let Some(count) = reason.and_then(|index| state.refused.get_mut(index)) {
-                        *count += 1;
-                    }
-                }
+                refused.iter().for_each(|(_, error)| state.refused.count(error));
                 let error =
                     refused.first().map(|(place, error)| format!("node {place} is left out: {error}"));
                 (error, Some(nodes))
@@ -121,7 +116,7 @@ impl Roster {
         }
     }
 
-    /// Returns what came of asking for a list.
+    /// Returns the results of asking for a list.
     pub fn facts(&self) -> ListFacts {
         let asked = self.asked.lock();
         ListFacts {
@@ -144,7 +139,10 @@ mod tests {
         let names = |roster: &Roster| roster.nodes().iter().map(|node| node.name.clone()).collect::<String>();
         roster.take(read(br#"[{"name":"a"},{"name":"b"},{"name":"c d"}]"#, &[]), now);
         let ListFacts { age, errors, refused, last_error } = roster.facts();
-        assert_eq!((names(&roster), errors, refused.iter().sum()), ("ab".to_owned(), 0, 1_u64));
+        assert_eq!(
+            (names(&roster), errors, refused.by_reason().iter().map(|(_, count)| count).sum()),
+            ("ab".to_owned(), 0, 1_u64)
+        );
         assert!(age.is_some() && last_error.is_some_and(|error| error.contains("node 2")));
         for broken in ["", "[]", "{}"] {
             roster.take(read(broken.as_bytes(), &[]), now);

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::conf::Directory;
 use crate::stream::StreamKey;
 
 /// How long the greatest id of a stream is kept after the last word of its publisher.
@@ -87,6 +88,11 @@ pub fn load() -> Vec<Vec<Vec<u8>>> {
 }
 
 impl Names {
+    /// Returns the names of a directory.
+    pub fn of(directory: &Directory) -> Names {
+        Names { prefix: directory.prefix.clone(), lease: directory.lease }
+    }
+
     /// Returns the command that puts the signed entry of a live publisher in place.
     pub fn put(&self, key: &StreamKey, text: &str, put: Put) -> Vec<Vec<u8>> {
         let (lease, keep) = (millis(self.lease), millis(KEEP));

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::book::{Book, Fate, Offered};
 use super::carriers::Carriers;
-use super::entry::{EntryError, StreamEntry};
+use super::entry::{EntryError, RefusedEntries, StreamEntry};
 use super::link::{Link, LinkError};
 use super::resp::Value;
 use super::roster::Roster;
@@ -32,7 +32,7 @@ pub struct Shared {
     pub wake: Notify,
 }
 
-/// What is behind the lock.
+/// The state behind the lock.
 pub struct State {
     /// The streams.
     pub book: Book,
@@ -94,8 +94,8 @@ pub struct Counts {
     pub moves: u64,
     /// Entries that were presented to a directory that has lost them.
     pub presented: u64,
-    /// Entries that were refused, by [`EntryError::REASONS`].
-    pub refused: [u64; EntryError::REASONS.len()],
+    /// Entries that were refused.
+    pub refused: RefusedEntries,
 }
 
 impl Shared {
@@ -136,10 +136,7 @@ impl Shared {
     /// Counts and reports an entry that is refused.
     pub fn refuse(&self, error: &EntryError, of: Option<String>) {
         let mut state = self.lock();
-        let index = EntryError::REASONS.iter().position(|reason| *reason == error.reason());
-        if let Some(count) = index.and_then(|index| state.counts.refused.get_mut(index)) {
-            *count += 1;
-        }
+        state.counts.refused.count(error);
         let line = state.lines.line(Instant::now());
         drop(state);
         if let Some(before) = line {

@@ -32,9 +32,9 @@ impl Meter {
 }
 
 /// Returns the targets: the nodes of the directory, and this one as `own` if it takes viewers.
-pub fn targets(nodes: &[NodeEntry], own: Option<NodeEntry>, name: &str) -> Vec<Target> {
+pub fn targets(nodes: &[NodeEntry], own: Option<&NodeEntry>, name: &str) -> Vec<Target> {
     let others = nodes.iter().filter(|node| node.name != name).map(|node| target(node, false));
-    own.iter().map(|own| target(own, true)).chain(others).collect()
+    own.into_iter().map(|own| target(own, true)).chain(others).collect()
 }
 
 /// Returns the entry of this node: that of a list that names it, so that all nodes can have the same list, with the URLs of its own
@@ -152,7 +152,7 @@ mod tests {
         };
         let own = NodeEntry { load: Load::default(), ..entry("own") };
         let nodes = [entry("a"), entry("own")];
-        let found = targets(&nodes, Some(own), "own");
+        let found = targets(&nodes, Some(&own), "own");
         let found: Vec<_> = found.iter().map(|one| (&*one.name, one.is_own, one.load.bitrate)).collect();
         assert_eq!(found, [("own", true, 0), ("a", false, 5)]);
         let without = targets(&nodes, None, "own");
