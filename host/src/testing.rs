@@ -22,7 +22,7 @@ pub mod media {
 
 /// RTMP.
 pub mod rtmp {
-    pub use crate::rtmp::{ClientSession, MAX_UNREAD_REPLIES, ServerSession, SessionError};
+    pub use crate::rtmp::{ClientSession, Input, MAX_UNREAD_REPLIES, ServerSession, SessionError};
 
     /// The chunk stream.
     pub mod chunk {

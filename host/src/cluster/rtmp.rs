@@ -19,8 +19,8 @@ use crate::rtmp::handshake::{Random, Scheme};
 use crate::rtmp::server::LOOP;
 use crate::rtmp::{Buffers, ClientSession};
 
-/// Bytes read at once from a server that is played.
-const READ: usize = 64 << 10;
+/// Bytes read at once from a server that is played, at least.
+const READ: usize = 32 << 10;
 
 /// Limit of chunk streams of a server.
 const MAX_CHUNK_STREAMS: usize = 64;
@@ -216,9 +216,7 @@ impl RtmpClient {
     async fn step(&mut self) -> Result<Moved, UpstreamError> {
         let RtmpClient { socket, session, unflushed } = self;
         let Buffers { input, output } = session.buffers();
-        if input.capacity() - input.len() < READ / 4 {
-            input.reserve(READ);
-        }
+        let input = input.room(READ);
         Ok(poll_fn(|cx| poll_move(socket, input, output, unflushed, cx)).await?)
     }
 }

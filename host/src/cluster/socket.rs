@@ -4,7 +4,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// A stream of bytes, over TLS or not.
@@ -29,7 +29,7 @@ pub(super) enum Moved {
 /// drained; `unflushed` keeps this between calls.
 pub(super) fn poll_move(
     mut socket: &mut impl Socket,
-    input: &mut BytesMut,
+    input: &mut impl BufMut,
     output: &mut impl Buf,
     unflushed: &mut bool,
     cx: &mut Context<'_>,

@@ -4,15 +4,18 @@
 //! the runtime's set of sockets, and is read at each beat until it is empty. Beats are the same instants for all sockets, so that a
 //! thread wakes up once for all of them. A socket that stays empty is left to the runtime, so that a silent client costs nothing.
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BufMut;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -21,15 +24,8 @@ use super::opening::{OpenError, Plain, Transport};
 /// Time from one beat to the next. Who begins to read a stream waits at most so long for what comes after its history.
 const INTERVAL: Duration = Duration::from_millis(40);
 
-/// Bytes read at once.
-const READ: usize = 16 * 1024;
-
 /// Number of beats after which an empty socket is left to the runtime, until it is on the beat again.
 const MAX_EMPTY: u32 = 5;
-
-thread_local! {
-    static SCRATCH: RefCell<Box<[u8; READ]>> = RefCell::new(Box::new([0; READ]));
-}
 
 /// The first beat.
 static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -74,6 +70,41 @@ impl BeatSocket {
             State::Lost => return Err(lost()),
         };
         Ok(())
+    }
+
+    /// Reads into the room of `buffer`, at most `most` bytes at each packet. Returns their number: 0 at the end.
+    pub(super) fn poll_receive(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if let State::OnBeat { socket, read, empty, .. } = &mut self.0 {
+            while *empty < MAX_EMPTY {
+                ready!(read.0.as_mut().poll(cx));
+                let room = buffer.capacity() - buffer.len();
+                match recv(&*socket, spare_capacity(buffer), RecvFlags::empty()) {
+                    Ok((_, count)) => {
+                        *empty = 0;
+                        if count < room {
+                            read.begin();
+                        }
+                        return Poll::Ready(Ok(count));
+                    }
+                    Err(Errno::AGAIN) => {
+                        *empty += 1;
+                        read.begin();
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(error) => return Poll::Ready(Err(error.into())),
+                }
+            }
+            self.set_on_beat(false)?;
+        }
+        match &mut self.0 {
+            State::Prompt(socket) => pin!(socket.read_buf(&mut buffer.limit(most))).poll(cx),
+            State::OnBeat { .. } | State::Lost => Poll::Ready(Err(lost())),
+        }
     }
 
     /// Leaves the runtime.
@@ -149,52 +180,6 @@ impl Transport for PlainOnBeat {
     }
 }
 
-impl AsyncRead for BeatSocket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let State::OnBeat { socket, read, empty, .. } = &mut self.0 {
-            let room = buffer.remaining().min(READ);
-            while *empty < MAX_EMPTY {
-                ready!(read.0.as_mut().poll(cx));
-                match SCRATCH.with_borrow_mut(|scratch| read_into(socket, &mut scratch[..room], buffer)) {
-                    Ok(count) => {
-                        *empty = 0;
-                        if count < room {
-                            read.begin();
-                        }
-                        return Poll::Ready(Ok(()));
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        *empty += 1;
-                        read.begin();
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            self.set_on_beat(false)?;
-        }
-        match &mut self.0 {
-            State::Prompt(socket) => Pin::new(socket).poll_read(cx, buffer),
-            State::OnBeat { .. } | State::Lost => Poll::Ready(Err(lost())),
-        }
-    }
-}
-
-/// Reads what the socket has, by way of `scratch`, which costs less than to clear memory for it.
-fn read_into(
-    mut socket: &std::net::TcpStream,
-    scratch: &mut [u8],
-    buffer: &mut ReadBuf<'_>,
-) -> io::Result<usize> {
-    let count = socket.read(scratch)?;
-    buffer.put_slice(&scratch[..count]);
-    Ok(count)
-}
-
 impl AsyncWrite for BeatSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
@@ -242,6 +227,13 @@ mod tests {
 
     use super::*;
 
+    const READ: usize = 16 * 1024;
+
+    /// Reads into `buffer`, which has room. Returns the number of bytes.
+    async fn receive(socket: &mut BeatSocket, buffer: &mut Vec<u8>) -> usize {
+        poll_fn(|cx| socket.poll_receive(buffer, READ, cx)).await.unwrap()
+    }
+
     /// Runs a test with a socket on the beat and its peer.
     fn with_sockets<F: Future<Output = ()>>(test: impl FnOnce(BeatSocket, TcpStream) -> F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -263,8 +255,8 @@ mod tests {
                 peer.write_all(&[byte]).await.unwrap();
                 let before = Instant::now();
                 // Room for more than there is, so that the socket is known to be empty.
-                let mut received = [0; 2];
-                assert_eq!((socket.read(&mut received).await.unwrap(), received[0]), (1, byte));
+                let mut received = Vec::with_capacity(2);
+                assert_eq!((receive(&mut socket, &mut received).await, received[0]), (1, byte));
                 assert!(Instant::now() >= earliest);
                 earliest = next_beat(before);
             }
@@ -281,9 +273,9 @@ mod tests {
                 peer.write_all(&sent).await.unwrap();
                 peer.shutdown().await.unwrap();
             });
-            let mut received = Vec::new();
+            let mut received = Vec::with_capacity(COUNT + 1);
             let mut on = true;
-            while socket.read_buf(&mut received).await.unwrap() > 0 {
+            while receive(&mut socket, &mut received).await > 0 {
                 on = !on;
                 socket.set_on_beat(on).unwrap();
             }
@@ -314,16 +306,16 @@ mod tests {
     fn a_silent_socket_is_left_to_the_runtime_until_it_is_on_the_beat_again() {
         with_sockets(|mut socket, mut peer| async move {
             let left = |socket: &mut BeatSocket, cx: &mut Context<'_>| {
-                let mut byte = [0];
-                assert!(Pin::new(&mut *socket).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending());
+                assert!(socket.poll_receive(&mut Vec::with_capacity(1), READ, cx).is_pending());
                 if matches!(socket.0, State::Prompt(_)) { Poll::Ready(()) } else { Poll::Pending }
             };
             poll_fn(|cx| left(&mut socket, cx)).await;
             peer.write_all(&[7]).await.unwrap();
-            assert_eq!(socket.read_u8().await.unwrap(), 7);
+            let mut received = Vec::with_capacity(2);
+            assert_eq!((receive(&mut socket, &mut received).await, received[0]), (1, 7));
             socket.set_on_beat(true).unwrap();
             peer.write_all(&[8]).await.unwrap();
-            assert_eq!(socket.read_u8().await.unwrap(), 8);
+            assert_eq!((receive(&mut socket, &mut received).await, received[1]), (1, 8));
             assert!(matches!(socket.0, State::OnBeat { .. }));
         });
     }

@@ -87,7 +87,7 @@ pub async fn publish_loop(
         };
         let Buffers { input, output } = session.buffers();
         let unsent = !output.is_empty();
-        input.reserve(READ);
+        let input = input.room(READ);
         let (mut reader, mut writer) = socket.split();
         tokio::select! {
             read = reader.read_buf(input) => {

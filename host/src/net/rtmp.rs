@@ -1,11 +1,12 @@
 //! RTMP connections: one task drives one session, its publishers and its players.
 //!
-//! The socket is read into the session's buffer, and each message is copied out of it. A player
+//! The socket is read into a buffer of the thread, and each message is copied out of it. A player
 //! reads from its stream's ring only while little waits to be written, so its backlog stays in the ring.
 
 mod deadline;
 mod play;
 mod publish;
+mod read_buffer;
 mod requests;
 mod socket;
 
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::Buf;
+use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
@@ -28,7 +29,7 @@ use crate::rtmp::chunk::ChunkLimits;
 use crate::rtmp::handshake::Random;
 use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
 use crate::rtmp::tc_url::StreamName;
-use crate::rtmp::{Buffers, ConnectRequest, MAX_UNREAD_REPLIES, SessionError};
+use crate::rtmp::{Buffers, ConnectRequest, Input, MAX_UNREAD_REPLIES, SessionError};
 
 use super::fanout::{self, Arrival, Farewell, Framing, HandedBack, Left, Position, Reason};
 use super::opening::Opened;
@@ -47,7 +48,7 @@ const NO_FAREWELL: Farewell = Farewell { code: None, text: "" };
 /// How long a closing connection may take to read its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Bytes read at once: from a client that publishes, and from any other.
+/// Bytes read at once: from a client that publishes, at each packet, and from any other.
 const READ_PUBLISHER: usize = 16 * 1024;
 const READ_OTHER: usize = 4 * 1024;
 
@@ -297,15 +298,11 @@ impl Connection {
         let read_size = if self.publishers.is_empty() { READ_OTHER } else { READ_PUBLISHER };
         let reads = !self.session.is_full();
         let Buffers { input, output } = self.session.buffers();
-        let least = read_size / 4;
-        if input.capacity() - input.len() < least {
-            // Not more than `read_size` in all, if that is possible: the buffer would double for the start of a chunk.
-            input.reserve(read_size.saturating_sub(input.len()).max(least));
-        }
+        read_buffer::give_back(input);
         let (publishers, players, unflushed) = (&mut self.publishers, &mut self.players, &mut self.unflushed);
         let requests = &mut self.requests;
         tokio::select! {
-            moved = poll_fn(|cx| poll_socket(socket, reads.then_some(&mut *input), output, unflushed, cx)) => {
+            moved = poll_fn(|cx| poll_socket(socket, reads.then_some((&mut *input, read_size)), output, unflushed, cx)) => {
                 if moved? == 0 {
                     return Err(Close::Closed);
                 }
@@ -412,10 +409,10 @@ impl Connection {
 }
 
 /// Writes or reads, and returns the number of bytes: 0 at the end of the input. Written bytes are flushed. Without an input
-/// nothing is read.
+/// nothing is read. Also takes how much is read at once.
 fn poll_socket(
-    socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    input: Option<&mut BytesMut>,
+    socket: &mut impl Socket,
+    input: Option<(&mut Input, usize)>,
     output: &mut impl Buf,
     unflushed: &mut bool,
     cx: &mut Context<'_>,
@@ -429,6 +426,6 @@ fn poll_socket(
         flushed?;
         *unflushed = false;
     }
-    let Some(input) = input else { return Poll::Pending };
-    pin!(socket.read_buf(input)).poll(cx)
+    let Some((input, most)) = input else { return Poll::Pending };
+    read_buffer::lend(input, |buffer| socket.poll_receive(buffer, most, cx))
 }

@@ -10,13 +10,14 @@
 
 use std::net::Ipv4Addr;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use remuxd_bitstream::amf0::{self, Value};
 
 use super::chunk::{CONTROL_CHUNK_STREAM, ChunkLimits, ChunkReader, ChunkWriter};
 use super::command::Command;
 use super::error::SessionError;
 use super::handshake::{Handshake, HandshakeError};
+use super::input::Input;
 use super::message::{Aggregate, Control, Message, MessageKind};
 use super::output::Output;
 use super::player::{STREAM_CHUNK_STREAM, write_tag};
@@ -39,7 +40,7 @@ const SAMPLE_ACCESS: &str = "|RtmpSampleAccess";
 #[derive(Debug, Default)]
 pub struct Buffers {
     /// Bytes from the peer. The owner appends; the session consumes from the front.
-    pub input: BytesMut,
+    pub input: Input,
     /// Bytes to be written to the peer.
     pub output: Output,
 }

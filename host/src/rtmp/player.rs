@@ -75,10 +75,9 @@ pub(super) fn write_tag(
 
 #[cfg(test)]
 mod tests {
-    use bytes::BytesMut;
-
     use super::*;
     use crate::media::Millis;
+    use crate::rtmp::Input;
     use crate::rtmp::chunk::{ChunkLimits, ChunkReader};
 
     #[test]
@@ -98,7 +97,7 @@ mod tests {
         assert_eq!(media, [615, 5, 615]);
         let mut reader =
             ChunkReader::new(ChunkLimits { max_message: 1000, max_buffered: 1000, max_chunk_streams: 9 });
-        let mut input = BytesMut::from(&batches.concat()[..]);
+        let mut input = Input::from(&batches.concat()[..]);
         for tag in [0, 1, 2, 4, 2, 3, 4].map(|index| &tags[index]) {
             let message = reader.read(&mut input).unwrap().unwrap();
             assert_eq!((message.timestamp, message.stream_id), (tag.dts.0 as u32, 1));

@@ -6,9 +6,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use remuxd::testing::media::{Millis, Tag, TagKind};
+use remuxd::testing::rtmp::Input;
 use remuxd::testing::rtmp::chunk::{ChunkLimits, ChunkReader, ChunkWriter};
 use remuxd::testing::rtmp::message::MessageKind;
 use remuxd::testing::rtmp::output::Output;
@@ -25,7 +26,7 @@ const PICTURE: usize = 20_000;
 const CHUNK_SIZES: [u32; 3] = [128, 4096, 60_000];
 
 /// Bytes that the host reads at once.
-const READ: usize = 16 * 1024;
+const READ: usize = 64 * 1024;
 
 const READERS: [usize; 3] = [1, 100, 10_000];
 
@@ -49,12 +50,8 @@ fn chunk_reader(criterion: &mut Criterion) {
         let mut output = chunks(size);
         let wire = output.copy_to_bytes(output.remaining());
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-            let new = || (ChunkReader::new(ChunkLimits::default()), BytesMut::with_capacity(2 * READ));
-            bencher.iter_batched(
-                new,
-                |(reader, input)| read_all(reader, input, &wire),
-                BatchSize::LargeInput,
-            );
+            let new = || ChunkReader::new(ChunkLimits::default());
+            bencher.iter_batched(new, |reader| read_all(reader, &wire), BatchSize::LargeInput);
         });
     }
 }
@@ -72,8 +69,8 @@ fn chunks(size: u32) -> Output {
 }
 
 /// Reads all messages, as they come from a socket.
-fn read_all(mut reader: ChunkReader, mut input: BytesMut, wire: &[u8]) -> usize {
-    let mut count = 0;
+fn read_all(mut reader: ChunkReader, wire: &[u8]) -> usize {
+    let (mut input, mut count) = (Input::default(), 0);
     for piece in wire.chunks(READ) {
         input.extend_from_slice(piece);
         while let Some(message) = reader.read(&mut input).expect("the chunks are valid") {

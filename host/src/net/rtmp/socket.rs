@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::TcpStream;
+use std::pin::pin;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::BufMut;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::net::beat::BeatSocket;
 use crate::net::tls;
 
 /// A socket of an RTMP connection.
-pub(in crate::net) trait Socket: AsyncRead + AsyncWrite + Send + Sized + Unpin {
+pub(in crate::net) trait Socket: AsyncWrite + Send + Sized + Unpin {
     /// Whether a fan-out thread can send over it.
     const FANOUT: bool;
 
@@ -18,6 +21,14 @@ pub(in crate::net) trait Socket: AsyncRead + AsyncWrite + Send + Sized + Unpin {
     /// # Errors
     /// The socket is closed.
     fn set_on_beat(&mut self, on: bool) -> io::Result<()>;
+
+    /// Reads up to `most` bytes into the room of `buffer`, all of which may be used on the beat. Returns their number: 0 at the end.
+    fn poll_receive(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>;
 
     /// Leaves the runtime, for a fan-out thread.
     fn into_std(self) -> io::Result<TcpStream>;
@@ -31,6 +42,15 @@ impl Socket for BeatSocket {
 
     fn set_on_beat(&mut self, on: bool) -> io::Result<()> {
         BeatSocket::set_on_beat(self, on)
+    }
+
+    fn poll_receive(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        BeatSocket::poll_receive(self, buffer, most, cx)
     }
 
     fn into_std(self) -> io::Result<TcpStream> {
@@ -48,6 +68,15 @@ impl Socket for tls::Socket {
 
     fn set_on_beat(&mut self, _: bool) -> io::Result<()> {
         Ok(())
+    }
+
+    fn poll_receive(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        pin!(self.read_buf(&mut buffer.limit(most))).poll(cx)
     }
 
     fn into_std(self) -> io::Result<TcpStream> {

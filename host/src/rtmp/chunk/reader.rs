@@ -1,10 +1,9 @@
-use std::collections::HashMap;
-
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::error::ChunkError;
 use super::wire::{DEFAULT_CHUNK_SIZE, EXTENDED, MAX_CHUNK_SIZE};
 use crate::budget::{Account, Charge, Kind, OverBudget};
+use crate::rtmp::Input;
 use crate::rtmp::message::{Message, MessageKind};
 
 /// Limits on the memory that one peer can occupy in a [`ChunkReader`].
@@ -13,7 +12,7 @@ pub struct ChunkLimits {
     /// The longest message, in bytes. The format itself allows 16 MiB - 1.
     pub max_message: u32,
     /// Bytes of unfinished messages, over all chunk streams. Their memory, which counts on the peer's account, is at most
-    /// twice as much, plus 4 KiB for each chunk stream.
+    /// twice as much, plus 4 KiB for each chunk stream and once the length of the input.
     pub max_buffered: usize,
     /// Number of chunk streams.
     pub max_chunk_streams: usize,
@@ -42,7 +41,8 @@ pub struct ChunkReader {
     limits: ChunkLimits,
     account: Account,
     chunk_size: u32,
-    chunk_streams: HashMap<u32, ChunkStream>,
+    /// A handful: in order of their first chunks.
+    chunk_streams: Vec<ChunkStream>,
     /// The chunk whose payload is being read.
     arriving: Option<Arriving>,
     /// Bytes of all unfinished messages, all of the current chunk included.
@@ -60,6 +60,7 @@ pub struct ChunkReader {
 /// A chunk stream: its last message header and its unfinished message.
 #[derive(Debug)]
 struct ChunkStream {
+    id: u32,
     header: MessageHeader,
     unfinished: Option<Unfinished>,
     /// Offset in the connection at which the last message began.
@@ -78,10 +79,10 @@ impl Unfinished {
         Ok(Unfinished { bytes: Vec::new(), charge: account.charge(Kind::Messages, Message::OVERHEAD)? })
     }
 
-    /// Makes room for the first `needed` bytes of `length`.
-    fn grow(&mut self, needed: usize, length: usize) -> Result<(), OverBudget> {
+    /// Makes room for the first `needed` bytes of `length`, of which `received` have come at most.
+    fn grow(&mut self, needed: usize, received: usize, length: usize) -> Result<(), OverBudget> {
         if needed > self.bytes.capacity() {
-            let capacity = grown(needed, length);
+            let capacity = grown(needed, received, length);
             self.charge.raise_to(capacity + Message::OVERHEAD)?;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
@@ -121,7 +122,8 @@ impl MessageHeader {
 /// A chunk, partly read.
 #[derive(Clone, Copy, Debug)]
 struct Arriving {
-    chunk_stream: u32,
+    /// Index in `chunk_streams`.
+    chunk_stream: usize,
     /// Payload bytes that have not been read.
     left: usize,
 }
@@ -153,7 +155,7 @@ impl ChunkReader {
             limits,
             account: Account::unlimited(),
             chunk_size: DEFAULT_CHUNK_SIZE,
-            chunk_streams: HashMap::new(),
+            chunk_streams: Vec::new(),
             arriving: None,
             buffered: 0,
             omits_extended: false,
@@ -202,13 +204,13 @@ impl ChunkReader {
         if self.buffered == 0 {
             return None;
         }
-        self.chunk_streams.values().filter(|s| s.unfinished.is_some()).map(|s| s.begun).min()
+        self.chunk_streams.iter().filter(|s| s.unfinished.is_some()).map(|s| s.begun).min()
     }
 
     /// Returns the memory of unfinished messages, in bytes.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        self.chunk_streams.values().filter_map(|s| s.unfinished.as_ref()).map(|u| u.bytes.capacity()).sum()
+        self.chunk_streams.iter().filter_map(|s| s.unfinished.as_ref()).map(|u| u.bytes.capacity()).sum()
     }
 
     /// Reads the next message from `input`. `None` means that more bytes must be appended to `input`.
@@ -216,7 +218,7 @@ impl ChunkReader {
     /// # Errors
     ///
     /// See [`ChunkError`].
-    pub fn read(&mut self, input: &mut BytesMut) -> Result<Option<Message>, ChunkError> {
+    pub fn read(&mut self, input: &mut Input) -> Result<Option<Message>, ChunkError> {
         self.received = self.position + input.len() as u64;
         loop {
             let step = match self.arriving {
@@ -236,17 +238,18 @@ impl ChunkReader {
     }
 
     /// Reads a chunk's headers.
-    fn read_chunk(&mut self, input: &mut BytesMut) -> Result<Step, ChunkError> {
+    fn read_chunk(&mut self, input: &mut Input) -> Result<Step, ChunkError> {
         self.chunk_offset = self.position;
         let Some(header) = self.read_headers(input)? else { return Ok(Step::NeedsMore) };
         let length = header.message.length as usize;
         input.advance(header.size);
         self.omits_extended |= header.omits_extended;
-        let chunk_stream = self.chunk_streams.entry(header.chunk_stream).or_insert(ChunkStream {
-            header: header.message,
-            unfinished: None,
-            begun: 0,
-        });
+        let index = self.position_of(header.chunk_stream).unwrap_or(self.chunk_streams.len());
+        if index == self.chunk_streams.len() {
+            let (id, header) = (header.chunk_stream, header.message);
+            self.chunk_streams.push(ChunkStream { id, header, unfinished: None, begun: 0 });
+        }
+        let chunk_stream = &mut self.chunk_streams[index];
         chunk_stream.header = header.message;
         if !header.continues {
             chunk_stream.begun = self.chunk_offset;
@@ -262,8 +265,13 @@ impl ChunkReader {
             return Err(ChunkError::TooMuchBuffered { offset: self.chunk_offset, needed, limit });
         }
         self.buffered = needed;
-        self.arriving = Some(Arriving { chunk_stream: header.chunk_stream, left });
+        self.arriving = Some(Arriving { chunk_stream: index, left });
         Ok(Step::Progress)
+    }
+
+    /// Returns the index of a chunk stream, if it has had a chunk.
+    fn position_of(&self, id: u32) -> Option<usize> {
+        self.chunk_streams.iter().position(|known| known.id == id)
     }
 
     /// Parses a chunk's basic header, message header and extended timestamp (5.3.1). `None` means that bytes are missing.
@@ -273,7 +281,7 @@ impl ChunkReader {
 
         let mut message = MessageHeader::NONE;
         let mut continues = false;
-        match self.chunk_streams.get(&chunk_stream) {
+        match self.position_of(chunk_stream).map(|index| &self.chunk_streams[index]) {
             Some(known) => {
                 message = known.header;
                 continues = known.unfinished.is_some();
@@ -354,19 +362,21 @@ impl ChunkReader {
     }
 
     /// Copies available payload bytes of a chunk.
-    fn read_payload(&mut self, arriving: Arriving, input: &mut BytesMut) -> Result<Step, ChunkError> {
+    fn read_payload(&mut self, arriving: Arriving, input: &mut Input) -> Result<Step, ChunkError> {
         let count = arriving.left.min(input.len());
         if count == 0 && arriving.left > 0 {
             return Ok(Step::NeedsMore);
         }
-        let chunk_stream =
-            self.chunk_streams.get_mut(&arriving.chunk_stream).expect("an arriving chunk has a chunk stream");
+        let chunk_stream = &mut self.chunk_streams[arriving.chunk_stream];
         let length = chunk_stream.header.length as usize;
         let unfinished =
             chunk_stream.unfinished.as_mut().expect("an arriving chunk has an unfinished message");
 
+        // The rest of the input may be of this message, unless several are under way. It then gets its memory at once.
+        let is_alone = self.buffered == unfinished.bytes.len() + arriving.left;
+        let ahead = if is_alone { input.len() - count } else { 0 };
         let needed = unfinished.bytes.len() + count;
-        unfinished.grow(needed, length)?;
+        unfinished.grow(needed, needed + ahead, length)?;
         unfinished.bytes.extend_from_slice(&input[..count]);
         input.advance(count);
 
@@ -396,8 +406,8 @@ impl ChunkReader {
                 return Err(ChunkError::ChunkSize { offset, size: value });
             }
             self.chunk_size = value;
-        } else if let Some(dropped) =
-            self.chunk_streams.get_mut(&value).and_then(|aborted| aborted.unfinished.take())
+        } else if let Some(index) = self.position_of(value)
+            && let Some(dropped) = self.chunk_streams[index].unfinished.take()
         {
             self.buffered -= dropped.bytes.len();
         }
@@ -416,9 +426,9 @@ fn read_basic_header(input: &[u8]) -> Option<(u8, u32, usize)> {
     Some((first >> 6, chunk_stream, size))
 }
 
-/// Returns the capacity for the first `needed` bytes of a message of `length` bytes: twice the bytes received, whatever
+/// Returns the capacity for the first `needed` bytes of a message of `length` bytes: twice those or `received`, whatever
 /// `length` claims, and in the end exactly `length`.
-fn grown(needed: usize, length: usize) -> usize {
+fn grown(needed: usize, received: usize, length: usize) -> usize {
     const FIRST: usize = 4096;
-    needed.saturating_mul(2).max(FIRST).min(length)
+    needed.saturating_mul(2).max(received).max(FIRST).min(length)
 }

@@ -1,10 +1,9 @@
 use std::net::Ipv4Addr;
 
-use bytes::{Buf, BytesMut};
-
 use super::blob::{BLOB, Random, first_blob};
 use super::digest::{PLAYER_KEY, SERVER_KEY, Scheme};
 use super::error::HandshakeError;
+use crate::rtmp::Input;
 use crate::rtmp::output::Output;
 
 /// The protocol version in C0 and S0.
@@ -87,7 +86,7 @@ impl Handshake {
     /// # Errors
     ///
     /// See [`HandshakeError`]. `read` must not be called again.
-    pub fn read(&mut self, input: &mut BytesMut, out: &mut Output) -> Result<bool, HandshakeError> {
+    pub fn read(&mut self, input: &mut Input, out: &mut Output) -> Result<bool, HandshakeError> {
         loop {
             let before = input.len();
             let expects = match self.expects {
@@ -122,7 +121,7 @@ impl Handshake {
         self.proxied_client
     }
 
-    fn read_proxy_header(&mut self, input: &mut BytesMut) -> Result<Option<Expects>, HandshakeError> {
+    fn read_proxy_header(&mut self, input: &mut Input) -> Result<Option<Expects>, HandshakeError> {
         match input[..] {
             [] => return Ok(None),
             [mark, ..] if mark != PROXY_MARK => return Ok(Some(Expects::Version)),
@@ -142,7 +141,7 @@ impl Handshake {
         Ok(Some(Expects::Version))
     }
 
-    fn read_version(&mut self, input: &mut BytesMut) -> Result<Option<Expects>, HandshakeError> {
+    fn read_version(&mut self, input: &mut Input) -> Result<Option<Expects>, HandshakeError> {
         let Some(&version) = input.first() else { return Ok(None) };
         let offset = self.bytes_received;
         match version {
@@ -154,7 +153,7 @@ impl Handshake {
         Ok(Some(Expects::FirstBlob))
     }
 
-    fn read_first_blob(&mut self, input: &mut BytesMut, out: &mut Output) -> Option<Expects> {
+    fn read_first_blob(&mut self, input: &mut Input, out: &mut Output) -> Option<Expects> {
         let blob = input.first_chunk::<BLOB>()?;
         self.scheme = Some(match self.end {
             End::Server => self.answer_c1(blob, out),

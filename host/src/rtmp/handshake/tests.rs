@@ -1,11 +1,12 @@
 use std::net::Ipv4Addr;
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 
 use super::blob::{BLOB, first_blob};
 use super::digest::{PLAYER_KEY, SERVER_KEY};
 use super::exchange::VERSION;
 use super::*;
+use crate::rtmp::Input;
 use crate::rtmp::output::Output;
 
 const SCHEMES: [Scheme; 3] = [Scheme::Simple, Scheme::KeyThenDigest, Scheme::DigestThenKey];
@@ -27,7 +28,7 @@ fn hello(scheme: Scheme) -> Vec<u8> {
 
 /// Returns the server's response to `input`, fed in parts of `step` bytes, before C2.
 fn answer(input: &[u8], step: usize) -> (Handshake, Vec<u8>) {
-    let (mut server, mut buffer, mut out) = (server(), BytesMut::new(), Output::new());
+    let (mut server, mut buffer, mut out) = (server(), Input::default(), Output::new());
     for part in input.chunks(step) {
         assert!(out.is_empty(), "responds before C1 is complete");
         buffer.extend_from_slice(part);
@@ -48,7 +49,7 @@ fn converse(scheme: Scheme, step: usize, behind: &[u8]) -> (Handshake, Handshake
     let mut server = server();
     let mut client = Handshake::client(scheme, 9, Random::from_seed(2));
     let (mut to_server, mut to_client) = (Output::new(), Output::new());
-    let (mut at_server, mut at_client) = (BytesMut::new(), BytesMut::new());
+    let (mut at_server, mut at_client) = (Input::default(), Input::default());
     client.start(&mut to_server);
     let (mut server_done, mut client_done) = (false, false);
     for _ in 0..4 * (1 + 2 * BLOB + behind.len()) {
@@ -75,7 +76,7 @@ fn converse(scheme: Scheme, step: usize, behind: &[u8]) -> (Handshake, Handshake
     assert_eq!(client.bytes_received(), 1 + 2 * BLOB as u64);
     // A complete handshake consumes nothing.
     assert_eq!(server.read(&mut at_server, &mut Output::new()), Ok(true));
-    assert_eq!(at_server, behind);
+    assert_eq!(&*at_server, behind);
     (server, client)
 }
 
@@ -185,7 +186,7 @@ fn client_accepts_any_response() {
     for (row, offered, s1, answered) in rows {
         for step in [1, 5000] {
             let mut client = Handshake::client(offered, 9, Random::from_seed(2));
-            let (mut input, mut out) = (BytesMut::new(), Output::new());
+            let (mut input, mut out) = (Input::default(), Output::new());
             let wire = [&[VERSION][..], &s1, &[0xAA; BLOB], b"behind"].concat();
             let mut done = false;
             for part in wire.chunks(step) {
@@ -193,7 +194,7 @@ fn client_accepts_any_response() {
                 done = client.read(&mut input, &mut out).unwrap();
             }
             assert!(done, "{row}");
-            assert_eq!(input, &b"behind"[..], "{row}");
+            assert_eq!(&*input, b"behind", "{row}");
             assert_eq!(client.scheme(), Some(answered), "{row}");
             let c2: [u8; BLOB] = bytes(out).try_into().unwrap();
             match answered {
@@ -212,12 +213,12 @@ fn rejects_other_versions() {
             _ => HandshakeError::Version { offset: 0, version },
         };
         let mut out = Output::new();
-        assert_eq!(server().read(&mut BytesMut::from(&[version][..]), &mut out), Err(error));
+        assert_eq!(server().read(&mut Input::from(&[version][..]), &mut out), Err(error));
         assert!(out.is_empty());
     }
     let mut client = Handshake::client(Scheme::Simple, 0, Random::from_seed(0));
     let error = HandshakeError::Encrypted { offset: 0, version: 6 };
-    assert_eq!(client.read(&mut BytesMut::from(&[6][..]), &mut Output::new()), Err(error));
+    assert_eq!(client.read(&mut Input::from(&[6][..]), &mut Output::new()), Err(error));
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn rejects_a_long_or_second_proxy_header() {
         (b"\xF3\x00\x00\xF3\x00\x00", HandshakeError::Version { offset: 3, version: 0xF3 }),
     ];
     for (wire, error) in rows {
-        assert_eq!(server().read(&mut BytesMut::from(wire), &mut Output::new()), Err(error));
+        assert_eq!(server().read(&mut Input::from(wire), &mut Output::new()), Err(error));
     }
 }
 

@@ -57,6 +57,8 @@ impl<E: Entry> Slot<E> {
 struct Join<E> {
     at: u64,
     dts: Millis,
+    /// Bytes pushed ever before it.
+    bytes_before: u64,
     replay: Arc<Replay<E>>,
 }
 
@@ -131,10 +133,9 @@ impl<E: Entry> State<E> {
             return newest.at;
         }
         let too_old = |join: &Join<E>| {
-            let bytes = self.bytes_after - self.bytes_up_to(join.at);
             join.at < self.earliest_join
                 || newest.dts.0.saturating_sub(join.dts.0) > history.0
-                || bytes > self.limits.max_bytes as u64
+                || self.bytes_after - join.bytes_before > self.limits.max_bytes as u64
         };
         let oldest = self.joins.partition_point(too_old);
         self.joins.get(oldest).map_or(newest.at, |join| join.at)
@@ -165,8 +166,8 @@ impl<E: Entry> State<E> {
             }
             EntryRole::Config(slot) => self.set_config(slot, entry.clone()),
             EntryRole::Join => {
-                let (at, dts) = (self.head(), entry.dts());
-                self.joins.push_back(Join { at, dts, replay: self.replay.clone() });
+                let (at, dts, bytes_before) = (self.head(), entry.dts(), self.bytes_after);
+                self.joins.push_back(Join { at, dts, bytes_before, replay: self.replay.clone() });
             }
             EntryRole::Media => {}
         }
@@ -193,7 +194,7 @@ impl<E: Entry> State<E> {
     pub(super) fn trim(&mut self) {
         if let Some(join) = self.joins.back() {
             let entries = self.head() - join.at;
-            let bytes = self.bytes_after - self.bytes_up_to(join.at);
+            let bytes = self.bytes_after - join.bytes_before;
             if entries > self.limits.max_gop_entries as u64 || bytes > self.limits.max_gop_bytes as u64 {
                 self.joins.clear();
             }

@@ -2,9 +2,10 @@
 //! within the limits, and every result can be written and read again.
 #![no_main]
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use libfuzzer_sys::fuzz_target;
 use remuxd::testing::budget::Account;
+use remuxd::testing::rtmp::Input;
 use remuxd::testing::rtmp::chunk::{ChunkError, ChunkLimits, ChunkReader, ChunkWriter};
 use remuxd::testing::rtmp::message::{Aggregate, Control, Message, MessageKind};
 use remuxd::testing::rtmp::output::Output;
@@ -14,7 +15,7 @@ const LIMITS: ChunkLimits =
 
 fn read(wire: &[u8], step: usize) -> (Vec<Message>, Option<ChunkError>) {
     let mut reader = ChunkReader::new(LIMITS);
-    let mut input = BytesMut::new();
+    let mut input = Input::default();
     let mut messages = Vec::new();
     for part in wire.chunks(step) {
         input.extend_from_slice(part);

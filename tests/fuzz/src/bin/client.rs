@@ -2,14 +2,14 @@
 //! to a player, nothing comes after the end, and what the client sends stays within its limit and can be parsed.
 #![no_main]
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use libfuzzer_sys::fuzz_target;
 use remuxd::testing::media::{Millis, Tag, TagKind};
 use remuxd::testing::rtmp::chunk::{ChunkLimits, ChunkReader};
 use remuxd::testing::rtmp::client::{ClientEvent, ClientSettings};
 use remuxd::testing::rtmp::handshake::{Random, Scheme};
 use remuxd::testing::rtmp::tc_url::StreamName;
-use remuxd::testing::rtmp::{ClientSession, MAX_UNREAD_REPLIES, SessionError};
+use remuxd::testing::rtmp::{ClientSession, Input, MAX_UNREAD_REPLIES, SessionError};
 
 const LIMITS: ChunkLimits =
     ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };
@@ -62,7 +62,7 @@ fn run(wire: &[u8], publishes: bool, step: usize) -> (Vec<String>, Option<Sessio
     session.finish();
     let output = &mut session.buffers().output;
     output.advance(HANDSHAKE.min(output.len()));
-    let mut calls = BytesMut::from(&output.copy_to_bytes(output.len())[..]);
+    let mut calls = Input::from(&output.copy_to_bytes(output.len())[..]);
     let mut reader = ChunkReader::new(ChunkLimits::default());
     while reader.read(&mut calls).expect("calls can be read").is_some() {}
     assert!(calls.is_empty());

@@ -1,17 +1,18 @@
 //! Both ends of the handshake: input split into parts of any size causes the same response, of fixed size.
 #![no_main]
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use libfuzzer_sys::fuzz_target;
+use remuxd::testing::rtmp::Input;
 use remuxd::testing::rtmp::handshake::{Handshake, HandshakeError, Random, Scheme};
 use remuxd::testing::rtmp::output::Output;
 
 fn feed(
     wire: &[u8],
     step: usize,
-    mut read: impl FnMut(&mut BytesMut, &mut Output) -> Result<bool, HandshakeError>,
+    mut read: impl FnMut(&mut Input, &mut Output) -> Result<bool, HandshakeError>,
 ) -> (Result<bool, HandshakeError>, Vec<u8>) {
-    let (mut input, mut out) = (BytesMut::new(), Output::new());
+    let (mut input, mut out) = (Input::default(), Output::new());
     let mut result = Ok(false);
     for part in wire.chunks(step) {
         input.extend_from_slice(part);

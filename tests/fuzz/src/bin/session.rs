@@ -2,13 +2,13 @@
 //! limit and can be parsed, and a player gets its tags.
 #![no_main]
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use libfuzzer_sys::fuzz_target;
 use remuxd::testing::media::{Millis, Tag, TagKind};
 use remuxd::testing::rtmp::chunk::{ChunkLimits, ChunkReader};
 use remuxd::testing::rtmp::handshake::Random;
 use remuxd::testing::rtmp::server::{Event, PlayEnd, ServerSession, ServerSettings};
-use remuxd::testing::rtmp::{MAX_UNREAD_REPLIES, SessionError};
+use remuxd::testing::rtmp::{Input, MAX_UNREAD_REPLIES, SessionError};
 
 const LIMITS: ChunkLimits =
     ChunkLimits { max_message: 1 << 20, max_buffered: 16 << 10, max_chunk_streams: 16 };
@@ -42,7 +42,7 @@ fn run(wire: &[u8], step: usize) -> (Vec<String>, Option<SessionError>) {
     }
     let output = &mut session.buffers().output;
     output.advance(HANDSHAKE.min(output.len()));
-    let mut answers = BytesMut::from(&output.copy_to_bytes(output.len())[..]);
+    let mut answers = Input::from(&output.copy_to_bytes(output.len())[..]);
     let mut reader = ChunkReader::new(ChunkLimits::default());
     while reader.read(&mut answers).expect("answers can be read").is_some() {}
     assert!(answers.is_empty());

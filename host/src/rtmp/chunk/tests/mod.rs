@@ -1,9 +1,10 @@
 mod limits;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::wire::{MAX_CHUNK_SIZE, MAX_CHUNK_STREAM};
 use super::*;
+use crate::rtmp::Input;
 use crate::rtmp::message::{Control, Message, MessageKind};
 use crate::rtmp::output::Output;
 
@@ -22,7 +23,7 @@ fn pattern(len: usize) -> Bytes {
     (0..len).map(|i| (i % 251) as u8 + 1).collect()
 }
 
-fn drain(reader: &mut ChunkReader, input: &mut BytesMut) -> Result<Vec<Message>, ChunkError> {
+fn drain(reader: &mut ChunkReader, input: &mut Input) -> Result<Vec<Message>, ChunkError> {
     let mut messages = Vec::new();
     while let Some(message) = reader.read(input)? {
         messages.push(message);
@@ -34,7 +35,7 @@ fn drain(reader: &mut ChunkReader, input: &mut BytesMut) -> Result<Vec<Message>,
 fn read_with(limits: ChunkLimits, wire: &[u8]) -> (Vec<Message>, Option<ChunkError>) {
     let run = |step: usize| {
         let mut reader = ChunkReader::new(limits);
-        let mut input = BytesMut::new();
+        let mut input = Input::default();
         let mut messages = Vec::new();
         for part in wire.chunks(step) {
             input.extend_from_slice(part);
@@ -303,7 +304,7 @@ fn abort_drops_the_unfinished_message() {
     assert_eq!(read(&wire)[1..], [message(VIDEO, 15, 1, "xy")]);
 
     let mut reader = ChunkReader::new(SMALL);
-    drain(&mut reader, &mut BytesMut::from(&wire[..156])).expect("no error");
+    drain(&mut reader, &mut Input::from(&wire[..156])).expect("no error");
     assert_eq!(reader.buffered(), 0);
 
     // An abort of an idle or unknown chunk stream has no effect.
@@ -313,8 +314,7 @@ fn abort_drops_the_unfinished_message() {
 
 #[test]
 fn a_message_owns_its_bytes() {
-    let mut input =
-        BytesMut::from(&b"\x04\x00\x00\x17\x00\x00\x04\x08\x01\x00\x00\x00abcd\xC4efgh\xC4ij"[..]);
+    let mut input = Input::from(&b"\x04\x00\x00\x17\x00\x00\x04\x08\x01\x00\x00\x00abcd\xC4efgh\xC4ij"[..]);
     let memory = input.as_ptr_range();
     let mut reader = ChunkReader::new(SMALL);
     let messages = drain(&mut reader, &mut input).expect("no error");
@@ -381,7 +381,7 @@ fn reads_back_what_it_writes() {
         let wire = [set_chunk_size(chunk_size), write(chunk_size, &messages)].concat();
         for step in [61, wire.len()] {
             let mut reader = ChunkReader::new(ChunkLimits::default());
-            let mut input = BytesMut::new();
+            let mut input = Input::default();
             let mut read = Vec::new();
             for part in wire.chunks(step) {
                 input.extend_from_slice(part);
@@ -400,7 +400,7 @@ fn reads_back_what_it_writes() {
 fn offsets_count_from_the_start_of_the_connection() {
     let mut reader = ChunkReader::new(SMALL);
     reader.start_at(3073);
-    let mut input = BytesMut::from(&b"\x04\x00\x00\x00\x00\x00\x01\x08\x01\x00\x00\x00a\x84"[..]);
+    let mut input = Input::from(&b"\x04\x00\x00\x00\x00\x00\x01\x08\x01\x00\x00\x00a\x84"[..]);
     assert_eq!(drain(&mut reader, &mut input).map(|seen| seen.len()), Ok(1));
     assert_eq!(reader.bytes_received(), 3073 + 14);
     input.clear();

@@ -2,12 +2,13 @@ mod clients;
 mod limits;
 mod rejections;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use remuxd_bitstream::amf0::Value;
 
 use super::*;
 use crate::media::{Millis, Tag, TagKind};
+use crate::rtmp::Input;
 use crate::rtmp::chunk::{ChunkLimits, ChunkReader, ChunkWriter};
 use crate::rtmp::command::Command;
 use crate::rtmp::connect::{ConnectRequest, caps_ex};
@@ -89,7 +90,7 @@ struct Owner {
     session: ServerSession,
     reader: ChunkReader,
     handshake_left: usize,
-    read: BytesMut,
+    read: Input,
     events: Vec<String>,
     sent: Vec<String>,
     media: Vec<Tag>,
@@ -102,7 +103,7 @@ impl Owner {
             session: session(),
             reader: ChunkReader::new(ChunkLimits::default()),
             handshake_left: 1 + 2 * 1536,
-            read: BytesMut::new(),
+            read: Input::default(),
             events: Vec::new(),
             sent: Vec::new(),
             media: Vec::new(),
@@ -443,7 +444,7 @@ fn announces_enhanced_rtmp() {
     owner.session.accept_connect();
     let output = &mut owner.session.buffers().output;
     output.advance(1 + 2 * 1536);
-    let mut sent = BytesMut::from(&output.copy_to_bytes(output.len())[..]);
+    let mut sent = Input::from(&output.copy_to_bytes(output.len())[..]);
     let mut reader = ChunkReader::new(ChunkLimits::default());
     let mut messages = std::iter::from_fn(|| reader.read(&mut sent).unwrap());
     let result = messages.find(|message| message.kind == MessageKind::COMMAND_AMF0).unwrap();
