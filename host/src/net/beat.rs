@@ -1,15 +1,13 @@
-//! Beat: reads publishers at intervals instead of at each packet, while nobody reads their streams.
+//! Sockets that are read at beats instead of at each packet: those of publishers, unless their viewers want each tag at once.
 //!
 //! An encoder sends some seventy packets a second, and each would cost a wake-up of a thread. So the socket of such a publisher leaves
-//! the runtime's set of sockets, and is read at each beat until it is empty. Beats are the same instants for all sockets, so that a
+//! the runtime's set of sockets, and is read at each [`Beat`] until it is empty. The beats of many sockets are the same instants, so that a
 //! thread wakes up once for all of them. A socket that stays empty is left to the runtime, so that a silent client costs nothing.
 
 use std::io::{self, IoSlice, Write};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
-use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::BufMut;
 use rustix::buffer::spare_capacity;
@@ -20,17 +18,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::opening::{OpenError, Plain, Transport};
-
-/// Time from one beat to the next. Who begins to read a stream waits at most so long for what comes after its history.
-const INTERVAL: Duration = Duration::from_millis(40);
+use crate::clock::Beat;
 
 /// Number of beats after which an empty socket is left to the runtime, until it is on the beat again.
 const MAX_EMPTY: u32 = 5;
 
-/// The first beat.
-static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// A socket that may be read on the beat.
+/// A socket that may be read at beats.
 #[derive(Debug)]
 pub(super) struct BeatSocket(State);
 
@@ -41,6 +34,7 @@ enum State {
     /// The runtime does not know the socket.
     OnBeat {
         socket: std::net::TcpStream,
+        beat: Beat,
         read: Pause,
         write: Pause,
         /// Number of reads in a row that found nothing.
@@ -51,23 +45,23 @@ enum State {
 }
 
 impl BeatSocket {
-    /// Reads the socket on the beat from now on, or at each packet again.
+    /// Reads the socket now and then at these beats, or at each packet again.
     ///
     /// # Errors
     /// The runtime cannot release or take the socket, which is closed then.
-    pub(super) fn set_on_beat(&mut self, on: bool) -> io::Result<()> {
-        if on == matches!(self.0, State::OnBeat { .. }) {
+    pub(super) fn set_beat(&mut self, beat: Option<Beat>) -> io::Result<()> {
+        let before = if let State::OnBeat { beat, .. } = self.0 { Some(beat) } else { None };
+        if beat == before {
             return Ok(());
         }
-        self.0 = match std::mem::replace(&mut self.0, State::Lost) {
-            State::Prompt(socket) => State::OnBeat {
-                socket: socket.into_std()?,
-                read: Pause::new(),
-                write: Pause::new(),
-                empty: 0,
-            },
-            State::OnBeat { socket, .. } => State::Prompt(TcpStream::from_std(socket)?),
+        let socket = match std::mem::replace(&mut self.0, State::Lost) {
+            State::Prompt(socket) => socket.into_std()?,
+            State::OnBeat { socket, .. } => socket,
             State::Lost => return Err(lost()),
+        };
+        self.0 = match beat {
+            Some(beat) => State::OnBeat { socket, beat, read: Pause::new(), write: Pause::new(), empty: 0 },
+            None => State::Prompt(TcpStream::from_std(socket)?),
         };
         Ok(())
     }
@@ -79,7 +73,7 @@ impl BeatSocket {
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if let State::OnBeat { socket, read, empty, .. } = &mut self.0 {
+        if let State::OnBeat { socket, beat, read, empty, .. } = &mut self.0 {
             while *empty < MAX_EMPTY {
                 ready!(read.0.as_mut().poll(cx));
                 let room = buffer.capacity() - buffer.len();
@@ -87,19 +81,19 @@ impl BeatSocket {
                     Ok((_, count)) => {
                         *empty = 0;
                         if count < room {
-                            read.begin();
+                            read.begin(*beat);
                         }
                         return Poll::Ready(Ok(count));
                     }
                     Err(Errno::AGAIN) => {
                         *empty += 1;
-                        read.begin();
+                        read.begin(*beat);
                     }
                     Err(Errno::INTR) => {}
                     Err(error) => return Poll::Ready(Err(error.into())),
                 }
             }
-            self.set_on_beat(false)?;
+            self.set_beat(None)?;
         }
         match &mut self.0 {
             State::Prompt(socket) => pin!(socket.read_buf(&mut buffer.limit(most))).poll(cx),
@@ -138,32 +132,26 @@ impl Pause {
     }
 
     /// Begins to wait for the next beat.
-    fn begin(&mut self) {
-        self.0.as_mut().reset(next_beat(Instant::now()));
+    fn begin(&mut self, beat: Beat) {
+        self.0.as_mut().reset(beat.next(Instant::now()));
     }
 
     /// Writes at a beat; again at the next one while the socket takes nothing.
     fn poll_write(
         &mut self,
+        beat: Beat,
         cx: &mut Context<'_>,
         mut write: impl FnMut() -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.as_mut().poll(cx));
             match write() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.begin(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.begin(beat),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 written => return Poll::Ready(written),
             }
         }
     }
-}
-
-/// Returns the first beat after `now`.
-fn next_beat(now: Instant) -> Instant {
-    let elapsed = now.saturating_duration_since(*FIRST).as_nanos() as u64;
-    let interval = INTERVAL.as_nanos() as u64;
-    *FIRST + Duration::from_nanos((elapsed / interval + 1) * interval)
 }
 
 /// Plain TCP for connections that may publish.
@@ -184,7 +172,7 @@ impl AsyncWrite for BeatSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             State::Prompt(socket) => Pin::new(socket).poll_write(cx, bytes),
-            State::OnBeat { socket, write, .. } => write.poll_write(cx, || socket.write(bytes)),
+            State::OnBeat { socket, beat, write, .. } => write.poll_write(*beat, cx, || socket.write(bytes)),
             State::Lost => Poll::Ready(Err(lost())),
         }
     }
@@ -196,7 +184,9 @@ impl AsyncWrite for BeatSocket {
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             State::Prompt(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            State::OnBeat { socket, write, .. } => write.poll_write(cx, || socket.write_vectored(slices)),
+            State::OnBeat { socket, beat, write, .. } => {
+                write.poll_write(*beat, cx, || socket.write_vectored(slices))
+            }
             State::Lost => Poll::Ready(Err(lost())),
         }
     }
@@ -226,8 +216,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::stream::Phase;
 
     const READ: usize = 16 * 1024;
+
+    fn beat() -> Beat {
+        Beat::unread(Phase::new(3))
+    }
 
     /// Reads into `buffer`, which has room. Returns the number of bytes.
     async fn receive(socket: &mut BeatSocket, buffer: &mut Vec<u8>) -> usize {
@@ -242,7 +237,7 @@ mod tests {
             let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (socket, _) = listener.accept().await.unwrap();
             let mut socket = BeatSocket(State::Prompt(socket));
-            socket.set_on_beat(true).unwrap();
+            socket.set_beat(Some(beat())).unwrap();
             test(socket, peer).await;
         });
     }
@@ -258,7 +253,7 @@ mod tests {
                 let mut received = Vec::with_capacity(2);
                 assert_eq!((receive(&mut socket, &mut received).await, received[0]), (1, byte));
                 assert!(Instant::now() >= earliest);
-                earliest = next_beat(before);
+                earliest = beat().next(before);
             }
         });
     }
@@ -277,7 +272,7 @@ mod tests {
             let mut on = true;
             while receive(&mut socket, &mut received).await > 0 {
                 on = !on;
-                socket.set_on_beat(on).unwrap();
+                socket.set_beat(on.then(beat)).unwrap();
             }
             sending.await.unwrap();
             assert!(received == expected);
@@ -294,7 +289,7 @@ mod tests {
                 socket
             });
             // More than the kernel takes.
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep_until(beat().next(Instant::now())).await;
             let mut received = Vec::new();
             peer.read_to_end(&mut received).await.unwrap();
             assert_eq!(received.len(), COUNT);
@@ -313,20 +308,10 @@ mod tests {
             peer.write_all(&[7]).await.unwrap();
             let mut received = Vec::with_capacity(2);
             assert_eq!((receive(&mut socket, &mut received).await, received[0]), (1, 7));
-            socket.set_on_beat(true).unwrap();
+            socket.set_beat(Some(beat())).unwrap();
             peer.write_all(&[8]).await.unwrap();
             assert_eq!((receive(&mut socket, &mut received).await, received[1]), (1, 8));
             assert!(matches!(socket.0, State::OnBeat { .. }));
         });
-    }
-
-    #[test]
-    fn beats_are_the_same_instants_for_all() {
-        let start = next_beat(Instant::now());
-        let late = start + INTERVAL * 1000;
-        for (passed, beats) in [(0, 1), (1, 1), (39_999, 1), (40_000, 2), (119_999, 3)] {
-            let expected = late + INTERVAL * beats;
-            assert_eq!(next_beat(late + Duration::from_micros(passed)), expected, "{passed} µs");
-        }
     }
 }

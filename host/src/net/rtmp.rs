@@ -30,6 +30,7 @@ use crate::rtmp::handshake::Random;
 use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
 use crate::rtmp::tc_url::StreamName;
 use crate::rtmp::{Buffers, ConnectRequest, Input, MAX_UNREAD_REPLIES, SessionError};
+use crate::stream::Demand;
 
 use super::fanout::{self, Arrival, Farewell, Framing, HandedBack, Left, Position, Reason};
 use super::opening::Opened;
@@ -56,7 +57,7 @@ const READ_OTHER: usize = 4 * 1024;
 const MAX_UNSENT: usize = 64 * 1024;
 
 /// Interval of checks of a client's share of the memory, since others may need it while this one holds memory and sends nothing; and of
-/// whether a publisher's stream is read.
+/// whether a publisher can be read at beats.
 const CHECK: Duration = Duration::from_secs(1);
 
 /// Limit of chunk streams of one client.
@@ -199,7 +200,7 @@ struct Connection {
     messages: MessageDeadline,
     /// When the share of the memory is checked next, if the client holds any.
     next_check: Instant,
-    /// Whether the socket is read on the beat, because nobody reads the client's streams.
+    /// Whether the socket is read at beats, if it can be.
     on_beat: bool,
     /// Whether written bytes may still be in the TLS layer.
     unflushed: bool,
@@ -291,8 +292,10 @@ impl Connection {
             self.next_check = Instant::now() + CHECK;
             self.on_beat = true;
         }
-        self.on_beat = self.on_beat && self.players.is_empty() && self.publishers.are_unread();
-        socket.set_on_beat(self.on_beat)?;
+        let beat = if self.on_beat && self.players.is_empty() { self.publishers.beat() } else { None };
+        self.on_beat = beat.is_some();
+        socket.set_beat(beat.map(|(beat, _)| beat))?;
+        let is_unread = matches!(beat, Some((_, Demand::None)));
         let (deadline, late) = self.deadline();
         let wake = if holds { deadline.min(self.next_check) } else { deadline };
         let read_size = if self.publishers.is_empty() { READ_OTHER } else { READ_PUBLISHER };
@@ -314,9 +317,13 @@ impl Connection {
                 Decided::Connection(decision) => self.on_connected(decision),
                 Decided::Request(stream_id, wanted, decision) => self.on_decision(stream_id, wanted, decision),
             },
-            (stream_id, rejection) = poll_fn(|cx| publishers.poll_end(cx)) => {
+            ended = poll_fn(|cx| {
+                // A stream that is read has other beats.
+                let is_read = is_unread && publishers.poll_reader(cx).is_ready();
+                if is_read { Poll::Ready(None) } else { publishers.poll_end(cx).map(Some) }
+            }) => if let Some((stream_id, rejection)) = ended {
                 self.publishers.end(stream_id, &rejection, &mut self.session);
-            }
+            },
             () = sleep_until(wake) => {
                 if Instant::now() >= deadline {
                     return Err(late);

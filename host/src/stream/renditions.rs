@@ -70,6 +70,13 @@ impl Renditions {
         self.base.is_read() || self.state.lock().feeds.iter().any(|one| one.source.is_read())
     }
 
+    /// Waits for a reader of any track.
+    pub(super) fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let feeds = &self.state.lock().feeds;
+        let mut sources = std::iter::once(&self.base).chain(feeds.iter().map(|one| &one.source));
+        if sources.any(|source| source.poll_reader(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Starts the publisher that has this number in the source of track 0.
     pub(super) fn publish(&self, publisher: u64) {
         let mut state = self.state.lock();

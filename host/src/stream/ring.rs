@@ -127,6 +127,19 @@ impl<E: Entry> Ring<E> {
         self.state.lock().readers()
     }
 
+    /// Waits until there is a reader. One task at a time may wait.
+    pub fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.readers() > 0 {
+            return Poll::Ready(());
+        }
+        match &mut state.unread {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
     /// Whether a reader that joins now finds a join point.
     pub fn has_join(&self) -> bool {
         let state = self.state.lock();
@@ -200,7 +213,11 @@ impl<E: Entry> Ring<E> {
             JoinAt::Before(history) => state.join_before(history),
             JoinAt::Next => state.head(),
         };
+        let unread = state.unread.take();
         drop(state);
+        if let Some(unread) = unread {
+            unread.wake();
+        }
         Reader {
             ring: self.clone(),
             key,

@@ -125,6 +125,12 @@ impl Source {
         self.tags.reader_count() > 0 || self.audio.reader_count() > 0
     }
 
+    /// Waits until one of its rings has a reader.
+    pub(super) fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_read = self.tags.poll_reader(cx).is_ready() || self.audio.poll_reader(cx).is_ready();
+        if is_read { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// The faults of modules on this stream.
     pub(super) fn faults(&self) -> &Faults {
         &self.faults

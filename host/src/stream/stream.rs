@@ -28,6 +28,17 @@ const MAX_VARIANTS: usize = 16;
 /// Bytes of memory that a mount takes beside its blocks: an estimate.
 const MOUNT_MEMORY: usize = 64 << 10;
 
+/// How soon the readers of a stream want what is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Nobody reads it.
+    None,
+    /// They get what has come at ticks, this far apart.
+    AtTicks(Duration),
+    /// They get each tag at once.
+    AtOnce,
+}
+
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -110,9 +121,21 @@ impl Stream {
         *self.hops.lock() = hops.into();
     }
 
-    /// Whether anybody reads its tags: a player, a forward, the remux job of a mount, or who waits to learn what tracks there are.
-    pub fn is_read(&self) -> bool {
-        self.renditions.are_read()
+    /// How soon those who read its tags want what is published.
+    pub fn demand(&self) -> Demand {
+        let play = &self.vhost().play;
+        if !self.renditions.are_read() {
+            Demand::None
+        } else if play.min_latency {
+            Demand::AtOnce
+        } else {
+            Demand::AtTicks(play.merge_write)
+        }
+    }
+
+    /// Waits until somebody reads its tags: a player, a forward, the remux job of a mount, or who waits to learn what tracks there are.
+    pub fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.renditions.poll_reader(cx)
     }
 
     fn join_at(&self) -> JoinAt {
@@ -280,7 +303,7 @@ impl MountPacer {
     /// Flushes the mount's ring at each tick until it ends, or until it has had no viewer for the vhost's `idle_timeout`.
     pub async fn run<C: Clock>(self) {
         let MountPacer { stream, mount } = self;
-        let mut ticks = Ticks::<C>::default();
+        let mut ticks = Ticks::<C>::new(stream.key().phase());
         let blocks = mount.blocks();
         let mut idle = false;
         loop {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -11,7 +11,7 @@ use tracing::info;
 use super::deadline::MediaDeadline;
 use super::requests::{Admitted, Client, Destination};
 use crate::budget::Charge;
-use crate::clock::TokioClock;
+use crate::clock::{Beat, TokioClock};
 use crate::cluster::{Claim, Lost, Relayed};
 use crate::conf::Vhost;
 use crate::media::{Millis, Tag};
@@ -19,7 +19,7 @@ use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{Admission, Outcome};
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
-use crate::stream::{PublishError, Publisher};
+use crate::stream::{Demand, Phase, PublishError, Publisher};
 
 /// The publishers of one connection, by message stream.
 pub(super) struct Publishers {
@@ -36,9 +36,29 @@ impl Publishers {
         self.by_id.is_empty()
     }
 
-    /// Whether there are publishers, and nobody reads what they send.
-    pub fn are_unread(&self) -> bool {
-        !self.is_empty() && self.by_id.values().all(|one| one.outlet.is_unread())
+    /// The beats at which the only publisher can be read, whose stream's readers have this demand.
+    pub fn beat(&self) -> Option<(Beat, Demand)> {
+        let mut all = self.by_id.values();
+        let (Some(one), None) = (all.next(), all.next()) else { return None };
+        let Outlet::Stream(publisher) = &one.outlet else { return None };
+        let (demand, phase) = (publisher.stream().demand(), one.phase);
+        let beat = match demand {
+            Demand::None => Beat::unread(phase),
+            Demand::AtTicks(tick) => Beat::before_ticks(tick, phase)?,
+            Demand::AtOnce => return None,
+        };
+        Some((beat, demand))
+    }
+
+    /// Waits until somebody reads a stream.
+    pub fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
+        for one in self.by_id.values() {
+            if let Outlet::Stream(publisher) = &one.outlet {
+                ready!(publisher.stream().poll_reader(cx));
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
     /// Returns the earliest deadline of a next tag.
@@ -71,6 +91,7 @@ impl Publishers {
             server,
             peer: client.peer,
             kind,
+            phase: admission.key().phase(),
             outlet,
             claim,
             deadline,
@@ -177,6 +198,8 @@ struct Publishing {
     server: Arc<Server>,
     peer: Peer,
     kind: PublishKind,
+    /// The phase of its stream.
+    phase: Phase,
     outlet: Outlet,
     /// The stream in the directory, if this node enters streams there.
     claim: Option<Claim>,
@@ -205,13 +228,6 @@ impl Outlet {
                 relayed.push(tag, now);
                 true
             }
-        }
-    }
-
-    fn is_unread(&self) -> bool {
-        match self {
-            Outlet::Stream(publisher) => !publisher.stream().is_read(),
-            Outlet::Origin(_) => false,
         }
     }
 

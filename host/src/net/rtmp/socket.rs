@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
+use crate::clock::Beat;
 use crate::net::beat::BeatSocket;
 use crate::net::tls;
 
@@ -16,11 +17,11 @@ pub(in crate::net) trait Socket: AsyncWrite + Send + Sized + Unpin {
     /// Whether a fan-out thread can send over it.
     const FANOUT: bool;
 
-    /// Reads the socket on the beat from now on, or at each packet again, if it can do both.
+    /// Reads the socket now and then at these beats, or at each packet again, if it can do both.
     ///
     /// # Errors
     /// The socket is closed.
-    fn set_on_beat(&mut self, on: bool) -> io::Result<()>;
+    fn set_beat(&mut self, beat: Option<Beat>) -> io::Result<()>;
 
     /// Reads up to `most` bytes into the room of `buffer`, all of which may be used on the beat. Returns their number: 0 at the end.
     fn poll_receive(
@@ -40,8 +41,8 @@ pub(in crate::net) trait Socket: AsyncWrite + Send + Sized + Unpin {
 impl Socket for BeatSocket {
     const FANOUT: bool = true;
 
-    fn set_on_beat(&mut self, on: bool) -> io::Result<()> {
-        BeatSocket::set_on_beat(self, on)
+    fn set_beat(&mut self, beat: Option<Beat>) -> io::Result<()> {
+        BeatSocket::set_beat(self, beat)
     }
 
     fn poll_receive(
@@ -66,7 +67,7 @@ impl Socket for BeatSocket {
 impl Socket for tls::Socket {
     const FANOUT: bool = false;
 
-    fn set_on_beat(&mut self, _: bool) -> io::Result<()> {
+    fn set_beat(&mut self, _: Option<Beat>) -> io::Result<()> {
         Ok(())
     }
 

@@ -239,6 +239,20 @@ fn wakes_each_reader_by_its_pace_and_the_pacer_once() {
 }
 
 #[test]
+fn a_task_can_wait_for_a_reader() {
+    let ring = Ring::<Letter>::new(LIMITS);
+    let count = Arc::<Count>::default();
+    let waker = Waker::from(count.clone());
+    let poll =
+        || (ring.poll_reader(&mut Context::from_waker(&waker)).is_ready(), count.0.load(Ordering::Relaxed));
+    assert_eq!((poll(), poll()), ((false, 0), (false, 0)));
+    let readers = [Pace::Each, Pace::Merged].map(|pace| ring.reader(JoinAt::Newest, pace));
+    assert_eq!(poll(), (true, 1));
+    drop(readers);
+    assert_eq!(poll(), (false, 1));
+}
+
+#[test]
 fn other_limits_hold_for_readers_that_are_there() {
     let ring = Ring::new(RingLimits { max_gop_entries: 100, ..LIMITS });
     let (mut follower, mut each) = (ring.follower(JoinAt::Newest), ring.reader(JoinAt::Newest, Pace::Each));
