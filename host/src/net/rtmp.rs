@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::info;
 
 use crate::budget::{Account, OverBudget};
@@ -209,8 +209,12 @@ struct Connection {
 impl Connection {
     /// Serves until the connection closes. Also returns the socket, unless it is lost.
     async fn run<S: Socket>(&mut self, mut socket: S) -> (Close, Option<S>) {
+        // Kept from step to step: to begin these waits for each packet would cost more than to read it.
+        let lifecycle = self.server.lifecycle.clone();
+        let mut stopping = pin!(lifecycle.stopping());
+        let mut sleep = pin!(sleep_until(self.next_check));
         loop {
-            if let Err(close) = self.step(&mut socket).await {
+            if let Err(close) = self.step(&mut socket, sleep.as_mut(), stopping.as_mut()).await {
                 return (close, Some(socket));
             }
             if S::FANOUT
@@ -274,7 +278,12 @@ impl Connection {
     }
 
     /// Handles the messages that were read, then waits for one event.
-    async fn step(&mut self, socket: &mut impl Socket) -> Result<(), Close> {
+    async fn step(
+        &mut self,
+        socket: &mut impl Socket,
+        mut sleep: Pin<&mut Sleep>,
+        stopping: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Close> {
         while let Some(event) = self.session.poll_event()? {
             self.on_event(event);
         }
@@ -298,6 +307,9 @@ impl Connection {
         let is_unread = matches!(beat, Some((_, Demand::None)));
         let (deadline, late) = self.deadline();
         let wake = if holds { deadline.min(self.next_check) } else { deadline };
+        if sleep.deadline() != wake {
+            sleep.as_mut().reset(wake);
+        }
         let read_size = if self.publishers.is_empty() { READ_OTHER } else { READ_PUBLISHER };
         let reads = !self.session.is_full();
         let Buffers { input, output } = self.session.buffers();
@@ -324,12 +336,12 @@ impl Connection {
             }) => if let Some((stream_id, rejection)) = ended {
                 self.publishers.end(stream_id, &rejection, &mut self.session);
             },
-            () = sleep_until(wake) => {
+            () = sleep => {
                 if Instant::now() >= deadline {
                     return Err(late);
                 }
             }
-            () = self.server.lifecycle.stopping() => {
+            () = stopping => {
                 self.players.end_all(PlayEnd::Stopped, &mut self.session);
                 return Err(Close::Stopping);
             }
