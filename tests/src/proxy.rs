@@ -119,11 +119,16 @@ impl Kind {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut proxy = Proxy { child, http, https, rtmp, log, _scratch: scratch };
-        let listens = if self == Kind::NginxStream { rtmp } else { https };
+        // They are bound one after another.
+        let all = match self {
+            Kind::NginxStream => vec![rtmp],
+            Kind::Haproxy => vec![http, https, rtmp],
+            Kind::Nginx | Kind::Caddy => vec![http, https],
+        };
         wait_until(SOON, "the proxy listens", || {
             let ended = proxy.child.try_wait().expect("the proxy is a child of ours");
             assert!(ended.is_none(), "the proxy ended at once:\n{}", proxy.log());
-            TcpStream::connect(listens).is_ok()
+            all.iter().all(|listener| TcpStream::connect(listener).is_ok())
         });
         proxy
     }

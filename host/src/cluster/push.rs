@@ -21,7 +21,7 @@ use crate::budget::Account;
 use crate::conf::{Current, Vhost};
 use crate::media::{Packet, Tag, TagKind};
 use crate::policy::{Access, Action, hops_through};
-use crate::stream::{Reader, Stream};
+use crate::stream::{Haste, Reader, Stream};
 
 /// Tags are read only while less than this waits to be written, in bytes.
 const MAX_UNSENT: usize = 64 << 10;
@@ -164,6 +164,7 @@ impl Outbox {
 pub(super) struct Feed {
     stream: Arc<Stream>,
     tags: Reader<Tag>,
+    _haste: Haste,
     /// [`Reader::skipped`] so far.
     skips: u64,
     /// Number of the newest keyframe that was read, among those of the stream.
@@ -187,7 +188,7 @@ impl Feed {
         let keyframes = stream.stats().total.keyframes;
         let is_there = at_newest && stream.tags().has_join();
         let newest = if is_there { keyframes.saturating_sub(1) } else { keyframes };
-        Feed { stream: stream.clone(), tags, skips: 0, newest }
+        Feed { stream: stream.clone(), tags, _haste: stream.hasten(), skips: 0, newest }
     }
 
     /// Waits for the next batch, and returns it with the number of whole GOPs that were lost before it; `None` at the end of the

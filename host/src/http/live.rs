@@ -140,12 +140,17 @@ impl LiveMounts {
         let asking = Waiting { address: client.address, hops: admission.session().hops() };
         let wait = self.hub.want(target.route.key.clone(), asking);
         let wait = wait.map_err(|error| refused(error.into(), &admission))?;
+        let is_node = !admission.session().hops().is_empty();
         let join = async {
             let stream = tokio::select! {
                 stream = timeout_at(deadline, wait) => stream.map_err(|_| Refusal::NotLive)??,
                 () = connection.lifecycle.stopping() => return Err(Refusal::Unavailable),
             };
-            self.join(&mut target, &stream, asker, deadline).await
+            let (mut viewer, first) = self.join(&mut target, &stream, asker, deadline).await?;
+            if is_node {
+                viewer.hasten(stream.hasten());
+            }
+            Ok((viewer, first))
         };
         let joined = tokio::select! {
             joined = join => joined,

@@ -30,7 +30,6 @@ use crate::rtmp::handshake::Random;
 use crate::rtmp::server::{Event, PlayEnd, Rejection, ServerSession, ServerSettings};
 use crate::rtmp::tc_url::StreamName;
 use crate::rtmp::{Buffers, ConnectRequest, Input, MAX_UNREAD_REPLIES, SessionError};
-use crate::stream::Demand;
 
 use super::fanout::{self, Arrival, Farewell, Framing, HandedBack, Left, Position, Reason};
 use super::opening::Opened;
@@ -304,7 +303,6 @@ impl Connection {
         let beat = if self.on_beat && self.players.is_empty() { self.publishers.beat() } else { None };
         self.on_beat = beat.is_some();
         socket.set_beat(beat.map(|(beat, _)| beat))?;
-        let is_unread = matches!(beat, Some((_, Demand::None)));
         let (deadline, late) = self.deadline();
         let wake = if holds { deadline.min(self.next_check) } else { deadline };
         if sleep.deadline() != wake {
@@ -330,9 +328,9 @@ impl Connection {
                 Decided::Request(stream_id, wanted, decision) => self.on_decision(stream_id, wanted, decision),
             },
             ended = poll_fn(|cx| {
-                // A stream that is read has other beats.
-                let is_read = is_unread && publishers.poll_reader(cx).is_ready();
-                if is_read { Poll::Ready(None) } else { publishers.poll_end(cx).map(Some) }
+                // Another demand means other beats.
+                let has_changed = beat.is_some_and(|(_, demand)| publishers.poll_demand(demand, cx).is_ready());
+                if has_changed { Poll::Ready(None) } else { publishers.poll_end(cx).map(Some) }
             }) => if let Some((stream_id, rejection)) = ended {
                 self.publishers.end(stream_id, &rejection, &mut self.session);
             },

@@ -27,6 +27,7 @@
 //! 10. The queue of the worker pool. Held to push or take a task.
 
 mod carriage;
+mod demand;
 mod entries;
 mod error;
 mod faults;
@@ -56,6 +57,7 @@ mod traffic;
 mod wakers;
 
 pub use carriage::{Carriage, CarriageReader};
+pub use demand::{Demand, Haste};
 pub use error::{MountError, PublishError};
 pub use fill::EndReason;
 pub use hub::{Hub, StreamWait};
@@ -67,6 +69,6 @@ pub use passage::Passage;
 pub use renditions::Rendition;
 pub use ring::{EntryRole, JoinAt, Pace, Reader, Ring, RingLimits};
 pub use span::{Span, SpanBuf};
-pub use stream::{Demand, Publisher, Stream};
+pub use stream::{Publisher, Stream};
 pub use supply::{Supply, SupplyError, Waiting};
 pub use tracks::Codecs;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::demand::Haste;
 use super::error::HandoverError;
 use super::fill::{EndReason, Fill};
 use super::remux::RemuxJob;
@@ -172,7 +173,7 @@ impl Viewer {
     pub(super) fn new(mount: Arc<LiveMount>, at: JoinAt) -> Viewer {
         mount.viewers.fetch_add(1, Ordering::Relaxed);
         let position = ViewerPosition { reader: mount.blocks().follower(at), mount: mount.clone() };
-        Viewer { position, counted: CountedViewer(mount) }
+        Viewer { position, counted: CountedViewer { mount, _haste: None } }
     }
 
     /// Returns what to write next; `None` when the mount has ended.
@@ -195,7 +196,12 @@ impl Viewer {
 
     /// The mount that it watches.
     pub fn mount(&self) -> &Arc<LiveMount> {
-        &self.counted.0
+        &self.counted.mount
+    }
+
+    /// Keeps the viewer's demand as long as it watches.
+    pub fn hasten(&mut self, haste: Haste) {
+        self.counted._haste = Some(haste);
     }
 
     /// Separates the position, which viewers may share, from what counts this one.
@@ -206,13 +212,16 @@ impl Viewer {
 
 /// Makes the mount count a viewer, until it is dropped.
 #[derive(Debug)]
-pub struct CountedViewer(Arc<LiveMount>);
+pub struct CountedViewer {
+    mount: Arc<LiveMount>,
+    _haste: Option<Haste>,
+}
 
 impl Drop for CountedViewer {
     fn drop(&mut self) {
         // Before the count, which says whether it matters.
-        *self.0.left.lock() = Instant::now();
-        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+        *self.mount.left.lock() = Instant::now();
+        self.mount.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use remuxd_bitstream::flv::TagHeader;
 
@@ -70,11 +70,10 @@ impl Renditions {
         self.base.is_read() || self.state.lock().feeds.iter().any(|one| one.source.is_read())
     }
 
-    /// Waits for a reader of any track.
-    pub(super) fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let feeds = &self.state.lock().feeds;
-        let mut sources = std::iter::once(&self.base).chain(feeds.iter().map(|one| &one.source));
-        if sources.any(|source| source.poll_reader(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
+    /// Wakes a task when any track has another reader.
+    pub(super) fn watch_readers(&self, waker: &Waker) {
+        self.base.watch_readers(waker);
+        self.state.lock().feeds.iter().for_each(|one| one.source.watch_readers(waker));
     }
 
     /// Starts the publisher that has this number in the source of track 0.

@@ -14,7 +14,7 @@
 //! that thousands of viewers write once for several entries. The ring's pacer flushes, by the caller's clock.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::media::Millis;
 use crate::sync::Mutex;
@@ -127,17 +127,20 @@ impl<E: Entry> Ring<E> {
         self.state.lock().readers()
     }
 
-    /// Waits until there is a reader. One task at a time may wait.
-    pub fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.readers() > 0 {
-            return Poll::Ready(());
+    /// Wakes a task when there is another reader, or at [`wake_writer`](Self::wake_writer). One task at a time can wait.
+    pub fn watch_readers(&self, waker: &Waker) {
+        match &mut self.state.lock().writer {
+            Some(old) => old.clone_from(waker),
+            none => *none = Some(waker.clone()),
         }
-        match &mut state.unread {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
+    }
+
+    /// Wakes the task that watches the readers.
+    pub fn wake_writer(&self) {
+        let writer = self.state.lock().writer.take();
+        if let Some(writer) = writer {
+            writer.wake();
         }
-        Poll::Pending
     }
 
     /// Whether a reader that joins now finds a join point.
@@ -213,10 +216,10 @@ impl<E: Entry> Ring<E> {
             JoinAt::Before(history) => state.join_before(history),
             JoinAt::Next => state.head(),
         };
-        let unread = state.unread.take();
+        let writer = state.writer.take();
         drop(state);
-        if let Some(unread) = unread {
-            unread.wake();
+        if let Some(writer) = writer {
+            writer.wake();
         }
         Reader {
             ring: self.clone(),

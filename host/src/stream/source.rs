@@ -125,10 +125,10 @@ impl Source {
         self.tags.reader_count() > 0 || self.audio.reader_count() > 0
     }
 
-    /// Waits until one of its rings has a reader.
-    pub(super) fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_read = self.tags.poll_reader(cx).is_ready() || self.audio.poll_reader(cx).is_ready();
-        if is_read { Poll::Ready(()) } else { Poll::Pending }
+    /// Wakes a task when one of its rings has another reader.
+    pub(super) fn watch_readers(&self, waker: &Waker) {
+        self.tags.watch_readers(waker);
+        self.audio.watch_readers(waker);
     }
 
     /// The faults of modules on this stream.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
+use super::demand::{Demand, Haste};
 use super::error::{MountError, PublishError};
 use super::fill::EndReason;
 use super::key::StreamKey;
@@ -28,17 +29,6 @@ const MAX_VARIANTS: usize = 16;
 /// Bytes of memory that a mount takes beside its blocks: an estimate.
 const MOUNT_MEMORY: usize = 64 << 10;
 
-/// How soon the readers of a stream want what is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// Nobody reads it.
-    None,
-    /// They get what has come at ticks, this far apart.
-    AtTicks(Duration),
-    /// They get each tag at once.
-    AtOnce,
-}
-
 /// One stream.
 #[derive(Debug)]
 pub struct Stream {
@@ -48,13 +38,20 @@ pub struct Stream {
     pub(super) mounts: Mutex<Vec<Arc<LiveMount>>>,
     /// See [`Stream::hops`].
     hops: Mutex<Box<str>>,
+    haste: Haste,
 }
 
 impl Stream {
     pub(super) fn new(key: StreamKey, vhost: Arc<Vhost>, account: Account) -> Stream {
         let source = Arc::new(Source::new(key, vhost, account));
         let renditions = Arc::new(Renditions::new(source.clone()));
-        Stream { renditions, source, mounts: Mutex::default(), hops: Mutex::default() }
+        Stream {
+            renditions,
+            source,
+            mounts: Mutex::default(),
+            hops: Mutex::default(),
+            haste: Haste::default(),
+        }
     }
 
     /// The stream's name.
@@ -121,21 +118,30 @@ impl Stream {
         *self.hops.lock() = hops.into();
     }
 
-    /// How soon those who read its tags want what is published.
+    /// How soon those who read its tags want what is published: players, forwards, the remux jobs of mounts, and who waits to learn what
+    /// tracks there are.
     pub fn demand(&self) -> Demand {
         let play = &self.vhost().play;
         if !self.renditions.are_read() {
             Demand::None
-        } else if play.min_latency {
+        } else if play.min_latency || self.haste.is_shared() {
             Demand::AtOnce
         } else {
             Demand::AtTicks(play.merge_write)
         }
     }
 
-    /// Waits until somebody reads its tags: a player, a forward, the remux job of a mount, or who waits to learn what tracks there are.
-    pub fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.renditions.poll_reader(cx)
+    /// Waits until readers have another demand than `known`. One task at a time may wait. It does not learn of those who leave.
+    pub fn poll_demand(&self, known: Demand, cx: &mut Context<'_>) -> Poll<()> {
+        self.renditions.watch_readers(cx.waker());
+        if self.demand() == known { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Lets a reader that is a node, whose viewers wait for ticks of its own, get each tag at once.
+    pub fn hasten(&self) -> Haste {
+        let haste = self.haste.clone();
+        self.tags().wake_writer();
+        haste
     }
 
     fn join_at(&self) -> JoinAt {

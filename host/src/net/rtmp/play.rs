@@ -19,7 +19,7 @@ use crate::net::server::Server;
 use crate::policy::{Admission, Outcome, Session};
 use crate::rtmp::PlayerForm;
 use crate::rtmp::server::{PlayEnd, Rejection, ServerSession};
-use crate::stream::{Reader, Stream, StreamKey, StreamWait, SupplyError, Waiting};
+use crate::stream::{Haste, Reader, Stream, StreamKey, StreamWait, SupplyError, Waiting};
 
 /// The players of one connection, by message stream.
 pub(super) struct Players {
@@ -32,6 +32,8 @@ struct Playing {
     audio: bool,
     video: bool,
     tracks: StartedTracks,
+    /// Of another node, once the stream is there.
+    haste: Option<Haste>,
     _room: Charge,
     admission: Admission,
 }
@@ -111,6 +113,7 @@ impl Players {
                 audio: true,
                 video: true,
                 tracks: StartedTracks::default(),
+                haste: None,
                 _room: room,
                 admission,
             },
@@ -223,6 +226,7 @@ impl Players {
                     stream.vhost().publish.clone();
                 media.allow(normal_timeout + republish_wait + firstpkt_timeout);
                 playing.source = Source::Reading { key: stream.key().clone(), tags: stream.play() };
+                playing.haste = (!playing.admission.session().hops().is_empty()).then(|| stream.hasten());
                 session.accept_play(stream_id);
             }
             SourceEvent::Tags(tags) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -19,7 +19,7 @@ use crate::net::peer::Peer;
 use crate::net::server::Server;
 use crate::policy::{Admission, Outcome};
 use crate::rtmp::server::{PublishKind, Rejection, ServerSession};
-use crate::stream::{Demand, Phase, PublishError, Publisher};
+use crate::stream::{Demand, PublishError, Publisher, Stream};
 
 /// The publishers of one connection, by message stream.
 pub(super) struct Publishers {
@@ -36,12 +36,10 @@ impl Publishers {
         self.by_id.is_empty()
     }
 
-    /// The beats at which the only publisher can be read, whose stream's readers have this demand.
+    /// The beats at which the only publisher can be read, and the demand of its stream's readers.
     pub fn beat(&self) -> Option<(Beat, Demand)> {
-        let mut all = self.by_id.values();
-        let (Some(one), None) = (all.next(), all.next()) else { return None };
-        let Outlet::Stream(publisher) = &one.outlet else { return None };
-        let (demand, phase) = (publisher.stream().demand(), one.phase);
+        let stream = self.only_stream()?;
+        let (demand, phase) = (stream.demand(), stream.key().phase());
         let beat = match demand {
             Demand::None => Beat::unread(phase),
             Demand::AtTicks(tick) => Beat::before_ticks(tick, phase)?,
@@ -50,15 +48,18 @@ impl Publishers {
         Some((beat, demand))
     }
 
-    /// Waits until somebody reads a stream.
-    pub fn poll_reader(&self, cx: &mut Context<'_>) -> Poll<()> {
-        for one in self.by_id.values() {
-            if let Outlet::Stream(publisher) = &one.outlet {
-                ready!(publisher.stream().poll_reader(cx));
-                return Poll::Ready(());
-            }
+    /// Waits until readers of the only publisher's stream have another demand than `known`.
+    pub fn poll_demand(&self, known: Demand, cx: &mut Context<'_>) -> Poll<()> {
+        self.only_stream().map_or(Poll::Pending, |stream| stream.poll_demand(known, cx))
+    }
+
+    /// The stream of the publisher, if there is one alone and it publishes here.
+    fn only_stream(&self) -> Option<&Arc<Stream>> {
+        let mut all = self.by_id.values();
+        match (all.next(), all.next()) {
+            (Some(Publishing { outlet: Outlet::Stream(publisher), .. }), None) => Some(publisher.stream()),
+            _ => None,
         }
-        Poll::Pending
     }
 
     /// Returns the earliest deadline of a next tag.
@@ -91,7 +92,6 @@ impl Publishers {
             server,
             peer: client.peer,
             kind,
-            phase: admission.key().phase(),
             outlet,
             claim,
             deadline,
@@ -198,8 +198,6 @@ struct Publishing {
     server: Arc<Server>,
     peer: Peer,
     kind: PublishKind,
-    /// The phase of its stream.
-    phase: Phase,
     outlet: Outlet,
     /// The stream in the directory, if this node enters streams there.
     claim: Option<Claim>,

@@ -37,8 +37,8 @@ pub(super) struct State<E: Entry> {
     pub(super) each: Wakers,
     pub(super) merged: Wakers,
     pub(super) pacer: Option<Waker>,
-    /// Woken when there is a reader.
-    pub(super) unread: Option<Waker>,
+    /// Woken when there is another reader.
+    pub(super) writer: Option<Waker>,
     pub(super) ended: bool,
 }
 
@@ -112,7 +112,7 @@ impl<E: Entry> State<E> {
             each: Wakers::default(),
             merged: Wakers::default(),
             pacer: None,
-            unread: None,
+            writer: None,
             ended: false,
         }
     }

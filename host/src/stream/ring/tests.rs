@@ -239,17 +239,20 @@ fn wakes_each_reader_by_its_pace_and_the_pacer_once() {
 }
 
 #[test]
-fn a_task_can_wait_for_a_reader() {
+fn a_task_can_wait_for_readers() {
     let ring = Ring::<Letter>::new(LIMITS);
     let count = Arc::<Count>::default();
     let waker = Waker::from(count.clone());
-    let poll =
-        || (ring.poll_reader(&mut Context::from_waker(&waker)).is_ready(), count.0.load(Ordering::Relaxed));
-    assert_eq!((poll(), poll()), ((false, 0), (false, 0)));
+    let woken = || count.0.load(Ordering::Relaxed);
+    ring.watch_readers(&waker);
+    ring.watch_readers(&waker);
     let readers = [Pace::Each, Pace::Merged].map(|pace| ring.reader(JoinAt::Newest, pace));
-    assert_eq!(poll(), (true, 1));
+    assert_eq!(woken(), 1);
+    ring.watch_readers(&waker);
     drop(readers);
-    assert_eq!(poll(), (false, 1));
+    assert_eq!(woken(), 1);
+    ring.wake_writer();
+    assert_eq!(woken(), 2);
 }
 
 #[test]
