@@ -25,7 +25,7 @@ mod state;
 pub use entry::{Entry, EntryRole, JoinAt, Pace, RingLimits};
 
 use self::state::{Cursor, Replayed, State};
-use super::wakers::wake;
+use super::wakers::{set_waker, wake};
 
 /// A bounded sequence with one writer and many readers.
 #[derive(Debug)]
@@ -129,10 +129,7 @@ impl<E: Entry> Ring<E> {
 
     /// Wakes a task when there is another reader, or at [`wake_writer`](Self::wake_writer). One task at a time can wait.
     pub fn watch_readers(&self, waker: &Waker) {
-        match &mut self.state.lock().writer {
-            Some(old) => old.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        set_waker(&mut self.state.lock().writer, waker);
     }
 
     /// Wakes the task that watches the readers.
@@ -216,11 +213,8 @@ impl<E: Entry> Ring<E> {
             JoinAt::Before(history) => state.join_before(history),
             JoinAt::Next => state.head(),
         };
-        let writer = state.writer.take();
         drop(state);
-        if let Some(writer) = writer {
-            writer.wake();
-        }
+        self.wake_writer();
         Reader {
             ring: self.clone(),
             key,

@@ -27,6 +27,7 @@ use super::key::StreamKey;
 use super::ring::{EntryRole, Pace, Ring, RingLimits};
 use super::tracks::{Codecs, TRACK_WAIT, TrackStates};
 use super::traffic::{StreamStats, Traffic};
+use super::wakers::set_waker;
 use crate::budget::Account;
 use crate::conf::Vhost;
 use crate::media::{Millis, Packet, Tag, TagKind, Timeline};
@@ -218,10 +219,7 @@ impl Source {
         if state.publisher != publisher {
             return Poll::Ready(());
         }
-        match &mut state.replaced {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        set_waker(&mut state.replaced, cx.waker());
         Poll::Pending
     }
 

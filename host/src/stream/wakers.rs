@@ -21,10 +21,7 @@ impl Wakers {
 
     /// Sets the waker of a task.
     pub(super) fn wait(&mut self, key: usize, waker: &Waker) {
-        match &mut self.0[key] {
-            Some(old) => old.clone_from(waker),
-            slot => *slot = Some(waker.clone()),
-        }
+        set_waker(&mut self.0[key], waker);
     }
 
     /// Takes the wakers of all tasks that wait. The caller wakes them after it has released its lock.
@@ -35,6 +32,14 @@ impl Wakers {
     /// Number of registered tasks.
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// Sets the waker of a task. A slot that wakes the task already stays as it is.
+pub(super) fn set_waker(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(old) => old.clone_from(waker),
+        none => *none = Some(waker.clone()),
     }
 }
 

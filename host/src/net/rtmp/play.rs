@@ -32,7 +32,7 @@ struct Playing {
     audio: bool,
     video: bool,
     tracks: StartedTracks,
-    /// Of another node, once the stream is there.
+    /// The demand of a player that is another node, once its stream is there.
     haste: Option<Haste>,
     _room: Charge,
     admission: Admission,
