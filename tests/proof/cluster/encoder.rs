@@ -16,6 +16,10 @@ pub struct Encoder {
     thread: JoinHandle<Option<Closed>>,
 }
 
+/// Frames before the first one of an encoder, at least. An older publisher of the stream is closed by then, so that no number comes from
+/// both, as it would if an encoder began with the keyframe that the older one has just sent.
+const LEAD: u32 = 5;
+
 /// The end of an encoder that the server closed.
 #[derive(Debug)]
 pub struct Closed {
@@ -25,7 +29,7 @@ pub struct Closed {
 }
 
 impl Encoder {
-    /// Publishes at once, with frames of this size. Numbers begin at `epoch`, at the next keyframe.
+    /// Publishes at once, with frames of this size. Numbers begin at `epoch`, at the next keyframe that is at least [`LEAD`] away.
     ///
     /// # Errors
     /// The server refuses the publisher, or cannot be reached.
@@ -40,7 +44,7 @@ impl Encoder {
             return Err(status);
         }
         let number = (epoch.elapsed().as_millis() / u128::from(Numbered::STEP)) as u32;
-        let media = Numbered::new(frame_bytes).starting_at(number.next_multiple_of(Numbered::GOP));
+        let media = Numbered::new(frame_bytes).starting_at((number + LEAD).next_multiple_of(Numbered::GOP));
         let stop = Arc::<AtomicBool>::default();
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || encode(publisher, media, epoch, &stopped));
