@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use remuxd_tests::publisher::{Numbered, Publisher};
 use remuxd_tests::rtmp::{Amf, Message};
 
+/// Frames before the first one of an encoder, at least. An older publisher of the stream is closed by then, so that no number comes from
+/// both, as it would if an encoder began with the keyframe that the older one has just sent.
+const LEAD: u32 = 5;
+
 /// An encoder on a thread.
 pub struct Encoder {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Option<Closed>>,
 }
-
-/// Frames before the first one of an encoder, at least. An older publisher of the stream is closed by then, so that no number comes from
-/// both, as it would if an encoder began with the keyframe that the older one has just sent.
-const LEAD: u32 = 5;
 
 /// The end of an encoder that the server closed.
 #[derive(Debug)]
